@@ -1,0 +1,163 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Sourced by tools/quickstart, tools/check and .ci/run: Debian packages, configure, make. Sets
+#
+#	top		the source tree
+#	builddir	where it is built: ./build, or the source tree itself if that is configured
+#
+# The caller sets `me`, its own name for messages, and top before it sources this.
+
+: "${me:?}" "${top:?}"
+
+# What configure and make need.
+BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool libunwind-dev make pkg-config
+	systemtap-sdt-dev"
+
+# What the tests run, beyond those. A test whose program is missing is a SKIP.
+TEST_PACKAGES="binutils curl default-jre-headless g++ gdb git groff-base libc-bin libcap2-bin
+	lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql procps python3 redis-server
+	redis-tools sqlite3 strace stress-ng tar util-linux xz-utils"
+
+# What make lint and the sanitizers need.
+LINT_PACKAGES="clang clang-format clang-tidy cppcheck shellcheck"
+
+say() {
+	printf '== %s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "$me" "$*" >&2
+	exit 1
+}
+
+have_package() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	else
+		sudo "$@"
+	fi
+}
+
+# apt_install PACKAGES...: without questions, without starting the services that come with them.
+apt_install() {
+	# shellcheck disable=SC2016
+	as_root env DEBIAN_FRONTEND=noninteractive sh -c '
+		policy=/usr/sbin/policy-rc.d
+		made=
+		if [ ! -e "$policy" ]; then
+			printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" && made=1
+		fi
+		apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"
+		status=$?
+		[ -z "$made" ] || rm -f "$policy"
+		exit $status
+	' sh "$@" </dev/null
+}
+
+apt_updated=
+
+# packages must|may NAMES...: install those that are missing, and say so. With "may", one that cannot
+# be had is named and passed over.
+packages() {
+	how=$1
+	shift
+	if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+		say "not a Debian system, nothing is installed; needed: $*"
+		return 0
+	fi
+	missing=
+	for p; do
+		have_package "$p" || missing="$missing $p"
+	done
+	[ -n "$missing" ] || return 0
+	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null 2>&1; then
+		if [ "$how" = must ]; then
+			die "not root and no sudo; as root run: apt-get install$missing"
+		fi
+		say "not installed (not root and no sudo):$missing"
+		return 0
+	fi
+	say "installing Debian packages:$missing"
+	mkdir -p "$builddir"
+	log=$builddir/packages.log
+	if [ -z "$apt_updated" ]; then
+		as_root apt-get -q -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 ||
+			say "apt-get update failed, see $log"
+		apt_updated=1
+	fi
+	# shellcheck disable=SC2086
+	if apt_install $missing >>"$log" 2>&1; then
+		return 0
+	fi
+	if [ "$how" = must ]; then
+		tail -n 20 "$log" >&2
+		die "cannot install:$missing (see $log)"
+	fi
+	for p in $missing; do
+		apt_install "$p" >>"$log" 2>&1 || say "cannot install $p, what needs it is skipped"
+	done
+}
+
+# configured_with DIR OPTION: DIR was configured with this option, or with this --without.
+configured_with() {
+	"$1/config.status" --config 2>/dev/null | grep -q -e "$2"
+}
+
+# logged LOG COMMAND...: run it with its output in LOG; shows the end of LOG when it fails.
+logged() {
+	logged_to=$1
+	shift
+	if "$@" >>"$logged_to" 2>&1 </dev/null; then
+		return 0
+	fi
+	tail -n 40 "$logged_to" >&2
+	printf '%s: failed: %s (all of it: %s)\n' "$me" "$*" "$logged_to" >&2
+	return 1
+}
+
+jobs() {
+	nproc 2>/dev/null || echo 1
+}
+
+# build DIR SOURCE OPTIONS...: configure and make SOURCE in DIR, each only when needed. OPTIONS that
+# an existing configuration lacks make it anew.
+build() (
+	dir=$1
+	src=$2
+	shift 2
+	mkdir -p "$dir" || exit 1
+	log=$dir/build.log
+	: >"$log"
+	if [ ! -x "$src/configure" ]; then
+		say "making configure (autogen.sh)"
+		logged "$log" "$src/autogen.sh" || exit 1
+	fi
+	cd "$dir" || exit 1
+	again=
+	if [ -f config.status ]; then
+		for o; do
+			configured_with . "$o" || again=1
+		done
+	fi
+	if [ ! -f Makefile ] || [ -n "$again" ]; then
+		say "configuring in $dir${1:+ with $*}"
+		logged "$log" "$src/configure" "$@" || exit 1
+	fi
+	if [ -n "$again" ]; then
+		logged "$log" make clean || exit 1
+	fi
+	# make says nothing to do by itself; `make -q` cannot tell, for config.h's rule always runs.
+	say "building in $dir (what is up to date stays)"
+	logged "$log" make -j"$(jobs)" all || exit 1
+)
+
+if [ -f "$top/config.status" ]; then
+	builddir=$top
+else
+	builddir=$top/build
+fi
