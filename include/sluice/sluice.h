@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sluice.h - what Sluice offers beyond the malloc family, which it provides under its usual names.
+ *
+ * Unless a function says otherwise it may be called from any thread at any time, but not from a
+ * signal handler or from a fork child of a multi-threaded process before the fork handlers ran.
+ * Sizes are bytes, times nanoseconds. No function here sets errno unless it says so.
+ */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Version of the library that is running, such as "0.1.0". Never NULL, never freed. */
+const char *sluice_version(void);
+
+/* ---- giving memory back ------------------------------------------------------------------ */
+
+enum sluice_drain_flags {
+	/** Empty every thread's page cache into the buddy core. */
+	SLUICE_DRAIN_CACHES = 1,
+	/** Give free memory that was written back to the kernel (madvise MADV_DONTNEED). */
+	SLUICE_DRAIN_PURGE = 2,
+	/** Unmap regions (64 MiB) of which no page is in use. */
+	SLUICE_DRAIN_REGIONS = 4,
+};
+
+/** What a drain did. */
+struct sluice_drain_report {
+	uint64_t caches_reached; /**< page caches that were emptied (or were empty) */
+	uint64_t caches_skipped; /**< page caches whose lock was held at each of the tries */
+	uint64_t bytes_drained;  /**< moved from caches and un-owned slabs to the buddy core */
+	uint64_t bytes_purged;   /**< given back to the kernel */
+	uint64_t bytes_unmapped; /**< of address space */
+	uint64_t time_ns;        /**< that the call took */
+};
+
+/**
+ * Empty the page caches of all threads and give free memory back to the kernel, from the calling
+ * thread alone: the threads that own the caches are not signalled, not waited for, and make no
+ * system call for it; while its cache is drained a thread goes past it to the buddy core.
+ *
+ * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES and PURGE.
+ * report: may be NULL.
+ * Returns 0, or -1 with errno EINVAL for a flag that does not exist.
+ * Cost: about 50 ns for each run in a cache, and the kernel's time for the memory (some 50 to 100
+ * us a MiB). No lock is held over a system call; a lock is held for at most 32 runs at a time.
+ * Source: Linux, "Drain remote per-cpu directly" (Gorman, 2022).
+ */
+int sluice_drain(unsigned flags, struct sluice_drain_report *report);
+
+/**
+ * Turn all threads' page caches off: from the return on no page enters any of them, so that after
+ * a drain free regions are wholly free and can be unmapped. Calls nest; each needs its
+ * sluice_pcp_enable. malloc goes on working, slower.
+ *
+ * Returns 0, or -1 with errno EBUSY (a thread was stopped inside its cache's lock) or EAGAIN (a
+ * fork is under way); nothing has changed then. May sleep for some milliseconds.
+ * Source: Linux mm/page_alloc.c, zone_pcp_disable for memory hot-remove.
+ */
+int sluice_pcp_disable(void);
+void sluice_pcp_enable(void);
+
+/* ---- page blocks ------------------------------------------------------------------------- */
+
+/** Size and alignment of a block of order 0: 16,384 bytes. */
+size_t sluice_page_size(void);
+
+/** The largest order that can be asked for; a block has sluice_page_size() << order bytes. */
+unsigned sluice_page_order_max(void);
+
+/**
+ * A block of 2^order pages, aligned to its size within its region (64 MiB). Its contents are
+ * undefined. NULL with errno ENOMEM, or EINVAL for an order above the largest. It is freed by
+ * sluice_page_free with the same order, not by free. Cost: a spinlock and a list operation when
+ * the thread's page cache has one.
+ */
+void *sluice_page_alloc(unsigned order);
+void sluice_page_free(void *block, unsigned order);
+
+/**
+ * Up to n blocks of an order into array[0] to array[n - 1], for one try of the page cache's lock
+ * a 128 blocks and bounded holds of the buddy core's lock. Returns how many there were; fewer
+ * than n when there is no more memory (errno ENOMEM, or EINVAL for the order); the array's other
+ * elements are left alone. Source: Linux, alloc_pages_bulk_array.
+ */
+size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array);
+void sluice_page_free_bulk(unsigned order, size_t n, void *const *array);
+
+/** A list of blocks of one order, linked outside of the blocks, which stay untouched. Zeroed: an
+ * empty list. To be used by one thread at a time. */
+struct sluice_page_list {
+	void *first;
+	size_t count;
+};
+
+/** The same by way of a list: the blocks are added to it. Returns how many were. */
+size_t sluice_page_alloc_bulk_list(unsigned order, size_t n, struct sluice_page_list *list);
+
+/** Take a block off the list. NULL: it is empty. */
+void *sluice_page_list_pop(struct sluice_page_list *list);
+
+/** Free all blocks of the list, which is empty then. */
+void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
+
+/* ---- statistics -------------------------------------------------------------------------- */
+
+/**
+ * A counter or gauge by name, as in src/stats.def, and pcp_bytes, free_bytes, dirty_bytes,
+ * region_bytes, huge_bytes, heaps, lock_wait_ns. 0, or -1 with errno EINVAL for a name that does
+ * not exist. Counters may lag while other threads run. Safe in a signal handler.
+ */
+int sluice_stat(const char *name, uint64_t *value);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * buddy.c - the buddy core of a zone, and the regions it is made of.
+ * Used by pcp, large and reclaim; uses pagemap and vm.
+ *
+ * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
+ *     (buddy_check)
+ * (B) A free block of order o is aligned to 2^o pages within its region, and its buddy is not a
+ *     free block of the same order (else they would be one), unless either is being purged.
+ *     (buddy_check)
+ * (C) A page's bit in region.dirty means something only while the page is free: set, the kernel
+ *     may back it with written memory; clear, it reads as zero. zone.dirty_pages counts the set
+ *     bits of free blocks. A block with any bit set is on the dirty list. (buddy_check)
+ * (D) Only the head of a block or run carries a kind other than PAGE_NONE.
+ * (E) A block that is being purged is on no list and merges with nothing.
+ *
+ * Locks: zone.lock (BUDDY) guards lists, bits, counters; at most BUDDY_BATCH blocks are moved in
+ * one hold, each in at most ORDERS steps, and no system call is made under it. zone.grow (GROW)
+ * guards the making and releasing of regions; system calls are made under it. When zone.lock
+ * cannot be had (this thread holds it: a signal handler; or a fork does) an allocation fails and a
+ * free is put on the lock-free deferred stack, which the next holder works off.
+ * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
+ * see fork.c.
+ *
+ * Source: Knowlton 1965; Linux mm/page_alloc.c (merge-likely blocks to the tail of their list,
+ * exact-tail return as in alloc_pages_exact). A request meets at most a factor 2 of internal
+ * waste before the tail goes back, and none after it.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "buddy.h"
+
+#include "options.h"
+#include "pagemap.h"
+#include "stats.h"
+#include "vm.h"
+
+#define STEP_MIN ((size_t)1 << 20)
+
+struct zone zone_main = {
+	.lock = LOCK_INIT(LOCK_BUDDY),
+	.grow = LOCK_INIT(LOCK_GROW),
+};
+
+/* Counters under the lock, read without it. */
+static inline void count_add(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* ---- dirty bits ------------------------------------------------------------------------- */
+
+static uint64_t word_mask(uint32_t from, uint32_t n)
+{
+	return (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << from;
+}
+
+enum bit_op { BITS_COUNT, BITS_SET, BITS_CLEAR };
+
+/* Apply op to n bits from first on; returns how many were set before. */
+static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint32_t n,
+					 enum bit_op op)
+{
+	uint32_t count = 0;
+
+	while (n) {
+		uint32_t at = first & 63;
+		uint32_t here = n < 64 - at ? n : 64 - at;
+		uint64_t mask = word_mask(at, here);
+		uint64_t *word = &r->dirty[first / 64];
+
+		count += (uint32_t)__builtin_popcountll(*word & mask);
+		if (op == BITS_SET)
+			*word |= mask;
+		else if (op == BITS_CLEAR)
+			*word &= ~mask;
+		first += here;
+		n -= here;
+	}
+	return count;
+}
+
+/* ---- free blocks ------------------------------------------------------------------------ */
+
+static bool is_free_block(struct region *r, uint32_t i, unsigned order)
+{
+	const struct page *pg = &r->page[i];
+
+	return i + (1u << order) <= r->pages && pg->kind == PAGE_BUDDY && pg->cls == order;
+}
+
+static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail)
+{
+	struct region *r = region_of(pg);
+	uint32_t n = 1u << order;
+	uint32_t dirty = dirty_bits(r, page_number(pg), n, BITS_COUNT);
+	unsigned kind = dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
+	enum page_list tag = dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN;
+
+	pg->kind = PAGE_BUDDY;
+	pg->cls = (uint8_t)order;
+	pg->npages = n;
+	if (to_tail)
+		page_list_add_tail(&z->blocks[kind][order], pg, tag);
+	else
+		page_list_add(&z->blocks[kind][order], pg, tag);
+	z->orders[kind] |= 1u << order;
+	r->free_pages += n;
+	count_add(&z->free_pages, n);
+	count_add(&z->dirty_pages, dirty);
+}
+
+static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
+{
+	struct region *r = region_of(pg);
+	unsigned order = pg->cls;
+	uint32_t n = 1u << order;
+	unsigned kind = pg->list == LIST_BUDDY_DIRTY ? BUDDY_DIRTY : BUDDY_CLEAN;
+	uint32_t dirty = kind ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
+
+	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
+	if (!z->blocks[kind][order].first)
+		z->orders[kind] &= ~(1u << order);
+	r->free_pages -= n;
+	count_add(&z->free_pages, (uint64_t)0 - n);
+	count_add(&z->dirty_pages, (uint64_t)0 - dirty);
+	pg->kind = (uint8_t)becomes;
+}
+
+/* Free one aligned block and merge it upwards. */
+static void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order)
+{
+	bool to_tail;
+
+	while (order < ORDER_MAX) {
+		uint32_t b = i ^ (1u << order);
+
+		if (!is_free_block(r, b, order))
+			break;
+		block_remove(z, &r->page[b], PAGE_NONE);
+		r->page[i | b].kind = PAGE_NONE;
+		i &= ~(1u << order);
+		order++;
+	}
+	/* If the next-order buddy is free, this one's own buddy coming back would make a block
+	 * of two orders more: let it stay. */
+	to_tail = order + 1 < ORDERS &&
+		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
+	block_insert(z, &r->page[i], order, to_tail);
+}
+
+/* Free n pages from i on as the aligned blocks they consist of. */
+static void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n)
+{
+	while (n) {
+		unsigned by_place = i ? (unsigned)__builtin_ctz(i) : ORDER_MAX;
+		unsigned by_size = 31u - (unsigned)__builtin_clz(n);
+		unsigned order = by_place < by_size ? by_place : by_size;
+
+		if (order > ORDER_MAX)
+			order = ORDER_MAX;
+		block_free(z, r, i, order);
+		i += 1u << order;
+		n -= 1u << order;
+	}
+}
+
+static void run_free_locked(struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t i = page_number(pg);
+	uint32_t n = pg->npages;
+
+	CHECK(n >= 1 && i + n <= r->pages);
+	if (!pg->zero)
+		dirty_bits(r, i, n, BITS_SET);
+	pg->kind = PAGE_NONE;
+	pg->list = LIST_NONE;
+	range_free(r->zone, r, i, n);
+}
+
+/* Dirty memory first, and of it the smallest block that fits; then clean. */
+static struct page *block_take(struct zone *z, unsigned order)
+{
+	for (int kind = BUDDY_DIRTY; kind >= BUDDY_CLEAN; kind--) {
+		uint32_t orders = z->orders[kind] >> order;
+
+		if (orders) {
+			struct page *pg = z->blocks[kind][order + (unsigned)__builtin_ctz(orders)]
+						  .first;
+
+			block_remove(z, pg, PAGE_LIMBO);
+			return pg;
+		}
+	}
+	return NULL;
+}
+
+static struct page *run_alloc_locked(struct zone *z, uint32_t npages, unsigned order)
+{
+	struct page *pg = block_take(z, order);
+	struct region *r;
+	uint32_t i;
+
+	if (!pg)
+		return NULL;
+	r = region_of(pg);
+	i = page_number(pg);
+	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
+	if (npages < (1u << pg->cls)) {
+		uint32_t block = 1u << pg->cls;
+
+		range_free(z, r, i + npages, block - npages);
+	}
+	pg->cls = 0;
+	pg->npages = npages;
+	pg->zero = dirty_bits(r, i, npages, BITS_COUNT) == 0;
+	return pg;
+}
+
+/* ---- the lock, and frees that could not have it ------------------------------------------ */
+
+static void defer_push(struct zone *z, struct page *pg)
+{
+	struct page *head = atomic_load_explicit(&z->deferred, memory_order_relaxed);
+
+	pg->kind = PAGE_LIMBO;
+	do {
+		pg->inbox_next = head;
+		/* Release pairs with the acquire exchange in zone_lock. */
+	} while (!atomic_compare_exchange_weak_explicit(&z->deferred, &head, pg,
+							memory_order_release,
+							memory_order_relaxed));
+	stat_add(STAT_frees_deferred, 1);
+}
+
+static bool zone_lock(struct zone *z)
+{
+	struct page *pg;
+
+	if (lock_acquire(&z->lock) != 0)
+		return false;
+	if (likely(!atomic_load_explicit(&z->deferred, memory_order_relaxed)))
+		return true;
+	pg = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
+	while (pg) {
+		struct page *next = pg->inbox_next;
+
+		run_free_locked(pg);
+		pg = next;
+	}
+	return true;
+}
+
+static void zone_unlock(struct zone *z)
+{
+	lock_release(&z->lock);
+}
+
+/* ---- regions ----------------------------------------------------------------------------- */
+
+/* Add pages [r->pages, pages) of a region as free blocks, clean unless their bits say otherwise.
+ * False: no lock to be had. */
+static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
+{
+	uint32_t from;
+
+	if (!zone_lock(z))
+		return false;
+	from = r->pages;
+	r->pages = pages;
+	range_free(z, r, from, pages - from);
+	count_add(&z->total_pages, pages - from);
+	count_add(&z->grown, 1);
+	zone_unlock(z);
+	return true;
+}
+
+/*
+ * Bytes to try for, largest first: what the option says, less under a limit on address space so
+ * that the program's own mappings find room; halved while the kernel refuses.
+ */
+static size_t step_bytes(bool *limited)
+{
+	size_t limit;
+	size_t step = options.region_step;
+
+	*limited = vm_address_limited(&limit);
+	if (*limited)
+		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
+	return align_down(step, PG_BYTES);
+}
+
+/* Make the next bytes of a region's reserved address space usable. Guarded by: grow. */
+static bool region_commit(struct zone *z, struct region *r, size_t bytes)
+{
+	char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
+
+	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
+	 * lost: the space is still reserved, and is made usable again by the next try. */
+	return vm_commit(at, bytes) &&
+	       region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
+}
+
+static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
+{
+	r->zone = z;
+	r->pages = REGION_META_PAGES;
+	r->reserved = reserved;
+	r->next = atomic_load_explicit(&z->regions, memory_order_relaxed);
+	/* Release pairs with the acquire in buddy_first_region. */
+	atomic_store_explicit(&z->regions, r, memory_order_release);
+	pagemap_add(r);
+	stat_add(STAT_regions_made, 1);
+}
+
+/* Guarded by: grow. Reserve address space for many regions, less and less when refused. */
+static void reserve_space(struct zone *z)
+{
+	size_t bytes = align_down(options.reserve_address, REGION_BYTES);
+
+	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
+		void *p = vm_reserve(bytes, REGION_BYTES);
+
+		if (p) {
+			z->reserve_next = (uintptr_t)p;
+			z->reserve_end = (uintptr_t)p + bytes;
+			return;
+		}
+	}
+	z->reserve_refused = true;
+}
+
+/*
+ * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
+ * there is none, mapped with room for step bytes or, when refused, for less, but not below least.
+ * Guarded by: grow.
+ */
+static struct region *region_new(struct zone *z, bool limited, size_t step, size_t least)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	struct region *r;
+
+	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused)
+		reserve_space(z);
+	if (z->reserve_next != z->reserve_end) {
+		r = (struct region *)z->reserve_next;
+		if (!vm_commit(r, meta))
+			return NULL;
+		z->reserve_next += REGION_BYTES;
+		region_publish(z, r, REGION_PAGES);
+		return r;
+	}
+	least = min_size(least, REGION_BYTES - meta);
+	for (step = min_size(max_size(step, least), REGION_BYTES - meta); step >= least;
+	     step = align_down(step / 2, PG_BYTES)) {
+		r = vm_map(meta + step, REGION_BYTES);
+		if (r) {
+			region_publish(z, r, (uint32_t)((meta + step) >> PG_SHIFT));
+			return r;
+		}
+	}
+	return NULL;
+}
+
+/* Make step bytes of r usable or, when refused, less, but not below least. Guarded by: grow. */
+static bool region_grow(struct zone *z, struct region *r, size_t step, size_t least)
+{
+	size_t room = (size_t)(r->reserved - r->pages) << PG_SHIFT;
+
+	least = min_size(least, (size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
+	if (room < least)
+		return false;
+	for (step = min_size(max_size(step, least), room); step >= least;
+	     step = align_down(step / 2, PG_BYTES)) {
+		if (region_commit(z, r, step))
+			return true;
+	}
+	return false;
+}
+
+/* Get an offline region's address space back, if nobody took it. Guarded by: grow. */
+static bool region_online(struct region *r, size_t step, size_t least)
+{
+	char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
+	size_t room = REGION_BYTES - ((size_t)REGION_META_PAGES << PG_SHIFT);
+
+	step = min_size(max_size(step, least), room);
+	if (!vm_map_at(at, step))
+		return false;
+	r->reserved = REGION_META_PAGES + (uint32_t)(step >> PG_SHIFT);
+	r->offline = 0;
+	return true;
+}
+
+/*
+ * Make more pages, such that a block of the order can be had from them. Room in a region that is
+ * there comes first (of an offline one too), then a new region.
+ */
+static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
+{
+	size_t least = max_size(STEP_MIN, PG_BYTES << (order + 1));
+	struct region *r;
+	size_t step;
+	bool limited;
+	bool good = false;
+
+	if (lock_acquire(&z->grow) != 0)
+		return false;
+	if (atomic_load_explicit(&z->grown, memory_order_relaxed) != seen) {
+		lock_release(&z->grow);
+		return true; /* somebody did */
+	}
+	step = step_bytes(&limited);
+	for (r = buddy_first_region(z); r && !good; r = r->next) {
+		if (!r->offline || region_online(r, step, least))
+			good = region_grow(z, r, step, least);
+	}
+	if (!good) {
+		r = region_new(z, limited, step, least);
+		good = r && region_grow(z, r, step, least);
+	}
+	lock_release(&z->grow);
+	return good;
+}
+
+/* ---- the interface ----------------------------------------------------------------------- */
+
+/* One hold of the lock: up to BUDDY_BATCH runs. False: the lock could not be had. */
+static bool alloc_hold(struct zone *z, uint32_t npages, unsigned order, unsigned n,
+		       struct page **out, unsigned *got)
+{
+	unsigned end = *got + (n - *got < BUDDY_BATCH ? n - *got : BUDDY_BATCH);
+
+	if (!zone_lock(z))
+		return false;
+	while (*got < end) {
+		struct page *pg = run_alloc_locked(z, npages, order);
+
+		if (!pg)
+			break;
+		out[(*got)++] = pg;
+	}
+	zone_unlock(z);
+	return true;
+}
+
+static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsigned n,
+			   unsigned least, struct page **out)
+{
+	unsigned got = 0;
+
+	while (got < n) {
+		uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
+		unsigned before = got;
+
+		if (!alloc_hold(z, npages, order, n, out, &got))
+			break;
+		if (got == before && (got >= least || !zone_grow(z, order, seen)))
+			break;
+	}
+	return got;
+}
+
+unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
+			  struct page **out)
+{
+	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
+	return alloc_runs(z, npages, order_of(npages), n, least, out);
+}
+
+struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order)
+{
+	unsigned by_size = order_of(npages);
+	struct page *pg;
+
+	if (order > ORDER_MAX)
+		return NULL;
+	return alloc_runs(z, npages, order > by_size ? order : by_size, 1, 1, &pg) ? pg : NULL;
+}
+
+void buddy_free_bulk(struct page *const *runs, unsigned n)
+{
+	unsigned at = 0;
+
+	while (at < n) {
+		struct zone *z = region_of(runs[at])->zone;
+		unsigned end = at + (n - at < BUDDY_BATCH ? n - at : BUDDY_BATCH);
+
+		if (!zone_lock(z)) {
+			defer_push(z, runs[at++]);
+			continue;
+		}
+		for (; at < end && region_of(runs[at])->zone == z; at++)
+			run_free_locked(runs[at]);
+		zone_unlock(z);
+	}
+}
+
+bool buddy_extend(struct page *pg, uint32_t npages)
+{
+	struct region *r = region_of(pg);
+	struct zone *z = r->zone;
+	uint32_t end = page_number(pg) + pg->npages;
+	uint32_t want = page_number(pg) + npages;
+	uint32_t at = end;
+
+	if (want > REGION_PAGES || !zone_lock(z))
+		return false;
+	while (at < want && at < r->pages && r->page[at].kind == PAGE_BUDDY)
+		at += 1u << r->page[at].cls;
+	if (at < want) {
+		zone_unlock(z);
+		return false;
+	}
+	for (at = end; at < want;) {
+		uint32_t n = 1u << r->page[at].cls;
+
+		block_remove(z, &r->page[at], PAGE_NONE);
+		at += n;
+	}
+	if (at > want)
+		range_free(z, r, want, at - want);
+	pg->npages = npages;
+	pg->zero = 0;
+	zone_unlock(z);
+	return true;
+}
+
+void buddy_shrink(struct page *pg, uint32_t npages)
+{
+	struct page *tail = pg + npages;
+
+	DCHECK(npages >= 1 && npages < pg->npages);
+	tail->npages = pg->npages - npages;
+	tail->zero = 0;
+	tail->list = LIST_NONE;
+	tail->kind = PAGE_LIMBO;
+	pg->npages = npages;
+	buddy_free(tail);
+}
+
+/* ---- giving back ------------------------------------------------------------------------- */
+
+/* Take up to BUDDY_BATCH dirty blocks off the lists, the largest first. */
+static unsigned purge_take(struct zone *z, uint64_t keep, uint64_t most, struct page **out)
+{
+	unsigned n = 0;
+	uint64_t pages = 0;
+
+	if (!zone_lock(z))
+		return 0;
+	while (n < BUDDY_BATCH && pages < most && pages < RUN_PAGES_MAX &&
+	       z->orders[BUDDY_DIRTY] &&
+	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > keep) {
+		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
+		struct page *pg = z->blocks[BUDDY_DIRTY][order].last;
+
+		block_remove(z, pg, PAGE_PURGING);
+		pages += 1u << order;
+		out[n++] = pg;
+	}
+	zone_unlock(z);
+	return n;
+}
+
+/* Put blocks back after the kernel was asked; those it took are clean now. */
+static void purge_return(struct zone *z, struct page **block, unsigned n)
+{
+	bool locked = zone_lock(z);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct page *pg = block[i];
+
+		if (!locked) {
+			pg->zero = 0; /* the bits cannot be changed now */
+			defer_push(z, pg);
+			continue;
+		}
+		if (pg->zero)
+			dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
+		run_free_locked(pg);
+	}
+	if (locked)
+		zone_unlock(z);
+}
+
+uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
+{
+	struct page *block[BUDDY_BATCH];
+	uint64_t tried = 0;
+	uint64_t purged = 0;
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	unsigned n;
+
+	/* What becomes dirty while we work, and what the kernel would not take (memory that is
+	 * locked, blocks smaller than its page), is for another call. */
+	if (most > dirty)
+		most = dirty;
+	while (tried < most && (n = purge_take(z, keep, most - tried, block)) != 0) {
+		for (unsigned i = 0; i < n; i++) {
+			struct page *pg = block[i];
+
+			pg->zero = vm_purge(page_address(pg), (size_t)pg->npages << PG_SHIFT);
+			tried += pg->npages;
+			purged += pg->zero ? pg->npages : 0;
+		}
+		purge_return(z, block, n);
+	}
+	return purged << PG_SHIFT;
+}
+
+/* Take a wholly free region's pages off the lists. Returns how many; 0: it is in use. */
+static uint32_t region_take_pages(struct zone *z, struct region *r)
+{
+	uint32_t n = r->pages - REGION_META_PAGES;
+
+	if (!zone_lock(z))
+		return 0;
+	if (n == 0 || r->free_pages != n) {
+		zone_unlock(z);
+		return 0;
+	}
+	for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
+		uint32_t size = 1u << r->page[i].cls;
+
+		block_remove(z, &r->page[i], PAGE_NONE);
+		i += size;
+	}
+	r->pages = REGION_META_PAGES;
+	count_add(&z->total_pages, (uint64_t)0 - n);
+	zone_unlock(z);
+	return n;
+}
+
+uint64_t buddy_release_regions(struct zone *z)
+{
+	uint64_t bytes = 0;
+
+	if (lock_acquire(&z->grow) != 0)
+		return 0;
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
+		uint32_t n = region_take_pages(z, r);
+
+		if (!n)
+			continue;
+		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
+			/* The kernel has no mapping left to split one; it stays as it was. */
+			if (region_add_pages(z, r, REGION_META_PAGES + n))
+				continue;
+			break;
+		}
+		dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
+		r->reserved = REGION_META_PAGES;
+		r->offline = 1;
+		vm_purge(r->page, sizeof(r->page));
+		bytes += (uint64_t)n << PG_SHIFT;
+		stat_add(STAT_regions_released, 1);
+	}
+	lock_release(&z->grow);
+	return bytes;
+}
+
+/* ---- debug ------------------------------------------------------------------------------- */
+
+static void check_region(struct region *r, uint64_t *free_pages, uint64_t *dirty_pages)
+{
+	uint32_t i = REGION_META_PAGES;
+	uint32_t region_free = 0;
+
+	while (i < r->pages) {
+		const struct page *pg = &r->page[i];
+		uint32_t n = 1;
+
+		if (pg->kind == PAGE_BUDDY) {
+			uint32_t dirty;
+
+			n = 1u << pg->cls;
+			CHECK(i % n == 0 && i + n <= r->pages);
+			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls));
+			for (uint32_t k = 1; k < n; k++)
+				CHECK(r->page[i + k].kind == PAGE_NONE);
+			dirty = dirty_bits(r, i, n, BITS_COUNT);
+			CHECK(pg->list == (dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN));
+			*dirty_pages += dirty;
+			region_free += n;
+		}
+		i += n;
+	}
+	CHECK(region_free == r->free_pages);
+	*free_pages += region_free;
+}
+
+void buddy_check(struct zone *z)
+{
+	uint64_t free_pages = 0;
+	uint64_t dirty_pages = 0;
+
+	CHECK(zone_lock(z));
+	for (struct region *r = buddy_first_region(z); r; r = r->next)
+		check_region(r, &free_pages, &dirty_pages);
+	CHECK(free_pages == z->free_pages);
+	CHECK(dirty_pages == z->dirty_pages);
+	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
+		for (unsigned o = 0; o < ORDERS; o++)
+			CHECK(!z->blocks[kind][o].first == !(z->orders[kind] & (1u << o)));
+	zone_unlock(z);
+}

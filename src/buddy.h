@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * buddy.h - the core: page runs out of regions, by the binary buddy method.
+ */
+#ifndef SLUICE_BUDDY_H
+#define SLUICE_BUDDY_H
+
+#include "list.h"
+#include "lock.h"
+#include "types.h"
+
+/* Blocks handled under one hold of the zone's lock, at the most. */
+#define BUDDY_BATCH 32u
+
+enum { BUDDY_CLEAN = 0, BUDDY_DIRTY = 1, BUDDY_KINDS };
+
+struct zone {
+	/* Guarded by: lock (the counters may be read by anyone, atomic). */
+	struct lock lock;
+	cache_aligned uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
+	struct page_list_head blocks[BUDDY_KINDS][ORDERS];
+	_Atomic uint64_t free_pages;
+	_Atomic uint64_t dirty_pages; /* of the free ones */
+	_Atomic uint64_t total_pages; /* usable pages of all regions */
+
+	/* Any thread, atomic: runs freed by who could not have the lock. */
+	cache_aligned _Atomic(struct page *) deferred;
+
+	/* Guarded by: grow (the list is only added to, and read without a lock). */
+	cache_aligned struct lock grow;
+	_Atomic(struct region *) regions;
+	_Atomic uint64_t grown; /* times pages were added */
+	uintptr_t reserve_next;
+	uintptr_t reserve_end;
+	bool reserve_refused;
+};
+
+extern struct zone zone_main;
+
+/*
+ * Up to n runs of npages (1 to RUN_PAGES_MAX) each into out; returns how many. Grows the zone
+ * until at least `least` are had or the kernel refuses. May enter the kernel; never under a pcp
+ * lock. A run comes in state PAGE_LIMBO with npages and zero set.
+ */
+unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
+			  struct page **out);
+
+static inline struct page *buddy_alloc(struct zone *z, uint32_t npages)
+{
+	struct page *pg;
+
+	return buddy_alloc_bulk(z, npages, 1, 1, &pg) ? pg : NULL;
+}
+
+/* A run at an alignment of 2^order pages. */
+struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order);
+
+/* Give runs back (pg->npages pages each; pg->zero says they were never written). */
+void buddy_free_bulk(struct page *const *runs, unsigned n);
+
+static inline void buddy_free(struct page *pg)
+{
+	buddy_free_bulk(&pg, 1);
+}
+
+/* Lengthen a run to npages by the free blocks behind it, or leave it as it is. */
+bool buddy_extend(struct page *pg, uint32_t npages);
+
+/* Shorten a run to npages; its tail goes back. */
+void buddy_shrink(struct page *pg, uint32_t npages);
+
+/*
+ * Give dirty blocks back to the kernel until at most `keep` dirty pages are left or `most` have
+ * been purged, in batches, with no lock held over a system call. Returns bytes given back.
+ */
+uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most);
+
+/* Unmap the regions that are wholly free. Returns bytes of address space given back. */
+uint64_t buddy_release_regions(struct zone *z);
+
+/* The zone's regions, for walks without a lock: they are never taken off. */
+static inline struct region *buddy_first_region(struct zone *z)
+{
+	return atomic_load_explicit(&z->regions, memory_order_acquire);
+}
+
+/* Debug: walks everything under the lock; stops the program where an invariant is broken. */
+void buddy_check(struct zone *z);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fork.c - the fork handlers.
+ * Used by init; uses every layer that has a lock.
+ *
+ * prepare takes all locks in the order of lockrank.def and gates all heaps but the caller's own
+ * (with an expedited membarrier and a bounded wait); the child writes the lock words anew, takes
+ * over the heaps whose threads were outside, and leaves those alone whose threads were inside.
+ *
+ * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
+ *     prepare handler; a thread that holds one of those may be in malloc. So no wait for a lock
+ *     of ours lasts longer than LOCK_FORK_WAIT_MS twice while lock_forking is set; the call is
+ *     then served by a mapping of its own, the thread gets on, and so does the fork.
+ * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
+ *     in the child.
+ *
+ * _Fork, vfork and raw clone run no handlers: a child of _Fork or clone may use malloc only if the
+ * process had one thread, as POSIX says; a child of vfork or posix_spawn runs in the parent's
+ * memory, as its calling thread.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "fork.h"
+
+#include <pthread.h>
+
+#include "buddy.h"
+#include "heap.h"
+#include "lock.h"
+#include "pcp.h"
+#include "reclaim.h"
+#include "stats.h"
+
+static uint32_t parent_tid;
+
+static void prepare(void)
+{
+	lock_fork_prepare(&reclaim_control);
+	atomic_store_explicit(&lock_forking, 1, memory_order_relaxed);
+	parent_tid = self_tid();
+	stat_add(STAT_forks, 1);
+	heap_fork_prepare();
+	lock_fork_prepare(&zone_main.grow);
+	pcp_fork_prepare();
+	lock_fork_prepare(&zone_main.lock);
+}
+
+static void parent(void)
+{
+	lock_fork_parent(&zone_main.lock);
+	pcp_fork_parent();
+	lock_fork_parent(&zone_main.grow);
+	heap_fork_parent();
+	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	lock_fork_parent(&reclaim_control);
+}
+
+static void child(void)
+{
+	lock_tid = 0;
+	lock_fork_child(&zone_main.lock);
+	pcp_fork_child(parent_tid);
+	lock_fork_child(&zone_main.grow);
+	heap_fork_child();
+	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	lock_fork_child(&reclaim_control);
+}
+
+void fork_init(void)
+{
+	pthread_atfork(prepare, parent, child);
+}

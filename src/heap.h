@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap.h - a thread's heap: what malloc and free are made of.
+ */
+#ifndef SLUICE_HEAP_H
+#define SLUICE_HEAP_H
+
+#include "list.h"
+#include "pagemap.h"
+#include "pcp.h"
+#include "sizeclass.h"
+#include "slab.h"
+#include "types.h"
+
+/*
+ * gate: what others may do with a heap whose owner makes no calls. Bits 1-0 are the state, the
+ * rest is the generation, which each attempt raises.
+ */
+#define GATE_FREE UINT64_C(0)
+#define GATE_PENDING UINT64_C(1)
+#define GATE_HELD UINT64_C(2)
+#define GATE_STATE UINT64_C(3)
+#define GATE_STEP UINT64_C(4)
+
+struct heap {
+	/*
+	 * The window. Owner thread only writes busy; who gates the heap reads it. An owner sets
+	 * busy, then reads gate; a gater sets gate, makes every thread pass a full barrier
+	 * (membarrier), then reads busy: one of them sees the other.
+	 */
+	_Atomic uint32_t busy;
+	_Atomic uint64_t gate;
+
+	/* Owner thread inside its window. */
+	struct object *list[CLASSES];         /* objects of current, ready to be handed out */
+	struct page *current[CLASSES];        /* LIST_CURRENT, or NULL */
+	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
+	struct page_list_head full;             /* LIST_FULL, of all classes */
+	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
+	struct page *release;                   /* unmade slabs, for the pcp after the window */
+
+	/* Owner thread only. */
+	uint32_t exit_rounds; /* thread-specific destructors seen */
+
+	/* Any thread, atomic: full slabs that got room by a remote free. */
+	cache_aligned _Atomic(struct page *) inbox;
+
+	/* Set once, before the heap is published. */
+	_Atomic(struct heap *) next; /* all heaps; never taken off */
+
+	/* Guarded by: the registry lock. */
+	struct heap *free_next; /* heaps that wait for a thread */
+	uint32_t idle;          /* it is one of them */
+	uint32_t orphan;        /* left by a fork with what its thread had */
+
+	/* Guarded by: its own lock. */
+	struct pcp pcp;
+};
+
+/* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
+extern _Thread_local struct heap *heap_self TLS_FAST;
+extern struct heap heap_none;
+extern struct heap heap_gone;
+
+/* Make the library ready; the first call that finds heap_none does it by itself. */
+void heap_init(void);
+
+/* Registers the expedited membarrier (cheap while there is one thread) and the fork handlers'
+ * needs. Called from the constructor. */
+void heap_init_late(void);
+
+/*
+ * The slow and the general ways. Sizes are bytes; NULL: no memory (errno is the shim's business).
+ * Any thread, any context: a call that interrupts another one of its own thread is served from
+ * the fallback heap or a mapping of its own.
+ */
+void *heap_alloc_slow(size_t size);                  /* size <= SMALL_MAX */
+void *heap_alloc_large(size_t size, bool *zero);     /* size > SMALL_MAX */
+void *heap_alloc_aligned(size_t size, size_t align); /* align: a power of two */
+void heap_free_slow(void *p);
+void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
+size_t heap_usable(void *p);
+
+/* pcp for the calling thread's page-level requests. */
+struct pcp *heap_pcp(void);
+
+/* All heaps, for walks without a lock. */
+struct heap *heap_first(void);
+static inline struct heap *heap_next(struct heap *h)
+{
+	return atomic_load_explicit(&h->next, memory_order_acquire);
+}
+
+/* Empty slabs in the pools of un-owned slabs back to the buddy core; objects left by who could
+ * not have a lock, freed. Returns bytes of slabs given back. For drains. */
+uint64_t heap_sweep(void);
+
+/* What to try when there is no memory, before giving up; set by reclaim. */
+extern bool (*heap_reclaim)(void);
+
+/* fork, in this order of layers; see fork.c. */
+void heap_fork_prepare(void);
+void heap_fork_parent(void);
+void heap_fork_child(void);
+
+/* Debug: the calling thread's heap. */
+void heap_check(void);
+
+/* ---- the window -------------------------------------------------------------------------- */
+
+bool heap_gate_pass(struct heap *h);
+
+/* False: the heap is held, or this call interrupted another one of its thread. */
+static always_inline bool heap_enter(struct heap *h)
+{
+	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
+		return false;
+	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
+	/* Compiler barrier; the gater's membarrier is the other half. Acquire pairs with the
+	 * gater's release when it lets go. */
+	atomic_signal_fence(memory_order_seq_cst);
+	if (likely(atomic_load_explicit(&h->gate, memory_order_acquire) == GATE_FREE))
+		return true;
+	return heap_gate_pass(h);
+}
+
+static always_inline void heap_leave(struct heap *h)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	/* Release pairs with the gater's acquire load of busy. */
+	atomic_store_explicit(&h->busy, 0, memory_order_release);
+}
+
+/* ---- the fast paths ---------------------------------------------------------------------- */
+
+/* size: up to SMALL_MAX. */
+static always_inline void *heap_alloc_small(size_t size)
+{
+	unsigned cls = class_of(size);
+	struct heap *h = heap_self;
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return heap_alloc_slow(size);
+	o = h->list[cls];
+	if (unlikely(!o)) {
+		heap_leave(h);
+		return heap_alloc_slow(size);
+	}
+	h->list[cls] = o->next;
+	heap_leave(h);
+	return o;
+}
+
+static always_inline void *heap_alloc(size_t size)
+{
+	bool zero;
+
+	if (likely(size <= SMALL_MAX))
+		return heap_alloc_small(size);
+	return heap_alloc_large(size, &zero);
+}
+
+static always_inline void heap_free(void *p)
+{
+	struct heap *h = heap_self;
+	struct object *o = p;
+	struct page *pg;
+
+	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
+		heap_free_slow(p);
+		return;
+	}
+	pg = page_of(p);
+	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h) ||
+	    unlikely((size_t)((char *)p - page_address(pg)) >= slab_carved_bytes(pg)) ||
+	    unlikely((uintptr_t)p & (ALIGN_MIN - 1)) || unlikely(o == pg->free) ||
+	    unlikely(pg->used - 1 <= pg->wake)) {
+		heap_leave(h);
+		heap_free_slow(p);
+		return;
+	}
+	o->next = pg->free;
+	pg->free = o;
+	pg->used--;
+	heap_leave(h);
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * large.c - objects that are a run of pages.
+ * Used by heap; uses pcp, buddy, pagemap.
+ *
+ * (A) A large object's descriptor is PAGE_LARGE, has no owner, and npages is its length; every
+ *     page of it leads to that descriptor.
+ * (B) Between the free and the pcp's lock the run is PAGE_LIMBO: a second free of it is seen.
+ *
+ * No lock of its own. May wait for the zone's lock and enter the kernel. Signal handlers and fork:
+ * as pcp and buddy.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "large.h"
+
+#include "pagemap.h"
+#include "stats.h"
+
+static uint32_t pages_of(size_t size)
+{
+	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
+}
+
+void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
+{
+	uint32_t n = pages_of(size);
+	struct page *pg;
+
+	if (align > PG_BYTES)
+		pg = buddy_alloc_aligned(pcp->zone, n, order_of((uint32_t)(align >> PG_SHIFT)));
+	else if (n <= PCP_RUN_MAX)
+		pg = pcp_alloc(pcp, run_class_of(n));
+	else
+		pg = buddy_alloc(pcp->zone, n);
+	if (!pg)
+		return NULL;
+	*zero = pg->zero;
+	pg->zero = 0; /* the program may write it from now on */
+	page_set_heads(pg, pg->npages);
+	pg->kind = PAGE_LARGE;
+	stat_add(STAT_larges_made, 1);
+	return page_address(pg);
+}
+
+void large_free(struct pcp *pcp, struct page *pg, void *p)
+{
+	if (unlikely(p != page_address(pg)))
+		sluice_fatal("free of the middle of a large block: address %p, block %p (%zu "
+			     "bytes)",
+			     p, (void *)page_address(pg), large_usable(pg));
+	pg->kind = PAGE_LIMBO;
+	pcp_free(pcp, pg);
+}
+
+bool large_resize(struct page *pg, size_t size)
+{
+	uint32_t n = pages_of(size);
+	uint32_t old = pg->npages;
+
+	if (n > RUN_PAGES_MAX)
+		return false;
+	/* Up to PCP_RUN_MAX keep to run classes: others would be strangers to the pcps. */
+	if (n <= PCP_RUN_MAX)
+		n = run_class_pages[run_class_of(n)];
+	if (n < old) {
+		buddy_shrink(pg, n);
+		return true;
+	}
+	if (n == old || pages_of(size) <= old)
+		return true;
+	if (!buddy_extend(pg, n))
+		return false;
+	page_set_heads(pg, n);
+	return true;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lock.c - see lock.h. Primitive; used by all layers.
+ *
+ * (A) A word is 0, or TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
+ * (B) Only the holder makes the word 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
+ * (C) No wait is longer than LOCK_FORK_WAIT_MS while a fork holds the locks: the forking thread
+ *     may itself be waiting, inside libc, for a stdio lock of a thread that is waiting here.
+ * (D) In debug builds a thread takes locks in the order of lockrank.def only.
+ *
+ * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
+ * waiting for itself).
+ * Source: glibc's PI mutexes; Linux Documentation/locking/pi-futex.rst.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPINS 100
+#define TID_MASK FUTEX_TID_MASK
+
+_Thread_local uint32_t lock_tid TLS_FAST;
+_Atomic uint32_t lock_forking;
+static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: a bit for each rank */
+
+uint32_t lock_tid_slow(void)
+{
+	lock_tid = (uint32_t)syscall(SYS_gettid);
+	return lock_tid;
+}
+
+void lock_rank_push(uint8_t rank)
+{
+	CHECK((ranks_held >> rank) == 0);
+	ranks_held |= 1u << rank;
+}
+
+void lock_rank_pop(uint8_t rank)
+{
+	ranks_held &= ~(1u << rank);
+}
+
+void lock_rank_reset(void)
+{
+	ranks_held = 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Acquire pairs with the release in lock_release (and with the kernel's own barriers). */
+static bool take(struct lock *l, uint32_t tid)
+{
+	uint32_t free_word = 0;
+
+	return atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid,
+						       memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+/*
+ * One bounded sleep. 0: the kernel gave us the lock. FUTEX_LOCK_PI counts its timeout on
+ * CLOCK_REALTIME. Where the kernel (or a sandbox) has no PI futex we sleep and try again.
+ */
+static int wait_for(struct lock *l, uint32_t tid)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_nsec += LOCK_FORK_WAIT_MS * 1000000L;
+	if (ts.tv_nsec >= 1000000000L) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000L;
+	}
+	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) == 0)
+		return 0;
+	if (errno == ETIMEDOUT || errno == EINTR || errno == EAGAIN)
+		return take(l, tid) ? 0 : -errno;
+	if (errno == EDEADLK)
+		return -EDEADLK;
+	ts = (struct timespec){ 0, 100000 };
+	nanosleep(&ts, NULL);
+	return take(l, tid) ? 0 : -ETIMEDOUT;
+}
+
+static noinline int acquire_slow(struct lock *l, uint32_t tid)
+{
+	int saved = errno;
+	uint64_t start = now_ns();
+	unsigned waits = 0;
+	int err;
+
+	if ((atomic_load_explicit(&l->word, memory_order_relaxed) & TID_MASK) == tid)
+		return -EDEADLK;
+	for (unsigned i = 0; i < SPINS; i++) {
+		cpu_relax();
+		if (atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && take(l, tid)) {
+			err = 0;
+			goto out;
+		}
+	}
+	do {
+		err = wait_for(l, tid);
+		if (err == 0 || err == -EDEADLK)
+			break;
+		waits++;
+	} while (!(waits > 1 && atomic_load_explicit(&lock_forking, memory_order_relaxed)));
+	if (err && err != -EDEADLK)
+		err = -EAGAIN;
+out:
+	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->wait_ns, now_ns() - start, memory_order_relaxed);
+	errno = saved;
+	return err;
+}
+
+int lock_acquire(struct lock *l)
+{
+	uint32_t tid = self_tid();
+
+	if (unlikely(!take(l, tid))) {
+		int err = acquire_slow(l, tid);
+
+		if (err)
+			return err;
+	}
+	if (SLUICE_DEBUG)
+		lock_rank_push(l->rank);
+	return 0;
+}
+
+bool lock_try(struct lock *l)
+{
+	if (!take(l, self_tid()))
+		return false;
+	if (SLUICE_DEBUG)
+		lock_rank_push(l->rank);
+	return true;
+}
+
+void lock_release(struct lock *l)
+{
+	uint32_t tid = self_tid();
+	uint32_t mine = tid;
+
+	DCHECK(lock_held(l));
+	if (SLUICE_DEBUG)
+		lock_rank_pop(l->rank);
+	/* Release pairs with the acquire in take. */
+	if (likely(atomic_compare_exchange_strong_explicit(&l->word, &mine, 0,
+							   memory_order_release,
+							   memory_order_relaxed)))
+		return;
+	int saved = errno;
+
+	syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);
+	errno = saved;
+}
+
+void lock_fork_prepare(struct lock *l)
+{
+	int err;
+
+	do {
+		err = lock_acquire(l);
+	} while (err == -EAGAIN);
+	l->fork_held = err == 0;
+	lock_rank_reset(); /* locks of one rank are held together here */
+}
+
+void lock_fork_parent(struct lock *l)
+{
+	if (l->fork_held)
+		lock_release(l);
+}
+
+void lock_fork_child(struct lock *l)
+{
+	atomic_store_explicit(&l->word, l->fork_held ? 0 : self_tid(), memory_order_relaxed);
+}

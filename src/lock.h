@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lock.h - locks whose word holds the TID of the holder.
+ *
+ * struct lock: spin briefly, then sleep in the kernel with priority inheritance (FUTEX_LOCK_PI),
+ * so that a SCHED_FIFO thread never live-locks behind a preempted holder. Taking it can fail: when
+ * this thread holds it already (a signal handler interrupted it), and when a fork has been holding
+ * everything for long; every caller has a way to do without.
+ *
+ * struct spin: the pcp's lock. It is only ever tried; nobody waits in it, so it needs no kernel.
+ */
+#ifndef SLUICE_LOCK_H
+#define SLUICE_LOCK_H
+
+#include "log.h"
+#include "types.h"
+
+enum lock_rank {
+#define LOCKRANK(name, text) LOCK_##name,
+#include "lockrank.def"
+#undef LOCKRANK
+	LOCK_RANKS
+};
+
+struct lock {
+	_Atomic uint32_t word; /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
+	uint8_t rank;
+	bool fork_held; /* taken by lock_fork_prepare */
+	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
+	_Atomic uint64_t wait_ns;   /* time spent in waiting; statistics, inexact */
+};
+
+#define LOCK_INIT(r)                                                                               \
+	{                                                                                          \
+		.rank = (r)                                                                        \
+	}
+
+struct spin {
+	_Atomic uint32_t word; /* 0, or the holder's TID */
+};
+
+/* This thread's TID, 0 until asked for. Any value but this thread's own is as good as 0. */
+extern _Thread_local uint32_t lock_tid TLS_FAST;
+uint32_t lock_tid_slow(void);
+
+static always_inline uint32_t self_tid(void)
+{
+	uint32_t tid = lock_tid;
+
+	return likely(tid != 0) ? tid : lock_tid_slow();
+}
+
+/* A fork is under way: waiters that have waited LOCK_FORK_WAIT_MS give up. See fork.c. */
+extern _Atomic uint32_t lock_forking;
+#define LOCK_FORK_WAIT_MS 10
+
+/*
+ * 0, or -EDEADLK when this thread holds it, or -EAGAIN when a fork holds it. May sleep, with
+ * errno kept. Safe in a signal handler.
+ */
+int lock_acquire(struct lock *l);
+bool lock_try(struct lock *l);
+void lock_release(struct lock *l);
+
+static inline bool lock_held(struct lock *l)
+{
+	return (atomic_load_explicit(&l->word, memory_order_relaxed) & 0x3fffffffu) == self_tid();
+}
+
+/*
+ * fork: take it, unless the interrupted call of this thread has it; let go of it in the parent; in
+ * the child write its word anew (it is never unlocked there: the kernel would look for the
+ * parent's TID), to 0 or to the child's own TID if the interrupted call goes on with it.
+ */
+void lock_fork_prepare(struct lock *l);
+void lock_fork_parent(struct lock *l);
+void lock_fork_child(struct lock *l);
+
+/* Debug: called by each kind of lock; stops the program when the order is wrong. */
+void lock_rank_push(uint8_t rank);
+void lock_rank_pop(uint8_t rank);
+void lock_rank_reset(void);
+
+/* Acquire pairs with the release of spin_unlock. */
+static always_inline bool spin_trylock(struct spin *s)
+{
+	uint32_t free_word = 0;
+
+	if (atomic_load_explicit(&s->word, memory_order_relaxed) != 0 ||
+	    !atomic_compare_exchange_strong_explicit(&s->word, &free_word, self_tid(),
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	if (SLUICE_DEBUG)
+		lock_rank_push(LOCK_PCP);
+	return true;
+}
+
+static always_inline void spin_unlock(struct spin *s)
+{
+	if (SLUICE_DEBUG) {
+		CHECK(atomic_load_explicit(&s->word, memory_order_relaxed) == self_tid());
+		lock_rank_pop(LOCK_PCP);
+	}
+	atomic_store_explicit(&s->word, 0, memory_order_release);
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * log.c - see log.h. Primitive: uses libc and, where configured, libunwind; used by all layers.
+ * Allocates nothing, takes no lock of ours, may run in a signal handler and in a fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#if HAVE_LIBUNWIND
+#define UNW_LOCAL_ONLY
+#include <dlfcn.h>
+#include <libunwind.h>
+#endif
+
+#define LINE_BYTES 512
+#define FRAMES_MAX 32
+
+bool log_backtrace = true;
+
+struct out {
+	char *buf;
+	size_t len;
+	size_t at;
+};
+
+static void put_char(struct out *o, char c)
+{
+	if (o->at + 1 < o->len)
+		o->buf[o->at++] = c;
+}
+
+static void put_string(struct out *o, const char *s)
+{
+	while (*s)
+		put_char(o, *s++);
+}
+
+static void put_number(struct out *o, uint64_t v, unsigned base)
+{
+	char digits[24];
+	unsigned n = 0;
+
+	do {
+		digits[n++] = "0123456789abcdef"[v % base];
+		v /= base;
+	} while (v);
+	while (n)
+		put_char(o, digits[--n]);
+}
+
+static void format_args(struct out *o, const char *fmt, va_list ap)
+{
+	for (; *fmt; fmt++) {
+		unsigned longs = 0;
+
+		if (*fmt != '%') {
+			put_char(o, *fmt);
+			continue;
+		}
+		while (*++fmt == 'l' || *fmt == 'z')
+			longs++;
+		switch (*fmt) {
+		case 's':
+			put_string(o, va_arg(ap, const char *));
+			break;
+		case 'd': {
+			int v = va_arg(ap, int);
+
+			if (v < 0)
+				put_char(o, '-');
+			put_number(o, v < 0 ? 0u - (unsigned)v : (unsigned)v, 10);
+			break;
+		}
+		case 'u':
+			put_number(o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), 10);
+			break;
+		case 'x':
+			put_number(o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), 16);
+			break;
+		case 'p':
+			put_string(o, "0x");
+			put_number(o, (uintptr_t)va_arg(ap, void *), 16);
+			break;
+		default:
+			put_char(o, *fmt);
+			break;
+		}
+	}
+	if (o->len)
+		o->buf[o->at] = '\0';
+}
+
+size_t log_format(char *buf, size_t len, const char *fmt, ...)
+{
+	struct out o = { buf, len, 0 };
+	va_list ap;
+
+	va_start(ap, fmt);
+	format_args(&o, fmt, ap);
+	va_end(ap);
+	return o.at;
+}
+
+static void write_line(const char *prefix, const char *fmt, va_list ap)
+{
+	char line[LINE_BYTES];
+	struct out o = { line, sizeof(line) - 1, 0 };
+	ssize_t n;
+
+	put_string(&o, prefix);
+	format_args(&o, fmt, ap);
+	line[o.at++] = '\n';
+	n = write(STDERR_FILENO, line, o.at);
+	(void)n; /* nowhere left to say it */
+}
+
+void log_warn(const char *fmt, ...)
+{
+	int saved = errno;
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line("sluice: ", fmt, ap);
+	va_end(ap);
+	errno = saved;
+}
+
+#if HAVE_LIBUNWIND
+static void write_frame(unsigned n, unw_word_t ip)
+{
+	char line[LINE_BYTES];
+	size_t len;
+	ssize_t w;
+	Dl_info info;
+
+	if (dladdr((void *)(uintptr_t)ip, &info) && info.dli_fname)
+		len = log_format(line, sizeof(line), "sluice:   #%u %p %s(%s+0x%lx)\n", n,
+				 (void *)(uintptr_t)ip, info.dli_fname,
+				 info.dli_sname ? info.dli_sname : "",
+				 (unsigned long)(ip - (uintptr_t)(info.dli_sname ? info.dli_saddr
+										 : info.dli_fbase)));
+	else
+		len = log_format(line, sizeof(line), "sluice:   #%u %p\n", n,
+				 (void *)(uintptr_t)ip);
+	w = write(STDERR_FILENO, line, len);
+	(void)w;
+}
+
+static void write_backtrace(void)
+{
+	unw_context_t context;
+	unw_cursor_t cursor;
+	unw_word_t ip;
+
+	if (unw_getcontext(&context) || unw_init_local(&cursor, &context))
+		return;
+	for (unsigned n = 0; n < FRAMES_MAX && unw_step(&cursor) > 0; n++) {
+		if (unw_get_reg(&cursor, UNW_REG_IP, &ip) || !ip)
+			return;
+		write_frame(n, ip);
+	}
+}
+#else
+static void write_backtrace(void)
+{
+}
+#endif
+
+void sluice_fatal(const char *fmt, ...)
+{
+	static _Atomic int entered;
+	va_list ap;
+
+	/* A second thread, or a fault on the way, must not print over the first line. */
+	if (__atomic_exchange_n(&entered, 1, __ATOMIC_RELAXED) == 0) {
+		va_start(ap, fmt);
+		write_line("sluice: fatal: ", fmt, ap);
+		va_end(ap);
+		if (log_backtrace)
+			write_backtrace();
+	}
+	abort();
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * meta.c - see meta.h: a bump pointer over mappings of META_CHUNK bytes.
+ * Used by heap; uses vm. Lock-free: the pointer moves by CAS, and a thread that finds the chunk
+ * used up maps a new one and puts it in place by CAS; who loses that race unmaps its own.
+ */
+#include "meta.h"
+
+#include "vm.h"
+
+#define META_CHUNK ((size_t)256 << 10)
+
+struct chunk {
+	_Atomic size_t used;
+};
+
+static _Atomic(struct chunk *) current;
+
+void *meta_alloc(size_t bytes)
+{
+	bytes = align_up(bytes, CACHE_LINE);
+	if (bytes > META_CHUNK - CACHE_LINE)
+		return vm_map(bytes, CACHE_LINE);
+	for (;;) {
+		/* Acquire pairs with the release below: used is initialised. */
+		struct chunk *c = atomic_load_explicit(&current, memory_order_acquire);
+		struct chunk *fresh;
+
+		if (c) {
+			size_t at = atomic_fetch_add_explicit(&c->used, bytes,
+							      memory_order_relaxed);
+
+			if (at <= META_CHUNK - bytes)
+				return (char *)c + at;
+		}
+		fresh = vm_map(META_CHUNK, CACHE_LINE);
+		if (!fresh)
+			return NULL;
+		atomic_store_explicit(&fresh->used, CACHE_LINE, memory_order_relaxed);
+		if (!atomic_compare_exchange_strong_explicit(&current, &c, fresh,
+							     memory_order_release,
+							     memory_order_relaxed))
+			vm_unmap(fresh, META_CHUNK);
+	}
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.c - see options.h. Primitive; used by init, and read by all layers.
+ * Allocates nothing; runs before the process has a second thread.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define CONF_FILE "/etc/sluice.conf"
+#define CONF_FILE_BYTES 8192
+#define WORD_BYTES 320
+
+enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_STRING };
+
+struct option_row {
+	const char *name;
+	enum option_type type;
+	uint64_t min;
+	uint64_t max;
+	size_t offset;
+};
+
+struct options options = {
+#define OPT(name, type, def, min, max, when, text) .name = (def),
+#include "options.def"
+#undef OPT
+};
+
+static const struct option_row rows[] = {
+#define OPT(name, type, def, min, max, when, text)                                                 \
+	{ #name, TYPE_##type, (min), (max), offsetof(struct options, name) },
+#include "options.def"
+#undef OPT
+};
+
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+static const struct option_row *row_find(const char *name)
+{
+	for (size_t i = 0; i < ROWS; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+/* A decimal number, with K, M or G when size is set. False on anything else. */
+static bool parse_number(const char *s, bool size, uint64_t *out)
+{
+	uint64_t v = 0;
+	unsigned shift = 0;
+
+	if (*s < '0' || *s > '9')
+		return false;
+	for (; *s >= '0' && *s <= '9'; s++) {
+		if (v > (UINT64_MAX - 9) / 10)
+			return false;
+		v = v * 10 + (uint64_t)(*s - '0');
+	}
+	if (size && *s) {
+		const char *units = "KMG";
+		char upper = (char)(*s & ~0x20);
+		const char *u = strchr(units, upper);
+
+		if (!u)
+			return false;
+		shift = 10 * (unsigned)(u - units + 1);
+		s++;
+		if (*s == 'i')
+			s++;
+		if (*s == 'B')
+			s++;
+	}
+	if (*s || v > (UINT64_MAX >> shift))
+		return false;
+	*out = v << shift;
+	return true;
+}
+
+static bool parse_bool(const char *s, uint64_t *out)
+{
+	static const char *const yes[] = { "1", "true", "yes", "on" };
+	static const char *const no[] = { "0", "false", "no", "off" };
+
+	for (size_t i = 0; i < 4; i++) {
+		if (strcmp(s, yes[i]) == 0 || strcmp(s, no[i]) == 0) {
+			*out = strcmp(s, yes[i]) == 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool row_set(const struct option_row *row, const char *value, const char *from)
+{
+	char *field = (char *)&options + row->offset;
+	uint64_t v = 0;
+	bool good = true;
+
+	switch (row->type) {
+	case TYPE_STRING:
+		if (strlen(value) > row->max) {
+			log_warn("%s: option %s: value is longer than %lu characters", from,
+				 row->name, (unsigned long)row->max);
+			return false;
+		}
+		memcpy(field, value, strlen(value) + 1);
+		return true;
+	case TYPE_BOOL:
+		good = parse_bool(value, &v);
+		break;
+	case TYPE_UINT:
+	case TYPE_SIZE:
+		good = parse_number(value, row->type == TYPE_SIZE, &v);
+		break;
+	}
+	if (!good || v < row->min || v > row->max) {
+		if (row->type == TYPE_BOOL)
+			log_warn("%s: option %s: '%s' is not valid, use 0 or 1", from, row->name,
+				 value);
+		else
+			log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s", from,
+				 row->name, value, (unsigned long)row->min,
+				 (unsigned long)row->max,
+				 row->type == TYPE_SIZE ? " bytes (K, M, G may follow)" : "");
+		return false;
+	}
+	memcpy(field, &v, sizeof(v));
+	return true;
+}
+
+static bool setting_apply(char *word, const char *from)
+{
+	char *colon = strchr(word, ':');
+	const struct option_row *row;
+
+	if (!colon || colon == word) {
+		log_warn("%s: '%s' is not of the form name:value", from, word);
+		return false;
+	}
+	*colon = '\0';
+	row = row_find(word);
+	if (!row) {
+		log_warn("%s: there is no option '%s' (sluice-run --help lists them)", from, word);
+		return false;
+	}
+	return row_set(row, colon + 1, from);
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+unsigned options_parse(const char *text, const char *from)
+{
+	char word[WORD_BYTES];
+	unsigned refused = 0;
+
+	while (*text) {
+		size_t len = strcspn(text, ",\n");
+		const char *next = text[len] ? text + len + 1 : text + len;
+
+		while (len && is_space(*text)) {
+			text++;
+			len--;
+		}
+		while (len && is_space(text[len - 1]))
+			len--;
+		if (len >= sizeof(word)) {
+			log_warn("%s: a setting is longer than %u characters", from, WORD_BYTES);
+			refused++;
+		} else if (len && *text != '#') {
+			memcpy(word, text, len);
+			word[len] = '\0';
+			refused += !setting_apply(word, from);
+		}
+		text = next;
+	}
+	return refused;
+}
+
+static void load_file(void)
+{
+	char text[CONF_FILE_BYTES];
+	ssize_t n;
+	int fd = open(CONF_FILE, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return;
+	if ((size_t)n == sizeof(text) - 1)
+		log_warn("%s: only its first %u bytes are read", CONF_FILE, CONF_FILE_BYTES - 1);
+	text[n] = '\0';
+	options_parse(text, CONF_FILE);
+}
+
+bool options_load(void)
+{
+	int saved = errno;
+	const char *conf;
+
+	load_file();
+	conf = environ && !getauxval(AT_SECURE) ? getenv("SLUICE_CONF") : NULL;
+	if (conf)
+		options_parse(conf, "SLUICE_CONF");
+	log_backtrace = options.backtrace != 0;
+	errno = saved;
+	return environ != NULL;
+}

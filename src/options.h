@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.h - the options of options.def, their values and their parser.
+ *
+ * Values are read without a lock, in any context; those marked `any` may change while they are
+ * read, as one aligned word each.
+ */
+#ifndef SLUICE_OPTIONS_H
+#define SLUICE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OPTION_STRING_MAX 256
+
+typedef uint64_t option_BOOL;
+typedef uint64_t option_UINT;
+typedef uint64_t option_SIZE;
+typedef char option_STRING[OPTION_STRING_MAX];
+
+struct options {
+#define OPT(name, type, def, min, max, when, text) option_##type name;
+#include "options.def"
+#undef OPT
+};
+
+extern struct options options;
+
+/*
+ * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's
+ * name). What is wrong gets one line on standard error each and is skipped. Returns how many
+ * settings were refused.
+ */
+unsigned options_parse(const char *text, const char *from);
+
+/* /etc/sluice.conf (settings separated by commas or lines, # begins a comment), then SLUICE_CONF,
+ * which is left out for programs that gained privileges. False: libc has no environment yet, and
+ * only the file was read. */
+bool options_load(void);
+
+#endif

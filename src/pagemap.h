@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pagemap.h - from a pointer to its page descriptor, and back.
+ *
+ * One byte for each 64 MiB of the address space says whether a region of ours lies there; the
+ * region's descriptors are then at an address that is arithmetic on the pointer. Lookups are wait
+ * free, from any thread and from signal handlers; a byte is set once and stays (the metadata of a
+ * region is never unmapped), so a descriptor may be read at any later time.
+ */
+#ifndef SLUICE_PAGEMAP_H
+#define SLUICE_PAGEMAP_H
+
+#include "types.h"
+
+/* Set with release by pagemap_add, after the metadata is usable; pairs with pagemap_ours. */
+extern _Atomic uint8_t pagemap_slots[REGION_SLOTS];
+
+static always_inline bool pagemap_ours(const void *p)
+{
+	uintptr_t slot = (uintptr_t)p >> REGION_SHIFT;
+
+	return likely(slot < REGION_SLOTS) &&
+	       likely(atomic_load_explicit(&pagemap_slots[slot], memory_order_acquire) != 0);
+}
+
+static inline void pagemap_add(struct region *r)
+{
+	atomic_store_explicit(&pagemap_slots[(uintptr_t)r >> REGION_SHIFT], 1,
+			      memory_order_release);
+}
+
+/* p must lie in a region of ours (or be a descriptor, which lies in one too). */
+static always_inline struct region *region_of(const void *p)
+{
+	return (struct region *)((uintptr_t)p & ~(REGION_BYTES - 1));
+}
+
+static always_inline uint32_t page_index_of(const void *p)
+{
+	return (uint32_t)((uintptr_t)p >> PG_SHIFT) & (REGION_PAGES - 1);
+}
+
+/* The descriptor of the run that p lies in; p must lie in a region of ours. */
+static always_inline struct page *page_of(const void *p)
+{
+	struct region *r = region_of(p);
+
+	return &r->page[r->head[page_index_of(p)]];
+}
+
+static inline uint32_t page_number(const struct page *pg)
+{
+	return (uint32_t)(pg - region_of(pg)->page);
+}
+
+/* The first byte of the memory that pg describes. */
+static always_inline char *page_address(const struct page *pg)
+{
+	uintptr_t base = (uintptr_t)region_of(pg);
+
+	return (char *)(base + ((uintptr_t)(pg - ((struct region *)base)->page) << PG_SHIFT));
+}
+
+/* Let pointers into all n pages of a run lead to pg, its first. Caller owns the run. */
+static inline void page_set_heads(struct page *pg, uint32_t n)
+{
+	struct region *r = region_of(pg);
+	uint32_t first = page_number(pg);
+
+	for (uint32_t i = 0; i < n; i++)
+		r->head[first + i] = (uint16_t)first;
+}
+
+#endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pcp.c - gate 1: each thread's page cache, which any thread can empty.
+ * Used by slab, large, heap, reclaim and the page API; uses buddy.
+ *
+ * (A) count == the sum of npages of the runs on the lists. (pcp_check)
+ * (B) Each run on a list is PAGE_PCP, its npages is its class's, its link is tagged LIST_PCP.
+ *     (pcp_check, and DCHECKs at each step)
+ * (C) The lock is only ever tried. The owner goes past a locked pcp to the buddy core: it never
+ *     spins and never waits here, whatever a drainer does. A drainer takes at most DRAIN_BATCH
+ *     runs in one hold, lets go, and gives them to the buddy core before it tries again.
+ * (D) The pcp lock and the buddy lock are never held together: a refill takes from the buddy core
+ *     first and then tries the pcp; what the pcp cannot take goes back.
+ * (E) While PCP_DISABLED is set in its flags, which is done under the lock, no run enters.
+ *
+ * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, nothing else.
+ * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
+ * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
+ * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
+ * lock; in a signal handler a try fails and the call goes past. Fork: pcp_fork_*.
+ *
+ * Source: Linux mm/page_alloc.c, struct per_cpu_pages: K1, K2 (spinlock, remote drain, the lock
+ * in the line of count, high and batch), K4 (pcp and buddy paths apart), and its later scaling of
+ * batch (alloc_factor, free_count) and high (high_min, high_max, decay).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "pcp.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "options.h"
+#include "pagemap.h"
+#include "stats.h"
+
+#define DRAIN_BATCH BUDDY_BATCH
+#define FACTOR_MAX 4u
+#define WAIT_TRIES 2000u /* of 10 us each */
+
+const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12,
+					       14, 16, 20, 24, 28, 32, 40, 48, 56, 64 };
+
+static _Atomic(struct pcp *) registry;
+static _Atomic uint32_t disabled; /* nesting depth */
+
+static inline uint32_t count_of(struct pcp *p)
+{
+	return atomic_load_explicit(&p->count, memory_order_relaxed);
+}
+
+static inline void count_set(struct pcp *p, uint32_t n)
+{
+	atomic_store_explicit(&p->count, n, memory_order_relaxed);
+}
+
+/* ---- with the lock held ------------------------------------------------------------------ */
+
+static inline struct page *take_locked(struct pcp *p, unsigned rc)
+{
+	struct page *pg = p->runs[rc].first;
+
+	if (!pg)
+		return NULL;
+	DCHECK(pg->kind == PAGE_PCP && pg->npages == run_class_pages[rc]);
+	page_list_del(&p->runs[rc], pg, LIST_PCP);
+	pg->kind = PAGE_LIMBO;
+	count_set(p, count_of(p) - run_class_pages[rc]);
+	return pg;
+}
+
+static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
+{
+	DCHECK(pg->npages == run_class_pages[rc] && !(p->flags & PCP_DISABLED));
+	pg->kind = PAGE_PCP;
+	page_list_add(&p->runs[rc], pg, LIST_PCP);
+	count_set(p, count_of(p) + run_class_pages[rc]);
+}
+
+/* Take the coldest runs, from one class after the other, until `pages` are had or DRAIN_BATCH
+ * runs, or nothing is left. */
+static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
+{
+	uint32_t got = 0;
+	unsigned n = 0;
+	unsigned empty = 0;
+	unsigned rc = p->spill_class;
+
+	while (n < DRAIN_BATCH && got < pages && empty < RUN_CLASSES) {
+		struct page *pg;
+
+		rc = rc + 1 == RUN_CLASSES ? 0 : rc + 1;
+		pg = p->runs[rc].last;
+		if (!pg) {
+			empty++;
+			continue;
+		}
+		empty = 0;
+		page_list_del(&p->runs[rc], pg, LIST_PCP);
+		pg->kind = PAGE_LIMBO;
+		got += run_class_pages[rc];
+		out[n++] = pg;
+	}
+	p->spill_class = (uint8_t)rc;
+	count_set(p, count_of(p) - got);
+	return n;
+}
+
+/* How many runs the next refill brings: it doubles while only allocations come, up to what high
+ * leaves room for. */
+static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
+{
+	uint32_t pages = p->batch << p->alloc_factor;
+	uint32_t room;
+	unsigned n;
+
+	if (p->high < p->high_max) {
+		p->high += p->batch;
+		if (p->high > p->high_max)
+			p->high = p->high_max;
+	}
+	room = p->high > count_of(p) ? p->high - count_of(p) : 0;
+	if (pages > room)
+		pages = room;
+	else if (p->alloc_factor < FACTOR_MAX)
+		p->alloc_factor++;
+	n = pages / run_class_pages[rc];
+	if (n > DRAIN_BATCH)
+		n = DRAIN_BATCH;
+	return n ? n : 1;
+}
+
+/* ---- the owner's way --------------------------------------------------------------------- */
+
+/* Keep what fits, give the rest back. */
+static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (n && spin_trylock(&p->lock)) {
+		while (kept < n && !(p->flags & PCP_DISABLED) &&
+		       count_of(p) + run_class_pages[rc] <= p->high)
+			put_locked(p, run[kept++], rc);
+		spin_unlock(&p->lock);
+	}
+	if (kept < n)
+		buddy_free_bulk(run + kept, n - kept);
+}
+
+static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n)
+{
+	struct page *run[DRAIN_BATCH];
+	unsigned got = buddy_alloc_bulk(p->zone, run_class_pages[rc], n, 1, run);
+
+	if (!got)
+		return NULL;
+	stat_add(STAT_pcp_refills, 1);
+	refill_surplus(p, rc, run + 1, got - 1);
+	return run[0];
+}
+
+struct page *pcp_alloc(struct pcp *p, unsigned rc)
+{
+	unsigned n = 1;
+
+	if (likely(spin_trylock(&p->lock))) {
+		struct page *pg = take_locked(p, rc);
+
+		if (likely(pg != NULL)) {
+			p->free_factor = 0;
+			spin_unlock(&p->lock);
+			return pg;
+		}
+		n = p->flags & PCP_DISABLED ? 1 : refill_runs_locked(p, rc);
+		spin_unlock(&p->lock);
+	} else {
+		stat_add(STAT_pcp_bypassed, 1);
+	}
+	return alloc_refill(p, rc, n);
+}
+
+unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out)
+{
+	uint32_t npages = 1u << order;
+	unsigned got = 0;
+
+	if (npages <= PCP_RUN_MAX && spin_trylock(&p->lock)) {
+		unsigned rc = run_class_of(npages);
+		struct page *pg;
+
+		while (got < n && (pg = take_locked(p, rc)) != NULL)
+			out[got++] = pg;
+		spin_unlock(&p->lock);
+	}
+	if (got < n)
+		got += buddy_alloc_bulk(p->zone, npages, n - got, n - got, out + got);
+	return got;
+}
+
+/* Spill batches double while only frees come. */
+static uint32_t spill_pages_locked(struct pcp *p)
+{
+	uint32_t pages = p->batch << p->free_factor;
+	uint32_t most = p->high > p->batch ? p->high - p->batch : 0;
+	uint32_t over = count_of(p) - p->high;
+
+	if (p->free_factor < FACTOR_MAX)
+		p->free_factor++;
+	p->alloc_factor >>= 1;
+	if (pages > most)
+		pages = most;
+	return pages > over ? pages : over;
+}
+
+void pcp_free(struct pcp *p, struct page *pg)
+{
+	struct page *run[DRAIN_BATCH];
+	uint32_t npages = pg->npages;
+	unsigned n = 0;
+	unsigned rc;
+
+	if (npages > PCP_RUN_MAX)
+		goto past;
+	rc = run_class_of(npages);
+	if (run_class_pages[rc] != npages)
+		goto past;
+	if (unlikely(!spin_trylock(&p->lock))) {
+		stat_add(STAT_pcp_bypassed, 1);
+		goto past;
+	}
+	if (unlikely((p->flags & PCP_DISABLED) || npages > p->high)) {
+		spin_unlock(&p->lock);
+		goto past;
+	}
+	put_locked(p, pg, rc);
+	if (unlikely(count_of(p) > p->high))
+		n = spill_locked(p, spill_pages_locked(p), run);
+	spin_unlock(&p->lock);
+	if (unlikely(n)) {
+		stat_add(STAT_pcp_spills, 1);
+		buddy_free_bulk(run, n);
+	}
+	return;
+past:
+	buddy_free(pg);
+}
+
+void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (n && run[0]->npages <= PCP_RUN_MAX && spin_trylock(&p->lock)) {
+		while (kept < n && !(p->flags & PCP_DISABLED) &&
+		       count_of(p) + run[kept]->npages <= p->high) {
+			unsigned rc = run_class_of(run[kept]->npages);
+
+			put_locked(p, run[kept++], rc);
+		}
+		spin_unlock(&p->lock);
+	}
+	if (kept < n)
+		buddy_free_bulk(run + kept, n - kept);
+}
+
+/* ---- any thread -------------------------------------------------------------------------- */
+
+struct pcp_drain pcp_drain(struct pcp *p)
+{
+	struct page *run[DRAIN_BATCH];
+	struct pcp_drain result = { 0, false };
+
+	for (;;) {
+		unsigned n;
+
+		if (!spin_trylock(&p->lock)) {
+			result.skipped = true;
+			break;
+		}
+		/* Start small again (M8), also when there is nothing to take. */
+		p->high = p->high_min;
+		p->alloc_factor = 0;
+		p->free_factor = 0;
+		n = spill_locked(p, UINT32_MAX, run);
+		spin_unlock(&p->lock);
+		for (unsigned i = 0; i < n; i++)
+			result.pages += run[i]->npages;
+		if (n)
+			buddy_free_bulk(run, n);
+		if (n < DRAIN_BATCH)
+			break;
+	}
+	if (result.pages)
+		stat_add(STAT_pcp_drains, 1);
+	return result;
+}
+
+uint64_t pcp_decay(struct pcp *p)
+{
+	struct page *run[DRAIN_BATCH];
+	uint64_t pages = 0;
+	unsigned n = 0;
+
+	if (!spin_trylock(&p->lock))
+		return 0;
+	p->high -= (p->high - p->high_min) >> 3;
+	if (count_of(p) > p->high)
+		n = spill_locked(p, count_of(p) - p->high, run);
+	spin_unlock(&p->lock);
+	for (unsigned i = 0; i < n; i++)
+		pages += run[i]->npages;
+	if (n)
+		buddy_free_bulk(run, n);
+	return pages;
+}
+
+/* ---- registry and disabling -------------------------------------------------------------- */
+
+static uint32_t option_pages(uint64_t bytes)
+{
+	return (uint32_t)(bytes >> PG_SHIFT);
+}
+
+void pcp_init(struct pcp *p, struct zone *z)
+{
+	struct pcp *head = atomic_load_explicit(&registry, memory_order_relaxed);
+
+	p->zone = z;
+	p->high_max = option_pages(options.pcp_high_max);
+	p->high_min = option_pages(options.pcp_high_min);
+	if (p->high_min > p->high_max)
+		p->high_min = p->high_max;
+	p->high = p->high_min;
+	p->batch = option_pages(options.pcp_batch);
+	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
+	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
+	do {
+		atomic_store_explicit(&p->next, head, memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
+							memory_order_relaxed));
+	if (atomic_load_explicit(&disabled, memory_order_seq_cst)) {
+		while (!spin_trylock(&p->lock))
+			cpu_relax();
+		if (atomic_load_explicit(&disabled, memory_order_seq_cst))
+			p->flags |= PCP_DISABLED;
+		spin_unlock(&p->lock);
+	}
+}
+
+struct pcp *pcp_first(void)
+{
+	return atomic_load_explicit(&registry, memory_order_seq_cst);
+}
+
+/* Take the lock for sure, unless its holder does not come back within 20 ms. */
+static bool lock_wait(struct pcp *p)
+{
+	const struct timespec pause = { 0, 10000 };
+
+	for (unsigned i = 0; i < WAIT_TRIES; i++) {
+		if (spin_trylock(&p->lock))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static bool set_disabled(bool on)
+{
+	int saved = errno;
+	bool all = true;
+
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		if (!lock_wait(p)) {
+			all = false;
+			continue;
+		}
+		if (on)
+			p->flags |= PCP_DISABLED;
+		else
+			p->flags &= (uint16_t)~PCP_DISABLED;
+		spin_unlock(&p->lock);
+	}
+	errno = saved;
+	return all;
+}
+
+bool pcp_disable(void)
+{
+	if (atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) != 0)
+		return true;
+	return set_disabled(true);
+}
+
+void pcp_enable(void)
+{
+	if (atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1)
+		set_disabled(false);
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+void pcp_fork_prepare(void)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		if (lock_wait(p) && SLUICE_DEBUG)
+			lock_rank_pop(LOCK_PCP); /* held many at once, on purpose */
+	}
+}
+
+void pcp_fork_parent(void)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		if (atomic_load_explicit(&p->lock.word, memory_order_relaxed) == self_tid())
+			atomic_store_explicit(&p->lock.word, 0, memory_order_release);
+	}
+}
+
+void pcp_fork_child(uint32_t parent_tid)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		uint32_t holder = atomic_load_explicit(&p->lock.word, memory_order_relaxed);
+
+		if (holder != parent_tid) {
+			for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
+				p->runs[rc] = (struct page_list_head){ NULL, NULL };
+			count_set(p, 0);
+		}
+		atomic_store_explicit(&p->lock.word, 0, memory_order_relaxed);
+	}
+}
+
+void pcp_check(struct pcp *p)
+{
+	uint32_t pages = 0;
+
+	CHECK(spin_trylock(&p->lock));
+	for (unsigned rc = 0; rc < RUN_CLASSES; rc++) {
+		for (struct page *pg = p->runs[rc].first; pg; pg = pg->next) {
+			CHECK(pg->kind == PAGE_PCP && pg->list == LIST_PCP);
+			CHECK(pg->npages == run_class_pages[rc]);
+			pages += pg->npages;
+		}
+	}
+	CHECK(pages == count_of(p));
+	spin_unlock(&p->lock);
+}

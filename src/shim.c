@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim.c - the malloc family under its own names: errno, bad arguments, overflow; no policy.
+ * Uses heap and reclaim; used by the program.
+ *
+ * Semantics: glibc 2.36, and POSIX where glibc leaves it open.
+ *   malloc(0)          a pointer of its own (16 bytes), as glibc
+ *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
+ *   memalign           an alignment that is no power of two is rounded up, as glibc
+ *   aligned_alloc      as memalign, as glibc 2.36; size need not be a multiple
+ *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *); keeps errno
+ *   alignment          at least 16 for every size
+ *   failure            NULL with errno ENOMEM, in every member; success leaves errno alone
+ *   free and its kin   keep errno
+ *   malloc_usable_size the size class's or the run's length; all of it may be used
+ *
+ * Signal handlers may call malloc and free at any time (beyond what POSIX asks for).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "export.h"
+#include "heap.h"
+#include "reclaim.h"
+#include "vm.h"
+
+#define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
+
+void cfree(void *p);
+void free_sized(void *p, size_t size);
+void free_aligned_sized(void *p, size_t align, size_t size);
+
+static noinline void *out_of_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+EXPORT void *malloc(size_t size)
+{
+	void *p;
+
+	if (likely(size <= SMALL_MAX)) {
+		p = heap_alloc_small(size);
+		if (likely(p != NULL))
+			return p;
+	} else if (size <= SIZE_LIMIT) {
+		p = heap_alloc(size);
+		if (likely(p != NULL))
+			return p;
+	}
+	return out_of_memory();
+}
+
+EXPORT void free(void *p)
+{
+	heap_free(p);
+}
+
+EXPORT void cfree(void *p)
+{
+	heap_free(p);
+}
+
+EXPORT void free_sized(void *p, size_t size)
+{
+	(void)size;
+	heap_free(p);
+}
+
+EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
+{
+	(void)align;
+	(void)size;
+	heap_free(p);
+}
+
+EXPORT void *calloc(size_t n, size_t size)
+{
+	bool zero = false;
+	size_t bytes;
+	void *p;
+
+	if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_LIMIT)
+		return out_of_memory();
+	if (bytes <= SMALL_MAX)
+		p = heap_alloc_small(bytes);
+	else
+		p = heap_alloc_large(bytes, &zero);
+	if (unlikely(!p))
+		return out_of_memory();
+	return zero ? p : memset(p, 0, bytes);
+}
+
+EXPORT void *realloc(void *p, size_t size)
+{
+	void *q;
+
+	if (!p)
+		return malloc(size);
+	if (size == 0) {
+		heap_free(p);
+		return NULL;
+	}
+	q = size <= SIZE_LIMIT ? heap_realloc(p, size) : NULL;
+	return likely(q != NULL) ? q : out_of_memory();
+}
+
+EXPORT void *reallocarray(void *p, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return out_of_memory();
+	return realloc(p, bytes);
+}
+
+/* align: a power of two. */
+static void *alloc_aligned(size_t align, size_t size)
+{
+	void *p = NULL;
+
+	if (size > SIZE_LIMIT || align > SIZE_LIMIT)
+		return NULL;
+	if (align <= ALIGN_MIN)
+		p = heap_alloc(size);
+	else
+		p = heap_alloc_aligned(size, align);
+	return p;
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+	void *p;
+
+	if (align > SIZE_MAX / 2 + 1) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (!is_pow2(align))
+		align = align ? (size_t)1 << (64 - __builtin_clzl(align)) : ALIGN_MIN;
+	p = alloc_aligned(align, size);
+	return likely(p != NULL) ? p : out_of_memory();
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+	return memalign(align, size);
+}
+
+EXPORT int posix_memalign(void **out, size_t align, size_t size)
+{
+	void *p;
+
+	if (!is_pow2(align) || align % sizeof(void *))
+		return EINVAL;
+	p = alloc_aligned(align, size);
+	if (!p)
+		return ENOMEM;
+	*out = p;
+	return 0;
+}
+
+EXPORT void *valloc(size_t size)
+{
+	return memalign(vm_os_page, size);
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+	if (size > SIZE_LIMIT)
+		return out_of_memory();
+	return memalign(vm_os_page, align_up(size ? size : 1, vm_os_page));
+}
+
+EXPORT size_t malloc_usable_size(void *p)
+{
+	return p ? heap_usable(p) : 0;
+}
+
+/* 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
+EXPORT int malloc_trim(size_t pad)
+{
+	struct reclaim_report r;
+
+	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE, pad, &r);
+	return r.bytes_purged != 0;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_info.c - what glibc offers to look at and tune malloc with: mallinfo, mallinfo2,
+ * malloc_info, malloc_stats, mallopt. Uses info; used by the program.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "export.h"
+#include "info.h"
+#include "log.h"
+#include "stats.h"
+
+EXPORT struct mallinfo2 mallinfo2(void)
+{
+	struct mallinfo2 m;
+	struct info in;
+
+	info_collect(&in);
+	memset(&m, 0, sizeof(m));
+	m.arena = in.region_bytes;
+	m.ordblks = in.free_blocks;
+	m.hblks = in.huge_objects;
+	m.hblkhd = in.huge_bytes;
+	m.uordblks = in.object_bytes + in.large_bytes;
+	m.fordblks = in.region_bytes > m.uordblks ? in.region_bytes - m.uordblks : 0;
+	m.keepcost = in.dirty_bytes + in.pcp_bytes;
+	return m;
+}
+
+static int clamp(size_t v)
+{
+	return v > INT_MAX ? INT_MAX : (int)v;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+EXPORT struct mallinfo mallinfo(void)
+{
+	struct mallinfo2 m = mallinfo2();
+	struct mallinfo r;
+
+	memset(&r, 0, sizeof(r));
+	r.arena = clamp(m.arena);
+	r.ordblks = clamp(m.ordblks);
+	r.hblks = clamp(m.hblks);
+	r.hblkhd = clamp(m.hblkhd);
+	r.uordblks = clamp(m.uordblks);
+	r.fordblks = clamp(m.fordblks);
+	r.keepcost = clamp(m.keepcost);
+	return r;
+}
+#pragma GCC diagnostic pop
+
+/* XML of a form of our own, as glibc's manual allows. 0, or -1 with errno EINVAL or stdio's. */
+EXPORT int malloc_info(int options, FILE *out)
+{
+	struct info in;
+
+	if (options != 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	info_collect(&in);
+	fprintf(out, "<malloc version=\"sluice-1\">\n");
+#define LINE(field) fprintf(out, "<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
+	LINE(region_bytes);
+	LINE(free_bytes);
+	LINE(dirty_bytes);
+	LINE(pcp_bytes);
+	LINE(slab_bytes);
+	LINE(object_bytes);
+	LINE(large_bytes);
+	LINE(huge_bytes);
+	LINE(heaps);
+#undef LINE
+	for (unsigned i = 0; i < STATS; i++)
+		fprintf(out, "<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
+			stat_sum((enum stat_id)i));
+	return fprintf(out, "</malloc>\n") < 0 ? -1 : 0;
+}
+
+/* To standard error, without stdio. */
+EXPORT void malloc_stats(void)
+{
+	char text[4096];
+	struct info in;
+	size_t n = 0;
+	ssize_t w;
+
+	info_collect(&in);
+#define LINE(field, label)                                                                         \
+	n += log_format(text + n, sizeof(text) - n, "%s = %lu\n", label, (unsigned long)in.field)
+	LINE(region_bytes, "region bytes   ");
+	LINE(free_bytes, "free bytes     ");
+	LINE(dirty_bytes, "dirty bytes    ");
+	LINE(pcp_bytes, "pcp bytes      ");
+	LINE(slab_bytes, "slab bytes     ");
+	LINE(object_bytes, "in use bytes   ");
+	LINE(large_bytes, "large bytes    ");
+	LINE(huge_bytes, "huge bytes     ");
+	LINE(heaps, "heaps          ");
+#undef LINE
+	for (unsigned i = 0; i < STATS; i++)
+		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n", stat_name((enum stat_id)i),
+				(unsigned long)stat_sum((enum stat_id)i));
+	w = write(STDERR_FILENO, text, n);
+	(void)w;
+}
+
+/* glibc's parameters are accepted and have no effect here; 0 for those it does not know. */
+EXPORT int mallopt(int param, int value)
+{
+	(void)value;
+	switch (param) {
+	case M_MXFAST:
+	case M_TRIM_THRESHOLD:
+	case M_TOP_PAD:
+	case M_MMAP_THRESHOLD:
+	case M_MMAP_MAX:
+	case M_CHECK_ACTION:
+	case M_PERTURB:
+	case M_ARENA_TEST:
+	case M_ARENA_MAX:
+		return 1;
+	default:
+		return 0;
+	}
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sizeclass.h - from a size to its class, and what a class is. Pure arithmetic and constant tables.
+ */
+#ifndef SLUICE_SIZECLASS_H
+#define SLUICE_SIZECLASS_H
+
+#include "types.h"
+
+struct size_class {
+	uint32_t size;    /* bytes of an object */
+	uint16_t pages;   /* of a slab */
+	uint16_t objects; /* in a slab */
+};
+
+extern const struct size_class size_classes[CLASSES];
+
+/* Up to CLASS_TABLE_MAX a byte for each 16 bytes; above it a formula. */
+#define CLASS_TABLE_MAX 1024u
+extern const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1];
+
+/* size: 0 to SMALL_MAX. No division, at most one load. */
+static always_inline unsigned class_of(size_t size)
+{
+	unsigned shift;
+
+	if (likely(size <= CLASS_TABLE_MAX))
+		return class_table[(size + 15) >> 4];
+	size--;
+	if (size < 2048) /* 1,025 to 2,048: steps of 128, from class 32 on */
+		return 24 + (unsigned)(size >> 7);
+	/* Above: four steps for each doubling. 2,049 to 4,096 begins at class 40. */
+	shift = 61u - (unsigned)__builtin_clzl(size);
+	return 40 + 4 * (shift - 9) + (unsigned)((size >> shift) & 3);
+}
+
+static always_inline size_t class_size(unsigned cls)
+{
+	return size_classes[cls].size;
+}
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
+ * Used by heap and reclaim; uses pagemap and the primitives.
+ *
+ * (A) carved == used + length of free; used counts what the program holds, what lies on the
+ *     heap's list of the class, and what lies on the remote list. (slab_check)
+ * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
+ *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
+ *     finds it UNOWNED knows that it has to adopt it. No third outcome exists.
+ * (C) Only the setter of POSTED puts the slab into an inbox, and only the taker of the inbox
+ *     clears it; so a slab is in at most one inbox, once, and keeps its owner meanwhile.
+ * (D) UNOWNED is set and cleared under the pool lock of the slab's class only; a slab is on one of
+ *     its pool's lists exactly while it is UNOWNED. (pool_check in the unit test)
+ *
+ * Pairing: the release CAS in slab_free_remote (the freed objects' links) with the acquire CAS in
+ * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
+ * slab_pool_adopt.
+ * Locks: pool locks (POOL), one a class; under them list work and a bounded number of CAS tries.
+ * Allocates nothing; a signal handler may put objects on a remote list at any time, and finds a
+ * pool lock of its own thread by -EDEADLK. Fork: see fork.c.
+ *
+ * Source: the free list of a page as in mimalloc (Leijen 2019), remote lists as in snmalloc's
+ * message passing, un-owned slabs as mimalloc's abandoned pages.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "slab.h"
+
+#include "pagemap.h"
+#include "pcp.h"
+#include "stats.h"
+
+/* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
+#define SIZECLASS(size, pages)                                                                     \
+	_Static_assert((pages)*PG_BYTES / (size) <= 4096 && (pages) <= PCP_RUN_MAX,                \
+		       "a slab of " #size " bytes");                                               \
+	_Static_assert((size) % ALIGN_MIN == 0, "objects are aligned");
+#include "sizeclass.def"
+#undef SIZECLASS
+
+struct pool {
+	struct lock lock;
+	/* Guarded by: lock. */
+	struct page_list_head room;
+	struct page_list_head full;
+	_Atomic uint64_t count; /* of both; also read without the lock */
+};
+
+static struct pool pools[CLASSES];
+
+/* ---- in hand ----------------------------------------------------------------------------- */
+
+void slab_make(struct page *pg, unsigned cls)
+{
+	DCHECK(pg->kind == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
+	page_set_heads(pg, size_classes[cls].pages);
+	pg->free = NULL;
+	pg->used = 0;
+	pg->wake = 0;
+	pg->carved = 0;
+	pg->pad = 0;
+	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	pg->cls = (uint8_t)cls;
+	pg->list = LIST_NONE;
+	pg->zero = 0;
+	pg->inbox_next = NULL;
+	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
+	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
+	pg->kind = PAGE_SLAB;
+	stat_add(STAT_slabs_made, 1);
+}
+
+void slab_unmake(struct page *pg)
+{
+	unsigned cls = pg->cls;
+
+	CHECK(pg->used == 0);
+	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
+	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);
+	pg->kind = PAGE_LIMBO;
+	pg->free = NULL;
+	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	pg->npages = size_classes[cls].pages;
+	pg->zero = 0;
+	stat_add(STAT_slabs_freed, 1);
+}
+
+struct object *slab_detach(struct page *pg)
+{
+	struct object *list = pg->free;
+
+	if (list) {
+		pg->free = NULL;
+		pg->used = (int16_t)pg->carved;
+	}
+	return list;
+}
+
+struct object *slab_carve(struct page *pg)
+{
+	const struct size_class *c = &size_classes[pg->cls];
+	unsigned left = (unsigned)(c->objects - pg->carved);
+	unsigned n = c->size < CARVE_BYTES ? CARVE_BYTES / c->size : 1;
+	uint32_t carved = slab_carved_bytes(pg);
+	char *base = page_address(pg) + carved;
+	char *at = base;
+
+	if (!left)
+		return NULL;
+	if (n > left)
+		n = left;
+	for (unsigned i = 1; i < n; i++, at += c->size)
+		((struct object *)(void *)at)->next = (struct object *)(void *)(at + c->size);
+	((struct object *)(void *)at)->next = NULL;
+	pg->carved = (uint16_t)(pg->carved + n);
+	atomic_store_explicit(&pg->carved_bytes, carved + n * c->size, memory_order_relaxed);
+	pg->used = (int16_t)(pg->used + (int)n);
+	return (struct object *)(void *)base;
+}
+
+unsigned slab_collect_to(struct page *pg, uint64_t flags)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	struct object *first;
+	struct object *last;
+	unsigned n;
+
+	/* Acquire pairs with the release CAS in slab_free_remote. */
+	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acquire,
+						      memory_order_relaxed))
+		;
+	n = state_count(s);
+	if (!n)
+		return 0;
+	if (unlikely((int)n > pg->used))
+		sluice_fatal("object freed twice (by another thread): address %p, size class %u "
+			     "(%u bytes)",
+			     (void *)state_list(s), pg->cls, (unsigned)class_size(pg->cls));
+	first = state_list(s);
+	for (last = first; last->next; last = last->next)
+		;
+	last->next = pg->free;
+	pg->free = first;
+	pg->used = (int16_t)(pg->used - (int)n);
+	return n;
+}
+
+unsigned slab_collect(struct page *pg)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+
+	return state_count(s) ? slab_collect_to(pg, s & STATE_FLAGS) : 0;
+}
+
+bool slab_set_full(struct page *pg)
+{
+	uint64_t s = STATE_OWNED;
+
+	return atomic_compare_exchange_strong_explicit(&pg->state, &s, STATE_OWNED | STATE_FULL,
+						       memory_order_relaxed,
+						       memory_order_relaxed);
+}
+
+bool slab_clear_full(struct page *pg)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+
+	do {
+		if (s & STATE_POSTED)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, s & ~STATE_FULL,
+							memory_order_relaxed,
+							memory_order_relaxed));
+	return true;
+}
+
+/* ---- any thread -------------------------------------------------------------------------- */
+
+enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
+				  unsigned n)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	uint64_t to;
+
+	stat_add(STAT_frees_remote, n);
+	do {
+		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
+			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
+				     (void *)first, pg->cls, (unsigned)class_size(pg->cls));
+		last->next = state_list(s);
+		to = (uint64_t)(uintptr_t)first | (s & STATE_FLAGS) |
+		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);
+		if ((s & STATE_LIMBO) == (STATE_OWNED | STATE_FULL))
+			to |= STATE_POSTED;
+		/* Release pairs with the acquire CAS in slab_collect_to. Acquire, for the
+		 * poster's reading of owner, with slab_set_full's store order (same word). */
+	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
+							memory_order_relaxed));
+	if ((s & STATE_OWN_MASK) == STATE_UNOWNED)
+		return SLAB_ADOPT;
+	return (to & ~s & STATE_POSTED) ? SLAB_POST : SLAB_PUT;
+}
+
+/* ---- un-owned slabs ---------------------------------------------------------------------- */
+
+struct lock *slab_pool_lock(unsigned cls)
+{
+	pools[cls].lock.rank = LOCK_POOL;
+	return &pools[cls].lock;
+}
+
+uint64_t slab_pool_count(unsigned cls)
+{
+	return atomic_load_explicit(&pools[cls].count, memory_order_relaxed);
+}
+
+static void pool_count_add(struct pool *pool, uint64_t n)
+{
+	atomic_store_explicit(&pool->count,
+			      atomic_load_explicit(&pool->count, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+enum slab_put slab_pool_put(struct page *pg)
+{
+	struct pool *pool = &pools[pg->cls];
+	enum slab_put result = POOL_PUT;
+	uint64_t s;
+
+	if (lock_acquire(slab_pool_lock(pg->cls)) != 0)
+		return POOL_LOCKED;
+	s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	do {
+		DCHECK((s & STATE_OWN_MASK) == STATE_OWNED);
+		if ((s & STATE_POSTED) &&
+		    atomic_load_explicit(&pg->owner, memory_order_relaxed) != NULL) {
+			result = POOL_POSTED;
+			goto out;
+		}
+		if ((int)state_count(s) == pg->used) {
+			/* Nobody holds an object any more, so nobody can free one. */
+			slab_collect_to(pg, STATE_LIMBO);
+			result = POOL_EMPTY;
+			goto out;
+		}
+		/* Release pairs with the acquire load in slab_pool_adopt; acquire for the remote
+		 * list, which we look at. */
+	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
+							(s & ~STATE_FLAGS) | STATE_UNOWNED,
+							memory_order_acq_rel,
+							memory_order_relaxed));
+	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
+	if (slab_has_room(pg) || state_count(s))
+		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
+	else
+		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
+	pool_count_add(pool, 1);
+	stat_add(STAT_slabs_unowned, 1);
+out:
+	lock_release(&pool->lock);
+	return result;
+}
+
+/* With the pool's lock: an un-owned slab off its list, into limbo. */
+static void pool_remove(struct pool *pool, struct page *pg)
+{
+	bool room = pg->list == LIST_POOL_ROOM;
+
+	page_list_del(room ? &pool->room : &pool->full, pg, (enum page_list)pg->list);
+	pool_count_add(pool, UINT64_MAX);
+	slab_collect_to(pg, STATE_LIMBO);
+	stat_add(STAT_slabs_adopted, 1);
+}
+
+struct page *slab_pool_take(unsigned cls)
+{
+	struct pool *pool = &pools[cls];
+	struct page *pg;
+
+	if (!slab_pool_count(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+		return NULL;
+	pg = pool->room.first;
+	if (pg)
+		pool_remove(pool, pg);
+	lock_release(&pool->lock);
+	return pg;
+}
+
+bool slab_pool_adopt(struct page *pg, unsigned cls)
+{
+	struct pool *pool = &pools[cls];
+	bool mine;
+
+	if (lock_acquire(slab_pool_lock(cls)) != 0)
+		return false;
+	/*
+	 * The slab may have been adopted, emptied and its descriptor used for something else
+	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is un-owned
+	 * now, then cls and list are at least as new as that; and being of this class and on a
+	 * pool's list, it cannot change while we hold this lock.
+	 */
+	mine = (atomic_load_explicit(&pg->state, memory_order_acquire) & STATE_OWN_MASK) ==
+		       STATE_UNOWNED &&
+	       pg->kind == PAGE_SLAB && pg->cls == cls &&
+	       (pg->list == LIST_POOL_ROOM || pg->list == LIST_POOL_FULL);
+	if (mine)
+		pool_remove(pool, pg);
+	lock_release(&pool->lock);
+	return mine;
+}
+
+static struct page *pool_find_empty(struct page_list_head *list)
+{
+	for (struct page *pg = list->first; pg; pg = pg->next) {
+		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+
+		if ((int)state_count(s) == pg->used)
+			return pg;
+	}
+	return NULL;
+}
+
+struct page *slab_pool_take_empty(unsigned cls)
+{
+	struct pool *pool = &pools[cls];
+	struct page *pg;
+
+	if (!slab_pool_count(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+		return NULL;
+	pg = pool_find_empty(&pool->full);
+	if (!pg)
+		pg = pool_find_empty(&pool->room);
+	if (pg)
+		pool_remove(pool, pg);
+	lock_release(&pool->lock);
+	return pg;
+}
+
+void slab_check(struct page *pg)
+{
+	const struct size_class *c = &size_classes[pg->cls];
+	unsigned n = 0;
+
+	CHECK(pg->kind == PAGE_SLAB && pg->cls < CLASSES);
+	CHECK(pg->carved <= c->objects && slab_carved_bytes(pg) == pg->carved * c->size);
+	for (struct object *o = pg->free; o; o = o->next) {
+		size_t off = (size_t)((char *)o - page_address(pg));
+
+		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < pg->carved);
+		n++;
+	}
+	CHECK(pg->used >= 0 && (unsigned)pg->used + n == pg->carved);
+	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <=
+	      pg->used);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * slab.h - a slab: a run carved into objects of one class, its atomic state word, and the pools of
+ * un-owned slabs.
+ *
+ * The state word (page.state), changed by CAS only once the slab has handed out an object:
+ *
+ *   bits 63-48  objects on the remote list
+ *   bits 47-4   the remote list's first object (aligned to 16)
+ *   bit  3      POSTED: in its owner's inbox, on the way there, or in nobody's hands (limbo)
+ *   bit  2      FULL: its owner looks at it no more until it is told
+ *   bits 1-0    0: not a live slab, OWNED, or UNOWNED
+ *
+ *   state of the slab     word             who may change its owner
+ *   owned, has room       OWNED            its owner
+ *   owned, full           OWNED FULL       its owner; the first remote free adds POSTED
+ *   posted                OWNED FULL POSTED  nobody, until its owner takes its inbox
+ *   limbo                 OWNED FULL POSTED, owner NULL   the thread that has it in hand
+ *   un-owned              UNOWNED          the holder of its class's pool lock
+ *   free                  0                nobody: no object of it is live
+ */
+#ifndef SLUICE_SLAB_H
+#define SLUICE_SLAB_H
+
+#include "list.h"
+#include "lock.h"
+#include "sizeclass.h"
+#include "types.h"
+
+#define STATE_OWNED UINT64_C(1)
+#define STATE_UNOWNED UINT64_C(2)
+#define STATE_OWN_MASK UINT64_C(3)
+#define STATE_FULL UINT64_C(4)
+#define STATE_POSTED UINT64_C(8)
+#define STATE_FLAGS UINT64_C(15)
+#define STATE_LIMBO (STATE_OWNED | STATE_FULL | STATE_POSTED)
+#define STATE_COUNT_SHIFT 48
+
+/* Bytes carved at a time, so that memory nobody asked for stays untouched. */
+#define CARVE_BYTES 4096u
+
+static inline struct object *state_list(uint64_t s)
+{
+	return (struct object *)(uintptr_t)(s & ((UINT64_C(1) << STATE_COUNT_SHIFT) - 1) &
+					    ~STATE_FLAGS);
+}
+
+static inline unsigned state_count(uint64_t s)
+{
+	return (unsigned)(s >> STATE_COUNT_SHIFT);
+}
+
+static inline uint32_t slab_carved_bytes(const struct page *pg)
+{
+	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
+}
+
+/* Whether the slab has something to give that is not on its remote list. */
+static inline bool slab_has_room(const struct page *pg)
+{
+	return pg->free || pg->carved < size_classes[pg->cls].objects;
+}
+
+/* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
+
+/* Turn a run of the class's length into a slab in limbo. */
+void slab_make(struct page *pg, unsigned cls);
+
+/* Detach the free list for the heap: all its objects become used. NULL: empty. */
+struct object *slab_detach(struct page *pg);
+
+/* Carve the next CARVE_BYTES (at least one object); NULL: there is nothing left to carve. */
+struct object *slab_carve(struct page *pg);
+
+/* Take the remote list into the free list, leaving the flags; returns how many objects came. */
+unsigned slab_collect(struct page *pg);
+
+/* The same, and set the flags to `flags` in the same step. */
+unsigned slab_collect_to(struct page *pg, uint64_t flags);
+
+/* Set FULL if there is nothing on the remote list. False: there is. */
+bool slab_set_full(struct page *pg);
+
+/* Clear FULL. False: it is posted, and comes by the inbox. */
+bool slab_clear_full(struct page *pg);
+
+/* An empty slab becomes a run again, to be given to the pcp. */
+void slab_unmake(struct page *pg);
+
+/* ---- any thread -------------------------------------------------------------------------- */
+
+enum slab_remote {
+	SLAB_PUT,   /* done */
+	SLAB_POST,  /* the caller has set POSTED and must put the slab into its owner's inbox */
+	SLAB_ADOPT, /* un-owned: the caller should adopt it (slab_pool_adopt) */
+};
+
+/* Put n objects, linked from first to last, on the remote list by one CAS. */
+enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
+				  unsigned n);
+
+/* ---- un-owned slabs ---------------------------------------------------------------------- */
+
+enum slab_put {
+	POOL_PUT,    /* it is un-owned now */
+	POOL_EMPTY,  /* no object of it is live: it is the caller's to unmake */
+	POOL_POSTED, /* it is in an inbox or on the way there: it has to stay with its heap */
+	POOL_LOCKED, /* the pool's lock could not be had: likewise */
+};
+
+/* Leave a slab that is in hand un-owned. */
+enum slab_put slab_pool_put(struct page *pg);
+
+/* An un-owned slab of the class with room, in limbo; NULL: there is none. */
+struct page *slab_pool_take(unsigned cls);
+
+/* Take this slab, which was un-owned a moment ago. False: somebody else has it, or had it. */
+bool slab_pool_adopt(struct page *pg, unsigned cls);
+
+/* Take off an un-owned slab of the class that is empty once its remote list is collected, in
+ * limbo; NULL: none is left. For drains; looks at every un-owned slab of the class. */
+struct page *slab_pool_take_empty(unsigned cls);
+
+uint64_t slab_pool_count(unsigned cls);
+
+/* fork: the locks of the pools. */
+struct lock *slab_pool_lock(unsigned cls);
+
+/* Debug: the counting equation of a slab in hand; extra: objects of it on the heap's list. */
+void slab_check(struct page *pg);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * stats.c - see stats.h. Primitive; used by all layers. Allocates nothing, takes no lock.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define LINE_BYTES 2048
+
+struct stat_shard stat_shards[STAT_SHARDS];
+_Thread_local uint32_t stat_shard_self TLS_FAST;
+
+static const char *const names[STATS] = {
+#define STAT(name, text) #name,
+#include "stats.def"
+#undef STAT
+};
+
+uint32_t stat_shard_pick(void)
+{
+	static _Atomic uint32_t next;
+
+	stat_shard_self =
+		(atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) & (STAT_SHARDS - 1)) + 1;
+	return stat_shard_self;
+}
+
+uint64_t stat_sum(enum stat_id s)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < STAT_SHARDS; i++)
+		sum += atomic_load_explicit(&stat_shards[i].count[s], memory_order_relaxed);
+	return sum;
+}
+
+const char *stat_name(enum stat_id s)
+{
+	return names[s];
+}
+
+void stats_append(const char *path)
+{
+	char line[LINE_BYTES];
+	int saved = errno;
+	size_t len;
+	ssize_t n;
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd >= 0) {
+		len = log_format(line, sizeof(line), "sluice pid=%u program=%s", (unsigned)getpid(),
+				 program_invocation_short_name);
+		for (unsigned i = 0; i < STATS; i++)
+			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
+					  (unsigned long)stat_sum((enum stat_id)i));
+		line[len++] = '\n';
+		n = write(fd, line, len);
+		(void)n;
+		close(fd);
+	}
+	errno = saved;
+}

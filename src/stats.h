@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * stats.h - event counters. stat_add is wait free and safe anywhere; sums are exact once the
+ * threads are quiet.
+ */
+#ifndef SLUICE_STATS_H
+#define SLUICE_STATS_H
+
+#include "types.h"
+
+enum stat_id {
+#define STAT(name, text) STAT_##name,
+#include "stats.def"
+#undef STAT
+	STATS
+};
+
+/* Shards spread threads over cache lines; a thread stays with its shard. Power of two. */
+#define STAT_SHARDS 16u
+
+struct stat_shard {
+	cache_aligned _Atomic uint64_t count[STATS];
+};
+
+extern struct stat_shard stat_shards[STAT_SHARDS];
+extern _Thread_local uint32_t stat_shard_self TLS_FAST; /* index + 1; 0 until first used */
+uint32_t stat_shard_pick(void);
+
+static inline void stat_add(enum stat_id s, uint64_t n)
+{
+	uint32_t shard = stat_shard_self;
+
+	if (unlikely(!shard))
+		shard = stat_shard_pick();
+	atomic_fetch_add_explicit(&stat_shards[shard - 1].count[s], n, memory_order_relaxed);
+}
+
+uint64_t stat_sum(enum stat_id s);
+const char *stat_name(enum stat_id s);
+
+/* Append "sluice pid=N program=NAME name=value ..." to the file; errors are silent. */
+void stats_append(const char *path);
+
+#endif

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vm.c - see vm.h. The only file that calls mmap, munmap, mprotect, mremap and madvise.
+ * Used by meta, buddy and huge; uses the primitives.
+ *
+ * (A) What is purged is rounded inward to the kernel's pages: on a kernel with pages larger than
+ *     ours a block that fills none is left alone and said to be still dirty.
+ * (B) Sizes of mappings are multiples of the kernel's page; callers ask in multiples of ours, and
+ *     we round up.
+ *
+ * No lock, no allocation; blocks in the kernel (mmap_lock); may run in a signal handler and in a
+ * fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "vm.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "stats.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+size_t vm_os_page = 4096;
+
+void vm_init(void)
+{
+	long n = sysconf(_SC_PAGESIZE);
+
+	if (n > 0 && (size_t)n > vm_os_page)
+		vm_os_page = (size_t)n;
+}
+
+/* Counts a call and says whether fault injection wants it to fail. */
+static bool injected_fault(void)
+{
+	static _Atomic uint64_t calls;
+	uint64_t n;
+
+	stat_add(STAT_vm_calls, 1);
+	if (likely(!options.vm_fail_at))
+		return false;
+	n = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + 1;
+	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
+}
+
+static void *map(void *hint, size_t bytes, int prot, int flags)
+{
+	int saved = errno;
+	void *p;
+
+	if (injected_fault())
+		return NULL;
+	p = mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* A kernel older than 4.17 takes the address of MAP_FIXED_NOREPLACE for a hint. */
+static void *map_exactly(void *addr, size_t bytes, int prot, int flags)
+{
+	void *p = map(addr, bytes, prot, flags | MAP_FIXED_NOREPLACE);
+
+	if (p && p != addr) {
+		vm_unmap(p, bytes);
+		p = NULL;
+	}
+	return p;
+}
+
+/*
+ * Aligned without asking for more than is needed, which a limit on address space would refuse:
+ * where the kernel's choice is not aligned, try the aligned places below it; ask for too much and
+ * trim it only as the last resort.
+ */
+static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
+{
+	char *p = map(NULL, bytes, prot, flags);
+	uintptr_t at;
+	size_t front;
+
+	if (!p || ((uintptr_t)p & (align - 1)) == 0)
+		return p;
+	vm_unmap(p, bytes);
+	at = align_down((uintptr_t)p, align);
+	for (unsigned i = 0; i < 16 && at > align; i++, at -= align) {
+		p = map_exactly((void *)at, bytes, prot, flags);
+		if (p)
+			return p;
+	}
+	if (bytes + align < bytes)
+		return NULL;
+	p = map(NULL, bytes + align, prot, flags);
+	if (!p)
+		return NULL;
+	front = align_up((uintptr_t)p, align) - (uintptr_t)p;
+	if (front)
+		vm_unmap(p, front);
+	if (align - front)
+		vm_unmap(p + front + bytes, align - front);
+	return p + front;
+}
+
+void *vm_reserve(size_t bytes, size_t align)
+{
+	return map_aligned(bytes, align, PROT_NONE, MAP_NORESERVE);
+}
+
+bool vm_map_at(void *addr, size_t bytes)
+{
+	return map_exactly(addr, bytes, PROT_READ | PROT_WRITE, 0) != NULL;
+}
+
+void *vm_map(size_t bytes, size_t align)
+{
+	return map_aligned(align_up(bytes, vm_os_page), max_size(align, vm_os_page),
+			   PROT_READ | PROT_WRITE, 0);
+}
+
+bool vm_commit(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good;
+
+	if (injected_fault())
+		return false;
+	good = mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	errno = saved;
+	return good;
+}
+
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move)
+{
+	int saved = errno;
+	void *p;
+
+	if (injected_fault())
+		return NULL;
+	p = mremap(addr, align_up(old_bytes, vm_os_page), align_up(bytes, vm_os_page),
+		   may_move ? MREMAP_MAYMOVE : 0);
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+bool vm_unmap(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good = munmap(addr, align_up(bytes, vm_os_page)) == 0;
+
+	errno = saved;
+	return good;
+}
+
+bool vm_purge(void *addr, size_t bytes)
+{
+	int saved = errno;
+	uintptr_t first = align_up((uintptr_t)addr, vm_os_page);
+	uintptr_t last = align_down((uintptr_t)addr + bytes, vm_os_page);
+	bool whole = first == (uintptr_t)addr && last == first + bytes;
+
+	if (last <= first)
+		return false;
+	stat_add(STAT_purge_calls, 1);
+	if (madvise((void *)first, last - first, MADV_DONTNEED) != 0)
+		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
+	else
+		stat_add(STAT_purged_bytes, last - first);
+	errno = saved;
+	return whole;
+}
+
+bool vm_address_limited(size_t *limit)
+{
+	int saved = errno;
+	struct rlimit rl;
+	bool limited = getrlimit(RLIMIT_AS, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY;
+
+	*limit = limited ? (size_t)rl.rlim_cur : SIZE_MAX;
+	errno = saved;
+	return limited;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vm.h - the only way to the kernel's memory calls.
+ *
+ * Sizes are bytes. Every function keeps errno, may be called from any thread and from a signal
+ * handler, and must not be called under a pcp or buddy lock. Calls that take memory can be made to
+ * fail by the options vm_fail_at and vm_fail_count.
+ */
+#ifndef SLUICE_VM_H
+#define SLUICE_VM_H
+
+#include "types.h"
+
+/* The kernel's page size. Tests may set it to a larger power of two before anything else runs. */
+extern size_t vm_os_page;
+
+void vm_init(void);
+
+/* Address space without memory, aligned (a power of two). NULL: refused. */
+void *vm_reserve(size_t bytes, size_t align);
+
+/* Read-write memory at exactly addr, where nothing is mapped. False: refused, nothing changed. */
+bool vm_map_at(void *addr, size_t bytes);
+
+/* Read-write memory wherever the kernel likes, aligned (a power of two). Reads as zero. */
+void *vm_map(size_t bytes, size_t align);
+
+/* Make reserved address space read-write. False: refused, nothing changed. */
+bool vm_commit(void *addr, size_t bytes);
+
+/* Move or resize a mapping made by vm_map. NULL: refused, the old one is as it was. */
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move);
+
+/* False only when the kernel has no mappings left to split one; the memory is then kept. */
+bool vm_unmap(void *addr, size_t bytes);
+
+/* Give the memory back to the kernel; it stays mapped. True: all of it reads as zero now. */
+bool vm_purge(void *addr, size_t bytes);
+
+/* Whether RLIMIT_AS leaves address space to be reserved freely. */
+bool vm_address_limited(size_t *limit);
+
+#endif
