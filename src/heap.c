@@ -9,8 +9,8 @@
  *     enter the kernel (pages, pool locks) is done outside of it; what is had there is in limbo,
  *     seen by nobody, until the window is entered again.
  * (C) list[c] holds objects of current[c] only.
- * (D) A slab is on partial[c] (has room, wake 0), on full (no room, wake used - 1 or, when
- *     posted, never), or is current[c].
+ * (D) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
+ *     wake used - 1), or is current[c] (wake WAKE_NEVER).
  * (E) An empty slab is given back at once, unless it is current: at most one a class stays.
  * (F) Heaps are recycled, never unmapped; a slab whose post is still on the way when its heap
  *     goes stays with the heap, and the heap's next thread gets it.
@@ -194,8 +194,8 @@ struct pcp *heap_pcp(void)
 
 /* ---- the window, the slow way ------------------------------------------------------------ */
 
-/* Gate is not free. A pending one we take back; a held one we leave to its holder. */
-noinline bool heap_gate_pass(struct heap *h)
+/* A pending gate we take back; a held one we leave to its holder. False: it is held. */
+static bool gate_take_back(struct heap *h)
 {
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
@@ -205,10 +205,15 @@ noinline bool heap_gate_pass(struct heap *h)
 							    memory_order_acquire))
 			return true;
 	}
-	if ((g & GATE_STATE) == GATE_FREE)
-		return true;
-	heap_leave(h);
-	return false;
+	return g == GATE_FREE;
+}
+
+/* Into the window, also past a pending gate. False: the gate is held, or this is a re-entry. */
+static bool window_open(struct heap *h)
+{
+	return heap_enter(h) ||
+	       (!atomic_load_explicit(&h->busy, memory_order_relaxed) && gate_take_back(h) &&
+		heap_enter(h));
 }
 
 /* The heap that serves this call, entered: the thread's own, or the fallback under its lock.
@@ -219,7 +224,7 @@ static struct heap *call_begin(bool create)
 
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();
-	if (likely(h != &heap_none && h != &heap_gone) && heap_enter(h))
+	if (likely(h != &heap_none && h != &heap_gone) && window_open(h))
 		return h;
 	heap_init();
 	if (lock_acquire(&fallback.lock) != 0)
@@ -267,32 +272,37 @@ static void full_add(struct heap *h, struct page *pg)
 	page_list_add(&h->full, pg, LIST_FULL);
 }
 
+/* Put a slab that is on no list where its room says. */
+static void slab_place(struct heap *h, struct page *pg)
+{
+	if (pg->used == 0 && pg->carved)
+		slab_release(h, pg);
+	else if (slab_has_room(pg))
+		partial_add(h, pg);
+	else
+		full_add(h, pg);
+}
+
 /* A slab in limbo becomes this heap's. */
 static void slab_attach(struct heap *h, struct page *pg)
 {
 	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
 	slab_collect_to(pg, STATE_OWNED);
-	if (pg->used == 0 && pg->carved) {
-		slab_release(h, pg);
-	} else if (slab_has_room(pg) || !slab_set_full(pg)) {
-		slab_collect(pg);
-		partial_add(h, pg);
-	} else {
-		full_add(h, pg);
-	}
+	slab_place(h, pg);
 }
 
 /* A slab that was posted: it has objects on its remote list. */
 static void inbox_open(struct heap *h, struct page *pg)
 {
-	DCHECK(pg->list == LIST_FULL &&
-	       atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
-	page_list_del(&h->full, pg, LIST_FULL);
+	DCHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
 	slab_collect_to(pg, STATE_OWNED);
-	if (pg->used == 0)
-		slab_release(h, pg);
+	if (pg->list == LIST_FULL)
+		page_list_del(&h->full, pg, LIST_FULL);
+	else if (pg->list == LIST_PARTIAL && pg->used == 0)
+		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
 	else
-		partial_add(h, pg);
+		return; /* partial with objects in use, or current */
+	slab_place(h, pg);
 }
 
 /* Look at up to n posted slabs; false: there were none. */
@@ -333,20 +343,17 @@ static void post(struct page *pg)
 static struct object *current_list(struct heap *h, unsigned cls)
 {
 	struct page *pg = h->current[cls];
-	struct object *o = NULL;
+	struct object *o;
 
-	while (pg && !o) {
-		o = slab_detach(pg);
-		if (!o && slab_collect(pg))
-			o = slab_detach(pg);
-		if (!o)
-			o = slab_carve(pg);
-		if (!o && slab_set_full(pg)) {
-			pg->list = LIST_NONE;
-			full_add(h, pg);
-			h->current[cls] = NULL;
-			break;
-		}
+	if (!pg)
+		return NULL;
+	o = slab_detach(pg);
+	if (!o)
+		o = slab_carve(pg);
+	if (!o) {
+		pg->list = LIST_NONE;
+		full_add(h, pg);
+		h->current[cls] = NULL;
 	}
 	return o;
 }
@@ -531,18 +538,13 @@ static void free_local(struct heap *h, struct page *pg, struct object *o)
 	pg->used--;
 	if (pg->used > pg->wake)
 		return;
-	if (pg->list == LIST_FULL) {
-		if (!slab_clear_full(pg)) {
-			pg->wake = WAKE_NEVER; /* the inbox brings it */
-			return;
-		}
+	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
-		partial_add(h, pg);
-	}
-	if (pg->used == 0 && pg->list == LIST_PARTIAL) {
+	else if (pg->list == LIST_PARTIAL)
 		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
-		slab_release(h, pg);
-	}
+	else
+		return;
+	slab_place(h, pg);
 }
 
 static void adopt(struct page *pg, unsigned cls)
@@ -739,7 +741,7 @@ static void thread_exit(void *arg)
 	if (++h->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
 	    pthread_setspecific(exit_key, h) == 0)
 		return;
-	while (!heap_enter(h)) {
+	while (!window_open(h)) {
 		/* A thread that leaves from inside a malloc (pthread_exit in a signal handler,
 		 * asynchronous cancellation) leaves its heap as it is: not supported, bounded. */
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed))

@@ -35,14 +35,14 @@ struct heap {
 	struct object *list[CLASSES];         /* objects of current, ready to be handed out */
 	struct page *current[CLASSES];        /* LIST_CURRENT, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
-	struct page_list_head full;             /* LIST_FULL, of all classes */
+	struct page_list_head full; /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* unmade slabs, for the pcp after the window */
 
 	/* Owner thread only. */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
 
-	/* Any thread, atomic: full slabs that got room by a remote free. */
+	/* Any thread, atomic: slabs posted by a remote free. */
 	cache_aligned _Atomic(struct page *) inbox;
 
 	/* Set once, before the heap is published. */
@@ -108,9 +108,8 @@ void heap_check(void);
 
 /* ---- the window -------------------------------------------------------------------------- */
 
-bool heap_gate_pass(struct heap *h);
-
-/* False: the heap is held, or this call interrupted another one of its thread. */
+/* False: the gate is not free, or this call interrupted another one of its thread. The slow path
+ * finds out which, and takes a pending gate back. */
 static always_inline bool heap_enter(struct heap *h)
 {
 	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
@@ -121,7 +120,8 @@ static always_inline bool heap_enter(struct heap *h)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (likely(atomic_load_explicit(&h->gate, memory_order_acquire) == GATE_FREE))
 		return true;
-	return heap_gate_pass(h);
+	atomic_store_explicit(&h->busy, 0, memory_order_release);
+	return false;
 }
 
 static always_inline void heap_leave(struct heap *h)
@@ -133,23 +133,28 @@ static always_inline void heap_leave(struct heap *h)
 
 /* ---- the fast paths ---------------------------------------------------------------------- */
 
-/* size: up to SMALL_MAX. */
-static always_inline void *heap_alloc_small(size_t size)
+/* size: up to SMALL_MAX. NULL: take the slow path. */
+static always_inline void *heap_alloc_fast(size_t size)
 {
 	unsigned cls = class_of(size);
 	struct heap *h = heap_self;
 	struct object *o;
 
 	if (unlikely(!heap_enter(h)))
-		return heap_alloc_slow(size);
+		return NULL;
 	o = h->list[cls];
-	if (unlikely(!o)) {
-		heap_leave(h);
-		return heap_alloc_slow(size);
-	}
-	h->list[cls] = o->next;
+	if (likely(o != NULL))
+		h->list[cls] = o->next;
 	heap_leave(h);
 	return o;
+}
+
+/* size: up to SMALL_MAX. */
+static always_inline void *heap_alloc_small(size_t size)
+{
+	void *p = heap_alloc_fast(size);
+
+	return likely(p != NULL) ? p : heap_alloc_slow(size);
 }
 
 static always_inline void *heap_alloc(size_t size)
@@ -161,28 +166,44 @@ static always_inline void *heap_alloc(size_t size)
 	return heap_alloc_large(size, &zero);
 }
 
+/*
+ * One compare sees both a pointer beyond what was carved and one that is not aligned to 16: the
+ * offset is rotated right by 4, so that its low bits count for most.
+ */
+static always_inline bool slab_offset_bad(size_t offset, uint32_t carved_bytes)
+{
+	return ((offset >> 4) | (offset << 60)) >= (carved_bytes >> 4);
+}
+
 static always_inline void heap_free(void *p)
 {
 	struct heap *h = heap_self;
 	struct object *o = p;
+	struct region *r;
+	uint32_t first;
 	struct page *pg;
+	char *start;
+	int used;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
 		return;
 	}
-	pg = page_of(p);
+	r = region_of(p);
+	first = r->head[page_index_of(p)];
+	pg = &r->page[first];
+	start = (char *)r + ((size_t)first << PG_SHIFT);
+	used = pg->used - 1;
 	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h) ||
-	    unlikely((size_t)((char *)p - page_address(pg)) >= slab_carved_bytes(pg)) ||
-	    unlikely((uintptr_t)p & (ALIGN_MIN - 1)) || unlikely(o == pg->free) ||
-	    unlikely(pg->used - 1 <= pg->wake)) {
+	    unlikely(slab_offset_bad((size_t)((char *)p - start), slab_carved_bytes(pg))) ||
+	    unlikely(o == pg->free) || unlikely(used <= pg->wake)) {
 		heap_leave(h);
 		heap_free_slow(p);
 		return;
 	}
 	o->next = pg->free;
 	pg->free = o;
-	pg->used--;
+	pg->used = (int16_t)used;
 	heap_leave(h);
 }
 

@@ -43,20 +43,25 @@ static noinline void *out_of_memory(void)
 	return NULL;
 }
 
+static noinline void *malloc_slow(size_t size)
+{
+	void *p = NULL;
+
+	if (size <= SIZE_LIMIT)
+		p = heap_alloc(size);
+	return likely(p != NULL) ? p : out_of_memory();
+}
+
 EXPORT void *malloc(size_t size)
 {
 	void *p;
 
 	if (likely(size <= SMALL_MAX)) {
-		p = heap_alloc_small(size);
-		if (likely(p != NULL))
-			return p;
-	} else if (size <= SIZE_LIMIT) {
-		p = heap_alloc(size);
+		p = heap_alloc_fast(size);
 		if (likely(p != NULL))
 			return p;
 	}
-	return out_of_memory();
+	return malloc_slow(size);
 }
 
 EXPORT void free(void *p)

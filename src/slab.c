@@ -9,7 +9,8 @@
  *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
  *     finds it UNOWNED knows that it has to adopt it. No third outcome exists.
  * (C) Only the setter of POSTED puts the slab into an inbox, and only the taker of the inbox
- *     clears it; so a slab is in at most one inbox, once, and keeps its owner meanwhile.
+ *     clears it; so a slab is in at most one inbox, once, and keeps its owner meanwhile. While a
+ *     slab is POSTED an object is on its remote list, so it is not empty, and is not given back.
  * (D) UNOWNED is set and cleared under the pool lock of the slab's class only; a slab is on one of
  *     its pool's lists exactly while it is UNOWNED. (pool_check in the unit test)
  *
@@ -127,8 +128,9 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	struct object *last;
 	unsigned n;
 
-	/* Acquire pairs with the release CAS in slab_free_remote. */
-	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acquire,
+	/* Acquire pairs with the release CAS in slab_free_remote; release, for the owner that was
+	 * set before, with its acquire side. */
+	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acq_rel,
 						      memory_order_relaxed))
 		;
 	n = state_count(s);
@@ -147,35 +149,6 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	return n;
 }
 
-unsigned slab_collect(struct page *pg)
-{
-	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-
-	return state_count(s) ? slab_collect_to(pg, s & STATE_FLAGS) : 0;
-}
-
-bool slab_set_full(struct page *pg)
-{
-	uint64_t s = STATE_OWNED;
-
-	return atomic_compare_exchange_strong_explicit(&pg->state, &s, STATE_OWNED | STATE_FULL,
-						       memory_order_relaxed,
-						       memory_order_relaxed);
-}
-
-bool slab_clear_full(struct page *pg)
-{
-	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-
-	do {
-		if (s & STATE_POSTED)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, s & ~STATE_FULL,
-							memory_order_relaxed,
-							memory_order_relaxed));
-	return true;
-}
-
 /* ---- any thread -------------------------------------------------------------------------- */
 
 enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
@@ -192,10 +165,10 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		last->next = state_list(s);
 		to = (uint64_t)(uintptr_t)first | (s & STATE_FLAGS) |
 		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);
-		if ((s & STATE_LIMBO) == (STATE_OWNED | STATE_FULL))
+		if ((s & STATE_FLAGS) == STATE_OWNED)
 			to |= STATE_POSTED;
 		/* Release pairs with the acquire CAS in slab_collect_to. Acquire, for the
-		 * poster's reading of owner, with slab_set_full's store order (same word). */
+		 * poster's reading of owner, with the release CAS that made it OWNED. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
 	if ((s & STATE_OWN_MASK) == STATE_UNOWNED)

@@ -7,17 +7,18 @@
  *
  *   bits 63-48  objects on the remote list
  *   bits 47-4   the remote list's first object (aligned to 16)
- *   bit  3      POSTED: in its owner's inbox, on the way there, or in nobody's hands (limbo)
- *   bit  2      FULL: its owner looks at it no more until it is told
+ *   bit  2      POSTED: in its owner's inbox, on the way there, or in nobody's hands (limbo)
  *   bits 1-0    0: not a live slab, OWNED, or UNOWNED
  *
- *   state of the slab     word             who may change its owner
- *   owned, has room       OWNED            its owner
- *   owned, full           OWNED FULL       its owner; the first remote free adds POSTED
- *   posted                OWNED FULL POSTED  nobody, until its owner takes its inbox
- *   limbo                 OWNED FULL POSTED, owner NULL   the thread that has it in hand
- *   un-owned              UNOWNED          the holder of its class's pool lock
- *   free                  0                nobody: no object of it is live
+ *   state of the slab   word          remote list   who may change its owner
+ *   owned               OWNED         empty         its owner
+ *   posted              OWNED POSTED  not empty     nobody, until its owner takes its inbox
+ *   limbo               OWNED POSTED, owner NULL    the thread that has it in hand
+ *   un-owned            UNOWNED       any           the holder of its class's pool lock
+ *   free                0             empty         nobody: no object of it is live
+ *
+ * The first remote free after its owner looked posts the slab; the later ones only push. So an
+ * owner never asks: what it has not been told of is not there.
  */
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
@@ -30,10 +31,9 @@
 #define STATE_OWNED UINT64_C(1)
 #define STATE_UNOWNED UINT64_C(2)
 #define STATE_OWN_MASK UINT64_C(3)
-#define STATE_FULL UINT64_C(4)
-#define STATE_POSTED UINT64_C(8)
+#define STATE_POSTED UINT64_C(4)
 #define STATE_FLAGS UINT64_C(15)
-#define STATE_LIMBO (STATE_OWNED | STATE_FULL | STATE_POSTED)
+#define STATE_LIMBO (STATE_OWNED | STATE_POSTED)
 #define STATE_COUNT_SHIFT 48
 
 /* Bytes carved at a time, so that memory nobody asked for stays untouched. */
@@ -72,17 +72,9 @@ struct object *slab_detach(struct page *pg);
 /* Carve the next CARVE_BYTES (at least one object); NULL: there is nothing left to carve. */
 struct object *slab_carve(struct page *pg);
 
-/* Take the remote list into the free list, leaving the flags; returns how many objects came. */
-unsigned slab_collect(struct page *pg);
-
-/* The same, and set the flags to `flags` in the same step. */
+/* Take the remote list into the free list and set the flags to `flags` in the same step. Returns
+ * how many objects came. */
 unsigned slab_collect_to(struct page *pg, uint64_t flags);
-
-/* Set FULL if there is nothing on the remote list. False: there is. */
-bool slab_set_full(struct page *pg);
-
-/* Clear FULL. False: it is posted, and comes by the inbox. */
-bool slab_clear_full(struct page *pg);
 
 /* An empty slab becomes a run again, to be given to the pcp. */
 void slab_unmake(struct page *pg);
