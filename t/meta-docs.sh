@@ -18,7 +18,7 @@ rows=$(sed -n 's/^[[:space:]]*OPT([[:space:]]*\([a-z0-9_]*\)[[:space:]]*,.*/\1/p
 in_man=$(sed -n 's/^\.BI \([a-z0-9_]*\): .*/\1/p' "$page" | sort)
 in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z]*$/\1/p' | sort)
 
-plan 8
+plan 9
 ok $(($(printf '%s\n' "$rows" | wc -l) < 5)) "options.def has its rows"
 is "$in_man" "$rows" "the man page has the options of options.def"
 is "$in_help" "$rows" "sluice-run --help has the options of options.def"
@@ -44,6 +44,13 @@ wrong=$(grep -h -o -E 'SLUICE_CONF="?[a-z0-9_]+:|sluice-run -o "?[a-z0-9_]+:' "$
 	"$srcdir"/doc/*.md "$srcdir"/man/*.[1-9] "$srcdir"/man/*.in 2>/dev/null |
 	sed 's/:$//; s/.*[="[:space:]]//' | grep -v -E -x "$known")
 is "$wrong" "" "README, doc and man pages use options that exist"
+
+missing=
+funcs=$(grep -o -E '\bsluice_[a-z_]+\(' "$srcdir/include/sluice/sluice.h" | tr -d '(' | sort -u)
+for f in $funcs; do
+	grep -q "$f(" "$srcdir/man/sluice.3" || missing="$missing $f"
+done
+is "${funcs:+listed}$missing" listed "sluice(3) has every function of sluice.h"
 
 if command -v man >/dev/null 2>&1 && command -v groff >/dev/null 2>&1; then
 	is "$(for p in "$srcdir"/man/*.[1-9] "$page"; do
