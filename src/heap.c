@@ -79,6 +79,7 @@ bool (*heap_reclaim)(void);
 /* ---- start ------------------------------------------------------------------------------- */
 
 static void thread_exit(void *arg);
+static void post(struct page *pg);
 
 /* Put a heap that has no thread where the next thread finds it. */
 static void heap_retire(struct heap *h)
@@ -118,6 +119,7 @@ void heap_init(void)
 		vm_init();
 		options_known = options_load();
 		pcp_init(&fallback.heap.pcp, &zone_main);
+		ring_post = post;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 		atomic_store_explicit(&state, 2, memory_order_release);
 		return;
@@ -562,6 +564,7 @@ static void adopt(struct page *pg, unsigned cls)
 	call_end(h);
 }
 
+/* Without a heap of its own: one object, one atomic operation. */
 static void free_remote(struct page *pg, struct object *o)
 {
 	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
@@ -578,14 +581,14 @@ static void free_remote(struct page *pg, struct object *o)
 	}
 }
 
-static void free_object(struct page *pg, void *p)
+/* An object of a slab that is not this thread's own, or whose window cannot be had. */
+static noinline void free_foreign(struct page *pg, void *p)
 {
-	struct heap *h;
+	struct heap *owner = atomic_load_explicit(&pg->owner, memory_order_relaxed);
+	struct heap *h = heap_self;
 
-	check_object(p, pg);
 	/* Ours only if it is the heap of this call; tested inside its window. */
-	h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
-	if (h && (h == heap_self || h == &fallback.heap)) {
+	if (owner && (owner == h || owner == &fallback.heap)) {
 		h = call_begin(false);
 		if (h && atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
 			free_local(h, pg, p);
@@ -596,6 +599,32 @@ static void free_object(struct page *pg, void *p)
 			call_end(h);
 	}
 	free_remote(pg, p);
+}
+
+static void free_object(struct page *pg, void *p)
+{
+	struct heap *h = heap_self;
+
+	check_object(p, pg);
+	if (likely(heap_enter(h))) {
+		struct heap *owner = atomic_load_explicit(&pg->owner, memory_order_relaxed);
+
+		if (owner == h) {
+			free_local(h, pg, p);
+			call_end(h);
+			return;
+		}
+		if (likely(owner != &fallback.heap)) {
+			struct ring_adopt due = ring_put(&h->ring, pg, p);
+
+			heap_leave(h);
+			if (unlikely(due.pg != NULL))
+				adopt(due.pg, due.cls);
+			return;
+		}
+		heap_leave(h);
+	}
+	free_foreign(pg, p);
 }
 
 noinline void heap_free_slow(void *p)
@@ -711,12 +740,22 @@ static void leave_class(struct heap *h, unsigned cls)
 	}
 }
 
-/* Leave all slabs of a heap un-owned. The caller has the heap's window. */
+/* Look again at an un-owned slab that was freed into: it may be empty, or have room now. */
+static void pool_refresh(struct heap *h, struct ring_adopt *due)
+{
+	if (due->pg && slab_pool_adopt(due->pg, due->cls) && slab_pool_put(due->pg) == POOL_EMPTY)
+		slab_release(h, due->pg);
+}
+
+/* Leave all slabs of a heap un-owned, and nothing in its ring. The caller has the window. */
 static void heap_leave_slabs(struct heap *h)
 {
+	struct ring_adopt due;
 	struct page *pg;
 	struct page *next;
 
+	while (ring_flush_one(&h->ring, &due))
+		pool_refresh(h, &due);
 	while (inbox_take(h, INBOX_BATCH))
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
@@ -783,10 +822,26 @@ static bool take_orphan(void)
 	return true;
 }
 
+/* What the calling thread has gathered for others goes to them. */
+static void flush_own_ring(void)
+{
+	struct heap *h = heap_self;
+	struct ring_adopt due;
+	bool more = true;
+
+	while (more && heap_enter(h)) {
+		more = ring_flush_one(&h->ring, &due);
+		heap_leave(h);
+		if (more && due.pg)
+			adopt(due.pg, due.cls);
+	}
+}
+
 uint64_t heap_sweep(void)
 {
 	uint64_t bytes = 0;
 
+	flush_own_ring();
 	while (atomic_load_explicit(&registry.orphans, memory_order_relaxed) && take_orphan())
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++) {

@@ -8,6 +8,7 @@
 #include "list.h"
 #include "pagemap.h"
 #include "pcp.h"
+#include "ring.h"
 #include "sizeclass.h"
 #include "slab.h"
 #include "types.h"
@@ -38,6 +39,7 @@ struct heap {
 	struct page_list_head full; /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* unmade slabs, for the pcp after the window */
+	struct ring ring;                       /* frees into slabs of others */
 
 	/* Owner thread only. */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
@@ -91,8 +93,8 @@ static inline struct heap *heap_next(struct heap *h)
 	return atomic_load_explicit(&h->next, memory_order_acquire);
 }
 
-/* Empty slabs in the pools of un-owned slabs back to the buddy core; objects left by who could
- * not have a lock, freed. Returns bytes of slabs given back. For drains. */
+/* The calling thread's ring handed over, and the empty ones of the un-owned slabs back to the buddy
+ * core. Returns bytes of slabs given back. For drains. */
 uint64_t heap_sweep(void);
 
 /* What to try when there is no memory, before giving up; set by reclaim. */
