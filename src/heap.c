@@ -8,7 +8,7 @@
  * (B) The owner is in its window only for a bounded number of list steps. Whatever may wait or
  *     enter the kernel (pages, pool locks) is done outside of it; what is had there is in limbo,
  *     seen by nobody, until the window is entered again.
- * (C) list[c] holds objects of current[c] only.
+ * (C) A bin holds objects of its class, of any slab of any owner; each counts as used there.
  * (D) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
  *     wake used - 1), or is current[c] (wake WAKE_NEVER).
  * (E) An empty slab is given back at once, unless it is current: at most one a class stays.
@@ -107,6 +107,30 @@ struct heap *heap_first(void)
 	return atomic_load_explicit(&heaps, memory_order_acquire);
 }
 
+static const uint8_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) BIN_CAPACITY(size),
+#include "sizeclass.def"
+#undef SIZECLASS
+};
+
+static inline unsigned bin_capacity(unsigned cls)
+{
+	return bin_capacities[cls];
+}
+
+/* Each bin: a NULL, then its capacity. The slots are zero. */
+static void heap_init_bins(struct heap *h)
+{
+	struct object **at = h->bin_slots;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		h->bin[cls].top = at;
+		h->bin[cls].limit = at + bin_capacity(cls);
+		at += bin_capacity(cls) + 1;
+	}
+	DCHECK(at == h->bin_slots + BIN_SLOTS);
+}
+
 void heap_init(void)
 {
 	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
@@ -119,6 +143,7 @@ void heap_init(void)
 		vm_init();
 		options_known = options_load();
 		pcp_init(&fallback.heap.pcp, &zone_main);
+		heap_init_bins(&fallback.heap);
 		ring_post = post;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 		atomic_store_explicit(&state, 2, memory_order_release);
@@ -164,6 +189,7 @@ static noinline struct heap *heap_create_self(void)
 		if (!h)
 			return &heap_none;
 		pcp_init(&h->pcp, &zone_main);
+		heap_init_bins(h);
 		heap_publish(h);
 		stat_add(STAT_heaps_made, 1);
 	}
@@ -341,46 +367,55 @@ static void post(struct page *pg)
 	stat_add(STAT_slabs_posted, 1);
 }
 
-/* Objects out of the current slab; it is taken off when it has none. */
-static struct object *current_list(struct heap *h, unsigned cls)
+/* The slab that the next objects of cls come from; NULL: the heap has none. */
+static struct page *current_slab(struct heap *h, unsigned cls)
 {
 	struct page *pg = h->current[cls];
-	struct object *o;
 
-	if (!pg)
-		return NULL;
-	o = slab_detach(pg);
-	if (!o)
-		o = slab_carve(pg);
-	if (!o) {
+	if (pg && slab_has_room(pg))
+		return pg;
+	if (pg) {
 		pg->list = LIST_NONE;
 		full_add(h, pg);
 		h->current[cls] = NULL;
 	}
-	return o;
+	pg = h->partial[cls].first;
+	if (!pg && inbox_take(h, INBOX_BATCH)) {
+		if (h->current[cls])
+			return h->current[cls];
+		pg = h->partial[cls].first;
+	}
+	if (!pg)
+		return NULL;
+	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+	pg->list = LIST_CURRENT;
+	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
+	h->current[cls] = pg;
+	return pg;
 }
 
-/* Put objects of cls on the heap's list without asking for pages. False: it has none. */
+/*
+ * Fill the empty bin of cls by half, so that the next frees find room, without asking for pages.
+ * False: the heap has nothing.
+ */
 static bool refill(struct heap *h, unsigned cls)
 {
-	for (;;) {
-		struct page *pg;
+	struct bin *b = &h->bin[cls];
+	struct object *o[BIN_MAX];
+	unsigned want = (bin_capacity(cls) + 1) / 2;
+	unsigned got = 0;
 
-		h->list[cls] = current_list(h, cls);
-		if (h->list[cls])
-			return true;
-		pg = h->partial[cls].first;
-		if (!pg) {
-			if (!inbox_take(h, INBOX_BATCH))
-				return false;
-			continue;
-		}
-		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
-		pg->list = LIST_CURRENT;
-		/* Nothing a free does is of interest while it is current. */
-		pg->wake = WAKE_NEVER;
-		h->current[cls] = pg;
+	while (got < want) {
+		struct page *pg = current_slab(h, cls);
+
+		if (!pg)
+			break;
+		got += slab_take(pg, o + got, want - got);
 	}
+	/* The first taken on top: it has the lowest address, or was freed last. */
+	while (got)
+		*++b->top = o[--got];
+	return *b->top != NULL;
 }
 
 /* A slab with room for a call outside the window: adopted, or made of fresh pages. In limbo. */
@@ -433,9 +468,8 @@ noinline void *heap_alloc_slow(size_t size)
 
 		if (unlikely(!h))
 			return emergency_alloc(size, ALIGN_MIN);
-		if (h->list[cls] || refill(h, cls)) {
-			o = h->list[cls];
-			h->list[cls] = o->next;
+		if (*h->bin[cls].top || refill(h, cls)) {
+			o = *h->bin[cls].top--;
 			call_end(h);
 			return o;
 		}
@@ -581,50 +615,69 @@ static void free_remote(struct page *pg, struct object *o)
 	}
 }
 
-/* An object of a slab that is not this thread's own, or whose window cannot be had. */
-static noinline void free_foreign(struct page *pg, void *p)
-{
-	struct heap *owner = atomic_load_explicit(&pg->owner, memory_order_relaxed);
-	struct heap *h = heap_self;
+/* Adoptions that frees inside a window have left to be done after it. */
+struct due_list {
+	struct ring_adopt due[BIN_MAX];
+	unsigned n;
+};
 
-	/* Ours only if it is the heap of this call; tested inside its window. */
-	if (owner && (owner == h || owner == &fallback.heap)) {
-		h = call_begin(false);
-		if (h && atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
-			free_local(h, pg, p);
-			call_end(h);
-			return;
-		}
-		if (h)
-			call_end(h);
-	}
-	free_remote(pg, p);
+static void due_adopt(const struct due_list *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		adopt(d->due[i].pg, d->due[i].cls);
 }
 
+/* In the window of h: an object goes to its slab, or into the ring. */
+static void free_to_slab(struct heap *h, struct object *o, struct due_list *d)
+{
+	struct page *pg = page_of(o);
+
+	if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
+		free_local(h, pg, o);
+	} else {
+		struct ring_adopt due = ring_put(&h->ring, pg, o);
+
+		if (due.pg)
+			d->due[d->n++] = due;
+	}
+}
+
+/* In the window of h: the n objects of a bin that were freed first go to their slabs. */
+static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
+{
+	struct bin *b = &h->bin[cls];
+	struct object **bottom = b->limit - bin_capacity(cls) + 1;
+
+	for (unsigned i = 0; i < n; i++)
+		free_to_slab(h, bottom[i], d);
+	for (struct object **at = bottom + n; at <= b->top; at++)
+		at[-(ptrdiff_t)n] = *at;
+	b->top -= n;
+}
+
+/* The way of an object that the bin has no room for, or that must not go into a bin. */
 static void free_object(struct page *pg, void *p)
 {
-	struct heap *h = heap_self;
+	struct due_list d = { .n = 0 };
+	unsigned cls = pg->cls;
+	struct heap *h;
+	struct bin *b;
 
 	check_object(p, pg);
-	if (likely(heap_enter(h))) {
-		struct heap *owner = atomic_load_explicit(&pg->owner, memory_order_relaxed);
-
-		if (owner == h) {
-			free_local(h, pg, p);
-			call_end(h);
-			return;
-		}
-		if (likely(owner != &fallback.heap)) {
-			struct ring_adopt due = ring_put(&h->ring, pg, p);
-
-			heap_leave(h);
-			if (unlikely(due.pg != NULL))
-				adopt(due.pg, due.cls);
-			return;
-		}
-		heap_leave(h);
+	h = call_begin(false);
+	if (unlikely(!h)) {
+		free_remote(pg, p);
+		return;
 	}
-	free_foreign(pg, p);
+	b = &h->bin[cls];
+	if (unlikely(*b->top == p))
+		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", p, cls,
+			     (unsigned)class_size(cls));
+	if (b->top == b->limit)
+		bin_flush(h, cls, (bin_capacity(cls) + 1) / 2, &d);
+	*++b->top = p;
+	call_end(h);
+	due_adopt(&d);
 }
 
 noinline void heap_free_slow(void *p)
@@ -722,14 +775,6 @@ static void leave_class(struct heap *h, unsigned cls)
 	struct page *pg = h->current[cls];
 
 	if (pg) {
-		while (h->list[cls]) {
-			struct object *o = h->list[cls];
-
-			h->list[cls] = o->next;
-			o->next = pg->free;
-			pg->free = o;
-			pg->used--;
-		}
 		h->current[cls] = NULL;
 		pg->list = LIST_NONE;
 		slab_leave(h, pg);
@@ -747,15 +792,31 @@ static void pool_refresh(struct heap *h, struct ring_adopt *due)
 		slab_release(h, due->pg);
 }
 
-/* Leave all slabs of a heap un-owned, and nothing in its ring. The caller has the window. */
-static void heap_leave_slabs(struct heap *h)
+/* In the window of h: nothing in its bins and its ring any more. */
+static void heap_flush(struct heap *h)
 {
 	struct ring_adopt due;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct bin *b = &h->bin[cls];
+		struct due_list d = { .n = 0 };
+
+		bin_flush(h, cls,
+			  (unsigned)(b->top - (b->limit - bin_capacity(cls))), &d);
+		for (unsigned i = 0; i < d.n; i++)
+			pool_refresh(h, &d.due[i]);
+	}
+	while (ring_flush_one(&h->ring, &due))
+		pool_refresh(h, &due);
+}
+
+/* Leave all slabs of a heap un-owned. The caller has the window. */
+static void heap_leave_slabs(struct heap *h)
+{
 	struct page *pg;
 	struct page *next;
 
-	while (ring_flush_one(&h->ring, &due))
-		pool_refresh(h, &due);
+	heap_flush(h);
 	while (inbox_take(h, INBOX_BATCH))
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
@@ -959,7 +1020,8 @@ void heap_check(void)
 	CHECK(heap_enter(h));
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		CHECK(!h->list[cls] || h->current[cls]);
+		for (struct object **o = h->bin[cls].top; *o; o--)
+			CHECK(page_of(*o)->kind == PAGE_SLAB && page_of(*o)->cls == cls);
 		check_list(h, &h->partial[cls], LIST_PARTIAL);
 		if (h->current[cls])
 			slab_check(h->current[cls]);

@@ -23,6 +23,32 @@
 #define GATE_STATE UINT64_C(3)
 #define GATE_STEP UINT64_C(4)
 
+/*
+ * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom;
+ * limit is the highest place that top may have.
+ */
+struct bin {
+	struct object **top;
+	struct object **limit;
+};
+
+/* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
+#define BIN_MAX 64u
+#define BIN_MIN 2u
+#define BIN_BYTES 8192u
+#define BIN_CAPACITY(size)                                                                         \
+	(BIN_BYTES / (size) < BIN_MIN ? BIN_MIN                                                    \
+	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
+					: BIN_BYTES / (size))
+
+/* All bins' places, each with a bottom. */
+enum {
+	BIN_SLOTS = 0
+#define SIZECLASS(size, pages) +BIN_CAPACITY(size) + 1
+#include "sizeclass.def"
+#undef SIZECLASS
+};
+
 struct heap {
 	/*
 	 * The window. Owner thread only writes busy; who gates the heap reads it. An owner sets
@@ -33,8 +59,8 @@ struct heap {
 	_Atomic uint64_t gate;
 
 	/* Owner thread inside its window. */
-	struct object *list[CLASSES];         /* objects of current, ready to be handed out */
-	struct page *current[CLASSES];        /* LIST_CURRENT, or NULL */
+	struct bin bin[CLASSES];              /* what malloc pops and free pushes */
+	struct page *current[CLASSES];        /* LIST_CURRENT: refills bin, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
 	struct page_list_head full; /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
@@ -49,6 +75,9 @@ struct heap {
 
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
+
+	/* Owner thread inside its window: the bins' places. */
+	cache_aligned struct object *bin_slots[BIN_SLOTS];
 
 	/* Guarded by: the registry lock. */
 	struct heap *free_next; /* heaps that wait for a thread */
@@ -105,7 +134,7 @@ void heap_fork_prepare(void);
 void heap_fork_parent(void);
 void heap_fork_child(void);
 
-/* Debug: the calling thread's heap. */
+/* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);
 
 /* ---- the window -------------------------------------------------------------------------- */
@@ -140,13 +169,16 @@ static always_inline void *heap_alloc_fast(size_t size)
 {
 	unsigned cls = class_of(size);
 	struct heap *h = heap_self;
+	struct bin *b = &h->bin[cls];
+	struct object **top;
 	struct object *o;
 
 	if (unlikely(!heap_enter(h)))
 		return NULL;
-	o = h->list[cls];
+	top = b->top;
+	o = *top;
 	if (likely(o != NULL))
-		h->list[cls] = o->next;
+		b->top = top - 1;
 	heap_leave(h);
 	return o;
 }
@@ -177,15 +209,17 @@ static always_inline bool slab_offset_bad(size_t offset, uint32_t carved_bytes)
 	return ((offset >> 4) | (offset << 60)) >= (carved_bytes >> 4);
 }
 
+/* Whose slab it is does not matter here: the bin takes objects of any. */
 static always_inline void heap_free(void *p)
 {
 	struct heap *h = heap_self;
 	struct object *o = p;
+	struct object **top;
 	struct region *r;
-	uint32_t first;
 	struct page *pg;
+	uint32_t first;
+	struct bin *b;
 	char *start;
-	int used;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
@@ -195,17 +229,17 @@ static always_inline void heap_free(void *p)
 	first = r->head[page_index_of(p)];
 	pg = &r->page[first];
 	start = (char *)r + ((size_t)first << PG_SHIFT);
-	used = pg->used - 1;
-	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h) ||
-	    unlikely(slab_offset_bad((size_t)((char *)p - start), slab_carved_bytes(pg))) ||
-	    unlikely(o == pg->free) || unlikely(used <= pg->wake)) {
+	b = &h->bin[pg->cls];
+	top = b->top;
+	/* Not a slab: nothing is carved, and the bin that cls names is not used. */
+	if (unlikely(slab_offset_bad((size_t)((char *)p - start), slab_carved_bytes(pg))) ||
+	    unlikely(top == b->limit) || unlikely(*top == o)) {
 		heap_leave(h);
 		heap_free_slow(p);
 		return;
 	}
-	o->next = pg->free;
-	pg->free = o;
-	pg->used = (int16_t)used;
+	top[1] = o;
+	b->top = top + 1;
 	heap_leave(h);
 }
 

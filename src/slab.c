@@ -3,8 +3,8 @@
  * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
  * Used by heap and reclaim; uses pagemap and the primitives.
  *
- * (A) carved == used + length of free; used counts what the program holds, what lies on the
- *     heap's list of the class, and what lies on the remote list. (slab_check)
+ * (A) carved == used + length of free; used counts what the program holds, what lies in bins and
+ *     rings of heaps, and what lies on the remote list. (slab_check)
  * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
  *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
  *     finds it UNOWNED knows that it has to adopt it. No third outcome exists.
@@ -88,37 +88,37 @@ void slab_unmake(struct page *pg)
 	stat_add(STAT_slabs_freed, 1);
 }
 
-struct object *slab_detach(struct page *pg)
-{
-	struct object *list = pg->free;
-
-	if (list) {
-		pg->free = NULL;
-		pg->used = (int16_t)pg->carved;
-	}
-	return list;
-}
-
-struct object *slab_carve(struct page *pg)
+/* Carving writes nothing: memory that is not handed out stays untouched. */
+static unsigned carve(struct page *pg, struct object **out, unsigned n)
 {
 	const struct size_class *c = &size_classes[pg->cls];
 	unsigned left = (unsigned)(c->objects - pg->carved);
-	unsigned n = c->size < CARVE_BYTES ? CARVE_BYTES / c->size : 1;
 	uint32_t carved = slab_carved_bytes(pg);
-	char *base = page_address(pg) + carved;
-	char *at = base;
+	char *base = page_address(pg);
 
-	if (!left)
-		return NULL;
 	if (n > left)
 		n = left;
-	for (unsigned i = 1; i < n; i++, at += c->size)
-		((struct object *)(void *)at)->next = (struct object *)(void *)(at + c->size);
-	((struct object *)(void *)at)->next = NULL;
+	for (unsigned i = 0; i < n; i++, carved += c->size)
+		out[i] = (struct object *)(void *)(base + carved);
 	pg->carved = (uint16_t)(pg->carved + n);
-	atomic_store_explicit(&pg->carved_bytes, carved + n * c->size, memory_order_relaxed);
-	pg->used = (int16_t)(pg->used + (int)n);
-	return (struct object *)(void *)base;
+	atomic_store_explicit(&pg->carved_bytes, carved, memory_order_relaxed);
+	return n;
+}
+
+unsigned slab_take(struct page *pg, struct object **out, unsigned n)
+{
+	struct object *o = pg->free;
+	unsigned got = 0;
+
+	while (o && got < n) {
+		out[got++] = o;
+		o = o->next;
+	}
+	pg->free = o;
+	if (got < n)
+		got += carve(pg, out + got, n - got);
+	pg->used = (int16_t)(pg->used + (int)got);
+	return got;
 }
 
 unsigned slab_collect_to(struct page *pg, uint64_t flags)

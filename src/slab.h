@@ -36,9 +36,6 @@
 #define STATE_LIMBO (STATE_OWNED | STATE_POSTED)
 #define STATE_COUNT_SHIFT 48
 
-/* Bytes carved at a time, so that memory nobody asked for stays untouched. */
-#define CARVE_BYTES 4096u
-
 static inline struct object *state_list(uint64_t s)
 {
 	return (struct object *)(uintptr_t)(s & ((UINT64_C(1) << STATE_COUNT_SHIFT) - 1) &
@@ -66,11 +63,8 @@ static inline bool slab_has_room(const struct page *pg)
 /* Turn a run of the class's length into a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
 
-/* Detach the free list for the heap: all its objects become used. NULL: empty. */
-struct object *slab_detach(struct page *pg);
-
-/* Carve the next CARVE_BYTES (at least one object); NULL: there is nothing left to carve. */
-struct object *slab_carve(struct page *pg);
+/* Take up to n objects, freed ones first, then by carving; they become used. Returns how many. */
+unsigned slab_take(struct page *pg, struct object **out, unsigned n);
 
 /* Take the remote list into the free list and set the flags to `flags` in the same step. Returns
  * how many objects came. */
@@ -118,7 +112,7 @@ uint64_t slab_pool_count(unsigned cls);
 /* fork: the locks of the pools. */
 struct lock *slab_pool_lock(unsigned cls);
 
-/* Debug: the counting equation of a slab in hand; extra: objects of it on the heap's list. */
+/* Debug: the counting equation of a slab in hand. */
 void slab_check(struct page *pg);
 
 #endif

@@ -14,6 +14,8 @@
  *   pcp         a thread's page cache: runs by run class, under a spinlock of its own.
  *   slab        a run carved into objects of one size class.
  *   object      what malloc hands out below SMALL_MAX.
+ *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
+ *   ring        a heap's objects on the way to slabs of others.
  *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
  *   dirty       a free page that the kernel still backs with memory that was written.
  *   clean       a free page that is known to read as zero and to cost no memory.
@@ -104,8 +106,8 @@ struct object {
  *
  * A slab's counting equation (slab_check):
  *   carved == used + length of free
- *   used   == objects the program holds + objects on the heap's list of the class (current slab
- *             only) + objects on the remote list in state + objects in remote rings
+ *   used   == objects the program holds + objects in bins and rings of any heaps + objects on the
+ *             remote list in state
  */
 struct page {
 	/* Owner thread inside its window; tested by any thread, atomic. NULL: not a slab, or
