@@ -544,24 +544,30 @@ void buddy_shrink(struct page *pg, uint32_t npages)
 
 /* ---- giving back ------------------------------------------------------------------------- */
 
-/* Take up to BUDDY_BATCH dirty blocks off the lists, the largest first. */
-static unsigned purge_take(struct zone *z, uint64_t keep, uint64_t most, struct page **out)
+/* Take up to BUDDY_BATCH dirty blocks off the lists, the largest first. *dirty: how many of their
+ * pages are dirty (a block that merged with clean ones has others). */
+static unsigned purge_take(struct zone *z, uint64_t keep, uint64_t most, struct page **out,
+			   uint64_t *dirty)
 {
 	unsigned n = 0;
-	uint64_t pages = 0;
+	uint64_t before;
+	uint64_t left;
 
+	*dirty = 0;
 	if (!zone_lock(z))
 		return 0;
-	while (n < BUDDY_BATCH && pages < most && pages < RUN_PAGES_MAX &&
-	       z->orders[BUDDY_DIRTY] &&
-	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > keep) {
+	before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	left = before;
+	while (n < BUDDY_BATCH && before - left < min_size(most, RUN_PAGES_MAX) && left > keep &&
+	       z->orders[BUDDY_DIRTY]) {
 		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
 		struct page *pg = z->blocks[BUDDY_DIRTY][order].last;
 
 		block_remove(z, pg, PAGE_PURGING);
-		pages += 1u << order;
+		left = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 		out[n++] = pg;
 	}
+	*dirty = before - left;
 	zone_unlock(z);
 	return n;
 }
@@ -599,14 +605,17 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 	 * locked, blocks smaller than its page), is for another call. */
 	if (most > dirty)
 		most = dirty;
-	while (tried < most && (n = purge_take(z, keep, most - tried, block)) != 0) {
+	while (tried < most && (n = purge_take(z, keep, most - tried, block, &dirty)) != 0) {
+		uint64_t refused = 0;
+
 		for (unsigned i = 0; i < n; i++) {
 			struct page *pg = block[i];
 
 			pg->zero = vm_purge(page_address(pg), (size_t)pg->npages << PG_SHIFT);
-			tried += pg->npages;
-			purged += pg->zero ? pg->npages : 0;
+			refused += pg->zero ? 0 : pg->npages;
 		}
+		tried += dirty;
+		purged += dirty > refused ? dirty - refused : 0;
 		purge_return(z, block, n);
 	}
 	return purged << PG_SHIFT;

@@ -8,9 +8,9 @@
  * over the heaps whose threads were outside, and leaves those alone whose threads were inside.
  *
  * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
- *     prepare handler; a thread that holds one of those may be in malloc. So no wait for a lock
- *     of ours lasts longer than LOCK_FORK_WAIT_MS twice while lock_forking is set; the call is
- *     then served by a mapping of its own, the thread gets on, and so does the fork.
+ *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
+ *     ours gives up after LOCK_FORK_WAIT_MS while lock_forking is set, and later ones at once; the
+ *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
  * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
  *     in the child.
  *
@@ -37,7 +37,7 @@ static uint32_t parent_tid;
 static void prepare(void)
 {
 	lock_fork_prepare(&reclaim_control);
-	atomic_store_explicit(&lock_forking, 1, memory_order_relaxed);
+	atomic_store_explicit(&lock_forking, LOCK_FORKING, memory_order_relaxed);
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	heap_fork_prepare();

@@ -551,13 +551,13 @@ static _Noreturn void bad_free(void *p, const struct page *pg)
 	sluice_fatal("block freed twice or never handed out: address %p", p);
 }
 
-static void check_object(void *p, const struct page *pg)
+static inline void check_object(void *p, const struct page *pg)
 {
 	size_t off = (size_t)((char *)p - page_address(pg));
 
 	if (unlikely(off >= slab_carved_bytes(pg)))
 		bad_free(p, pg);
-	if (unlikely(off % class_size(pg->cls)))
+	if (unlikely(!class_divides(pg->cls, off)))
 		sluice_fatal("free of the middle of an object: address %p, size class %u (%u "
 			     "bytes)",
 			     p, pg->cls, (unsigned)class_size(pg->cls));
@@ -632,6 +632,7 @@ static void free_to_slab(struct heap *h, struct object *o, struct due_list *d)
 {
 	struct page *pg = page_of(o);
 
+	check_object(o, pg); /* the fast path knows only that it is aligned to 16 */
 	if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
 		free_local(h, pg, o);
 	} else {

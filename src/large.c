@@ -56,11 +56,12 @@ void large_free(struct pcp *pcp, struct page *pg, void *p)
 
 bool large_resize(struct page *pg, size_t size)
 {
-	uint32_t n = pages_of(size);
 	uint32_t old = pg->npages;
+	uint32_t n;
 
-	if (n > RUN_PAGES_MAX)
+	if (size > LARGE_MAX)
 		return false;
+	n = pages_of(size);
 	/* Up to PCP_RUN_MAX keep to run classes: others would be strangers to the pcps. */
 	if (n <= PCP_RUN_MAX)
 		n = run_class_pages[run_class_of(n)];

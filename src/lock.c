@@ -4,8 +4,9 @@
  *
  * (A) A word is 0, or TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
  * (B) Only the holder makes the word 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
- * (C) No wait is longer than LOCK_FORK_WAIT_MS while a fork holds the locks: the forking thread
- *     may itself be waiting, inside libc, for a stdio lock of a thread that is waiting here.
+ * (C) Nobody waits longer than LOCK_FORK_WAIT_MS for a fork that holds the locks (or WAIT_MS, when
+ *     the wait began before the fork): the forking thread may itself be waiting, inside libc, for
+ *     a stdio lock of a thread that is waiting here. After the first such wait nobody waits.
  * (D) In debug builds a thread takes locks in the order of lockrank.def only.
  *
  * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #define SPINS 100
+#define WAIT_MS 10 /* a sleep, after which we look whether there is a fork */
 #define TID_MASK FUTEX_TID_MASK
 
 _Thread_local uint32_t lock_tid TLS_FAST;
@@ -71,6 +73,11 @@ static bool take(struct lock *l, uint32_t tid)
 						       memory_order_relaxed);
 }
 
+static uint32_t forking(void)
+{
+	return atomic_load_explicit(&lock_forking, memory_order_relaxed);
+}
+
 /*
  * One bounded sleep. 0: the kernel gave us the lock. FUTEX_LOCK_PI counts its timeout on
  * CLOCK_REALTIME. Where the kernel (or a sandbox) has no PI futex we sleep and try again.
@@ -80,7 +87,7 @@ static int wait_for(struct lock *l, uint32_t tid)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_nsec += LOCK_FORK_WAIT_MS * 1000000L;
+	ts.tv_nsec += (forking() ? LOCK_FORK_WAIT_MS : WAIT_MS) * 1000000L;
 	if (ts.tv_nsec >= 1000000000L) {
 		ts.tv_sec++;
 		ts.tv_nsec -= 1000000000L;
@@ -100,8 +107,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid)
 {
 	int saved = errno;
 	uint64_t start = now_ns();
-	unsigned waits = 0;
-	int err;
+	int err = -EAGAIN;
 
 	if ((atomic_load_explicit(&l->word, memory_order_relaxed) & TID_MASK) == tid)
 		return -EDEADLK;
@@ -112,14 +118,17 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid)
 			goto out;
 		}
 	}
-	do {
+	while (forking() != LOCK_FORK_STUCK) {
+		bool in_fork = forking() == LOCK_FORKING;
+
 		err = wait_for(l, tid);
 		if (err == 0 || err == -EDEADLK)
 			break;
-		waits++;
-	} while (!(waits > 1 && atomic_load_explicit(&lock_forking, memory_order_relaxed)));
-	if (err && err != -EDEADLK)
 		err = -EAGAIN;
+		if (in_fork && forking() == LOCK_FORKING)
+			atomic_store_explicit(&lock_forking, LOCK_FORK_STUCK,
+					      memory_order_relaxed);
+	}
 out:
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&l->wait_ns, now_ns() - start, memory_order_relaxed);
@@ -174,9 +183,9 @@ void lock_fork_prepare(struct lock *l)
 {
 	int err;
 
-	do {
-		err = lock_acquire(l);
-	} while (err == -EAGAIN);
+	/* The holder may be a call that is itself about to give up on us. */
+	while ((err = lock_acquire(l)) == -EAGAIN)
+		sched_yield();
 	l->fork_held = err == 0;
 	lock_rank_reset(); /* locks of one rank are held together here */
 }

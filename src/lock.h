@@ -50,9 +50,13 @@ static always_inline uint32_t self_tid(void)
 	return likely(tid != 0) ? tid : lock_tid_slow();
 }
 
-/* A fork is under way: waiters that have waited LOCK_FORK_WAIT_MS give up. See fork.c. */
+/*
+ * A fork is under way (LOCK_FORKING): waiters that have waited LOCK_FORK_WAIT_MS give up, and from
+ * then on (LOCK_FORK_STUCK) nobody waits for it any more. See fork.c.
+ */
 extern _Atomic uint32_t lock_forking;
-#define LOCK_FORK_WAIT_MS 10
+enum { LOCK_FORKING = 1, LOCK_FORK_STUCK = 2 };
+#define LOCK_FORK_WAIT_MS 1
 
 /*
  * 0, or -EDEADLK when this thread holds it, or -EAGAIN when a fork holds it. May sleep, with

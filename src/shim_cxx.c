@@ -7,6 +7,9 @@
  * runs the new_handler and throws (or, nothrow, returns NULL); our frames are compiled with
  * -fexceptions, so that what it throws passes through. Source: the Itanium C++ ABI's mangling,
  * with size_t as `m` (LP64).
+ *
+ * A size that no object can have goes to the plain form: libstdc++'s aligned form rounds the size
+ * up to the alignment, and its sum wraps round to a small one.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -64,23 +67,28 @@ static inline void *new_aligned(size_t size, size_t align)
 		return p;                                                                          \
 	}
 
-#define NEW_ALIGNED(name)                                                                          \
+#define NEW_ALIGNED(name, plain)                                                                          \
 	void *name(size_t size, size_t align);                                                     \
 	EXPORT void *name(size_t size, size_t align)                                               \
 	{                                                                                          \
 		void *p = new_aligned(size, align);                                                \
                                                                                                    \
+		if (unlikely(size > (size_t)PTRDIFF_MAX))                                          \
+			return ((void *(*)(size_t))next_symbol(#plain))(size);                     \
 		if (unlikely(!p))                                                                  \
 			p = ((void *(*)(size_t, size_t))next_symbol(#name))(size, align);          \
 		return p;                                                                          \
 	}
 
-#define NEW_ALIGNED_NOTHROW(name)                                                                  \
+#define NEW_ALIGNED_NOTHROW(name, plain)                                                                  \
 	void *name(size_t size, size_t align, const struct nothrow *tag);                          \
 	EXPORT void *name(size_t size, size_t align, const struct nothrow *tag)                    \
 	{                                                                                          \
 		void *p = new_aligned(size, align);                                                \
                                                                                                    \
+		if (unlikely(size > (size_t)PTRDIFF_MAX))                                          \
+			return ((void *(*)(size_t, const struct nothrow *))next_symbol(#plain))(   \
+				size, tag);                                                        \
 		if (unlikely(!p))                                                                  \
 			p = ((void *(*)(size_t, size_t, const struct nothrow *))next_symbol(       \
 				#name))(size, align, tag);                                         \
@@ -100,10 +108,10 @@ NEW(_Znwm)
 NEW(_Znam)
 NEW_NOTHROW(_ZnwmRKSt9nothrow_t)
 NEW_NOTHROW(_ZnamRKSt9nothrow_t)
-NEW_ALIGNED(_ZnwmSt11align_val_t)
-NEW_ALIGNED(_ZnamSt11align_val_t)
-NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t)
-NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t)
+NEW_ALIGNED(_ZnwmSt11align_val_t, _Znwm)
+NEW_ALIGNED(_ZnamSt11align_val_t, _Znam)
+NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnwmRKSt9nothrow_t)
+NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, _ZnamRKSt9nothrow_t)
 
 DELETE(_ZdlPv)
 DELETE(_ZdaPv)

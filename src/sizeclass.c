@@ -5,7 +5,9 @@
 #include "sizeclass.h"
 
 const struct size_class size_classes[CLASSES] = {
-#define SIZECLASS(size, pages) { size, pages, (uint16_t)((pages)*PG_BYTES / (size)) },
+#define SIZECLASS(size, pages)                                                                     \
+	{ size, pages, (uint16_t)((pages)*PG_BYTES / (size)),                                      \
+	  (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)) },
 #include "sizeclass.def"
 #undef SIZECLASS
 };

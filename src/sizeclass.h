@@ -11,6 +11,7 @@ struct size_class {
 	uint32_t size;    /* bytes of an object */
 	uint16_t pages;   /* of a slab */
 	uint16_t objects; /* in a slab */
+	uint32_t inverse; /* of size, times 2^32, rounded up: see class_divides */
 };
 
 extern const struct size_class size_classes[CLASSES];
@@ -37,6 +38,15 @@ static always_inline unsigned class_of(size_t size)
 static always_inline size_t class_size(unsigned cls)
 {
 	return size_classes[cls].size;
+}
+
+/* Whether an offset into a slab (below 2^20) is the start of an object; no division. */
+static always_inline bool class_divides(unsigned cls, size_t offset)
+{
+	const struct size_class *c = &size_classes[cls];
+	size_t i = (size_t)(((uint64_t)offset * c->inverse) >> 32);
+
+	return i * c->size == offset;
 }
 
 #endif
