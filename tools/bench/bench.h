@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * bench.h - what the workloads of sluice-bench-work share.
+ *
+ * A workload is a function and a row of parameters with their defaults. It warms up, calls
+ * bench_begin, does a fixed amount of work and calls bench_end with the number of operations. What
+ * it needs besides the memory under test comes from bench_map, never from malloc, so that the
+ * allocator sees nothing but the pattern.
+ */
+#ifndef SLUICE_BENCH_H
+#define SLUICE_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#define PARAMS 8
+
+struct param {
+	const char *name;
+	uint64_t value;
+};
+
+struct workload {
+	const char *name;
+	void (*run)(void);
+	const char *text; /* what one operation is */
+	struct param params[PARAMS];
+};
+
+/* The tables of the families, each ended by a row without a name. */
+extern const struct workload single_workloads[];
+extern const struct workload blocks_workloads[];
+extern const struct workload churn_workloads[];
+extern const struct workload queue_workloads[];
+extern const struct workload thread_workloads[];
+extern const struct workload sharing_workloads[];
+extern const struct workload process_workloads[];
+extern const struct workload latency_workloads[];
+
+/* The value of a parameter of the workload that runs. */
+uint64_t param(const char *name);
+
+/* The steady part: its wall time and the process's CPU time are taken. */
+void bench_begin(void);
+void bench_end(uint64_t ops);
+
+/* A number of its own for the JSON line; at most 16 of them. */
+void bench_extra(const char *name, double value);
+
+/* Zeroed memory that is in place and does not come from the allocator; never given back. */
+void *bench_map(size_t bytes);
+
+/* One clear line, then exit status 2 (a fault of the arguments) or 1 (of the machine). */
+_Noreturn void bench_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Threads 0 to n - 1 each run work(index, arg). work warms up, calls team_ready, does its part of
+ * the steady work, calls team_done and tidies up. The time runs from when all are ready until all
+ * are done; ops is what they do together.
+ */
+void team_run(unsigned n, void (*work)(unsigned index, void *arg), void *arg, uint64_t ops);
+void team_ready(void);
+void team_done(void);
+
+/* sequence of Steele and Vigna's splitmix64 */
+static inline uint64_t rng_next(uint64_t *state)
+{
+	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+/* 0 to n - 1, n below 2^32. */
+static inline uint32_t rng_below(uint64_t *state, uint32_t n)
+{
+	return (uint32_t)(((rng_next(state) >> 32) * n) >> 32);
+}
+
+/*
+ * A table of sizes from min to max, as many between 16 and 32 as between 32 and 64 and so on: small
+ * ones dominate, as they do in programs. Taken by index, so that the choice costs next to nothing.
+ */
+#define SIZES 4096u
+const uint32_t *sizes_make(uint32_t min, uint32_t max, uint64_t seed);
+
+static inline size_t size_at(const uint32_t *sizes, uint64_t i)
+{
+	return sizes[i % SIZES];
+}
+
+static inline void touch_ends(void *p, size_t size)
+{
+	volatile unsigned char *c = p;
+
+	c[0] = 1;
+	c[size - 1] = 2;
+}
+
+/* One byte in each 4 KiB, and the last. */
+static inline void touch_pages(void *p, size_t size)
+{
+	volatile unsigned char *c = p;
+
+	for (size_t i = 0; i < size; i += 4096)
+		c[i] = 1;
+	c[size - 1] = 2;
+}
+
+/* malloc that ends the program when there is no memory, with its ends touched. */
+static inline void *take(size_t size)
+{
+	void *p = malloc(size);
+
+	if (__builtin_expect(!p, 0))
+		bench_fail("malloc(%zu): no memory", size);
+	touch_ends(p, size);
+	return p;
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * single.c - one thread and small objects: ping-pong, LIFO, FIFO, random replacement, growth.
+ *
+ * The sizes of the mixed ones are spread evenly over the doublings (sizes_make).
+ */
+#include "bench.h"
+
+#include <string.h>
+
+/* One block allocated and freed, over and over: the shortest way through malloc and free. */
+static void pingpong(void)
+{
+	size_t size = param("size");
+	uint64_t ops = param("ops");
+
+	for (uint64_t i = 0; i < ops / 10 + 1; i++)
+		free(take(size));
+	bench_begin();
+	for (uint64_t i = 0; i < ops; i++)
+		free(take(size));
+	bench_end(ops);
+}
+
+/* depth objects are taken and given back in the opposite order, as a stack of calls does. */
+static void lifo_rounds(void **slots, const uint32_t *sizes, uint64_t depth, uint64_t rounds)
+{
+	uint64_t next = 0;
+
+	for (uint64_t r = 0; r < rounds; r++) {
+		for (uint64_t i = 0; i < depth; i++)
+			slots[i] = take(size_at(sizes, next++));
+		for (uint64_t i = depth; i-- > 0;)
+			free(slots[i]);
+	}
+}
+
+static void lifo(void)
+{
+	uint64_t depth = param("depth");
+	uint64_t rounds = param("ops") / depth + 1;
+	const uint32_t *sizes = sizes_make((uint32_t)param("min"), (uint32_t)param("max"), 1);
+	void **slots = bench_map(depth * sizeof(*slots));
+
+	lifo_rounds(slots, sizes, depth, rounds / 10 + 1);
+	bench_begin();
+	lifo_rounds(slots, sizes, depth, rounds);
+	bench_end(rounds * depth);
+}
+
+/* The oldest of depth objects goes and a new one comes, as in a queue of requests. */
+static void fifo_ops(void **slots, const uint32_t *sizes, uint64_t depth, uint64_t ops)
+{
+	uint64_t slot = 0;
+
+	for (uint64_t i = 0; i < ops; i++) {
+		free(slots[slot]);
+		slots[slot] = take(size_at(sizes, i));
+		if (++slot == depth)
+			slot = 0;
+	}
+}
+
+static void fifo(void)
+{
+	uint64_t depth = param("depth");
+	uint64_t ops = param("ops");
+	const uint32_t *sizes = sizes_make((uint32_t)param("min"), (uint32_t)param("max"), 2);
+	void **slots = bench_map(depth * sizeof(*slots));
+
+	fifo_ops(slots, sizes, depth, depth + ops / 10);
+	bench_begin();
+	fifo_ops(slots, sizes, depth, ops);
+	bench_end(ops);
+	for (uint64_t i = 0; i < depth; i++)
+		free(slots[i]);
+}
+
+/* Any of live objects goes and one of another size comes: cold memory, no order to lean on. */
+static void replace_ops(void **slots, const uint32_t *sizes, uint32_t live, uint64_t ops,
+			uint64_t *seed)
+{
+	for (uint64_t i = 0; i < ops; i++) {
+		uint32_t slot = rng_below(seed, live);
+
+		free(slots[slot]);
+		slots[slot] = take(size_at(sizes, i));
+	}
+}
+
+static void replace(void)
+{
+	uint32_t live = (uint32_t)param("live");
+	uint64_t ops = param("ops");
+	const uint32_t *sizes = sizes_make((uint32_t)param("min"), (uint32_t)param("max"), 3);
+	void **slots = bench_map(live * sizeof(*slots));
+	uint64_t seed = 4;
+
+	for (uint32_t i = 0; i < live; i++)
+		slots[i] = take(size_at(sizes, i));
+	replace_ops(slots, sizes, live, ops, &seed);
+	bench_begin();
+	replace_ops(slots, sizes, live, ops, &seed);
+	bench_end(ops);
+	for (uint32_t i = 0; i < live; i++)
+		free(slots[i]);
+}
+
+/*
+ * A structure is built and torn down, in the order in which it was built. With warm=1 no round comes
+ * before the time is taken, so that fresh memory is part of it; warm=2 runs one first.
+ */
+static void grow(void)
+{
+	uint32_t live = (uint32_t)param("live");
+	uint64_t rounds = param("rounds");
+	bool warm = param("warm") > 1;
+	const uint32_t *sizes = sizes_make((uint32_t)param("min"), (uint32_t)param("max"), 5);
+	void **slots = bench_map(live * sizeof(*slots));
+
+	for (uint64_t r = warm ? 0 : 1; r <= rounds; r++) {
+		if (r == 1)
+			bench_begin();
+		for (uint32_t i = 0; i < live; i++) {
+			size_t size = size_at(sizes, i + r);
+
+			slots[i] = take(size);
+			memset(slots[i], 1, size);
+		}
+		for (uint32_t i = 0; i < live; i++)
+			free(slots[i]);
+	}
+	bench_end(rounds * live);
+}
+
+const struct workload single_workloads[] = {
+	{ "pingpong",
+	  pingpong,
+	  "malloc and free of one size",
+	  { { "size", 64 }, { "ops", 20000000 } } },
+	{ "lifo",
+	  lifo,
+	  "malloc and free, last in first out, many classes",
+	  { { "depth", 100 }, { "min", 16 }, { "max", 1024 }, { "ops", 10000000 } } },
+	{ "fifo",
+	  fifo,
+	  "malloc and free, first in first out, many classes",
+	  { { "depth", 1000 }, { "min", 16 }, { "max", 1024 }, { "ops", 10000000 } } },
+	{ "replace",
+	  replace,
+	  "free and malloc of a random one of the live objects",
+	  { { "live", 100000 }, { "min", 16 }, { "max", 256 }, { "ops", 3000000 } } },
+	{ "grow",
+	  grow,
+	  "malloc, fill and free of one object of a structure",
+	  { { "live", 1000000 }, { "min", 16 }, { "max", 256 }, { "rounds", 3 }, { "warm", 1 } } },
+	{ 0 },
+};

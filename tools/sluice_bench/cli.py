@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command: arguments in, exit status out."""
+
+import argparse
+import fnmatch
+import os
+import sys
+import time
+
+from . import allocators, measure, report, workloads
+from .errors import BenchError, Skip, UsageError
+from .places import Places
+
+EPILOG = """\
+The order of rounds is rotated, single-threaded workloads are pinned to one core, and every ratio is
+the median of ratios within a round, with an interval that covers 95 % (sign test). Exit status: 0; 1
+when a workload failed, 2 for bad arguments. See sluice-bench(1).
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(f"{message} (--help lists the options)")
+
+
+def count(least):
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: has to be at least {least}")
+        return value
+    return convert
+
+
+def factor(text):
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: has to be above 0 and at most 1000")
+    return value
+
+
+def parser(version):
+    p = Parser(prog="sluice-bench", allow_abbrev=False, epilog=EPILOG,
+               formatter_class=argparse.RawDescriptionHelpFormatter,
+               usage="sluice-bench [OPTIONS] [COMMAND]",
+               description="Compare memory allocators side by side.")
+    p.add_argument("command", nargs="?", metavar="COMMAND",
+                   help="`pages`: measure the page layer by itself, instead of all allocators")
+    p.add_argument("--alloc", metavar="NAME=PATH", action="append", default=[],
+                   help="another allocator, or another library for one of the names")
+    p.add_argument("--allocs", metavar="NAME[,NAME]", help="only these allocators")
+    p.add_argument("--only", metavar="GLOB[,GLOB]",
+                   help="only the workloads that match, by name or by group")
+    p.add_argument("--quick", action="store_true",
+                   help="3 rounds of a tenth of the work, and smaller sizes")
+    p.add_argument("--repeat", metavar="N", type=count(1), help="rounds (default 7)")
+    p.add_argument("--scale", metavar="X", type=factor, help="multiplies the work (default 1)")
+    p.add_argument("--threads", metavar="N", type=count(1), default=workloads.cpus(),
+                   help="threads of the workloads that do not name a number (default: the cores)")
+    p.add_argument("--time", choices=("wall", "cpu"), default="wall",
+                   help="what is compared: wall time, or the CPU time of all threads, which a busy "
+                        "machine disturbs less (default wall)")
+    p.add_argument("--timeout", metavar="SECONDS", type=count(1), default=600,
+                   help="for one run (default 600)")
+    p.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    p.add_argument("--plot", metavar="DIR", help="write charts, SVG and PNG, by gnuplot")
+    p.add_argument("--list", action="store_true", help="list the workloads and end")
+    p.add_argument("--version", action="version", version=f"sluice-bench {version}")
+    return p
+
+
+def options_of(argv, version):
+    options = parser(version).parse_args(argv)
+    if options.command not in (None, "pages"):
+        raise UsageError(f"there is no command {options.command} (--help lists the options)")
+    if options.repeat is None:
+        options.repeat = 3 if options.quick else 7
+    if options.scale is None:
+        options.scale = 0.1 if options.quick else 1.0
+    return options
+
+
+def choose(rows, only):
+    if only is None:
+        return rows
+    wanted = set()
+    for pattern in only.split(","):
+        names = {r.name for r in rows if fnmatch.fnmatchcase(r.name, pattern) or r.group == pattern}
+        if not names:
+            raise UsageError(f"--only {only}: no workload matches {pattern!r} (--list shows them)")
+        wanted |= names
+    return [r for r in rows if r.name in wanted]
+
+
+def show_list(rows):
+    width = max(len(r.name) for r in rows)
+    group = None
+    for r in rows:
+        if r.group != group:
+            group = r.group
+            print(f"{group}:")
+        print(f"  {r.name:{width}}  {r.text}")
+
+
+def complain(text):
+    print(f"sluice-bench: {text}", file=sys.stderr, flush=True)
+
+
+def compare(options, places, version):
+    rows = choose(workloads.all_rows(), options.only)
+    if options.list:
+        show_list(rows)
+        return 0
+    found, missing = allocators.find(places, options.alloc)
+    if options.allocs:
+        found, missing = allocators.chosen(found, options.allocs), []
+    for text in missing:
+        complain(text)
+    settings = measure.Settings(places, options)
+    progress = report.Progress(len(rows) * len(found) * settings.repeat)
+    table = report.Table()
+    results, skipped, failures = [], {}, []
+    started = time.time()
+    for row in rows:
+        try:
+            samples, failed = measure.rounds(row, found, settings, progress)
+        except Skip as why:
+            progress.done += len(found) * settings.repeat
+            progress.clear()
+            skipped[row.name] = str(why)
+            complain(f"{row.name} is skipped: {why}")
+            continue
+        progress.clear()
+        for text in failed:
+            complain(text)
+        failures += failed
+        summary = report.summarize(row, samples, options.time)
+        table.show(row, summary)
+        results.append({"name": row.name, "group": row.group, "text": row.text, "summary": summary,
+                        "samples": samples})
+    means = report.geomeans(results)
+    report.show_geomeans(means)
+    if any(a.name == "sluice" for a in found):
+        report.show_slower(results, "sluice")
+    report.show_coverage(settings.repeat)
+    document = {
+        "sluice_bench": version, "arguments": sys.argv[1:], "started": int(started),
+        "seconds": round(time.time() - started, 1), "machine": report.machine(),
+        "settings": {"repeat": settings.repeat, "scale": settings.scale, "quick": settings.quick,
+                     "threads": settings.threads, "time": options.time},
+        "allocators": {a.name: a.malloc for a in found}, "baseline": allocators.BASELINE,
+        "geomeans": means, "skipped": skipped, "failures": failures, "workloads": results,
+    }
+    if options.json:
+        trouble = report.write_json(options.json, document)
+        if trouble:
+            raise BenchError(trouble)
+    if options.plot:
+        from . import charts
+        for path in charts.draw(document, options.plot):
+            print(path)
+    return 1 if failures else 0
+
+
+def check_outputs(options):
+    """What would fail after an hour is found out before it."""
+    if options.json:
+        folder = os.path.dirname(os.path.abspath(options.json))
+        if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
+            raise UsageError(f"--json {options.json}: cannot be written")
+    if options.plot:
+        from . import charts
+        charts.check(options.plot)
+
+
+def main(argv, script, version, libdir, libexecdir):
+    try:
+        options = options_of(argv, version)
+        check_outputs(options)
+        places = Places(script, libdir, libexecdir)
+        if options.command == "pages":
+            from . import pages
+            return pages.main(options, places)
+        return compare(options, places, version)
+    except UsageError as e:
+        complain(e)
+        return 2
+    except BenchError as e:
+        complain(e)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return 130

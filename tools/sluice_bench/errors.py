@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The two ways in which sluice-bench gives up, each with one line for the user."""
+
+
+class UsageError(Exception):
+    """The arguments are wrong: exit status 2."""
+
+
+class BenchError(Exception):
+    """The machine or a program fails us: exit status 1."""
+
+
+class Skip(Exception):
+    """This workload cannot be run here; the text says why."""

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is made of the samples. No distribution is assumed: medians and order statistics only."""
+
+import math
+
+
+def sign_interval(n, level=0.95):
+    """Indexes (low, high) of a sorted sample of n and their coverage for the median.
+
+    The median of the population lies below the smallest or above the largest of n values with
+    probability 2 * 2^-n, and so on inwards: binomial, as in the sign test. Below n = 6 no interval
+    reaches 95 %; the whole range is given then, with what it does cover.
+    """
+    if n < 1:
+        raise ValueError("no samples")
+    low, tail = 0, 2.0 ** -n
+    while low + 1 < n - low - 2:
+        more = tail + math.comb(n, low + 1) * 2.0 ** -n
+        if 1 - 2 * more < level:
+            break
+        low, tail = low + 1, more
+    return low, n - 1 - low, max(0.0, 1 - 2 * tail)
+
+
+def middle(pairs):
+    """The median of ratios: of an even number, between the middle two as ratios are (2 and 1/2
+    make 1)."""
+    ordered = sorted(pairs)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else math.sqrt(ordered[half - 1] * ordered[half])
+
+
+def ratios(values, base):
+    """Paired by round: median, low and high of the interval, and all of them."""
+    pairs = [a / b for a, b in zip(values, base) if b > 0]
+    if not pairs:
+        return None
+    ordered = sorted(pairs)
+    low, high, _ = sign_interval(len(ordered))
+    return {"median": middle(pairs), "low": ordered[low], "high": ordered[high], "rounds": pairs}
+
+
+def geomean(values):
+    values = [v for v in values if v > 0]
+    if not values:
+        return None
+    return math.exp(sum(math.log(v) for v in values) / len(values))
+
+
+def geomean_of_rounds(rows):
+    """rows: for each workload the ratios of its rounds. The geometric mean over the workloads of
+    the medians, with the interval of the geometric means of single rounds."""
+    rows = [r for r in rows if r]
+    if not rows:
+        return None
+    by_round = sorted(geomean([r[i] for r in rows]) for i in range(min(len(r) for r in rows)))
+    low, high, _ = sign_interval(len(by_round))
+    return {"median": geomean([middle(r) for r in rows]), "low": by_round[low],
+            "high": by_round[high], "workloads": len(rows)}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where our own programs and the libraries of others are."""
+
+import os
+import re
+import shutil
+import subprocess
+
+from .errors import BenchError
+
+
+class Places:
+    """In a build tree: what was built there. Installed: what was installed beside it."""
+
+    def __init__(self, script, libdir, libexecdir):
+        here = os.path.dirname(os.path.realpath(script))
+        top = os.path.dirname(here)
+        if os.path.isfile(os.path.join(top, "config.status")):
+            self.library = os.path.join(top, ".libs", "libsluice.so")
+            self.programs = os.path.join(top, "tools", "bench")
+            self.how = "run make"
+        else:
+            self.library = first_file(os.path.join(top, "lib", "libsluice.so"),
+                                      os.path.join(libdir, "libsluice.so"))
+            self.programs = os.path.join(libexecdir, "sluice")
+            self.how = "install Sluice"
+
+    def program(self, name):
+        path = os.path.join(self.programs, name)
+        if not os.access(path, os.X_OK):
+            raise BenchError(f"{path}: not there ({self.how})")
+        return path
+
+
+def first_file(*paths):
+    """The first that exists; else the last, for the message that says so."""
+    for path in paths:
+        if os.path.isfile(path):
+            break
+    return path
+
+
+def shared_library(soname):
+    """The path at which the dynamic loader finds a library, or None."""
+    for ldconfig in ("/sbin/ldconfig", "/usr/sbin/ldconfig", "ldconfig"):
+        if shutil.which(ldconfig):
+            break
+    else:
+        return None
+    text = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False).stdout
+    # Of several machine types the first is the native one.
+    found = re.search(r"^\s*" + re.escape(soname) + r" \(.*\) => (\S+)$", text, re.MULTILINE)
+    return os.path.realpath(found.group(1)) if found else None
+
+
+def program(*names):
+    """The first of the programs that is installed, or None. Not by way of a wrapper of a user's."""
+    path = os.pathsep.join(("/usr/bin", "/usr/sbin", "/bin", "/sbin", os.environ.get("PATH", "")))
+    for name in names:
+        found = shutil.which(name, path=path)
+        if found:
+            return found
+    return None

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is shown and written: the table, the lines below it, the JSON."""
+
+import json
+import os
+import platform
+import sys
+from statistics import median
+
+from . import numbers
+from .allocators import BASELINE, PEERS
+
+HEADINGS = ("workload", "allocator", "median", "min", "max", "", f"/ {BASELINE}", "95 % interval",
+            "RSS MiB", f"/ {BASELINE}")
+WIDTHS = (16, 10, 8, 8, 8, 5, 10, 15, 8, 10)
+LEFT = (0, 1, 5)
+UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+
+
+def line(cells):
+    text = "  ".join(str(c).ljust(w) if i in LEFT else str(c).rjust(w)
+                     for i, (c, w) in enumerate(zip(cells, WIDTHS)))
+    return text.rstrip()
+
+
+def figure(value):
+    """Three or four digits that matter."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def interval(ratio):
+    return f"{ratio['low']:.3f}..{ratio['high']:.3f}"
+
+
+def summarize(workload, samples, clock):
+    """For each allocator: times and peak RSS, and both as paired ratios against the baseline."""
+    time_key = "ns_per_op" if clock == "wall" else "cpu_ns_per_op"
+    times = {a: [s[time_key] for s in rows] for a, rows in samples.items()}
+    peaks = {a: [s["peak_kib"] for s in rows] for a, rows in samples.items()}
+    rivals = [a for a in PEERS if a in times]
+    if workload.group != "synthetic" and "glibc" in times:
+        rivals.append("glibc")
+    best = min(rivals, key=lambda a: median(times[a]), default=None)
+    result = {}
+    for name, values in times.items():
+        result[name] = {
+            "ns": {"median": median(values), "min": min(values), "max": max(values)},
+            "peak_kib": {"median": median(peaks[name]), "min": min(peaks[name]),
+                         "max": max(peaks[name])},
+            "end_kib": median(s.get("end_kib", 0) for s in samples[name]),
+            "time_ratio": numbers.ratios(values, times[BASELINE]) if BASELINE in times else None,
+            "rss_ratio": numbers.ratios(peaks[name], peaks[BASELINE]) if BASELINE in times else None,
+            "best": best,
+            "best_ratio": numbers.ratios(values, times[best]) if best else None,
+        }
+    return result
+
+
+def lines_of(workload, summary):
+    """The table's rows of one workload."""
+    if not summary:
+        return
+    reference = summary.get(BASELINE) or next(iter(summary.values()))
+    scale, unit = next(((s, u) for s, u in UNITS if reference["ns"]["median"] >= 10 * s), UNITS[-1])
+    name = workload.name
+    for allocator, s in summary.items():
+        time, rss = s["time_ratio"], s["rss_ratio"]
+        yield line((name, allocator, *(figure(s["ns"][k] / scale) for k in ("median", "min", "max")),
+                    unit, f"{time['median']:.3f}" if time else "-", interval(time) if time else "-",
+                    f"{s['peak_kib']['median'] / 1024:.1f}",
+                    f"{rss['median']:.3f}" if rss else "-"))
+        name = ""
+
+
+class Table:
+    def __init__(self):
+        self.started = False
+
+    def show(self, workload, summary):
+        if not self.started:
+            self.started = True
+            print(line(HEADINGS))
+            print("-" * len(line(HEADINGS)))
+        for text in lines_of(workload, summary):
+            print(text)
+        sys.stdout.flush()
+
+
+class Progress:
+    """A bar on standard error, only when that is a terminal."""
+
+    def __init__(self, total):
+        self.total = max(1, total)
+        self.done = 0
+        self.shown = sys.stderr.isatty()
+
+    def step(self, workload, allocator):
+        if self.shown:
+            share = min(1.0, self.done / self.total)
+            bar = ("#" * int(30 * share)).ljust(30)
+            sys.stderr.write(f"\r\033[K[{bar}] {share:4.0%}  {workload}  {allocator}")
+            sys.stderr.flush()
+        self.done += 1
+
+    def clear(self):
+        if self.shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+# ---- below the table -------------------------------------------------------------------------
+
+
+def geomeans(results):
+    """For each group and allocator, over the workloads that the allocator and the baseline did."""
+    means = {}
+    for group in dict.fromkeys(r["group"] for r in results):
+        rows = [r["summary"] for r in results if r["group"] == group]
+        for allocator in dict.fromkeys(a for r in rows for a in r):
+            mine = [r[allocator] for r in rows if allocator in r]
+            means.setdefault(group, {})[allocator] = {
+                key: numbers.geomean_of_rounds([m[key]["rounds"] for m in mine if m[key]])
+                for key in ("time_ratio", "best_ratio", "rss_ratio")}
+    return means
+
+
+def show_geomeans(means):
+    for group, rows in means.items():
+        count = max((m["time_ratio"]["workloads"] for m in rows.values() if m["time_ratio"]),
+                    default=0)
+        if count == 0:
+            continue
+        peers = ", ".join(PEERS) + (", glibc" if group != "synthetic" else "")
+        print(f"\nGeometric means over {count} {group} workloads; best: for each workload, of {peers}")
+        print(f"{'':10}  {'time / ' + BASELINE:>28}  {'time / best':>28}  {'RSS / ' + BASELINE:>28}")
+        for allocator, m in rows.items():
+            cells = [f"{m[k]['median']:.3f} ({interval(m[k])})" if m[k] else "-"
+                     for k in ("time_ratio", "best_ratio", "rss_ratio")]
+            print(f"{allocator:10}  {cells[0]:>28}  {cells[1]:>28}  {cells[2]:>28}")
+
+
+def show_slower(results, allocator, bound=1.05):
+    """The workloads whose whole interval lies above the bound."""
+    slow = []
+    for r in results:
+        ratio = r["summary"].get(allocator, {}).get("time_ratio")
+        if ratio and ratio["low"] > bound:
+            slow.append(f"{r['name']} ({ratio['median']:.2f})")
+    if slow:
+        print(f"\n{allocator} is slower than {bound} x {BASELINE} in {len(slow)}: {', '.join(slow)}")
+
+
+def show_coverage(repeat):
+    _, _, coverage = numbers.sign_interval(repeat)
+    if coverage < 0.95:
+        print(f"\nWith {repeat} rounds the intervals are the whole range, which covers "
+              f"{coverage:.0%}; 6 rounds or more reach 95 %.")
+
+
+# ---- JSON ------------------------------------------------------------------------------------
+
+
+def machine():
+    model = ""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+            model = next((text.split(":", 1)[1].strip() for text in f
+                          if text.startswith("model name")), "")
+    except OSError:
+        pass
+    return {"cpus": os.cpu_count(), "cpus_allowed": len(os.sched_getaffinity(0)), "model": model,
+            "kernel": platform.release(), "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver())}
+
+
+def write_json(path, document):
+    try:
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(document, f, indent=1)
+            f.write("\n")
+    except OSError as e:
+        return f"{path}: {e.strerror}"
+    return None

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The synthetic workloads: rows over the sub-commands of sluice-bench-work, which has the code."""
+
+import contextlib
+import os
+
+from .measure import check_allocator, environment, json_line, run
+
+# Parameters that --scale and --quick make smaller: what is done, never how.
+WORK = ("ops", "rounds")
+
+
+class Synthetic:
+    """One row: a name, the sub-command, its parameters, and how --quick changes them."""
+
+    group = "synthetic"
+    unit = "op"
+
+    def __init__(self, name, command, text, *, quick=None, **params):
+        self.name = name
+        self.command = command
+        self.text = text
+        self.quick = quick or {}
+        self.params = params
+        threads = params.get("threads", 1)
+        self.pinned = threads == 1 and "producers" not in params
+
+    @contextlib.contextmanager
+    def ready(self, settings):
+        yield
+
+    def arguments(self, settings):
+        params = dict(self.params)
+        if params.get("threads") == "cpus":
+            params["threads"] = settings.threads
+        if settings.quick:
+            params.update(self.quick)
+        for key in WORK:
+            if key in params:
+                params[key] = max(1, int(params[key] * settings.scale))
+        return [f"{key}={value}" for key, value in params.items()]
+
+    def measure(self, allocator, settings, core):
+        argv = [settings.places.program("sluice-bench-work"), self.command]
+        out = run(argv + self.arguments(settings), env=environment(allocator), core=core,
+                  timeout=settings.timeout)
+        sample = json_line(out)
+        check_allocator(sample, allocator)
+        return sample
+
+
+def size_name(size):
+    for unit, shift in (("m", 20), ("k", 10)):
+        if size >= 1 << shift and size % (1 << shift) == 0:
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+def rows():
+    """All of them, in the order in which they are run and printed."""
+    work = Synthetic
+    million = 1000000
+    for size, ops in ((16, 30), (64, 30), (1024, 30), (4096, 15), (32768, 8), (131072, 1),
+                      (2 << 20, 0.2)):
+        yield work(f"pingpong-{size_name(size)}", "pingpong",
+                   f"malloc and free of {size} bytes", size=size, ops=int(ops * million))
+
+    yield work("lifo-100", "lifo", "100 objects of many classes, last in first out",
+               depth=100, min=16, max=1024, ops=15 * million)
+    yield work("lifo-20k", "lifo", "20,000 objects of many classes, last in first out",
+               depth=20000, min=16, max=1024, ops=5 * million)
+    yield work("fifo-1k", "fifo", "1,000 objects of many classes, first in first out",
+               depth=1000, min=16, max=1024, ops=12 * million)
+    yield work("fifo-50k", "fifo", "50,000 objects of many classes, first in first out",
+               depth=50000, min=16, max=1024, ops=4 * million)
+
+    yield work("replace-100k", "replace", "a random one of 100,000 objects is replaced",
+               live=100000, min=16, max=256, ops=4 * million)
+    yield work("replace-1m", "replace", "a random one of 1,000,000 objects is replaced",
+               live=million, min=16, max=256, ops=4 * million, quick={"live": 200000})
+    yield work("grow-fresh", "grow", "a structure of 1,000,000 objects, from the start of the process",
+               live=million, min=16, max=256, rounds=1, warm=1, quick={"live": 100000})
+    yield work("grow-again", "grow", "the same, built and torn down again and again",
+               live=million, min=16, max=256, rounds=4, warm=2, quick={"live": 100000})
+
+    for threads in (1, 2, 4, 8, 32):
+        yield work(f"local-{threads}t", "local", f"{threads} threads, each with 1,000 objects of its own",
+                   threads=threads, live=1000, min=16, max=1024, ops=12 * million)
+    for threads in ("cpus", 8):
+        name = "larson" if threads == "cpus" else f"larson-{threads}t"
+        yield work(name, "larson", "a server's objects outlive the threads that made them",
+                   threads=threads, live=1000, each=20000, min=16, max=1024, ops=6 * million)
+    yield work("brief", "brief", "threads that allocate 100 objects, free them and end",
+               threads="cpus", objects=100, min=16, max=1024, ops=10000)
+
+    for depth in (64, 1024, 32768):
+        yield work(f"prodcons-{size_name(depth)}", "prodcons",
+                   f"one producer, one consumer, a queue of {depth}",
+                   producers=1, consumers=1, depth=depth, min=16, max=256, ops=4 * million)
+    yield work("prodcons-1to4", "prodcons", "one producer, four consumers",
+               producers=1, consumers=4, depth=1024, min=16, max=256, ops=4 * million)
+    yield work("prodcons-4to1", "prodcons", "four producers, one consumer",
+               producers=4, consumers=1, depth=1024, min=16, max=256, ops=4 * million)
+
+    yield work("exchange", "exchange", "threads that come and go swap objects of mixed sizes",
+               threads="cpus", live=2000, rounds=20, share=10, min=16, max=1024, ops=5 * million)
+    yield work("parcels", "parcels", "threads send batches to each other, up to 16 KiB an object",
+               threads="cpus", min=16, max=16384, ops=3 * million)
+
+
+
+
+def all_rows():
+    return list(rows())
+
+
+def cpus():
+    return len(os.sched_getaffinity(0))
