@@ -214,7 +214,7 @@ with_sluice() {
 proved_loaded() {
 	tap_stats
 	if [ -n "${2-}" ]; then
-		tap_lines=$(grep -E " program=($2) " "$STATS")
+		tap_lines=$(grep -E " program=($2)[: ]" "$STATS")
 	else
 		tap_lines=$(tail -n 1 "$STATS")
 	fi
