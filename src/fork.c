@@ -11,6 +11,9 @@
  *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
  *     ours gives up after LOCK_FORK_WAIT_MS while lock_forking is set, and later ones at once; the
  *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
+ *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
+ *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
+ *     child's is made anew by glibc.
  * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
  *     in the child.
  *
@@ -24,6 +27,9 @@
 #include "fork.h"
 
 #include <pthread.h>
+#if defined(__GLIBC__)
+#include <sys/single_threaded.h>
+#endif
 
 #include "buddy.h"
 #include "heap.h"
@@ -32,11 +38,45 @@
 #include "reclaim.h"
 #include "stats.h"
 
+#if defined(__GLIBC__)
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+
+/* glibc's fork leaves stdio alone while there is one thread, so must we. */
+static void stdio_lock(bool *locked)
+{
+	*locked = !__libc_single_threaded && _IO_list_lock && _IO_list_unlock;
+	if (*locked)
+		_IO_list_lock();
+}
+
+static void stdio_unlock(bool locked)
+{
+	if (locked)
+		_IO_list_unlock();
+}
+#else
+static void stdio_lock(bool *locked)
+{
+	*locked = false;
+}
+
+static void stdio_unlock(bool locked)
+{
+	(void)locked;
+}
+#endif
+
 static uint32_t parent_tid;
+static bool stdio_locked; /* guarded by: reclaim_control */
 
 static void prepare(void)
 {
+	bool locked;
+
+	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
+	stdio_locked = locked;
 	atomic_store_explicit(&lock_forking, LOCK_FORKING, memory_order_relaxed);
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
@@ -48,12 +88,16 @@ static void prepare(void)
 
 static void parent(void)
 {
+	bool locked;
+
 	lock_fork_parent(&zone_main.lock);
 	pcp_fork_parent();
 	lock_fork_parent(&zone_main.grow);
 	heap_fork_parent();
 	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
+	stdio_unlock(locked);
 }
 
 static void child(void)

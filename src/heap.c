@@ -46,6 +46,7 @@
 #include "vm.h"
 
 #define INBOX_BATCH 8u
+#define REAP_LOOKS 3u
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
@@ -87,6 +88,7 @@ static void heap_retire(struct heap *h)
 	if (lock_acquire(&registry.lock) != 0)
 		return; /* only inside a fork that takes for ever: the struct is not reused */
 	h->idle = 1;
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 	h->free_next = registry.free;
 	registry.free = h;
 	lock_release(&registry.lock);
@@ -164,12 +166,33 @@ void heap_init_late(void)
 	errno = saved;
 }
 
+static bool reap(struct heap *h);
+
+/*
+ * A thread whose first call is made by its last thread-specific destructor, or that was made by a
+ * raw clone, ends without telling us. Before a new heap is made look at a few others', in turn.
+ */
+static void reap_some(void)
+{
+	static _Atomic(struct heap *) cursor;
+	struct heap *h = atomic_load_explicit(&cursor, memory_order_acquire);
+
+	for (unsigned i = 0; i < REAP_LOOKS; i++) {
+		h = h ? heap_next(h) : heap_first();
+		if (h && reap(h))
+			break;
+	}
+	atomic_store_explicit(&cursor, h, memory_order_release);
+}
+
 /* A heap for the calling thread. heap_none stays when there is no memory for one. */
 static noinline struct heap *heap_create_self(void)
 {
 	struct heap *h = NULL;
 
 	heap_init();
+	if (!registry.free)
+		reap_some();
 	if (lock_acquire(&registry.lock) != 0)
 		return &heap_none;
 	h = registry.free;
@@ -198,6 +221,7 @@ static noinline struct heap *heap_create_self(void)
 		return heap_self;
 	}
 	h->exit_rounds = 0;
+	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
 	heap_self = h;
 	/* May call malloc for its own table; heap_self is set, so that is served. */
 	if (exit_key_made)
@@ -856,6 +880,29 @@ static void thread_exit(void *arg)
 	heap_retire(h);
 }
 
+/* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
+static bool reap(struct heap *h)
+{
+	int saved = errno;
+	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
+	bool gone = tid && tid != self_tid() && syscall(SYS_tgkill, getpid(), tid, 0) != 0 &&
+		    errno == ESRCH;
+
+	errno = saved;
+	if (!gone || !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0,
+							      memory_order_acquire,
+							      memory_order_relaxed))
+		return false;
+	if (!heap_enter(h))
+		return false;
+	heap_leave_slabs(h);
+	call_end(h);
+	pcp_drain(&h->pcp);
+	heap_retire(h);
+	stat_add(STAT_heaps_reaped, 1);
+	return true;
+}
+
 /* A heap that a fork left with what its thread had: leave its slabs to all. */
 static bool take_orphan(void)
 {
@@ -982,10 +1029,12 @@ static void fork_child_heap(struct heap *h)
 		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
 		h->orphan = 1;
 		h->idle = 1;
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 		h->free_next = registry.free;
 		registry.free = h;
 		atomic_fetch_add_explicit(&registry.orphans, 1, memory_order_relaxed);
 	} else {
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 		stat_add(STAT_heaps_quarantined, 1);
 	}
 }
@@ -995,9 +1044,12 @@ void heap_fork_child(void)
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&fallback.lock);
-	for (struct heap *h = heap_first(); h; h = heap_next(h))
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (h != heap_self)
 			fork_child_heap(h);
+		else
+			atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+	}
 	lock_fork_child(&registry.lock);
 }
 

@@ -70,6 +70,10 @@ struct heap {
 	/* Owner thread only. */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
 
+	/* Any thread, atomic: its thread's TID, 0 while it has none; who takes over the heap of a
+	 * thread that ended without telling us makes it 0 by CAS. */
+	_Atomic uint32_t tid;
+
 	/* Any thread, atomic: slabs posted by a remote free. */
 	cache_aligned _Atomic(struct page *) inbox;
 
