@@ -242,6 +242,7 @@ static void exchange(void)
 /* ---- parcels ------------------------------------------------------------------------------ */
 
 #define PARCEL 64u
+#define PARCELS_WAITING 64u
 
 struct parcel {
 	struct parcel *next;
@@ -254,6 +255,7 @@ struct parcels {
 	const uint32_t *sizes;
 	struct inbox {
 		_Alignas(64) _Atomic(struct parcel *) first;
+		_Atomic uint32_t parcels;
 	} * inboxes;
 };
 
@@ -261,6 +263,7 @@ static void parcel_send(struct inbox *in, struct parcel *p)
 {
 	struct parcel *first = atomic_load_explicit(&in->first, memory_order_relaxed);
 
+	atomic_fetch_add_explicit(&in->parcels, 1, memory_order_relaxed);
 	do
 		p->next = first;
 	while (!atomic_compare_exchange_weak_explicit(&in->first, &first, p, memory_order_release,
@@ -277,15 +280,18 @@ static void parcels_open(struct inbox *in)
 		for (unsigned i = 0; i < PARCEL; i++)
 			free(p->objects[i]);
 		free(p);
+		atomic_fetch_sub_explicit(&in->parcels, 1, memory_order_relaxed);
 		p = next;
 	}
 }
 
-/* Half of the objects of a parcel are freed by who made them, the rest by whom it goes to. */
+/* Half of the objects of a parcel are freed by who made them, the rest by whom it goes to: oneself
+ * when the other does not keep up, so that the memory in use does not depend on the scheduler. */
 static void parcels_work(struct parcels *w, unsigned index, uint64_t n, uint64_t *seed)
 {
 	for (uint64_t k = 0; k < n; k++) {
 		struct parcel *p = take(sizeof(*p));
+		struct inbox *to;
 
 		for (unsigned i = 0; i < PARCEL; i++)
 			p->objects[i] = take(size_at(w->sizes, rng_next(seed)));
@@ -293,7 +299,10 @@ static void parcels_work(struct parcels *w, unsigned index, uint64_t n, uint64_t
 			free(p->objects[i]);
 			p->objects[i] = NULL;
 		}
-		parcel_send(&w->inboxes[rng_below(seed, w->threads)], p);
+		to = &w->inboxes[rng_below(seed, w->threads)];
+		if (atomic_load_explicit(&to->parcels, memory_order_relaxed) >= PARCELS_WAITING)
+			to = &w->inboxes[index];
+		parcel_send(to, p);
 		parcels_open(&w->inboxes[index]);
 	}
 }

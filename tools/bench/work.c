@@ -29,9 +29,8 @@
 #define EXTRAS 16
 
 static const struct workload *const families[] = {
-	single_workloads,
-	queue_workloads,
-	thread_workloads,
+	single_workloads, blocks_workloads,  churn_workloads,   queue_workloads,
+	thread_workloads, sharing_workloads, process_workloads, latency_workloads,
 };
 
 static struct workload current;

@@ -4,6 +4,7 @@
 import contextlib
 import os
 
+from . import programs
 from .measure import check_allocator, environment, json_line, run
 
 # Parameters that --scale and --quick make smaller: what is done, never how.
@@ -57,7 +58,7 @@ def size_name(size):
 
 
 def rows():
-    """All of them, in the order in which they are run and printed."""
+    """In the order in which they are run and printed."""
     work = Synthetic
     million = 1000000
     for size, ops in ((16, 30), (64, 30), (1024, 30), (4096, 15), (32768, 8), (131072, 1),
@@ -105,13 +106,42 @@ def rows():
     yield work("exchange", "exchange", "threads that come and go swap objects of mixed sizes",
                threads="cpus", live=2000, rounds=20, share=10, min=16, max=1024, ops=5 * million)
     yield work("parcels", "parcels", "threads send batches to each other, up to 16 KiB an object",
-               threads="cpus", min=16, max=16384, ops=3 * million)
+               threads="cpus", min=16, max=16384, ops=4 * million)
 
-
+    yield work("tree", "tree", "syntax trees: built, rewritten by passes, freed",
+               live=50, depth=7, ops=8 * million)
+    yield work("strings", "strings", "strings: copied, appended to, joined, cut",
+               live=20000, max=200, ops=4 * million)
+    yield work("vectors", "vectors", "1,000 vectors that grow by realloc",
+               live=1000, max=65536, ops=2 * million)
+    yield work("buffer-64m", "buffer", "one buffer grown to 64 MiB by 64 KiB, one byte of each written",
+               step=65536, max=64 << 20, touch=1, rounds=2)
+    yield work("buffer-64m-fill", "buffer", "the same, each page written",
+               step=65536, max=64 << 20, touch=2, rounds=2)
+    yield work("big-256k", "big", "churn of blocks of 4 KiB to 256 KiB, each page written",
+               live=64, min=4096, max=256 << 10, ops=100000)
+    yield work("big-16m", "big", "churn of blocks of 4 KiB to 16 MiB, each page written",
+               live=32, min=4096, max=16 << 20, ops=3000)
+    yield work("zeroed", "zeroed", "calloc of 64 KiB to 4 MiB, one page in 16 used",
+               live=8, min=65536, max=4 << 20, every=16, ops=4000)
+    yield work("zeroed-all", "zeroed", "calloc of 64 KiB to 4 MiB, each page used",
+               live=8, min=65536, max=4 << 20, every=1, ops=1000)
+    yield work("aligned", "aligned", "alignments of 32 bytes to 4 KiB",
+               live=1000, min=16, max=4096, shifts=8, ops=4 * million)
+    yield work("sharing-active", "active", "do threads get neighbours on a cache line?",
+               threads="cpus", size=8, writes=1000, ops=400 * million)
+    yield work("sharing-passive", "passive", "and after having freed each other's objects?",
+               threads="cpus", size=8, writes=1000, ops=400 * million)
+    yield work("fork", "fork", "a parent with 20,000 objects forks, both go on allocating",
+               live=20000, each=500, min=16, max=1024, ops=400)
+    yield work("latency", "latency", "each call timed, one thread",
+               threads=1, live=20000, min=16, max=2048, large=100, ops=2 * million)
+    yield work("latency-8t", "latency", "each call timed, eight threads",
+               threads=8, live=5000, min=16, max=2048, large=100, ops=2 * million)
 
 
 def all_rows():
-    return list(rows())
+    return [*rows(), *programs.rows()]
 
 
 def cpus():

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sharing.c - does the allocator put objects of two threads on one cache line? After Berger et al.,
+ * "Hoard: a scalable memory allocator for multithreaded applications" (2000).
+ *
+ * The time is that of writing to small objects: it rises many times over when lines are shared. It
+ * takes as many cores as threads to show.
+ */
+#include "bench.h"
+
+#define OBJECTS 8u
+
+struct sharing {
+	size_t size;
+	uint64_t each; /* rounds of a thread */
+	uint64_t writes;
+	unsigned threads;
+	void **gifts; /* OBJECTS for each thread, in turn, or NULL */
+};
+
+static void write_to_objects(const struct sharing *w, uint64_t rounds)
+{
+	volatile unsigned char *p[OBJECTS];
+
+	for (uint64_t r = 0; r < rounds; r++) {
+		for (unsigned i = 0; i < OBJECTS; i++)
+			p[i] = take(w->size);
+		for (uint64_t k = 0; k < w->writes; k++) {
+			for (unsigned i = 0; i < OBJECTS; i++)
+				p[i][0]++;
+		}
+		for (unsigned i = 0; i < OBJECTS; i++)
+			free((void *)(uintptr_t)p[i]);
+	}
+}
+
+static void sharing_thread(unsigned index, void *arg)
+{
+	const struct sharing *w = arg;
+
+	for (unsigned i = 0; w->gifts && i < OBJECTS; i++)
+		free(w->gifts[i * w->threads + index]);
+	write_to_objects(w, w->each / 10 + 1);
+	team_ready();
+	write_to_objects(w, w->each);
+	team_done();
+}
+
+static void sharing(bool passive)
+{
+	struct sharing w = { .size = param("size"), .writes = param("writes") };
+
+	w.threads = (unsigned)param("threads");
+	w.each = param("ops") / (w.writes * OBJECTS * w.threads) + 1;
+	if (passive) {
+		w.gifts = bench_map(w.threads * OBJECTS * sizeof(void *));
+		for (unsigned i = 0; i < w.threads * OBJECTS; i++)
+			w.gifts[i] = take(w.size);
+	}
+	team_run(w.threads, sharing_thread, &w, w.each * w.writes * OBJECTS * w.threads);
+}
+
+/* Each thread allocates for itself: are neighbours on a line given to different threads? */
+static void active(void)
+{
+	sharing(false);
+}
+
+/* Each thread frees a neighbour of the others' first: does it get that one back to write to? */
+static void passive(void)
+{
+	sharing(true);
+}
+
+const struct workload sharing_workloads[] = {
+	{ "active",
+	  active,
+	  "a write to an object of the thread's own",
+	  { { "threads", 2 }, { "size", 8 }, { "writes", 1000 }, { "ops", 200000000 } } },
+	{ "passive",
+	  passive,
+	  "likewise, after freeing one that another thread had made",
+	  { { "threads", 2 }, { "size", 8 }, { "writes", 1000 }, { "ops", 200000000 } } },
+	{ 0 },
+};
