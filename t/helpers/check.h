@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the helper programs of the preload tests share: counted checks, and
+ * blocks that carry a pattern.
+ *
+ * A helper prints one line for each check that fails and ends with one line
+ * "N checks, M failed" (helper_end), which its script compares. It is never
+ * linked with the library: whatever answers malloc came by LD_PRELOAD. Its
+ * output goes through write(2), so that reporting needs no memory.
+ */
+#ifndef SLUICE_T_HELPERS_CHECK_H
+#define SLUICE_T_HELPERS_CHECK_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changed by CHECK from any thread, hence atomic. */
+static unsigned helper_checks, helper_failed;
+
+/* A line to stdout that needs no memory and no lock; the longest is 500 bytes. */
+__attribute__((format(printf, 1, 2), unused)) static void helper_say(const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(line, sizeof line - 1, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	size_t len = (size_t)n < sizeof line - 2 ? (size_t)n : sizeof line - 2;
+	line[len++] = '\n';
+	if (write(STDOUT_FILENO, line, len) < 0)
+		_exit(99);
+}
+
+/* Counts a check; a failed one is told, the first ten of them. */
+#define CHECK(cond, ...)                                                                           \
+	do {                                                                                       \
+		__atomic_fetch_add(&helper_checks, 1, __ATOMIC_RELAXED);                           \
+		if (!(cond) && __atomic_fetch_add(&helper_failed, 1, __ATOMIC_RELAXED) < 10) {     \
+			helper_say("FAILED at line %d: %s", __LINE__, #cond);                      \
+			helper_say("    " __VA_ARGS__);                                            \
+		}                                                                                  \
+	} while (0)
+
+/* The last line, and the exit status of the program. */
+__attribute__((unused)) static int helper_end(void)
+{
+	helper_say("%u checks, %u failed", helper_checks, helper_failed);
+	return helper_checks == 0 || helper_failed != 0;
+}
+
+/* A pattern that differs from block to block and from offset to offset. */
+static inline unsigned char helper_byte(uintptr_t seed, size_t i)
+{
+	return (unsigned char)((seed >> 4) * 31 + i * 7 + (i >> 8));
+}
+
+__attribute__((unused)) static void helper_fill(void *p, size_t n, uintptr_t seed)
+{
+	unsigned char *b = (unsigned char *)p;
+
+	for (size_t i = 0; i < n; i++)
+		b[i] = helper_byte(seed, i);
+}
+
+/* The first offset that lost its pattern, n when none did. */
+__attribute__((unused)) static size_t helper_verify(const void *p, size_t n, uintptr_t seed)
+{
+	const unsigned char *b = (const unsigned char *)p;
+
+	for (size_t i = 0; i < n; i++)
+		if (b[i] != helper_byte(seed, i))
+			return i;
+	return n;
+}
+
+/* xorshift64*: the same numbers on every run. */
+__attribute__((unused)) static uint64_t helper_random(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	*state = x;
+	return x * 0x2545F4914F6CDD1DULL;
+}
+
+/* Resident memory in KiB. Allocates a little (stdio). */
+__attribute__((unused)) static long helper_rss_kib(void)
+{
+	char buf[4096];
+	FILE *f = NULL;
+	long kib = -1;
+
+	f = fopen("/proc/self/status", "re");
+	if (f == NULL)
+		return -1;
+	while (fgets(buf, sizeof buf, f) != NULL)
+		if (sscanf(buf, "VmRSS: %ld", &kib) == 1)
+			break;
+	fclose(f);
+	return kib;
+}
+
+/* The number of mappings of this process. Allocates a little (stdio). */
+__attribute__((unused)) static int helper_mappings(void)
+{
+	char buf[4096];
+	FILE *f = fopen("/proc/self/maps", "re");
+	int n = 0;
+
+	if (f == NULL)
+		return -1;
+	while (fgets(buf, sizeof buf, f) != NULL)
+		n++;
+	fclose(f);
+	return n;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One misuse of the allocator each, which it must stop.
+ *
+ * usage: die CASE
+ *
+ * Prints the address in question on stdout first ("address 0x..."), then does
+ * it. "survived" on stdout means that nothing stopped it.
+ */
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Volatile: the compiler must neither warn of these misuses nor make use of them. */
+static void *volatile victim;
+static void *volatile keeps;
+static void *volatile before[8];
+static char static_data[256];
+
+/* A block whose slab is well in use: neighbours before and behind it stay allocated. */
+static void *block(size_t n)
+{
+	for (int i = 0; i < 8; i++)
+		before[i] = malloc(n);
+	void *p = malloc(n);
+	keeps = malloc(n);
+	if (p == NULL)
+		exit(3);
+	memset(p, 'x', n);
+	return p;
+}
+
+static void aim(void *p)
+{
+	victim = p;
+	printf("address %#lx\n", (unsigned long)(uintptr_t)p);
+	fflush(stdout);
+}
+
+static void *offset(void *p, size_t by)
+{
+	return (void *)((uintptr_t)p + by);
+}
+
+static void twice(size_t n)
+{
+	aim(block(n));
+	free(victim);
+	free(victim);
+}
+
+static void double_small(void)
+{
+	twice(100);
+}
+
+static void double_16(void)
+{
+	twice(16);
+}
+
+static void double_medium(void)
+{
+	twice(20000);
+}
+
+static void double_large(void)
+{
+	twice(100000);
+}
+
+static void double_huge(void)
+{
+	twice(100 << 20);
+}
+
+static void double_zero(void)
+{
+	aim(malloc(0));
+	free(victim);
+	free(victim);
+}
+
+static void double_realloc_zero(void)
+{
+	aim(block(100));
+	if (realloc(victim, 0) == NULL)
+		free(victim);
+}
+
+static void realloc_freed_large(void)
+{
+	aim(block(100000));
+	free(victim);
+	keeps = realloc(victim, 200000);
+}
+
+static void *frees_it(void *p)
+{
+	free(p);
+	return NULL;
+}
+
+/* By a thread that does not own it, and then by the one that does. */
+static void double_large_thread(void)
+{
+	pthread_t t;
+
+	aim(block(200000));
+	if (pthread_create(&t, NULL, frees_it, victim) != 0)
+		exit(3);
+	pthread_join(t, NULL);
+	free(victim);
+}
+
+static void foreign_stack(void)
+{
+	char buf[256];
+
+	free(malloc(100));
+	aim(offset(buf, (16 - ((uintptr_t)buf & 15)) & 15));
+	free(victim);
+}
+
+static void foreign_static(void)
+{
+	free(malloc(100));
+	aim(offset(static_data, (16 - ((uintptr_t)static_data & 15)) & 15));
+	free(victim);
+}
+
+static void foreign_mmap(void)
+{
+	free(malloc(100));
+	aim(mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	free(victim);
+}
+
+static void foreign_unmapped(void)
+{
+	free(malloc(100));
+	aim((void *)0x10000);
+	free(victim);
+}
+
+static void foreign_noncanonical(void)
+{
+	free(malloc(100));
+	aim((void *)0xdeadbeefdeadbee0);
+	free(victim);
+}
+
+static void foreign_odd(void)
+{
+	free(malloc(100));
+	aim((void *)0xdeadbeefdeadbeef);
+	free(victim);
+}
+
+/* Before anything was allocated: no stdio. */
+static void foreign_first(void)
+{
+	static const char text[] = "address 0x7000deadbee0\n";
+
+	if (write(STDOUT_FILENO, text, sizeof text - 1) < 0)
+		exit(3);
+	victim = (void *)0x7000deadbee0;
+	free(victim);
+}
+
+static void foreign_realloc(void)
+{
+	aim(mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	keeps = realloc(victim, 100);
+}
+
+static void foreign_usable_size(void)
+{
+	aim(mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	keeps = (void *)malloc_usable_size(victim);
+}
+
+static void interior_small(void)
+{
+	aim(offset(block(100), 8));
+	free(victim);
+}
+
+static void interior_small_16(void)
+{
+	aim(offset(block(200), 16));
+	free(victim);
+}
+
+static void interior_large(void)
+{
+	aim(offset(block(100000), 16384));
+	free(victim);
+}
+
+static void interior_large_16(void)
+{
+	aim(offset(block(100000), 16));
+	free(victim);
+}
+
+static void interior_huge(void)
+{
+	aim(offset(block(100 << 20), 1 << 20));
+	free(victim);
+}
+
+static void interior_huge_16(void)
+{
+	aim(offset(block(100 << 20), 16));
+	free(victim);
+}
+
+static void interior_realloc(void)
+{
+	aim(offset(block(100000), 32768));
+	keeps = realloc(victim, 300000);
+}
+
+/* The part of a slab that no malloc has reached yet. */
+static void never_handed_out(void)
+{
+	void *p = malloc(16);
+
+	aim((void *)(((uintptr_t)p & ~(uintptr_t)16383) + 16384 - 64));
+	free(victim);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} cases[] = {
+	{ "double-16", double_16 },
+	{ "double-small", double_small },
+	{ "double-medium", double_medium },
+	{ "double-large", double_large },
+	{ "double-huge", double_huge },
+	{ "double-zero", double_zero },
+	{ "double-realloc-zero", double_realloc_zero },
+	{ "double-large-thread", double_large_thread },
+	{ "realloc-freed-large", realloc_freed_large },
+	{ "foreign-stack", foreign_stack },
+	{ "foreign-static", foreign_static },
+	{ "foreign-mmap", foreign_mmap },
+	{ "foreign-unmapped", foreign_unmapped },
+	{ "foreign-noncanonical", foreign_noncanonical },
+	{ "foreign-odd", foreign_odd },
+	{ "foreign-first", foreign_first },
+	{ "foreign-realloc", foreign_realloc },
+	{ "foreign-usable-size", foreign_usable_size },
+	{ "interior-small", interior_small },
+	{ "interior-small-16", interior_small_16 },
+	{ "interior-large", interior_large },
+	{ "interior-large-16", interior_large_16 },
+	{ "interior-huge", interior_huge },
+	{ "interior-huge-16", interior_huge_16 },
+	{ "interior-realloc", interior_realloc },
+	{ "never-handed-out", never_handed_out },
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
+		if (strcmp(cases[i].name, argv[1]) == 0) {
+			cases[i].run();
+			puts("survived");
+			return 0;
+		}
+	fprintf(stderr, "usage: die CASE\n");
+	return 2;
+}

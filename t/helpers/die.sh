@@ -1,0 +1,27 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# For the tests of misuse (sourced): each runs one misuse, and the program must end by SIGABRT, after
+# one line on stderr that says what is wrong, at which address and, in a slab, of which size class.
+
+# Each case aborts: no core files.
+# shellcheck disable=SC3045
+ulimit -c 0
+
+# dies CASE small|large|other LABEL: three tests
+dies() {
+	out=$(with_sluice "$builddir/t/helpers/die" "$1" 2>"$TMP/err")
+	is $? 134 "$3: SIGABRT"
+	case $out in
+	*survived*) diag "the program survived" ;;
+	esac
+	address=$(printf '%s\n' "$out" | sed -n 's/^address //p')
+	pattern="^sluice: fatal: [a-z].*: address $address"
+	case $2 in
+	small) pattern="$pattern, size class [0-9]+ \([0-9]+ bytes\)" ;;
+	large) pattern="$pattern(, block 0x[0-9a-f]+ \([0-9]+ bytes\))?" ;;
+	esac
+	like "$(head -n 1 "$TMP/err")" "$pattern\$" "$3: what and where is told first of all"
+	is "$(grep '^sluice' "$TMP/err" | grep -v -c '^sluice:   #[0-9]')" 1 "$3: in one line, and a backtrace at the most"
+	diag "$(head -n 1 "$TMP/err")"
+}
