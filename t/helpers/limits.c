@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What happens when memory cannot be had.
+ *
+ * usage: limits exhaust MEMBER MIB   until NULL under the limits that the script has set; at least
+ *                                    MIB are to be had; then everything again
+ *        limits faults [MIB]         a mapping of the library fails somewhere (set by the script)
+ *        limits churn                grow and purge in turn with 8 threads
+ *
+ * exhaust and faults print how many requests failed on stderr.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+
+static const char *const members[] = { "malloc",         "calloc",        "realloc",
+				       "reallocarray",   "aligned_alloc", "memalign",
+				       "posix_memalign", "valloc",        "pvalloc" };
+enum { MEMBERS = sizeof members / sizeof *members };
+
+static unsigned long refused;
+
+/* One request by the member called so; NULL must come with ENOMEM, else errno must be untouched. */
+static void *request(int member, size_t n)
+{
+	void *p = NULL;
+	int e;
+
+	errno = 0;
+	switch (member) {
+	case 0:
+		p = malloc(n);
+		break;
+	case 1:
+		p = calloc(n / 8 + 1, 8);
+		break;
+	case 2:
+		p = realloc(NULL, n);
+		break;
+	case 3:
+		p = reallocarray(NULL, n / 8 + 1, 8);
+		break;
+	case 4:
+		p = aligned_alloc(64, n);
+		break;
+	case 5:
+		p = memalign(256, n);
+		break;
+	case 6:
+		e = posix_memalign(&p, 1024, n);
+		CHECK(e == 0 || e == ENOMEM, "posix_memalign: %d", e);
+		CHECK((e == 0) == (p != NULL), "posix_memalign: %d and %p", e, p);
+		if (e != 0)
+			errno = e;
+		break;
+	case 7:
+		p = valloc(n);
+		break;
+	case 8:
+		p = pvalloc(n);
+		break;
+	}
+	e = errno;
+	if (p == NULL) {
+		CHECK(e == ENOMEM, "%s(%zu) = NULL with errno %d", members[member], n, e);
+		refused++;
+	} else {
+		CHECK(e == 0, "%s(%zu) worked and set errno to %d", members[member], n, e);
+	}
+	return p;
+}
+
+/* Blocks in a list through their first words, so that keeping them needs no memory. */
+struct node {
+	struct node *next;
+	size_t size;
+};
+
+static struct node *all;
+
+static const size_t exhaust_sizes[] = { 5 << 20, 700000, 200000, 40000, 9000, 1000, 100, 16 };
+enum { EXHAUST_SIZES = sizeof exhaust_sizes / sizeof *exhaust_sizes };
+
+/* Large blocks until none is left, then smaller ones, down to 16 bytes. Returns bytes obtained. */
+static size_t take_all(int member)
+{
+	size_t total = 0;
+
+	for (int s = 0; s < EXHAUST_SIZES; s++) {
+		struct node *p;
+
+		while ((p = request(member, exhaust_sizes[s])) != NULL) {
+			p->next = all;
+			p->size = exhaust_sizes[s];
+			all = p;
+			total += p->size;
+			if (p->size > sizeof *p)
+				((char *)p)[p->size - 1] = 'e';
+			if (total > (size_t)64 << 30)
+				return total; /* there is no limit */
+		}
+	}
+	return total;
+}
+
+static void free_all(void)
+{
+	while (all != NULL) {
+		struct node *p = all;
+
+		CHECK(p->size == sizeof *p || ((char *)p)[p->size - 1] == 'e', "a block was lost");
+		all = p->next;
+		free(p);
+	}
+}
+
+static int exhaust(const char *name, size_t mib)
+{
+	int member = 0;
+
+	while (member < MEMBERS && strcmp(members[member], name) != 0)
+		member++;
+	if (member == MEMBERS)
+		return 2;
+	size_t first = take_all(member);
+	CHECK(refused >= EXHAUST_SIZES, "%lu requests refused", refused);
+	CHECK(first >= mib << 20, "%zu KiB were to be had", first >> 10);
+	/* every other member is refused as well, and the blocks that there are can still be used */
+	for (int m = 0; m < MEMBERS; m++)
+		CHECK(request(m, 50 << 20) == NULL, "%s(50 MiB) came from somewhere", members[m]);
+	if (all != NULL) {
+		void *p = realloc(all, 100 << 20);
+		CHECK(p == NULL && errno == ENOMEM, "realloc: %p, errno %d", p, errno);
+	}
+	free_all();
+	for (int round = 0; round < 2; round++) {
+		size_t again = take_all(member);
+		CHECK(again >= first / 10 * 8, "%zu KiB at first, %zu KiB after all was freed",
+		      first >> 10, again >> 10);
+		free_all();
+	}
+	free_all();
+	malloc_trim(0);
+	free(request(member, 20 << 20));
+	fprintf(stderr, "%s: %zu KiB, %lu requests refused\n", name, first >> 10, refused);
+	return helper_end();
+}
+
+/* ---- a mapping of the library fails ---- */
+
+enum { KEPT = 4096 };
+static unsigned char *kept[KEPT];
+static size_t kept_size[KEPT];
+static int kept_n;
+
+static void keep(unsigned char *p, size_t n)
+{
+	if (p == NULL)
+		return;
+	if (kept_n == KEPT) {
+		free(p);
+		return;
+	}
+	helper_fill(p, n < 4096 ? n : 4096, n);
+	p[n - 1] = 0x77;
+	kept[kept_n] = p;
+	kept_size[kept_n++] = n;
+}
+
+static void look_at_kept(void)
+{
+	for (int i = 0; i < kept_n; i++) {
+		size_t n = kept_size[i], head = n <= 4096 ? n - 1 : 4096;
+
+		CHECK(helper_verify(kept[i], head, n) == head && kept[i][n - 1] == 0x77,
+		      "block %d of %zu bytes lost its data", i, n);
+	}
+}
+
+/* A block made larger and smaller again; when that is refused the old one must be whole. */
+static void fault_realloc(size_t from, size_t to)
+{
+	unsigned char *p = request(0, from), *q;
+
+	if (p == NULL)
+		return;
+	size_t least = from < to ? from : to;
+	helper_fill(p, from, 3);
+	errno = 0;
+	q = realloc(p, to);
+	if (q == NULL) {
+		CHECK(errno == ENOMEM, "realloc to %zu: errno %d", to, errno);
+		CHECK(helper_verify(p, from, 3) == from, "a refused realloc changed the block");
+		refused++;
+		free(p);
+		return;
+	}
+	CHECK(helper_verify(q, least, 3) == least, "realloc from %zu to %zu lost data", from, to);
+	if (to > from)
+		memset(q + from, 0x33, to - from);
+	free(q);
+}
+
+static void *fault_thread(void *arg)
+{
+	for (size_t n = 16; n < 4 << 20; n = n * 3 + 5)
+		free(request((int)(intptr_t)arg, n));
+	return NULL;
+}
+
+static void fault_threads(void)
+{
+	pthread_t t[3];
+
+	for (intptr_t i = 0; i < 3; i++)
+		if (pthread_create(&t[i], NULL, fault_thread, (void *)i) != 0)
+			t[i] = 0; /* no memory for a stack is an answer, too */
+	for (int i = 0; i < 3; i++)
+		if (t[i] != 0)
+			pthread_join(t[i], NULL);
+}
+
+static int faults(void)
+{
+	static const size_t sizes[] = { 16, 500, 5000, 33000, 100000, 600000, 3000000, 70000000 };
+
+	for (int round = 0; round < 3; round++) {
+		for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+			for (int m = 0; m < MEMBERS; m++) {
+				unsigned char *p = request(m, sizes[s]);
+
+				if (sizes[s] > 10000000)
+					free(p);
+				else
+					keep(p, sizes[s]);
+			}
+		fault_realloc(10, 100000);
+		fault_realloc(100000, 3000000);
+		fault_realloc(5000000, 40000000);
+		fault_realloc(40000000, 100000);
+		fault_realloc(3000000, 20);
+		fault_threads();
+		look_at_kept();
+		malloc_trim(0);
+		look_at_kept();
+	}
+	for (int i = 0; i < kept_n; i++)
+		free(kept[i]);
+	kept_n = 0;
+	unsigned long during = refused;
+
+	/* The failing stops at some time: from then on everything works. */
+	if (getenv("FAULTS_END") != NULL) {
+		void *p = NULL;
+
+		for (int i = 0; i < 100 && (p = request(0, 90000000)) == NULL; i++)
+			;
+		free(p);
+		for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+			for (int m = 0; m < MEMBERS; m++) {
+				p = request(m, sizes[s]);
+				CHECK(p != NULL, "%s(%zu) after the faults", members[m], sizes[s]);
+				free(p);
+			}
+	}
+	fprintf(stderr, "refused %lu\n", during);
+	return helper_end();
+}
+
+/* ---- grow and purge in turn (E2, E3) ---- */
+
+enum { CHURN_THREADS = 8, CHURN_ROUNDS = 25, CHURN_BLOCKS = 400 };
+static pthread_barrier_t barrier;
+
+static void *churn_thread(void *arg)
+{
+	uint64_t seed = (uint64_t)(intptr_t)arg * 77 + 1;
+	static _Thread_local unsigned char *p[CHURN_BLOCKS];
+
+	for (int round = 0; round < CHURN_ROUNDS; round++) {
+		for (int i = 0; i < CHURN_BLOCKS; i++) {
+			uint64_t r = helper_random(&seed);
+			size_t n = r & 7 ? r / 8 % 20000 + 1 : r / 8 % 300000 + 1;
+
+			if ((r >> 32) % 50 == 0)
+				n = r / 8 % 3000000 + 1;
+			p[i] = malloc(n);
+			CHECK(p[i] != NULL, "malloc(%zu) in round %d", n, round);
+			if (p[i] != NULL)
+				p[i][0] = p[i][n - 1] = (unsigned char)i;
+		}
+		/* half of it, in an order of its own, then the rest */
+		for (int i = round % 2; i < CHURN_BLOCKS; i += 2)
+			free(p[i]);
+		pthread_barrier_wait(&barrier);
+		if ((int)(intptr_t)arg == round % CHURN_THREADS)
+			malloc_trim(0);
+		pthread_barrier_wait(&barrier);
+		for (int i = 1 - round % 2; i < CHURN_BLOCKS; i += 2) {
+			CHECK(p[i] == NULL || p[i][0] == (unsigned char)i, "block %d changed", i);
+			free(p[i]);
+		}
+	}
+	return NULL;
+}
+
+static int churn(void)
+{
+	pthread_t t[CHURN_THREADS];
+	int before = helper_mappings(), most = 0;
+
+	pthread_barrier_init(&barrier, NULL, CHURN_THREADS + 1);
+	for (intptr_t i = 0; i < CHURN_THREADS; i++)
+		if (pthread_create(&t[i], NULL, churn_thread, (void *)i) != 0)
+			return 98;
+	for (int round = 0; round < CHURN_ROUNDS; round++) {
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		int now = helper_mappings();
+		most = now > most ? now : most;
+	}
+	for (int i = 0; i < CHURN_THREADS; i++)
+		pthread_join(t[i], NULL);
+	fprintf(stderr, "mappings: %d before, %d at the most\n", before, most);
+	/* two a thread for its stack, and a large block may have one of its own */
+	CHECK(most < before + 2 * CHURN_THREADS + 100, "%d mappings, %d before", most, before);
+	return helper_end();
+}
+
+int main(int argc, char **argv)
+{
+	static char buffer[1024];
+
+	setvbuf(stderr, buffer, _IOLBF, sizeof buffer);
+	if (argc == 4 && strcmp(argv[1], "exhaust") == 0)
+		return exhaust(argv[2], (size_t)atol(argv[3]));
+	if (argc == 2 && strcmp(argv[1], "faults") == 0)
+		return faults();
+	if (argc == 2 && strcmp(argv[1], "churn") == 0)
+		return churn();
+	fprintf(stderr, "usage: limits exhaust MEMBER MIB|faults|churn\n");
+	return 2;
+}

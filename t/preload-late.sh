@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Other ways into a process than LD_PRELOAD alone (E7).
+. "${0%/*}/tap.sh"
+plan 10
+
+late=$builddir/t/helpers/late
+libs=$builddir/t/helpers/.libs
+passed='^[1-9][0-9]* checks, 0 failed, status 0$'
+
+out=$("$late" "$SLUICE_LIB" 2>&1)
+like "$out, status $?" "$passed" "loaded late by dlopen, beside the C library's malloc"
+out=$(with_sluice "$late" "$SLUICE_LIB" 2>&1)
+like "$out" "malloc of the program comes from .*libsluice" "that check notices a preloaded library"
+
+out=$(with_sluice "$late" dlsym 2>&1)
+like "$out, status $?" "$passed" "the first call of all comes from dlsym"
+proved_loaded "the program was served by the library" late
+
+: >"$STATS"
+out=$(with_sluice env LD_AUDIT="$libs/auditor.so" "$builddir/t/helpers/lifecycle" process 2>"$TMP/err")
+like "$out, status $?" "$passed" "preloaded under an auditor"
+like "$(cat "$TMP/err")" "^auditor: .* 1 of them Sluice" "the auditor saw the library"
+proved_loaded "the program under the auditor was served by the library" lifecycle
+
+: >"$STATS"
+out=$(LD_PRELOAD="$libs/wrapper.so:$SLUICE_LIB" SLUICE_CONF="stats_file:$STATS" \
+	"$builddir/t/helpers/lifecycle" process 2>"$TMP/err")
+like "$out, status $?" "$passed" "behind a tracer that finds us by dlsym(RTLD_NEXT)"
+like "$(cat "$TMP/err")" "^wrapper: [1-9][0-9]* mallocs, [1-9][0-9]* frees" "the tracer was used"
+proved_loaded "the traced program was served by the library" lifecycle

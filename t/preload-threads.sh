@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Allocation wherever in the life of a process or thread it may happen.
+. "${0%/*}/tap.sh"
+plan 9
+
+lifecycle=$builddir/t/helpers/lifecycle
+
+# run LABEL CASE [ARGS...]
+run() {
+	label=$1
+	shift
+	out=$(with_sluice "$lifecycle" "$@" 2>&1)
+	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$label"
+}
+
+run "before the first constructor, in constructors, atexit and destructors" process
+run "objects that allocate are loaded and closed" dlopen "$builddir/t/helpers/.libs/plugin.so"
+run "destructors of pthread keys allocate and free in all four rounds" keys
+run "memory allocated in late key destructors is not lost" late-keys
+run "the first call of a thread is free, realloc or another" first
+run "the initial thread ends and the others go on" main-exits
+run "10,000 threads start and end without growth" many
+run "signal handlers allocate in the middle of malloc and free" signals 2
+proved_loaded "the program was served by the library" lifecycle
