@@ -14,14 +14,15 @@
 #include "types.h"
 
 /*
- * gate: what others may do with a heap whose owner makes no calls. Bits 1-0 are the state, the
- * rest is the generation, which each attempt raises.
+ * gate: what others may do with a heap whose owner makes no calls. Bits 1-0 are the state, bit
+ * 2 is GATE_EXITED, the rest is the generation, which each attempt raises.
  */
 #define GATE_FREE UINT64_C(0)
 #define GATE_PENDING UINT64_C(1)
 #define GATE_HELD UINT64_C(2)
 #define GATE_STATE UINT64_C(3)
-#define GATE_STEP UINT64_C(4)
+#define GATE_EXITED UINT64_C(4) /* with GATE_HELD: its owner has gone */
+#define GATE_STEP UINT64_C(8)
 
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom;
@@ -66,6 +67,8 @@ struct heap {
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* unmade slabs, for the pcp after the window */
 	struct ring ring;                       /* frees into slabs of others */
+	uint16_t bin_bottom[CLASSES];           /* where in bin_slots; set once */
+	_Atomic uint32_t drained; /* nothing is in it; others look at it */
 
 	/* Owner thread only. */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
@@ -85,8 +88,9 @@ struct heap {
 
 	/* Guarded by: the registry lock. */
 	struct heap *free_next; /* heaps that wait for a thread */
-	uint32_t idle;          /* it is one of them */
-	uint32_t orphan;        /* left by a fork with what its thread had */
+	_Atomic uint32_t idle;        /* it is one of them; others look at it */
+	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
+	uint32_t orphan;              /* left by a fork with what its thread had */
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
@@ -129,6 +133,18 @@ static inline struct heap *heap_next(struct heap *h)
 /* The calling thread's ring handed over, and the empty ones of the un-owned slabs back to the buddy
  * core. Returns bytes of slabs given back. For drains. */
 uint64_t heap_sweep(void);
+
+/*
+ * Gate 2, for one caller at a time (reclaim_control). Mark every heap that may hold something; its
+ * owner's next call takes the mark back. Makes all threads pass a barrier that interrupts nobody
+ * (8 to 20 ms). 0: nothing to mark, or the kernel has no membarrier. Then, as much later as a
+ * thread has to have been idle, empty those whose mark is still there; returns how many.
+ */
+uint64_t heap_idle_mark(void);
+unsigned heap_idle_take(uint64_t generation);
+
+/* Whether any heap but the caller's may hold something. */
+bool heap_idle_any(void);
 
 /* What to try when there is no memory, before giving up; set by reclaim. */
 extern bool (*heap_reclaim)(void);

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_gate.c - the window of a heap, and gate 2: who else may enter it, and when.
+ * Used by the other files of the heap, and by reclaim and fork through heap.h; uses heap_slabs.
+ *
+ * (A) A heap's lists, and the slabs it owns, are touched only by who is in its window: its owner
+ *     with busy set and the gate free, or who holds its gate, or (fallback heap) its lock.
+ * (B) gate goes free -> pending(g) by a marker's CAS; pending(g) -> free by the owner's next call;
+ *     pending(g) -> held(g) by the CAS of a taker that marked with this g and made all threads
+ *     pass a barrier in between; held -> held + exited by the owner's exit; held -> free by its
+ *     holder, which finishes the heap if its owner exited. g is never used twice.
+ * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
+ * (D) The owner never waits for a holder: its calls use the fallback heap meanwhile.
+ *
+ * Why a taker is alone: after the barrier either it sees busy set, or the owner's later calls see
+ * pending and take it back, so that the taker's CAS of this g fails. Without the generation a
+ * delayed taker would take another's pending, set after its own barrier.
+ *
+ * Pairing: the owner's store of busy and load of gate (heap_enter) with the marker's CAS and the
+ * taker's load of busy, through the membarrier between them; the holder's release store of the
+ * gate with the owner's acquire load.
+ * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
+ * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
+ * space (Desnoyers et al. 2012; membarrier(2)).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap_parts.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "park.h"
+#include "stats.h"
+
+#define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
+
+struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
+
+static _Atomic uint64_t generation; /* of gates */
+static bool expedited_ready;
+
+void heap_gate_init(void)
+{
+	int saved = errno;
+
+	expedited_ready =
+		syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+	errno = saved;
+}
+
+/* Every thread passes a full barrier, by an interrupt to the processors that run us. */
+static bool barrier_expedited(void)
+{
+	int saved = errno;
+	bool good = expedited_ready &&
+		    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+
+	if (good)
+		stat_add(STAT_barriers_expedited, 1);
+	errno = saved;
+	return good;
+}
+
+/* The same by a grace period: it takes 8 to 20 ms and interrupts nobody. EINVAL on a kernel with
+ * nohz_full processors. */
+static bool barrier_quiet(void)
+{
+	int saved = errno;
+	bool good = syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+
+	if (good)
+		stat_add(STAT_barriers_global, 1);
+	else
+		good = errno == EINVAL && barrier_expedited();
+	errno = saved;
+	return good;
+}
+
+/* ---- the owner --------------------------------------------------------------------------- */
+
+/* The first call since a drain: there is something to drain again. */
+static inline void heap_touched(struct heap *h)
+{
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
+		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+		park_wake();
+	}
+}
+
+/* A pending gate we take back; a held one we leave to its holder. False: it is held. */
+static bool gate_take_back(struct heap *h)
+{
+	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
+
+	while ((g & GATE_STATE) == GATE_PENDING) {
+		if (atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE,
+							    memory_order_acq_rel,
+							    memory_order_acquire))
+			return true;
+	}
+	return g == GATE_FREE;
+}
+
+bool heap_window_open(struct heap *h)
+{
+	return heap_enter(h) ||
+	       (!atomic_load_explicit(&h->busy, memory_order_relaxed) && gate_take_back(h) &&
+		heap_enter(h));
+}
+
+struct heap *heap_call_begin(bool create)
+{
+	struct heap *h = heap_self;
+
+	if (unlikely(h == &heap_none) && create)
+		h = heap_create_self();
+	if (likely(heap_is_real(h)) && heap_window_open(h)) {
+		heap_touched(h);
+		return h;
+	}
+	heap_init();
+	if (lock_acquire(&heap_fallback.lock) != 0)
+		return NULL;
+	stat_add(STAT_fallback_calls, 1);
+	return &heap_fallback.heap;
+}
+
+void heap_call_end(struct heap *h)
+{
+	struct page *pg = h->release;
+
+	h->release = NULL;
+	if (h == &heap_fallback.heap)
+		lock_release(&heap_fallback.lock);
+	else
+		heap_leave(h);
+	while (unlikely(pg != NULL)) {
+		struct page *next = pg->inbox_next;
+
+		pcp_free(&h->pcp, pg);
+		pg = next;
+	}
+}
+
+bool heap_gate_exit(struct heap *h)
+{
+	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
+
+	while ((g & GATE_STATE) == GATE_HELD) {
+		if (atomic_compare_exchange_weak_explicit(&h->gate, &g, g | GATE_EXITED,
+							  memory_order_acq_rel,
+							  memory_order_acquire))
+			return true;
+	}
+	return false;
+}
+
+/* ---- others ------------------------------------------------------------------------------ */
+
+static uint64_t next_generation(void)
+{
+	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
+}
+
+/* Empty a heap that is held; the pages go to the buddy core. */
+static void drain_held(struct heap *h)
+{
+	struct page *pg;
+
+	heap_leave_slabs(h);
+	pg = h->release;
+	h->release = NULL;
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	while (pg) {
+		struct page *next = pg->inbox_next;
+
+		buddy_free(pg);
+		pg = next;
+	}
+}
+
+void heap_gate_release(struct heap *h)
+{
+	uint64_t g = atomic_load_explicit(&h->gate, memory_order_relaxed);
+
+	/* Release pairs with the owner's acquire load in heap_enter. */
+	if (!(g & GATE_EXITED) &&
+	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
+						    memory_order_acquire))
+		return;
+	drain_held(h);
+	pcp_drain(&h->pcp);
+	atomic_store_explicit(&h->gate, GATE_FREE, memory_order_release);
+	heap_retire(h);
+}
+
+static bool may_hold_something(const struct heap *h)
+{
+	return h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed) &&
+	       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
+	       !atomic_load_explicit(&h->drained, memory_order_relaxed);
+}
+
+uint64_t heap_idle_mark(void)
+{
+	uint64_t g = next_generation();
+	bool any = false;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint64_t expected = GATE_FREE;
+
+		if (may_hold_something(h))
+			any |= atomic_compare_exchange_strong_explicit(
+				&h->gate, &expected, g | GATE_PENDING, memory_order_seq_cst,
+				memory_order_relaxed);
+	}
+	return any && barrier_quiet() ? g : 0;
+}
+
+bool heap_idle_any(void)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		if (may_hold_something(h))
+			return true;
+	return false;
+}
+
+unsigned heap_idle_take(uint64_t g)
+{
+	unsigned taken = 0;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint64_t expected = g | GATE_PENDING;
+
+		if (!atomic_compare_exchange_strong_explicit(&h->gate, &expected, g | GATE_HELD,
+							     memory_order_seq_cst,
+							     memory_order_relaxed))
+			continue;
+		/* Acquire pairs with the owner's release store in heap_leave. */
+		if (!atomic_load_explicit(&h->busy, memory_order_acquire)) {
+			drain_held(h);
+			pcp_drain(&h->pcp);
+			taken++;
+		}
+		heap_gate_release(h);
+	}
+	stat_add(STAT_heaps_drained, taken);
+	return taken;
+}
+
+bool heap_gate_hold_all(void)
+{
+	const struct timespec pause = { 0, 20000 };
+	uint64_t held = next_generation() | GATE_HELD;
+	unsigned tries = FORK_WAIT_TRIES;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		/* The full barrier that pairs with heap_enter is the membarrier below. */
+		if (h != heap_self)
+			atomic_store_explicit(&h->gate, held, memory_order_seq_cst);
+	}
+	if (!barrier_expedited())
+		return false;
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		while (h != heap_self && tries &&
+		       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
+		       atomic_load_explicit(&h->busy, memory_order_acquire)) {
+			tries--;
+			nanosleep(&pause, NULL);
+		}
+	}
+	return true;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_parts.h - what the files of the heap share: heap.c (calls), heap_slabs.c (bins and slabs, in
+ * the window), heap_gate.c (the window and who else may enter it), heap_thread.c (threads that come
+ * and go). Nobody else includes it.
+ */
+#ifndef SLUICE_HEAP_PARTS_H
+#define SLUICE_HEAP_PARTS_H
+
+#include "heap.h"
+
+/* The heap of calls that cannot use their thread's; its lock stands for its window. */
+struct heap_shared {
+	struct lock lock;
+	struct heap heap;
+};
+extern struct heap_shared heap_fallback;
+
+/* ---- heap_gate.c ------------------------------------------------------------------------- */
+
+/* Into the window, also past a pending gate. False: the gate is held, or this is a re-entry. */
+bool heap_window_open(struct heap *h);
+
+/* The heap that serves this call, entered: the thread's own (made if there is none and create is
+ * set), or the fallback under its lock. NULL: neither can be had. */
+struct heap *heap_call_begin(bool create);
+
+/* Leave it, and give back the pages of slabs that were released in it. */
+void heap_call_end(struct heap *h);
+
+/* The owner of a held heap ends: its holder finishes it. False: it is not held. */
+bool heap_gate_exit(struct heap *h);
+
+/* fork: hold every heap but the caller's own; wait, for a bounded time, until their threads are out.
+ * False: that cannot be known (no membarrier). */
+bool heap_gate_hold_all(void);
+void heap_gate_release(struct heap *h);
+
+void heap_gate_init(void);
+
+/* ---- heap_slabs.c ------------------------------------------------------------------------ */
+
+static inline bool heap_is_real(const struct heap *h)
+{
+	return h != &heap_none && h != &heap_gone;
+}
+
+/* Adoptions that frees inside a window have left to be done after it. */
+struct due_list {
+	struct ring_adopt due[BIN_MAX];
+	unsigned n;
+};
+
+void heap_init_bins(struct heap *h);
+
+/* A slab in limbo becomes the heap's. */
+void heap_attach(struct heap *h, struct page *pg);
+
+/* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
+bool heap_refill(struct heap *h, unsigned cls);
+
+/* Make room in the full bin of cls: more places, or its older half goes to the slabs. */
+void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
+
+/* Put a slab whose POSTED flag we have set into its owner's inbox. */
+void heap_post(struct page *pg);
+
+/* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
+void heap_leave_slabs(struct heap *h);
+
+/* Stops the program unless p is the start of an object of pg that was handed out. */
+void heap_check_object(void *p, const struct page *pg);
+_Noreturn void heap_bad_free(void *p, const struct page *pg);
+
+/* ---- heap_thread.c ----------------------------------------------------------------------- */
+
+/* A heap for the calling thread. heap_none stays when there is no memory for one. */
+struct heap *heap_create_self(void);
+
+/* Put a heap that has no thread where the next thread finds it. */
+void heap_retire(struct heap *h);
+
+/* Leave to all what a fork left with a thread that the child does not have; false: nothing. */
+bool heap_take_orphan(void);
+
+/* The calling thread's page cache; a thread without a heap uses the fallback's. */
+struct pcp *heap_pcp_self(void);
+
+/* ---- heap.c ------------------------------------------------------------------------------ */
+
+/* Take over an un-owned slab that was freed into; outside of any window. */
+void heap_adopt(struct page *pg, unsigned cls);
+
+#endif

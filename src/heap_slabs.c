@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_slabs.c - the bins and the slabs of a heap: everything that is done inside its window.
+ * Used by the other files of the heap; uses slab, ring.
+ *
+ * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there.
+ * (B) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
+ *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
+ * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
+ * (D) A bin begins without room and doubles it each time it is full or empty, up to its capacity;
+ *     a drain takes its room away again, so that a cache starts small after it.
+ *
+ * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
+ * list steps, at most BIN_MAX objects and INBOX_BATCH slabs a call, CAS on state words; no page is
+ * asked for or given back.
+ * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
+ * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap_parts.h"
+
+#include "stats.h"
+
+#define INBOX_BATCH 8u
+#define WAKE_NEVER (-1) /* but for a count that falls below zero */
+#define BIN_START 2u
+
+static const uint8_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) BIN_CAPACITY(size),
+#include "sizeclass.def"
+#undef SIZECLASS
+};
+
+static inline unsigned bin_capacity(unsigned cls)
+{
+	return bin_capacities[cls];
+}
+
+/* The NULL below a bin's first place. */
+static inline struct object **bin_bottom(struct heap *h, unsigned cls)
+{
+	return h->bin_bottom[cls] + h->bin_slots;
+}
+
+/* Each bin: a NULL, then its capacity. The slots are zero. */
+void heap_init_bins(struct heap *h)
+{
+	uint16_t at = 0;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		h->bin_bottom[cls] = at;
+		h->bin[cls].top = h->bin_slots + at;
+		h->bin[cls].limit = h->bin_slots + at;
+		at = (uint16_t)(at + bin_capacity(cls) + 1);
+	}
+	DCHECK(at == BIN_SLOTS);
+}
+
+/* Places the bin has now. */
+static inline unsigned bin_room(struct heap *h, unsigned cls)
+{
+	return (unsigned)(h->bin[cls].limit - bin_bottom(h, cls));
+}
+
+/* Twice the room, up to the capacity. */
+static void bin_grow(struct heap *h, unsigned cls)
+{
+	unsigned room = bin_room(h, cls) * 2;
+
+	if (room < BIN_START)
+		room = BIN_START;
+	if (room > bin_capacity(cls))
+		room = bin_capacity(cls);
+	h->bin[cls].limit = bin_bottom(h, cls) + room;
+}
+
+
+/* Not on any list of the heap any more: unmake it after the window. */
+static void heap_release_slab(struct heap *h, struct page *pg)
+{
+	slab_unmake(pg);
+	pg->inbox_next = h->release;
+	h->release = pg;
+}
+
+static void partial_add(struct heap *h, struct page *pg)
+{
+	pg->wake = 0;
+	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
+}
+
+static void full_add(struct heap *h, struct page *pg)
+{
+	pg->wake = (int16_t)(pg->used - 1);
+	page_list_add(&h->full, pg, LIST_FULL);
+}
+
+/* Put a slab that is on no list where its room says. */
+static void slab_place(struct heap *h, struct page *pg)
+{
+	if (pg->used == 0 && pg->carved)
+		heap_release_slab(h, pg);
+	else if (slab_has_room(pg))
+		partial_add(h, pg);
+	else
+		full_add(h, pg);
+}
+
+void heap_attach(struct heap *h, struct page *pg)
+{
+	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
+	slab_collect_to(pg, STATE_OWNED);
+	slab_place(h, pg);
+}
+
+/* A slab that was posted: it has objects on its remote list. */
+static void inbox_open(struct heap *h, struct page *pg)
+{
+	DCHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
+	slab_collect_to(pg, STATE_OWNED);
+	if (pg->list == LIST_FULL)
+		page_list_del(&h->full, pg, LIST_FULL);
+	else if (pg->list == LIST_PARTIAL && pg->used == 0)
+		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
+	else
+		return; /* partial with objects in use, or current */
+	slab_place(h, pg);
+}
+
+/* Look at up to n posted slabs; false: there were none. */
+static bool inbox_take(struct heap *h, unsigned n)
+{
+	bool any = false;
+
+	for (; n; n--) {
+		struct page *pg = h->inbox_todo;
+
+		if (!pg) {
+			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
+				break;
+			/* Acquire pairs with the release CAS in post. */
+			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+		}
+		h->inbox_todo = pg->inbox_next;
+		inbox_open(h, pg);
+		any = true;
+	}
+	return any;
+}
+
+/* The owner stays until then. */
+void heap_post(struct page *pg)
+{
+	struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
+	struct page *head = atomic_load_explicit(&h->inbox, memory_order_relaxed);
+
+	do {
+		pg->inbox_next = head;
+	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
+							memory_order_relaxed));
+	stat_add(STAT_slabs_posted, 1);
+}
+
+/* The slab that the next objects of cls come from; NULL: the heap has none. */
+static struct page *current_slab(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg && slab_has_room(pg))
+		return pg;
+	if (pg) {
+		pg->list = LIST_NONE;
+		full_add(h, pg);
+		h->current[cls] = NULL;
+	}
+	pg = h->partial[cls].first;
+	if (!pg && inbox_take(h, INBOX_BATCH)) {
+		if (h->current[cls])
+			return h->current[cls];
+		pg = h->partial[cls].first;
+	}
+	if (!pg)
+		return NULL;
+	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+	pg->list = LIST_CURRENT;
+	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
+	h->current[cls] = pg;
+	return pg;
+}
+
+/* Fill by half, so that the next frees find room. */
+bool heap_refill(struct heap *h, unsigned cls)
+{
+	struct bin *b = &h->bin[cls];
+	struct object *o[BIN_MAX];
+	unsigned want;
+	unsigned got = 0;
+
+	bin_grow(h, cls);
+	want = (bin_room(h, cls) + 1) / 2;
+	while (got < want) {
+		struct page *pg = current_slab(h, cls);
+
+		if (!pg)
+			break;
+		got += slab_take(pg, o + got, want - got);
+	}
+	/* The first taken on top: it has the lowest address, or was freed last. */
+	while (got)
+		*++b->top = o[--got];
+	return *b->top != NULL;
+}
+
+/* ---- objects on their way home ----------------------------------------------------------- */
+
+_Noreturn void heap_bad_free(void *p, const struct page *pg)
+{
+	if (pg->kind == PAGE_SLAB)
+		sluice_fatal("free of memory that was never handed out: address %p, size class %u "
+			     "(%u bytes)",
+			     p, pg->cls, (unsigned)class_size(pg->cls));
+	if (pg->kind == PAGE_RAW)
+		sluice_fatal("free of a page block (use sluice_page_free): address %p", p);
+	if (pg->kind == PAGE_NONE && page_number(pg) == 0)
+		sluice_fatal("free of memory that is not ours: address %p", p);
+	sluice_fatal("block freed twice or never handed out: address %p", p);
+}
+
+void heap_check_object(void *p, const struct page *pg)
+{
+	size_t off = (size_t)((char *)p - page_address(pg));
+
+	if (unlikely(off >= slab_carved_bytes(pg)))
+		heap_bad_free(p, pg);
+	if (unlikely(!class_divides(pg->cls, off)))
+		sluice_fatal("free of the middle of an object: address %p, size class %u (%u "
+			     "bytes)",
+			     p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
+/* In the window of the slab's heap. */
+static void free_local(struct heap *h, struct page *pg, struct object *o)
+{
+	if (unlikely(o == pg->free || pg->used <= 0))
+		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", (void *)o,
+			     pg->cls, (unsigned)class_size(pg->cls));
+	o->next = pg->free;
+	pg->free = o;
+	pg->used--;
+	if (pg->used > pg->wake)
+		return;
+	if (pg->list == LIST_FULL)
+		page_list_del(&h->full, pg, LIST_FULL);
+	else if (pg->list == LIST_PARTIAL)
+		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
+	else
+		return;
+	slab_place(h, pg);
+}
+
+/* In the window of h: an object goes to its slab, or into the ring. */
+static void free_to_slab(struct heap *h, struct object *o, struct due_list *d)
+{
+	struct page *pg = page_of(o);
+
+	heap_check_object(o, pg); /* the fast path knows only that it is aligned to 16 */
+	if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
+		free_local(h, pg, o);
+	} else {
+		struct ring_adopt due = ring_put(&h->ring, pg, o);
+
+		if (due.pg)
+			d->due[d->n++] = due;
+	}
+}
+
+/* In the window of h: the n objects of a bin that were freed first go to their slabs. */
+static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
+{
+	struct bin *b = &h->bin[cls];
+	struct object **bottom = bin_bottom(h, cls) + 1;
+
+	for (unsigned i = 0; i < n; i++)
+		free_to_slab(h, bottom[i], d);
+	for (struct object **at = bottom + n; at <= b->top; at++)
+		at[-(ptrdiff_t)n] = *at;
+	b->top -= n;
+}
+
+void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
+{
+	unsigned room = bin_room(h, cls);
+
+	if (room < bin_capacity(cls))
+		bin_grow(h, cls);
+	else
+		bin_flush(h, cls, (room + 1) / 2, d);
+}
+
+/* ---- leaving ----------------------------------------------------------------------------- */
+
+static void slab_leave(struct heap *h, struct page *pg)
+{
+	enum slab_put put = slab_pool_put(pg);
+
+	if (put == POOL_EMPTY) {
+		heap_release_slab(h, pg);
+	} else if (put != POOL_PUT) {
+		full_add(h, pg);
+		pg->wake = WAKE_NEVER;
+	}
+}
+
+static void leave_class(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg) {
+		h->current[cls] = NULL;
+		pg->list = LIST_NONE;
+		slab_leave(h, pg);
+	}
+	while ((pg = h->partial[cls].first) != NULL) {
+		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+		slab_leave(h, pg);
+	}
+}
+
+/* Look again at an un-owned slab that was freed into: it may be empty, or have room now. */
+static void pool_refresh(struct heap *h, struct ring_adopt *due)
+{
+	if (due->pg && slab_pool_adopt(due->pg, due->cls) && slab_pool_put(due->pg) == POOL_EMPTY)
+		heap_release_slab(h, due->pg);
+}
+
+/* In the window of h: nothing in its bins and its ring any more. */
+static void flush_all(struct heap *h)
+{
+	struct ring_adopt due;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct bin *b = &h->bin[cls];
+		struct due_list d = { .n = 0 };
+
+		bin_flush(h, cls, (unsigned)(b->top - bin_bottom(h, cls)), &d);
+		b->limit = b->top;
+		for (unsigned i = 0; i < d.n; i++)
+			pool_refresh(h, &d.due[i]);
+	}
+	while (ring_flush_one(&h->ring, &due))
+		pool_refresh(h, &due);
+}
+
+void heap_leave_slabs(struct heap *h)
+{
+	struct page *pg;
+	struct page *next;
+
+	flush_all(h);
+	while (inbox_take(h, INBOX_BATCH))
+		;
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		leave_class(h, cls);
+	for (pg = h->full.first; pg; pg = next) {
+		next = pg->next;
+		page_list_del(&h->full, pg, LIST_FULL);
+		slab_leave(h, pg);
+	}
+}
+
+/* ---- debug ------------------------------------------------------------------------------- */
+
+static void check_list(struct heap *h, struct page_list_head *l, enum page_list tag)
+{
+	for (struct page *pg = l->first; pg; pg = pg->next) {
+		CHECK(pg->list == tag);
+		CHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
+		slab_check(pg);
+	}
+}
+
+void heap_check(void)
+{
+	struct heap *h = heap_self;
+
+	if (h == &heap_none || h == &heap_gone)
+		return;
+	CHECK(heap_enter(h));
+	check_list(h, &h->full, LIST_FULL);
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		for (struct object **o = h->bin[cls].top; *o; o--)
+			CHECK(page_of(*o)->kind == PAGE_SLAB && page_of(*o)->cls == cls);
+		check_list(h, &h->partial[cls], LIST_PARTIAL);
+		if (h->current[cls])
+			slab_check(h->current[cls]);
+	}
+	heap_leave(h);
+}

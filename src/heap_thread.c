@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_thread.c - heaps and the threads they belong to: start, exit, death, fork.
+ * Used by the other files of the heap; uses heap_gate, heap_slabs, meta, pcp.
+ *
+ * (A) Heaps are recycled, never unmapped: a list of them is walked without a lock, and who posts to
+ *     an inbox needs no reference.
+ * (B) A slab whose post is still on the way when its heap goes stays with the heap, and the heap's
+ *     next thread gets it.
+ * (C) A heap is idle (on registry.free), or has a live thread (tid), or is quarantined (fork), or
+ *     is found by reap once its thread is no more.
+ *
+ * Lock: registry (REGISTRY), list steps. Heaps are published with release (heap_publish), walked
+ * with acquire (heap_first).
+ * Nothing here runs inside a window but heap_leave_slabs. Signal handlers: a lock that is the
+ * thread's own already makes the call use the fallback heap.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap_parts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "meta.h"
+#include "options.h"
+#include "stats.h"
+#include "vm.h"
+
+#define REAP_LOOKS 3u
+
+/* Never entered: busy is set for good. */
+struct heap heap_none = { .busy = 1 };
+struct heap heap_gone = { .busy = 1 };
+_Thread_local struct heap *heap_self TLS_FAST = &heap_none;
+
+static struct {
+	struct lock lock;
+	/* Guarded by: lock. */
+	_Atomic(struct heap *) free; /* heaps that wait for a thread; looked at without the lock */
+	_Atomic uint32_t orphans;    /* of them, left by a fork; likewise */
+} registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
+
+static _Atomic(struct heap *) heaps;
+static pthread_key_t exit_key;
+static bool exit_key_made;
+static bool options_known; /* libc had its environment when they were read */
+static bool fork_gated;    /* the forking thread knows who was inside; guarded by: registry */
+
+static void thread_exit(void *arg);
+
+void heap_retire(struct heap *h)
+{
+	if (lock_acquire(&registry.lock) != 0)
+		return; /* only inside a fork that takes for ever: the struct is not reused */
+	atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+	h->free_next = registry.free;
+	registry.free = h;
+	lock_release(&registry.lock);
+}
+
+static void heap_publish(struct heap *h)
+{
+	struct heap *head = atomic_load_explicit(&heaps, memory_order_relaxed);
+
+	do {
+		atomic_store_explicit(&h->next, head, memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(&heaps, &head, h, memory_order_release,
+							memory_order_relaxed));
+}
+
+struct heap *heap_first(void)
+{
+	return atomic_load_explicit(&heaps, memory_order_acquire);
+}
+
+void heap_init(void)
+{
+	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
+	uint32_t expected = 0;
+
+	if (likely(atomic_load_explicit(&state, memory_order_acquire) == 2))
+		return;
+	if (atomic_compare_exchange_strong_explicit(&state, &expected, 1, memory_order_acquire,
+						    memory_order_acquire)) {
+		vm_init();
+		options_known = options_load();
+		pcp_init(&heap_fallback.heap.pcp, &zone_main);
+		heap_init_bins(&heap_fallback.heap);
+		ring_post = heap_post;
+		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+		atomic_store_explicit(&state, 2, memory_order_release);
+		return;
+	}
+	while (atomic_load_explicit(&state, memory_order_acquire) != 2)
+		sched_yield();
+}
+
+void heap_init_late(void)
+{
+	if (!options_known)
+		options_known = options_load();
+	heap_gate_init();
+}
+
+/* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
+static bool reap(struct heap *h)
+{
+	int saved = errno;
+	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
+	bool gone = tid && tid != self_tid() && syscall(SYS_tgkill, getpid(), tid, 0) != 0 &&
+		    errno == ESRCH;
+
+	errno = saved;
+	if (!gone || !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0,
+							      memory_order_acquire,
+							      memory_order_relaxed))
+		return false;
+	if (!heap_window_open(h)) {
+		if (!atomic_load_explicit(&h->busy, memory_order_relaxed))
+			atomic_store_explicit(&h->tid, tid, memory_order_relaxed); /* held */
+		return false;
+	}
+	heap_leave_slabs(h);
+	heap_call_end(h);
+	pcp_drain(&h->pcp);
+	heap_retire(h);
+	stat_add(STAT_heaps_reaped, 1);
+	return true;
+}
+
+/*
+ * A thread whose first call is made by its last thread-specific destructor, or that was made by a
+ * raw clone, ends without telling us. Before a new heap is made look at a few others', in turn.
+ */
+static void reap_some(void)
+{
+	static _Atomic(struct heap *) cursor;
+	struct heap *h = atomic_load_explicit(&cursor, memory_order_acquire);
+
+	for (unsigned i = 0; i < REAP_LOOKS; i++) {
+		h = h ? heap_next(h) : heap_first();
+		if (h && reap(h))
+			break;
+	}
+	atomic_store_explicit(&cursor, h, memory_order_release);
+}
+
+noinline struct heap *heap_create_self(void)
+{
+	struct heap *h = NULL;
+
+	heap_init();
+	if (!atomic_load_explicit(&registry.free, memory_order_relaxed))
+		reap_some();
+	if (lock_acquire(&registry.lock) != 0)
+		return &heap_none;
+	h = registry.free;
+	if (h) {
+		registry.free = h->free_next;
+		atomic_store_explicit(&h->idle, 0, memory_order_relaxed);
+		if (h->orphan) {
+			h->orphan = 0;
+			atomic_fetch_sub_explicit(&registry.orphans, 1, memory_order_relaxed);
+		}
+	}
+	lock_release(&registry.lock);
+	if (h) {
+		stat_add(STAT_heaps_reused, 1);
+	} else {
+		h = meta_alloc(sizeof(*h));
+		if (!h)
+			return &heap_none;
+		pcp_init(&h->pcp, &zone_main);
+		heap_init_bins(h);
+		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+		heap_publish(h);
+		stat_add(STAT_heaps_made, 1);
+	}
+	if (unlikely(heap_self != &heap_none)) {
+		heap_retire(h); /* a signal handler was here before us */
+		return heap_self;
+	}
+	h->exit_rounds = 0;
+	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+	heap_self = h;
+	/* May call malloc for its own table; heap_self is set, so that is served. */
+	if (exit_key_made)
+		pthread_setspecific(exit_key, h);
+	return h;
+}
+
+struct pcp *heap_pcp_self(void)
+{
+	struct heap *h = heap_self;
+
+	return heap_is_real(h) ? &h->pcp : &heap_fallback.heap.pcp;
+}
+
+struct pcp *heap_pcp(void)
+{
+	if (unlikely(heap_self == &heap_none))
+		heap_create_self();
+	return heap_pcp_self();
+}
+
+/*
+ * Thread-specific destructors run in rounds; ours asks for another until the last, so that those
+ * of the program may still use malloc and free. What runs after that uses the fallback heap.
+ */
+static void thread_exit(void *arg)
+{
+	struct heap *h = arg;
+
+	if (heap_self != h)
+		return;
+	if (++h->exit_rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+	    pthread_setspecific(exit_key, h) == 0)
+		return;
+	heap_self = &heap_gone;
+	while (!heap_window_open(h)) {
+		/* Held: its holder finishes it. A thread that leaves from inside a malloc
+		 * (pthread_exit in a signal handler, asynchronous cancellation) leaves its heap as
+		 * it is: not supported, bounded. */
+		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
+			return;
+	}
+	heap_leave_slabs(h);
+	heap_call_end(h);
+	pcp_drain(&h->pcp);
+	heap_retire(h);
+}
+
+bool heap_take_orphan(void)
+{
+	struct heap *before = NULL;
+	struct heap *h;
+
+	if (likely(!atomic_load_explicit(&registry.orphans, memory_order_relaxed)) ||
+	    lock_acquire(&registry.lock) != 0)
+		return false;
+	for (h = registry.free; h && !h->orphan; h = h->free_next)
+		before = h;
+	if (h) {
+		if (before)
+			before->free_next = h->free_next;
+		else
+			registry.free = h->free_next;
+		h->orphan = 0;
+		atomic_fetch_sub_explicit(&registry.orphans, 1, memory_order_relaxed);
+	}
+	lock_release(&registry.lock);
+	if (!h)
+		return false;
+	if (heap_enter(h)) {
+		heap_leave_slabs(h);
+		heap_call_end(h);
+	}
+	pcp_drain(&h->pcp);
+	heap_retire(h);
+	return true;
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+void heap_fork_prepare(void)
+{
+	lock_fork_prepare(&registry.lock);
+	fork_gated = heap_gate_hold_all();
+	lock_fork_prepare(&heap_fallback.lock);
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		lock_fork_prepare(slab_pool_lock(cls));
+}
+
+void heap_fork_parent(void)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		lock_fork_parent(slab_pool_lock(cls));
+	lock_fork_parent(&heap_fallback.lock);
+	lock_fork_parent(&registry.lock);
+	/* A heap that was made since has its gate free. */
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		if (h != heap_self && !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
+		    atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+			heap_gate_release(h);
+	}
+}
+
+/*
+ * In the child: a heap whose thread was out of it is whole, and waits for a thread or for
+ * heap_take_orphan. One whose thread was inside may be half changed: it stays held for good; objects
+ * of its slabs may still be freed (on their remote lists), and that is all.
+ */
+static void fork_child_heap(struct heap *h)
+{
+	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
+		return;
+	if (atomic_load_explicit(&h->idle, memory_order_relaxed)) {
+		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	} else if (fork_gated && !atomic_load_explicit(&h->busy, memory_order_relaxed)) {
+		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+		h->orphan = 1;
+		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+		h->free_next = registry.free;
+		registry.free = h;
+		atomic_fetch_add_explicit(&registry.orphans, 1, memory_order_relaxed);
+	} else {
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
+		stat_add(STAT_heaps_quarantined, 1);
+	}
+}
+
+void heap_fork_child(void)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		lock_fork_child(slab_pool_lock(cls));
+	lock_fork_child(&heap_fallback.lock);
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		if (h != heap_self)
+			fork_child_heap(h);
+		else
+			atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+	}
+	lock_fork_child(&registry.lock);
+}
+

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * park.c - see park.h. Primitive; used by background, and by all who cache something.
+ * No lock; park_wake may be called anywhere, also in signal handlers and under locks.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "park.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+_Atomic uint32_t park_word;
+
+void park_wake_slow(void)
+{
+	int saved = errno;
+
+	if (atomic_exchange_explicit(&park_word, 0, memory_order_relaxed))
+		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void park_wait(void)
+{
+	int saved = errno;
+
+	while (atomic_load_explicit(&park_word, memory_order_relaxed))
+		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * park.h - how the background thread sleeps without a timer, and what wakes it.
+ *
+ * Whoever caches something calls park_wake: one load, as long as the thread is not parked. There is
+ * no barrier on that side: the thread parks by setting the word, making all threads pass a barrier
+ * (membarrier), and looking once more whether anything is cached; only then it sleeps.
+ */
+#ifndef SLUICE_PARK_H
+#define SLUICE_PARK_H
+
+#include "types.h"
+
+extern _Atomic uint32_t park_word; /* 1: parked, or about to be */
+
+void park_wake_slow(void);
+
+static always_inline void park_wake(void)
+{
+	if (unlikely(atomic_load_explicit(&park_word, memory_order_relaxed) != 0))
+		park_wake_slow();
+}
+
+/* Sleep until park_wake finds the word set. The caller has set it. */
+void park_wait(void);
+
+#endif
