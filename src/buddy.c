@@ -33,10 +33,14 @@
 
 #include "options.h"
 #include "pagemap.h"
+#include "park.h"
 #include "stats.h"
 #include "vm.h"
 
 #define STEP_MIN ((size_t)1 << 20)
+#define TRIM_PAGES 64u
+
+bool buddy_trim_inline = true;
 
 struct zone zone_main = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
@@ -481,8 +485,19 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 	return alloc_runs(z, npages, order > by_size ? order : by_size, 1, 1, &pg) ? pg : NULL;
 }
 
+/* Bounded: what a call frees and a little more, so that it never falls behind. */
+static void trim(struct zone *z, uint64_t freed)
+{
+	uint64_t max = options.dirty_max >> PG_SHIFT;
+
+	if (buddy_trim_inline &&
+	    atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
+		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);
+}
+
 void buddy_free_bulk(struct page *const *runs, unsigned n)
 {
+	uint64_t freed = 0;
 	unsigned at = 0;
 
 	while (at < n) {
@@ -493,9 +508,14 @@ void buddy_free_bulk(struct page *const *runs, unsigned n)
 			defer_push(z, runs[at++]);
 			continue;
 		}
-		for (; at < end && region_of(runs[at])->zone == z; at++)
+		for (; at < end && region_of(runs[at])->zone == z; at++) {
+			freed += runs[at]->npages;
 			run_free_locked(runs[at]);
+		}
 		zone_unlock(z);
+		park_wake();
+		trim(z, freed);
+		freed = 0;
 	}
 }
 

@@ -63,6 +63,10 @@ static inline void buddy_free(struct page *pg)
 	buddy_free_bulk(&pg, 1);
 }
 
+/* Whether buddy_free_bulk gives dirty pages above dirty_max back to the kernel by itself, as many as
+ * it freed and TRIM_PAGES more at a time; not while a background thread does. */
+extern bool buddy_trim_inline;
+
 /* Lengthen a run to npages by the free blocks behind it, or leave it as it is. */
 bool buddy_extend(struct page *pg, uint32_t npages);
 

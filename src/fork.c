@@ -31,6 +31,7 @@
 #include <sys/single_threaded.h>
 #endif
 
+#include "background.h"
 #include "buddy.h"
 #include "heap.h"
 #include "lock.h"
@@ -103,6 +104,7 @@ static void parent(void)
 static void child(void)
 {
 	lock_tid = 0;
+	background_fork_child();
 	lock_fork_child(&zone_main.lock);
 	pcp_fork_child(parent_tid);
 	lock_fork_child(&zone_main.grow);

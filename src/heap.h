@@ -143,6 +143,9 @@ uint64_t heap_sweep(void);
 uint64_t heap_idle_mark(void);
 unsigned heap_idle_take(uint64_t generation);
 
+/* All threads of the process pass a full barrier, as for a mark. False: there is none. */
+bool heap_barrier(void);
+
 /* Whether any heap but the caller's may hold something. */
 bool heap_idle_any(void);
 

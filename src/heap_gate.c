@@ -222,6 +222,11 @@ uint64_t heap_idle_mark(void)
 	return any && barrier_quiet() ? g : 0;
 }
 
+bool heap_barrier(void)
+{
+	return barrier_quiet();
+}
+
 bool heap_idle_any(void)
 {
 	for (struct heap *h = heap_first(); h; h = heap_next(h))

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+#include "background.h"
 #include "fork.h"
 #include "heap.h"
 #include "options.h"
@@ -31,6 +32,7 @@ __attribute__((constructor(101))) void sluice_init(void)
 	heap_init_late();
 	reclaim_init();
 	fork_init();
+	background_start(false);
 }
 
 __attribute__((destructor(101))) static void sluice_fini(void)

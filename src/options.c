@@ -21,7 +21,7 @@
 #define CONF_FILE_BYTES 8192
 #define WORD_BYTES 320
 
-enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_STRING };
+enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_STRING, TYPE_ENUM };
 
 struct option_row {
 	const char *name;
@@ -29,6 +29,7 @@ struct option_row {
 	uint64_t min;
 	uint64_t max;
 	size_t offset;
+	const char *text;
 };
 
 struct options options = {
@@ -39,7 +40,7 @@ struct options options = {
 
 static const struct option_row rows[] = {
 #define OPT(name, type, def, min, max, when, text)                                                 \
-	{ #name, TYPE_##type, (min), (max), offsetof(struct options, name) },
+	{ #name, TYPE_##type, (min), (max), offsetof(struct options, name), text },
 #include "options.def"
 #undef OPT
 };
@@ -101,6 +102,44 @@ static bool parse_bool(const char *s, uint64_t *out)
 	return false;
 }
 
+/* The words are what the text begins with: "auto|always|never: ...". */
+static bool parse_word(const char *s, const char *words, uint64_t *out)
+{
+	size_t len = strlen(s);
+
+	for (uint64_t i = 0;; i++) {
+		size_t n = strcspn(words, "|:");
+
+		if (n == len && memcmp(s, words, n) == 0) {
+			*out = i;
+			return true;
+		}
+		if (words[n] != '|')
+			return false;
+		words += n + 1;
+	}
+}
+
+static void warn_value(const struct option_row *row, const char *value, const char *from)
+{
+	char words[WORD_BYTES];
+
+	switch (row->type) {
+	case TYPE_BOOL:
+		log_warn("%s: option %s: '%s' is not valid, use 0 or 1", from, row->name, value);
+		break;
+	case TYPE_ENUM:
+		log_format(words, strcspn(row->text, ":") + 1, "%s", row->text);
+		log_warn("%s: option %s: '%s' is not valid, use %s", from, row->name, value, words);
+		break;
+	default:
+		log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s", from, row->name,
+			 value, (unsigned long)row->min, (unsigned long)row->max,
+			 row->type == TYPE_SIZE ? " bytes (K, M, G may follow)" : "");
+		break;
+	}
+}
+
 static bool row_set(const struct option_row *row, const char *value, const char *from)
 {
 	char *field = (char *)&options + row->offset;
@@ -119,20 +158,16 @@ static bool row_set(const struct option_row *row, const char *value, const char 
 	case TYPE_BOOL:
 		good = parse_bool(value, &v);
 		break;
+	case TYPE_ENUM:
+		good = parse_word(value, row->text, &v);
+		break;
 	case TYPE_UINT:
 	case TYPE_SIZE:
 		good = parse_number(value, row->type == TYPE_SIZE, &v);
 		break;
 	}
 	if (!good || v < row->min || v > row->max) {
-		if (row->type == TYPE_BOOL)
-			log_warn("%s: option %s: '%s' is not valid, use 0 or 1", from, row->name,
-				 value);
-		else
-			log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s", from,
-				 row->name, value, (unsigned long)row->min,
-				 (unsigned long)row->max,
-				 row->type == TYPE_SIZE ? " bytes (K, M, G may follow)" : "");
+		warn_value(row, value, from);
 		return false;
 	}
 	memcpy(field, &v, sizeof(v));

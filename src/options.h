@@ -17,6 +17,7 @@
 typedef uint64_t option_BOOL;
 typedef uint64_t option_UINT;
 typedef uint64_t option_SIZE;
+typedef uint64_t option_ENUM;
 typedef char option_STRING[OPTION_STRING_MAX];
 
 struct options {
@@ -26,6 +27,8 @@ struct options {
 };
 
 extern struct options options;
+
+enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
 
 /*
  * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's

@@ -33,6 +33,7 @@
 
 #include "options.h"
 #include "pagemap.h"
+#include "park.h"
 #include "stats.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
@@ -237,6 +238,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 	if (unlikely(count_of(p) > p->high))
 		n = spill_locked(p, spill_pages_locked(p), run);
 	spin_unlock(&p->lock);
+	park_wake();
 	if (unlikely(n)) {
 		stat_add(STAT_pcp_spills, 1);
 		buddy_free_bulk(run, n);

@@ -92,6 +92,37 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 	errno = saved;
 }
 
+uint64_t reclaim_mark(void)
+{
+	uint64_t g = 0;
+
+	if (lock_acquire(&reclaim_control) == 0) {
+		g = heap_idle_mark();
+		lock_release(&reclaim_control);
+	}
+	return g;
+}
+
+void reclaim_idle(uint64_t generation, struct reclaim_report *report)
+{
+	uint64_t before = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	uint64_t after;
+	unsigned heaps = 0;
+
+	*report = (struct reclaim_report){ 0 };
+	if (generation && lock_acquire(&reclaim_control) == 0) {
+		heaps = heap_idle_take(generation);
+		lock_release(&reclaim_control);
+	}
+	report->caches_reached = heaps;
+	report->bytes_drained = heap_sweep();
+	after = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	if (after > before) {
+		report->bytes_drained += (after - before) << PG_SHIFT;
+		report->bytes_purged = buddy_purge(&zone_main, before, UINT64_MAX);
+	}
+}
+
 /* No memory: put all cached pages where they can merge. The kernel refused to grow, so dirty
  * pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)

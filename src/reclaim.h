@@ -32,6 +32,11 @@ struct reclaim_report {
  */
 void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report);
 
+/* Gate 2 (heap_idle_mark, heap_idle_take) with what it frees given back to the kernel; one caller at
+ * a time, a fork waits for it. generation: of reclaim_mark, 0: nothing was marked. */
+uint64_t reclaim_mark(void);
+void reclaim_idle(uint64_t generation, struct reclaim_report *report);
+
 /* Make heap_alloc_slow come here when it finds no memory. */
 void reclaim_init(void);
 

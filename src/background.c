@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * background.c - the thread named "sluice".
+ * Used by the shim (pthread_create) and fork; uses reclaim.
+ *
+ * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
+ * empties the heaps that made no call since the last time, and marks the others anew; what that
+ * frees goes to the kernel at once. Once each decay_ms it gives as many dirty pages to the kernel
+ * as were free all that time: the lowest count it saw at a tick. Page caches of running threads
+ * shrink by an eighth of their surplus.
+ *
+ * (A) When nothing is cached anywhere it parks: it sleeps without a timer until somebody caches
+ *     something (park.h).
+ * (B) It blocks all signals, allocates nothing after its start, and never holds a lock over a
+ *     system call (but reclaim_control, over the barrier).
+ * (C) It is started at a safe point only, by default never while the process has one thread: such
+ *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
+ *
+ * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
+ * thread caches.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "background.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "buddy.h"
+#include "heap.h"
+#include "options.h"
+#include "park.h"
+#include "pcp.h"
+#include "reclaim.h"
+
+#define TICKS 4u
+#define STACK_BYTES ((size_t)256 << 10)
+
+static _Atomic uint32_t running;
+
+struct round {
+	uint64_t generation; /* of the marks on the heaps, 0: none */
+	uint64_t low;        /* dirty pages, the least seen in this decay */
+	uint64_t idle_at;    /* ms when each is due */
+	uint64_t decay_at;
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint64_t dirty_pages(void)
+{
+	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+}
+
+static void sleep_ms(uint64_t ms)
+{
+	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+static bool anything_cached(void)
+{
+	if (dirty_pages() || heap_idle_any())
+		return true;
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		if (atomic_load_explicit(&p->count, memory_order_relaxed))
+			return true;
+	return false;
+}
+
+/* Sleep without a timer if nothing is cached. False: something is. */
+static bool park(void)
+{
+	if (anything_cached())
+		return false;
+	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
+	/* Who cached something before it could see the word has done so visibly now. */
+	if (!heap_barrier() || anything_cached()) {
+		atomic_store_explicit(&park_word, 0, memory_order_relaxed);
+		return false;
+	}
+	park_wait();
+	return true;
+}
+
+static void idle_round(struct round *r)
+{
+	struct reclaim_report report;
+
+	reclaim_idle(r->generation, &report);
+	r->generation = reclaim_mark();
+	if (report.bytes_drained && r->low > dirty_pages())
+		r->low = dirty_pages();
+}
+
+static void decay_round(struct round *r)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		pcp_decay(p);
+	if (r->low)
+		buddy_purge(&zone_main, 0, r->low);
+	r->low = dirty_pages();
+}
+
+static void tick(struct round *r)
+{
+	uint64_t now = now_ms();
+
+	if (dirty_pages() < r->low)
+		r->low = dirty_pages();
+	if (now >= r->idle_at) {
+		idle_round(r);
+		r->idle_at = now + options.idle_ms;
+	}
+	if (now >= r->decay_at) {
+		decay_round(r);
+		r->decay_at = now + options.decay_ms;
+	}
+}
+
+static void *background_main(void *arg)
+{
+	struct round r = { 0, 0, now_ms() + options.idle_ms, now_ms() + options.decay_ms };
+
+	(void)arg;
+	for (;;) {
+		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
+								 : options.decay_ms;
+
+		if (!r.generation && park()) {
+			r.low = 0;
+			r.idle_at = now_ms() + options.idle_ms;
+			r.decay_at = now_ms() + options.decay_ms;
+		}
+		sleep_ms(ms / TICKS ? ms / TICKS : 1);
+		tick(&r);
+	}
+	return NULL;
+}
+
+static bool wanted(bool threads)
+{
+	if (options.background == BACKGROUND_AUTO)
+		return threads;
+	return options.background == BACKGROUND_ALWAYS;
+}
+
+void background_start(bool threads)
+{
+	uint32_t no = 0;
+	sigset_t all;
+	sigset_t old;
+	pthread_attr_t attr;
+	pthread_t t;
+	bool good;
+
+	if (likely(atomic_load_explicit(&running, memory_order_relaxed)) || !wanted(threads) ||
+	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_relaxed,
+						     memory_order_relaxed))
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	good = pthread_create(&t, &attr, background_main, NULL) == 0;
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!good) {
+		atomic_store_explicit(&running, 0, memory_order_relaxed);
+		return;
+	}
+	pthread_setname_np(t, "sluice");
+	buddy_trim_inline = false;
+}
+
+void background_fork_child(void)
+{
+	atomic_store_explicit(&running, 0, memory_order_relaxed);
+	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
+	buddy_trim_inline = true;
+}

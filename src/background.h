@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * background.h - a thread of our own that gives memory back while nobody calls anything.
+ */
+#ifndef SLUICE_BACKGROUND_H
+#define SLUICE_BACKGROUND_H
+
+#include <stdbool.h>
+
+/*
+ * Start it if the options want it and it does not run yet. threads: the process has several. To
+ * be called at safe points only: the caller holds no lock of ours and is in no window. May call
+ * malloc (pthread_create does). Failure is silent: memory is then given back by those who free.
+ */
+void background_start(bool threads);
+
+/* In a fork child: it is no more. */
+void background_fork_child(void);
+
+#endif
