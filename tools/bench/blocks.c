@@ -163,7 +163,7 @@ static void aligned_ops(void **slots, uint32_t live, const uint32_t *sizes, uint
 		if (posix_memalign(&p, align, size) != 0)
 			bench_fail("posix_memalign(%zu, %zu): no memory", align, size);
 		if ((uintptr_t)p & (align - 1))
-			bench_fail("posix_memalign(%zu, %zu): %p", align, size, p);
+			bench_fail("posix_memalign(%zu, %zu) gave %p", align, size, p);
 		touch_ends(p, size);
 		free(slots[slot]);
 		slots[slot] = p;

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sluice-bench-pages: what a page costs, allocated and freed, in the page layer itself: one by one
+ * and in bulk through the public functions, and by the page cache against the buddy core. Linked with
+ * the core; its own malloc stays that of the C library. `sluice-bench pages` runs it.
+ *
+ *	sluice-bench-pages [PASSES]
+ *
+ * One line of JSON: ticks_per_ns, and rows of name, n (pages in one call), ticks and ns for a page.
+ * Ticks are of the time stamp counter on x86-64, which is what kernel developers call cycles there;
+ * elsewhere nanoseconds. A pass measures every row once, and a row has the median of its passes, so
+ * that what disturbs the machine for a while hits all rows alike.
+ *
+ * The rows are those of two Linux series: the bulk allocator in array and list form ("Use local_lock
+ * for pcp protection", Gorman, 2021), the page cache against the core ("Use per-cpu allocator for
+ * !irq requests", Gorman, 2017).
+ *
+ * Exit status: 0; 1 when there is no memory, 2 for bad arguments.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+#include <sluice/sluice.h>
+
+#include "buddy.h"
+#include "heap.h"
+#include "init.h"
+#include "pcp.h"
+
+#define PAGES 4096u /* of one measurement */
+#define BULK_MAX 128u
+#define ROWS 32u
+#define PASSES_MAX 1000u
+
+struct row {
+	const char *name;
+	unsigned n;
+	void (*run)(unsigned n); /* allocates and frees PAGES pages */
+	double ticks[PASSES_MAX];
+};
+
+static struct row rows[ROWS];
+static unsigned row_count;
+static void *blocks[BULK_MAX];
+
+static uint64_t clock_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static inline uint64_t ticks(void)
+{
+#if defined(__x86_64__)
+	unsigned processor;
+
+	return __rdtscp(&processor);
+#else
+	return clock_now();
+#endif
+}
+
+static _Noreturn void no_memory(void)
+{
+	fputs("sluice-bench-pages: no memory\n", stderr);
+	exit(1);
+}
+
+/* ---- the public functions ----------------------------------------------------------------- */
+
+static void single(unsigned n)
+{
+	(void)n;
+	for (unsigned i = 0; i < PAGES; i++) {
+		void *block = sluice_page_alloc(0);
+
+		if (!block)
+			no_memory();
+		sluice_page_free(block, 0);
+	}
+}
+
+/* n of them, one call each: what bulk of n is to be compared with. */
+static void singles(unsigned n)
+{
+	for (unsigned i = 0; i < PAGES; i += n) {
+		for (unsigned k = 0; k < n; k++) {
+			blocks[k] = sluice_page_alloc(0);
+			if (!blocks[k])
+				no_memory();
+		}
+		for (unsigned k = 0; k < n; k++)
+			sluice_page_free(blocks[k], 0);
+	}
+}
+
+static void array(unsigned n)
+{
+	for (unsigned i = 0; i < PAGES; i += n) {
+		if (sluice_page_alloc_bulk(0, n, blocks) != n)
+			no_memory();
+		sluice_page_free_bulk(0, n, blocks);
+	}
+}
+
+static void list(unsigned n)
+{
+	for (unsigned i = 0; i < PAGES; i += n) {
+		struct sluice_page_list l = { 0 };
+
+		if (sluice_page_alloc_bulk_list(0, n, &l) != n)
+			no_memory();
+		sluice_page_free_bulk_list(0, &l);
+	}
+}
+
+/* ---- the layers --------------------------------------------------------------------------- */
+
+/* Hits: what one call frees the next one finds in the cache. */
+static void pcp_path(unsigned n)
+{
+	struct pcp *p = heap_pcp();
+
+	(void)n;
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct page *pg = pcp_alloc(p, 0);
+
+		if (!pg)
+			no_memory();
+		pcp_free(p, pg);
+	}
+}
+
+static void buddy_pages(void)
+{
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct page *pg = buddy_alloc(&zone_main, 1);
+
+		if (!pg)
+			no_memory();
+		buddy_free(pg);
+	}
+}
+
+/* The core at its best: single pages are free whose buddies are not; nothing splits or merges. */
+static void buddy_path(unsigned n)
+{
+	struct page *pair = buddy_alloc(&zone_main, 2);
+
+	(void)n;
+	if (!pair)
+		no_memory();
+	buddy_shrink(pair, 1);
+	buddy_pages();
+	buddy_free(pair);
+}
+
+/* The core when it has no single page: each alloc splits a block, each free merges it again. */
+static void buddy_split(unsigned n)
+{
+	struct page *held[64];
+	unsigned count = 0;
+
+	(void)n;
+	while (((zone_main.orders[BUDDY_CLEAN] | zone_main.orders[BUDDY_DIRTY]) & 1) &&
+	       count < 64) {
+		held[count] = buddy_alloc(&zone_main, 1);
+		if (!held[count++])
+			no_memory();
+	}
+	buddy_pages();
+	buddy_free_bulk(held, count);
+}
+
+/* ---- measuring ---------------------------------------------------------------------------- */
+
+static void add(const char *name, unsigned n, void (*run)(unsigned n))
+{
+	if (row_count == ROWS)
+		abort();
+	rows[row_count].name = name;
+	rows[row_count].n = n;
+	rows[row_count++].run = run;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a;
+	double y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void measure(unsigned passes)
+{
+	for (unsigned pass = 0; pass < passes; pass++) {
+		for (unsigned i = 0; i < row_count; i++) {
+			struct row *r = &rows[i];
+			/* PAGES rounded up to whole calls. */
+			unsigned pages = (PAGES + r->n - 1) / r->n * r->n;
+			uint64_t begin;
+
+			r->run(r->n);
+			begin = ticks();
+			r->run(r->n);
+			r->ticks[pass] = (double)(ticks() - begin) / pages;
+		}
+	}
+}
+
+static void print(unsigned passes, double ticks_per_ns)
+{
+	printf("{\"ticks_per_ns\":%.4f,\"rows\":[", ticks_per_ns);
+	for (unsigned i = 0; i < row_count; i++) {
+		struct row *r = &rows[i];
+
+		qsort(r->ticks, passes, sizeof(r->ticks[0]), compare);
+		printf("%s{\"name\":\"%s\",\"n\":%u,\"ticks\":%.2f,\"ns\":%.3f}", i ? "," : "",
+		       r->name, r->n, r->ticks[passes / 2], r->ticks[passes / 2] / ticks_per_ns);
+	}
+	puts("]}");
+}
+
+int main(int argc, char **argv)
+{
+	static const unsigned sizes[] = { 1, 2, 3, 4, 8, 16, 32, 64, 128 };
+	unsigned long passes = 51;
+	char *end = NULL;
+	uint64_t tick0, ns0;
+
+	if (argc > 1) {
+		passes = strtoul(argv[1], &end, 10);
+		if (argc > 2 || *end || passes < 1 || passes > PASSES_MAX) {
+			fprintf(stderr, "sluice-bench-pages: one argument, passes, 1 to %u\n",
+				PASSES_MAX);
+			return 2;
+		}
+	}
+	sluice_init();
+	add("single", 1, single);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		add("array", sizes[i], array);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		add("list", sizes[i], list);
+	add("singles", BULK_MAX, singles);
+	add("pcp", 1, pcp_path);
+	add("buddy", 1, buddy_path);
+	add("buddy-split", 1, buddy_split);
+	measure(1); /* memory is there, code is warm */
+	tick0 = ticks();
+	ns0 = clock_now();
+	measure((unsigned)passes);
+	print((unsigned)passes, (double)(ticks() - tick0) / (double)(clock_now() - ns0));
+	return 0;
+}

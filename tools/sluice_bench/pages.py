@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""sluice-bench pages: the page layer by itself. The program is linked with the layers, so there is
+nothing to preload; each run measures every row, and ratios are of rows of the same run."""
+
+import sys
+from statistics import median
+
+from . import measure, numbers, report
+from .errors import BenchError, UsageError
+
+BULK = (1, 2, 3, 4, 8, 16, 32, 64, 128)
+
+
+def collect(settings, progress):
+    """{(name, n): [row of each run]}, ticks_per_ns."""
+    program = settings.places.program("sluice-bench-pages")
+    passes = "11" if settings.quick else "51"
+    samples, rate = {}, 0.0
+    for number in range(settings.repeat):
+        progress.step("pages", "sluice")
+        core = settings.cores[number % len(settings.cores)]
+        try:
+            result = measure.json_line(measure.run([program, passes], core=core,
+                                                   env=measure.environment(),
+                                                   timeout=settings.timeout))
+        except measure.Failed as why:
+            raise BenchError(f"pages: {why}") from None
+        rate = result["ticks_per_ns"]
+        for row in result["rows"]:
+            samples.setdefault((row["name"], row["n"]), []).append(row)
+    progress.clear()
+    return samples, rate
+
+
+def summarize(samples):
+    """Medians, and the ratio of each row to single pages and of the paths to the page cache's."""
+    def ratio(key, base):
+        return numbers.ratios([r["ticks"] for r in samples[key]], [r["ticks"] for r in samples[base]])
+    rows = []
+    for key, runs in samples.items():
+        ticks = [r["ticks"] for r in runs]
+        rows.append({"name": key[0], "n": key[1], "ticks": median(ticks), "min": min(ticks),
+                     "max": max(ticks), "ns": median(r["ns"] for r in runs),
+                     "to_single": ratio(key, ("single", 1))})
+    cheaper = {name: ratio(("pcp", 1), (name, 1)) for name in ("buddy", "buddy-split")}
+    return rows, cheaper
+
+
+def cell(row):
+    return f"{row['ticks']:8.1f} {row['ns']:7.1f}  {row['to_single']['median']:6.3f} " \
+           f"({report.interval(row['to_single'])})"
+
+
+def show(rows, cheaper, rate):
+    by_key = {(r["name"], r["n"]): r for r in rows}
+    unit = "cycles" if rate != 1.0 else "ticks"
+    print(f"Cost of a page, allocated and freed: {unit} ({rate:.2f} a ns), ns, and the ratio to single "
+          "pages with its 95 % interval")
+    head = f"{unit:>8} {'ns':>7}  {'ratio':>6} {'':14}"
+    print(f"\n{'pages':>8}  {'array':38}  {'list':38}\n{'a call':>8}  {head:38}  {head:38}".rstrip())
+    print(f"{'single':>8}  {cell(by_key['single', 1])}")
+    for n in BULK:
+        print(f"{n:8}  {cell(by_key['array', n]):38}  {cell(by_key['list', n])}")
+    print(f"{'128 single pages in turn':>8}: {cell(by_key['singles', 128]).strip()}")
+    print(f"\n{'path':28} {unit:>8} {'ns':>7}  the page cache is cheaper by")
+    for name, text in (("pcp", "page cache (hits)"), ("buddy", "buddy core, no split"),
+                       ("buddy-split", "buddy core, split and merge")):
+        row = by_key[name, 1]
+        line = f"{text:28} {row['ticks']:8.1f} {row['ns']:7.1f}"
+        if name in cheaper:
+            c = cheaper[name]
+            line += f"  {100 * (1 - c['median']):.1f} % ({100 * (1 - c['high']):.1f} to " \
+                    f"{100 * (1 - c['low']):.1f})"
+        print(line)
+
+
+def main(options, places):
+    for name in ("only", "allocs", "plot"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} has no meaning with pages")
+    if options.alloc or options.list:
+        raise UsageError("--alloc and --list have no meaning with pages")
+    settings = measure.Settings(places, options)
+    samples, rate = collect(settings, report.Progress(settings.repeat))
+    rows, cheaper = summarize(samples)
+    show(rows, cheaper, rate)
+    report.show_coverage(settings.repeat)
+    if options.json:
+        trouble = report.write_json(options.json, {
+            "arguments": sys.argv[1:], "machine": report.machine(), "ticks_per_ns": rate,
+            "rows": rows, "pcp_to_buddy": cheaper,
+            "runs": [{"name": k[0], "n": k[1], "ticks": [r["ticks"] for r in v]}
+                     for k, v in samples.items()]})
+        if trouble:
+            raise BenchError(trouble)
+    return 0
