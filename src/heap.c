@@ -309,6 +309,7 @@ uint64_t heap_sweep(void)
 	uint64_t bytes = 0;
 
 	flush_own_ring();
+	heap_drain_fallback();
 	while (heap_take_orphan())
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++) {

@@ -127,6 +127,7 @@ struct heap *heap_call_begin(bool create)
 	if (lock_acquire(&heap_fallback.lock) != 0)
 		return NULL;
 	stat_add(STAT_fallback_calls, 1);
+	heap_touched(&heap_fallback.heap);
 	return &heap_fallback.heap;
 }
 
@@ -204,6 +205,18 @@ static bool may_hold_something(const struct heap *h)
 	return h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed) &&
 	       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
 	       !atomic_load_explicit(&h->drained, memory_order_relaxed);
+}
+
+void heap_drain_fallback(void)
+{
+	struct heap *h = &heap_fallback.heap;
+
+	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||
+	    lock_acquire(&heap_fallback.lock) != 0)
+		return;
+	heap_leave_slabs(h);
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	heap_call_end(h);
 }
 
 uint64_t heap_idle_mark(void)

@@ -176,11 +176,8 @@ static struct page *current_slab(struct heap *h, unsigned cls)
 		h->current[cls] = NULL;
 	}
 	pg = h->partial[cls].first;
-	if (!pg && inbox_take(h, INBOX_BATCH)) {
-		if (h->current[cls])
-			return h->current[cls];
+	if (!pg && inbox_take(h, INBOX_BATCH))
 		pg = h->partial[cls].first;
-	}
 	if (!pg)
 		return NULL;
 	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);

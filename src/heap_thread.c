@@ -50,6 +50,7 @@ static _Atomic(struct heap *) heaps;
 static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
+static pid_t process;      /* ours; in a vfork child getpid() is another */
 static bool fork_gated;    /* the forking thread knows who was inside; guarded by: registry */
 
 static void thread_exit(void *arg);
@@ -90,6 +91,7 @@ void heap_init(void)
 	if (atomic_compare_exchange_strong_explicit(&state, &expected, 1, memory_order_acquire,
 						    memory_order_acquire)) {
 		vm_init();
+		process = getpid();
 		options_known = options_load();
 		pcp_init(&heap_fallback.heap.pcp, &zone_main);
 		heap_init_bins(&heap_fallback.heap);
@@ -114,7 +116,7 @@ static bool reap(struct heap *h)
 {
 	int saved = errno;
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
-	bool gone = tid && tid != self_tid() && syscall(SYS_tgkill, getpid(), tid, 0) != 0 &&
+	bool gone = tid && tid != self_tid() && syscall(SYS_tgkill, process, tid, 0) != 0 &&
 		    errno == ESRCH;
 
 	errno = saved;
@@ -320,6 +322,7 @@ static void fork_child_heap(struct heap *h)
 
 void heap_fork_child(void)
 {
+	process = getpid();
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
