@@ -53,8 +53,8 @@ void bench_extra(const char *name, double value);
 void *bench_map(size_t bytes);
 
 /* One clear line, then exit status 2 (a fault of the arguments) or 1 (of the machine). */
-_Noreturn void bench_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void bench_usage(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void bench_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /*
  * Threads 0 to n - 1 each run work(index, arg). work warms up, calls team_ready, does its part of

@@ -119,8 +119,8 @@ static void strings_ops(char **slots, uint32_t live, size_t max, uint64_t ops, u
 
 	for (uint64_t i = 0; i < ops; i++) {
 		uint64_t r = rng_next(seed);
-		char **slot = &slots[(r >> 32) % live];
-		const char *other = slots[(r >> 8 & 0xffffff) % live];
+		char **slot = &slots[rng_below(seed, live)];
+		const char *other = slots[rng_below(seed, live)];
 		size_t length = strlen(*slot);
 		size_t more = strlen(other);
 		char *s;

@@ -33,8 +33,8 @@
 
 extern char **environ;
 
-static _Noreturn void die(int status, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+static void die(int status, const char *format, ...)
+	__attribute__((noreturn, format(printf, 2, 3)));
 
 static void die(int status, const char *format, ...)
 {
@@ -221,5 +221,6 @@ int main(int argc, char **argv)
 	       "\"peak_kib\":%ld}\n",
 	       runs, (unsigned long)r.wall_ns, (unsigned long)r.cpu_ns,
 	       (double)r.wall_ns / (double)runs, (double)r.cpu_ns / (double)runs, r.peak_kib);
+	free(env);
 	return 0;
 }

@@ -144,6 +144,7 @@ def compare(options, places, version):
         table.show(row, summary)
         results.append({"name": row.name, "group": row.group, "text": row.text, "summary": summary,
                         "samples": samples})
+    report.show_percentiles(results)
     means = report.geomeans(results)
     report.show_geomeans(means)
     if any(a.name == "sluice" for a in found):

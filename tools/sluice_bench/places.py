@@ -22,7 +22,9 @@ class Places:
         else:
             self.library = first_file(os.path.join(top, "lib", "libsluice.so"),
                                       os.path.join(libdir, "libsluice.so"))
-            self.programs = os.path.join(libexecdir, "sluice")
+            self.programs = os.path.join(top, "libexec", "sluice")
+            if not os.path.isdir(self.programs):
+                self.programs = os.path.join(libexecdir, "sluice")
             self.how = "install Sluice"
 
     def program(self, name):

@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# sluice-bench: a small run of each of its parts, what it makes of numbers, and its complaints. Not
+# how fast anything is.
+. "${0%/*}/tap.sh"
+[ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
+bench=$builddir/tools/sluice-bench
+work=$builddir/tools/bench/sluice-bench-work
+if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
+	bail_out "$bench and $work are not built: run make first"
+fi
+plan 24
+
+# complains STATUS REGEX ARGS...: one line on standard error, and that status.
+complains() {
+	want=$1
+	regex=$2
+	shift 2
+	out=$("$bench" "$@" 2>"$TMP/err")
+	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " "status $want and one line for: $*"
+	like "$(cat "$TMP/err")" "^sluice-bench: $regex" "the line says what is wrong"
+}
+
+complains 2 'unrecognized arguments: --bogus' --bogus
+complains 2 "there is no command bogus" bogus
+complains 2 "--only nothing\*: no workload matches" --only 'nothing*'
+complains 2 'argument --repeat: 0: has to be at least 1' --repeat 0
+complains 2 '--alloc x: not of the form NAME=PATH' --alloc x
+complains 2 "--json .*: cannot be written" --json /no/such/directory/x
+# A library without malloc: the comparison would be one of glibc with itself.
+libm=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | awk '$1 == "libm.so.6" { print $NF; exit }')
+complains 1 "none was to be measured, but malloc came from .*libc" --quick --repeat 1 --only pingpong-64 \
+	--alloc none="$libm" --allocs none
+
+is "$("$bench" --list | grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
+	"--list has the kinds and the workloads"
+like "$("$bench" --version)" '^sluice-bench [0-9]' "--version says it"
+
+out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \
+	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
+is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
+is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
+	on && $(NF - 5) > 0 && $(NF - 4) >= 0 { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
+	"glibc sluice " "the table has a row of figures for each allocator"
+like "$out" '^latency: percentiles' "latencies are shown as percentiles"
+is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+w = d["workloads"]
+print([x["name"] for x in w], d["settings"]["repeat"], sorted(w[0]["samples"]),
+      {s["malloc"] == sys.argv[2] and s["mapped"] and s["ns"] > 0 and s["peak_kib"] > 0
+       for x in w for s in x["samples"]["sluice"]}, [len(s) for s in w[0]["samples"].values()])
+END
+)" "['pingpong-64', 'larson', 'latency'] 2 ['glibc', 'sluice'] {True} [2, 2]" \
+	"the JSON is valid and has every sample, each with Sluice as its malloc"
+
+out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" --allocs glibc,sluice 2>&1)
+is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
+	"a program is run, and proved to be, under both allocators"
+
+like "$("$bench" pages --quick --repeat 1 2>&1)" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' \
+	"pages prints its tables"
+
+"$work" pingpong size=x >/dev/null 2>"$TMP/err"
+is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number above 0" \
+	"the workload program refuses what is no number"
+
+# Ranks 6 and 15 of 20, and so on, are in every table of the sign test.
+is "$(/usr/bin/python3 -B - "$srcdir/tools" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+from sluice_bench import numbers
+print([numbers.sign_interval(n)[:2] for n in (1, 5, 6, 8, 9, 20)],
+      numbers.ratios([2, 8, 3], [1, 2, 3])["median"], round(numbers.geomean([0.5, 2, 8]), 9),
+      round(numbers.middle([0.5, 2]), 9))
+END
+)" "[(0, 0), (0, 4), (0, 5), (0, 7), (1, 7), (5, 14)] 2.0 2.0 1.0" \
+	"intervals, paired ratios and means are right"

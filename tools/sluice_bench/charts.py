@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Charts by gnuplot, each as SVG and PNG: time and peak RSS by workload against the baseline, the
+latencies of single calls, the cost by thread count."""
+
+import os
+import re
+import subprocess
+from statistics import median
+
+from .allocators import BASELINE
+from .errors import BenchError, UsageError
+from .places import program
+
+# Told apart without colour as well, by the form of the points. Ours is drawn last, on top.
+STYLES = {"glibc": ("#7f7f7f", 4), "jemalloc": ("#1f5fbf", 6), "mimalloc": ("#e08214", 8),
+          "tcmalloc": ("#2a9d4a", 10), "sluice": ("#c2185b", 7)}
+OTHERS = (("#7b3fb5", 12), ("#8c564b", 2), ("#17a2b8", 1), ("#444444", 3))
+FONT = "DejaVu Sans"
+# Beyond these a point is drawn at the border.
+RATIO_LOW, RATIO_HIGH = 1 / 32, 32
+
+
+def check(folder):
+    """Before anything is measured: can the charts be written?"""
+    if not program("gnuplot"):
+        raise UsageError("--plot needs gnuplot (apt-get install gnuplot-nox)")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as e:
+        raise UsageError(f"--plot {folder}: {e.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"--plot {folder}: cannot be written")
+
+
+def style(name, names):
+    known = STYLES.get(name)
+    if known:
+        return known
+    others = [n for n in names if n not in STYLES]
+    return OTHERS[others.index(name) % len(OTHERS)]
+
+
+def quoted(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def block(name, lines):
+    return f"${name} << END\n" + "\n".join(lines) + "\nEND\n"
+
+
+def render(folder, name, width, height, body):
+    """The same commands for both terminals; returns the files."""
+    paths = []
+    for kind, terminal in (
+            ("svg", f"svg size {width},{height} dynamic font {quoted(FONT + ',12')} background '#ffffff'"),
+            ("png", f"pngcairo size {width * 2},{height * 2} fontscale 1 font {quoted(FONT + ',12')} "
+                    "background '#ffffff' linewidth 2 pointscale 1.6 fontscale 1.9")):
+        path = os.path.join(folder, f"{name}.{kind}")
+        script = f"set terminal {terminal}\nset output {quoted(path)}\nset encoding utf8\n{body}"
+        done = subprocess.run([program("gnuplot"), "-"], input=script, text=True,
+                              capture_output=True, check=False)
+        if done.returncode != 0 or not os.path.exists(path):
+            raise BenchError(f"gnuplot: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        paths.append(path)
+    return paths
+
+
+def clip(value):
+    return min(max(value, RATIO_LOW), RATIO_HIGH)
+
+
+def marks(lowest, highest):
+    """Labels of a logarithmic axis of ratios: powers of two, and some between on a short one."""
+    if highest / lowest >= 4:
+        found = [(f"1/{1 << k}", 2.0 ** -k) for k in range(5, 0, -1)]
+        found += [(str(1 << k), 2.0 ** k) for k in range(6)]
+    else:
+        found = [(f"{m:g}", m) for m in (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4,
+                                         1.6, 2, 2.5, 3, 4)]
+    return [(text, m) for text, m in found if lowest / 1.15 <= m <= highest * 1.15]
+
+
+# ---- ratios by workload ----------------------------------------------------------------------
+
+
+def ratio_chart(folder, name, title, results, names, key):
+    """A row a workload, a point an allocator with its interval, on a logarithmic scale."""
+    rows = [r for r in results if any(s[key] for s in r["summary"].values())]
+    shown = [n for n in names if n != BASELINE]
+    if not rows or not shown:
+        return []
+    step = 0.7 / max(1, len(shown))
+    blocks, plots = [], []
+    lowest, highest = 0.8, 1.25
+    for index, allocator in enumerate(shown):
+        lines = []
+        for y, r in enumerate(reversed(rows)):
+            ratio = r["summary"].get(allocator, {}).get(key)
+            if ratio:
+                low, mid, high = (clip(ratio[k]) for k in ("low", "median", "high"))
+                lines.append(f"{mid:.4f} {y + 0.35 - step * (index + 0.5):.3f} {low:.4f} {high:.4f}")
+                lowest, highest = min(lowest, mid), max(highest, mid)
+        if not lines:
+            continue
+        colour, point = style(allocator, names)
+        blocks.append(block(f"a{index}", lines))
+        plots.append(f"$a{index} using 1:2:3:4 with xerrorbars lc rgb '{colour}' pt {point} ps 0.8 "
+                     f"lw 1 title {quoted(allocator)}")
+    ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
+    bands = "\n".join(f"set object rectangle from graph 0, first {y - 0.5} to graph 1, first {y + 0.5} "
+                      "behind fillcolor rgb '#f3f3f3' fillstyle solid noborder"
+                      for y in range(0, len(rows), 2))
+    xtics = ", ".join(f"'{text}' {value:.6f}" for text, value in marks(lowest, highest))
+    body = "".join(blocks) + f"""
+set title {quoted(title)} noenhanced
+set logscale x 2
+set xrange [{lowest / 1.15}:{highest * 1.15}]
+set yrange [-0.6:{len(rows) - 0.4}]
+set ytics ({ticks}) noenhanced scale 0
+set xtics ({xtics})
+set xlabel 'ratio to {BASELINE} of the same round: median and its interval; left is better'
+set grid xtics lc rgb '#aaaaaa' lw 0.5
+set key outside top center horizontal
+set arrow from 1, graph 0 to 1, graph 1 nohead lc rgb '#000000' lw 1 front
+{bands}
+plot {', '.join(plots)}
+"""
+    return render(folder, name, 900, 150 + 24 * len(rows), body)
+
+
+# ---- lines -----------------------------------------------------------------------------------
+
+
+def line_chart(folder, name, title, series, names, settings):
+    """series: {allocator: [(x, y)]}"""
+    blocks, plots = [], []
+    for index, (allocator, points) in enumerate(series.items()):
+        colour, point = style(allocator, names)
+        blocks.append(block(f"a{index}", [f"{x} {y:.4f}" for x, y in points]))
+        plots.append(f"$a{index} with linespoints lc rgb '{colour}' pt {point} ps 1 lw 2 "
+                     f"title {quoted(allocator)}")
+    body = "".join(blocks) + f"""
+set title {quoted(title)} noenhanced
+set grid lc rgb '#aaaaaa' lw 0.5
+set rmargin 6
+set key outside top center horizontal
+{settings}
+plot {', '.join(plots)}
+"""
+    return render(folder, name, 900, 520, body)
+
+
+def thread_chart(folder, results, names, clock):
+    points = {}
+    for r in results:
+        match = re.fullmatch(r"local-(\d+)t", r["name"])
+        for allocator, s in r["summary"].items() if match else ():
+            points.setdefault(allocator, []).append((int(match.group(1)), s["ns"]["median"]))
+    points = {a: p for a, p in points.items() if len(p) > 1}
+    if not points:
+        return []
+    counts = sorted({x for p in points.values() for x, _ in p})
+    ticks = ", ".join(f"'{x}' {x}" for x in counts)
+    return line_chart(folder, "threads", f"Cost by thread count (local-*t, {clock} time)", points, names,
+                      f"""set logscale x 2
+set xtics ({ticks})
+set xrange [{counts[0] / 1.2}:{counts[-1] * 1.2}]
+set yrange [0:*]
+set xlabel 'threads'
+set ylabel 'ns for a free and a malloc, all threads together'""")
+
+
+def percentiles(samples):
+    """[(1 / (1 - p), median over the rounds in ns)] from the fields p50, p90, ... p99.999."""
+    points = []
+    for key in samples[0]:
+        match = re.fullmatch(r"p(\d+(?:\.\d+)?)", key)
+        if match and match.group(1) != "100":
+            points.append((1 / (1 - float(match.group(1)) / 100), median(s[key] for s in samples)))
+    return sorted(points)
+
+
+def latency_charts(folder, results, names):
+    paths = []
+    for r in results:
+        points = {a: percentiles(s) for a, s in r["samples"].items() if s}
+        points = {a: p for a, p in points.items() if p}
+        if not points:
+            continue
+        paths += line_chart(folder, r["name"], f"Latency of malloc and free ({r['name']}: {r['text']})",
+                            points, names, """set logscale xy
+set xtics ('50' 2, '90' 10, '99' 100, '99.9' 1000, '99.99' 10000, '99.999' 100000)
+set format y '%.0f'
+set xlabel 'percentile of the calls'
+set ylabel 'ns'""")
+    return paths
+
+
+def draw(document, folder):
+    """All charts for which there is something; returns the files."""
+    results = document["workloads"]
+    names = [n for n in document["allocators"] if n != "sluice"]
+    names += [n for n in document["allocators"] if n == "sluice"]
+    clock = document["settings"]["time"]
+    paths = []
+    for groups, suffix, what in ((("synthetic",), "synthetic", "synthetic workloads"),
+                                 (("processes", "programs"), "programs", "real programs")):
+        rows = [r for r in results if r["group"] in groups]
+        paths += ratio_chart(folder, f"time-{suffix}", f"{clock.capitalize()} time, {what}", rows,
+                             names, "time_ratio")
+        paths += ratio_chart(folder, f"rss-{suffix}", f"Peak RSS, {what}", rows, names, "rss_ratio")
+    return paths + thread_chart(folder, results, names, clock) + latency_charts(folder, results, names)
