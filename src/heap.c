@@ -124,7 +124,7 @@ static unsigned class_aligned(size_t size, size_t align)
 
 	if (align <= PG_BYTES && max_size(size, align) <= SMALL_MAX) {
 		cls = class_of(max_size(size, align));
-		while (cls < CLASSES && class_size(cls) % align)
+		while (cls < CLASSES && (class_size(cls) & (align - 1)))
 			cls++;
 	}
 	return cls;

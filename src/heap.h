@@ -36,7 +36,7 @@ struct bin {
 /* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
 #define BIN_MAX 64u
 #define BIN_MIN 2u
-#define BIN_BYTES 8192u
+#define BIN_BYTES 32768u
 #define BIN_CAPACITY(size)                                                                         \
 	(BIN_BYTES / (size) < BIN_MIN ? BIN_MIN                                                    \
 	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \

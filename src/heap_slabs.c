@@ -28,7 +28,7 @@
 #define BIN_START 2u
 
 static const uint8_t bin_capacities[CLASSES] = {
-#define SIZECLASS(size, pages) BIN_CAPACITY(size),
+#define SIZECLASS(size, pages) (uint8_t)BIN_CAPACITY(size),
 #include "sizeclass.def"
 #undef SIZECLASS
 };
@@ -110,6 +110,7 @@ static void slab_place(struct heap *h, struct page *pg)
 
 void heap_attach(struct heap *h, struct page *pg)
 {
+	inbox_take(h, INBOX_BATCH);
 	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
 	slab_collect_to(pg, STATE_OWNED);
 	slab_place(h, pg);
@@ -290,10 +291,13 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
 
-	if (room < bin_capacity(cls))
+	if (room < bin_capacity(cls)) {
 		bin_grow(h, cls);
-	else
-		bin_flush(h, cls, (room + 1) / 2, d);
+		return;
+	}
+	bin_flush(h, cls, (room + 1) / 2, d);
+	/* Who only frees owns slabs all the same, those that it adopted. */
+	inbox_take(h, INBOX_BATCH);
 }
 
 /* ---- leaving ----------------------------------------------------------------------------- */

@@ -3,7 +3,8 @@
  * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
  * Used by heap and reclaim; uses pagemap and the primitives.
  *
- * (A) carved == used + length of free; used counts what the program holds, what lies in bins and
+ * (A) carved == used + length of free (but an empty slab, which is given back next, may have lost
+ *     some of its free list); used counts what the program holds, what lies in bins and
  *     rings of heaps, and what lies on the remote list. (slab_check)
  * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
  *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
@@ -141,9 +142,12 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 			     "(%u bytes)",
 			     (void *)state_list(s), pg->cls, (unsigned)class_size(pg->cls));
 	first = state_list(s);
-	for (last = first; last->next; last = last->next)
-		;
-	last->next = pg->free;
+	/* The objects are in other processors' caches: walk them only if there is need. */
+	if (pg->free && (int)n < pg->used) {
+		for (last = first; last->next; last = last->next)
+			;
+		last->next = pg->free;
+	}
 	pg->free = first;
 	pg->used = (int16_t)(pg->used - (int)n);
 	return n;
