@@ -108,14 +108,6 @@ static void slab_place(struct heap *h, struct page *pg)
 		full_add(h, pg);
 }
 
-void heap_attach(struct heap *h, struct page *pg)
-{
-	inbox_take(h, INBOX_BATCH);
-	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
-	slab_collect_to(pg, STATE_OWNED);
-	slab_place(h, pg);
-}
-
 /* A slab that was posted: it has objects on its remote list. */
 static void inbox_open(struct heap *h, struct page *pg)
 {
@@ -149,6 +141,14 @@ static bool inbox_take(struct heap *h, unsigned n)
 		any = true;
 	}
 	return any;
+}
+
+void heap_attach(struct heap *h, struct page *pg)
+{
+	inbox_take(h, INBOX_BATCH);
+	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
+	slab_collect_to(pg, STATE_OWNED);
+	slab_place(h, pg);
 }
 
 /* The owner stays until then. */
