@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -179,7 +180,7 @@ void sluice_fatal(const char *fmt, ...)
 	va_list ap;
 
 	/* A second thread, or a fault on the way, must not print over the first line. */
-	if (__atomic_exchange_n(&entered, 1, __ATOMIC_RELAXED) == 0) {
+	if (atomic_exchange_explicit(&entered, 1, memory_order_relaxed) == 0) {
 		va_start(ap, fmt);
 		write_line("sluice: fatal: ", fmt, ap);
 		va_end(ap);
