@@ -31,6 +31,8 @@
 #endif
 #include "buddy.h"
 
+#include <sched.h>
+
 #include "options.h"
 #include "pagemap.h"
 #include "park.h"
@@ -728,7 +730,8 @@ void buddy_check(struct zone *z)
 	uint64_t free_pages = 0;
 	uint64_t dirty_pages = 0;
 
-	CHECK(zone_lock(z));
+	while (!zone_lock(z)) /* a fork */
+		sched_yield();
 	for (struct region *r = buddy_first_region(z); r; r = r->next)
 		check_region(r, &free_pages, &dirty_pages);
 	CHECK(free_pages == z->free_pages);

@@ -124,7 +124,10 @@ struct heap *heap_call_begin(bool create)
 		return h;
 	}
 	heap_init();
-	if (lock_acquire(&heap_fallback.lock) != 0)
+	/* In a handler that interrupted the holder of a lock: who holds this one may wait for that. */
+	if (lock_depth)
+		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	if (lock_depth ? !lock_try(&heap_fallback.lock) : lock_acquire(&heap_fallback.lock) != 0)
 		return NULL;
 	stat_add(STAT_fallback_calls, 1);
 	heap_touched(&heap_fallback.heap);
@@ -187,9 +190,10 @@ static void drain_held(struct heap *h)
 
 void heap_gate_release(struct heap *h)
 {
-	uint64_t g = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	/* Acquire pairs with the CAS in heap_gate_exit; release, below, with the owner's load in
+	 * heap_enter. */
+	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
-	/* Release pairs with the owner's acquire load in heap_enter. */
 	if (!(g & GATE_EXITED) &&
 	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
 						    memory_order_acquire))
@@ -200,17 +204,23 @@ void heap_gate_release(struct heap *h)
 	heap_retire(h);
 }
 
-static bool may_hold_something(const struct heap *h)
+/* A post may still arrive at a heap that was emptied, or whose thread has gone, and page-level calls
+ * do not pass the window. */
+static bool may_hold_something(struct heap *h)
 {
-	return h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed) &&
-	       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
-	       !atomic_load_explicit(&h->drained, memory_order_relaxed);
+	if (h == heap_self || atomic_load_explicit(&h->quarantined, memory_order_relaxed))
+		return false;
+	return atomic_load_explicit(&h->inbox, memory_order_relaxed) ||
+	       atomic_load_explicit(&h->pcp.count, memory_order_relaxed) ||
+	       !(atomic_load_explicit(&h->idle, memory_order_relaxed) ||
+		 atomic_load_explicit(&h->drained, memory_order_relaxed));
 }
 
 void heap_drain_fallback(void)
 {
 	struct heap *h = &heap_fallback.heap;
 
+	pcp_drain(&h->pcp);
 	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||
 	    lock_acquire(&heap_fallback.lock) != 0)
 		return;

@@ -28,7 +28,7 @@ struct heap *heap_call_begin(bool create);
 /* Leave it, and give back the pages of slabs that were released in it. */
 void heap_call_end(struct heap *h);
 
-/* Empty the fallback heap, if it holds anything. */
+/* Empty the fallback heap and its page cache. */
 void heap_drain_fallback(void);
 
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */

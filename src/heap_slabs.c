@@ -21,6 +21,7 @@
 #endif
 #include "heap_parts.h"
 
+#include "park.h"
 #include "stats.h"
 
 #define INBOX_BATCH 8u
@@ -161,6 +162,7 @@ void heap_post(struct page *pg)
 		pg->inbox_next = head;
 	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
 							memory_order_relaxed));
+	park_wake();
 	stat_add(STAT_slabs_posted, 1);
 }
 
@@ -386,9 +388,8 @@ void heap_check(void)
 {
 	struct heap *h = heap_self;
 
-	if (h == &heap_none || h == &heap_gone)
+	if (!heap_is_real(h) || !heap_window_open(h))
 		return;
-	CHECK(heap_enter(h));
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		for (struct object **o = h->bin[cls].top; *o; o--)

@@ -136,10 +136,10 @@ static bool reap(struct heap *h)
 							      memory_order_acquire,
 							      memory_order_relaxed))
 		return false;
-	if (!heap_window_open(h)) {
-		if (!atomic_load_explicit(&h->busy, memory_order_relaxed))
-			atomic_store_explicit(&h->tid, tid, memory_order_relaxed); /* held */
-		return false;
+	/* Held: its holder finishes it. Inside a malloc when it ended: it stays as it is. */
+	while (!heap_window_open(h)) {
+		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
+			return false;
 	}
 	heap_leave_slabs(h);
 	heap_call_end(h);
@@ -238,6 +238,7 @@ static void thread_exit(void *arg)
 	    pthread_setspecific(exit_key, h) == 0)
 		return;
 	heap_self = &heap_gone;
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
 	while (!heap_window_open(h)) {
 		/* Held: its holder finishes it. A thread that leaves from inside a malloc
 		 * (pthread_exit in a signal handler, asynchronous cancellation) leaves its heap as

@@ -43,6 +43,12 @@ struct spin {
 extern _Thread_local uint32_t lock_tid TLS_FAST;
 uint32_t lock_tid_slow(void);
 
+/*
+ * How many locks (struct lock) this thread holds. A call that begins with some held is a signal
+ * handler's: it must not wait for a lock under which those are taken.
+ */
+extern _Thread_local uint32_t lock_depth TLS_FAST;
+
 static always_inline uint32_t self_tid(void)
 {
 	uint32_t tid = lock_tid;
@@ -80,7 +86,9 @@ void lock_fork_prepare(struct lock *l);
 void lock_fork_parent(struct lock *l);
 void lock_fork_child(struct lock *l);
 
-/* Debug: called by each kind of lock; stops the program when the order is wrong. */
+/* Debug: lock_acquire stops the program when the order is wrong. Off from the moment that a signal
+ * handler allocates while the call it interrupted holds a lock: their ranks cannot be told apart. */
+extern _Atomic uint32_t lock_ranks_off;
 void lock_rank_push(uint8_t rank);
 void lock_rank_pop(uint8_t rank);
 void lock_rank_reset(void);
@@ -94,17 +102,12 @@ static always_inline bool spin_trylock(struct spin *s)
 	    !atomic_compare_exchange_strong_explicit(&s->word, &free_word, self_tid(),
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
-	if (SLUICE_DEBUG)
-		lock_rank_push(LOCK_PCP);
 	return true;
 }
 
 static always_inline void spin_unlock(struct spin *s)
 {
-	if (SLUICE_DEBUG) {
-		CHECK(atomic_load_explicit(&s->word, memory_order_relaxed) == self_tid());
-		lock_rank_pop(LOCK_PCP);
-	}
+	DCHECK(atomic_load_explicit(&s->word, memory_order_relaxed) == self_tid());
 	atomic_store_explicit(&s->word, 0, memory_order_release);
 }
 

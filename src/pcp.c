@@ -404,10 +404,8 @@ void pcp_enable(void)
 
 void pcp_fork_prepare(void)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		if (lock_wait(p) && SLUICE_DEBUG)
-			lock_rank_pop(LOCK_PCP); /* held many at once, on purpose */
-	}
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		(void)lock_wait(p); /* who could not be had is seen by the TID in the word */
 }
 
 void pcp_fork_parent(void)
@@ -436,7 +434,7 @@ void pcp_check(struct pcp *p)
 {
 	uint32_t pages = 0;
 
-	CHECK(spin_trylock(&p->lock));
+	CHECK(lock_wait(p));
 	for (unsigned rc = 0; rc < RUN_CLASSES; rc++) {
 		for (struct page *pg = p->runs[rc].first; pg; pg = pg->next) {
 			CHECK(pg->kind == PAGE_PCP && pg->list == LIST_PCP);
