@@ -265,6 +265,7 @@ static void *writes_lines(void *arg)
 		fflush(line_writer);
 	}
 	fputs("end\n", line_writer);
+	fflush(line_writer); /* before fclose, which waits for the list of streams first */
 	fclose(line_writer);
 	return arg;
 }
