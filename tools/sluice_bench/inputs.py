@@ -36,7 +36,7 @@ def build(depth, seed):
         return Node([seed], None, None)
     return Node((seed, str(seed) * 3), build(depth - 1, seed * 2), build(depth - 1, seed * 2 + 1))
 kept = [None] * 8
-for i in range(9 * ROUNDS):
+for i in range(4 * ROUNDS):
     kept[i % 8] = build(13, i + 1)
 """
 
@@ -44,7 +44,7 @@ PYTHON_THREADS = """
 import threading, zlib, hashlib
 def work(n):
     blocks = []
-    for i in range(150 * ROUNDS):
+    for i in range(500 * ROUNDS):
         data = (b"%d abcdefgh" % (i * n)) * 3000
         packed = zlib.compress(data, 1)
         blocks.append((hashlib.sha256(packed).digest(), packed, bytearray(20000 + i % 7 * 9000)))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Rounds: every allocator once, then again, so that what the machine does meanwhile hits all."""
 
+import contextlib
 import json
 import os
 import signal
@@ -40,6 +41,13 @@ class Failed(Exception):
     """One run of one workload under one allocator came to nothing; the text says how."""
 
 
+def kill_all(process):
+    """It and what it started: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 def run(argv, *, env, core=None, timeout=600, cwd=None, stdin=None):
     """Its output. The core is set for what is started, not for us."""
     def pin():
@@ -47,15 +55,15 @@ def run(argv, *, env, core=None, timeout=600, cwd=None, stdin=None):
             os.sched_setaffinity(0, {core})
     with subprocess.Popen(argv, env=env, stdin=stdin or subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          errors="replace", cwd=cwd, preexec_fn=pin) as process:
+                          errors="replace", cwd=cwd, preexec_fn=pin,
+                          start_new_session=True) as process:
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            kill_all(process)
             raise Failed(f"not done after {timeout} s") from None
         except BaseException:
-            process.kill()
+            kill_all(process)
             raise
     if process.returncode != 0:
         raise Failed(f"{how_it_ended(process.returncode)}: {last_line(err)}")

@@ -143,7 +143,7 @@ def real_programs():
                   variables={"PYTHONMALLOC": "malloc"}, pinned=True)
     yield Program("gcc", "gcc -O1 of a generated C file", ((("gcc",), "gcc"),),
                   ("{0}", "-O1", "-S", "-o", "{dir}/out.s", "{dir}/in.c"),
-                  files={"in.c": lambda s: inputs.c_source(int(60 + 340 * min(s.scale, 4)))},
+                  files={"in.c": lambda s: inputs.c_source(int(30 + 90 * min(s.scale, 4)))},
                   pinned=True)
     yield Program("sqlite3", "sqlite3: inserts, joins and updates in memory",
                   ((("sqlite3",), "sqlite3"),), ("{0}", ":memory:"), stdin="in.sql",
@@ -259,7 +259,7 @@ class Redis:
         requests = max(20000, int(settings.scale * (600000 if self.pipeline > 1 else 100000)))
         test = "LRANGE_100" if self.command == "LRANGE" else self.command
         if self.command == "LRANGE":
-            requests //= 2
+            requests //= 2 if self.pipeline == 1 else 8
         with self.server(allocator) as pid:
             if self.command == "GET":
                 self.load("SET", requests, settings)

@@ -15,7 +15,6 @@ class Synthetic:
     """One row: a name, the sub-command, its parameters, and how --quick changes them."""
 
     group = "synthetic"
-    unit = "op"
 
     def __init__(self, name, command, text, *, quick=None, **params):
         self.name = name
@@ -61,22 +60,22 @@ def rows():
     """In the order in which they are run and printed."""
     work = Synthetic
     million = 1000000
-    for size, ops in ((16, 30), (64, 30), (1024, 30), (4096, 15), (32768, 8), (131072, 1),
-                      (2 << 20, 0.2)):
+    for size, ops in ((16, 60), (64, 60), (1024, 60), (4096, 30), (32768, 10), (131072, 1),
+                      (2 << 20, 0.5)):
         yield work(f"pingpong-{size_name(size)}", "pingpong",
                    f"malloc and free of {size} bytes", size=size, ops=int(ops * million))
 
     yield work("lifo-100", "lifo", "100 objects of many classes, last in first out",
-               depth=100, min=16, max=1024, ops=15 * million)
+               depth=100, min=16, max=1024, ops=25 * million)
     yield work("lifo-20k", "lifo", "20,000 objects of many classes, last in first out",
                depth=20000, min=16, max=1024, ops=5 * million)
     yield work("fifo-1k", "fifo", "1,000 objects of many classes, first in first out",
-               depth=1000, min=16, max=1024, ops=12 * million)
+               depth=1000, min=16, max=1024, ops=25 * million)
     yield work("fifo-50k", "fifo", "50,000 objects of many classes, first in first out",
-               depth=50000, min=16, max=1024, ops=4 * million)
+               depth=50000, min=16, max=1024, ops=15 * million)
 
     yield work("replace-100k", "replace", "a random one of 100,000 objects is replaced",
-               live=100000, min=16, max=256, ops=4 * million)
+               live=100000, min=16, max=256, ops=10 * million)
     yield work("replace-1m", "replace", "a random one of 1,000,000 objects is replaced",
                live=million, min=16, max=256, ops=4 * million, quick={"live": 200000})
     yield work("grow-fresh", "grow", "a structure of 1,000,000 objects, from the start of the process",
@@ -86,11 +85,11 @@ def rows():
 
     for threads in (1, 2, 4, 8, 32):
         yield work(f"local-{threads}t", "local", f"{threads} threads, each with 1,000 objects of its own",
-                   threads=threads, live=1000, min=16, max=1024, ops=12 * million)
+                   threads=threads, live=1000, min=16, max=1024, ops=25 * million)
     for threads in ("cpus", 8):
         name = "larson" if threads == "cpus" else f"larson-{threads}t"
         yield work(name, "larson", "a server's objects outlive the threads that made them",
-                   threads=threads, live=1000, each=20000, min=16, max=1024, ops=6 * million)
+                   threads=threads, live=1000, each=20000, min=16, max=1024, ops=20 * million)
     yield work("brief", "brief", "threads that allocate 100 objects, free them and end",
                threads="cpus", objects=100, min=16, max=1024, ops=10000)
 
@@ -106,26 +105,26 @@ def rows():
     yield work("exchange", "exchange", "threads that come and go swap objects of mixed sizes",
                threads="cpus", live=2000, rounds=20, share=10, min=16, max=1024, ops=5 * million)
     yield work("parcels", "parcels", "threads send batches to each other, up to 16 KiB an object",
-               threads="cpus", min=16, max=16384, ops=4 * million)
+               threads="cpus", min=16, max=16384, ops=8 * million)
 
     yield work("tree", "tree", "syntax trees: built, rewritten by passes, freed",
                live=50, depth=7, ops=8 * million)
     yield work("strings", "strings", "strings: copied, appended to, joined, cut",
                live=20000, max=200, ops=4 * million)
     yield work("vectors", "vectors", "1,000 vectors that grow by realloc",
-               live=1000, max=65536, ops=2 * million)
+               live=1000, max=65536, ops=500000)
     yield work("buffer-64m", "buffer", "one buffer grown to 64 MiB by 64 KiB, one byte of each written",
                step=65536, max=64 << 20, touch=1, rounds=2)
     yield work("buffer-64m-fill", "buffer", "the same, each page written",
                step=65536, max=64 << 20, touch=2, rounds=2)
     yield work("big-256k", "big", "churn of blocks of 4 KiB to 256 KiB, each page written",
-               live=64, min=4096, max=256 << 10, ops=100000)
+               live=64, min=4096, max=256 << 10, ops=300000)
     yield work("big-16m", "big", "churn of blocks of 4 KiB to 16 MiB, each page written",
-               live=32, min=4096, max=16 << 20, ops=3000)
+               live=32, min=4096, max=16 << 20, ops=1000)
     yield work("zeroed", "zeroed", "calloc of 64 KiB to 4 MiB, one page in 16 used",
                live=8, min=65536, max=4 << 20, every=16, ops=4000)
     yield work("zeroed-all", "zeroed", "calloc of 64 KiB to 4 MiB, each page used",
-               live=8, min=65536, max=4 << 20, every=1, ops=1000)
+               live=8, min=65536, max=4 << 20, every=1, ops=400)
     yield work("aligned", "aligned", "alignments of 32 bytes to 4 KiB",
                live=1000, min=16, max=4096, shifts=8, ops=4 * million)
     yield work("sharing-active", "active", "do threads get neighbours on a cache line?",
