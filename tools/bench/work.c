@@ -41,6 +41,8 @@ static struct {
 } extras[EXTRAS];
 static unsigned extra_count;
 
+static void complain(const char *format, va_list ap) __attribute__((format(printf, 1, 0)));
+
 static void complain(const char *format, va_list ap)
 {
 	char text[512];
