@@ -119,7 +119,8 @@ static void latency_report(const struct latency *w, double ns_per_tick)
 		uint64_t seen = 0;
 		unsigned b = 0;
 
-		while (b < BUCKETS && (double)(seen += w->counts[b]) < wanted[i].share * (double)total)
+		while (b < BUCKETS &&
+		       (double)(seen += w->counts[b]) < wanted[i].share * (double)total)
 			b++;
 		bench_extra(wanted[i].name, bucket_top(b) * ns_per_tick);
 	}
