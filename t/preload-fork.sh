@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # New processes, whatever the other threads are doing.
+# TIMEOUT: 300
 . "${0%/*}/tap.sh"
 plan 9
 

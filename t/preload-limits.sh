@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # When there is no memory: limits on address space and data, and mappings that fail.
+# TIMEOUT: 300
 . "${0%/*}/tap.sh"
 need prlimit util-linux
 
