@@ -3,8 +3,7 @@
  * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
  * Used by heap and reclaim; uses pagemap and the primitives.
  *
- * (A) carved == used + length of free (but an empty slab, which is given back next, may have lost
- *     some of its free list); used counts what the program holds, what lies in bins and
+ * (A) carved == used + length of free; used counts what the program holds, what lies in bins and
  *     rings of heaps, and what lies on the remote list. (slab_check)
  * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
  *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
@@ -48,6 +47,9 @@ struct pool {
 	struct page_list_head room;
 	struct page_list_head full;
 	_Atomic uint64_t count; /* of both; also read without the lock */
+	/* Any thread, atomic: frees into un-owned slabs that have not been followed by a try to
+	 * adopt yet, or never will (no lock was to be had): what take_empty has to look for. */
+	_Atomic int64_t owed;
 };
 
 static struct pool pools[CLASSES];
@@ -143,7 +145,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 			     (void *)state_list(s), pg->cls, (unsigned)class_size(pg->cls));
 	first = state_list(s);
 	/* The objects are in other processors' caches: walk them only if there is need. */
-	if (pg->free && (int)n < pg->used) {
+	if (pg->free) {
 		for (last = first; last->next; last = last->next)
 			;
 		last->next = pg->free;
@@ -159,6 +161,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 				  unsigned n)
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
 	uint64_t to;
 
 	stat_add(STAT_frees_remote, n);
@@ -175,8 +178,10 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		 * poster's reading of owner, with the release CAS that made it OWNED. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
-	if ((s & STATE_OWN_MASK) == STATE_UNOWNED)
+	if ((s & STATE_OWN_MASK) == STATE_UNOWNED) {
+		atomic_fetch_add_explicit(&pools[cls].owed, 1, memory_order_relaxed);
 		return SLAB_ADOPT;
+	}
 	return (to & ~s & STATE_POSTED) ? SLAB_POST : SLAB_PUT;
 }
 
@@ -272,6 +277,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 
 	if (lock_acquire(slab_pool_lock(cls)) != 0)
 		return false;
+	atomic_fetch_sub_explicit(&pool->owed, 1, memory_order_relaxed);
 	/*
 	 * The slab may have been adopted, emptied and its descriptor used for something else
 	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is un-owned
@@ -304,13 +310,16 @@ struct page *slab_pool_take_empty(unsigned cls)
 	struct pool *pool = &pools[cls];
 	struct page *pg;
 
-	if (!slab_pool_count(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0 ||
+	    lock_acquire(slab_pool_lock(cls)) != 0)
 		return NULL;
 	pg = pool_find_empty(&pool->full);
 	if (!pg)
 		pg = pool_find_empty(&pool->room);
 	if (pg)
 		pool_remove(pool, pg);
+	else
+		atomic_store_explicit(&pool->owed, 0, memory_order_relaxed);
 	lock_release(&pool->lock);
 	return pg;
 }

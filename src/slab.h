@@ -104,7 +104,8 @@ struct page *slab_pool_take(unsigned cls);
 bool slab_pool_adopt(struct page *pg, unsigned cls);
 
 /* Take off an un-owned slab of the class that is empty once its remote list is collected, in
- * limbo; NULL: none is left. For drains; looks at every un-owned slab of the class. */
+ * limbo; NULL: none is left. For drains; costs nothing unless a free into an un-owned slab was not
+ * followed by its adoption, else looks at every un-owned slab of the class. */
 struct page *slab_pool_take_empty(unsigned cls);
 
 uint64_t slab_pool_count(unsigned cls);
