@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Gate 2: heaps of threads that make no calls are emptied by others, those of all other threads are
+ * left alone. See also t/gate_stress.c and t/model/gate2.pml.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <string.h>
+
+#include "barrier.h"
+#include "buddy.h"
+#include "heap.h"
+#include "heap_parts.h"
+#include "info.h"
+#include "init.h"
+#include "stats.h"
+#include "tap.h"
+
+#define OBJECTS 2000u
+#define TESTS 71
+
+/* Gives a gauge or counter by name. */
+static uint64_t value(const char *name)
+{
+	uint64_t v;
+
+	if (!info_lookup(name, &v))
+		tap_bail_out("no such value: %s", name);
+	return v;
+}
+
+static void *alloc(size_t size)
+{
+	void *p = heap_alloc(size);
+
+	if (!p)
+		tap_bail_out("no memory");
+	return p;
+}
+
+/* ---- a thread that does what it is told, and else makes no call ---------------------------- */
+
+struct worker {
+	pthread_t thread;
+	sem_t go;
+	sem_t done;
+	void (*job)(struct worker *w); /* NULL: end */
+	struct heap *heap;
+	uint32_t tid;
+	_Atomic bool stop;
+	unsigned n;
+	unsigned char *p[OBJECTS];
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	for (;;) {
+		while (sem_wait(&w->go) != 0)
+			;
+		if (!w->job)
+			return NULL;
+		w->job(w);
+		w->heap = heap_self;
+		sem_post(&w->done);
+	}
+}
+
+static void worker_begin(struct worker *w)
+{
+	memset(w, 0, sizeof(*w));
+	sem_init(&w->go, 0, 0);
+	sem_init(&w->done, 0, 0);
+	if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
+		tap_bail_out("no thread to be had");
+}
+
+static void worker_tell(struct worker *w, void (*job)(struct worker *w))
+{
+	w->job = job;
+	sem_post(&w->go);
+}
+
+static void worker_do(struct worker *w, void (*job)(struct worker *w))
+{
+	worker_tell(w, job);
+	while (sem_wait(&w->done) != 0)
+		;
+}
+
+static void worker_end(struct worker *w)
+{
+	worker_tell(w, NULL);
+	pthread_join(w->thread, NULL);
+	sem_destroy(&w->go);
+	sem_destroy(&w->done);
+}
+
+static size_t size_of_object(unsigned i)
+{
+	return 16 + (size_t)i * 53 % 3000;
+}
+
+/* As many objects as it has places for, of many classes. */
+static void fill(struct worker *w)
+{
+	for (w->n = 0; w->n < OBJECTS; w->n++) {
+		w->p[w->n] = alloc(size_of_object(w->n));
+		memset(w->p[w->n], (int)(w->n % 251), size_of_object(w->n));
+	}
+}
+
+static void free_odd(struct worker *w)
+{
+	for (unsigned i = 1; i < w->n; i += 2) {
+		heap_free(w->p[i]);
+		w->p[i] = NULL;
+	}
+}
+
+static void free_all(struct worker *w)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		heap_free(w->p[i]);
+	w->n = 0;
+}
+
+static void fill_and_free_odd(struct worker *w)
+{
+	fill(w);
+	free_odd(w);
+}
+
+static void fill_and_free_all(struct worker *w)
+{
+	fill(w);
+	free_all(w);
+}
+
+/* Runs of pages come and go; some stay in the page cache. */
+static void use_pages(struct worker *w)
+{
+	void *p[8];
+
+	(void)w;
+	for (unsigned i = 0; i < 8; i++)
+		p[i] = alloc(SMALL_MAX + 1000);
+	for (unsigned i = 0; i < 8; i++)
+		heap_free(p[i]);
+}
+
+static void check(struct worker *w)
+{
+	(void)w;
+	heap_free(alloc(16)); /* takes back a mark that may be there */
+	heap_check();
+}
+
+static bool intact(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		for (size_t k = 0; w->p[i] && k < size_of_object(i); k++)
+			if (w->p[i][k] != (unsigned char)(i % 251))
+				return false;
+	return true;
+}
+
+/* ---- what a heap that somebody emptied looks like ------------------------------------------ */
+
+static bool bins_empty(const struct heap *h)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct object *const *bottom = h->bin_slots + h->bin_bottom[cls];
+
+		if (h->bin[cls].top != bottom || h->bin[cls].limit != bottom || *bottom)
+			return false;
+	}
+	return true;
+}
+
+static bool owns_nothing(const struct heap *h)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		if (h->current[cls] || h->partial[cls].first)
+			return false;
+	return !h->full.first && !h->inbox && !h->inbox_todo && !h->release && !h->ring.bytes;
+}
+
+static bool emptied(const struct heap *h)
+{
+	return bins_empty(h) && owns_nothing(h) && h->pcp.count == 0 && h->drained &&
+	       h->gate == GATE_FREE && !h->busy;
+}
+
+/* Nobody has been here: its bins hold something, and it is not marked. */
+static bool left_alone(const struct heap *h)
+{
+	return !bins_empty(h) && !h->drained && h->gate == GATE_FREE;
+}
+
+static uint64_t pool_slabs(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		n += slab_pool_count(cls);
+	return n;
+}
+
+static unsigned mark_and_take(void)
+{
+	return heap_idle_take(heap_idle_mark());
+}
+
+/* What the tests before have left in heaps does not count. */
+static void start_clean(void)
+{
+	mark_and_take();
+	heap_sweep();
+}
+
+/* ---- threads that make no call -------------------------------------------------------------- */
+
+static void test_asleep(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t drained = value("heaps_drained");
+	uint64_t pool = pool_slabs();
+	unsigned room = 0;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, use_pages);
+	ok(!bins_empty(w.heap) && !owns_nothing(w.heap) && w.heap->pcp.count > 0 &&
+		   !w.heap->drained,
+	   "a thread caches objects, slabs and pages");
+	is_int(mark_and_take(), 1, "while it sleeps its heap is taken");
+	ok(bins_empty(w.heap), "its bins are empty and have no room");
+	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its ring");
+	is_int(w.heap->pcp.count, 0, "its page cache is empty");
+	ok(w.heap->drained && w.heap->gate == GATE_FREE && !w.heap->busy,
+	   "it is known to hold nothing, and nobody holds it");
+	ok(pool_slabs() > pool, "the slabs of what it has in use are un-owned");
+	ok(intact(&w), "and that is as it was");
+	is_int(value("heaps_drained") - drained, 1, "it is counted");
+	is_int(mark_and_take(), 0, "it is not taken again");
+
+	worker_do(&w, check);
+	ok(!w.heap->drained, "its next call is an ordinary call");
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		room += (unsigned)(w.heap->bin[cls].limit -
+				   (w.heap->bin_slots + w.heap->bin_bottom[cls]));
+	ok(room <= 8, "and its cache starts small");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	ok(mark_and_take() == 1 && emptied(w.heap), "asleep again it is emptied again");
+	is_int(value("slab_bytes"), slabs, "and when nothing is in use no slab is left");
+	worker_end(&w);
+	buddy_check(&zone_main);
+}
+
+static void compute(struct worker *w)
+{
+	volatile unsigned long sum = 0;
+
+	sem_post(&w->done);
+	while (!atomic_load_explicit(&w->stop, memory_order_relaxed))
+		sum = sum + 1;
+}
+
+static void test_computing(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_tell(&w, compute);
+	while (sem_wait(&w.done) != 0)
+		;
+	is_int(mark_and_take(), 1, "a thread that computes and makes no call is emptied as well");
+	ok(emptied(w.heap), "wholly");
+	atomic_store(&w.stop, true);
+	while (sem_wait(&w.done) != 0)
+		;
+	ok(intact(&w), "and keeps what it uses");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Whatever lies in whose ring: one pass over all heaps, in any order, gets it home. */
+static void test_one_pass(void)
+{
+	static struct worker w[4];
+	uint64_t slabs = value("slab_bytes");
+	uint64_t objects = value("object_bytes");
+	bool all = true;
+	bool ringed = false;
+
+	for (unsigned i = 0; i < 4; i++) {
+		worker_begin(&w[i]);
+		worker_do(&w[i], fill);
+	}
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		unsigned char *first = w[0].p[i];
+
+		for (unsigned k = 0; k < 3; k++)
+			w[k].p[i] = w[k + 1].p[i];
+		w[3].p[i] = first;
+		if (i % 2) {
+			unsigned char *p = w[0].p[i];
+
+			w[0].p[i] = w[3].p[i];
+			w[3].p[i] = p;
+		}
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		worker_do(&w[i], free_all);
+		ringed |= w[i].heap->ring.bytes != 0;
+	}
+	ok(ringed, "threads that freed each other's objects have some under way to each other");
+	is_int(mark_and_take(), 4, "one pass takes all of them");
+	for (unsigned i = 0; i < 4; i++)
+		all &= emptied(w[i].heap);
+	ok(all, "and empties them");
+	is_int(value("object_bytes"), objects, "no object is left anywhere");
+	is_int(value("slab_bytes"), slabs, "nor a slab, without a second pass");
+	for (unsigned i = 0; i < 4; i++)
+		worker_end(&w[i]);
+	buddy_check(&zone_main);
+}
+
+/* A batch that is on its way into the inbox of a heap while that is emptied. */
+static void test_late_post(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	struct object *o;
+	struct page *pg;
+
+	worker_begin(&w);
+	worker_do(&w, fill);
+	o = (struct object *)(void *)w.p[7];
+	pg = page_of(o);
+	w.p[7] = NULL;
+	ok(slab_free_remote(pg, o, o, 1) == SLAB_POST, "a remote free is about to post a slab");
+	mark_and_take();
+	ok(atomic_load(&pg->owner) == w.heap, "the slab stays with its heap when that is emptied");
+	heap_post(pg);
+	ok(heap_idle_any(), "once it is posted the heap is known to hold something");
+	mark_and_take();
+	ok(emptied(w.heap), "and the next pass takes it, with nobody calling");
+	ok(intact(&w), "what is in use in it is as it was");
+	worker_do(&w, free_all);
+	mark_and_take();
+	is_int(value("slab_bytes"), slabs, "and nothing of it is lost");
+	worker_end(&w);
+}
+
+static void test_pages_only(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, use_pages);
+	ok(w.heap->pcp.count > 0, "a thread that uses large blocks only caches pages");
+	mark_and_take();
+	is_int(w.heap->pcp.count, 0, "they are taken while it sleeps");
+	worker_do(&w, fill_and_free_all);
+	mark_and_take();
+	worker_do(&w, use_pages);
+	mark_and_take();
+	is_int(w.heap->pcp.count, 0, "also when its objects have been taken before");
+	worker_end(&w);
+}
+
+/* ---- threads that do -------------------------------------------------------------------------- */
+
+static void call_malloc(struct worker *w)
+{
+	w->p[w->n++] = alloc(100);
+}
+
+static void call_free(struct worker *w)
+{
+	heap_free(w->p[--w->n]);
+}
+
+static void call_slow(struct worker *w)
+{
+	(void)w;
+	heap_free_slow(heap_alloc_slow(200));
+}
+
+static void call_aligned(struct worker *w)
+{
+	(void)w;
+	heap_free(heap_alloc_aligned(100, 256));
+}
+
+static void call_realloc(struct worker *w)
+{
+	(void)w;
+	heap_free(heap_realloc(alloc(100), 2000));
+}
+
+static void test_calling(void)
+{
+	static const struct {
+		void (*call)(struct worker *w);
+		const char *name;
+	} calls[] = {
+		{ call_malloc, "malloc" },      { call_free, "free" },
+		{ call_slow, "a slow malloc" }, { call_aligned, "an aligned one" },
+		{ call_realloc, "a realloc" },
+	};
+	static struct worker w;
+	static struct worker idle;
+
+	worker_begin(&w);
+	worker_begin(&idle);
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		uint64_t g;
+		bool marked;
+
+		worker_do(&w, call_malloc);
+		worker_do(&w, fill_and_free_odd);
+		w.n = 0; /* the others are lost on purpose */
+		worker_do(&w, call_malloc);
+		worker_do(&idle, fill_and_free_all);
+		g = heap_idle_mark();
+		marked = w.heap->gate == (g | GATE_PENDING);
+		worker_do(&w, calls[i].call);
+		marked &= w.heap->gate == GATE_FREE;
+		ok(marked, "%s takes a mark back", calls[i].name);
+		is_int(heap_idle_take(g), 1,
+		       "and a thread that slept meanwhile is the only one taken");
+		ok(left_alone(w.heap) && emptied(idle.heap), "so the right one is empty");
+	}
+	worker_do(&w, check);
+	worker_end(&w);
+	worker_end(&idle);
+	start_clean();
+}
+
+static void stay_inside(struct worker *w)
+{
+	(void)w;
+	atomic_store(&heap_self->busy, 1);
+}
+
+static void come_out(struct worker *w)
+{
+	(void)w;
+	atomic_store(&heap_self->busy, 0);
+}
+
+static void test_inside(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, stay_inside);
+	is_int(mark_and_take(), 0, "a thread inside its window is not taken");
+	ok(left_alone(w.heap), "its heap is let go as it was");
+	worker_do(&w, come_out);
+	worker_do(&w, check);
+	is_int(mark_and_take(), 1, "once it is out it is taken");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+static void test_generation(void)
+{
+	static struct worker w;
+	uint64_t first;
+	uint64_t second;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	first = heap_idle_mark();
+	worker_do(&w, call_slow);
+	second = heap_idle_mark();
+	ok(second > first, "each mark has a generation of its own");
+	is_int(heap_idle_take(first), 0, "an older one takes nothing");
+	is_int(w.heap->gate, second | GATE_PENDING, "and leaves the newer mark");
+	is_int(heap_idle_take(0), 0, "no mark takes nothing");
+	is_int(heap_idle_take(second), 1, "the newer one takes the heap");
+	is_int(heap_idle_take(second), 0, "once");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* ---- while it is held ------------------------------------------------------------------------- */
+
+static void test_held(void)
+{
+	static struct worker w;
+	uint64_t held = GATE_STEP | GATE_HELD;
+	uint64_t calls;
+	struct object **top;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	atomic_store(&w.heap->gate, held);
+	calls = value("fallback_calls");
+	top = w.heap->bin[class_of(100)].top;
+	worker_do(&w, call_slow);
+	worker_do(&w, call_realloc);
+	ok(value("fallback_calls") - calls >= 4,
+	   "a thread whose heap is held is served by the fallback");
+	ok(w.heap->gate == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
+	   "and does not touch its heap");
+	heap_gate_release(w.heap);
+	is_int(w.heap->gate, GATE_FREE, "the holder lets go");
+	calls = value("fallback_calls");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	is_int(value("fallback_calls") - calls, 0, "and the thread uses its own heap again");
+	worker_end(&w);
+	start_clean();
+}
+
+static void test_exit(void)
+{
+	static struct worker w;
+	static struct worker next[2];
+	struct heap *h;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t g;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	h = w.heap;
+	g = heap_idle_mark();
+	worker_end(&w);
+	ok(h->gate == GATE_FREE && h->idle,
+	   "a thread that ends with a mark finishes its heap itself");
+	is_int(heap_idle_take(g), 0, "and nobody takes that any more");
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	h = w.heap;
+	atomic_store(&h->gate, GATE_STEP | GATE_HELD);
+	worker_end(&w);
+	is_int(h->gate, GATE_STEP | GATE_HELD | GATE_EXITED,
+	       "a thread that ends while its heap is held says so");
+	ok(!h->idle && !bins_empty(h), "and leaves it to the holder");
+	heap_gate_release(h);
+	ok(h->idle && h->gate == GATE_FREE && h->tid == 0 && bins_empty(h) && owns_nothing(h) &&
+		   h->pcp.count == 0,
+	   "who finishes it");
+	is_int(value("slab_bytes"), slabs, "so that nothing of it is left");
+	for (unsigned i = 0; i < 2; i++) {
+		worker_begin(&next[i]);
+		worker_do(&next[i], check);
+	}
+	ok((next[0].heap == h) != (next[1].heap == h), "exactly one of the next threads gets it");
+	for (unsigned i = 0; i < 2; i++)
+		worker_end(&next[i]);
+	start_clean();
+}
+
+/* ---- barriers ---------------------------------------------------------------------------------- */
+
+static bool have_global(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+}
+
+static void test_barriers(void)
+{
+	static struct worker w[3];
+	uint64_t global;
+	uint64_t expedited;
+
+	if (!have_global()) {
+		tap_skip(3, "the kernel has no membarrier that interrupts nobody");
+		return;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		worker_begin(&w[i]);
+		worker_do(&w[i], fill_and_free_all);
+	}
+	global = value("barriers_global");
+	expedited = value("barriers_expedited");
+	mark_and_take();
+	is_int(value("barriers_global") - global, 1, "one barrier does for all heaps");
+	is_int(value("barriers_expedited") - expedited, 0, "and it interrupts nobody");
+	is_int(heap_idle_mark() == 0 && value("barriers_global") - global == 1, 1,
+	       "where nothing is cached there is no mark and no barrier");
+	for (unsigned i = 0; i < 3; i++)
+		worker_end(&w[i]);
+}
+
+static int without_membarrier(void)
+{
+	static struct worker w;
+	bool good;
+
+	if (!refuse_membarrier(true, EPERM))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	good = heap_idle_mark() == 0 && heap_idle_take(0) == 0;
+	good &= !bins_empty(w.heap) && !w.heap->drained;
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	good &= w.heap->gate == GATE_FREE;
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+static int without_global(void)
+{
+	static struct worker w;
+	uint64_t expedited = value("barriers_expedited");
+	bool good;
+
+	if (!refuse_membarrier(false, EINVAL))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	good = mark_and_take() == 1 && emptied(w.heap);
+	good &= value("barriers_expedited") - expedited == 1;
+	worker_do(&w, free_all);
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+int main(void)
+{
+	if (UNDER_TSAN)
+		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
+	sluice_init();
+	alloc(16);
+	if (!heap_barrier())
+		tap_skip_all("the kernel has no membarrier, or forbids it");
+	tap_plan(TESTS);
+	child_result(run_child(without_membarrier),
+		     "where membarrier is forbidden no heap is taken and nothing breaks");
+	child_result(run_child(without_global),
+		     "where the quiet barrier is refused the other one does");
+	test_asleep();
+	test_computing();
+	test_one_pass();
+	test_late_post();
+	test_pages_only();
+	test_calling();
+	test_inside();
+	test_generation();
+	test_held();
+	test_exit();
+	test_barriers();
+	return tap_done();
+}
