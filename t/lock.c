@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The locks: exclusion, waiting in the kernel with priority inheritance, and who gives up when.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "lock.h"
+#include "tap.h"
+
+#define THREADS 4u
+#define TURNS 50000u
+
+static struct lock lock = LOCK_INIT(LOCK_BUDDY);
+static struct spin spin;
+static unsigned counter; /* guarded by: lock, or spin */
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void sleep_ms(long ms)
+{
+	const struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+static pthread_t start(void *(*fn)(void *), void *arg)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, arg) != 0)
+		tap_bail_out("no thread to be had");
+	return t;
+}
+
+/* ---- one thread -------------------------------------------------------------------------- */
+
+static void test_alone(void)
+{
+	errno = 99;
+	is_int(lock_acquire(&lock), 0, "a free lock can be taken");
+	is_int(atomic_load(&lock.word), syscall(SYS_gettid), "its word holds the thread's TID");
+	ok(lock_held(&lock), "and the thread knows that it holds it");
+	is_int(lock_acquire(&lock), -EDEADLK, "it cannot be taken twice by one thread");
+	ok(!lock_try(&lock), "nor by a try");
+	lock_release(&lock);
+	is_int(atomic_load(&lock.word), 0, "after the release the word is 0");
+	ok(!lock_held(&lock), "and the thread does not hold it");
+	ok(lock_try(&lock), "a try takes it when it is free");
+	lock_release(&lock);
+	ok(spin_trylock(&spin), "a spinlock can be taken");
+	is_int(atomic_load(&spin.word), syscall(SYS_gettid), "its word holds the TID, too");
+	ok(!spin_trylock(&spin), "and cannot be taken twice");
+	spin_unlock(&spin);
+	is_int(atomic_load(&spin.word), 0, "after the release it is free");
+	is_int(errno, 99, "errno is kept");
+}
+
+/* ---- exclusion --------------------------------------------------------------------------- */
+
+static void *count_locked(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < TURNS; i++) {
+		if (lock_acquire(&lock) != 0)
+			return (void *)1;
+		counter++;
+		if (i % 64 == 0)
+			sched_yield();
+		lock_release(&lock);
+	}
+	return NULL;
+}
+
+/* In a tight loop, so that threads meet between a look at the word and its change. */
+static void *count_spinning(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 10 * TURNS;) {
+		if (!spin_trylock(&spin))
+			continue;
+		counter++;
+		i++;
+		spin_unlock(&spin);
+	}
+	return NULL;
+}
+
+static void *count_trying(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < TURNS;) {
+		if (!lock_try(&lock)) {
+			sched_yield();
+			continue;
+		}
+		counter++;
+		i++;
+		lock_release(&lock);
+	}
+	return NULL;
+}
+
+static unsigned count_with(void *(*fn)(void *))
+{
+	pthread_t t[THREADS];
+	unsigned failed = 0;
+
+	counter = 0;
+	for (unsigned i = 0; i < THREADS; i++)
+		t[i] = start(fn, NULL);
+	for (unsigned i = 0; i < THREADS; i++) {
+		void *result;
+
+		pthread_join(t[i], &result);
+		failed += result != NULL;
+	}
+	return failed ? 0 : counter;
+}
+
+static void test_exclusion(void)
+{
+	is_int(count_with(count_locked), THREADS * TURNS, "four threads exclude each other");
+	ok(atomic_load(&lock.contended) > 0, "some of their calls found the lock held");
+	ok(atomic_load(&lock.wait_ns) > 0, "and the time they waited is counted");
+	is_int(atomic_load(&lock.word), 0, "at the end it is free");
+	is_int(count_with(count_trying), THREADS * TURNS, "so do threads that only try");
+	is_int(count_with(count_spinning), THREADS * 10 * TURNS, "and those with a spinlock");
+}
+
+/* ---- waiting ----------------------------------------------------------------------------- */
+
+static void *take_and_release(void *arg)
+{
+	double *took = arg;
+	double begin = now();
+	int err = lock_acquire(&lock);
+
+	*took = now() - begin;
+	if (err == 0)
+		lock_release(&lock);
+	return (void *)(intptr_t)err;
+}
+
+static void test_wait(void)
+{
+	uint64_t contended = atomic_load(&lock.contended);
+	uint64_t wait_ns = atomic_load(&lock.wait_ns);
+	pthread_t t;
+	double took;
+	void *err;
+
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	t = start(take_and_release, &took);
+	for (unsigned i = 0; i < 1000 && !(atomic_load(&lock.word) & FUTEX_WAITERS); i++)
+		sleep_ms(1);
+	ok(atomic_load(&lock.word) & FUTEX_WAITERS, "who waits longer sleeps in the kernel");
+	ok(lock_held(&lock), "the holder still holds it");
+	sleep_ms(50);
+	lock_release(&lock);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, 0, "and is given the lock");
+	ok(took > 0.04, "when the holder has released it, not before");
+	is_int(atomic_load(&lock.contended) - contended, 1, "that is one contended call");
+	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "of that much time");
+	is_int(atomic_load(&lock.word), 0, "the lock is free at the end");
+}
+
+static void test_forking(void)
+{
+	pthread_t t;
+	double took;
+	void *err;
+
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	atomic_store(&lock_forking, LOCK_FORKING);
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, -EAGAIN, "a waiter gives up while a fork has the lock");
+	ok(took < 1, "soon");
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, -EAGAIN, "so does the next one");
+	atomic_store(&lock_forking, 0);
+	lock_release(&lock);
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, 0, "after the fork the lock is to be had again");
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+static void in_child(void *arg)
+{
+	struct lock *l = arg;
+
+	lock_tid = 0;
+	lock_fork_child(l);
+	if (atomic_load(&l->word) != 0 || lock_acquire(l) != 0)
+		_exit(3);
+	if (atomic_load(&l->word) != (uint32_t)getpid())
+		_exit(4);
+	lock_release(l);
+}
+
+/* fork in a signal handler that interrupted the holder: the child's call goes on with it. */
+static void in_child_held(void *arg)
+{
+	struct lock *l = arg;
+
+	lock_tid = 0;
+	lock_fork_child(l);
+	if (!lock_held(l) || lock_acquire(l) != -EDEADLK)
+		_exit(3);
+	lock_release(l);
+	if (atomic_load(&l->word) != 0)
+		_exit(4);
+}
+
+static void test_fork(void)
+{
+	lock_fork_prepare(&lock);
+	ok(lock_held(&lock), "before a fork the lock is taken");
+	ok(child_is_well(in_child, &lock), "in the child it is free, and works");
+	ok(lock_held(&lock), "in the parent it is held until the end");
+	lock_fork_parent(&lock);
+	is_int(atomic_load(&lock.word), 0, "and free then");
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	lock_fork_prepare(&lock);
+	ok(child_is_well(in_child_held, &lock),
+	   "a lock that the forking thread held before is its own in the child");
+	lock_fork_parent(&lock);
+	ok(lock_held(&lock), "and in the parent it stays its own");
+	lock_release(&lock);
+}
+
+/* ---- debug: ranks ------------------------------------------------------------------------ */
+
+static void wrong_order(void *arg)
+{
+	static struct lock inner = LOCK_INIT(LOCK_BUDDY);
+	static struct lock outer = LOCK_INIT(LOCK_POOL);
+
+	(void)arg;
+	if (lock_acquire(&inner) != 0 || lock_acquire(&outer) != 0)
+		_exit(3);
+}
+
+static void right_order(void *arg)
+{
+	static struct lock inner = LOCK_INIT(LOCK_BUDDY);
+	static struct lock outer = LOCK_INIT(LOCK_POOL);
+
+	(void)arg;
+	if (lock_acquire(&outer) != 0 || lock_acquire(&inner) != 0)
+		_exit(3);
+	lock_release(&outer);
+	lock_release(&inner);
+	if (lock_acquire(&outer) != 0)
+		_exit(4);
+}
+
+static void test_ranks(void)
+{
+	ok(child_is_well(right_order, NULL), "locks can be taken in the order of their ranks");
+	if (SLUICE_DEBUG)
+		ok(child_is_stopped(wrong_order, NULL, "internal check failed"),
+		   "in debug builds another order stops the program");
+	else
+		ok(child_is_well(wrong_order, NULL), "without debug checks their order is free");
+}
+
+/* ---- priorities (L3) --------------------------------------------------------------------- */
+
+/*
+ * All on one processor: a SCHED_OTHER thread holds the lock, a SCHED_FIFO thread of middle priority
+ * hogs the processor, one of high priority asks for the lock. By inheritance the holder runs with
+ * the high priority and releases; without it the high one would wait until the hog ends, and if it
+ * span, for ever.
+ */
+#define HOG_SECONDS 1.0
+
+static atomic_int stage;
+static double high_waited;
+static bool high_found_it_held;
+static int cpu;
+
+static void pin(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET((size_t)cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static bool set_fifo(int priority)
+{
+	const struct sched_param sp = { .sched_priority = priority };
+
+	return sched_setscheduler(0, SCHED_FIFO, &sp) == 0;
+}
+
+static void *low_thread(void *arg)
+{
+	volatile unsigned work = 0;
+
+	(void)arg;
+	pin();
+	if (lock_acquire(&lock) != 0)
+		return NULL;
+	atomic_store(&stage, 1);
+	while (atomic_load(&stage) < 2)
+		sched_yield();
+	/* Needs the processor for some time still. */
+	for (unsigned i = 0; i < 30000000; i++)
+		work = work + 1;
+	lock_release(&lock);
+	return NULL;
+}
+
+static void *hog_thread(void *arg)
+{
+	double end;
+
+	(void)arg;
+	pin();
+	set_fifo(10);
+	while (atomic_load(&stage) < 2)
+		sleep_ms(1);
+	end = now() + HOG_SECONDS;
+	while (now() < end)
+		;
+	return NULL;
+}
+
+static void *high_thread(void *arg)
+{
+	double begin;
+
+	(void)arg;
+	pin();
+	set_fifo(20);
+	while (atomic_load(&stage) < 1)
+		sleep_ms(1);
+	atomic_store(&stage, 2);
+	sleep_ms(50); /* the hog runs now, and the holder does not */
+	high_found_it_held = atomic_load(&lock.word) != 0;
+	begin = now();
+	if (lock_acquire(&lock) == 0)
+		lock_release(&lock);
+	high_waited = now() - begin;
+	return NULL;
+}
+
+static void *fifo_allowed(void *arg)
+{
+	(void)arg;
+	return set_fifo(1) ? arg : NULL;
+}
+
+static void test_priority(void)
+{
+	pthread_t t[3];
+	void *allowed;
+
+	pthread_join(start(fifo_allowed, &stage), &allowed);
+	if (!allowed) {
+		tap_skip(2, "this user may not use SCHED_FIFO");
+		return;
+	}
+	cpu = sched_getcpu();
+	t[0] = start(low_thread, NULL);
+	t[1] = start(hog_thread, NULL);
+	t[2] = start(high_thread, NULL);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	tap_diag("the lock was had after %d ms", (int)(high_waited * 1000));
+	ok(high_found_it_held, "a real-time thread finds a lock held by a preempted thread");
+	ok(high_waited < HOG_SECONDS / 2,
+	   "and gets it before a hog of a priority between theirs has ended");
+}
+
+int main(void)
+{
+	tap_plan(40);
+	test_alone();
+	test_exclusion();
+	test_wait();
+	test_forking();
+	test_fork();
+	test_ranks();
+	test_priority();
+	return tap_done();
+}
