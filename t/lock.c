@@ -24,7 +24,7 @@
 
 static struct lock lock = LOCK_INIT(LOCK_BUDDY);
 static struct spin spin;
-static unsigned counter; /* guarded by: lock, or spin */
+static volatile unsigned counter; /* guarded by: lock, or spin */
 
 static double now(void)
 {
@@ -75,13 +75,22 @@ static void test_alone(void)
 
 /* ---- exclusion --------------------------------------------------------------------------- */
 
+/* Wide enough that two who are inside meet. */
+static void count(void)
+{
+	unsigned n = counter;
+
+	cpu_relax();
+	counter = n + 1;
+}
+
 static void *count_locked(void *arg)
 {
 	(void)arg;
 	for (unsigned i = 0; i < TURNS; i++) {
 		if (lock_acquire(&lock) != 0)
 			return (void *)1;
-		counter++;
+		count();
 		if (i % 64 == 0)
 			sched_yield();
 		lock_release(&lock);
@@ -96,7 +105,7 @@ static void *count_spinning(void *arg)
 	for (unsigned i = 0; i < 10 * TURNS;) {
 		if (!spin_trylock(&spin))
 			continue;
-		counter++;
+		count();
 		i++;
 		spin_unlock(&spin);
 	}
@@ -111,7 +120,7 @@ static void *count_trying(void *arg)
 			sched_yield();
 			continue;
 		}
-		counter++;
+		count();
 		i++;
 		lock_release(&lock);
 	}
@@ -330,10 +339,10 @@ static void *low_thread(void *arg)
 	if (lock_acquire(&lock) != 0)
 		return NULL;
 	atomic_store(&stage, 1);
-	while (atomic_load(&stage) < 2)
-		sched_yield();
+	while (atomic_load(&stage) < 3)
+		;
 	/* Needs the processor for some time still. */
-	for (unsigned i = 0; i < 30000000; i++)
+	for (unsigned i = 0; i < 3000000; i++)
 		work = work + 1;
 	lock_release(&lock);
 	return NULL;
@@ -366,6 +375,7 @@ static void *high_thread(void *arg)
 	atomic_store(&stage, 2);
 	sleep_ms(50); /* the hog runs now, and the holder does not */
 	high_found_it_held = atomic_load(&lock.word) != 0;
+	atomic_store(&stage, 3);
 	begin = now();
 	if (lock_acquire(&lock) == 0)
 		lock_release(&lock);
