@@ -194,8 +194,8 @@ static struct page *block_take(struct zone *z, unsigned order)
 		uint32_t orders = z->orders[kind] >> order;
 
 		if (orders) {
-			struct page *pg = z->blocks[kind][order + (unsigned)__builtin_ctz(orders)]
-						  .first;
+			struct page *pg =
+				z->blocks[kind][order + (unsigned)__builtin_ctz(orders)].first;
 
 			block_remove(z, pg, PAGE_LIMBO);
 			return pg;
@@ -492,8 +492,7 @@ static void trim(struct zone *z, uint64_t freed)
 {
 	uint64_t max = options.dirty_max >> PG_SHIFT;
 
-	if (buddy_trim_inline &&
-	    atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
+	if (buddy_trim_inline && atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
 		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);
 }
 

@@ -38,14 +38,14 @@ struct bin {
 #define BIN_MIN 2u
 #define BIN_BYTES 32768u
 #define BIN_CAPACITY(size)                                                                         \
-	(BIN_BYTES / (size) < BIN_MIN ? BIN_MIN                                                    \
+	(BIN_BYTES / (size) < BIN_MIN   ? BIN_MIN                                                  \
 	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
 					: BIN_BYTES / (size))
 
 /* All bins' places, each with a bottom. */
 enum {
 	BIN_SLOTS = 0
-#define SIZECLASS(size, pages) +BIN_CAPACITY(size) + 1
+#define SIZECLASS(size, pages) +(BIN_CAPACITY(size)) + 1
 #include "sizeclass.def"
 #undef SIZECLASS
 };
@@ -60,15 +60,15 @@ struct heap {
 	_Atomic uint64_t gate;
 
 	/* Owner thread inside its window. */
-	struct bin bin[CLASSES];              /* what malloc pops and free pushes */
-	struct page *current[CLASSES];        /* LIST_CURRENT: refills bin, or NULL */
+	struct bin bin[CLASSES];                /* what malloc pops and free pushes */
+	struct page *current[CLASSES];          /* LIST_CURRENT: refills bin, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
-	struct page_list_head full; /* LIST_FULL, of all classes */
+	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* unmade slabs, for the pcp after the window */
 	struct ring ring;                       /* frees into slabs of others */
 	uint16_t bin_bottom[CLASSES];           /* where in bin_slots; set once */
-	_Atomic uint32_t drained; /* nothing is in it; others look at it */
+	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
 
 	/* Owner thread only. */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
@@ -87,7 +87,7 @@ struct heap {
 	cache_aligned struct object *bin_slots[BIN_SLOTS];
 
 	/* Guarded by: the registry lock. */
-	struct heap *free_next; /* heaps that wait for a thread */
+	struct heap *free_next;       /* heaps that wait for a thread */
 	_Atomic uint32_t idle;        /* it is one of them; others look at it */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
 	uint32_t orphan;              /* left by a fork with what its thread had */

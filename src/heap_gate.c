@@ -48,8 +48,8 @@ void heap_gate_init(void)
 {
 	int saved = errno;
 
-	expedited_ready =
-		syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+	expedited_ready = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0,
+				  0) == 0;
 	errno = saved;
 }
 
@@ -108,9 +108,8 @@ static bool gate_take_back(struct heap *h)
 
 bool heap_window_open(struct heap *h)
 {
-	return heap_enter(h) ||
-	       (!atomic_load_explicit(&h->busy, memory_order_relaxed) && gate_take_back(h) &&
-		heap_enter(h));
+	return heap_enter(h) || (!atomic_load_explicit(&h->busy, memory_order_relaxed) &&
+				 gate_take_back(h) && heap_enter(h));
 }
 
 struct heap *heap_call_begin(bool create)
@@ -238,9 +237,10 @@ uint64_t heap_idle_mark(void)
 		uint64_t expected = GATE_FREE;
 
 		if (may_hold_something(h))
-			any |= atomic_compare_exchange_strong_explicit(
-				&h->gate, &expected, g | GATE_PENDING, memory_order_seq_cst,
-				memory_order_relaxed);
+			any |= atomic_compare_exchange_strong_explicit(&h->gate, &expected,
+								       g | GATE_PENDING,
+								       memory_order_seq_cst,
+								       memory_order_relaxed);
 	}
 	return any && barrier_quiet() ? g : 0;
 }

@@ -29,7 +29,7 @@
 #define BIN_START 2u
 
 static const uint8_t bin_capacities[CLASSES] = {
-#define SIZECLASS(size, pages) (uint8_t)BIN_CAPACITY(size),
+#define SIZECLASS(size, pages) (uint8_t) BIN_CAPACITY(size),
 #include "sizeclass.def"
 #undef SIZECLASS
 };

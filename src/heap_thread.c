@@ -132,9 +132,9 @@ static bool reap(struct heap *h)
 		    errno == ESRCH;
 
 	errno = saved;
-	if (!gone || !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0,
-							      memory_order_acquire,
-							      memory_order_relaxed))
+	if (!gone ||
+	    !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
+						     memory_order_relaxed))
 		return false;
 	/* Held: its holder finishes it. Inside a malloc when it ended: it stays as it is. */
 	while (!heap_window_open(h)) {
@@ -234,8 +234,7 @@ static void thread_exit(void *arg)
 
 	if (heap_self != h)
 		return;
-	if (++h->exit_rounds < EXIT_ROUND &&
-	    pthread_setspecific(exit_key, h) == 0)
+	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
 		return;
 	heap_self = &heap_gone;
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
@@ -301,7 +300,8 @@ void heap_fork_parent(void)
 	lock_fork_parent(&registry.lock);
 	/* A heap that was made since has its gate free. */
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self && !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
+		if (h != heap_self &&
+		    !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
 		    atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
 			heap_gate_release(h);
 	}
@@ -347,4 +347,3 @@ void heap_fork_child(void)
 	}
 	lock_fork_child(&registry.lock);
 }
-

@@ -27,8 +27,7 @@ static inline void page_list_add(struct page_list_head *l, struct page *pg, enum
 	l->first = pg;
 }
 
-static inline void page_list_add_tail(struct page_list_head *l, struct page *pg,
-				      enum page_list tag)
+static inline void page_list_add_tail(struct page_list_head *l, struct page *pg, enum page_list tag)
 {
 	DCHECK(pg->list == LIST_NONE);
 	pg->list = (uint8_t)tag;

@@ -71,8 +71,7 @@ static bool take(struct lock *l, uint32_t tid)
 	uint32_t free_word = 0;
 
 	return atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid,
-						       memory_order_acquire,
-						       memory_order_relaxed);
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 static uint32_t forking(void)
@@ -128,8 +127,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid)
 			break;
 		err = -EAGAIN;
 		if (in_fork && forking() == LOCK_FORKING)
-			atomic_store_explicit(&lock_forking, LOCK_FORK_STUCK,
-					      memory_order_relaxed);
+			atomic_store_explicit(&lock_forking, LOCK_FORK_STUCK, memory_order_relaxed);
 	}
 out:
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
@@ -172,8 +170,7 @@ void lock_release(struct lock *l)
 	if (SLUICE_DEBUG)
 		lock_rank_pop(l->rank);
 	/* Release pairs with the acquire in take. */
-	if (likely(atomic_compare_exchange_strong_explicit(&l->word, &mine, 0,
-							   memory_order_release,
+	if (likely(atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_release,
 							   memory_order_relaxed)))
 		return;
 	int saved = errno;

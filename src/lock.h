@@ -25,7 +25,7 @@ enum lock_rank {
 struct lock {
 	_Atomic uint32_t word; /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
 	uint8_t rank;
-	bool fork_held; /* taken by lock_fork_prepare */
+	bool fork_held;             /* taken by lock_fork_prepare */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
 	_Atomic uint64_t wait_ns;   /* time spent in waiting; statistics, inexact */
 };

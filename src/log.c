@@ -145,8 +145,9 @@ static void write_frame(unsigned n, unw_word_t ip)
 		len = log_format(line, sizeof(line), "sluice:   #%u %p %s(%s+0x%lx)\n", n,
 				 (void *)(uintptr_t)ip, info.dli_fname,
 				 info.dli_sname ? info.dli_sname : "",
-				 (unsigned long)(ip - (uintptr_t)(info.dli_sname ? info.dli_saddr
-										 : info.dli_fbase)));
+				 (unsigned long)(ip - (uintptr_t)(info.dli_sname
+									  ? info.dli_saddr
+									  : info.dli_fbase)));
 	else
 		len = log_format(line, sizeof(line), "sluice:   #%u %p\n", n,
 				 (void *)(uintptr_t)ip);

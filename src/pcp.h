@@ -70,8 +70,8 @@ void pcp_free(struct pcp *p, struct page *pg);
 void pcp_free_bulk(struct pcp *p, struct page **runs, unsigned n);
 
 struct pcp_drain {
-	uint64_t pages;   /* drained */
-	bool skipped;     /* the lock was held each time we tried */
+	uint64_t pages; /* drained */
+	bool skipped;   /* the lock was held each time we tried */
 };
 
 /* Any thread: empty p into the buddy core, a batch for each hold, and let it start small. */

@@ -67,7 +67,7 @@ static inline void *new_aligned(size_t size, size_t align)
 		return p;                                                                          \
 	}
 
-#define NEW_ALIGNED(name, plain)                                                                          \
+#define NEW_ALIGNED(name, plain)                                                                   \
 	void *name(size_t size, size_t align);                                                     \
 	EXPORT void *name(size_t size, size_t align)                                               \
 	{                                                                                          \
@@ -80,15 +80,15 @@ static inline void *new_aligned(size_t size, size_t align)
 		return p;                                                                          \
 	}
 
-#define NEW_ALIGNED_NOTHROW(name, plain)                                                                  \
+#define NEW_ALIGNED_NOTHROW(name, plain)                                                           \
 	void *name(size_t size, size_t align, const struct nothrow *tag);                          \
 	EXPORT void *name(size_t size, size_t align, const struct nothrow *tag)                    \
 	{                                                                                          \
 		void *p = new_aligned(size, align);                                                \
                                                                                                    \
 		if (unlikely(size > (size_t)PTRDIFF_MAX))                                          \
-			return ((void *(*)(size_t, const struct nothrow *))next_symbol(#plain))(   \
-				size, tag);                                                        \
+			return ((void *(*)(size_t, const struct nothrow *))next_symbol(            \
+				#plain))(size, tag);                                               \
 		if (unlikely(!p))                                                                  \
 			p = ((void *(*)(size_t, size_t, const struct nothrow *))next_symbol(       \
 				#name))(size, align, tag);                                         \

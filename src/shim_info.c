@@ -109,7 +109,8 @@ EXPORT void malloc_stats(void)
 	LINE(heaps, "heaps          ");
 #undef LINE
 	for (unsigned i = 0; i < STATS; i++)
-		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n", stat_name((enum stat_id)i),
+		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n",
+				stat_name((enum stat_id)i),
 				(unsigned long)stat_sum((enum stat_id)i));
 	w = write(STDERR_FILENO, text, n);
 	(void)w;

@@ -338,6 +338,5 @@ void slab_check(struct page *pg)
 		n++;
 	}
 	CHECK(pg->used >= 0 && (unsigned)pg->used + n == pg->carved);
-	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <=
-	      pg->used);
+	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <= pg->used);
 }

@@ -127,9 +127,9 @@ struct page {
 	/* The same as bytes from the slab's start, 0 unless a slab; others read it to tell a
 	 * pointer to what was never handed out. */
 	_Atomic uint32_t carved_bytes;
-	uint8_t kind;          /* enum page_kind; any thread may read it */
-	uint8_t cls;           /* slab: size class; buddy: order; else run class */
-	uint8_t list;          /* enum page_list */
+	uint8_t kind; /* enum page_kind; any thread may read it */
+	uint8_t cls;  /* slab: size class; buddy: order; else run class */
+	uint8_t list; /* enum page_list */
 	/* The run reads as zero: set by the buddy core, cleared by whoever may have written. */
 	uint8_t zero;
 	/* Any thread, atomic: a slab's remote list, its length and its ownership; see slab.h. */
@@ -147,12 +147,12 @@ _Static_assert(sizeof(struct page) == CACHE_LINE, "a descriptor fills one cache 
  * i belongs to; stale when page i is free, which the range checks of every reader allow for.
  */
 struct region {
-	struct zone *zone;    /* set once */
-	struct region *next;  /* zone's list, set once */
-	uint32_t pages;       /* usable from page 0 on; guarded by the zone's lock */
-	uint32_t free_pages;  /* in the buddy lists; guarded by the zone's lock */
-	uint32_t reserved;    /* pages of address space held from page 0 on; grow lock */
-	uint32_t offline;     /* its pages were given back with their address space */
+	struct zone *zone;   /* set once */
+	struct region *next; /* zone's list, set once */
+	uint32_t pages;      /* usable from page 0 on; guarded by the zone's lock */
+	uint32_t free_pages; /* in the buddy lists; guarded by the zone's lock */
+	uint32_t reserved;   /* pages of address space held from page 0 on; grow lock */
+	uint32_t offline;    /* its pages were given back with their address space */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint16_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
