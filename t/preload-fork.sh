@@ -10,7 +10,7 @@ forks=$builddir/t/helpers/forks
 
 # run LABEL CASE
 run() {
-	out=$(with_sluice timeout 60 "$forks" "$2" 2>&1)
+	out=$(with_sluice timeout 120 "$forks" "$2" 2>&1)
 	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$1"
 }
 

@@ -20,7 +20,7 @@
 
 extern char **environ;
 
-enum { CHILD_SECONDS = 10, THREADS = 4 };
+enum { CHILD_SECONDS = 30, THREADS = 4 };
 
 static _Atomic int over;
 
@@ -352,7 +352,7 @@ static int case_locked_file(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(60);
+	alarm(110);
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");
@@ -389,7 +389,7 @@ static int case_flush_all(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(60);
+	alarm(110);
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");
