@@ -255,7 +255,7 @@ static always_inline void heap_free(void *p)
 	b = &h->bin[pg->cls];
 	top = b->top;
 	/* Not a slab: nothing is carved, and the bin that cls names is not used. */
-	if (unlikely(slab_offset_bad((size_t)((char *)p - start), slab_carved_bytes(pg))) ||
+	if (unlikely(slab_offset_bad((uintptr_t)p - (uintptr_t)start, slab_carved_bytes(pg))) ||
 	    unlikely(top == b->limit) || unlikely(*top == o)) {
 		heap_leave(h);
 		heap_free_slow(p);

@@ -46,11 +46,15 @@ want=$(sha256sum <"$TMP/www/large.txt")
 is "$(curl -s "$url/large.txt" | sha256sum)" "$want" "a large file arrives whole"
 is "$(curl -s --compressed "$url/proxy/large.txt" | sha256sum)" "$want" "and through gzip and a proxy"
 
+# load PATH [OPTIONS OF AB]
 load() {
-	ab -q -n 3000 -c 20 -k -H 'Accept-Encoding: gzip' "$url/$1" 2>&1 |
+	path=$1
+	shift
+	ab -q -n 3000 -c 20 "$@" -H 'Accept-Encoding: gzip' "$url/$path" 2>&1 |
 		sed -n 's/^\(Complete\|Failed\) requests: *//p' | tr '\n' ' '
 }
-is "$(load small.txt)$(load proxy/large.txt)" "3000 0 3000 0 " "6,000 requests without a failure"
+is "$(load small.txt -k)$(load proxy/large.txt -k)" "3000 0 3000 0 " "6,000 requests without a failure"
+# A connection for each request: those that are kept alive the old workers close as they please.
 load large.txt >"$TMP/load" &
 load=$!
 kill -HUP "$(cat "$TMP/nginx.pid")"
