@@ -38,8 +38,8 @@ is "$bad_help" "" "sluice-run --help has the default of each option"
 grep -q '@[A-Za-z]*@' "$page" "$run"
 is $? 1 "no place to be filled in is left in them"
 
-# Other texts must not speak of options that are gone.
-known=$(printf '%s\n' "$rows" | tr '\n' '|' | sed 's/|$//')
+# Other texts must not speak of options that are gone. "name:value" is how they show the form.
+known=$(printf '%s\nname\n' "$rows" | tr '\n' '|' | sed 's/|$//')
 wrong=$(grep -h -o -E 'SLUICE_CONF="?[a-z0-9_]+:|sluice-run -o "?[a-z0-9_]+:' "$srcdir/README.md" \
 	"$srcdir"/doc/*.md "$srcdir"/man/*.[1-9] "$srcdir"/man/*.in 2>/dev/null |
 	sed 's/:$//; s/.*[="[:space:]]//' | grep -v -E -x "$known")
