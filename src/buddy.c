@@ -487,10 +487,16 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 	return alloc_runs(z, npages, order > by_size ? order : by_size, 1, 1, &pg) ? pg : NULL;
 }
 
-/* Bounded: what a call frees and a little more, so that it never falls behind. */
+/*
+ * Bounded: what a call frees and a little more, so that it never falls behind. A program that frees
+ * and takes big blocks in turn may keep dirty half of what it uses; what it does not use any more
+ * goes.
+ */
 static void trim(struct zone *z, uint64_t freed)
 {
-	uint64_t max = options.dirty_max >> PG_SHIFT;
+	uint64_t used = atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
+			atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+	uint64_t max = (options.dirty_max >> PG_SHIFT) + used / 2;
 
 	if (buddy_trim_inline && atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
 		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);

@@ -69,6 +69,8 @@ static void *emergency_alloc(size_t size, size_t align)
 noinline void *heap_alloc_slow(size_t size)
 {
 	unsigned cls = class_of(size);
+	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
+	size_t align = class_size(cls) & (0 - class_size(cls));
 
 	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
 	 * handler's) may eat it up in between, but then that one got on. */
@@ -78,7 +80,7 @@ noinline void *heap_alloc_slow(size_t size)
 		struct object *o;
 
 		if (unlikely(!h))
-			return emergency_alloc(size, ALIGN_MIN);
+			return emergency_alloc(class_size(cls), align);
 		if (*h->bin[cls].top || heap_refill(h, cls)) {
 			o = *h->bin[cls].top--;
 			heap_call_end(h);
@@ -88,11 +90,11 @@ noinline void *heap_alloc_slow(size_t size)
 		heap_take_orphan();
 		pg = slab_obtain(&h->pcp, cls);
 		if (unlikely(!pg))
-			return emergency_alloc(size, ALIGN_MIN);
+			return emergency_alloc(class_size(cls), align);
 		h = heap_call_begin(true);
 		if (unlikely(!h)) {
 			slab_return(heap_pcp_self(), pg);
-			return emergency_alloc(size, ALIGN_MIN);
+			return emergency_alloc(class_size(cls), align);
 		}
 		heap_attach(h, pg);
 		heap_call_end(h);
@@ -289,11 +291,12 @@ void *heap_realloc(void *p, size_t size)
 
 /* ---- sweeping ---------------------------------------------------------------------------- */
 
-/* What the calling thread has gathered for others goes to them. */
-static void flush_own_ring(void)
+/* What the calling thread has gathered for others goes to them, and what they have posted to it is
+ * looked at; a few at a time, for it may be a signal handler's turn in between. */
+static void flush_own(void)
 {
 	struct heap *h = heap_self;
-	struct ring_adopt due;
+	struct ring_adopt due = { NULL, 0 };
 	bool more = true;
 
 	while (more && heap_enter(h)) {
@@ -302,13 +305,15 @@ static void flush_own_ring(void)
 		if (more && due.pg)
 			heap_adopt(due.pg, due.cls);
 	}
+	for (more = true; more && heap_enter(h); heap_call_end(h))
+		more = heap_open_inbox(h);
 }
 
 uint64_t heap_sweep(void)
 {
 	uint64_t bytes = 0;
 
-	flush_own_ring();
+	flush_own();
 	heap_drain_fallback();
 	while (heap_take_orphan())
 		;

@@ -130,7 +130,7 @@ static inline struct heap *heap_next(struct heap *h)
 	return atomic_load_explicit(&h->next, memory_order_acquire);
 }
 
-/* The calling thread's ring handed over, the fallback heap emptied, and the empty ones of the un-owned slabs back to the buddy
+/* The calling thread's ring handed over and its inbox opened, the fallback heap emptied, and the empty ones of the un-owned slabs back to the buddy
  * core. Returns bytes of slabs given back. For drains. */
 uint64_t heap_sweep(void);
 

@@ -68,6 +68,9 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 /* Put a slab whose POSTED flag we have set into its owner's inbox. */
 void heap_post(struct page *pg);
 
+/* Look at some of the slabs that were posted; false: there are none. */
+bool heap_open_inbox(struct heap *h);
+
 /* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
 void heap_leave_slabs(struct heap *h);
 

@@ -152,6 +152,11 @@ void heap_attach(struct heap *h, struct page *pg)
 	slab_place(h, pg);
 }
 
+bool heap_open_inbox(struct heap *h)
+{
+	return inbox_take(h, INBOX_BATCH);
+}
+
 /* The owner stays until then. */
 void heap_post(struct page *pg)
 {
