@@ -93,8 +93,13 @@ static int wait_for(struct lock *l, uint32_t tid)
 		ts.tv_sec++;
 		ts.tv_nsec -= 1000000000L;
 	}
-	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) == 0)
+	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) ==
+	    0) {
+		/* The kernel wrote the word. Acquire pairs with the release in lock_release that
+		 * came before its call. */
+		(void)atomic_load_explicit(&l->word, memory_order_acquire);
 		return 0;
+	}
 	if (errno == ETIMEDOUT || errno == EINTR || errno == EAGAIN)
 		return take(l, tid) ? 0 : -errno;
 	if (errno == EDEADLK)
@@ -175,6 +180,8 @@ void lock_release(struct lock *l)
 		return;
 	int saved = errno;
 
+	/* There is a waiter; the kernel gives it the lock. Changes nothing but the order. */
+	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
 	syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);
 	errno = saved;
 }
