@@ -197,7 +197,7 @@ static void free_object(struct page *pg, void *p)
 	struct bin *b;
 
 	heap_check_object(p, pg);
-	h = heap_call_begin(false);
+	h = heap_call_begin(true);
 	if (unlikely(!h)) {
 		free_remote(pg, p);
 		return;
@@ -224,7 +224,7 @@ noinline void heap_free_slow(void *p)
 	if (pg && pg->kind == PAGE_SLAB) {
 		free_object(pg, p);
 	} else if (pg && pg->kind == PAGE_LARGE) {
-		large_free(heap_pcp_self(), pg, p);
+		large_free(heap_pcp(), pg, p);
 	} else if (!huge_free(p)) {
 		if (pg)
 			heap_bad_free(p, pg);
