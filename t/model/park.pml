@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How the background thread sleeps without a timer (src/park.h, park() in src/background.c): two
+ * threads that cache something and look at the park word without a barrier, and the thread that
+ * parks.
+ *
+ * Memory is that of x86-64 (TSO): stores of those who cache go through a buffer of their own, and
+ * membarrier empties both.
+ *
+ * Checked: it never sleeps on while something is cached.
+ *
+ * Broken twins, each of which must be caught:
+ *   NO_BARRIER      no membarrier between setting the word and the second look
+ *   NO_SECOND_LOOK  it looks before it sets the word only
+ *   BLIND_SLEEP     it sleeps without comparing the word, as a futex does
+ *   LATE_LOOK       who caches looks at the word first, and then caches
+ */
+
+#define ROUNDS 2
+
+bool cached[2];
+bool park_word;
+bool asleep;
+byte ended;
+
+/* Of cached. */
+chan buffer[2] = [2] of { bool };
+
+#define ANYTHING (cached[0] || cached[1])
+
+active proctype memory()
+{
+	do
+	:: buffer[0]?cached[0]
+	:: buffer[1]?cached[1]
+	:: atomic { ended == 3 && empty(buffer[0]) && empty(buffer[1]) -> break }
+	od
+}
+
+proctype cacher(byte me)
+{
+	byte n = ROUNDS;
+	bool word;
+
+	do
+	:: n > 0 ->
+		n--;
+#ifdef LATE_LOOK
+		word = park_word;
+		buffer[me]!true;
+#else
+		buffer[me]!true;
+		word = park_word;
+#endif
+		/* park_wake_slow: the exchange waits for the buffer */
+		if
+		:: word ->
+			if
+			:: atomic { empty(buffer[me]) && park_word -> park_word = false };
+				asleep = false
+			:: atomic { empty(buffer[me]) && !park_word -> skip }
+			fi
+		:: else
+		fi
+	:: else -> break
+	od;
+	ended++
+}
+
+init {
+	atomic { run cacher(0); run cacher(1) }
+}
+
+/* What it does while awake: nothing is cached then, until somebody caches again. */
+active proctype background()
+{
+	do
+	:: ANYTHING ->
+		if
+		:: cached[0] -> cached[0] = false
+		:: cached[1] -> cached[1] = false
+		fi
+	:: !ANYTHING ->
+		park_word = true;
+#ifndef NO_BARRIER
+		atomic {
+			do
+			:: buffer[0]?cached[0]
+			:: buffer[1]?cached[1]
+			:: empty(buffer[0]) && empty(buffer[1]) -> break
+			od
+		};
+#endif
+		if
+#ifdef NO_SECOND_LOOK
+		:: true ->
+#else
+		:: ANYTHING -> park_word = false
+		:: !ANYTHING ->
+#endif
+			do
+#ifdef BLIND_SLEEP
+			:: park_word -> asleep = true; !asleep || ended == 2
+#else
+			:: atomic { park_word -> asleep = true }; !asleep || ended == 2
+#endif
+				if
+				:: asleep -> goto over
+				:: else
+				fi
+			:: !park_word -> break
+			od
+		fi
+	:: ended == 2 && !ANYTHING && empty(buffer[0]) && empty(buffer[1]) -> break
+	od;
+over:
+	/* Nobody calls any more; it sleeps, or has nothing to do. */
+	atomic { empty(buffer[0]) && empty(buffer[1]) -> assert(!ANYTHING) };
+	ended++
+}
