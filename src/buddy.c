@@ -645,6 +645,7 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 		purged += dirty > refused ? dirty - refused : 0;
 		purge_return(z, block, n);
 	}
+	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
 	return purged << PG_SHIFT;
 }
 

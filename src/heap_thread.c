@@ -272,10 +272,10 @@ bool heap_take_orphan(void)
 	lock_release(&registry.lock);
 	if (!h)
 		return false;
-	if (heap_enter(h)) {
-		heap_leave_slabs(h);
-		heap_call_end(h);
-	}
+	while (!heap_window_open(h))
+		sched_yield(); /* a drain has it for a moment */
+	heap_leave_slabs(h);
+	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
 	return true;

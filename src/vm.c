@@ -170,8 +170,6 @@ bool vm_purge(void *addr, size_t bytes)
 	stat_add(STAT_purge_calls, 1);
 	if (madvise((void *)first, last - first, MADV_DONTNEED) != 0)
 		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
-	else
-		stat_add(STAT_purged_bytes, last - first);
 	errno = saved;
 	return whole;
 }
