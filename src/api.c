@@ -121,27 +121,29 @@ static size_t alloc_bulk(unsigned order, size_t n, struct page **run)
 	return got;
 }
 
-static bool order_bad(unsigned order)
-{
-	if (order <= ORDER_MAX)
-		return false;
-	errno = EINVAL;
-	return true;
-}
-
-EXPORT size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array)
+/* n blocks into the array, or where there is none onto the list. */
+static size_t alloc_into(unsigned order, size_t n, void **array, struct sluice_page_list *list)
 {
 	struct page *run[BULK];
 	size_t done = 0;
 
-	if (order_bad(order))
+	if (order > ORDER_MAX) {
+		errno = EINVAL;
 		return 0;
+	}
 	while (done < n) {
 		size_t want = min_size(n - done, BULK);
 		size_t got = alloc_bulk(order, want, run);
 
-		for (size_t i = 0; i < got; i++)
-			array[done + i] = page_address(run[i]);
+		for (size_t i = 0; i < got; i++) {
+			if (array) {
+				array[done + i] = page_address(run[i]);
+			} else {
+				run[i]->next = list->first;
+				list->first = run[i];
+				list->count++;
+			}
+		}
 		done += got;
 		if (got < want) {
 			errno = ENOMEM;
@@ -149,6 +151,11 @@ EXPORT size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array)
 		}
 	}
 	return done;
+}
+
+EXPORT size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array)
+{
+	return alloc_into(order, n, array, NULL);
 }
 
 EXPORT void sluice_page_free_bulk(unsigned order, size_t n, void *const *array)
@@ -180,27 +187,7 @@ EXPORT void sluice_page_free(void *block, unsigned order)
 
 EXPORT size_t sluice_page_alloc_bulk_list(unsigned order, size_t n, struct sluice_page_list *list)
 {
-	struct page *run[BULK];
-	size_t done = 0;
-
-	if (order_bad(order))
-		return 0;
-	while (done < n) {
-		size_t want = min_size(n - done, BULK);
-		size_t got = alloc_bulk(order, want, run);
-
-		for (size_t i = 0; i < got; i++) {
-			run[i]->next = list->first;
-			list->first = run[i];
-			list->count++;
-		}
-		done += got;
-		if (got < want) {
-			errno = ENOMEM;
-			break;
-		}
-	}
-	return done;
+	return alloc_into(order, n, NULL, list);
 }
 
 EXPORT void *sluice_page_list_pop(struct sluice_page_list *list)
