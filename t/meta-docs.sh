@@ -15,8 +15,8 @@ awk -v mode=list -f "$srcdir/build-aux/gen-options" "$def" >"$TMP/list"
 
 # Not by gen-options: what a row looks like to somebody who greps.
 rows=$(sed -n 's/^[[:space:]]*OPT([[:space:]]*\([a-z0-9_]*\)[[:space:]]*,.*/\1/p' "$def" | sort)
-in_man=$(sed -n 's/^\.BI \([a-z0-9_]*\): .*/\1/p' "$page" | sort)
-in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z]*$/\1/p' | sort)
+in_man=$(sed -n 's/^\.BI* \([a-z0-9_]*\):.*/\1/p' "$page" | sort)
+in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z|]*$/\1/p' | sort)
 
 plan 9
 ok $(($(printf '%s\n' "$rows" | wc -l) < 5)) "options.def has its rows"
@@ -27,7 +27,7 @@ bad_man=
 bad_help=
 while IFS='|' read -r name type default _; do
 	text=${default:-none}
-	sed -n "/^\\.BI $name: /,/^Default:/p" "$page" | sed 's/\\-/-/g' |
+	sed -n "/^\\.BI* $name:/,/Default:/p" "$page" | sed 's/\\-/-/g' |
 		grep -q -E "^Default: ${text}[.;]" || bad_man="$bad_man $name"
 	"$run" --help | sed -n "/^  $name:/,/^  [a-z0-9_]*:/p" | tr -s ' \n' '  ' |
 		grep -q -E "Default: ${text}[.;]" || bad_help="$bad_help $name"
