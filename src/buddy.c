@@ -43,6 +43,7 @@
 #define TRIM_PAGES 64u
 
 bool buddy_trim_inline = true;
+bool (*buddy_before_growth)(void);
 
 struct zone zone_main = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
@@ -223,6 +224,8 @@ static struct page *run_alloc_locked(struct zone *z, uint32_t npages, unsigned o
 	pg->cls = 0;
 	pg->npages = npages;
 	pg->zero = dirty_bits(r, i, npages, BITS_COUNT) == 0;
+	if (pg->zero)
+		count_add(&z->clean_taken, npages);
 	return pg;
 }
 
@@ -453,9 +456,37 @@ static bool alloc_hold(struct zone *z, uint32_t npages, unsigned order, unsigned
 	return true;
 }
 
+static bool ask_others(struct zone *z)
+{
+	uint64_t used = atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
+			atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+	uint64_t step = used / 8 > BUDDY_ASK_PAGES ? used / 8 : BUDDY_ASK_PAGES;
+	uint64_t taken = atomic_load_explicit(&z->clean_taken, memory_order_relaxed);
+
+	atomic_store_explicit(&z->ask_at, taken + step, memory_order_relaxed);
+	return buddy_before_growth && buddy_before_growth();
+}
+
+/* True: they have been asked just now. */
+static bool ask_others_in_time(struct zone *z)
+{
+	uint64_t at = atomic_load_explicit(&z->ask_at, memory_order_relaxed);
+
+	if (likely(atomic_load_explicit(&z->clean_taken, memory_order_relaxed) < at))
+		return false;
+	/* The first BUDDY_ASK_PAGES are a process's own. */
+	if (at == 0) {
+		atomic_store_explicit(&z->ask_at, BUDDY_ASK_PAGES, memory_order_relaxed);
+		return false;
+	}
+	ask_others(z);
+	return true;
+}
+
 static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsigned n,
 			   unsigned least, struct page **out)
 {
+	bool asked = ask_others_in_time(z);
 	unsigned got = 0;
 
 	while (got < n) {
@@ -464,7 +495,16 @@ static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsi
 
 		if (!alloc_hold(z, npages, order, n, out, &got))
 			break;
-		if (got == before && (got >= least || !zone_grow(z, order, seen)))
+		if (got != before)
+			continue;
+		if (got >= least)
+			break;
+		if (!asked && seen) {
+			asked = true;
+			if (ask_others(z))
+				continue;
+		}
+		if (!zone_grow(z, order, seen))
 			break;
 	}
 	return got;

@@ -22,6 +22,10 @@ struct zone {
 	_Atomic uint64_t free_pages;
 	_Atomic uint64_t dirty_pages; /* of the free ones */
 	_Atomic uint64_t total_pages; /* usable pages of all regions */
+	_Atomic uint64_t clean_taken; /* clean pages handed out, ever: the process grows by them */
+
+	/* Any thread, atomic: the clean_taken at which others are asked for what they cache. */
+	_Atomic uint64_t ask_at;
 
 	/* Any thread, atomic: runs freed by who could not have the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
@@ -66,6 +70,14 @@ static inline void buddy_free(struct page *pg)
 /* Whether buddy_free_bulk gives dirty pages above dirty_max back to the kernel by itself, as many as
  * it freed and TRIM_PAGES more at a time; not while a background thread does. */
 extern bool buddy_trim_inline;
+
+/*
+ * What to try before memory that was never used, or was given back, is taken for good: each time
+ * that BUDDY_ASK_PAGES, or an eighth of what is in use, of clean pages were handed out, and before a
+ * zone that has regions gets more. True: pages came free. Set by reclaim.
+ */
+#define BUDDY_ASK_PAGES (UINT64_C(16) << (20 - PG_SHIFT))
+extern bool (*buddy_before_growth)(void);
 
 /* Lengthen a run to npages by the free blocks behind it, or leave it as it is. */
 bool buddy_extend(struct page *pg, uint32_t npages);

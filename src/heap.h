@@ -136,12 +136,16 @@ uint64_t heap_sweep(void);
 
 /*
  * Gate 2, for one caller at a time (reclaim_control). Mark every heap that may hold something; its
- * owner's next call takes the mark back. Makes all threads pass a barrier that interrupts nobody
- * (8 to 20 ms). 0: nothing to mark, or the kernel has no membarrier. Then, as much later as a
+ * owner's next call takes the mark back. Makes all threads pass a barrier: quiet, one that
+ * interrupts nobody (8 to 20 ms), or one by interrupts (1 us). 0: nothing to mark, or the kernel has no membarrier. Then, as much later as a
  * thread has to have been idle, empty those whose mark is still there; returns how many.
  */
-uint64_t heap_idle_mark(void);
+uint64_t heap_idle_mark(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
+
+/* In want of memory, so at once, with an expedited barrier: take what others freed into the slabs of
+ * threads that are not inside a call just now. Returns how many heaps were looked at. */
+unsigned heap_open_inboxes(void);
 
 /* All threads of the process pass a full barrier, as for a mark. False: there is none. */
 bool heap_barrier(void);

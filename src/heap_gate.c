@@ -5,7 +5,8 @@
  *
  * (A) A heap's lists, and the slabs it owns, are touched only by who is in its window: its owner
  *     with busy set and the gate free, or who holds its gate, or (fallback heap) its lock.
- * (B) gate goes free -> pending(g) by a marker's CAS; pending(g) -> free by the owner's next call;
+ * (B) gate goes free -> pending(g) by a marker's CAS (or pending of an older g -> pending(g), when
+ *     its taker never came); pending(g) -> free by the owner's next call;
  *     pending(g) -> held(g) by the CAS of a taker that marked with this g and made all threads
  *     pass a barrier in between; held -> held + exited by the owner's exit; held -> free by its
  *     holder, which finishes the heap if its owner exited. g is never used twice.
@@ -170,21 +171,26 @@ static uint64_t next_generation(void)
 	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
 }
 
-/* Empty a heap that is held; the pages go to the buddy core. */
-static void drain_held(struct heap *h)
+/* The pages of slabs that were released in a held heap go to the buddy core. */
+static void free_released(struct heap *h)
 {
-	struct page *pg;
+	struct page *pg = h->release;
 
-	heap_leave_slabs(h);
-	pg = h->release;
 	h->release = NULL;
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	while (pg) {
 		struct page *next = pg->inbox_next;
 
 		buddy_free(pg);
 		pg = next;
 	}
+}
+
+/* Empty a heap that is held. */
+static void drain_held(struct heap *h)
+{
+	heap_leave_slabs(h);
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	free_released(h);
 }
 
 void heap_gate_release(struct heap *h)
@@ -228,21 +234,69 @@ void heap_drain_fallback(void)
 	heap_call_end(h);
 }
 
-uint64_t heap_idle_mark(void)
+/* By CAS, for a plain store could write over held. A mark that is there already, of a taker that
+ * never came, becomes ours. */
+static bool mark(struct heap *h, uint64_t g)
+{
+	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+
+	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
+							  memory_order_seq_cst,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+/* The other step of a taker. True: the heap is ours, and its owner is out; else it was let go. */
+static bool take(struct heap *h, uint64_t g)
+{
+	uint64_t expected = g | GATE_PENDING;
+
+	if (!atomic_compare_exchange_strong_explicit(&h->gate, &expected, g | GATE_HELD,
+						     memory_order_seq_cst, memory_order_relaxed))
+		return false;
+	/* Acquire pairs with the owner's release store in heap_leave. */
+	if (!atomic_load_explicit(&h->busy, memory_order_acquire))
+		return true;
+	heap_gate_release(h);
+	return false;
+}
+
+uint64_t heap_idle_mark(bool quiet)
 {
 	uint64_t g = next_generation();
 	bool any = false;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t expected = GATE_FREE;
-
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		if (may_hold_something(h))
-			any |= atomic_compare_exchange_strong_explicit(&h->gate, &expected,
-								       g | GATE_PENDING,
-								       memory_order_seq_cst,
-								       memory_order_relaxed);
+			any |= mark(h, g);
+	return any && (quiet ? barrier_quiet() : barrier_expedited()) ? g : 0;
+}
+
+unsigned heap_open_inboxes(void)
+{
+	uint64_t g = next_generation();
+	unsigned taken = 0;
+	bool any = false;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		if (h != heap_self && atomic_load_explicit(&h->inbox, memory_order_relaxed) &&
+		    !atomic_load_explicit(&h->quarantined, memory_order_relaxed))
+			any |= mark(h, g);
+	if (!any || !barrier_expedited())
+		return 0;
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		if (!take(h, g))
+			continue;
+		while (heap_open_inbox(h))
+			;
+		free_released(h);
+		heap_gate_release(h);
+		taken++;
 	}
-	return any && barrier_quiet() ? g : 0;
+	return taken;
 }
 
 bool heap_barrier(void)
@@ -263,19 +317,12 @@ unsigned heap_idle_take(uint64_t g)
 	unsigned taken = 0;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t expected = g | GATE_PENDING;
-
-		if (!atomic_compare_exchange_strong_explicit(&h->gate, &expected, g | GATE_HELD,
-							     memory_order_seq_cst,
-							     memory_order_relaxed))
+		if (!take(h, g))
 			continue;
-		/* Acquire pairs with the owner's release store in heap_leave. */
-		if (!atomic_load_explicit(&h->busy, memory_order_acquire)) {
-			drain_held(h);
-			pcp_drain(&h->pcp);
-			taken++;
-		}
+		drain_held(h);
+		pcp_drain(&h->pcp);
 		heap_gate_release(h);
+		taken++;
 	}
 	stat_add(STAT_heaps_drained, taken);
 	return taken;

@@ -97,7 +97,7 @@ uint64_t reclaim_mark(void)
 	uint64_t g = 0;
 
 	if (lock_acquire(&reclaim_control) == 0) {
-		g = heap_idle_mark();
+		g = heap_idle_mark(true);
 		lock_release(&reclaim_control);
 	}
 	return g;
@@ -123,8 +123,7 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 }
 
-/* No memory: put all cached pages where they can merge. The kernel refused to grow, so dirty
- * pages are as good as clean ones and stay. */
+/* No memory: the kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)
 {
 	struct reclaim_report r;
@@ -137,8 +136,38 @@ static bool reclaim_for_alloc(void)
 	return reached + r.bytes_drained != 0;
 }
 
+/*
+ * The process is about to grow: before it does, take what all threads cache in pages, what the heaps
+ * hold of threads that made no call since the last time, and what was freed into the slabs of
+ * threads that do not look. One thread at a time does it; the others grow. The pages come dirty, and
+ * are used again so.
+ */
+static bool reclaim_before_growth(void)
+{
+	static _Atomic uint32_t busy;
+	static uint64_t marked; /* guarded by: reclaim_control */
+	struct reclaim_report r = { 0 };
+	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
+	int saved = errno;
+
+	if (atomic_exchange_explicit(&busy, 1, memory_order_acquire))
+		return false;
+	drain_round(true, &r);
+	if (lock_try(&reclaim_control)) {
+		if (marked)
+			heap_idle_take(marked);
+		heap_open_inboxes();
+		marked = heap_idle_mark(false);
+		lock_release(&reclaim_control);
+	}
+	atomic_store_explicit(&busy, 0, memory_order_release);
+	errno = saved;
+	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
+}
+
 void reclaim_init(void)
 {
+	buddy_before_growth = reclaim_before_growth;
 	heap_reclaim = reclaim_for_alloc;
 }
 

@@ -214,7 +214,7 @@ static uint64_t pool_slabs(void)
 
 static unsigned mark_and_take(void)
 {
-	return heap_idle_take(heap_idle_mark());
+	return heap_idle_take(heap_idle_mark(true));
 }
 
 /* What the tests before have left in heaps does not count. */
@@ -435,7 +435,7 @@ static void test_calling(void)
 		w.n = 0; /* the others are lost on purpose */
 		worker_do(&w, call_malloc);
 		worker_do(&idle, fill_and_free_all);
-		g = heap_idle_mark();
+		g = heap_idle_mark(true);
 		marked = w.heap->gate == (g | GATE_PENDING);
 		worker_do(&w, calls[i].call);
 		marked &= w.heap->gate == GATE_FREE;
@@ -487,9 +487,9 @@ static void test_generation(void)
 
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
-	first = heap_idle_mark();
+	first = heap_idle_mark(true);
 	worker_do(&w, call_slow);
-	second = heap_idle_mark();
+	second = heap_idle_mark(true);
 	ok(second > first, "each mark has a generation of its own");
 	is_int(heap_idle_take(first), 0, "an older one takes nothing");
 	is_int(w.heap->gate, second | GATE_PENDING, "and leaves the newer mark");
@@ -542,7 +542,7 @@ static void test_exit(void)
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_all);
 	h = w.heap;
-	g = heap_idle_mark();
+	g = heap_idle_mark(true);
 	worker_end(&w);
 	ok(h->gate == GATE_FREE && h->idle,
 	   "a thread that ends with a mark finishes its heap itself");
@@ -597,7 +597,7 @@ static void test_barriers(void)
 	mark_and_take();
 	is_int(value("barriers_global") - global, 1, "one barrier does for all heaps");
 	is_int(value("barriers_expedited") - expedited, 0, "and it interrupts nobody");
-	is_int(heap_idle_mark() == 0 && value("barriers_global") - global == 1, 1,
+	is_int(heap_idle_mark(true) == 0 && value("barriers_global") - global == 1, 1,
 	       "where nothing is cached there is no mark and no barrier");
 	for (unsigned i = 0; i < 3; i++)
 		worker_end(&w[i]);
@@ -612,7 +612,7 @@ static int without_membarrier(void)
 		return CHILD_CANNOT;
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
-	good = heap_idle_mark() == 0 && heap_idle_take(0) == 0;
+	good = heap_idle_mark(true) == 0 && heap_idle_take(0) == 0;
 	good &= !bins_empty(w.heap) && !w.heap->drained;
 	worker_do(&w, free_all);
 	worker_do(&w, check);

@@ -196,7 +196,7 @@ static uint64_t stress_run(void)
 			tap_bail_out("no thread to be had");
 	}
 	while (seconds_now() < end) {
-		uint64_t g = heap_idle_mark();
+		uint64_t g = heap_idle_mark(true);
 
 		marks++;
 		if (rnd(&s) % 64 == 0)
@@ -238,7 +238,7 @@ static void test_stress(void)
 	is_int(stress_bad, 0, "and no object is ever overwritten");
 	heaps = value("heaps");
 	ok(heaps < 64, "heaps of threads that ended are used again (%d heaps)", (int)heaps);
-	heap_idle_take(heap_idle_mark());
+	heap_idle_take(heap_idle_mark(true));
 	ok(!heap_idle_any(), "in the end no heap but the caller's holds anything");
 }
 
