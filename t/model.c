@@ -53,6 +53,9 @@
 #define UNDER_TSAN 0
 #endif
 
+/* TSan does not see that mremap moves memory to where another thread's was. */
+#define MOVED __attribute__((no_sanitize("thread")))
+
 #define THREADS_MAX 32
 #define SHARED 2048u
 #define OWN 192u
@@ -316,7 +319,7 @@ static size_t step_at(size_t at, size_t size)
 	return at < 512 || at + 512 >= size ? 8 : at + 4096 + 512 < size ? 4096 - at % 4096 : 8;
 }
 
-static void pattern_write(const struct block *b, size_t size)
+MOVED static void pattern_write(const struct block *b, size_t size)
 {
 	for (size_t at = 0; at + 8 <= size; at += step_at(at, size)) {
 		uint64_t v = b->pattern ^ at;
@@ -328,7 +331,7 @@ static void pattern_write(const struct block *b, size_t size)
 }
 
 /* size: what was written; upto: how much of it must still be there. */
-static bool pattern_holds(const struct block *b, size_t size, size_t upto)
+MOVED static bool pattern_holds(const struct block *b, size_t size, size_t upto)
 {
 	for (size_t at = 0; at + 8 <= upto && at + 8 <= size; at += step_at(at, size)) {
 		uint64_t v;
@@ -343,7 +346,7 @@ static bool pattern_holds(const struct block *b, size_t size, size_t upto)
 	return true;
 }
 
-static bool reads_zero(const char *p, size_t n)
+MOVED static bool reads_zero(const char *p, size_t n)
 {
 	for (size_t at = 0; at < n; at += step_at(at, n))
 		if (p[at])
