@@ -89,7 +89,7 @@ EXPORT unsigned sluice_page_order_max(void)
 static void hand_out(struct page *pg)
 {
 	pg->zero = 0;
-	pg->kind = PAGE_RAW;
+	page_set_kind(pg, PAGE_RAW);
 	page_set_heads(pg, pg->npages);
 }
 
@@ -98,14 +98,14 @@ static struct page *take_back(void *block, unsigned order)
 {
 	struct page *pg = pagemap_ours(block) ? page_of(block) : NULL;
 
-	if (!pg || pg->kind != PAGE_RAW || block != (void *)page_address(pg))
+	if (!pg || page_kind(pg) != PAGE_RAW || block != (void *)page_address(pg))
 		sluice_fatal("sluice_page_free of what is not a page block, or freed twice: "
 			     "address %p",
 			     block);
 	if (order > ORDER_MAX || pg->npages != 1u << order)
 		sluice_fatal("sluice_page_free with order %u of a block of %u pages: address %p",
 			     order, (unsigned)pg->npages, block);
-	pg->kind = PAGE_LIMBO;
+	page_set_kind(pg, PAGE_LIMBO);
 	return pg;
 }
 

@@ -95,7 +95,7 @@ static bool is_free_block(struct region *r, uint32_t i, unsigned order)
 {
 	const struct page *pg = &r->page[i];
 
-	return i + (1u << order) <= r->pages && pg->kind == PAGE_BUDDY && pg->cls == order;
+	return i + (1u << order) <= r->pages && page_kind(pg) == PAGE_BUDDY && pg->cls == order;
 }
 
 static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail)
@@ -106,7 +106,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	unsigned kind = dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
 	enum page_list tag = dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN;
 
-	pg->kind = PAGE_BUDDY;
+	page_set_kind(pg, PAGE_BUDDY);
 	pg->cls = (uint8_t)order;
 	pg->npages = n;
 	if (to_tail)
@@ -133,7 +133,7 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	r->free_pages -= n;
 	count_add(&z->free_pages, (uint64_t)0 - n);
 	count_add(&z->dirty_pages, (uint64_t)0 - dirty);
-	pg->kind = (uint8_t)becomes;
+	page_set_kind(pg, becomes);
 }
 
 /* Free one aligned block and merge it upwards. */
@@ -147,7 +147,7 @@ static void block_free(struct zone *z, struct region *r, uint32_t i, unsigned or
 		if (!is_free_block(r, b, order))
 			break;
 		block_remove(z, &r->page[b], PAGE_NONE);
-		r->page[i | b].kind = PAGE_NONE;
+		page_set_kind(&r->page[i | b], PAGE_NONE);
 		i &= ~(1u << order);
 		order++;
 	}
@@ -183,7 +183,7 @@ static void run_free_locked(struct page *pg)
 	CHECK(n >= 1 && i + n <= r->pages);
 	if (!pg->zero)
 		dirty_bits(r, i, n, BITS_SET);
-	pg->kind = PAGE_NONE;
+	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
 	range_free(r->zone, r, i, n);
 }
@@ -235,7 +235,7 @@ static void defer_push(struct zone *z, struct page *pg)
 {
 	struct page *head = atomic_load_explicit(&z->deferred, memory_order_relaxed);
 
-	pg->kind = PAGE_LIMBO;
+	page_set_kind(pg, PAGE_LIMBO);
 	do {
 		pg->inbox_next = head;
 		/* Release pairs with the acquire exchange in zone_lock. */
@@ -576,7 +576,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 
 	if (want > REGION_PAGES || !zone_lock(z))
 		return false;
-	while (at < want && at < r->pages && r->page[at].kind == PAGE_BUDDY)
+	while (at < want && at < r->pages && page_kind(&r->page[at]) == PAGE_BUDDY)
 		at += 1u << r->page[at].cls;
 	if (at < want) {
 		zone_unlock(z);
@@ -604,7 +604,7 @@ void buddy_shrink(struct page *pg, uint32_t npages)
 	tail->npages = pg->npages - npages;
 	tail->zero = 0;
 	tail->list = LIST_NONE;
-	tail->kind = PAGE_LIMBO;
+	page_set_kind(tail, PAGE_LIMBO);
 	pg->npages = npages;
 	buddy_free(tail);
 }
@@ -752,14 +752,14 @@ static void check_region(struct region *r, uint64_t *free_pages, uint64_t *dirty
 		const struct page *pg = &r->page[i];
 		uint32_t n = 1;
 
-		if (pg->kind == PAGE_BUDDY) {
+		if (page_kind(pg) == PAGE_BUDDY) {
 			uint32_t dirty;
 
 			n = 1u << pg->cls;
 			CHECK(i % n == 0 && i + n <= r->pages);
 			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls));
 			for (uint32_t k = 1; k < n; k++)
-				CHECK(r->page[i + k].kind == PAGE_NONE);
+				CHECK(page_kind(&r->page[i + k]) == PAGE_NONE);
 			dirty = dirty_bits(r, i, n, BITS_COUNT);
 			CHECK(pg->list == (dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN));
 			*dirty_pages += dirty;

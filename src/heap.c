@@ -221,9 +221,9 @@ noinline void heap_free_slow(void *p)
 	if (!p)
 		return;
 	pg = pagemap_ours(p) ? page_of(p) : NULL;
-	if (pg && pg->kind == PAGE_SLAB) {
+	if (pg && page_kind(pg) == PAGE_SLAB) {
 		free_object(pg, p);
-	} else if (pg && pg->kind == PAGE_LARGE) {
+	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_free(heap_pcp(), pg, p);
 	} else if (!huge_free(p)) {
 		if (pg)
@@ -240,9 +240,9 @@ size_t heap_usable(void *p)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	size_t n;
 
-	if (pg && pg->kind == PAGE_SLAB && slab_carved_bytes(pg))
+	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg))
 		return class_size(pg->cls);
-	if (pg && pg->kind == PAGE_LARGE)
+	if (pg && page_kind(pg) == PAGE_LARGE)
 		return large_usable(pg);
 	n = huge_usable(p);
 	if (!n)
@@ -271,11 +271,11 @@ void *heap_realloc(void *p, size_t size)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	void *q;
 
-	if (pg && pg->kind == PAGE_SLAB) {
+	if (pg && page_kind(pg) == PAGE_SLAB) {
 		heap_check_object(p, pg);
 		if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
 			return p;
-	} else if (pg && pg->kind == PAGE_LARGE) {
+	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		if (p != (void *)page_address(pg))
 			large_free(heap_pcp_self(), pg, p); /* stops the program */
 		if (size > SMALL_MAX && large_resize(pg, size))

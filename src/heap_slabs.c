@@ -222,13 +222,13 @@ bool heap_refill(struct heap *h, unsigned cls)
 
 _Noreturn void heap_bad_free(void *p, const struct page *pg)
 {
-	if (pg->kind == PAGE_SLAB)
+	if (page_kind(pg) == PAGE_SLAB)
 		sluice_fatal("free of memory that was never handed out: address %p, size class %u "
 			     "(%u bytes)",
 			     p, pg->cls, (unsigned)class_size(pg->cls));
-	if (pg->kind == PAGE_RAW)
+	if (page_kind(pg) == PAGE_RAW)
 		sluice_fatal("free of a page block (use sluice_page_free): address %p", p);
-	if (pg->kind == PAGE_NONE && page_number(pg) == 0)
+	if (page_kind(pg) == PAGE_NONE && page_number(pg) == 0)
 		sluice_fatal("free of memory that is not ours: address %p", p);
 	sluice_fatal("block freed twice or never handed out: address %p", p);
 }
@@ -398,7 +398,7 @@ void heap_check(void)
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		for (struct object **o = h->bin[cls].top; *o; o--)
-			CHECK(page_of(*o)->kind == PAGE_SLAB && page_of(*o)->cls == cls);
+			CHECK(page_kind(page_of(*o)) == PAGE_SLAB && page_of(*o)->cls == cls);
 		check_list(h, &h->partial[cls], LIST_PARTIAL);
 		if (h->current[cls])
 			slab_check(h->current[cls]);

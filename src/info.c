@@ -25,7 +25,7 @@ static void add_region(struct region *r, struct info *in)
 		const struct page *pg = &r->page[i];
 
 		n = 1;
-		switch (pg->kind) {
+		switch (page_kind(pg)) {
 		case PAGE_SLAB:
 			n = size_classes[pg->cls].pages;
 			in->slab_bytes += (uint64_t)n << PG_SHIFT;

@@ -39,7 +39,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 	*zero = pg->zero;
 	pg->zero = 0; /* the program may write it from now on */
 	page_set_heads(pg, pg->npages);
-	pg->kind = PAGE_LARGE;
+	page_set_kind(pg, PAGE_LARGE);
 	stat_add(STAT_larges_made, 1);
 	return page_address(pg);
 }
@@ -50,7 +50,7 @@ void large_free(struct pcp *pcp, struct page *pg, void *p)
 		sluice_fatal("free of the middle of a large block: address %p, block %p (%zu "
 			     "bytes)",
 			     p, (void *)page_address(pg), large_usable(pg));
-	pg->kind = PAGE_LIMBO;
+	page_set_kind(pg, PAGE_LIMBO);
 	pcp_free(pcp, pg);
 }
 

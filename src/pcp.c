@@ -64,9 +64,9 @@ static inline struct page *take_locked(struct pcp *p, unsigned rc)
 
 	if (!pg)
 		return NULL;
-	DCHECK(pg->kind == PAGE_PCP && pg->npages == run_class_pages[rc]);
+	DCHECK(page_kind(pg) == PAGE_PCP && pg->npages == run_class_pages[rc]);
 	page_list_del(&p->runs[rc], pg, LIST_PCP);
-	pg->kind = PAGE_LIMBO;
+	page_set_kind(pg, PAGE_LIMBO);
 	count_set(p, count_of(p) - run_class_pages[rc]);
 	return pg;
 }
@@ -74,7 +74,7 @@ static inline struct page *take_locked(struct pcp *p, unsigned rc)
 static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 {
 	DCHECK(pg->npages == run_class_pages[rc] && !(p->flags & PCP_DISABLED));
-	pg->kind = PAGE_PCP;
+	page_set_kind(pg, PAGE_PCP);
 	page_list_add(&p->runs[rc], pg, LIST_PCP);
 	count_set(p, count_of(p) + run_class_pages[rc]);
 }
@@ -99,7 +99,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 		}
 		empty = 0;
 		page_list_del(&p->runs[rc], pg, LIST_PCP);
-		pg->kind = PAGE_LIMBO;
+		page_set_kind(pg, PAGE_LIMBO);
 		got += run_class_pages[rc];
 		out[n++] = pg;
 	}
@@ -437,7 +437,7 @@ void pcp_check(struct pcp *p)
 	CHECK(lock_wait(p));
 	for (unsigned rc = 0; rc < RUN_CLASSES; rc++) {
 		for (struct page *pg = p->runs[rc].first; pg; pg = pg->next) {
-			CHECK(pg->kind == PAGE_PCP && pg->list == LIST_PCP);
+			CHECK(page_kind(pg) == PAGE_PCP && pg->list == LIST_PCP);
 			CHECK(pg->npages == run_class_pages[rc]);
 			pages += pg->npages;
 		}

@@ -52,13 +52,13 @@ struct pool {
 	_Atomic int64_t owed;
 };
 
-static struct pool pools[CLASSES];
+static struct pool pools[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(LOCK_POOL) } };
 
 /* ---- in hand ----------------------------------------------------------------------------- */
 
 void slab_make(struct page *pg, unsigned cls)
 {
-	DCHECK(pg->kind == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
+	DCHECK(page_kind(pg) == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
 	page_set_heads(pg, size_classes[cls].pages);
 	pg->free = NULL;
 	pg->used = 0;
@@ -72,7 +72,7 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->inbox_next = NULL;
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
-	pg->kind = PAGE_SLAB;
+	page_set_kind(pg, PAGE_SLAB);
 	stat_add(STAT_slabs_made, 1);
 }
 
@@ -83,7 +83,7 @@ void slab_unmake(struct page *pg)
 	CHECK(pg->used == 0);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);
-	pg->kind = PAGE_LIMBO;
+	page_set_kind(pg, PAGE_LIMBO);
 	pg->free = NULL;
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->npages = size_classes[cls].pages;
@@ -189,7 +189,6 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 
 struct lock *slab_pool_lock(unsigned cls)
 {
-	pools[cls].lock.rank = LOCK_POOL;
 	return &pools[cls].lock;
 }
 
@@ -286,7 +285,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	 */
 	mine = (atomic_load_explicit(&pg->state, memory_order_acquire) & STATE_OWN_MASK) ==
 		       STATE_UNOWNED &&
-	       pg->kind == PAGE_SLAB && pg->cls == cls &&
+	       page_kind(pg) == PAGE_SLAB && pg->cls == cls &&
 	       (pg->list == LIST_POOL_ROOM || pg->list == LIST_POOL_FULL);
 	if (mine)
 		pool_remove(pool, pg);
@@ -329,7 +328,7 @@ void slab_check(struct page *pg)
 	const struct size_class *c = &size_classes[pg->cls];
 	unsigned n = 0;
 
-	CHECK(pg->kind == PAGE_SLAB && pg->cls < CLASSES);
+	CHECK(page_kind(pg) == PAGE_SLAB && pg->cls < CLASSES);
 	CHECK(pg->carved <= c->objects && slab_carved_bytes(pg) == pg->carved * c->size);
 	for (struct object *o = pg->free; o; o = o->next) {
 		size_t off = (size_t)((char *)o - page_address(pg));

@@ -127,7 +127,9 @@ struct page {
 	/* The same as bytes from the slab's start, 0 unless a slab; others read it to tell a
 	 * pointer to what was never handed out. */
 	_Atomic uint32_t carved_bytes;
-	uint8_t kind; /* enum page_kind; any thread may read it */
+	/* enum page_kind. Its owner writes it; that it is PAGE_BUDDY changes under the zone's lock only.
+	 * Any thread may read it: page_kind, page_set_kind. */
+	_Atomic uint8_t kind;
 	uint8_t cls;  /* slab: size class; buddy: order; else run class */
 	uint8_t list; /* enum page_list */
 	/* The run reads as zero: set by the buddy core, cleared by whoever may have written. */
@@ -141,6 +143,16 @@ struct page {
 	struct page *inbox_next;
 };
 _Static_assert(sizeof(struct page) == CACHE_LINE, "a descriptor fills one cache line");
+
+static always_inline enum page_kind page_kind(const struct page *pg)
+{
+	return (enum page_kind)atomic_load_explicit(&pg->kind, memory_order_relaxed);
+}
+
+static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
+{
+	atomic_store_explicit(&pg->kind, (uint8_t)kind, memory_order_relaxed);
+}
 
 /*
  * A region's metadata, at its front. head[i] is the index of the first page of the run that page
