@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The functions of sluice.h: page blocks one by one and in bulk, drains, disabling of the page
+ * caches, statistics.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <sluice/sluice.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "buddy.h"
+#include "child.h"
+#include "heap.h"
+#include "init.h"
+#include "options.h"
+#include "pagemap.h"
+#include "stats.h"
+#include "tap.h"
+#include "vm.h"
+
+#define ALL_FLAGS (SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE | SLUICE_DRAIN_REGIONS)
+#define SLEEPERS 64u
+
+static uint64_t value(const char *name)
+{
+	uint64_t v = 0;
+
+	if (sluice_stat(name, &v) != 0)
+		tap_bail_out("no statistic %s", name);
+	return v;
+}
+
+static uint64_t pages_used(void)
+{
+	return zone_main.total_pages - zone_main.free_pages;
+}
+
+static struct sluice_drain_report drain(unsigned flags)
+{
+	struct sluice_drain_report r;
+
+	if (sluice_drain(flags, &r) != 0)
+		tap_bail_out("a drain was refused");
+	return r;
+}
+
+static bool mapped(void *p)
+{
+	unsigned char vec[1];
+
+	return mincore(p, vm_os_page, vec) == 0;
+}
+
+static void refuse_memory(bool refuse)
+{
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = refuse ? 1 : 0;
+}
+
+/* ---- page blocks ------------------------------------------------------------------------- */
+
+static void test_blocks(void)
+{
+	bool aligned = true;
+	bool usable = true;
+
+	is_int(sluice_page_size(), PG_BYTES, "the size of a page is known");
+	is_int(sluice_page_order_max(), ORDER_MAX, "and the largest order");
+	for (unsigned o = 0; o <= sluice_page_order_max(); o++) {
+		size_t bytes = sluice_page_size() << o;
+		char *p = sluice_page_alloc(o);
+
+		if (!p)
+			tap_bail_out("no memory");
+		aligned &= ((uintptr_t)p & (bytes - 1)) == 0;
+		p[0] = p[bytes - 1] = 'b';
+		usable &= page_of(p + bytes - 1)->kind == PAGE_RAW;
+		sluice_page_free(p, o);
+	}
+	ok(aligned, "a block of each order is aligned to its size");
+	ok(usable, "and can be used");
+	errno = 0;
+	ok(!sluice_page_alloc(sluice_page_order_max() + 1) && errno == EINVAL,
+	   "a larger order is EINVAL");
+	sluice_page_free(NULL, 0);
+	drain(SLUICE_DRAIN_CACHES);
+	buddy_check(&zone_main);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+static bool distinct(void *const *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		memset(p[i], (int)(i % 251), 64);
+	for (size_t i = 0; i < n; i++)
+		if (*(unsigned char *)p[i] != i % 251)
+			return false;
+	return true;
+}
+
+static void test_bulk(void)
+{
+	static void *p[1000];
+
+	p[700] = p;
+	is_int(sluice_page_alloc_bulk(1, 700, p), 700, "blocks can be had in bulk");
+	ok(p[700] == p, "no more than asked for");
+	ok(distinct(p, 700), "each is one of its own");
+	is_int(pages_used() - value("pcp_bytes") / PG_BYTES, 1400, "they take the pages they have");
+	sluice_page_free_bulk(1, 700, p);
+	is_int(sluice_page_alloc_bulk(0, 0, p), 0, "none can be had as well");
+	sluice_page_free_bulk(0, 0, p);
+	errno = 0;
+	ok(sluice_page_alloc_bulk(ORDER_MAX + 1, 5, p) == 0 && errno == EINVAL,
+	   "an order that is too large is EINVAL");
+	drain(SLUICE_DRAIN_CACHES);
+	buddy_check(&zone_main);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+static void test_list(void)
+{
+	struct sluice_page_list list = { NULL, 0 };
+	void *p[300];
+	size_t n = 0;
+
+	is_int(sluice_page_alloc_bulk_list(2, 200, &list), 200, "blocks can be had as a list");
+	is_int(list.count, 200, "whose count is right");
+	is_int(sluice_page_alloc_bulk_list(2, 100, &list), 100, "more can be added");
+	while (n < 300 && (p[n] = sluice_page_list_pop(&list)) != NULL)
+		n++;
+	is_int(n, 300, "they can be taken off one by one");
+	ok(!sluice_page_list_pop(&list) && list.count == 0, "until it is empty");
+	ok(distinct(p, 300), "each is one of its own");
+	sluice_page_free_bulk(2, 300, p);
+	sluice_page_alloc_bulk_list(2, 250, &list);
+	sluice_page_free_bulk_list(2, &list);
+	ok(list.count == 0 && !list.first, "a list can be freed as a whole and is empty then");
+	errno = 0;
+	ok(sluice_page_alloc_bulk_list(99, 1, &list) == 0 && errno == EINVAL && list.count == 0,
+	   "an order that is too large is EINVAL");
+	drain(SLUICE_DRAIN_CACHES);
+	buddy_check(&zone_main);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+/* More than there is, with the kernel refusing to give more. */
+static void test_partial(void)
+{
+	static void *p[5000];
+	struct sluice_page_list list = { NULL, 0 };
+	size_t there = zone_main.free_pages;
+	size_t got;
+
+	refuse_memory(true);
+	errno = 0;
+	got = sluice_page_alloc_bulk(0, 5000, p);
+	is_int(got, there, "a request for more than there is gets what there is");
+	is_int(errno, ENOMEM, "with errno ENOMEM");
+	is_int(zone_main.free_pages, 0, "all of it");
+	errno = 0;
+	ok(sluice_page_alloc_bulk(0, 5, p + got) == 0 && errno == ENOMEM, "then there is none");
+	errno = 0;
+	ok(!sluice_page_alloc(3) && errno == ENOMEM, "nor a single one");
+	sluice_page_free_bulk(0, 100, p);
+	errno = 0;
+	is_int(sluice_page_alloc_bulk_list(0, 500, &list), 100, "a list gets what there is, too");
+	ok(errno == ENOMEM && list.count == 100, "and says so");
+	refuse_memory(false);
+	sluice_page_free_bulk_list(0, &list);
+	sluice_page_free_bulk(0, got - 100, p + 100);
+	drain(SLUICE_DRAIN_CACHES);
+	buddy_check(&zone_main);
+	is_int(zone_main.free_pages, there, "nothing is lost");
+}
+
+/* ---- misuse ------------------------------------------------------------------------------ */
+
+static void wrong_order(void *arg)
+{
+	(void)arg;
+	sluice_page_free(sluice_page_alloc(3), 2);
+}
+
+static void wrong_order_bulk(void *arg)
+{
+	void *p[10];
+
+	(void)arg;
+	sluice_page_alloc_bulk(1, 10, p);
+	sluice_page_free_bulk(0, 10, p);
+}
+
+static void free_twice(void *arg)
+{
+	void *p = sluice_page_alloc(1);
+
+	(void)arg;
+	sluice_page_free(p, 1);
+	sluice_page_free(p, 1);
+}
+
+static void twice_in_bulk(void *arg)
+{
+	void *p[2];
+
+	(void)arg;
+	p[0] = p[1] = sluice_page_alloc(1);
+	sluice_page_free_bulk(1, 2, p);
+}
+
+static void free_middle(void *arg)
+{
+	char *p = sluice_page_alloc(1);
+
+	(void)arg;
+	sluice_page_free(p + PG_BYTES, 0);
+}
+
+static void free_object(void *arg)
+{
+	(void)arg;
+	sluice_page_free(heap_alloc(100000), 3);
+}
+
+static void free_by_heap(void *arg)
+{
+	(void)arg;
+	heap_free(sluice_page_alloc(1));
+}
+
+static void test_misuse(void)
+{
+	ok(child_is_stopped(wrong_order, NULL,
+			    "sluice_page_free with order 2 of a block of 8 pages"),
+	   "a free with another order stops the program");
+	ok(child_is_stopped(wrong_order_bulk, NULL, "sluice_page_free with order 0"),
+	   "also in bulk");
+	ok(child_is_stopped(free_twice, NULL, "sluice_page_free of what is not a page block"),
+	   "a block freed twice stops the program");
+	ok(child_is_stopped(twice_in_bulk, NULL, "sluice_page_free of what is not a page block"),
+	   "also within one bulk");
+	ok(child_is_stopped(free_middle, NULL, "sluice_page_free"),
+	   "the middle of a block stops the program");
+	ok(child_is_stopped(free_object, NULL, "sluice_page_free of what is not a page block"),
+	   "so does what malloc gave");
+	ok(child_is_stopped(free_by_heap, NULL, "free of a page block"),
+	   "and a block that is given to free");
+}
+
+/* ---- drains ------------------------------------------------------------------------------ */
+
+/* Fills this thread's page cache with dirty pages. */
+static void fill_cache(void)
+{
+	void *p[200];
+
+	for (unsigned i = 0; i < 200; i++)
+		p[i] = memset(sluice_page_alloc(0), 'd', PG_BYTES);
+	for (unsigned i = 0; i < 200; i++)
+		sluice_page_free(p[i], 0);
+}
+
+static void test_drain_flags(void)
+{
+	struct sluice_drain_report r;
+	uint64_t cached;
+
+	memset(&r, 0x55, sizeof(r));
+	errno = 0;
+	is_int(sluice_drain(8, &r), -1, "a flag that does not exist is refused");
+	is_int(errno, EINVAL, "with EINVAL");
+	is_int(r.time_ns, 0x5555555555555555, "and nothing is reported");
+	is_int(sluice_drain(SLUICE_DRAIN_CACHES | 64, NULL), -1, "also along with one that does");
+	errno = 55;
+	drain(ALL_FLAGS);
+	fill_cache();
+	cached = value("pcp_bytes");
+	ok(cached > 0, "the cache of a thread holds pages");
+	r = drain(SLUICE_DRAIN_PURGE);
+	is_int(value("pcp_bytes"), cached, "a purge leaves the caches alone");
+	r = drain(SLUICE_DRAIN_CACHES);
+	is_int(r.bytes_drained, cached, "a drain of the caches reports what they held");
+	ok(r.bytes_purged == 0 && r.bytes_unmapped == 0, "and does no more than it was told to");
+	ok(value("dirty_bytes") >= cached, "so that it is free and dirty");
+	r = drain(SLUICE_DRAIN_PURGE);
+	ok(r.bytes_purged >= cached && r.bytes_drained == 0, "a purge reports what it gave back");
+	is_int(value("dirty_bytes"), 0, "nothing is dirty then");
+	fill_cache();
+	r = drain(0);
+	ok(r.bytes_drained > 0 && r.bytes_purged > 0 && r.bytes_unmapped == 0,
+	   "no flags stand for caches and purge");
+	ok(r.caches_reached > 0 && r.caches_skipped == 0 && r.time_ns > 0,
+	   "it says how many caches it reached, and how long it took");
+	is_int(sluice_drain(0, NULL), 0, "a report is not needed");
+	is_int(errno, 55, "errno is kept by those that succeed");
+}
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	unsigned asleep;
+	bool wake;
+} bedroom = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
+
+static void *sleeper(void *arg)
+{
+	void *p[20];
+
+	(void)arg;
+	sluice_page_alloc_bulk(0, 20, p);
+	for (unsigned i = 0; i < 20; i++)
+		sluice_page_free(p[i], 0);
+	pthread_mutex_lock(&bedroom.mutex);
+	bedroom.asleep++;
+	pthread_cond_broadcast(&bedroom.cond);
+	while (!bedroom.wake)
+		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
+	pthread_mutex_unlock(&bedroom.mutex);
+	return NULL;
+}
+
+static void test_sleepers(void)
+{
+	struct sluice_drain_report r;
+	pthread_t t[SLEEPERS];
+	struct sluice_page_list list = { NULL, 0 };
+
+	/* As much as all of them need is free: the caches are not asked for it. */
+	sluice_page_alloc_bulk_list(0, 4 * SLEEPERS * 20, &list);
+	sluice_page_free_bulk_list(0, &list);
+	for (unsigned i = 0; i < SLEEPERS; i++)
+		if (pthread_create(&t[i], NULL, sleeper, NULL) != 0)
+			tap_bail_out("no thread to be had");
+	pthread_mutex_lock(&bedroom.mutex);
+	while (bedroom.asleep < SLEEPERS)
+		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
+	pthread_mutex_unlock(&bedroom.mutex);
+	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their caches and sleep");
+	r = drain(SLUICE_DRAIN_CACHES);
+	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0, "one call reaches all of them");
+	is_int(value("pcp_bytes"), 0, "and leaves nothing in any");
+	pthread_mutex_lock(&bedroom.mutex);
+	bedroom.wake = true;
+	pthread_cond_broadcast(&bedroom.cond);
+	pthread_mutex_unlock(&bedroom.mutex);
+	for (unsigned i = 0; i < SLEEPERS; i++)
+		pthread_join(t[i], NULL);
+}
+
+/* ---- regions given back ------------------------------------------------------------------ */
+
+/* Pages of a region that are on a page cache; they are marked so. */
+static uint32_t cached_in(struct region *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i++)
+		n += r->page[i].kind == PAGE_PCP;
+	return n;
+}
+
+static void *use_and_free(void *arg)
+{
+	(void)arg;
+	fill_cache();
+	return NULL;
+}
+
+static void test_regions(void)
+{
+	static void *p[8192];
+	struct sluice_drain_report r;
+	struct region *last;
+	unsigned on_caches = 0;
+	pthread_t t;
+	char *in_last;
+
+	/* Enough for a second region, all of it freed while the caches are on. */
+	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000, "two regions are in use");
+	in_last = p[5999];
+	last = region_of(in_last);
+	is_int(sluice_pcp_disable(), 0, "the caches can be turned off");
+	sluice_page_free_bulk(0, 6000, p);
+	pthread_create(&t, NULL, use_and_free, NULL);
+	pthread_join(t, NULL);
+	r = drain(ALL_FLAGS);
+	for (struct region *g = buddy_first_region(&zone_main); g; g = g->next)
+		on_caches += cached_in(g);
+	is_int(on_caches, 0, "no block of a region is on any page cache after a drain");
+	is_int(value("pcp_bytes"), 0, "none holds anything");
+	ok(r.bytes_unmapped > 0 && !mapped(in_last), "regions that are wholly free are unmapped");
+	is_int(last->free_pages, 0, "they have no free pages");
+	is_int(value("region_bytes"), pages_used() * PG_BYTES + zone_main.free_pages * PG_BYTES,
+	       "and do not count as usable");
+	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000, "they come back when they are needed");
+	ok(distinct(p, 6000), "and can be used");
+	sluice_page_free_bulk(0, 6000, p);
+	is_int(value("pcp_bytes"), 0, "while the caches are off nothing enters them");
+	sluice_pcp_enable();
+	fill_cache();
+	ok(value("pcp_bytes") > 0, "once they are on they are used");
+	drain(ALL_FLAGS);
+	buddy_check(&zone_main);
+}
+
+/* ---- statistics -------------------------------------------------------------------------- */
+
+static void test_stats(void)
+{
+	static const char *const gauges[] = { "pcp_bytes",    "free_bytes", "dirty_bytes",
+					      "region_bytes", "huge_bytes", "heaps",
+					      "lock_wait_ns" };
+	uint64_t v = 12;
+	bool all = true;
+
+	for (unsigned i = 0; i < STATS; i++)
+		all &= sluice_stat(stat_name((enum stat_id)i), &v) == 0;
+	for (unsigned i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++)
+		all &= sluice_stat(gauges[i], &v) == 0;
+	ok(all, "every counter and gauge can be had by its name");
+	errno = 0;
+	v = 12;
+	ok(sluice_stat("nothing", &v) == -1 && errno == EINVAL && v == 12,
+	   "another name is EINVAL, and changes nothing");
+	ok(strcmp(sluice_version(), PACKAGE_VERSION) == 0, "the version is that of the package");
+}
+
+int main(void)
+{
+	tap_plan(69);
+	options.reserve_address = (uint64_t)1 << 30;
+	options.region_step = 64 << 20;
+	sluice_init();
+	test_blocks();
+	test_bulk();
+	test_list();
+	test_partial();
+	test_misuse();
+	test_drain_flags();
+	test_sleepers();
+	test_regions();
+	test_stats();
+	return tap_done();
+}
