@@ -218,7 +218,7 @@ static void free_middle(void *arg)
 	char *p = sluice_page_alloc(1);
 
 	(void)arg;
-	sluice_page_free(p + PG_BYTES, 0);
+	sluice_page_free(p + PG_BYTES, 1);
 }
 
 static void free_object(void *arg)
@@ -244,7 +244,7 @@ static void test_misuse(void)
 	   "a block freed twice stops the program");
 	ok(child_is_stopped(twice_in_bulk, NULL, "sluice_page_free of what is not a page block"),
 	   "also within one bulk");
-	ok(child_is_stopped(free_middle, NULL, "sluice_page_free"),
+	ok(child_is_stopped(free_middle, NULL, "sluice_page_free of what is not a page block"),
 	   "the middle of a block stops the program");
 	ok(child_is_stopped(free_object, NULL, "sluice_page_free of what is not a page block"),
 	   "so does what malloc gave");
@@ -400,6 +400,7 @@ static void test_regions(void)
 	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000, "they come back when they are needed");
 	ok(distinct(p, 6000), "and can be used");
 	sluice_page_free_bulk(0, 6000, p);
+	fill_cache();
 	is_int(value("pcp_bytes"), 0, "while the caches are off nothing enters them");
 	sluice_pcp_enable();
 	fill_cache();
