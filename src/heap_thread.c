@@ -37,12 +37,7 @@
 /* TSan takes its own state of the thread away in the last round, before ours. */
 #if defined(__SANITIZE_THREAD__)
 #define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
-#endif
-#endif
-#ifndef EXIT_ROUND
+#else
 #define EXIT_ROUND PTHREAD_DESTRUCTOR_ITERATIONS
 #endif
 

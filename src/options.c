@@ -197,30 +197,44 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+/* The next setting: its length, with *text moved past white space, separators and comments ('#' at
+ * the start of a word, to the end of the line). 0: the end. */
+static size_t setting_next(const char **text)
+{
+	const char *at = *text;
+	size_t len;
+
+	for (;;) {
+		while (is_space(*at) || *at == ',')
+			at++;
+		if (*at != '#')
+			break;
+		at += strcspn(at, "\n");
+	}
+	for (len = 0; at[len] && at[len] != ',' && at[len] != '\n'; len++)
+		if (at[len] == '#' && len && is_space(at[len - 1]))
+			break;
+	while (len && is_space(at[len - 1]))
+		len--;
+	*text = at;
+	return len;
+}
+
 unsigned options_parse(const char *text, const char *from)
 {
 	char word[WORD_BYTES];
 	unsigned refused = 0;
+	size_t len;
 
-	while (*text) {
-		size_t len = strcspn(text, ",\n");
-		const char *next = text[len] ? text + len + 1 : text + len;
-
-		while (len && is_space(*text)) {
-			text++;
-			len--;
-		}
-		while (len && is_space(text[len - 1]))
-			len--;
+	for (; (len = setting_next(&text)) != 0; text += len) {
 		if (len >= sizeof(word)) {
 			log_warn("%s: a setting is longer than %u characters", from, WORD_BYTES);
 			refused++;
-		} else if (len && *text != '#') {
-			memcpy(word, text, len);
-			word[len] = '\0';
-			refused += !setting_apply(word, from);
+			continue;
 		}
-		text = next;
+		memcpy(word, text, len);
+		word[len] = '\0';
+		refused += !setting_apply(word, from);
 	}
 	return refused;
 }
