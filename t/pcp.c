@@ -22,6 +22,7 @@
 #define HIGH_MAX 256u
 #define BATCH 8u
 #define SLEEPERS 64u
+#define PAGES 20000u /* of the zone */
 
 static struct zone zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
@@ -505,14 +506,19 @@ static void test_stress(void)
 
 int main(void)
 {
+	static struct page *all[PAGES];
+
 	tap_plan(76);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
 	options.pcp_high_max = HIGH_MAX * PG_BYTES;
 	options.pcp_batch = BATCH * PG_BYTES;
-	buddy_free(buddy_alloc(&zone, 1));
-	/* Nobody is to empty the caches of this test because much fresh memory is used. */
+	/* Nobody is to empty the caches of this test because the zone grows, or much fresh memory is
+	 * used: there is enough of it. */
+	if (buddy_alloc_bulk(&zone, 1, PAGES, PAGES, all) != PAGES)
+		tap_bail_out("no memory");
+	buddy_free_bulk(all, PAGES);
 	atomic_store(&zone.ask_at, UINT64_MAX);
 	test_classes();
 	test_hit_and_miss();
