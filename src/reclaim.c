@@ -11,7 +11,7 @@
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions.
  *
- * Lock: reclaim_control (CONTROL) around pcp_disable and pcp_enable. Allocates nothing; sleeps;
+ * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
  * Source: Linux mm/page_alloc.c, drain_all_pages as of K2: directly, without asking the owners.
  */
@@ -144,23 +144,19 @@ static bool reclaim_for_alloc(void)
  */
 static bool reclaim_before_growth(void)
 {
-	static _Atomic uint32_t busy;
 	static uint64_t marked; /* guarded by: reclaim_control */
 	struct reclaim_report r = { 0 };
 	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
 	int saved = errno;
 
-	if (atomic_exchange_explicit(&busy, 1, memory_order_acquire))
+	if (!lock_try(&reclaim_control))
 		return false;
 	drain_round(true, &r);
-	if (lock_try(&reclaim_control)) {
-		if (marked)
-			heap_idle_take(marked);
-		heap_open_inboxes();
-		marked = heap_idle_mark(false);
-		lock_release(&reclaim_control);
-	}
-	atomic_store_explicit(&busy, 0, memory_order_release);
+	if (marked)
+		heap_idle_take(marked);
+	heap_open_inboxes();
+	marked = heap_idle_mark(false);
+	lock_release(&reclaim_control);
 	errno = saved;
 	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
 }
