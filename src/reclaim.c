@@ -9,7 +9,8 @@
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
- * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions.
+ * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
+ *     reclaim_control over the membarriers of gate 2.
  *
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
