@@ -304,8 +304,9 @@ void heap_fork_parent(void)
 
 /*
  * In the child: a heap whose thread was out of it is whole, and waits for a thread or for
- * heap_take_orphan. One whose thread was inside may be half changed: it stays held for good; objects
- * of its slabs may still be freed (on their remote lists), and that is all.
+ * heap_take_orphan. One whose thread was inside, or that was made since the gates were held, may be
+ * half changed: it stays held for good; objects of its slabs may still be freed (on their remote
+ * lists), and that is all.
  */
 static void fork_child_heap(struct heap *h)
 {
@@ -313,7 +314,9 @@ static void fork_child_heap(struct heap *h)
 		return;
 	if (atomic_load_explicit(&h->idle, memory_order_relaxed)) {
 		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
-	} else if (fork_gated && !atomic_load_explicit(&h->busy, memory_order_relaxed)) {
+	} else if (fork_gated && !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
+		   (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
+			   GATE_HELD) {
 		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
 		h->orphan = 1;
 		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
@@ -323,6 +326,7 @@ static void fork_child_heap(struct heap *h)
 		atomic_fetch_add_explicit(&registry.orphans, 1, memory_order_relaxed);
 	} else {
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->gate, GATE_HELD, memory_order_relaxed);
 		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
 		stat_add(STAT_heaps_quarantined, 1);
 	}
