@@ -173,9 +173,8 @@ static void test_bounds(void)
 
 static void test_strings(void)
 {
-	static char text[400];
+	static char text[400] = "stats_file:";
 
-	memcpy(text, "stats_file:", 11);
 	memset(text + 11, 'x', 255);
 	back_to_defaults();
 	is_int(options_parse(text, "the test"), 0, "a string can have 255 characters");
