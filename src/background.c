@@ -29,6 +29,7 @@
 #include <time.h>
 
 #include "buddy.h"
+#include "clock.h"
 #include "heap.h"
 #include "options.h"
 #include "park.h"
@@ -49,10 +50,7 @@ struct round {
 
 static uint64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return clock_ns() / 1000000;
 }
 
 static uint64_t dirty_pages(void)

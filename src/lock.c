@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define SPINS 100
 #define WAIT_MS 10 /* a sleep, after which we look whether there is a fork */
 #define TID_MASK FUTEX_TID_MASK
@@ -41,28 +43,20 @@ uint32_t lock_tid_slow(void)
 	return lock_tid;
 }
 
-void lock_rank_push(uint8_t rank)
+static void rank_push(uint8_t rank)
 {
 	CHECK((ranks_held >> rank) == 0 || lock_ranks_off);
 	ranks_held |= 1u << rank;
 }
 
-void lock_rank_pop(uint8_t rank)
+static void rank_pop(uint8_t rank)
 {
 	ranks_held &= ~(1u << rank);
 }
 
-void lock_rank_reset(void)
+static void rank_reset(void)
 {
 	ranks_held = 0;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 /* Acquire pairs with the release in lock_release (and with the kernel's own barriers). */
@@ -112,7 +106,7 @@ static int wait_for(struct lock *l, uint32_t tid)
 static noinline int acquire_slow(struct lock *l, uint32_t tid)
 {
 	int saved = errno;
-	uint64_t start = now_ns();
+	uint64_t start = clock_ns();
 	int err = -EAGAIN;
 
 	if ((atomic_load_explicit(&l->word, memory_order_relaxed) & TID_MASK) == tid)
@@ -136,7 +130,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid)
 	}
 out:
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&l->wait_ns, now_ns() - start, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->wait_ns, clock_ns() - start, memory_order_relaxed);
 	errno = saved;
 	return err;
 }
@@ -153,7 +147,7 @@ int lock_acquire(struct lock *l)
 	}
 	lock_depth++;
 	if (SLUICE_DEBUG)
-		lock_rank_push(l->rank);
+		rank_push(l->rank);
 	return 0;
 }
 
@@ -173,7 +167,7 @@ void lock_release(struct lock *l)
 	DCHECK(lock_held(l));
 	lock_depth--;
 	if (SLUICE_DEBUG)
-		lock_rank_pop(l->rank);
+		rank_pop(l->rank);
 	/* Release pairs with the acquire in take. */
 	if (likely(atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_release,
 							   memory_order_relaxed)))
@@ -194,7 +188,7 @@ void lock_fork_prepare(struct lock *l)
 	while ((err = lock_acquire(l)) == -EAGAIN)
 		sched_yield();
 	l->fork_held = err == 0;
-	lock_rank_reset(); /* locks of one rank are held together here */
+	rank_reset(); /* locks of one rank are held together here */
 }
 
 void lock_fork_parent(struct lock *l)

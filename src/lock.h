@@ -89,9 +89,6 @@ void lock_fork_child(struct lock *l);
 /* Debug: lock_acquire stops the program when the order is wrong. Off from the moment that a signal
  * handler allocates while the call it interrupted holds a lock: their ranks cannot be told apart. */
 extern _Atomic uint32_t lock_ranks_off;
-void lock_rank_push(uint8_t rank);
-void lock_rank_pop(uint8_t rank);
-void lock_rank_reset(void);
 
 /* Acquire pairs with the release of spin_unlock. */
 static always_inline bool spin_trylock(struct spin *s)

@@ -25,20 +25,13 @@
 #include <time.h>
 
 #include "buddy.h"
+#include "clock.h"
 #include "heap.h"
 #include "pcp.h"
 
 #define DRAIN_TRIES 50u /* of 100 us each */
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* One round over all pcps; returns how many were locked. */
 static uint64_t drain_round(bool first, struct reclaim_report *r)
@@ -78,7 +71,7 @@ static void drain_caches(struct reclaim_report *r)
 void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 {
 	int saved = errno;
-	uint64_t start = now_ns();
+	uint64_t start = clock_ns();
 
 	*report = (struct reclaim_report){ 0 };
 	if (flags & RECLAIM_CACHES) {
@@ -89,7 +82,7 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 		report->bytes_purged = buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
 	if (flags & RECLAIM_REGIONS)
 		report->bytes_unmapped = buddy_release_regions(&zone_main);
-	report->time_ns = now_ns() - start;
+	report->time_ns = clock_ns() - start;
 	errno = saved;
 }
 

@@ -18,6 +18,7 @@
 
 #include "background.h"
 #include "barrier.h"
+#include "core.h"
 #include "buddy.h"
 #include "heap.h"
 #include "info.h"
@@ -36,24 +37,6 @@ static void sleep_ms(unsigned ms)
 	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
 
 	nanosleep(&ts, NULL);
-}
-
-static uint64_t value(const char *name)
-{
-	uint64_t v;
-
-	if (!info_lookup(name, &v))
-		tap_bail_out("no such value: %s", name);
-	return v;
-}
-
-static void *alloc(size_t size)
-{
-	void *p = heap_alloc(size);
-
-	if (!p)
-		tap_bail_out("no memory");
-	return p;
 }
 
 static double rss_mib(void)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "barrier.h"
+#include "core.h"
 #include "buddy.h"
 #include "heap.h"
 #include "heap_parts.h"
@@ -22,25 +23,6 @@
 
 #define OBJECTS 2000u
 #define TESTS 71
-
-/* Gives a gauge or counter by name. */
-static uint64_t value(const char *name)
-{
-	uint64_t v;
-
-	if (!info_lookup(name, &v))
-		tap_bail_out("no such value: %s", name);
-	return v;
-}
-
-static void *alloc(size_t size)
-{
-	void *p = heap_alloc(size);
-
-	if (!p)
-		tap_bail_out("no memory");
-	return p;
-}
 
 /* ---- a thread that does what it is told, and else makes no call ---------------------------- */
 

@@ -14,30 +14,12 @@
 #include <time.h>
 
 #include "barrier.h"
+#include "core.h"
 #include "buddy.h"
 #include "heap.h"
 #include "info.h"
 #include "init.h"
 #include "tap.h"
-
-/* Gives a gauge or counter by name. */
-static uint64_t value(const char *name)
-{
-	uint64_t v;
-
-	if (!info_lookup(name, &v))
-		tap_bail_out("no such value: %s", name);
-	return v;
-}
-
-static void *alloc(size_t size)
-{
-	void *p = heap_alloc(size);
-
-	if (!p)
-		tap_bail_out("no memory");
-	return p;
-}
 
 #define SLOTS 256u
 #define OWN 64u

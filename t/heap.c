@@ -15,6 +15,7 @@
 
 #include "buddy.h"
 #include "child.h"
+#include "core.h"
 #include "heap.h"
 #include "huge.h"
 #include "info.h"
@@ -38,25 +39,6 @@ static void run_thread(void *(*fn)(void *), void *arg)
 	if (pthread_create(&t, NULL, fn, arg) != 0)
 		tap_bail_out("no thread to be had");
 	pthread_join(t, NULL);
-}
-
-static void *alloc(size_t size)
-{
-	void *p = heap_alloc(size);
-
-	if (!p)
-		tap_bail_out("no memory");
-	return p;
-}
-
-/* Gives a gauge or counter by name. */
-static uint64_t value(const char *name)
-{
-	uint64_t v;
-
-	if (!info_lookup(name, &v))
-		tap_bail_out("no such value: %s", name);
-	return v;
 }
 
 /* ---- sizes and alignments ---------------------------------------------------------------- */
