@@ -95,7 +95,7 @@ static void idle_round(struct round *r)
 	struct reclaim_report report;
 
 	reclaim_idle(r->generation, &report);
-	r->generation = reclaim_mark();
+	r->generation = heap_idle_mark(true);
 	if (report.bytes_drained && r->low > dirty_pages())
 		r->low = dirty_pages();
 }

@@ -135,13 +135,43 @@ static inline struct heap *heap_next(struct heap *h)
 uint64_t heap_sweep(void);
 
 /*
- * Gate 2, for one caller at a time (reclaim_control). Mark every heap that may hold something; its
- * owner's next call takes the mark back. Makes all threads pass a barrier: quiet, one that
- * interrupts nobody (8 to 20 ms), or one by interrupts (1 us). 0: nothing to mark, or the kernel has no membarrier. Then, as much later as a
- * thread has to have been idle, empty those whose mark is still there; returns how many.
+ * Gate 2. Mark every heap that may hold something; its owner's next call takes the mark back. Makes
+ * all threads pass a barrier: quiet, one that interrupts nobody (8 to 20 ms), or one by interrupts
+ * (1 us). 0: nothing to mark, or the kernel has no membarrier (heap_gate_error). Needs no lock. Then,
+ * as much later as a thread has to have been idle, empty those whose mark is still there, for one
+ * caller at a time (reclaim_control); returns how many.
  */
 uint64_t heap_idle_mark(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
+
+/* What came of a heap in a drain, but for its page cache. */
+enum heap_outcome {
+	HEAP_EMPTIED, /* it holds nothing any more */
+	HEAP_CALLING, /* its thread made a call since it was marked */
+	HEAP_INSIDE,  /* its thread is inside a call, and was before the mark */
+	HEAP_HELD,    /* a fork or another drain has it, or it was lost in a fork */
+	HEAP_CLOSED,  /* there is no membarrier */
+	HEAP_UNASKED, /* only its page cache was to be emptied */
+};
+
+struct heap_drain {
+	uint32_t tid; /* 0: no thread has it */
+	enum heap_outcome outcome;
+	bool locked;      /* somebody sat on its page cache, which is not empty */
+	uint64_t cached;  /* bytes free in it before; its page cache's only unless it was emptied */
+	uint64_t drained; /* bytes of pages that went to the buddy core */
+};
+
+/*
+ * Empty one heap, a marked one of others' or the caller's own, and its page cache; marked: the
+ * generation, or 0 if marking was in vain, or HEAP_PAGES for its page cache alone. One caller at a
+ * time (reclaim_control) but for the latter.
+ */
+#define HEAP_PAGES UINT64_MAX
+void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d);
+
+/* Why gate 2 is off, an errno of membarrier; 0: it is on. */
+int heap_gate_error(void);
 
 /* In want of memory, so at once, with an expedited barrier: take what others freed into the slabs of
  * threads that are not inside a call just now. Returns how many heaps were looked at. */

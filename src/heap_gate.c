@@ -44,22 +44,34 @@ struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
 
 static _Atomic uint64_t generation; /* of gates */
 static bool expedited_ready;
+static _Atomic int barrier_error; /* errno of the last barrier that was asked for, or 0 */
+
+static bool membarrier(int command)
+{
+	bool good = syscall(SYS_membarrier, command, 0, 0) == 0;
+
+	atomic_store_explicit(&barrier_error, good ? 0 : errno, memory_order_relaxed);
+	return good;
+}
 
 void heap_gate_init(void)
 {
 	int saved = errno;
 
-	expedited_ready = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0,
-				  0) == 0;
+	expedited_ready = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 	errno = saved;
+}
+
+int heap_gate_error(void)
+{
+	return atomic_load_explicit(&barrier_error, memory_order_relaxed);
 }
 
 /* Every thread passes a full barrier, by an interrupt to the processors that run us. */
 static bool barrier_expedited(void)
 {
 	int saved = errno;
-	bool good = expedited_ready &&
-		    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+	bool good = expedited_ready && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 
 	if (good)
 		stat_add(STAT_barriers_expedited, 1);
@@ -72,7 +84,7 @@ static bool barrier_expedited(void)
 static bool barrier_quiet(void)
 {
 	int saved = errno;
-	bool good = syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+	bool good = membarrier(MEMBARRIER_CMD_GLOBAL);
 
 	if (good)
 		stat_add(STAT_barriers_global, 1);
@@ -171,26 +183,38 @@ static uint64_t next_generation(void)
 	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
 }
 
-/* The pages of slabs that were released in a held heap go to the buddy core. */
-static void free_released(struct heap *h)
+/* The pages of slabs that were released in a heap go to the buddy core; returns how many. */
+static uint64_t free_list(struct page *pg)
+{
+	struct page *run[BUDDY_BATCH];
+	uint64_t pages = 0;
+
+	while (pg) {
+		unsigned n = 0;
+
+		for (; pg && n < BUDDY_BATCH; pg = pg->inbox_next) {
+			pages += pg->npages;
+			run[n++] = pg;
+		}
+		buddy_free_bulk(run, n);
+	}
+	return pages;
+}
+
+static uint64_t free_released(struct heap *h)
 {
 	struct page *pg = h->release;
 
 	h->release = NULL;
-	while (pg) {
-		struct page *next = pg->inbox_next;
-
-		buddy_free(pg);
-		pg = next;
-	}
+	return free_list(pg);
 }
 
-/* Empty a heap that is held. */
-static void drain_held(struct heap *h)
+/* Empty a heap that is held; returns pages that came free. */
+static uint64_t drain_held(struct heap *h)
 {
 	heap_leave_slabs(h);
 	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
-	free_released(h);
+	return free_released(h);
 }
 
 void heap_gate_release(struct heap *h)
@@ -249,19 +273,25 @@ static bool mark(struct heap *h, uint64_t g)
 	return false;
 }
 
-/* The other step of a taker. True: the heap is ours, and its owner is out; else it was let go. */
-static bool take(struct heap *h, uint64_t g)
+/* The other step of a taker. HEAP_EMPTIED: the heap is ours, and its owner is out; else it was let
+ * go, or never was ours. */
+static enum heap_outcome try_take(struct heap *h, uint64_t g)
 {
-	uint64_t expected = g | GATE_PENDING;
+	uint64_t gate = g | GATE_PENDING;
 
-	if (!atomic_compare_exchange_strong_explicit(&h->gate, &expected, g | GATE_HELD,
+	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_HELD,
 						     memory_order_seq_cst, memory_order_relaxed))
-		return false;
+		return gate == GATE_FREE ? HEAP_CALLING : HEAP_HELD;
 	/* Acquire pairs with the owner's release store in heap_leave. */
 	if (!atomic_load_explicit(&h->busy, memory_order_acquire))
-		return true;
+		return HEAP_EMPTIED;
 	heap_gate_release(h);
-	return false;
+	return HEAP_INSIDE;
+}
+
+static bool take(struct heap *h, uint64_t g)
+{
+	return try_take(h, g) == HEAP_EMPTIED;
 }
 
 uint64_t heap_idle_mark(bool quiet)
@@ -326,6 +356,58 @@ unsigned heap_idle_take(uint64_t g)
 	}
 	stat_add(STAT_heaps_drained, taken);
 	return taken;
+}
+
+static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)
+{
+	struct page *released;
+
+	if (!heap_window_open(h))
+		return HEAP_INSIDE;
+	d->cached += heap_free_bytes(h);
+	heap_trim(h);
+	released = h->release;
+	h->release = NULL;
+	heap_leave(h);
+	d->drained += free_list(released) << PG_SHIFT;
+	return HEAP_EMPTIED;
+}
+
+static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct heap_drain *d)
+{
+	enum heap_outcome outcome;
+
+	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
+		return HEAP_HELD;
+	if (!may_hold_something(h))
+		return HEAP_EMPTIED;
+	if (!marked)
+		return heap_gate_error() ? HEAP_CLOSED : HEAP_HELD;
+	outcome = try_take(h, marked);
+	if (outcome == HEAP_EMPTIED) {
+		d->cached += heap_free_bytes(h);
+		d->drained += drain_held(h) << PG_SHIFT;
+		heap_gate_release(h);
+		stat_add(STAT_heaps_drained, 1);
+	}
+	return outcome;
+}
+
+void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
+{
+	struct pcp_drain pages;
+
+	*d = (struct heap_drain){
+		.tid = atomic_load_explicit(&h->tid, memory_order_relaxed),
+		.outcome = HEAP_UNASKED,
+		.cached = (uint64_t)atomic_load_explicit(&h->pcp.count, memory_order_relaxed)
+			  << PG_SHIFT,
+	};
+	if (marked != HEAP_PAGES)
+		d->outcome = h == heap_self ? drain_own(h, d) : drain_other(h, marked, d);
+	pages = pcp_drain(&h->pcp);
+	d->drained += pages.pages << PG_SHIFT;
+	d->locked = pages.skipped;
 }
 
 bool heap_gate_hold_all(void)

@@ -71,6 +71,12 @@ void heap_post(struct page *pg);
 /* Look at some of the slabs that were posted; false: there are none. */
 bool heap_open_inbox(struct heap *h);
 
+/* Bytes that are free in a heap but for its page cache: in bins, ring and slabs. */
+uint64_t heap_free_bytes(struct heap *h);
+
+/* The owner empties its bins and its ring and gives up its empty slabs; those in use stay its own. */
+void heap_trim(struct heap *h);
+
 /* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
 void heap_leave_slabs(struct heap *h);
 

@@ -378,6 +378,53 @@ void heap_leave_slabs(struct heap *h)
 	}
 }
 
+void heap_trim(struct heap *h)
+{
+	flush_all(h);
+	while (inbox_take(h, INBOX_BATCH))
+		;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct page *pg = h->current[cls];
+
+		if (pg && pg->used == 0) {
+			h->current[cls] = NULL;
+			heap_release_slab(h, pg);
+		}
+	}
+}
+
+/* Objects on the remote list count as used, and are free. */
+static uint64_t slab_free_bytes(const struct page *pg)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	uint64_t used = (uint64_t)pg->used - state_count(s);
+
+	return ((uint64_t)size_classes[pg->cls].pages << PG_SHIFT) - used * class_size(pg->cls);
+}
+
+static uint64_t list_free_bytes(const struct page_list_head *l)
+{
+	uint64_t bytes = 0;
+
+	for (const struct page *pg = l->first; pg; pg = pg->next)
+		bytes += slab_free_bytes(pg);
+	return bytes;
+}
+
+uint64_t heap_free_bytes(struct heap *h)
+{
+	uint64_t bytes = h->ring.bytes + list_free_bytes(&h->full);
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		for (struct object **o = h->bin[cls].top; *o; o--)
+			bytes += class_size(cls);
+		bytes += list_free_bytes(&h->partial[cls]);
+		if (h->current[cls])
+			bytes += slab_free_bytes(h->current[cls]);
+	}
+	return bytes;
+}
+
 /* ---- debug ------------------------------------------------------------------------------- */
 
 static void check_list(struct heap *h, struct page_list_head *l, enum page_list tag)

@@ -86,6 +86,10 @@ bool info_lookup(const char *name, uint64_t *value)
 			return true;
 		}
 	}
+	if (strcmp(name, "gate2_errno") == 0) {
+		*value = (uint64_t)heap_gate_error();
+		return true;
+	}
 	if (strcmp(name, "lock_wait_ns") == 0) {
 		*value = atomic_load_explicit(&zone_main.lock.wait_ns, memory_order_relaxed);
 		return true;

@@ -4,13 +4,14 @@
  * Used by the shim (malloc_trim), the API, and heap when there is no memory; uses heap, pcp,
  * buddy.
  *
- * Order: un-owned empty slabs, then every pcp, so that blocks meet in the buddy core and merge;
- * then dirty blocks go to the kernel, the largest first; then regions that are wholly free.
+ * Order: the heaps whose threads are outside, then every pcp, then un-owned empty slabs, so that
+ * blocks meet in the buddy core and merge; then dirty blocks go to the kernel, the largest first;
+ * then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
- *     reclaim_control over the membarriers of gate 2.
+ *     reclaim_control over the expedited membarriers and the short sleeps of a drain.
  *
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
@@ -30,6 +31,7 @@
 #include "pcp.h"
 
 #define DRAIN_TRIES 50u /* of 100 us each */
+#define HEAP_TRIES 10u  /* of them, for one heap's page cache */
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
 
@@ -56,27 +58,86 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 	return skipped;
 }
 
+static const struct timespec drain_pause = { 0, 100000 };
+
 static void drain_caches(struct reclaim_report *r)
 {
-	const struct timespec pause = { 0, 100000 };
 	unsigned tries = 0;
 
 	r->caches_skipped = drain_round(true, r);
 	while (r->caches_skipped && ++tries < DRAIN_TRIES) {
-		nanosleep(&pause, NULL);
+		nanosleep(&drain_pause, NULL);
 		r->caches_skipped = drain_round(false, r);
 	}
 }
 
-void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
+/* One heap; tries: what is left of them, for all heaps together. */
+static void drain_heap(struct heap *h, uint64_t marked, unsigned *tries, struct heap_drain *d)
+{
+	heap_drain(h, marked, d);
+	for (unsigned i = 0; d->locked && i < HEAP_TRIES && *tries; i++) {
+		struct pcp_drain again;
+
+		--*tries;
+		nanosleep(&drain_pause, NULL);
+		again = pcp_drain(&h->pcp);
+		d->drained += again.pages << PG_SHIFT;
+		d->locked = again.skipped;
+	}
+}
+
+/* Gate 2 at once. Who is inside a call, or makes one between the mark and the look, keeps its heap. */
+static void drain_heaps(uint64_t marked, struct reclaim_report *r, reclaim_see *see, void *arg)
+{
+	unsigned tries = DRAIN_TRIES;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		struct heap_drain d;
+
+		drain_heap(h, marked, &tries, &d);
+		r->bytes_drained += d.drained;
+		if (d.outcome == HEAP_EMPTIED && !d.locked)
+			r->heaps_emptied++;
+		else
+			r->heaps_skipped++;
+		if (see)
+			see(arg, &d);
+	}
+}
+
+static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
+{
+	uint64_t start = clock_ns();
+	uint64_t marked;
+
+	if (!(flags & RECLAIM_IDLE))
+		return HEAP_PAGES;
+	marked = heap_idle_mark(flags & RECLAIM_QUIET);
+	r->barrier_ns = clock_ns() - start;
+	return marked;
+}
+
+bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
+			reclaim_see *see, void *arg)
 {
 	int saved = errno;
 	uint64_t start = clock_ns();
 
 	*report = (struct reclaim_report){ 0 };
-	if (flags & RECLAIM_CACHES) {
-		report->bytes_drained += heap_sweep();
+	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
+		uint64_t marked = mark_heaps(flags, report);
+
+		if (lock_acquire(&reclaim_control) == 0) {
+			drain_heaps(marked, report, see, arg);
+			lock_release(&reclaim_control);
+		} else if (see) {
+			errno = saved;
+			return false;
+		}
+	}
+	if (flags & (RECLAIM_CACHES | RECLAIM_IDLE)) {
 		drain_caches(report);
+		report->bytes_drained += heap_sweep();
 	}
 	if (flags & RECLAIM_PURGE)
 		report->bytes_purged = buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
@@ -84,17 +145,12 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 		report->bytes_unmapped = buddy_release_regions(&zone_main);
 	report->time_ns = clock_ns() - start;
 	errno = saved;
+	return true;
 }
 
-uint64_t reclaim_mark(void)
+void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 {
-	uint64_t g = 0;
-
-	if (lock_acquire(&reclaim_control) == 0) {
-		g = heap_idle_mark(true);
-		lock_release(&reclaim_control);
-	}
-	return g;
+	reclaim_drain_each(flags, keep, report, NULL, NULL);
 }
 
 void reclaim_idle(uint64_t generation, struct reclaim_report *report)
@@ -120,14 +176,18 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 /* No memory: the kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)
 {
-	struct reclaim_report r;
-	uint64_t reached = heap_sweep();
+	struct reclaim_report r = { 0 };
+	uint64_t marked = heap_idle_mark(false);
 	int saved = errno;
 
-	r = (struct reclaim_report){ 0 };
+	if (lock_try(&reclaim_control)) {
+		drain_heaps(marked, &r, NULL, NULL);
+		lock_release(&reclaim_control);
+	}
 	drain_round(true, &r);
+	r.bytes_drained += heap_sweep();
 	errno = saved;
-	return reached + r.bytes_drained != 0;
+	return r.bytes_drained != 0;
 }
 
 /*

@@ -5,6 +5,7 @@
 #ifndef SLUICE_RECLAIM_H
 #define SLUICE_RECLAIM_H
 
+#include "heap.h"
 #include "lock.h"
 #include "types.h"
 
@@ -15,15 +16,20 @@ enum reclaim_flag {
 	RECLAIM_CACHES = 1,  /* empty every pcp */
 	RECLAIM_PURGE = 2,   /* dirty pages back to the kernel */
 	RECLAIM_REGIONS = 4, /* wholly free regions unmapped */
+	RECLAIM_IDLE = 8,    /* CACHES, and gate 2 at once: heaps whose threads are outside */
+	RECLAIM_QUIET = 16,  /* with IDLE: by the barrier that interrupts nobody */
 };
 
 struct reclaim_report {
 	uint64_t caches_reached;
 	uint64_t caches_skipped;
+	uint64_t heaps_emptied;
+	uint64_t heaps_skipped;
 	uint64_t bytes_drained;
 	uint64_t bytes_purged;
 	uint64_t bytes_unmapped;
 	uint64_t time_ns;
+	uint64_t barrier_ns;
 };
 
 /*
@@ -32,9 +38,14 @@ struct reclaim_report {
  */
 void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report);
 
-/* Gate 2 (heap_idle_mark, heap_idle_take) with what it frees given back to the kernel; one caller at
- * a time, a fork waits for it. generation: of reclaim_mark, 0: nothing was marked. */
-uint64_t reclaim_mark(void);
+/* The same, and tells see what came of each heap; false: it could not (a fork is under way), and
+ * nothing was done. see must not allocate. */
+typedef void reclaim_see(void *arg, const struct heap_drain *d);
+bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
+			reclaim_see *see, void *arg);
+
+/* Gate 2 (heap_idle_take) with what it frees given back to the kernel; one caller at a time, a fork
+ * waits for it. generation: of heap_idle_mark, 0: nothing was marked. */
 void reclaim_idle(uint64_t generation, struct reclaim_report *report);
 
 /* Make heap_alloc_slow come here when it finds no memory. */

@@ -195,6 +195,6 @@ EXPORT int malloc_trim(size_t pad)
 {
 	struct reclaim_report r;
 
-	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE, pad, &r);
+	reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, pad, &r);
 	return r.bytes_purged != 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "export.h"
+#include "heap.h"
 #include "info.h"
 #include "log.h"
 #include "stats.h"
@@ -87,6 +88,17 @@ EXPORT int malloc_info(int options, FILE *out)
 	return fprintf(out, "</malloc>\n") < 0 ? -1 : 0;
 }
 
+/* Whether sleeping threads' heaps can be emptied. */
+static size_t gate2_line(char *text, size_t room)
+{
+	int err = heap_gate_error();
+
+	if (!err)
+		return log_format(text, room, "gate2           = on\n");
+	return log_format(text, room, "gate2           = off (membarrier: %s)\n",
+			  strerrordesc_np(err));
+}
+
 /* To standard error, without stdio. */
 EXPORT void malloc_stats(void)
 {
@@ -108,6 +120,7 @@ EXPORT void malloc_stats(void)
 	LINE(huge_bytes, "huge bytes     ");
 	LINE(heaps, "heaps          ");
 #undef LINE
+	n += gate2_line(text + n, sizeof(text) - n);
 	for (unsigned i = 0; i < STATS; i++)
 		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n",
 				stat_name((enum stat_id)i),

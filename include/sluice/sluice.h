@@ -28,31 +28,75 @@ enum sluice_drain_flags {
 	SLUICE_DRAIN_PURGE = 2,
 	/** Unmap regions (64 MiB) of which no page is in use. */
 	SLUICE_DRAIN_REGIONS = 4,
+	/** As CACHES, and empty the whole heap (free objects and the slabs behind them) of every
+	 * thread that is in no call of malloc and its kin just now, and the caller's own. It makes
+	 * all threads pass a memory barrier: an interrupt, of some 100 ns, to each processor that
+	 * runs the process. */
+	SLUICE_DRAIN_IDLE = 8,
+	/** With IDLE: a barrier that interrupts nobody, for which the caller waits 8 to 20 ms. */
+	SLUICE_DRAIN_QUIET = 16,
 };
 
 /** What a drain did. */
 struct sluice_drain_report {
 	uint64_t caches_reached; /**< page caches that were emptied (or were empty) */
 	uint64_t caches_skipped; /**< page caches whose lock was held at each of the tries */
-	uint64_t bytes_drained;  /**< moved from caches and un-owned slabs to the buddy core */
+	uint64_t bytes_drained;  /**< moved from heaps and caches to the buddy core */
 	uint64_t bytes_purged;   /**< given back to the kernel */
 	uint64_t bytes_unmapped; /**< of address space */
 	uint64_t time_ns;        /**< that the call took */
+	uint64_t heaps_emptied;  /**< heaps that were emptied (or were empty); with IDLE */
+	uint64_t heaps_skipped;  /**< heaps that were not: see sluice_drain_threads */
+	uint64_t barrier_ns;     /**< of the time, for the memory barrier; with IDLE */
 };
 
 /**
- * Empty the page caches of all threads and give free memory back to the kernel, from the calling
- * thread alone: the threads that own the caches are not signalled, not waited for, and make no
- * system call for it; while its cache is drained a thread goes past it to the buddy core.
+ * Empty what all threads cache and give free memory back to the kernel, from the calling thread
+ * alone: the threads that own the caches are not signalled, not waited for, and make no system
+ * call for it; while its cache is drained a thread goes past it to the buddy core, and to a heap
+ * that all threads share. Their caches start small again.
  *
- * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES and PURGE.
+ * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES, IDLE and PURGE.
  * report: may be NULL.
  * Returns 0, or -1 with errno EINVAL for a flag that does not exist.
- * Cost: about 50 ns for each run in a cache, and the kernel's time for the memory (some 50 to 100
- * us a MiB). No lock is held over a system call; a lock is held for at most 32 runs at a time.
+ * Cost: about 50 ns for each run in a cache and each object in a heap's lists, and the kernel's
+ * time for the memory (some 50 to 100 us a MiB). One drain at a time: a second waits for it. No
+ * lock that malloc waits for is held over a system call, nor for more than 32 runs at a time.
  * Source: Linux, "Drain remote per-cpu directly" (Gorman, 2022).
  */
 int sluice_drain(unsigned flags, struct sluice_drain_report *report);
+
+/** What came of a thread in a drain. In each state but LOCKED its page cache was emptied. */
+enum sluice_thread_state {
+	SLUICE_THREAD_EMPTIED = 0, /**< it caches nothing any more, or did not before */
+	SLUICE_THREAD_CALLING = 1, /**< its heap was left alone: it made a call meanwhile */
+	SLUICE_THREAD_INSIDE = 2,  /**< likewise: it is in a call, and was before the drain began */
+	SLUICE_THREAD_HELD = 3,    /**< a fork or another drain has its heap; or, for good, a fork
+				      that was made in the middle of a call of it */
+	SLUICE_THREAD_CLOSED = 4,  /**< the kernel has no membarrier(2), or a sandbox forbids it */
+	SLUICE_THREAD_UNASKED =
+		5, /**< no SLUICE_DRAIN_IDLE: only its page cache was to be drained */
+	SLUICE_THREAD_LOCKED = 6, /**< its page cache was locked at each of the tries */
+};
+
+struct sluice_thread_drain {
+	uint32_t tid;           /**< as gettid gives it; 0: what ended threads left behind */
+	uint32_t state;         /**< enum sluice_thread_state */
+	uint64_t bytes_cached;  /**< free in its page cache and, if that was emptied, in its heap */
+	uint64_t bytes_drained; /**< of whole pages that came free; the rest shares a slab with live
+				   objects, where any thread may use it now */
+};
+
+/**
+ * sluice_drain, and what it came to for each thread that has ever called malloc or free.
+ *
+ * thread: an array of *n elements, in no order; NULL if *n is 0. On return *n is how many threads
+ * there were; what did not fit into the array was drained as well.
+ * Returns 0, or -1 with errno EINVAL as sluice_drain, or EAGAIN: a fork is under way, nothing was
+ * done. Without CACHES and IDLE it lists no threads. Allocates nothing.
+ */
+int sluice_drain_threads(unsigned flags, struct sluice_drain_report *report,
+			 struct sluice_thread_drain *thread, size_t *n);
 
 /**
  * Turn all threads' page caches off: from the return on no page enters any of them, so that after
@@ -112,7 +156,8 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
 
 /**
  * A counter or gauge by name, as in src/stats.def, and pcp_bytes, free_bytes, dirty_bytes,
- * region_bytes, huge_bytes, heaps, lock_wait_ns. 0, or -1 with errno EINVAL for a name that does
+ * region_bytes, huge_bytes, heaps, lock_wait_ns, gate2_errno (0, or why membarrier(2) fails, so that
+ * only page caches of sleeping threads come back). 0, or -1 with errno EINVAL for a name that does
  * not exist. Counters may lag while other threads run. Safe in a signal handler.
  */
 int sluice_stat(const char *name, uint64_t *value);
