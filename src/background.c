@@ -6,8 +6,9 @@
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
  * frees goes to the kernel at once. Once each decay_ms it gives as many dirty pages to the kernel
- * as were free all that time: the lowest count it saw at a tick. Page caches of running threads
- * shrink by an eighth of their surplus.
+ * as were free all that time: the lowest count it saw at a tick; and makes holes in the un-owned slabs
+ * that nobody touched all that time. Page caches of running threads shrink by an eighth of their
+ * surplus.
  *
  * (A) When nothing is cached anywhere it parks: it sleeps without a timer until somebody caches
  *     something (park.h).
@@ -31,6 +32,7 @@
 #include "buddy.h"
 #include "clock.h"
 #include "heap.h"
+#include "holes.h"
 #include "options.h"
 #include "park.h"
 #include "pcp.h"
@@ -67,7 +69,7 @@ static void sleep_ms(uint64_t ms)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || heap_idle_any())
+	if (dirty_pages() || heap_idle_any() || holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -104,6 +106,8 @@ static void decay_round(struct round *r)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		pcp_decay(p);
+	slab_pool_age();
+	holes_punch(false);
 	if (r->low)
 		buddy_purge(&zone_main, 0, r->low);
 	r->low = dirty_pages();

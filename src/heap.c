@@ -51,7 +51,7 @@ static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
  * inside a pool lock and is one slab. */
 static void slab_return(struct pcp *pcp, struct page *pg)
 {
-	if (pg->used == 0 || slab_pool_put(pg) == POOL_EMPTY) {
+	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
 		slab_unmake(pg);
 		pcp_free(pcp, pg);
 	}
@@ -307,6 +307,16 @@ static void flush_own(void)
 	}
 	for (more = true; more && heap_enter(h); heap_call_end(h))
 		more = heap_open_inbox(h);
+}
+
+void heap_leave_own(void)
+{
+	struct heap *h = heap_self;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		for (bool more = true; more && heap_enter(h); heap_call_end(h))
+			more = heap_leave_some(h, cls);
+	}
 }
 
 uint64_t heap_sweep(void)

@@ -134,6 +134,10 @@ static inline struct heap *heap_next(struct heap *h)
  * core. Returns bytes of slabs given back. For drains. */
 uint64_t heap_sweep(void);
 
+/* The calling thread's bins emptied, and its slabs with room left to all, so that holes can be made
+ * in them; a few for each window. For drains. */
+void heap_leave_own(void);
+
 /*
  * Gate 2. Mark every heap that may hold something; its owner's next call takes the mark back. Makes
  * all threads pass a barrier: quiet, one that interrupts nobody (8 to 20 ms), or one by interrupts

@@ -212,7 +212,7 @@ static uint64_t free_released(struct heap *h)
 /* Empty a heap that is held; returns pages that came free. */
 static uint64_t drain_held(struct heap *h)
 {
-	heap_leave_slabs(h);
+	heap_leave_slabs(h, SLAB_IDLE);
 	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	return free_released(h);
 }
@@ -253,7 +253,7 @@ void heap_drain_fallback(void)
 	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||
 	    lock_acquire(&heap_fallback.lock) != 0)
 		return;
-	heap_leave_slabs(h);
+	heap_leave_slabs(h, SLAB_RECENT);
 	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	heap_call_end(h);
 }

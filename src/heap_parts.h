@@ -78,7 +78,10 @@ uint64_t heap_free_bytes(struct heap *h);
 void heap_trim(struct heap *h);
 
 /* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
-void heap_leave_slabs(struct heap *h);
+void heap_leave_slabs(struct heap *h, enum slab_age age);
+
+/* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
+bool heap_leave_some(struct heap *h, unsigned cls);
 
 /* Stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);

@@ -21,10 +21,12 @@
 #endif
 #include "heap_parts.h"
 
+#include "holes.h"
 #include "park.h"
 #include "stats.h"
 
 #define INBOX_BATCH 8u
+#define LEAVE_BATCH 32u
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
 
@@ -243,6 +245,8 @@ void heap_check_object(void *p, const struct page *pg)
 		sluice_fatal("free of the middle of an object: address %p, size class %u (%u "
 			     "bytes)",
 			     p, pg->cls, (unsigned)class_size(pg->cls));
+	if (unlikely(holes_has(pg, off)))
+		heap_bad_free(p, pg);
 }
 
 /* In the window of the slab's heap. */
@@ -309,9 +313,9 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 
 /* ---- leaving ----------------------------------------------------------------------------- */
 
-static void slab_leave(struct heap *h, struct page *pg)
+static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 {
-	enum slab_put put = slab_pool_put(pg);
+	enum slab_put put = slab_pool_put(pg, age);
 
 	if (put == POOL_EMPTY) {
 		heap_release_slab(h, pg);
@@ -321,26 +325,42 @@ static void slab_leave(struct heap *h, struct page *pg)
 	}
 }
 
-static void leave_class(struct heap *h, unsigned cls)
+/* Up to n slabs with room; false: there are no more. */
+static bool leave_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
 {
 	struct page *pg = h->current[cls];
 
 	if (pg) {
 		h->current[cls] = NULL;
 		pg->list = LIST_NONE;
-		slab_leave(h, pg);
+		slab_leave(h, pg, age);
 	}
-	while ((pg = h->partial[cls].first) != NULL) {
+	while (n && (pg = h->partial[cls].first) != NULL) {
 		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
-		slab_leave(h, pg);
+		slab_leave(h, pg, age);
+		n--;
 	}
+	return h->partial[cls].first != NULL;
 }
 
 /* Look again at an un-owned slab that was freed into: it may be empty, or have room now. */
 static void pool_refresh(struct heap *h, struct ring_adopt *due)
 {
-	if (due->pg && slab_pool_adopt(due->pg, due->cls) && slab_pool_put(due->pg) == POOL_EMPTY)
+	if (due->pg && slab_pool_adopt(due->pg, due->cls) &&
+	    slab_pool_put(due->pg, SLAB_RECENT) == POOL_EMPTY)
 		heap_release_slab(h, due->pg);
+}
+
+/* In the window of h: nothing in the bin any more, and no room. */
+static void bin_empty(struct heap *h, unsigned cls)
+{
+	struct bin *b = &h->bin[cls];
+	struct due_list d = { .n = 0 };
+
+	bin_flush(h, cls, (unsigned)(b->top - bin_bottom(h, cls)), &d);
+	b->limit = b->top;
+	for (unsigned i = 0; i < d.n; i++)
+		pool_refresh(h, &d.due[i]);
 }
 
 /* In the window of h: nothing in its bins and its ring any more. */
@@ -348,20 +368,19 @@ static void flush_all(struct heap *h)
 {
 	struct ring_adopt due;
 
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		struct bin *b = &h->bin[cls];
-		struct due_list d = { .n = 0 };
-
-		bin_flush(h, cls, (unsigned)(b->top - bin_bottom(h, cls)), &d);
-		b->limit = b->top;
-		for (unsigned i = 0; i < d.n; i++)
-			pool_refresh(h, &d.due[i]);
-	}
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		bin_empty(h, cls);
 	while (ring_flush_one(&h->ring, &due))
 		pool_refresh(h, &due);
 }
 
-void heap_leave_slabs(struct heap *h)
+bool heap_leave_some(struct heap *h, unsigned cls)
+{
+	bin_empty(h, cls);
+	return leave_class(h, cls, SLAB_IDLE, LEAVE_BATCH);
+}
+
+void heap_leave_slabs(struct heap *h, enum slab_age age)
 {
 	struct page *pg;
 	struct page *next;
@@ -370,11 +389,11 @@ void heap_leave_slabs(struct heap *h)
 	while (inbox_take(h, INBOX_BATCH))
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
-		leave_class(h, cls);
+		leave_class(h, cls, age, UINT32_MAX);
 	for (pg = h->full.first; pg; pg = next) {
 		next = pg->next;
 		page_list_del(&h->full, pg, LIST_FULL);
-		slab_leave(h, pg);
+		slab_leave(h, pg, age);
 	}
 }
 

@@ -136,7 +136,7 @@ static bool reap(struct heap *h)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
 			return false;
 	}
-	heap_leave_slabs(h);
+	heap_leave_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
@@ -240,7 +240,7 @@ static void thread_exit(void *arg)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
 			return;
 	}
-	heap_leave_slabs(h);
+	heap_leave_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
@@ -269,7 +269,7 @@ bool heap_take_orphan(void)
 		return false;
 	while (!heap_window_open(h))
 		sched_yield(); /* a drain has it for a moment */
-	heap_leave_slabs(h);
+	heap_leave_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);

@@ -5,8 +5,8 @@
  * buddy.
  *
  * Order: the heaps whose threads are outside, then every pcp, then un-owned empty slabs, so that
- * blocks meet in the buddy core and merge; then dirty blocks go to the kernel, the largest first;
- * then regions that are wholly free.
+ * blocks meet in the buddy core and merge; then holes are made in un-owned slabs, and dirty blocks go
+ * to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
@@ -28,6 +28,8 @@
 #include "buddy.h"
 #include "clock.h"
 #include "heap.h"
+#include "holes.h"
+#include "options.h"
 #include "pcp.h"
 
 #define DRAIN_TRIES 50u /* of 100 us each */
@@ -135,12 +137,16 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 			return false;
 		}
 	}
+	if ((flags & RECLAIM_PURGE) && options.holes)
+		heap_leave_own();
 	if (flags & (RECLAIM_CACHES | RECLAIM_IDLE)) {
 		drain_caches(report);
 		report->bytes_drained += heap_sweep();
 	}
-	if (flags & RECLAIM_PURGE)
-		report->bytes_purged = buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
+	if (flags & RECLAIM_PURGE) {
+		report->bytes_purged = holes_punch(true);
+		report->bytes_purged += buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
+	}
 	if (flags & RECLAIM_REGIONS)
 		report->bytes_unmapped = buddy_release_regions(&zone_main);
 	report->time_ns = clock_ns() - start;
@@ -166,10 +172,11 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 	report->caches_reached = heaps;
 	report->bytes_drained = heap_sweep();
+	report->bytes_purged = holes_punch(false);
 	after = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
 	if (after > before) {
 		report->bytes_drained += (after - before) << PG_SHIFT;
-		report->bytes_purged = buddy_purge(&zone_main, before, UINT64_MAX);
+		report->bytes_purged += buddy_purge(&zone_main, before, UINT64_MAX);
 	}
 }
 

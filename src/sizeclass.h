@@ -40,13 +40,16 @@ static always_inline size_t class_size(unsigned cls)
 	return size_classes[cls].size;
 }
 
-/* Whether an offset into a slab (below 2^20) is the start of an object; no division. */
+/* Which object an offset into a slab (below 2^20) lies in; no division. */
+static always_inline unsigned class_index(unsigned cls, size_t offset)
+{
+	return (unsigned)(((uint64_t)offset * size_classes[cls].inverse) >> 32);
+}
+
+/* Whether it is the start of one. */
 static always_inline bool class_divides(unsigned cls, size_t offset)
 {
-	const struct size_class *c = &size_classes[cls];
-	size_t i = (size_t)(((uint64_t)offset * c->inverse) >> 32);
-
-	return i * c->size == offset;
+	return class_index(cls, offset) * class_size(cls) == offset;
 }
 
 #endif

@@ -3,8 +3,8 @@
  * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
  * Used by heap and reclaim; uses pagemap and the primitives.
  *
- * (A) carved == used + length of free; used counts what the program holds, what lies in bins and
- *     rings of heaps, and what lies on the remote list. (slab_check)
+ * (A) carved == used + length of free + uncarved; used counts what the program holds, what lies in
+ *     bins and rings of heaps, and what lies on the remote list. (slab_check)
  * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
  *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
  *     finds it UNOWNED knows that it has to adopt it. No third outcome exists.
@@ -13,6 +13,8 @@
  *     slab is POSTED an object is on its remote list, so it is not empty, and is not given back.
  * (D) UNOWNED is set and cleared under the pool lock of the slab's class only; a slab is on one of
  *     its pool's lists exactly while it is UNOWNED. (pool_check in the unit test)
+ *
+ * (E) The list `fresh` of a pool is in the order of its slabs' age, the oldest first.
  *
  * Pairing: the release CAS in slab_free_remote (the freed objects' links) with the acquire CAS in
  * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
@@ -29,9 +31,14 @@
 #endif
 #include "slab.h"
 
+#include "holes.h"
+#include "options.h"
 #include "pagemap.h"
+#include "park.h"
 #include "pcp.h"
 #include "stats.h"
+
+#define AGE_DUE 2u /* decays begun since: so one has passed in full */
 
 /* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
 #define SIZECLASS(size, pages)                                                                     \
@@ -44,13 +51,17 @@
 struct pool {
 	struct lock lock;
 	/* Guarded by: lock. */
+	struct page_list_head fresh; /* with room, not looked at for holes yet */
 	struct page_list_head room;
 	struct page_list_head full;
-	_Atomic uint64_t count; /* of both; also read without the lock */
+	_Atomic uint64_t count;     /* of all; also read without the lock */
+	_Atomic uint64_t count_new; /* of fresh; likewise */
 	/* Any thread, atomic: frees into un-owned slabs that have not been followed by a try to
 	 * adopt yet, or never will (no lock was to be had): what take_empty has to look for. */
 	_Atomic int64_t owed;
 };
+
+static _Atomic uint8_t age; /* of the pools, in decays */
 
 static struct pool pools[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(LOCK_POOL) } };
 
@@ -64,7 +75,8 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->used = 0;
 	pg->wake = 0;
 	pg->carved = 0;
-	pg->pad = 0;
+	atomic_store_explicit(&pg->uncarved, 0, memory_order_relaxed);
+	holes_init(pg, cls, pg->zero);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;
@@ -118,6 +130,8 @@ unsigned slab_take(struct page *pg, struct object **out, unsigned n)
 		o = o->next;
 	}
 	pg->free = o;
+	if (got < n && slab_uncarved(pg))
+		got += holes_take(pg, out + got, n - got);
 	if (got < n)
 		got += carve(pg, out + got, n - got);
 	pg->used = (int16_t)(pg->used + (int)got);
@@ -197,14 +211,56 @@ uint64_t slab_pool_count(unsigned cls)
 	return atomic_load_explicit(&pools[cls].count, memory_order_relaxed);
 }
 
-static void pool_count_add(struct pool *pool, uint64_t n)
+uint64_t slab_pool_count_new(unsigned cls)
 {
-	atomic_store_explicit(&pool->count,
-			      atomic_load_explicit(&pool->count, memory_order_relaxed) + n,
+	return atomic_load_explicit(&pools[cls].count_new, memory_order_relaxed);
+}
+
+void slab_pool_age(void)
+{
+	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
+}
+
+/* With the pool's lock; by no step that is atomic as a whole. */
+static void count_add(_Atomic uint64_t *count, uint64_t n)
+{
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
 			      memory_order_relaxed);
 }
 
-enum slab_put slab_pool_put(struct page *pg)
+/* Whether a hole may be found in a slab of which this many objects are live. */
+static bool may_have_hole(const struct page *pg, int live)
+{
+	const struct size_class *c = &size_classes[pg->cls];
+
+	return options.holes && (size_t)(c->objects - live) * c->size >= HOLE_BYTES;
+}
+
+/* With the pool's lock: on the list for its state. */
+static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum slab_age how)
+{
+	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
+
+	count_add(&pool->count, 1);
+	if (!slab_has_room(pg) && !remote) {
+		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
+	} else if ((how == SLAB_LOOKED_AT && !remote) ||
+		   !may_have_hole(pg, pg->used - (int)remote)) {
+		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
+	} else {
+		count_add(&pool->count_new, 1);
+		if (how == SLAB_IDLE) {
+			slab_holes(pg)->stamp = (uint8_t)(now - AGE_DUE);
+			page_list_add(&pool->fresh, pg, LIST_POOL_NEW);
+		} else {
+			slab_holes(pg)->stamp = now;
+			page_list_add_tail(&pool->fresh, pg, LIST_POOL_NEW);
+		}
+		park_wake();
+	}
+}
+
+enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 {
 	struct pool *pool = &pools[pg->cls];
 	enum slab_put result = POOL_PUT;
@@ -233,12 +289,9 @@ enum slab_put slab_pool_put(struct page *pg)
 							memory_order_acq_rel,
 							memory_order_relaxed));
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
-	if (slab_has_room(pg) || state_count(s))
-		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
-	else
-		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
-	pool_count_add(pool, 1);
-	stat_add(STAT_slabs_unowned, 1);
+	pool_add(pool, pg, state_count(s), how);
+	if (how != SLAB_LOOKED_AT)
+		stat_add(STAT_slabs_unowned, 1);
 out:
 	lock_release(&pool->lock);
 	return result;
@@ -247,12 +300,16 @@ out:
 /* With the pool's lock: an un-owned slab off its list, into limbo. */
 static void pool_remove(struct pool *pool, struct page *pg)
 {
-	bool room = pg->list == LIST_POOL_ROOM;
+	enum page_list tag = (enum page_list)pg->list;
 
-	page_list_del(room ? &pool->room : &pool->full, pg, (enum page_list)pg->list);
-	pool_count_add(pool, UINT64_MAX);
+	if (tag == LIST_POOL_NEW)
+		count_add(&pool->count_new, UINT64_MAX);
+	page_list_del(tag == LIST_POOL_NEW    ? &pool->fresh
+		      : tag == LIST_POOL_ROOM ? &pool->room
+					      : &pool->full,
+		      pg, tag);
+	count_add(&pool->count, UINT64_MAX);
 	slab_collect_to(pg, STATE_LIMBO);
-	stat_add(STAT_slabs_adopted, 1);
 }
 
 struct page *slab_pool_take(unsigned cls)
@@ -262,7 +319,27 @@ struct page *slab_pool_take(unsigned cls)
 
 	if (!slab_pool_count(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
 		return NULL;
-	pg = pool->room.first;
+	/* The one left last, for its memory is the least likely to have gone to the kernel. */
+	pg = pool->fresh.last ? pool->fresh.last : pool->room.first;
+	if (pg)
+		pool_remove(pool, pg);
+	lock_release(&pool->lock);
+	if (pg)
+		stat_add(STAT_slabs_adopted, 1);
+	return pg;
+}
+
+struct page *slab_pool_take_new(unsigned cls, bool all)
+{
+	struct pool *pool = &pools[cls];
+	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
+	struct page *pg;
+
+	if (!slab_pool_count_new(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+		return NULL;
+	pg = pool->fresh.first;
+	if (pg && !all && (uint8_t)(now - slab_holes(pg)->stamp) < AGE_DUE)
+		pg = NULL;
 	if (pg)
 		pool_remove(pool, pg);
 	lock_release(&pool->lock);
@@ -286,10 +363,12 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	mine = (atomic_load_explicit(&pg->state, memory_order_acquire) & STATE_OWN_MASK) ==
 		       STATE_UNOWNED &&
 	       page_kind(pg) == PAGE_SLAB && pg->cls == cls &&
-	       (pg->list == LIST_POOL_ROOM || pg->list == LIST_POOL_FULL);
+	       (pg->list == LIST_POOL_NEW || pg->list == LIST_POOL_ROOM ||
+		pg->list == LIST_POOL_FULL);
 	if (mine)
 		pool_remove(pool, pg);
 	lock_release(&pool->lock);
+	stat_add(STAT_slabs_adopted, mine);
 	return mine;
 }
 
@@ -315,6 +394,8 @@ struct page *slab_pool_take_empty(unsigned cls)
 	pg = pool_find_empty(&pool->full);
 	if (!pg)
 		pg = pool_find_empty(&pool->room);
+	if (!pg)
+		pg = pool_find_empty(&pool->fresh);
 	if (pg)
 		pool_remove(pool, pg);
 	else
@@ -334,8 +415,10 @@ void slab_check(struct page *pg)
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < pg->carved);
+		CHECK(!holes_has(pg, off));
 		n++;
 	}
-	CHECK(pg->used >= 0 && (unsigned)pg->used + n == pg->carved);
+	CHECK(pg->used >= 0 && (unsigned)pg->used + n + slab_uncarved(pg) == pg->carved);
+	holes_check(pg);
 	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <= pg->used);
 }

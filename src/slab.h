@@ -52,10 +52,15 @@ static inline uint32_t slab_carved_bytes(const struct page *pg)
 	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
 }
 
+static inline unsigned slab_uncarved(const struct page *pg)
+{
+	return atomic_load_explicit(&pg->uncarved, memory_order_relaxed);
+}
+
 /* Whether the slab has something to give that is not on its remote list. */
 static inline bool slab_has_room(const struct page *pg)
 {
-	return pg->free || pg->carved < size_classes[pg->cls].objects;
+	return pg->free || pg->carved < size_classes[pg->cls].objects || slab_uncarved(pg);
 }
 
 /* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
@@ -63,7 +68,8 @@ static inline bool slab_has_room(const struct page *pg)
 /* Turn a run of the class's length into a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
 
-/* Take up to n objects, freed ones first, then by carving; they become used. Returns how many. */
+/* Take up to n objects, freed ones first, then out of holes, then by carving further; they become
+ * used. Returns how many. */
 unsigned slab_take(struct page *pg, struct object **out, unsigned n);
 
 /* Take the remote list into the free list and set the flags to `flags` in the same step. Returns
@@ -94,8 +100,14 @@ enum slab_put {
 	POOL_LOCKED, /* the pool's lock could not be had: likewise */
 };
 
+enum slab_age {
+	SLAB_RECENT,   /* may have been used just now: look for holes after a decay */
+	SLAB_IDLE,     /* was not used for long: look for holes at once */
+	SLAB_LOOKED_AT /* for holes, and not touched since */
+};
+
 /* Leave a slab that is in hand un-owned. */
-enum slab_put slab_pool_put(struct page *pg);
+enum slab_put slab_pool_put(struct page *pg, enum slab_age age);
 
 /* An un-owned slab of the class with room, in limbo; NULL: there is none. */
 struct page *slab_pool_take(unsigned cls);
@@ -108,7 +120,16 @@ bool slab_pool_adopt(struct page *pg, unsigned cls);
  * followed by its adoption, else looks at every un-owned slab of the class. */
 struct page *slab_pool_take_empty(unsigned cls);
 
+/* An un-owned slab of the class that is to be looked at for holes, in limbo; with `all` also one that
+ * was left just now. NULL: there is none. */
+struct page *slab_pool_take_new(unsigned cls, bool all);
+
+/* Once each decay: what was left SLAB_RECENT before the last call is due from now on. */
+void slab_pool_age(void);
+
+/* Un-owned slabs of the class; and of them, those that wait to be looked at for holes. */
 uint64_t slab_pool_count(unsigned cls);
+uint64_t slab_pool_count_new(unsigned cls);
 
 /* fork: the locks of the pools. */
 struct lock *slab_pool_lock(unsigned cls);

@@ -24,6 +24,9 @@
  *   gate        the word by which somebody else takes a thread's heap while its owner is away.
  *   window      the stretch of an owner's call in which its heap's `busy` is set.
  *   un-owned    a slab whose heap has gone; it waits in the pool of its class to be adopted.
+ *   carve       to make objects of a slab's memory as they are needed.
+ *   hole        4 KiB of a slab without live objects that were given back to the kernel while the
+ *               slab has live ones elsewhere; its objects are uncarved until they are needed.
  */
 #ifndef SLUICE_TYPES_H
 #define SLUICE_TYPES_H
@@ -92,6 +95,7 @@ enum page_list {
 	LIST_CURRENT, /* the slab its class is carved from; no links in use */
 	LIST_PARTIAL,
 	LIST_FULL,
+	LIST_POOL_NEW,  /* un-owned, with room, not looked at for holes yet */
 	LIST_POOL_ROOM, /* un-owned, with room */
 	LIST_POOL_FULL, /* un-owned, without */
 };
@@ -100,12 +104,22 @@ struct object {
 	struct object *next;
 };
 
+/* What a slab keeps in the descriptor of its second page, for holes.c. Guarded by what guards the
+ * slab. */
+struct slab_holes {
+	_Atomic uint64_t units; /* bit u: unit u is a hole; read by others */
+	uint16_t open;          /* the objects from here on ... */
+	uint16_t open_end;      /* ... to before this one are uncarved, though in holes no more */
+	_Atomic uint8_t tail;   /* units from here on cost no memory, but where carved since */
+	uint8_t stamp;          /* the pools' age when it was left un-owned */
+};
+
 /*
  * A page descriptor: one cache line for each page, out of line at the region's front. What it
  * means depends on kind; the fields are shared so that a free needs this line only.
  *
  * A slab's counting equation (slab_check):
- *   carved == used + length of free
+ *   carved == used + length of free + uncarved
  *   used   == objects the program holds + objects in bins and rings of any heaps + objects on the
  *             remote list in state
  */
@@ -119,8 +133,9 @@ struct page {
 		struct {
 			int16_t used;    /* objects not on free */
 			int16_t wake;    /* a free that brings used to this goes the slow way */
-			uint16_t carved; /* objects carved so far */
-			uint16_t pad;
+			uint16_t carved; /* objects carved so far, but for: */
+			/* of them, those given up to holes; read by others. */
+			_Atomic uint16_t uncarved;
 		};
 		uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
 	};
@@ -136,11 +151,16 @@ struct page {
 	uint8_t zero;
 	/* Any thread, atomic: a slab's remote list, its length and its ownership; see slab.h. */
 	_Atomic uint64_t state;
-	/* Guarded by what guards the list that `list` names. */
-	struct page *next;
-	struct page *prev;
-	/* Any thread that posts; then the owner that takes its inbox. */
-	struct page *inbox_next;
+	union {
+		struct {
+			/* Guarded by what guards the list that `list` names. */
+			struct page *next;
+			struct page *prev;
+			/* Any thread that posts; then the owner that takes its inbox. */
+			struct page *inbox_next;
+		};
+		struct slab_holes holes; /* of a slab's second page */
+	};
 };
 _Static_assert(sizeof(struct page) == CACHE_LINE, "a descriptor fills one cache line");
 

@@ -213,7 +213,8 @@ static void test_post(void)
 	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT, "nor does a batch of three");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
 	is_int(pg->used, 20, "and still count as used");
-	is_int(slab_pool_put(pg), POOL_POSTED, "a posted slab cannot be left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_POSTED,
+	       "a posted slab cannot be left un-owned");
 	ok(pg->owner == owner_number(0), "and keeps its owner");
 	is_int(slab_collect_to(pg, STATE_OWNED), 5, "its owner collects all five");
 	slab_check(pg);
@@ -235,7 +236,8 @@ static void test_unowned(void)
 	unsigned asked = 0;
 
 	slab_take(pg, o, 20);
-	is_int(slab_pool_put(pg), POOL_PUT, "a slab with objects in use can be left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT,
+	       "a slab with objects in use can be left un-owned");
 	ok(flags_of(pg) == STATE_UNOWNED && !pg->owner, "it says so, and has no owner");
 	is_int(slab_pool_count(CLS), 1, "it counts in the pool of its class");
 	is_int(slab_pool_count(CLS + 1), 0, "and in no other");
@@ -248,7 +250,7 @@ static void test_unowned(void)
 	is_int(slab_pool_count(CLS), 0, "and out of the pool");
 	slab_check(pg);
 	attach(pg, 1);
-	slab_pool_put(pg);
+	slab_pool_put(pg, SLAB_RECENT);
 	ok(!slab_pool_adopt(pg, CLS + 1), "nobody can adopt it as one of another class");
 	ok(slab_pool_take(CLS + 1) == NULL, "a pool that is empty has none to give");
 	ok(slab_pool_take(CLS) == pg, "its own pool gives it to who needs one");
@@ -256,7 +258,7 @@ static void test_unowned(void)
 	for (unsigned i = 2; i < 20; i++)
 		asked += free_one(pg, o[i]) != SLAB_PUT;
 	is_int(asked, 0, "frees into a slab in limbo ask for nothing");
-	is_int(slab_pool_put(pg), POOL_EMPTY, "an empty slab is not left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_EMPTY, "an empty slab is not left un-owned");
 	slab_end(pg);
 }
 
@@ -266,7 +268,7 @@ static void test_unowned_full(void)
 	struct object *o[OBJECTS];
 
 	slab_take(pg, o, OBJECTS);
-	is_int(slab_pool_put(pg), POOL_PUT, "a full slab can be left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT, "a full slab can be left un-owned");
 	ok(slab_pool_take(CLS) == NULL, "it is not given to who needs room");
 	ok(slab_pool_take_empty(CLS) == NULL, "nor to who looks for empty ones");
 	for (unsigned i = 0; i + 1 < OBJECTS; i++)
@@ -288,10 +290,11 @@ static void test_pool_locked(void)
 
 	slab_take(in, &o[0], 1);
 	slab_take(out, &o[1], 1);
-	slab_pool_put(in);
+	slab_pool_put(in, SLAB_RECENT);
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
-	is_int(slab_pool_put(out), POOL_LOCKED, "who holds the pool's lock is told so");
+	is_int(slab_pool_put(out, SLAB_RECENT), POOL_LOCKED,
+	       "who holds the pool's lock is told so");
 	ok(!slab_pool_take(CLS) && !slab_pool_take_empty(CLS), "and gets no slab");
 	ok(!slab_pool_adopt(in, CLS), "nor can he adopt one");
 	lock_release(slab_pool_lock(CLS));
@@ -411,7 +414,7 @@ static void stress_post(struct page *pg)
 
 static void stress_leave_again(struct page *pg)
 {
-	if (slab_pool_put(pg) == POOL_EMPTY)
+	if (slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY)
 		slab_end(pg);
 }
 
@@ -489,7 +492,7 @@ static void owner_step(struct stress_owner *so, unsigned i)
 		put_somewhere(o[--n], &so->seed);
 	if (rand_r(&so->seed) % 8)
 		return;
-	switch (slab_pool_put(pg)) {
+	switch (slab_pool_put(pg, SLAB_RECENT)) {
 	case POOL_EMPTY:
 		slab_end(pg);
 		so->slab[i] = NULL;
@@ -518,7 +521,7 @@ static void *owner_main(void *arg)
 		open_inbox(so);
 		for (unsigned i = 0; i < HOLD; i++) {
 			struct page *pg = so->slab[i];
-			enum slab_put put = pg ? slab_pool_put(pg) : POOL_PUT;
+			enum slab_put put = pg ? slab_pool_put(pg, SLAB_RECENT) : POOL_PUT;
 
 			if (put == POOL_EMPTY)
 				slab_end(pg);

@@ -24,7 +24,8 @@ const char *sluice_version(void);
 enum sluice_drain_flags {
 	/** Empty every thread's page cache into the buddy core. */
 	SLUICE_DRAIN_CACHES = 1,
-	/** Give free memory that was written back to the kernel (madvise MADV_DONTNEED). */
+	/** Give free memory that was written back to the kernel (madvise MADV_DONTNEED), also what holds
+	 * no live object inside slabs: those of the calling thread and those without an owner. */
 	SLUICE_DRAIN_PURGE = 2,
 	/** Unmap regions (64 MiB) of which no page is in use. */
 	SLUICE_DRAIN_REGIONS = 4,

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * scatter wait|trim [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
+ * allocated in turn, and all but one in twenty, picked at random, are freed. Then the process, of two
+ * threads, sleeps (wait), or with one thread calls malloc_trim (trim).
+ *
+ * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
+ * how many bytes of live objects were found changed at any time.
+ */
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define KEEP_ONE_IN 20
+
+static unsigned char **object;
+static unsigned long count;
+
+static long rss_kib(void)
+{
+	long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (f == NULL || fscanf(f, "%*d %ld", &pages) != 1)
+		abort();
+	fclose(f);
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static size_t size_of(unsigned long i)
+{
+	return (size_t)512 << (i % 3);
+}
+
+static void fill(void)
+{
+	for (unsigned long i = 0; i < count; i++) {
+		if (object[i] != NULL)
+			continue;
+		object[i] = malloc(size_of(i));
+		if (object[i] == NULL)
+			abort();
+		memset(object[i], (int)(i % 251), size_of(i));
+	}
+}
+
+static void thin_out(void)
+{
+	uint64_t seed = 1;
+
+	for (unsigned long i = 0; i < count; i++) {
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		if ((seed >> 33) % KEEP_ONE_IN == 0)
+			continue;
+		free(object[i]);
+		object[i] = NULL;
+	}
+}
+
+static unsigned long changed(void)
+{
+	unsigned long n = 0;
+
+	for (unsigned long i = 0; i < count; i++)
+		for (size_t k = 0; object[i] != NULL && k < size_of(i); k++)
+			n += object[i][k] != i % 251;
+	return n;
+}
+
+static void *sleeper(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+int main(int argc, char **argv)
+{
+	int wait = argc > 1 && strcmp(argv[1], "wait") == 0;
+	unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 10;
+	unsigned long wrong;
+	pthread_t t;
+	long floor;
+	long peak;
+	long rest;
+
+	if (!wait && (argc < 2 || strcmp(argv[1], "trim") != 0)) {
+		fprintf(stderr, "usage: scatter wait|trim [OBJECTS [SECONDS]]\n");
+		return 2;
+	}
+	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;
+	/* Mapped, so that the list itself is not the allocator's. */
+	object = mmap(NULL, count * sizeof(*object), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (object == MAP_FAILED || (wait && pthread_create(&t, NULL, sleeper, NULL) != 0))
+		return 1;
+	floor = rss_kib();
+	fill();
+	peak = rss_kib() - floor;
+	thin_out();
+	if (wait)
+		sleep(seconds);
+	else
+		malloc_trim(0);
+	rest = rss_kib() - floor;
+	wrong = changed();
+	fill();
+	wrong += changed();
+	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, rss_kib() - floor, wrong);
+	return 0;
+}
