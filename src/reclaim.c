@@ -4,9 +4,9 @@
  * Used by the shim (malloc_trim), the API, and heap when there is no memory; uses heap, pcp,
  * buddy.
  *
- * Order: the heaps whose threads are outside, then every pcp, then un-owned empty slabs, so that
- * blocks meet in the buddy core and merge; then holes are made in un-owned slabs, and dirty blocks go
- * to the kernel, the largest first; then regions that are wholly free.
+ * Order: the heaps whose threads are outside, then what lies in nobody's heap (its slabs may go to a
+ * pcp), then every pcp, so that blocks meet in the buddy core and merge; then holes are made in un-owned
+ * slabs, and dirty blocks go to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
@@ -140,8 +140,8 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	if ((flags & RECLAIM_PURGE) && options.holes)
 		heap_leave_own();
 	if (flags & (RECLAIM_CACHES | RECLAIM_IDLE)) {
-		drain_caches(report);
 		report->bytes_drained += heap_sweep();
+		drain_caches(report);
 	}
 	if (flags & RECLAIM_PURGE) {
 		report->bytes_purged = holes_punch(true);
