@@ -542,7 +542,7 @@ static void trim(struct zone *z, uint64_t freed)
 		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);
 }
 
-void buddy_free_bulk(struct page *const *runs, unsigned n)
+static always_inline void free_bulk(struct page *const *runs, unsigned n, bool trims)
 {
 	uint64_t freed = 0;
 	unsigned at = 0;
@@ -561,9 +561,20 @@ void buddy_free_bulk(struct page *const *runs, unsigned n)
 		}
 		zone_unlock(z);
 		park_wake();
-		trim(z, freed);
+		if (trims)
+			trim(z, freed);
 		freed = 0;
 	}
+}
+
+void buddy_free_bulk(struct page *const *runs, unsigned n)
+{
+	free_bulk(runs, n, true);
+}
+
+void buddy_free_drained(struct page *const *runs, unsigned n)
+{
+	free_bulk(runs, n, false);
 }
 
 bool buddy_extend(struct page *pg, uint32_t npages)

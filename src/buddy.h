@@ -62,6 +62,9 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 /* Give runs back (pg->npages pages each; pg->zero says they were never written). */
 void buddy_free_bulk(struct page *const *runs, unsigned n);
 
+/* The same for drains, which purge when all is there and has merged, if at all: never trims. */
+void buddy_free_drained(struct page *const *runs, unsigned n);
+
 static inline void buddy_free(struct page *pg)
 {
 	buddy_free_bulk(&pg, 1);

@@ -333,7 +333,7 @@ uint64_t heap_sweep(void)
 		while ((pg = slab_pool_take_empty(cls)) != NULL) {
 			bytes += (uint64_t)size_classes[cls].pages << PG_SHIFT;
 			slab_unmake(pg);
-			buddy_free(pg);
+			buddy_free_drained(&pg, 1);
 		}
 	}
 	return bytes;

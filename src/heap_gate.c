@@ -196,7 +196,7 @@ static uint64_t free_list(struct page *pg)
 			pages += pg->npages;
 			run[n++] = pg;
 		}
-		buddy_free_bulk(run, n);
+		buddy_free_drained(run, n);
 	}
 	return pages;
 }

@@ -288,7 +288,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		for (unsigned i = 0; i < n; i++)
 			result.pages += run[i]->npages;
 		if (n)
-			buddy_free_bulk(run, n);
+			buddy_free_drained(run, n);
 		if (n < DRAIN_BATCH)
 			break;
 	}

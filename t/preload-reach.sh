@@ -1,0 +1,51 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# One thread takes back what others have cached while a further one never sleeps (L2): everything that
+# the sleepers could have given back themselves, without a word to the hot one.
+. "${0%/*}/tap.sh"
+plan 9
+
+reach=$builddir/t/helpers/reach
+passed='^[1-9][0-9]* checks, 0 failed, status 0$'
+
+# run LABEL OPTIONS CASE
+run() {
+	out=$(SLUICE_CONF=$2 with_sluice "$reach" "$3" 2>"$TMP/err")
+	like "$out, status $?" "$passed" "$1"
+	diag "$(cat "$TMP/err")"
+}
+
+run "100 drains empty 60 sleeping threads each time, of all that their owners could free" background:never hot
+run "the background thread does so by barriers that interrupt nobody" idle_ms:100,decay_ms:100 background
+run "and where all is live it asks the kernel for nothing else" idle_ms:100,decay_ms:600000 live
+run "256 MiB that 64 threads cached are back after one drain, in few calls" background:never,dirty_max:100G bulk
+proved_loaded "the program was served by the library" reach
+
+if ! strace -f -o "$TMP/trace" true 2>"$TMP/err"; then
+	for label in "the drains are in the trace" "the hot thread makes no system call" "nobody is signalled" \
+		"the background thread's barriers interrupt nobody"; do
+		skip "$label" "strace cannot trace here: $(tail -n 1 "$TMP/err")"
+	done
+	exit
+fi
+# during MARK... prints what is between the marks, "main PID" first
+during() {
+	awk '/write\(-1, "drains end"/ { inside = 0 }
+		inside { print }
+		/write\(-1, "drains begin"/ { inside = 1; print "main " $1 }' "$TMP/trace"
+}
+SLUICE_CONF=background:never with_sluice strace -f -o "$TMP/trace" "$reach" hot 10 >"$TMP/out" 2>&1
+during >"$TMP/during"
+ok $(($(grep -c 'membarrier(' "$TMP/during") < 10)) "the drains are in the trace"
+# The hot thread is the one started last.
+hot=$(awk '/clone3?\(/ || /clone3? resumed/ { if ($NF ~ /^[0-9]+$/) pid = $NF } /drains begin/ { print pid; exit }' "$TMP/trace")
+is "$(awk -v hot="$hot" '$1 == hot' "$TMP/during" | grep -v -E 'sched_yield|resumed' | head -n 3)" "" \
+	"the hot thread (${hot:-not found}) makes no system call"
+# Signal 0 asks only whether a thread lives still.
+is "$(grep -E 'kill\(|sigqueueinfo\(|--- SIG' "$TMP/during" | grep -v 'tgkill([0-9]*, [0-9]*, 0[ )]' | head -n 3)" "" \
+	"nobody is signalled"
+SLUICE_CONF=idle_ms:100,decay_ms:100 with_sluice strace -f -o "$TMP/trace" "$reach" background >"$TMP/out" 2>&1
+during >"$TMP/during"
+is "$(grep -o 'membarrier([^,]*' "$TMP/during" | sort -u)" "membarrier(MEMBARRIER_CMD_GLOBAL" \
+	"the background thread's barriers interrupt nobody"
