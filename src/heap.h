@@ -198,30 +198,8 @@ void heap_fork_child(void);
 /* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);
 
-/* ---- the window -------------------------------------------------------------------------- */
-
-/* False: the gate is not free, or this call interrupted another one of its thread. The slow path
- * finds out which, and takes a pending gate back. */
-static always_inline bool heap_enter(struct heap *h)
-{
-	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
-		return false;
-	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
-	/* Compiler barrier; the gater's membarrier is the other half. Acquire pairs with the
-	 * gater's release when it lets go. */
-	atomic_signal_fence(memory_order_seq_cst);
-	if (likely(atomic_load_explicit(&h->gate, memory_order_acquire) == GATE_FREE))
-		return true;
-	atomic_store_explicit(&h->busy, 0, memory_order_release);
-	return false;
-}
-
-static always_inline void heap_leave(struct heap *h)
-{
-	atomic_signal_fence(memory_order_seq_cst);
-	/* Release pairs with the gater's acquire load of busy. */
-	atomic_store_explicit(&h->busy, 0, memory_order_release);
-}
+/* heap_enter and heap_leave. */
+#include "heap_window.h"
 
 /* ---- the fast paths ---------------------------------------------------------------------- */
 

@@ -48,7 +48,7 @@ static _Atomic int barrier_error; /* errno of the last barrier that was asked fo
 
 static bool membarrier(int command)
 {
-	bool good = syscall(SYS_membarrier, command, 0, 0) == 0;
+	bool good = HEAP_HAS_WINDOW && syscall(SYS_membarrier, command, 0, 0) == 0;
 
 	atomic_store_explicit(&barrier_error, good ? 0 : errno, memory_order_relaxed);
 	return good;

@@ -41,9 +41,8 @@
 #define EXIT_ROUND PTHREAD_DESTRUCTOR_ITERATIONS
 #endif
 
-/* Never entered: busy is set for good. */
-struct heap heap_none = { .busy = 1 };
-struct heap heap_gone = { .busy = 1 };
+struct heap heap_none = HEAP_NEVER;
+struct heap heap_gone = HEAP_NEVER;
 _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
 
 static struct {

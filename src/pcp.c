@@ -34,6 +34,7 @@
 #include "options.h"
 #include "pagemap.h"
 #include "park.h"
+#include "pcp_lock.h"
 #include "stats.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
@@ -139,11 +140,11 @@ static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsign
 {
 	unsigned kept = 0;
 
-	if (n && spin_trylock(&p->lock)) {
+	if (n && pcp_enter(&p)) {
 		while (kept < n && !(p->flags & PCP_DISABLED) &&
 		       count_of(p) + run_class_pages[rc] <= p->high)
 			put_locked(p, run[kept++], rc);
-		spin_unlock(&p->lock);
+		pcp_leave(p);
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);
@@ -165,16 +166,16 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 {
 	unsigned n = 1;
 
-	if (likely(spin_trylock(&p->lock))) {
+	if (likely(pcp_enter(&p))) {
 		struct page *pg = take_locked(p, rc);
 
 		if (likely(pg != NULL)) {
 			p->free_factor = 0;
-			spin_unlock(&p->lock);
+			pcp_leave(p);
 			return pg;
 		}
 		n = p->flags & PCP_DISABLED ? 1 : refill_runs_locked(p, rc);
-		spin_unlock(&p->lock);
+		pcp_leave(p);
 	} else {
 		stat_add(STAT_pcp_bypassed, 1);
 	}
@@ -186,13 +187,13 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 	uint32_t npages = 1u << order;
 	unsigned got = 0;
 
-	if (npages <= PCP_RUN_MAX && spin_trylock(&p->lock)) {
+	if (npages <= PCP_RUN_MAX && pcp_enter(&p)) {
 		unsigned rc = run_class_of(npages);
 		struct page *pg;
 
 		while (got < n && (pg = take_locked(p, rc)) != NULL)
 			out[got++] = pg;
-		spin_unlock(&p->lock);
+		pcp_leave(p);
 	}
 	if (got < n)
 		got += buddy_alloc_bulk(p->zone, npages, n - got, n - got, out + got);
@@ -226,18 +227,18 @@ void pcp_free(struct pcp *p, struct page *pg)
 	rc = run_class_of(npages);
 	if (run_class_pages[rc] != npages)
 		goto past;
-	if (unlikely(!spin_trylock(&p->lock))) {
+	if (unlikely(!pcp_enter(&p))) {
 		stat_add(STAT_pcp_bypassed, 1);
 		goto past;
 	}
 	if (unlikely((p->flags & PCP_DISABLED) || npages > p->high)) {
-		spin_unlock(&p->lock);
+		pcp_leave(p);
 		goto past;
 	}
 	put_locked(p, pg, rc);
 	if (unlikely(count_of(p) > p->high))
 		n = spill_locked(p, spill_pages_locked(p), run);
-	spin_unlock(&p->lock);
+	pcp_leave(p);
 	park_wake();
 	if (unlikely(n)) {
 		stat_add(STAT_pcp_spills, 1);
@@ -252,14 +253,14 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 {
 	unsigned kept = 0;
 
-	if (n && run[0]->npages <= PCP_RUN_MAX && spin_trylock(&p->lock)) {
+	if (n && run[0]->npages <= PCP_RUN_MAX && pcp_enter(&p)) {
 		while (kept < n && !(p->flags & PCP_DISABLED) &&
 		       count_of(p) + run[kept]->npages <= p->high) {
 			unsigned rc = run_class_of(run[kept]->npages);
 
 			put_locked(p, run[kept++], rc);
 		}
-		spin_unlock(&p->lock);
+		pcp_leave(p);
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);
@@ -275,7 +276,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 	for (;;) {
 		unsigned n;
 
-		if (!spin_trylock(&p->lock)) {
+		if (!pcp_enter_remote(p)) {
 			result.skipped = true;
 			break;
 		}
@@ -284,7 +285,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		p->alloc_factor = 0;
 		p->free_factor = 0;
 		n = spill_locked(p, UINT32_MAX, run);
-		spin_unlock(&p->lock);
+		pcp_leave_remote(p);
 		for (unsigned i = 0; i < n; i++)
 			result.pages += run[i]->npages;
 		if (n)
@@ -303,12 +304,12 @@ uint64_t pcp_decay(struct pcp *p)
 	uint64_t pages = 0;
 	unsigned n = 0;
 
-	if (!spin_trylock(&p->lock))
+	if (!pcp_enter_remote(p))
 		return 0;
 	p->high -= (p->high - p->high_min) >> 3;
 	if (count_of(p) > p->high)
 		n = spill_locked(p, count_of(p) - p->high, run);
-	spin_unlock(&p->lock);
+	pcp_leave_remote(p);
 	for (unsigned i = 0; i < n; i++)
 		pages += run[i]->npages;
 	if (n)
@@ -341,11 +342,11 @@ void pcp_init(struct pcp *p, struct zone *z)
 	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
 							memory_order_relaxed));
 	if (atomic_load_explicit(&disabled, memory_order_seq_cst)) {
-		while (!spin_trylock(&p->lock))
+		while (!pcp_enter_remote(p))
 			cpu_relax();
 		if (atomic_load_explicit(&disabled, memory_order_seq_cst))
 			p->flags |= PCP_DISABLED;
-		spin_unlock(&p->lock);
+		pcp_leave_remote(p);
 	}
 }
 
@@ -360,7 +361,7 @@ static bool lock_wait(struct pcp *p)
 	const struct timespec pause = { 0, 10000 };
 
 	for (unsigned i = 0; i < WAIT_TRIES; i++) {
-		if (spin_trylock(&p->lock))
+		if (pcp_enter_remote(p))
 			return true;
 		nanosleep(&pause, NULL);
 	}
@@ -381,7 +382,7 @@ static bool set_disabled(bool on)
 			p->flags |= PCP_DISABLED;
 		else
 			p->flags &= (uint16_t)~PCP_DISABLED;
-		spin_unlock(&p->lock);
+		pcp_leave_remote(p);
 	}
 	errno = saved;
 	return all;
@@ -443,5 +444,5 @@ void pcp_check(struct pcp *p)
 		}
 	}
 	CHECK(pages == count_of(p));
-	spin_unlock(&p->lock);
+	pcp_leave_remote(p);
 }

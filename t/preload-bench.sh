@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 24
+plan 26
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -59,8 +59,17 @@ out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB"
 is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
 	"a program is run, and proved to be, under both allocators"
 
-like "$("$bench" pages --quick --repeat 1 2>&1)" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' \
-	"pages prints its tables"
+out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
+like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
+is "$(printf '%s\n' "$out" | sed -n '/pcp_lock=handoff/,$p' |
+	grep -c -E '^ *(single|[0-9]+|cache) +([0-9]+\.[0-9]+ +){5}\([0-9.]+\) +([0-9]+\.[0-9]+ +){3}\([0-9.]+\)$')" 11 \
+	"pages compares the ways into a page cache, at each size"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+w = json.load(open(sys.argv[1]))["pcp_lock"]
+print(len(w), {x["to_spin"]["median"] for x in w if x["name"].endswith("=spin")})
+END
+)" "33 {1.0}" "the JSON has them, each against the spinlock of its own kind"
 
 "$work" pingpong size=x >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number above 0" \

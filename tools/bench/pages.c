@@ -6,39 +6,59 @@
  *
  *	sluice-bench-pages [PASSES]
  *
- * One line of JSON: ticks_per_ns, and rows of name, n (pages in one call), ticks and ns for a page.
+ * One line of JSON: ticks_per_ns, and rows of name, n (pages in one call; 0: one, by a function that
+ * has no n), ticks and ns for a page.
  * Ticks are of the time stamp counter on x86-64, which is what kernel developers call cycles there;
  * elsewhere nanoseconds. A pass measures every row once, and a row has the median of its passes, so
  * that what disturbs the machine for a while hits all rows alike.
  *
- * The rows are those of two Linux series: the bulk allocator in array and list form ("Use local_lock
+ * The rows are those of three Linux series: the bulk allocator in array and list form ("Use local_lock
  * for pcp protection", Gorman, 2021), the page cache against the core ("Use per-cpu allocator for
- * !irq requests", Gorman, 2017).
+ * !irq requests", Gorman, 2017), and the ways of the owner into its cache (rows pcp_lock=: see
+ * pcp_variants.h; "Remote per-cpu lists drain support", Saenz Julienne, 2022).
  *
  * Exit status: 0; 1 when there is no memory, 2 for bad arguments.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #endif
 
+#include <linux/membarrier.h>
 #include <sluice/sluice.h>
 
 #include "buddy.h"
 #include "heap.h"
 #include "init.h"
 #include "pcp.h"
+#include "pcp_variants.h"
 
 #define PAGES 4096u /* of one measurement */
 #define BULK_MAX 128u
-#define ROWS 32u
+#define ROWS 64u
 #define PASSES_MAX 1000u
+
+/* A page layer whose owner gets into its cache by one of the ways. */
+struct way {
+	const char *name;
+	const char *cache_name; /* of the rows of the cache by itself */
+	struct pcp *pcp;
+	struct page *(*alloc)(struct pcp *p, unsigned run_class);
+	void (*free)(struct pcp *p, struct page *pg);
+	void *(*page_alloc)(unsigned order);
+	void (*page_free)(void *block, unsigned order);
+	size_t (*page_alloc_bulk)(unsigned order, size_t n, void **array);
+	void (*page_free_bulk)(unsigned order, size_t n, void *const *array);
+};
 
 struct row {
 	const char *name;
 	unsigned n;
+	const struct way *way;   /* or NULL */
 	void (*run)(unsigned n); /* allocates and frees PAGES pages */
 	double ticks[PASSES_MAX];
 };
@@ -46,6 +66,7 @@ struct row {
 static struct row rows[ROWS];
 static unsigned row_count;
 static void *blocks[BULK_MAX];
+static const struct way *way; /* of the row that runs */
 
 static uint64_t clock_now(void)
 {
@@ -178,15 +199,139 @@ static void buddy_split(unsigned n)
 	buddy_free_bulk(held, count);
 }
 
+/* ---- the owner's way into its cache ------------------------------------------------------- */
+
+static struct pcp spin_cache;
+static struct pcp none_cache;
+static struct handoff handoff_cache;
+
+/* As long a way to the cache as the library's own. */
+static inline struct pcp *instead(struct pcp *p)
+{
+	return heap_pcp() ? p : NULL;
+}
+
+struct pcp *spin_heap_pcp(void)
+{
+	return instead(&spin_cache);
+}
+
+struct pcp *none_heap_pcp(void)
+{
+	return instead(&none_cache);
+}
+
+struct pcp *handoff_heap_pcp(void)
+{
+	return instead(&handoff_cache.half[0]);
+}
+
+#define WAY(variant, cache)                                                                        \
+	{                                                                                          \
+		"pcp_lock=" #variant, "cache,pcp_lock=" #variant, cache, variant##_alloc,          \
+			variant##_free, variant##_page_alloc, variant##_page_free,                 \
+			variant##_page_alloc_bulk, variant##_page_free_bulk                        \
+	}
+
+static const struct way ways[] = { WAY(spin, &spin_cache), WAY(none, &none_cache),
+				   WAY(handoff, &handoff_cache.half[0]) };
+#define WAYS (sizeof(ways) / sizeof(ways[0]))
+
+/* The cache by itself. */
+static void way_cache(unsigned n)
+{
+	(void)n;
+	for (unsigned i = 0; i < PAGES; i++) {
+		struct page *pg = way->alloc(way->pcp, 0);
+
+		if (!pg)
+			no_memory();
+		way->free(way->pcp, pg);
+	}
+}
+
+/* By the public functions. */
+static void way_single(unsigned n)
+{
+	(void)n;
+	for (unsigned i = 0; i < PAGES; i++) {
+		void *block = way->page_alloc(0);
+
+		if (!block)
+			no_memory();
+		way->page_free(block, 0);
+	}
+}
+
+static void way_bulk(unsigned n)
+{
+	for (unsigned i = 0; i < PAGES; i += n) {
+		if (way->page_alloc_bulk(0, n, blocks) != n)
+			no_memory();
+		way->page_free_bulk(0, n, blocks);
+	}
+}
+
+/* Room for all that a row allocates: every row has hits only, and the ways are all that differs. */
+static void make_room(struct pcp *p)
+{
+	p->high_min = p->high_max = p->high = 2 * BULK_MAX;
+}
+
+static void ways_init(void)
+{
+	spin_init(&spin_cache, &zone_main);
+	none_init(&none_cache, &zone_main);
+	handoff_init(&handoff_cache.half[0], &zone_main);
+	handoff_init(&handoff_cache.half[1], &zone_main);
+	make_room(&spin_cache);
+	make_room(&none_cache);
+	make_room(&handoff_cache.half[0]);
+	make_room(&handoff_cache.half[1]);
+	atomic_store_explicit(&handoff_cache.current, &handoff_cache.half[0], memory_order_release);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
+/*
+ * What a drainer does, any thread, one at a time: the owner gets the empty half, the pages of the other
+ * one go to the buddy core. Without membarrier it stays as it is.
+ */
+static void handoff_switch(struct handoff *h)
+{
+	struct pcp *old = atomic_load_explicit(&h->current, memory_order_relaxed);
+	struct pcp *spare = old == &h->half[0] ? &h->half[1] : &h->half[0];
+	uint32_t section;
+
+	/* Release pairs with the acquire load of pcp_enter. */
+	atomic_store_explicit(&h->current, spare, memory_order_release);
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+		return;
+	/* An owner that is in no section now finds the spare one. */
+	section = atomic_load_explicit(&h->section, memory_order_acquire);
+	while ((section & 1) && atomic_load_explicit(&h->section, memory_order_acquire) == section)
+		cpu_relax();
+	handoff_drain(old);
+}
+
+/* Drained between the passes, so that what the owner does is what a drainer can live with. */
+static void ways_drain(void)
+{
+	spin_drain(&spin_cache);
+	handoff_switch(&handoff_cache);
+}
+
 /* ---- measuring ---------------------------------------------------------------------------- */
 
-static void add(const char *name, unsigned n, void (*run)(unsigned n))
+static struct row *add(const char *name, unsigned n, void (*run)(unsigned n))
 {
-	if (row_count == ROWS)
+	struct row *r = &rows[row_count];
+
+	if (row_count++ == ROWS)
 		abort();
-	rows[row_count].name = name;
-	rows[row_count].n = n;
-	rows[row_count++].run = run;
+	r->name = name;
+	r->n = n;
+	r->run = run;
+	return r;
 }
 
 static int compare(const void *a, const void *b)
@@ -200,12 +345,15 @@ static int compare(const void *a, const void *b)
 static void measure(unsigned passes)
 {
 	for (unsigned pass = 0; pass < passes; pass++) {
+		ways_drain();
 		for (unsigned i = 0; i < row_count; i++) {
 			struct row *r = &rows[i];
 			/* PAGES rounded up to whole calls. */
-			unsigned pages = (PAGES + r->n - 1) / r->n * r->n;
+			unsigned n = r->n ? r->n : 1;
+			unsigned pages = (PAGES + n - 1) / n * n;
 			uint64_t begin;
 
+			way = r->way;
 			r->run(r->n);
 			begin = ticks();
 			r->run(r->n);
@@ -243,12 +391,21 @@ int main(int argc, char **argv)
 		}
 	}
 	sluice_init();
+	ways_init();
 	add("single", 1, single);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		add("array", sizes[i], array);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		add("list", sizes[i], list);
 	add("singles", BULK_MAX, singles);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		for (size_t k = 0; k < WAYS; k++)
+			add(ways[k].name, sizes[i], way_bulk)->way = &ways[k];
+	}
+	for (size_t k = 0; k < WAYS; k++)
+		add(ways[k].name, 0, way_single)->way = &ways[k];
+	for (size_t k = 0; k < WAYS; k++)
+		add(ways[k].cache_name, 0, way_cache)->way = &ways[k];
 	add("pcp", 1, pcp_path);
 	add("buddy", 1, buddy_path);
 	add("buddy-split", 1, buddy_split);

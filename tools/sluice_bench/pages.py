@@ -9,6 +9,8 @@ from . import measure, numbers, report
 from .errors import BenchError, UsageError
 
 BULK = (1, 2, 3, 4, 8, 16, 32, 64, 128)
+# How the owner of a page cache gets into it; tools/bench/pcp_variants.h says what they are.
+WAYS = ("spin", "none", "handoff")
 
 
 def collect(settings, progress):
@@ -33,7 +35,8 @@ def collect(settings, progress):
 
 
 def summarize(samples):
-    """Medians, and the ratio of each row to single pages and of the paths to the page cache's."""
+    """Medians, and the ratio of each row to single pages, of the paths to the page cache's, and of the
+    ways into a page cache to the spinlock."""
     def ratio(key, base):
         return numbers.ratios([r["ticks"] for r in samples[key]], [r["ticks"] for r in samples[base]])
     rows = []
@@ -43,7 +46,13 @@ def summarize(samples):
                      "max": max(ticks), "ns": median(r["ns"] for r in runs),
                      "to_single": ratio(key, ("single", 1))})
     cheaper = {name: ratio(("pcp", 1), (name, 1)) for name in ("buddy", "buddy-split")}
-    return rows, cheaper
+    ways = [{"name": key[0], "n": key[1], "to_spin": ratio(key, (spin_of(key[0]), key[1]))}
+            for key in samples if "pcp_lock=" in key[0]]
+    return rows, cheaper, ways
+
+
+def spin_of(name):
+    return name.partition("=")[0] + "=spin"
 
 
 def cell(row):
@@ -74,6 +83,30 @@ def show(rows, cheaper, rate):
         print(line)
 
 
+def show_ways(rows, ways, rate):
+    by_key = {(r["name"], r["n"]): r for r in rows}
+    ratios = {(w["name"], w["n"]): w["to_spin"] for w in ways}
+    unit = "cycles" if rate != 1.0 else "ticks"
+    print("\nThe owner's way into its page cache (hits only): the ratio is to pcp_lock=spin, with its 95 % "
+          "interval")
+    head = f"{unit:>8} {'ns':>7}"
+    wide = f"{head}  {'ratio':>6} {'':14}"
+    print(f"{'pages':>8}  {'pcp_lock=spin':16}  {'pcp_lock=none':38}  pcp_lock=handoff\n"
+          f"{'a call':>8}  {head:16}  {wide:38}  {wide}".rstrip())
+    for label, name, n in ([("single", "pcp_lock", 0)] + [(str(n), "pcp_lock", n) for n in BULK]
+                           + [("cache", "cache,pcp_lock", 0)]):
+        cells = []
+        for way in WAYS:
+            row = by_key[f"{name}={way}", n]
+            text = f"{row['ticks']:8.1f} {row['ns']:7.1f}"
+            if way != "spin":
+                r = ratios[f"{name}={way}", n]
+                text += f"  {r['median']:6.3f} ({report.interval(r)})"
+            cells.append(text.ljust(38 if way != "spin" else 16))
+        print(f"{label:>8}  {'  '.join(cells)}".rstrip())
+    print("cache: single pages without what the public functions do around it")
+
+
 def main(options, places):
     for name in ("only", "allocs", "plot"):
         if getattr(options, name):
@@ -82,13 +115,14 @@ def main(options, places):
         raise UsageError("--alloc and --list have no meaning with pages")
     settings = measure.Settings(places, options)
     samples, rate = collect(settings, report.Progress(settings.repeat))
-    rows, cheaper = summarize(samples)
+    rows, cheaper, ways = summarize(samples)
     show(rows, cheaper, rate)
+    show_ways(rows, ways, rate)
     report.show_coverage(settings.repeat)
     if options.json:
         trouble = report.write_json(options.json, {
             "arguments": sys.argv[1:], "machine": report.machine(), "ticks_per_ns": rate,
-            "rows": rows, "pcp_to_buddy": cheaper,
+            "rows": rows, "pcp_to_buddy": cheaper, "pcp_lock": ways,
             "runs": [{"name": k[0], "n": k[1], "ticks": [r["ticks"] for r in v]}
                      for k, v in samples.items()]})
         if trouble:

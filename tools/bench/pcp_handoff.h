@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pcp_handoff.h - pcp_lock=handoff: see pcp_variants.h. Comes before pcp.c (-include), in place of
+ * pcp_lock.h.
+ */
+#ifndef SLUICE_PCP_LOCK_H
+#define SLUICE_PCP_LOCK_H
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#define PCP_VARIANT handoff
+#include "pcp_variants.h"
+
+/* False: this call interrupted another one of its thread. */
+static always_inline bool pcp_enter(struct pcp **p)
+{
+	struct handoff *h = handoff_of(*p);
+	uint32_t section = atomic_load_explicit(&h->section, memory_order_relaxed);
+
+	if (unlikely(section & 1))
+		return false;
+	atomic_store_explicit(&h->section, section + 1, memory_order_relaxed);
+	/* Compiler barrier; the drainer's membarrier is the other half. Acquire pairs with its
+	 * store of current. */
+	atomic_signal_fence(memory_order_seq_cst);
+	*p = atomic_load_explicit(&h->current, memory_order_acquire);
+	return true;
+}
+
+static always_inline void pcp_leave(struct pcp *p)
+{
+	struct handoff *h = handoff_of(p);
+	uint32_t section = atomic_load_explicit(&h->section, memory_order_relaxed);
+
+	atomic_signal_fence(memory_order_seq_cst);
+	/* Release pairs with the drainer's acquire load of section. */
+	atomic_store_explicit(&h->section, section + 1, memory_order_release);
+}
+
+/* A drainer, in the half that it took; nobody else is there. */
+static always_inline bool pcp_enter_remote(struct pcp *p)
+{
+	return spin_trylock(&p->lock);
+}
+
+static always_inline void pcp_leave_remote(struct pcp *p)
+{
+	spin_unlock(&p->lock);
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pcp_none.h - pcp_lock=none: see pcp_variants.h. Comes before pcp.c (-include), in place of
+ * pcp_lock.h.
+ */
+#ifndef SLUICE_PCP_LOCK_H
+#define SLUICE_PCP_LOCK_H
+
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#ifdef PCP_RENAMED
+#define PCP_VARIANT none
+#include "pcp_variants.h"
+#else
+#include "pcp.h"
+#endif
+
+static always_inline bool pcp_enter(struct pcp **p)
+{
+	(void)p;
+	return true;
+}
+
+static always_inline void pcp_leave(struct pcp *p)
+{
+	(void)p;
+}
+
+/* Nobody but the owner may touch it. */
+static always_inline bool pcp_enter_remote(struct pcp *p)
+{
+	(void)p;
+	return false;
+}
+
+static always_inline void pcp_leave_remote(struct pcp *p)
+{
+	(void)p;
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pcp_variants.h - the page cache with other ways in than a lock, for sluice-bench-pages.
+ *
+ * src/pcp.c and src/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
+ * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for
+ * src/pcp_lock.h.
+ *
+ *   spin     what Sluice does.
+ *   none     no lock at all: what K1 calls a static branch, with the branch not taken. No other thread
+ *            can drain such a cache, and no signal handler may use it.
+ *   handoff  RCU's way, K1's first versions: the owner reaches its cache by a pointer. A drainer points
+ *            it at an empty cache and waits for a grace period, until the owner is out of the old one,
+ *            which is the drainer's then. The owner's part is a section as in userspace RCU's
+ *            membarrier flavour (Desnoyers et al., "User-level implementations of read-copy update",
+ *            2012): two plain stores, no fence and no atomic; the drainer pays by membarrier, an
+ *            interrupt to the processors that run the process.
+ */
+#ifndef PCP_VARIANTS_H
+#define PCP_VARIANTS_H
+
+#ifdef PCP_VARIANT
+#define PCP_GLUE(variant, name) variant##_##name
+#define PCP_EXPAND(variant, name) PCP_GLUE(variant, name)
+#define run_class_pages PCP_EXPAND(PCP_VARIANT, run_class_pages)
+#define pcp_init PCP_EXPAND(PCP_VARIANT, init)
+#define pcp_alloc PCP_EXPAND(PCP_VARIANT, alloc)
+#define pcp_alloc_bulk PCP_EXPAND(PCP_VARIANT, alloc_bulk)
+#define pcp_free PCP_EXPAND(PCP_VARIANT, free)
+#define pcp_free_bulk PCP_EXPAND(PCP_VARIANT, free_bulk)
+#define pcp_drain PCP_EXPAND(PCP_VARIANT, drain)
+#define pcp_decay PCP_EXPAND(PCP_VARIANT, decay)
+#define pcp_first PCP_EXPAND(PCP_VARIANT, first)
+#define pcp_disable PCP_EXPAND(PCP_VARIANT, disable)
+#define pcp_enable PCP_EXPAND(PCP_VARIANT, enable)
+#define pcp_fork_prepare PCP_EXPAND(PCP_VARIANT, fork_prepare)
+#define pcp_fork_parent PCP_EXPAND(PCP_VARIANT, fork_parent)
+#define pcp_fork_child PCP_EXPAND(PCP_VARIANT, fork_child)
+#define pcp_check PCP_EXPAND(PCP_VARIANT, check)
+#define heap_pcp PCP_EXPAND(PCP_VARIANT, heap_pcp)
+#define sluice_page_size PCP_EXPAND(PCP_VARIANT, page_size)
+#define sluice_page_order_max PCP_EXPAND(PCP_VARIANT, page_order_max)
+#define sluice_page_alloc PCP_EXPAND(PCP_VARIANT, page_alloc)
+#define sluice_page_free PCP_EXPAND(PCP_VARIANT, page_free)
+#define sluice_page_alloc_bulk PCP_EXPAND(PCP_VARIANT, page_alloc_bulk)
+#define sluice_page_free_bulk PCP_EXPAND(PCP_VARIANT, page_free_bulk)
+#define sluice_page_alloc_bulk_list PCP_EXPAND(PCP_VARIANT, page_alloc_bulk_list)
+#define sluice_page_free_bulk_list PCP_EXPAND(PCP_VARIANT, page_free_bulk_list)
+#define sluice_page_list_pop PCP_EXPAND(PCP_VARIANT, page_list_pop)
+#endif
+
+#include "pcp.h"
+
+#define HANDOFF_ALIGN 2048u
+
+/* A cache and its spare, aligned so that either half leads to the whole. */
+struct handoff {
+	/* Owner thread only writes it: odd while it is inside. */
+	_Atomic uint32_t section;
+	/* A drainer, one at a time, writes it. */
+	_Atomic(struct pcp *) current;
+	struct pcp half[2];
+} __attribute__((aligned(HANDOFF_ALIGN)));
+_Static_assert(sizeof(struct handoff) == HANDOFF_ALIGN, "both halves lead to the whole");
+
+static always_inline struct handoff *handoff_of(struct pcp *half)
+{
+	return (struct handoff *)align_down((uintptr_t)half, HANDOFF_ALIGN);
+}
+
+#ifndef PCP_VARIANT
+#define PCP_DECLARE(variant)                                                                       \
+	struct pcp *variant##_heap_pcp(void); /* the bench's own */                                \
+	void variant##_init(struct pcp *p, struct zone *z);                                        \
+	struct pcp_drain variant##_drain(struct pcp *p);                                           \
+	struct page *variant##_alloc(struct pcp *p, unsigned run_class);                           \
+	void variant##_free(struct pcp *p, struct page *pg);                                       \
+	void *variant##_page_alloc(unsigned order);                                                \
+	void variant##_page_free(void *block, unsigned order);                                     \
+	size_t variant##_page_alloc_bulk(unsigned order, size_t n, void **array);                  \
+	void variant##_page_free_bulk(unsigned order, size_t n, void *const *array);
+
+PCP_DECLARE(spin)
+PCP_DECLARE(none)
+PCP_DECLARE(handoff)
+#endif
+
+#endif
