@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 26
+plan 27
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -43,7 +43,7 @@ is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing
 is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
 	on && $(NF - 5) > 0 && $(NF - 4) >= 0 { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
 	"glibc sluice " "the table has a row of figures for each allocator"
-like "$out" '^latency: percentiles' "latencies are shown as percentiles"
+like "$out" '^latency: percentiles of malloc' "latencies are shown as percentiles"
 is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
 import json, sys
 d = json.load(open(sys.argv[1]))
@@ -72,8 +72,11 @@ END
 )" "33 {1.0}" "the JSON has them, each against the spinlock of its own kind"
 
 "$work" pingpong size=x >/dev/null 2>"$TMP/err"
-is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number above 0" \
+is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number" \
 	"the workload program refuses what is no number"
+"$work" pingpong size=0 >/dev/null 2>"$TMP/err"
+is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=0: has to be above 0" \
+	"and a size of 0"
 
 # Ranks 6 and 15 of 20, and so on, are in every table of the sign test.
 is "$(/usr/bin/python3 -B - "$srcdir/tools" <<'END'

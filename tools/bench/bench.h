@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bench.h - what the workloads of sluice-bench-work share.
+ * bench.h - what the workloads of sluice-bench-work and sluice-latency-work share.
  *
  * A workload is a function and a row of parameters with their defaults. It warms up, calls
  * bench_begin, does a fixed amount of work and calls bench_end with the number of operations. What
@@ -29,6 +29,10 @@ struct workload {
 	struct param params[PARAMS];
 };
 
+/* The program's name, and its families, ended by NULL: families.c. */
+extern const char bench_program[];
+extern const struct workload *const bench_families[];
+
 /* The tables of the families, each ended by a row without a name. */
 extern const struct workload single_workloads[];
 extern const struct workload blocks_workloads[];
@@ -37,7 +41,11 @@ extern const struct workload queue_workloads[];
 extern const struct workload thread_workloads[];
 extern const struct workload sharing_workloads[];
 extern const struct workload process_workloads[];
-extern const struct workload latency_workloads[];
+extern const struct workload steady_workloads[]; /* and the following: tools/latency */
+extern const struct workload growth_workloads[];
+extern const struct workload burst_workloads[];
+extern const struct workload neighbour_workloads[];
+extern const struct workload periodic_workloads[];
 
 /* The value of a parameter of the workload that runs. */
 uint64_t param(const char *name);
@@ -48,6 +56,9 @@ void bench_end(uint64_t ops);
 
 /* A number of its own for the JSON line; at most 16 of them. */
 void bench_extra(const char *name, double value);
+
+/* One value more of the JSON line, as it is. The text stays where it is. */
+void bench_json(const char *name, const char *json);
 
 /* Zeroed memory that is in place and does not come from the allocator; never given back. */
 void *bench_map(size_t bytes);

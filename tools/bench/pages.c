@@ -22,11 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 #include <linux/membarrier.h>
 #include <sluice/sluice.h>
@@ -36,6 +32,7 @@
 #include "init.h"
 #include "pcp.h"
 #include "pcp_variants.h"
+#include "ticks.h"
 
 #define PAGES 4096u /* of one measurement */
 #define BULK_MAX 128u
@@ -67,25 +64,6 @@ static struct row rows[ROWS];
 static unsigned row_count;
 static void *blocks[BULK_MAX];
 static const struct way *way; /* of the row that runs */
-
-static uint64_t clock_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-static inline uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-	unsigned processor;
-
-	return __rdtscp(&processor);
-#else
-	return clock_now();
-#endif
-}
 
 static _Noreturn void no_memory(void)
 {
@@ -411,8 +389,8 @@ int main(int argc, char **argv)
 	add("buddy-split", 1, buddy_split);
 	measure(1); /* memory is there, code is warm */
 	tick0 = ticks();
-	ns0 = clock_now();
+	ns0 = clock_ns();
 	measure((unsigned)passes);
-	print((unsigned)passes, (double)(ticks() - tick0) / (double)(clock_now() - ns0));
+	print((unsigned)passes, (double)(ticks() - tick0) / (double)(clock_ns() - ns0));
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-bench-work: one workload, in a process of its own, under the allocator that LD_PRELOAD
+ * work.c - one workload, in a process of its own, under the allocator that LD_PRELOAD
  * brought. sluice-bench(1) runs it; by hand:
  *
  *	sluice-bench-work                      lists the workloads and their parameters
@@ -28,11 +28,6 @@
 
 #define EXTRAS 16
 
-static const struct workload *const families[] = {
-	single_workloads, blocks_workloads,  churn_workloads,   queue_workloads,
-	thread_workloads, sharing_workloads, process_workloads, latency_workloads,
-};
-
 static struct workload current;
 static uint64_t begin_ns, begin_cpu, wall_ns, cpu_ns, total_ops;
 static struct {
@@ -40,6 +35,7 @@ static struct {
 	double value;
 } extras[EXTRAS];
 static unsigned extra_count;
+static const char *json_name, *json_text;
 
 static void complain(const char *format, va_list ap) __attribute__((format(printf, 1, 0)));
 
@@ -48,7 +44,7 @@ static void complain(const char *format, va_list ap)
 	char text[512];
 
 	vsnprintf(text, sizeof(text), format, ap);
-	dprintf(STDERR_FILENO, "sluice-bench-work: %s\n", text);
+	dprintf(STDERR_FILENO, "%s: %s\n", bench_program, text);
 }
 
 void bench_usage(const char *format, ...)
@@ -107,6 +103,12 @@ void bench_extra(const char *name, double value)
 		bench_fail("%s: more than %d numbers of its own", current.name, EXTRAS);
 	extras[extra_count].name = name;
 	extras[extra_count++].value = value;
+}
+
+void bench_json(const char *name, const char *json)
+{
+	json_name = name;
+	json_text = json;
 }
 
 void *bench_map(size_t bytes)
@@ -250,15 +252,18 @@ static void report(const char *status)
 	for (unsigned i = 0; i < extra_count; i++)
 		n += snprintf(line + n, sizeof(line) - (size_t)n, ",\"%s\":%.4f", extras[i].name,
 			      extras[i].value);
-	dprintf(STDOUT_FILENO, "%s}\n", line);
+	dprintf(STDOUT_FILENO, "%s", line);
+	if (json_name)
+		dprintf(STDOUT_FILENO, ",\"%s\":%s", json_name, json_text);
+	dprintf(STDOUT_FILENO, "}\n");
 }
 
 /* ---- arguments ---------------------------------------------------------------------------- */
 
 static void list(void)
 {
-	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {
-		for (const struct workload *w = families[f]; w->name; w++) {
+	for (size_t f = 0; bench_families[f]; f++) {
+		for (const struct workload *w = bench_families[f]; w->name; w++) {
 			dprintf(STDOUT_FILENO, "%-14s %s\n%-14s", w->name, w->text, "");
 			for (unsigned i = 0; i < PARAMS && w->params[i].name; i++)
 				dprintf(STDOUT_FILENO, " %s=%lu", w->params[i].name,
@@ -270,8 +275,8 @@ static void list(void)
 
 static const struct workload *find(const char *name)
 {
-	for (size_t f = 0; f < sizeof(families) / sizeof(families[0]); f++) {
-		for (const struct workload *w = families[f]; w->name; w++) {
+	for (size_t f = 0; bench_families[f]; f++) {
+		for (const struct workload *w = bench_families[f]; w->name; w++) {
 			if (strcmp(w->name, name) == 0)
 				return w;
 		}
@@ -290,13 +295,16 @@ static void set_param(char *arg)
 	*equals = '\0';
 	errno = 0;
 	value = strtoull(equals + 1, &end, 10);
-	if (errno || end == equals + 1 || *end || equals[1] == '-' || value == 0)
-		bench_usage("%s=%s: not a number above 0", arg, equals + 1);
+	if (errno || end == equals + 1 || *end || equals[1] == '-')
+		bench_usage("%s=%s: not a number", arg, equals + 1);
 	for (unsigned i = 0; i < PARAMS && current.params[i].name; i++) {
-		if (strcmp(current.params[i].name, arg) == 0) {
-			current.params[i].value = value;
-			return;
-		}
+		if (strcmp(current.params[i].name, arg) != 0)
+			continue;
+		/* What is 0 to begin with is a switch or counts from 0; all others divide. */
+		if (value == 0 && current.params[i].value != 0)
+			bench_usage("%s=0: has to be above 0", arg);
+		current.params[i].value = value;
+		return;
 	}
 	bench_usage("%s: has no parameter %s", current.name, arg);
 }

@@ -3,7 +3,8 @@
 
 import os
 import re
-from dataclasses import dataclass
+import subprocess
+from dataclasses import dataclass, replace
 
 from .errors import UsageError
 from .places import shared_library
@@ -24,13 +25,21 @@ class Allocator:
     name: str
     library: str  # what is preloaded; "" for the C library
     malloc: str   # the real path of the file that malloc has to come from
+    options: str = ""  # Sluice's own
+
+    def variables(self):
+        return {"SLUICE_CONF": self.options} if self.options else {}
+
+
+def c_library(name):
+    path = shared_library("libc.so.6") or "/lib/x86_64-linux-gnu/libc.so.6"
+    return Allocator(name, "", os.path.realpath(path))
 
 
 def find(places, extra):
     """All that are there, in the order of the table, and lines about those that are not."""
     found, missing = [], []
-    libc = shared_library("libc.so.6") or "/lib/x86_64-linux-gnu/libc.so.6"
-    found.append(Allocator("glibc", "", os.path.realpath(libc)))
+    found.append(c_library("glibc"))
     for name, soname, package in DEBIAN:
         path = shared_library(soname)
         if path:
@@ -47,6 +56,34 @@ def find(places, extra):
         found = [a for a in found if a.name != one.name] + [one]
         missing = [line for line in missing if not line.startswith(one.name + " ")]
     return found, missing
+
+
+def of_options(places, options):
+    """As find: those that the command line asks for."""
+    found, missing = find(places, options.alloc)
+    ours = next((a for a in found if a.name == "sluice"), None)
+    for text in options.sluice_options:
+        if not ours:
+            raise UsageError(f"--sluice-options {text}: there is no sluice")
+        found.append(with_options(ours, text))
+    if options.allocs:
+        found, missing = chosen(found, options.allocs), []
+    return found, missing
+
+
+def with_options(sluice, text):
+    """--sluice-options [NAME=]OPTIONS. What the library does not take it says at its start."""
+    named = re.fullmatch(r"([A-Za-z0-9_.+-]+)=(.*)", text)
+    name, options = named.groups() if named else (text, text)
+    if not options or "," in name:
+        raise UsageError(f"--sluice-options {text}: not of the form NAME:VALUE or "
+                         "LABEL=NAME:VALUE,NAME:VALUE")
+    done = subprocess.run(["/bin/true"], env={"LD_PRELOAD": sluice.library, "SLUICE_CONF": options},
+                          capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0 or done.stderr:
+        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0]
+        raise UsageError(f"--sluice-options {text}: {why}")
+    return replace(sluice, name=f"sluice:{name}", options=options)
 
 
 def given(text):

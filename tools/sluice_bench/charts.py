@@ -5,15 +5,15 @@ latencies of single calls, the cost by thread count."""
 import os
 import re
 import subprocess
-from statistics import median
 
+from . import percentiles
 from .allocators import BASELINE
 from .errors import BenchError, UsageError
 from .places import program
 
 # Told apart without colour as well, by the form of the points. Ours is drawn last, on top.
 STYLES = {"glibc": ("#7f7f7f", 4), "jemalloc": ("#1f5fbf", 6), "mimalloc": ("#e08214", 8),
-          "tcmalloc": ("#2a9d4a", 10), "sluice": ("#c2185b", 7)}
+          "tcmalloc": ("#2a9d4a", 10), "sluice": ("#c2185b", 7), "floor": ("#000000", 1)}
 OTHERS = (("#7b3fb5", 12), ("#8c564b", 2), ("#17a2b8", 1), ("#444444", 3))
 FONT = "DejaVu Sans"
 # Beyond these a point is drawn at the border.
@@ -131,13 +131,14 @@ plot {', '.join(plots)}
 # ---- lines -----------------------------------------------------------------------------------
 
 
-def line_chart(folder, name, title, series, names, settings):
+def line_chart(folder, name, title, series, names, settings, points_too=True):
     """series: {allocator: [(x, y)]}"""
     blocks, plots = [], []
     for index, (allocator, points) in enumerate(series.items()):
         colour, point = style(allocator, names)
         blocks.append(block(f"a{index}", [f"{x} {y:.4f}" for x, y in points]))
-        plots.append(f"$a{index} with linespoints lc rgb '{colour}' pt {point} ps 1 lw 2 "
+        form = f"linespoints pt {point} ps 1" if points_too else "lines"
+        plots.append(f"$a{index} with {form} lc rgb '{colour}' lw 2 "
                      f"title {quoted(allocator)}")
     body = "".join(blocks) + f"""
 set title {quoted(title)} noenhanced
@@ -170,29 +171,21 @@ set xlabel 'threads'
 set ylabel 'ns for a free and a malloc, all threads together'""")
 
 
-def percentiles(samples):
-    """[(1 / (1 - p), median over the rounds in ns)] from the fields p50, p90, ... p99.999."""
-    points = []
-    for key in samples[0]:
-        match = re.fullmatch(r"p(\d+(?:\.\d+)?)", key)
-        if match and match.group(1) != "100":
-            points.append((1 / (1 - float(match.group(1)) / 100), median(s[key] for s in samples)))
-    return sorted(points)
-
-
 def latency_charts(folder, results, names):
+    """A chart for each operation whose calls were timed one by one."""
     paths = []
     for r in results:
-        points = {a: percentiles(s) for a, s in r["samples"].items() if s}
-        points = {a: p for a, p in points.items() if p}
-        if not points:
-            continue
-        paths += line_chart(folder, r["name"], f"Latency of malloc and free ({r['name']}: {r['text']})",
-                            points, names, """set logscale xy
-set xtics ('50' 2, '90' 10, '99' 100, '99.9' 1000, '99.99' 10000, '99.999' 100000)
+        for op in percentiles.operations(r["samples"]):
+            curves = {a: percentiles.curve(s, op) for a, s in r["samples"].items()}
+            furthest = max(x for points in curves.values() for x, _ in points)
+            ticks = ", ".join(f"'{text}' {x:.0f}" for text, x in percentiles.TICKS if x <= furthest)
+            paths += line_chart(folder, f"{r['name']}-{op}", f"Latency of {op} ({r['name']}: {r['text']})",
+                                curves, names, f"""set logscale xy
+set xtics ({ticks})
+set xrange [1:{furthest}]
 set format y '%.0f'
 set xlabel 'percentile of the calls'
-set ylabel 'ns'""")
+set ylabel 'ns'""", points_too=False)
     return paths
 
 

@@ -2,12 +2,11 @@
 """The command: arguments in, exit status out."""
 
 import argparse
-import fnmatch
-import os
 import sys
 import time
 
-from . import allocators, measure, report, workloads
+from . import allocators, command, measure, report, workloads
+from .command import Parser, complain, count
 from .errors import BenchError, Skip, UsageError
 from .places import Places
 
@@ -16,23 +15,6 @@ The order of rounds is rotated, single-threaded workloads are pinned to one core
 the median of ratios within a round, with an interval that covers 95 % (sign test). Exit status: 0; 1
 when Sluice, or every allocator, failed a workload, 2 for bad arguments. See sluice-bench(1).
 """
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UsageError(f"{message} (--help lists the options)")
-
-
-def count(least):
-    def convert(text):
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text}: not a number") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text}: has to be at least {least}")
-        return value
-    return convert
 
 
 def factor(text):
@@ -52,26 +34,15 @@ def parser(version):
                description="Compare memory allocators side by side.")
     p.add_argument("command", nargs="?", metavar="COMMAND",
                    help="`pages`: measure the page layer by itself, instead of all allocators")
-    p.add_argument("--alloc", metavar="NAME=PATH", action="append", default=[],
-                   help="another allocator, or another library for one of the names")
-    p.add_argument("--allocs", metavar="NAME[,NAME]", help="only these allocators")
-    p.add_argument("--only", metavar="GLOB[,GLOB]",
-                   help="only the workloads that match, by name or by group")
-    p.add_argument("--quick", action="store_true",
-                   help="3 rounds of a tenth of the work, and smaller sizes")
-    p.add_argument("--repeat", metavar="N", type=count(1), help="rounds (default 7)")
+    command.add_arguments(p, "sluice-bench", version, repeat=7, timeout=600,
+                          quick="3 rounds of a tenth of the work, and smaller sizes",
+                          plot="write charts, SVG and PNG, by gnuplot")
     p.add_argument("--scale", metavar="X", type=factor, help="multiplies the work (default 1)")
     p.add_argument("--threads", metavar="N", type=count(1), default=workloads.cpus(),
                    help="threads of the workloads that do not name a number (default: the cores)")
     p.add_argument("--time", choices=("wall", "cpu"), default="wall",
                    help="what is compared: wall time, or the CPU time of all threads, which a busy "
                         "machine disturbs less (default wall)")
-    p.add_argument("--timeout", metavar="SECONDS", type=count(1), default=600,
-                   help="for one run (default 600)")
-    p.add_argument("--json", metavar="FILE", help="write everything that was measured")
-    p.add_argument("--plot", metavar="DIR", help="write charts, SVG and PNG, by gnuplot")
-    p.add_argument("--list", action="store_true", help="list the workloads and end")
-    p.add_argument("--version", action="version", version=f"sluice-bench {version}")
     return p
 
 
@@ -86,40 +57,12 @@ def options_of(argv, version):
     return options
 
 
-def choose(rows, only):
-    if only is None:
-        return rows
-    wanted = set()
-    for pattern in only.split(","):
-        names = {r.name for r in rows if fnmatch.fnmatchcase(r.name, pattern) or r.group == pattern}
-        if not names:
-            raise UsageError(f"--only {only}: no workload matches {pattern!r} (--list shows them)")
-        wanted |= names
-    return [r for r in rows if r.name in wanted]
-
-
-def show_list(rows):
-    width = max(len(r.name) for r in rows)
-    group = None
-    for r in rows:
-        if r.group != group:
-            group = r.group
-            print(f"{group}:")
-        print(f"  {r.name:{width}}  {r.text}")
-
-
-def complain(text):
-    print(f"sluice-bench: {text}", file=sys.stderr, flush=True)
-
-
 def compare(options, places, version):
-    rows = choose(workloads.all_rows(), options.only)
+    rows = command.choose(workloads.all_rows(), options.only)
     if options.list:
-        show_list(rows)
+        command.show_list(rows)
         return 0
-    found, missing = allocators.find(places, options.alloc)
-    if options.allocs:
-        found, missing = allocators.chosen(found, options.allocs), []
+    found, missing = allocators.of_options(places, options)
     for text in missing:
         complain(text)
     settings = measure.Settings(places, options)
@@ -166,44 +109,16 @@ def compare(options, places, version):
         from . import charts
         for path in charts.draw(document, options.plot):
             print(path)
-    return 1 if ours_failed(results, found) else 0
-
-
-def ours_failed(results, found):
-    """Others may fail a workload (it is said, and they are left out of it); Sluice may not."""
-    ours = any(a.name == "sluice" for a in found)
-    return any(not r["summary"] or ours and "sluice" not in r["summary"] for r in results)
-
-
-def check_outputs(options):
-    """What would fail after an hour is found out before it."""
-    if options.json:
-        folder = os.path.dirname(os.path.abspath(options.json))
-        if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
-            raise UsageError(f"--json {options.json}: cannot be written")
-    if options.plot:
-        from . import charts
-        charts.check(options.plot)
+    return 1 if command.ours_failed(results, found) else 0
 
 
 def main(argv, script, version, libdir, libexecdir):
-    try:
+    def work():
         options = options_of(argv, version)
-        check_outputs(options)
+        command.check_outputs(options)
         places = Places(script, libdir, libexecdir)
         if options.command == "pages":
             from . import pages
             return pages.main(options, places)
         return compare(options, places, version)
-    except UsageError as e:
-        complain(e)
-        return 2
-    except BenchError as e:
-        complain(e)
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")
-        return 130
+    return command.run(work)

@@ -19,6 +19,7 @@ def environment(allocator=None, variables=None):
     env["LC_ALL"] = "C"
     if allocator and allocator.library:
         env["LD_PRELOAD"] = allocator.library
+        env.update(allocator.variables())
     env.update(variables or {})
     return env
 

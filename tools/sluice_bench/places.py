@@ -17,18 +17,17 @@ class Places:
         top = os.path.dirname(here)
         if os.path.isfile(os.path.join(top, "config.status")):
             self.library = os.path.join(top, ".libs", "libsluice.so")
-            self.programs = os.path.join(top, "tools", "bench")
+            self.programs = [os.path.join(top, "tools", d) for d in ("bench", "latency")]
             self.how = "run make"
         else:
             self.library = first_file(os.path.join(top, "lib", "libsluice.so"),
                                       os.path.join(libdir, "libsluice.so"))
-            self.programs = os.path.join(top, "libexec", "sluice")
-            if not os.path.isdir(self.programs):
-                self.programs = os.path.join(libexecdir, "sluice")
+            self.programs = [os.path.join(top, "libexec", "sluice"),
+                             os.path.join(libexecdir, "sluice")]
             self.how = "install Sluice"
 
     def program(self, name):
-        path = os.path.join(self.programs, name)
+        path = first_file(*(os.path.join(folder, name) for folder in self.programs))
         if not os.access(path, os.X_OK):
             raise BenchError(f"{path}: not there ({self.how})")
         return path

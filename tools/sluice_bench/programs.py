@@ -89,7 +89,7 @@ class Program:
             argv += ["-i", os.path.join(self.folder, self.stdin)]
         if self.exact_rss and not variables:
             argv.append("-m")
-        env = environment(None, {**self.variables, **(variables or {})})
+        env = environment(None, {**self.variables, **allocator.variables(), **(variables or {})})
         return json_line(run(argv + ["--"] + self.argv, env=env, core=core,
                              timeout=settings.timeout, cwd=self.folder))
 
@@ -213,7 +213,8 @@ class Redis:
     @contextlib.contextmanager
     def server(self, allocator, variables=None):
         """Debian's server is linked with jemalloc: the C library has to be preloaded as well."""
-        env = environment(None, {"LD_PRELOAD": allocator.malloc, **(variables or {})})
+        env = environment(None, {"LD_PRELOAD": allocator.malloc, **allocator.variables(),
+                                 **(variables or {})})
         with open(os.path.join(self.folder, "log"), "wb") as log, subprocess.Popen(
                 [self.server_path, "--port", "0", "--unixsocket", self.socket(), "--save", "",
                  "--appendonly", "no", "--dir", self.folder], env=env, stdin=subprocess.DEVNULL,
@@ -240,22 +241,28 @@ class Redis:
                 process.wait(0.02)
         raise Failed("redis-server did not open its socket")
 
+    def client_output(self, test, requests, settings, *more):
+        argv = [self.client, "-s", self.socket(), "-t", test.lower(), "-n", str(requests), "-r",
+                "100000", "-d", "100", "-c", str(self.CLIENTS), "-P", str(self.pipeline), *more]
+        return run(argv, env=environment(), timeout=settings.timeout)
+
     def load(self, test, requests, settings):
         """Requests a second."""
-        argv = [self.client, "-s", self.socket(), "-t", test.lower(), "-n", str(requests), "-r",
-                "100000", "-d", "100", "-c", str(self.CLIENTS), "-P", str(self.pipeline), "--csv"]
-        out = run(argv, env=environment(), timeout=settings.timeout)
+        out = self.client_output(test, requests, settings, "--csv")
         rates = re.findall(r'^"([A-Za-z0-9_]+)[^"]*","([0-9.]+)"', out, re.MULTILINE)
         if not rates or not rates[-1][0].upper().startswith(test.upper()):
             raise Failed(f"redis-benchmark printed no rate of {test}")
         return float(rates[-1][1])
 
-    def measure(self, allocator, settings, core):
+    def prove(self, allocator, settings):
         if allocator.name not in self.proved:
             with self.server(allocator, debug_variables(self.folder)):
                 self.load("SET", 20000, settings)
             prove(allocator, self.folder)
             self.proved.add(allocator.name)
+
+    def measure(self, allocator, settings, core):
+        self.prove(allocator, settings)
         requests = max(20000, int(settings.scale * (600000 if self.pipeline > 1 else 100000)))
         test = "LRANGE_100" if self.command == "LRANGE" else self.command
         if self.command == "LRANGE":

@@ -7,7 +7,7 @@ import platform
 import sys
 from statistics import median
 
-from . import numbers
+from . import numbers, percentiles
 from .allocators import BASELINE, PEERS
 
 HEADINGS = ("workload", "allocator", "median", "min", "max", "", f"/ {BASELINE}", "95 % interval",
@@ -150,20 +150,15 @@ def show_slower(results, allocator, bound=1.05):
         print(f"\n{allocator} is slower than {bound} x {BASELINE} in {len(slow)}: {', '.join(slow)}")
 
 
-PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "p100")
-
-
 def show_percentiles(results):
     """Of the workloads that time single calls: medians over the rounds."""
     for r in results:
-        rows = {a: s for a, s in r["samples"].items() if s and "p50" in s[0]}
-        if not rows:
-            continue
-        heads = "".join(f"{'max' if p == 'p100' else p:>10}" for p in PERCENTILES)
-        print(f"\n{r['name']}: percentiles of single calls, ns\n{'':10}{heads}")
-        for allocator, samples in rows.items():
-            print(f"{allocator:10}" + "".join(
-                f"{median(s[p] for s in samples):10.0f}" for p in PERCENTILES))
+        for op in percentiles.operations(r["samples"]):
+            print(f"\n{r['name']}: percentiles of {op}, ns\n{'':10}"
+                  + "".join(f"{p:>10}" for p in percentiles.NAMES))
+            for allocator, samples in r["samples"].items():
+                print(f"{allocator:10}" + "".join(
+                    f"{median(s['calls'][op][p] for s in samples):10.0f}" for p in percentiles.NAMES))
 
 
 def show_coverage(repeat):

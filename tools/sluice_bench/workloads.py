@@ -15,6 +15,7 @@ class Synthetic:
     """One row: a name, the sub-command, its parameters, and how --quick changes them."""
 
     group = "synthetic"
+    program = "sluice-bench-work"
 
     def __init__(self, name, command, text, *, quick=None, **params):
         self.name = name
@@ -41,7 +42,7 @@ class Synthetic:
         return [f"{key}={value}" for key, value in params.items()]
 
     def measure(self, allocator, settings, core):
-        argv = [settings.places.program("sluice-bench-work"), self.command]
+        argv = [settings.places.program(self.program), self.command]
         out = run(argv + self.arguments(settings), env=environment(allocator), core=core,
                   timeout=settings.timeout)
         sample = json_line(out)
@@ -133,9 +134,9 @@ def rows():
                threads="cpus", size=8, writes=1000, ops=400 * million)
     yield work("fork", "fork", "a parent with 20,000 objects forks, both go on allocating",
                live=20000, each=500, min=16, max=1024, ops=400)
-    yield work("latency", "latency", "each call timed, one thread",
+    yield work("latency", "steady", "each call timed, one thread",
                threads=1, live=20000, min=16, max=2048, large=100, ops=2 * million)
-    yield work("latency-8t", "latency", "each call timed, eight threads",
+    yield work("latency-8t", "steady", "each call timed, eight threads",
                threads=8, live=5000, min=16, max=2048, large=100, ops=2 * million)
 
 

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* families.c - what sluice-bench-work has. */
+#include "bench.h"
+
+const char bench_program[] = "sluice-bench-work";
+
+const struct workload *const bench_families[] = {
+	single_workloads,  blocks_workloads, churn_workloads,
+	queue_workloads,   thread_workloads, sharing_workloads,
+	process_workloads, steady_workloads, NULL,
+};

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ticks.h - the finest clock there is: the time stamp counter on x86-64, which ticks at a fixed rate;
+ * elsewhere nanoseconds.
+ */
+#ifndef SLUICE_TICKS_H
+#define SLUICE_TICKS_H
+
+#include <stdint.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+#include "clock.h"
+
+/* What stands before it has been done when the counter is read, and what stands after it has not
+ * begun. */
+static inline uint64_t ticks(void)
+{
+#if defined(__x86_64__)
+	unsigned processor;
+	uint64_t t = __rdtscp(&processor);
+
+	_mm_lfence();
+	return t;
+#else
+	return clock_ns();
+#endif
+}
+
+#endif

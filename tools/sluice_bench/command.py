@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the commands that compare allocators share: arguments, complaints, exit status."""
+
+import argparse
+import fnmatch
+import os
+import sys
+
+from .errors import BenchError, UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(f"{message} (--help lists the options)")
+
+
+def count(least):
+    def convert(text):
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: has to be at least {least}")
+        return value
+    return convert
+
+
+def add_arguments(p, name, version, *, repeat, timeout, quick, plot):
+    """The options that all of them have; the texts and defaults are each one's own."""
+    p.add_argument("--alloc", metavar="NAME=PATH", action="append", default=[],
+                   help="another allocator, or another library for one of the names")
+    p.add_argument("--allocs", metavar="NAME[,NAME]", help="only these allocators")
+    p.add_argument("--sluice-options", metavar="[NAME=]OPTIONS", action="append", default=[],
+                   help="Sluice once more with these options (sluice.conf(5)), as sluice:NAME")
+    p.add_argument("--only", metavar="GLOB[,GLOB]",
+                   help="only the workloads that match, by name or by group")
+    p.add_argument("--quick", action="store_true", help=quick)
+    p.add_argument("--repeat", metavar="N", type=count(1), help=f"rounds (default {repeat})")
+    p.add_argument("--timeout", metavar="SECONDS", type=count(1), default=timeout,
+                   help=f"for one run (default {timeout})")
+    p.add_argument("--json", metavar="FILE", help="write everything that was measured")
+    p.add_argument("--plot", metavar="DIR", help=plot)
+    p.add_argument("--list", action="store_true", help="list the workloads and end")
+    p.add_argument("--version", action="version", version=f"{name} {version}")
+
+
+def choose(rows, only):
+    if only is None:
+        return rows
+    wanted = set()
+    for pattern in only.split(","):
+        names = {r.name for r in rows if fnmatch.fnmatchcase(r.name, pattern) or r.group == pattern}
+        if not names:
+            raise UsageError(f"--only {only}: no workload matches {pattern!r} (--list shows them)")
+        wanted |= names
+    return [r for r in rows if r.name in wanted]
+
+
+def show_list(rows):
+    width = max(len(r.name) for r in rows)
+    group = None
+    for r in rows:
+        if r.group != group:
+            group = r.group
+            print(f"{group}:")
+        print(f"  {r.name:{width}}  {r.text}")
+
+
+def complain(text):
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr, flush=True)
+
+
+def ours_failed(results, found):
+    """Others may fail a workload (it is said, and they are left out of it); Sluice may not."""
+    ours = {a.name for a in found if a.name.partition(":")[0] == "sluice"}
+    return any(not r["summary"] or not ours <= set(r["summary"]) for r in results)
+
+
+def check_outputs(options):
+    """What would fail after an hour is found out before it."""
+    if options.json:
+        folder = os.path.dirname(os.path.abspath(options.json))
+        if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
+            raise UsageError(f"--json {options.json}: cannot be written")
+    if options.plot:
+        from . import charts
+        charts.check(options.plot)
+
+
+def run(command):
+    """Calls it, and makes of what it raises a line and an exit status."""
+    try:
+        return command()
+    except UsageError as e:
+        complain(e)
+        return 2
+    except BenchError as e:
+        complain(e)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return 130

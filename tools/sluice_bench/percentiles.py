@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the programs say of calls that were timed one by one (tools/latency/record.c): a sample's
+"calls" has for each operation its percentiles and a curve, in ns."""
+
+from statistics import median
+
+NAMES = ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max")
+# By 1 / (1 - p), as curves are.
+TICKS = (("0", 1), ("50", 2), ("90", 10), ("99", 100), ("99.9", 1e3), ("99.99", 1e4), ("99.999", 1e5),
+         ("99.9999", 1e6))
+
+
+def operations(samples):
+    """Those that were recorded, in the order of the program; none for other workloads."""
+    first = next((s[0] for s in samples.values() if s), {})
+    return list(first.get("calls", ()))
+
+
+def curve(samples, op):
+    """[(1 / (1 - p), median over the rounds in ns)], as far as all rounds go."""
+    rows = [s["calls"][op]["curve"] for s in samples]
+    return [(points[0][0], median(y for _, y in points)) for points in zip(*rows)]

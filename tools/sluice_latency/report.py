@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is made of the samples, and the tables."""
+
+import sys
+from statistics import median
+
+from sluice_bench import percentiles
+from sluice_bench.allocators import PEERS
+
+from .workloads import FLOOR
+
+RIVALS = (*PEERS, "glibc")
+# Of single calls, a million.
+ABOVE = ("above_1us", "above_5us", "above_20us")
+CAUSES = ("faulted", "waited", "preempted")
+THREAD = ("minor_faults", "major_faults", "voluntary_switches", "involuntary_switches")
+OPERATIONS = {"malloc": "malloc with the first touch of the block", "free": "free",
+              "period": "from the time to wake up until the work is done", "request": "a request"}
+BESIDE = ("p99", "p99.9", "p99.99", "above_5us")
+
+
+def spread(values):
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def known(name, count):
+    """Does a percentile of so many calls say anything? One call at least has to lie above it."""
+    return name == "max" or count * (1 - float(name[1:]) / 100) >= 1
+
+
+def figures(samples, op, floor):
+    """Of one allocator: spreads over the rounds; excess is over the floor of the same round."""
+    calls = [s["calls"][op] for s in samples]
+    made = {"count": calls[0]["count"], "excess": {}}
+    for name in percentiles.NAMES:
+        if not known(name, made["count"]):
+            continue
+        made[name] = spread([c[name] for c in calls])
+        if floor:
+            made["excess"][name] = spread([c[name] - s["calls"][op][name]
+                                           for c, s in zip(calls, floor)])
+    for name in (*ABOVE, *CAUSES):
+        if name in calls[0]:
+            made[name] = spread([1e6 * c[name] / c["count"] for c in calls])
+    return made
+
+
+def best_ratio(rows, ours, value):
+    """Ours against the peer with the least of it; None where that is nothing, 0 where ours is."""
+    theirs = {a: value(rows[a]) for a in RIVALS if a in rows}
+    theirs = {a: v for a, v in theirs.items() if v is not None}
+    mine = value(rows[ours])
+    if not theirs or mine is None:
+        return None
+    best = min(theirs, key=theirs.get)
+    return {"ratio": max(0, mine) / theirs[best], "best": best} if theirs[best] > 0 else None
+
+
+def summarize(samples):
+    """{operation: {allocator: figures}}; those of Sluice have best: ratios to the best peer, of the
+    percentiles' excess over the floor (of the percentiles where there is none) and of the counts."""
+    floor = samples.get(FLOOR)
+    summary = {}
+    for op in percentiles.operations(samples):
+        rows = {a: figures(s, op, floor if a != FLOOR else None) for a, s in samples.items()}
+        for name in [a for a in rows if a.partition(":")[0] == "sluice"]:
+            def excess(row, key):
+                found = (row["excess"] if floor else row).get(key)
+                return found["median"] if found else None
+            rows[name]["best"] = {
+                **{p: best_ratio(rows, name, lambda r, p=p: excess(r, p)) for p in percentiles.NAMES},
+                **{p: best_ratio(rows, name, lambda r, p=p: r[p]["median"] if p in r else None)
+                   for p in ABOVE}}
+        summary[op] = rows
+    return summary
+
+
+def thread_figures(samples):
+    """{allocator: {minor_faults: spread, ...}} of the measured thread."""
+    return {a: {key: spread([s[key] for s in rows]) for key in THREAD}
+            for a, rows in samples.items() if rows and THREAD[0] in rows[0]}
+
+
+def beside(samples, others):
+    """{operation: {allocator: {p99.99: spread of the ratios of the rounds, ...}}}"""
+    made = {}
+    for op in percentiles.operations(samples):
+        for allocator, rows in samples.items():
+            pairs = [(a["calls"][op], b["calls"][op]) for a, b in zip(rows, others.get(allocator, ()))]
+            ratios = {key: [a[key] / b[key] for a, b in pairs if b[key]] for key in BESIDE}
+            made.setdefault(op, {})[allocator] = {k: spread(v) for k, v in ratios.items() if v}
+    return made
+
+
+# ---- the tables ------------------------------------------------------------------------------
+
+
+def ns(value):
+    """Up to 10 us in ns, then as 12.3u and 4.0m."""
+    if abs(value) < 9999.5:
+        return f"{value:.0f}"
+    return f"{value / 1e3:.1f}u" if abs(value) < 999950 else f"{value / 1e6:.1f}m"
+
+
+def number(value):
+    return f"{value:.0f}" if value == 0 or abs(value) >= 100 else f"{value:.1f}"
+
+
+def ratio(value):
+    return f"{value:.2f}"
+
+
+class Table:
+    """Columns of figures by allocator; a figure's range stands below it."""
+
+    def __init__(self, allocators, columns, title):
+        self.first = max(10, *(len(a) for a in allocators))
+        heading = f"\n{title}\n" if title else ""
+        print(f"{heading}{'':{self.first}}" + "".join(f"  {c:>14}" for c in columns))
+
+    def row(self, name, cells):
+        print((f"{name:{self.first}}" + "".join(f"  {c:>14}" for c in cells)).rstrip())
+
+    def spreads(self, name, values, form):
+        self.row(name, [form(v["median"]) if v else "-" for v in values])
+        if any(v and v["min"] != v["max"] for v in values):
+            self.row("", [f"{form(v['min'])}..{form(v['max'])}" if v else "" for v in values])
+
+
+def best_row(table, allocator, row, keys):
+    found = [row["best"].get(key) for key in keys]
+    table.row(f"{allocator} / best", [f"{b['ratio']:.2f} {b['best']}" if b else "-" for b in found])
+
+
+def show_operation(op, rows, repeat):
+    ours = [a for a in rows if "best" in rows[a]]
+    longest = [*rows, *(f"{a} / best" for a in ours)]
+    names = percentiles.NAMES
+    table = Table(longest, names, f"  {OPERATIONS[op]}: ns (u: us, m: ms), medians of {repeat} rounds, "
+                  "min..max below")
+    for allocator, row in rows.items():
+        table.spreads(allocator, [row.get(p) for p in names], ns)
+    if FLOOR in rows:
+        table = Table(longest, names, "  its excess over the floor of the same round")
+        for allocator, row in rows.items():
+            if allocator != FLOOR:
+                table.row(allocator, [ns(row["excess"][p]["median"]) if p in row["excess"] else "-"
+                                      for p in names])
+    for allocator in ours:
+        best_row(table, allocator, rows[allocator], names)
+    if not all(ABOVE[0] in row for row in rows.values()) or op == "period":
+        return
+    table = Table(longest, ("> 1 us", "> 5 us", "> 20 us", *CAUSES),
+                  "  calls a million; of those above 5 us: with a page fault, with a sleep, preempted")
+    for allocator, row in rows.items():
+        table.spreads(allocator, [row[key] for key in (*ABOVE, *CAUSES)], number)
+    for allocator in ours:
+        best_row(table, allocator, rows[allocator], ABOVE)
+
+
+def show_thread(rows):
+    table = Table(rows, ("minor faults", "major faults", "sleeps", "preemptions"),
+                  "  the measured thread")
+    for allocator, row in rows.items():
+        table.spreads(allocator, [row[key] for key in THREAD], number)
+
+
+def show(result, repeat):
+    print(f"\n{result['name']}: {result['text']}")
+    for op, rows in result["summary_by_operation"].items():
+        show_operation(op, rows, repeat)
+    if result["thread"]:
+        show_thread(result["thread"])
+    for op, rows in (result.get("beside") or {}).items():
+        table = Table(rows, [key.replace("above_", "> ") for key in BESIDE],
+                      f"  {op}: ratio to {result['beside_name']}")
+        for allocator, row in rows.items():
+            table.spreads(allocator, [row.get(key) for key in BESIDE], ratio)
+    sys.stdout.flush()
+
+
+def show_overview(results):
+    """One line for each workload and operation of each Sluice: its ratios to the best peer."""
+    keys = ("p99.9", "p99.99", "above_5us")
+    rows = [(f"{r['name']} {op}" + (f" ({a})" if a != "sluice" else ""), row["best"])
+            for r in results for op, found in r["summary_by_operation"].items()
+            for a, row in found.items() if "best" in row]
+    if not rows:
+        return
+    print("\nSluice against the best peer of each: excess over the floor, and calls above 5 us")
+    table = Table([name for name, _ in rows], ("p99.9", "p99.99", "> 5 us"), "")
+    for name, best in rows:
+        table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-"
+                         for b in (best[key] for key in keys)])
