@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * background.c - the thread named "sluice".
- * Used by the shim (pthread_create) and fork; uses reclaim.
+ * Used by the shim (pthread_create) and fork; uses reclaim, pressure.
  *
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
@@ -27,7 +27,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -36,6 +35,7 @@
 #include "options.h"
 #include "park.h"
 #include "pcp.h"
+#include "pressure.h"
 #include "reclaim.h"
 
 #define TICKS 4u
@@ -58,13 +58,6 @@ static uint64_t now_ms(void)
 static uint64_t dirty_pages(void)
 {
 	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
-}
-
-static void sleep_ms(uint64_t ms)
-{
-	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000L };
-
-	nanosleep(&ts, NULL);
 }
 
 static bool anything_cached(void)
@@ -127,6 +120,7 @@ static void tick(struct round *r)
 		decay_round(r);
 		r->decay_at = now + options.decay_ms;
 	}
+	pressure_look(r->generation);
 }
 
 static void *background_main(void *arg)
@@ -143,7 +137,7 @@ static void *background_main(void *arg)
 			r.idle_at = now_ms() + options.idle_ms;
 			r.decay_at = now_ms() + options.decay_ms;
 		}
-		sleep_ms(ms / TICKS ? ms / TICKS : 1);
+		pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation, -1);
 		tick(&r);
 	}
 	return NULL;

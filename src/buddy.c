@@ -43,7 +43,8 @@
 #define TRIM_PAGES 64u
 
 bool buddy_trim_inline = true;
-bool (*buddy_before_growth)(void);
+bool (*buddy_before_growth)(uint64_t pages);
+void (*buddy_after_free)(struct zone *z);
 
 struct zone zone_main = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
@@ -456,37 +457,62 @@ static bool alloc_hold(struct zone *z, uint32_t npages, unsigned order, unsigned
 	return true;
 }
 
-static bool ask_others(struct zone *z)
+static uint64_t growth(struct zone *z)
 {
-	uint64_t used = atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
-			atomic_load_explicit(&z->free_pages, memory_order_relaxed);
-	uint64_t step = used / 8 > BUDDY_ASK_PAGES ? used / 8 : BUDDY_ASK_PAGES;
-	uint64_t taken = atomic_load_explicit(&z->clean_taken, memory_order_relaxed);
+	return atomic_load_explicit(&z->clean_taken, memory_order_relaxed) +
+	       atomic_load_explicit(&z->mapped, memory_order_relaxed);
+}
 
-	atomic_store_explicit(&z->ask_at, taken + step, memory_order_relaxed);
-	return buddy_before_growth && buddy_before_growth();
+static bool ask_others(struct zone *z, uint64_t pages)
+{
+	uint64_t used = buddy_used_pages(z);
+	uint64_t step = used / 8 > BUDDY_ASK_PAGES ? used / 8 : BUDDY_ASK_PAGES;
+	uint64_t most = atomic_load_explicit(&z->ask_most, memory_order_relaxed);
+
+	if (most && most < step)
+		step = most;
+	atomic_store_explicit(&z->ask_at, growth(z) + step, memory_order_relaxed);
+	return buddy_before_growth && buddy_before_growth(pages);
 }
 
 /* True: they have been asked just now. */
-static bool ask_others_in_time(struct zone *z)
+static bool ask_others_in_time(struct zone *z, uint64_t pages)
 {
 	uint64_t at = atomic_load_explicit(&z->ask_at, memory_order_relaxed);
 
-	if (likely(atomic_load_explicit(&z->clean_taken, memory_order_relaxed) < at))
+	if (likely(growth(z) < at))
 		return false;
 	/* The first BUDDY_ASK_PAGES are a process's own. */
 	if (at == 0) {
 		atomic_store_explicit(&z->ask_at, BUDDY_ASK_PAGES, memory_order_relaxed);
-		return false;
+		if (growth(z) + pages < BUDDY_ASK_PAGES)
+			return false;
 	}
-	ask_others(z);
+	ask_others(z, pages);
 	return true;
+}
+
+void buddy_ask_within(struct zone *z, uint64_t pages)
+{
+	uint64_t at = growth(z) + pages;
+
+	atomic_store_explicit(&z->ask_most, pages, memory_order_relaxed);
+	if (pages && at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+}
+
+void buddy_before_mapping(struct zone *z, size_t bytes)
+{
+	uint64_t pages = bytes >> PG_SHIFT;
+
+	atomic_fetch_add_explicit(&z->mapped, pages, memory_order_relaxed);
+	ask_others_in_time(z, pages);
 }
 
 static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsigned n,
 			   unsigned least, struct page **out)
 {
-	bool asked = ask_others_in_time(z);
+	bool asked = ask_others_in_time(z, (uint64_t)npages * least);
 	unsigned got = 0;
 
 	while (got < n) {
@@ -501,7 +527,7 @@ static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsi
 			break;
 		if (!asked && seen) {
 			asked = true;
-			if (ask_others(z))
+			if (ask_others(z, npages))
 				continue;
 		}
 		if (!zone_grow(z, order, seen))
@@ -534,12 +560,12 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
  */
 static void trim(struct zone *z, uint64_t freed)
 {
-	uint64_t used = atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
-			atomic_load_explicit(&z->free_pages, memory_order_relaxed);
-	uint64_t max = (options.dirty_max >> PG_SHIFT) + used / 2;
+	uint64_t max = (options.dirty_max >> PG_SHIFT) + buddy_used_pages(z) / 2;
 
 	if (buddy_trim_inline && atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
 		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);
+	if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(z);
 }
 
 static always_inline void free_bulk(struct page *const *runs, unsigned n, bool trims)
@@ -601,6 +627,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	}
 	if (at > want)
 		range_free(z, r, want, at - want);
+	count_add(&z->clean_taken, (want - end) - dirty_bits(r, end, want - end, BITS_COUNT));
 	pg->npages = npages;
 	pg->zero = 0;
 	zone_unlock(z);

@@ -24,8 +24,11 @@ struct zone {
 	_Atomic uint64_t total_pages; /* usable pages of all regions */
 	_Atomic uint64_t clean_taken; /* clean pages handed out, ever: the process grows by them */
 
-	/* Any thread, atomic: the clean_taken at which others are asked for what they cache. */
-	_Atomic uint64_t ask_at;
+	/* Any thread, atomic. */
+	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
+	_Atomic uint64_t ask_most; /* pages of growth between two times, at most; 0: no limit */
+	_Atomic uint64_t mapped;   /* pages of mappings made beside the zone, ever */
+	_Atomic uint64_t cached;   /* pages in page caches, while pcp_counted */
 
 	/* Any thread, atomic: runs freed by who could not have the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
@@ -80,7 +83,24 @@ extern bool buddy_trim_inline;
  * zone that has regions gets more. True: pages came free. Set by reclaim.
  */
 #define BUDDY_ASK_PAGES (UINT64_C(16) << (20 - PG_SHIFT))
-extern bool (*buddy_before_growth)(void);
+extern bool (*buddy_before_growth)(uint64_t pages); /* that will be taken; 0: not known */
+
+/* Ask again after that many pages at the most; 0: no limit. */
+void buddy_ask_within(struct zone *z, uint64_t pages);
+
+/* A mapping of bytes is about to be made beside the zone: growth like any other. */
+void buddy_before_mapping(struct zone *z, size_t bytes);
+
+/* What to do after pages were freed, to the zone or a page cache: NULL, or set by pressure. The
+ * caller holds no lock of the two. */
+extern void (*buddy_after_free)(struct zone *z);
+
+/* Pages of the zone that are in use by somebody, page caches included. */
+static inline uint64_t buddy_used_pages(struct zone *z)
+{
+	return atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
+	       atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+}
 
 /* Lengthen a run to npages by the free blocks behind it, or leave it as it is. */
 bool buddy_extend(struct page *pg, uint32_t npages);

@@ -36,6 +36,7 @@
 #include "heap.h"
 #include "lock.h"
 #include "pcp.h"
+#include "pressure.h"
 #include "reclaim.h"
 #include "stats.h"
 
@@ -105,6 +106,7 @@ static void child(void)
 {
 	lock_tid = 0;
 	background_fork_child();
+	pressure_fork_child();
 	lock_fork_child(&zone_main.lock);
 	pcp_fork_child(parent_tid);
 	lock_fork_child(&zone_main.grow);

@@ -109,6 +109,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (!p) {
+		buddy_before_mapping(&zone_main, size);
 		p = huge_alloc(size, 1);
 		*zero = true;
 	}
@@ -229,6 +230,8 @@ noinline void heap_free_slow(void *p)
 		if (pg)
 			heap_bad_free(p, pg);
 		sluice_fatal("free of memory that is not ours: address %p", p);
+	} else if (unlikely(buddy_after_free != NULL)) {
+		buddy_after_free(&zone_main); /* less is in use */
 	}
 	errno = saved;
 }
@@ -254,8 +257,12 @@ static void *realloc_move(void *p, size_t old, size_t size)
 {
 	/* Large and still growing: from here on page tables are moved, not bytes. */
 	bool grows = old < size && size >= REALLOC_MAP_MIN;
-	void *q = grows ? huge_alloc(size, 1) : NULL;
+	void *q = NULL;
 
+	if (grows) {
+		buddy_before_mapping(&zone_main, size);
+		q = huge_alloc(size, 1);
+	}
 	if (!q)
 		q = heap_alloc(size);
 	if (!q)
@@ -281,6 +288,8 @@ void *heap_realloc(void *p, size_t size)
 		if (size > SMALL_MAX && large_resize(pg, size))
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
+		if (size > old)
+			buddy_before_mapping(&zone_main, size - old);
 		q = huge_realloc(p, size);
 		if (q)
 			return q;

@@ -71,6 +71,7 @@ struct heap {
 	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
 
 	/* Owner thread only. */
+	uint32_t trims_seen;  /* of heap_ask_trim */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
 
 	/* Any thread, atomic: its thread's TID, 0 while it has none; who takes over the heap of a
@@ -180,6 +181,12 @@ int heap_gate_error(void);
 /* In want of memory, so at once, with an expedited barrier: take what others freed into the slabs of
  * threads that are not inside a call just now. Returns how many heaps were looked at. */
 unsigned heap_open_inboxes(void);
+
+/* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
+void heap_drain_sleeping(void);
+
+/* Each thread that runs empties its own bins, ring and inbox when a call of it next goes the slow way. */
+void heap_ask_trim(void);
 
 /* All threads of the process pass a full barrier, as for a mark. False: there is none. */
 bool heap_barrier(void);

@@ -125,6 +125,26 @@ bool heap_window_open(struct heap *h)
 				 gate_take_back(h) && heap_enter(h));
 }
 
+static _Atomic uint32_t trims_asked;
+
+void heap_ask_trim(void)
+{
+	atomic_fetch_add_explicit(&trims_asked, 1, memory_order_relaxed);
+	stat_add(STAT_trims_asked, 1);
+}
+
+/* Somebody needs memory and could not have ours: the bins go home. */
+static inline void trim_if_asked(struct heap *h)
+{
+	uint32_t asked = atomic_load_explicit(&trims_asked, memory_order_relaxed);
+
+	if (likely(h->trims_seen == asked))
+		return;
+	h->trims_seen = asked;
+	heap_trim(h);
+	stat_add(STAT_trims_done, 1);
+}
+
 struct heap *heap_call_begin(bool create)
 {
 	struct heap *h = heap_self;
@@ -133,6 +153,7 @@ struct heap *heap_call_begin(bool create)
 		h = heap_create_self();
 	if (likely(heap_is_real(h)) && heap_window_open(h)) {
 		heap_touched(h);
+		trim_if_asked(h);
 		return h;
 	}
 	heap_init();
@@ -327,6 +348,16 @@ unsigned heap_open_inboxes(void)
 		taken++;
 	}
 	return taken;
+}
+
+void heap_drain_sleeping(void)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		if ((atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
+			    GATE_PENDING ||
+		    atomic_load_explicit(&h->idle, memory_order_relaxed))
+			pcp_drain(&h->pcp);
+	}
 }
 
 bool heap_barrier(void)

@@ -37,6 +37,7 @@ struct slot {
 
 static struct slot slots[SLOTS]; /* .bss: costs memory where it is used */
 static _Atomic uint32_t used;
+static _Atomic uint64_t mapped; /* bytes of live objects */
 
 static uint32_t hash(uintptr_t addr)
 {
@@ -122,6 +123,7 @@ void *huge_alloc(size_t size, size_t align)
 		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 		return NULL;
 	}
+	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
 	stat_add(STAT_huges_made, 1);
 	return p;
@@ -143,6 +145,7 @@ bool huge_free(void *p)
 		return false;
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);
 	vm_unmap(p, bytes);
 	return true;
 }
@@ -160,6 +163,8 @@ void *huge_realloc(void *p, size_t size)
 	if (!s)
 		return NULL;
 	q = bytes == old ? p : vm_remap(p, old, bytes, true);
+	if (q)
+		atomic_fetch_add_explicit(&mapped, (uint64_t)bytes - old, memory_order_relaxed);
 	if (!q || q == p) {
 		fill(s, (uintptr_t)p, q ? bytes : old);
 		return q;
@@ -167,6 +172,11 @@ void *huge_realloc(void *p, size_t size)
 	give_up(s); /* and its count goes over to the new one */
 	fill(claim((uintptr_t)q), (uintptr_t)q, bytes);
 	return q;
+}
+
+uint64_t huge_bytes(void)
+{
+	return atomic_load_explicit(&mapped, memory_order_relaxed);
 }
 
 void huge_count(uint64_t *objects, uint64_t *bytes)

@@ -23,4 +23,7 @@ void *huge_realloc(void *p, size_t size);
 /* Statistics: objects and bytes now. */
 void huge_count(uint64_t *objects, uint64_t *bytes);
 
+/* Bytes of all of them, without a walk. */
+uint64_t huge_bytes(void);
+
 #endif

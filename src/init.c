@@ -18,6 +18,7 @@
 #include "fork.h"
 #include "heap.h"
 #include "options.h"
+#include "pressure.h"
 #include "reclaim.h"
 #include "stats.h"
 
@@ -31,6 +32,7 @@ __attribute__((constructor(101))) void sluice_init(void)
 	heap_init();
 	heap_init_late();
 	reclaim_init();
+	pressure_init();
 	fork_init();
 	background_start(false);
 }

@@ -21,7 +21,7 @@
 #define CONF_FILE_BYTES 8192
 #define WORD_BYTES 320
 
-enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_STRING, TYPE_ENUM };
+enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_STRING, TYPE_ENUM };
 
 struct option_row {
 	const char *name;
@@ -88,6 +88,26 @@ static bool parse_number(const char *s, bool size, uint64_t *out)
 	return true;
 }
 
+/* Bytes, or a percentage: "25%". */
+static bool parse_limit(const char *s, uint64_t *out)
+{
+	uint64_t v = 0;
+	const char *at = s;
+
+	for (; *at >= '0' && *at <= '9' && v <= OPTION_PERCENT_MAX; at++)
+		v = v * 10 + (uint64_t)(*at - '0');
+	if (at == s || strcmp(at, "%") != 0)
+		return parse_number(s, true, out);
+	*out = OPTION_PERCENT | v;
+	return v <= OPTION_PERCENT_MAX;
+}
+
+static bool in_bounds(const struct option_row *row, uint64_t v)
+{
+	return (row->type == TYPE_LIMIT && (v & OPTION_PERCENT)) ||
+	       (v >= row->min && v <= row->max);
+}
+
 static bool parse_bool(const char *s, uint64_t *out)
 {
 	static const char *const yes[] = { "1", "true", "yes", "on" };
@@ -133,9 +153,10 @@ static void warn_value(const struct option_row *row, const char *value, const ch
 		log_warn("%s: option %s: '%s' is not valid, use %s", from, row->name, value, words);
 		break;
 	default:
-		log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s", from, row->name,
+		log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s%s", from, row->name,
 			 value, (unsigned long)row->min, (unsigned long)row->max,
-			 row->type == TYPE_SIZE ? " bytes (K, M, G may follow)" : "");
+			 row->type == TYPE_UINT ? "" : " bytes (K, M, G may follow)",
+			 row->type == TYPE_LIMIT ? " or 0% to 1000%" : "");
 		break;
 	}
 }
@@ -165,8 +186,11 @@ static bool row_set(const struct option_row *row, const char *value, const char 
 	case TYPE_SIZE:
 		good = parse_number(value, row->type == TYPE_SIZE, &v);
 		break;
+	case TYPE_LIMIT:
+		good = parse_limit(value, &v);
+		break;
 	}
-	if (!good || v < row->min || v > row->max) {
+	if (!good || !in_bounds(row, v)) {
 		warn_value(row, value, from);
 		return false;
 	}

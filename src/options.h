@@ -17,6 +17,7 @@
 typedef uint64_t option_BOOL;
 typedef uint64_t option_UINT;
 typedef uint64_t option_SIZE;
+typedef uint64_t option_LIMIT;
 typedef uint64_t option_ENUM;
 typedef char option_STRING[OPTION_STRING_MAX];
 
@@ -27,6 +28,10 @@ struct options {
 };
 
 extern struct options options;
+
+/* A LIMIT is bytes, or OPTION_PERCENT and a percentage. */
+#define OPTION_PERCENT (UINT64_C(1) << 63)
+#define OPTION_PERCENT_MAX 1000u
 
 enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
 

@@ -46,6 +46,7 @@ const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  1
 
 static _Atomic(struct pcp *) registry;
 static _Atomic uint32_t disabled; /* nesting depth */
+static bool counted;              /* pcp_count_all */
 
 static inline uint32_t count_of(struct pcp *p)
 {
@@ -54,6 +55,9 @@ static inline uint32_t count_of(struct pcp *p)
 
 static inline void count_set(struct pcp *p, uint32_t n)
 {
+	if (unlikely(counted))
+		atomic_fetch_add_explicit(&p->zone->cached, (uint64_t)n - count_of(p),
+					  memory_order_relaxed);
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
 }
 
@@ -135,6 +139,13 @@ static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 
 /* ---- the owner's way --------------------------------------------------------------------- */
 
+/* For who counts what is kept (buddy_after_free). */
+static inline void after_free(struct pcp *p)
+{
+	if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(p->zone);
+}
+
 /* Keep what fits, give the rest back. */
 static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsigned n)
 {
@@ -148,6 +159,7 @@ static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsign
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);
+	after_free(p);
 }
 
 static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n)
@@ -244,6 +256,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 		stat_add(STAT_pcp_spills, 1);
 		buddy_free_bulk(run, n);
 	}
+	after_free(p);
 	return;
 past:
 	buddy_free(pg);
@@ -264,6 +277,7 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);
+	after_free(p);
 }
 
 /* ---- any thread -------------------------------------------------------------------------- */
@@ -348,6 +362,13 @@ void pcp_init(struct pcp *p, struct zone *z)
 			p->flags |= PCP_DISABLED;
 		pcp_leave_remote(p);
 	}
+}
+
+void pcp_count_all(void)
+{
+	counted = true;
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		atomic_fetch_add_explicit(&p->zone->cached, count_of(p), memory_order_relaxed);
 }
 
 struct pcp *pcp_first(void)

@@ -53,6 +53,9 @@ struct pcp {
 _Static_assert(offsetof(struct pcp, runs) == CACHE_LINE,
 	       "the lock, the limits and the flags fill the pcp's first cache line");
 
+/* From now on zone.cached says how many pages all page caches hold. Before the second thread. */
+void pcp_count_all(void);
+
 /* Make it ready and known to drains. p: zeroed, and never freed. */
 void pcp_init(struct pcp *p, struct zone *z);
 

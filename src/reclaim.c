@@ -31,6 +31,7 @@
 #include "holes.h"
 #include "options.h"
 #include "pcp.h"
+#include "stats.h"
 
 #define DRAIN_TRIES 50u /* of 100 us each */
 #define HEAP_TRIES 10u  /* of them, for one heap's page cache */
@@ -200,15 +201,16 @@ static bool reclaim_for_alloc(void)
 	return r.bytes_drained != 0;
 }
 
+static uint64_t grow_marked; /* the last growth's generation; guarded by: reclaim_control */
+
 /*
  * The process is about to grow: before it does, take what all threads cache in pages, what the heaps
  * hold of threads that made no call since the last time, and what was freed into the slabs of
  * threads that do not look. One thread at a time does it; the others grow. The pages come dirty, and
  * are used again so.
  */
-static bool reclaim_before_growth(void)
+bool reclaim_before_growth(void)
 {
-	static uint64_t marked; /* guarded by: reclaim_control */
 	struct reclaim_report r = { 0 };
 	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
 	int saved = errno;
@@ -216,18 +218,71 @@ static bool reclaim_before_growth(void)
 	if (!lock_try(&reclaim_control))
 		return false;
 	drain_round(true, &r);
-	if (marked)
-		heap_idle_take(marked);
+	if (grow_marked)
+		heap_idle_take(grow_marked);
 	heap_open_inboxes();
-	marked = heap_idle_mark(false);
+	grow_marked = heap_idle_mark(false);
 	lock_release(&reclaim_control);
 	errno = saved;
 	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
 }
 
+/* ---- pressure ---------------------------------------------------------------------------- */
+
+/* Drain what the level asks for, with the control lock held. */
+static void pressure_step(unsigned step, uint64_t marked)
+{
+	struct reclaim_report r = { 0 };
+
+	switch (step) {
+	case 0:
+		heap_drain_sleeping();
+		break;
+	case 1:
+		drain_round(true, &r);
+		heap_sweep();
+		break;
+	case 2:
+		if (marked)
+			heap_idle_take(marked);
+		heap_sweep();
+		break;
+	default:
+		marked = heap_idle_mark(false);
+		if (marked)
+			heap_idle_take(marked);
+		heap_open_inboxes();
+		drain_round(true, &r);
+		heap_sweep();
+		break;
+	}
+}
+
+uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
+{
+	int saved = errno;
+	uint64_t given = 0;
+
+	stat_add(STAT_pressure_reclaims, 1);
+	for (unsigned step = 0; step < (emergency ? 4u : 3u) && given < want; step++) {
+		if (step == 3)
+			heap_ask_trim();
+		if (lock_acquire(&reclaim_control) == 0) {
+			pressure_step(step, marked ? marked : grow_marked);
+			lock_release(&reclaim_control);
+		}
+		/* Blocks meet when all page caches are empty. */
+		if (step)
+			given += buddy_purge(&zone_main, 0, (want - given) / PG_BYTES + 1);
+	}
+	if (given < want && !emergency)
+		heap_ask_trim();
+	errno = saved;
+	return given;
+}
+
 void reclaim_init(void)
 {
-	buddy_before_growth = reclaim_before_growth;
 	heap_reclaim = reclaim_for_alloc;
 }
 

@@ -48,6 +48,19 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
  * waits for it. generation: of heap_idle_mark, 0: nothing was marked. */
 void reclaim_idle(uint64_t generation, struct reclaim_report *report);
 
+/*
+ * Memory is short: give bytes back to the kernel, in this order, until `want` of them have gone: page
+ * caches of threads that sleep, those of all, dirty blocks, heaps of idle threads (marked: the
+ * generation of heap_idle_mark, 0: that of the last growth); then running threads are asked to trim
+ * themselves at their next slow call; in an emergency the heaps of all threads that are not inside a
+ * call just now, by a barrier that interrupts. Returns the bytes.
+ */
+uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency);
+
+/* Before the process grows (buddy_before_growth): what others cache, for whoever grows; the kernel gets
+ * none of it. True: pages came free. */
+bool reclaim_before_growth(void);
+
 /* Make heap_alloc_slow come here when it finds no memory. */
 void reclaim_init(void);
 

@@ -160,7 +160,7 @@ static void test_failed_mapping(void)
 {
 	static struct worker w;
 	static void *p[100000];
-	bool (*before_growth)(void) = buddy_before_growth;
+	bool (*before_growth)(uint64_t pages) = buddy_before_growth;
 	unsigned n = 0;
 
 	buddy_before_growth = NULL; /* it would have taken them */

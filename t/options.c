@@ -15,7 +15,7 @@
 #include "options.h"
 #include "tap.h"
 
-enum type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_STRING, TYPE_ENUM };
+enum type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_STRING, TYPE_ENUM };
 
 struct row {
 	const char *name;
@@ -30,6 +30,7 @@ struct row {
 #define DEF_BOOL(def) (def)
 #define DEF_UINT(def) (def)
 #define DEF_SIZE(def) (def)
+#define DEF_LIMIT(def) (def)
 #define DEF_ENUM(def) (def)
 #define DEF_STRING(def) 0
 
@@ -160,7 +161,8 @@ static void test_bounds(void)
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
 
-		if (r->type != TYPE_UINT && r->type != TYPE_SIZE && r->type != TYPE_BOOL)
+		if (r->type != TYPE_UINT && r->type != TYPE_SIZE && r->type != TYPE_LIMIT &&
+		    r->type != TYPE_BOOL)
 			continue;
 		inside &= accepts(r, r->min) && accepts(r, r->max);
 		outside &= refuses(r, r->max + 1);
@@ -263,6 +265,43 @@ static void test_bad_values(void)
 	   "a switch is on or off");
 }
 
+static uint64_t cache_limit_of(const char *value)
+{
+	char text[64];
+	uint64_t v;
+
+	back_to_defaults();
+	snprintf(text, sizeof(text), "cache_limit:%s", value);
+	if (options_parse(text, "the test") != 0)
+		return UINT64_MAX;
+	v = options.cache_limit;
+	back_to_defaults();
+	return v;
+}
+
+static void test_limits(void)
+{
+	static const char *const bad[] = { "%",   "-1%", "1001%", "99999999999999999999%",
+					   "5%%", "5 %", "5M%",   "1.5%",
+					   "" };
+	bool all = true;
+
+	is_int(cache_limit_of("3M"), 3 << 20, "a limit is a size");
+	is_int(cache_limit_of("25%") & ~OPTION_PERCENT, 25, "or a percentage");
+	ok(cache_limit_of("25%") & OPTION_PERCENT && !(cache_limit_of("25") & OPTION_PERCENT),
+	   "which is told from a number of bytes");
+	ok(cache_limit_of("0%") == OPTION_PERCENT && cache_limit_of("1000%") != UINT64_MAX,
+	   "of 0 to 1000");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "cache_limit:%s", bad[i]);
+		all &= refused(text, "use 0 to 17592186044416 bytes (K, M, G may follow) or 0% to "
+				     "1000%");
+	}
+	ok(all, "what is neither is refused with one line that says what is valid");
+}
+
 static bool backtrace_is(const char *value, uint64_t want)
 {
 	char text[64];
@@ -327,7 +366,7 @@ static void test_comments(void)
 
 int main(void)
 {
-	tap_plan(41);
+	tap_plan(46);
 	defaults = options;
 	test_defaults();
 	test_bounds();
@@ -335,6 +374,7 @@ int main(void)
 	test_words();
 	test_units();
 	test_bad_values();
+	test_limits();
 	test_switches();
 	test_names();
 	test_lists();

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pressure.c - see pressure.h.
+ * Used by background, init and fork; uses reclaim, cgroup, buddy, pcp, huge.
+ *
+ * In a memory cgroup mmap does not fail: the fault kills. So who is about to take clean pages looks
+ * at what is left (growth), at the latest when a quarter of that has been taken since the last look.
+ * What is left is what the cgroup and all above it may use yet, less a margin of 1/16 of the limit.
+ *
+ * (A) One thread at a time looks (looking); while little is left the others wait for it, 20 ms at the
+ *     most, for it may be making room.
+ * (B) soft_limit and cache_limit: after each free of pages, and each refill of a page cache, the
+ *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
+ *     seen by others, is what the threads that are inside such a call are about to purge.
+ * (C) Only the background thread has descriptors, of PSI triggers. They are above the low numbers,
+ *     close on exec, and compared with what was opened before they are used: a program that closes
+ *     all descriptors may have given the number to a file of its own, which is left alone.
+ * (D) Nothing is sized by the number of processors.
+ *
+ * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
+ * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
+ * Allocates nothing, uses no stdio; keeps errno; sleeps.
+ * Source: Linux Documentation/accounting/psi.rst.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "pressure.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "buddy.h"
+#include "cgroup.h"
+#include "clock.h"
+#include "huge.h"
+#include "lock.h"
+#include "log.h"
+#include "options.h"
+#include "pcp.h"
+#include "reclaim.h"
+#include "stats.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define MARGIN_MIN MIB
+#define MARGIN_MAX (64 * MIB)
+#define STEP_MIN MIB /* between two looks */
+#define STEP_PART 4u /* of what is left */
+#define LEFT_LITTLE (16 * MIB)
+#define LEFT_SOME (64 * MIB)
+#define WAIT_TRIES 200u  /* of 100 us each */
+#define REFRESH_MS 1000u /* limits change, and processes move */
+#define VAIN_MS 20u      /* after a reclaim that gave next to nothing */
+#define LOOK_MS 250u     /* a sleep at most, */
+#define LOOK_NEAR_MS 50u /* and while not much is left */
+#define PSI_AFTER_MS 1000u
+#define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
+#define PSI_SOURCES 2u
+#define FD_MIN 100
+
+static _Atomic uint32_t looking;
+
+/* Guarded by: looking. */
+static struct cgroup group;
+static bool group_known;
+static uint64_t group_at;   /* ms: when it was found */
+static uint64_t events;     /* of the group, seen last */
+static uint64_t vain_until; /* ms */
+
+static uint64_t now_ms(void)
+{
+	return clock_ns() / 1000000;
+}
+
+/* ---- who looks --------------------------------------------------------------------------- */
+
+/* Less than that many bytes were left at the last look. */
+static bool left_below(uint64_t bytes)
+{
+	uint64_t most = atomic_load_explicit(&zone_main.ask_most, memory_order_relaxed);
+
+	return most && most < bytes / STEP_PART >> PG_SHIFT;
+}
+
+static bool look_begin(void)
+{
+	const struct timespec pause = { 0, 100000 };
+	uint32_t holder = 0;
+
+	for (unsigned i = 0; i < WAIT_TRIES; i++) {
+		/* Acquire pairs with the release in look_end. */
+		if (atomic_compare_exchange_strong_explicit(&looking, &holder, self_tid(),
+							    memory_order_acquire,
+							    memory_order_relaxed))
+			return true;
+		if (holder == self_tid() || !left_below(LEFT_LITTLE))
+			return false;
+		holder = 0;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static void look_end(void)
+{
+	atomic_store_explicit(&looking, 0, memory_order_release);
+}
+
+/* ---- how much is left -------------------------------------------------------------------- */
+
+/* Pages in use by the program. */
+static uint64_t live_pages(void)
+{
+	uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
+	uint64_t used = buddy_used_pages(&zone_main);
+
+	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);
+}
+
+static uint64_t dirty_pages(void)
+{
+	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+}
+
+static void group_refresh(uint64_t now)
+{
+	if (!options.cgroup || (group_known && now - group_at < REFRESH_MS))
+		return;
+	cgroup_find(&group);
+	group_at = now;
+	group_known = true;
+}
+
+/* Bytes that may be taken before memory is short; negative: it is. INT64_MAX: no limit is known. */
+static int64_t spare_bytes(uint64_t coming)
+{
+	int64_t spare = INT64_MAX;
+
+	group_refresh(now_ms());
+	if (group.levels) {
+		uint64_t margin = cgroup_limit(&group) / 16;
+		uint64_t left;
+
+		margin = max_size(margin, MARGIN_MIN);
+		margin = min_size(margin, MARGIN_MAX);
+		left = cgroup_headroom(&group, 2 * margin + coming);
+		if (left < INT64_MAX)
+			spare = (int64_t)left - (int64_t)margin;
+	}
+	if (options.soft_limit) {
+		uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
+		uint64_t used = (live_pages() + cached + dirty_pages()) << PG_SHIFT;
+		int64_t left = (int64_t)options.soft_limit - (int64_t)used - (int64_t)MARGIN_MIN;
+
+		if (left < spare)
+			spare = left;
+	}
+	return spare;
+}
+
+/* Bytes to be given back before `coming` more are taken; 0: enough is left. Says when to look again. */
+static uint64_t shortage(uint64_t coming)
+{
+	int64_t spare = spare_bytes(coming);
+	int64_t need = (int64_t)(coming + STEP_MIN);
+	uint64_t step;
+
+	if (spare == INT64_MAX) {
+		buddy_ask_within(&zone_main, 0);
+		return 0;
+	}
+	step = spare > 0 ? (uint64_t)spare / STEP_PART : 0;
+	buddy_ask_within(&zone_main, max_size(step, STEP_MIN) >> PG_SHIFT);
+	if (spare >= need)
+		return 0;
+	stat_add(STAT_pressure_near, 1);
+	return (uint64_t)(need - spare) + STEP_MIN;
+}
+
+/* ---- growth ------------------------------------------------------------------------------ */
+
+/* Give back `want` bytes, by all means unless that was in vain a moment ago: then what is there. */
+static uint64_t make_room(uint64_t want)
+{
+	uint64_t given;
+
+	if (now_ms() < vain_until)
+		return buddy_purge(&zone_main, 0, want / PG_BYTES + 1);
+	given = reclaim_pressure(want, 0, true);
+	if (given < want / 4)
+		vain_until = now_ms() + VAIN_MS;
+	return given;
+}
+
+static bool before_growth(uint64_t pages)
+{
+	uint64_t want = 0;
+	uint64_t given = 0;
+	int saved = errno;
+
+	if (!lock_depth && look_begin()) {
+		want = shortage(pages << PG_SHIFT);
+		if (want)
+			given = make_room(want);
+		look_end();
+	}
+	errno = saved;
+	return want ? given != 0 : reclaim_before_growth();
+}
+
+/* ---- what may be kept -------------------------------------------------------------------- */
+
+static uint64_t allowed_pages(void)
+{
+	uint64_t allowed = UINT64_MAX;
+	uint64_t live = live_pages();
+
+	if (options.cache_limit & OPTION_PERCENT)
+		allowed = live * (options.cache_limit & ~OPTION_PERCENT) / 100;
+	else if (options.cache_limit)
+		allowed = options.cache_limit >> PG_SHIFT;
+	if (options.soft_limit) {
+		uint64_t soft = options.soft_limit >> PG_SHIFT;
+
+		allowed = min_size(allowed, soft > live ? soft - live : 0);
+	}
+	return allowed;
+}
+
+/* Pages above what is allowed. */
+static uint64_t excess_pages(struct zone *z, uint64_t *allowed)
+{
+	uint64_t kept = dirty_pages() + atomic_load_explicit(&z->cached, memory_order_relaxed);
+
+	*allowed = allowed_pages();
+	return kept > *allowed ? kept - *allowed : 0;
+}
+
+/* An eighth more than need be, so that not each free has to. */
+static void purge_excess(struct zone *z)
+{
+	uint64_t allowed;
+	uint64_t excess = excess_pages(z, &allowed);
+
+	if (excess)
+		buddy_purge(z, 0, excess + allowed / 8);
+}
+
+static void keep_below(struct zone *z)
+{
+	static _Thread_local bool inside TLS_FAST; /* draining frees pages */
+	uint64_t allowed;
+
+	if (!excess_pages(z, &allowed) || inside)
+		return;
+	inside = true;
+	purge_excess(z);
+	for (struct pcp *p = pcp_first(); p && excess_pages(z, &allowed); p = pcp_next(p)) {
+		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
+			continue;
+		pcp_drain(p);
+		purge_excess(z);
+	}
+	inside = false;
+}
+
+/* ---- PSI --------------------------------------------------------------------------------- */
+
+/* A trigger, and what fstat said of it when it was opened. */
+struct psi {
+	int fd;
+	dev_t dev;
+	ino_t ino;
+};
+
+/* Background thread, but for a fork child, which has none. */
+static struct psi psi[PSI_SOURCES] = { { .fd = -1 }, { .fd = -1 } };
+static bool listening;
+static uint64_t awake_since; /* ms; 0: not yet */
+
+static bool psi_is_ours(const struct psi *p)
+{
+	struct stat st;
+
+	return fstat(p->fd, &st) == 0 && st.st_dev == p->dev && st.st_ino == p->ino;
+}
+
+static void psi_forget(struct psi *p)
+{
+	if (p->fd >= 0 && psi_is_ours(p))
+		close(p->fd);
+	p->fd = -1;
+}
+
+static void psi_open(struct psi *p, const char *path)
+{
+	char text[64];
+	struct stat st;
+	size_t len;
+	int high;
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
+	if (high >= 0) {
+		close(fd);
+		fd = high;
+	}
+	len = log_format(text, sizeof(text), "some %lu %u",
+			 (unsigned long)options.psi_stall_ms * 1000, PSI_WINDOW_US);
+	if (write(fd, text, len + 1) < 0 || fstat(fd, &st) != 0) {
+		close(fd);
+		return;
+	}
+	*p = (struct psi){ fd, st.st_dev, st.st_ino };
+}
+
+/* Not in a process that ends soon: to close a trigger takes a grace period. */
+static void psi_listen(void)
+{
+	static char path[CGROUP_PATH_MAX + 32];
+
+	if (!awake_since)
+		awake_since = now_ms();
+	if (listening || !options.psi || now_ms() - awake_since < PSI_AFTER_MS)
+		return;
+	listening = true;
+	psi_open(&psi[0], "/proc/pressure/memory");
+	if (!look_begin())
+		return;
+	group_refresh(now_ms());
+	path[0] = '\0';
+	if (group.version == 2)
+		log_format(path, sizeof(path), "%s/memory.pressure", group.path);
+	look_end();
+	if (path[0])
+		psi_open(&psi[1], path);
+}
+
+static bool psi_event(struct psi *p, short revents)
+{
+	if (!revents)
+		return false;
+	if (!psi_is_ours(p)) {
+		p->fd = -1;
+		return false;
+	}
+	if (revents & (POLLERR | POLLNVAL)) { /* its cgroup is gone */
+		psi_forget(p);
+		return false;
+	}
+	return (revents & POLLPRI) != 0;
+}
+
+bool pressure_wait(uint64_t ms, uint64_t generation, int also)
+{
+	struct pollfd fds[PSI_SOURCES + 1] = { { .fd = also, .events = POLLIN } };
+	uint64_t most = left_below(LEFT_SOME) ? LOOK_NEAR_MS : LOOK_MS;
+	bool event = false;
+
+	psi_listen();
+	for (unsigned i = 0; i < PSI_SOURCES; i++)
+		fds[i + 1] = (struct pollfd){ .fd = psi[i].fd, .events = POLLPRI };
+	if (poll(fds, PSI_SOURCES + 1, (int)min_size(ms, most)) <= 0)
+		return false;
+	for (unsigned i = 0; i < PSI_SOURCES; i++)
+		event |= psi_event(&psi[i], fds[i + 1].revents);
+	if (event) {
+		stat_add(STAT_pressure_events, 1);
+		reclaim_pressure(UINT64_MAX, generation, false);
+	}
+	return fds[0].revents != 0;
+}
+
+void pressure_look(uint64_t generation)
+{
+	uint64_t want;
+	uint64_t seen;
+
+	if (!look_begin())
+		return;
+	want = shortage(0);
+	seen = cgroup_events(&group);
+	if (seen > events && events) {
+		stat_add(STAT_pressure_events, 1);
+		want = UINT64_MAX;
+	}
+	events = seen;
+	if (want)
+		reclaim_pressure(want, generation, false);
+	look_end();
+}
+
+/* ---- start and fork ---------------------------------------------------------------------- */
+
+void pressure_init(void)
+{
+	buddy_before_growth = before_growth;
+	if (options.soft_limit || options.cache_limit) {
+		pcp_count_all();
+		buddy_after_free = keep_below;
+	}
+}
+
+void pressure_fork_child(void)
+{
+	for (unsigned i = 0; i < PSI_SOURCES; i++)
+		psi_forget(&psi[i]);
+	listening = false;
+	awake_since = 0;
+	group_known = false;
+	atomic_store_explicit(&looking, 0, memory_order_relaxed);
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pressure back MIB SECONDS   a program with two threads uses MIB of memory and frees it, says "ready",
+ *                             and then "back" once its RSS has fallen by three quarters of that, or
+ *                             "kept" after SECONDS without that; it calls no malloc meanwhile.
+ * pressure eat MIB MS         touches MIB of memory that is not malloc's, 1 MiB each MS; says "eaten".
+ * pressure files              prints the descriptors that are not the program's own, then closes them
+ *                             and opens files of its own with their numbers; "good" if those are still
+ *                             there a while later, and waiting for them cost nothing.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+#define FILES 16
+
+static void sleep_ms(long ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static long rss_mib(void)
+{
+	char text[128];
+	char *resident;
+	int fd = open("/proc/self/statm", O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	resident = strchr(text, ' ');
+	return resident ? atol(resident) * sysconf(_SC_PAGESIZE) / (long)MIB : -1;
+}
+
+static void *sleeper(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static int hold(long mib, long seconds)
+{
+	long peak;
+	void **p = malloc((size_t)mib * sizeof(void *));
+
+	if (!p)
+		return 1;
+	for (long i = 0; i < mib; i++) {
+		p[i] = malloc(MIB - 4096);
+		if (!p[i])
+			return 1;
+		memset(p[i], 'p', MIB - 4096);
+	}
+	peak = rss_mib();
+	for (long i = 0; i < mib; i++)
+		free(p[i]);
+	printf("ready\n");
+	fflush(stdout);
+	for (long ms = 0; ms < seconds * 1000; ms += 20) {
+		if (peak - rss_mib() >= mib * 3 / 4) {
+			printf("back after %ld ms\n", ms);
+			return 0;
+		}
+		sleep_ms(20);
+	}
+	printf("kept\n");
+	return 0;
+}
+
+static char ours[4096]; /* descriptors that the program began with */
+
+/* The other ones, but for the directory's own. */
+static int others(int *fd)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+		int one = atoi(e->d_name);
+
+		if (e->d_name[0] != '.' && one != dirfd(d) && one < (int)sizeof(ours) &&
+		    !ours[one] && n < FILES)
+			fd[n++] = one;
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static long cpu_ms(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 +
+	       (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000;
+}
+
+static int files(void)
+{
+	long before;
+	int fd[FILES];
+	int ends[2];
+	int n = others(fd);
+	void *keep;
+
+	while (n)
+		ours[fd[--n]] = 1;
+
+	for (int ms = 0; ms < 20000 && n == 0; ms += 50) {
+		keep = malloc(4096);
+		free(keep);
+		n = others(fd);
+		sleep_ms(50);
+	}
+	for (int i = 0; i < n; i++)
+		printf("descriptor %d, %s on exec\n", fd[i],
+		       fcntl(fd[i], F_GETFD) & FD_CLOEXEC ? "closed" : "kept");
+	/* The end of a pipe that has no other end is ready at any time. */
+	if (pipe(ends) != 0)
+		return 1;
+	close(ends[1]);
+	for (int i = 0; i < n; i++)
+		dup2(ends[0], fd[i]);
+	before = cpu_ms();
+	for (int i = 0; i < 40; i++) {
+		keep = malloc(4096);
+		free(keep);
+		sleep_ms(50);
+	}
+	for (int i = 0; i < n; i++)
+		if (fcntl(fd[i], F_GETFD) < 0)
+			n = 0;
+	if (n && cpu_ms() - before < 200)
+		printf("good\n");
+	return 0;
+}
+
+static int eat(long mib, long ms)
+{
+	char *p = mmap(NULL, (size_t)mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		return 1;
+	for (long i = 0; i < mib; i++) {
+		memset(p + (size_t)i * MIB, 'e', MIB);
+		sleep_ms(ms);
+	}
+	printf("eaten\n");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, sleeper, NULL) != 0)
+		return 1;
+	if (argc == 4 && strcmp(argv[1], "back") == 0)
+		return hold(atol(argv[2]), atol(argv[3]));
+	if (argc == 4 && strcmp(argv[1], "eat") == 0)
+		return eat(atol(argv[2]), atol(argv[3]));
+	if (argc == 2 && strcmp(argv[1], "files") == 0)
+		return files();
+	fprintf(stderr, "usage: pressure back MIB SECONDS|eat MIB MS|files\n");
+	return 2;
+}

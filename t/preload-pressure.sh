@@ -1,0 +1,103 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Memory that is short, on the real thing: a memory cgroup's limit, and the kernel's PSI.
+. "${0%/*}/tap.sh"
+plan 10
+tmpdir
+
+turns=$builddir/t/helpers/turns
+pressure=$builddir/t/helpers/pressure
+# stat_of NAME: its value in the last process of with_sluice to end.
+stat_of() {
+	tail -n 1 "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+# Version 1; version 2's memory controller is in /sys/fs/cgroup itself.
+group=
+for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+	[ -z "$group" ] && [ -w "$root" ] || continue
+	mkdir "$root/sluice-pressure.$$" 2>/dev/null || continue
+	for file in memory.limit_in_bytes memory.max; do
+		[ ! -w "$root/sluice-pressure.$$/$file" ] || group=$root/sluice-pressure.$$ limit=$group/$file
+	done
+	[ -n "$group" ] || rmdir "$root/sluice-pressure.$$"
+done
+
+# limited MIB COMMAND...: run it in the group.
+limited() {
+	echo $(($1 << 20)) >"$limit"
+	shift
+	with_sluice sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" "$@" 2>&1
+}
+
+# wait_for WORD: until it is in $TMP/out.
+wait_for() {
+	until grep -q "$1" "$TMP/out"; do
+		sleep 0.1
+	done
+}
+
+psi_total() {
+	sed -n 's/^some .*total=//p' /proc/pressure/memory
+}
+
+if [ -n "$group" ]; then
+	at_exit 'rmdir "$group"'
+	like "$(limited 78 "$turns" blocks 16 48)" "^peak " \
+		"16 threads in turn, 48 MiB of blocks each, survive in a cgroup of 78 MiB"
+	proved_loaded "the program was served by the library" turns
+	diag "looks that found little: $(stat_of pressure_near), purged: $(stat_of purged_bytes)"
+	[ "$(stat_of pressure_near)" -gt 0 ]
+	ok $? "because the limit was looked at"
+	like "$(limited 62 "$turns" small 16 48)" "^peak " "so do small objects in 62 MiB"
+	like "$(limited 62 "$turns" handed 16 48)" "^peak " "and those that the next thread frees"
+
+	# The process itself does nothing any more; another one of the group grows.
+	: >"$TMP/out"
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0 limited 112 "$pressure" back 80 60 >"$TMP/out" &
+	job=$!
+	wait_for ready
+	eaten=$(sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" \
+		"$pressure" eat 90 30 2>&1)
+	wait "$job"
+	is "$eaten" eaten "what is free goes when another process of the group needs it"
+	like "$(cat "$TMP/out")" "^back" "with nobody calling anything"
+else
+	for label in "page blocks" "the library" "the look" "small objects" "handed" "another" "nobody"; do
+		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
+	done
+fi
+
+# PSI: a process that writes more files than its group may have in memory waits for the kernel to
+# find some. The one that holds free memory is not in that group.
+if [ -n "$group" ] && [ -r /proc/pressure/memory ] && (: <>/proc/pressure/memory) 2>/dev/null; then
+	: >"$TMP/out"
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,cgroup:0,psi_stall_ms:10 \
+		with_sluice "$pressure" back 80 60 >"$TMP/out" &
+	job=$!
+	wait_for ready
+	echo $((6 << 20)) >"$limit"
+	before=$(psi_total)
+	sh -c 'echo $$ >"$1" && while [ -e "$2" ]; do
+			dd if=/dev/zero of="$2.file" bs=64k count=800 2>/dev/null
+		done' sh "$group/cgroup.procs" "$TMP/out" &
+	eater=$!
+	wait "$job"
+	mv "$TMP/out" "$TMP/psi"
+	wait "$eater"
+	diag "tasks waited $(($(psi_total) - before)) us for memory"
+	if [ $(($(psi_total) - before)) -lt 20000 ]; then
+		skip "when the kernel says that memory is short, what is free goes" "PSI does not rise here"
+	else
+		like "$(cat "$TMP/psi")" "^back" "when the kernel says that memory is short, what is free goes"
+	fi
+	out=$(SLUICE_CONF=cgroup:0 with_sluice "$pressure" files)
+	diag "$out"
+	like "$out" "^descriptor [0-9]+, closed on exec" "the descriptor for that does not go to other programs"
+	like "$out" "^good" "and when the program gives its number to another file, that one is left alone"
+else
+	for label in "what is free goes" "the descriptor is closed on exec" "and is not mistaken"; do
+		skip "when the kernel says that memory is short: $label" "PSI cannot be had, or be made to rise"
+	done
+fi
