@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 27
+plan 31
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -70,6 +70,21 @@ w = json.load(open(sys.argv[1]))["pcp_lock"]
 print(len(w), {x["to_spin"]["median"] for x in w if x["name"].endswith("=spin")})
 END
 )" "33 {1.0}" "the JSON has them, each against the spinlock of its own kind"
+
+complains 2 '--threads 8: has to be 16 to 1024 with drain' drain --threads 8
+out=$("$bench" drain --repeat 1 --threads 32 --json "$TMP/out.json" 2>&1)
+is "$(printf '%s\n' "$out" | grep -c -E '^[a-z ]{12} +[0-9]+ +(asleep|computing|hot) +')" 12 \
+	"drain has a row for each way and each kind of thread"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+m = {name: run[0]["kinds"] for name, run in json.load(open(sys.argv[1]))["runs"].items()}
+remote, asked, own, none = (m[x] for x in ("remote", "signal", "cooperative", "none"))
+print([k["left"] for k in remote.values()], [k["signals"] for k in remote.values()],
+      remote["asleep"]["voluntary"], remote["asleep"]["cpu_us"], asked["asleep"]["signals"] > 0,
+      own["asleep"]["left"], own["computing"]["left"], [k["left"] for k in none.values()])
+END
+)" "[0, 0, 0] [0.0, 0.0, 0.0] 0.0 0.0 True 28 2 [28, 2, 2]" \
+	"a remote drain reaches every thread and disturbs none; one that asks leaves those that make no call"
 
 "$work" pingpong size=x >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number" \

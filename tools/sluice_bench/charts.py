@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Charts by gnuplot, each as SVG and PNG: time and peak RSS by workload against the baseline, the
-latencies of single calls, the cost by thread count."""
+latencies of single calls, the cost by thread count; and for `drain` when the caches are empty."""
 
 import os
 import re
@@ -78,6 +78,51 @@ def marks(lowest, highest):
         found = [(f"{m:g}", m) for m in (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4,
                                          1.6, 2, 2.5, 3, 4)]
     return [(text, m) for text, m in found if lowest / 1.15 <= m <= highest * 1.15]
+
+
+# ---- drain ------------------------------------------------------------------------------------
+
+
+def drain_values(name, modes, kinds, key, top):
+    """A block of lines `x, low, middle, high` for each kind of threads; what never came is at the top."""
+    blocks = []
+    for index, kind in enumerate(kinds):
+        lines = []
+        for x, mode in enumerate(modes):
+            value = modes[mode]["kinds"][kind][key]
+            if value is None or isinstance(value, dict):
+                low, middle, high = (value[k] if value else top for k in ("min", "median", "max"))
+            else:
+                low = middle = high = value
+            lines.append(f"{x + (index - 1) * 0.2:.2f} {middle:.4f} {low:.4f} {high:.4f}")
+        blocks.append(block(f"{name}{index}", lines))
+    return "".join(blocks)
+
+
+def draw_drain(document, folder):
+    """When the page caches were empty, and the CPU time that a thread paid."""
+    kinds = {"asleep": STYLES["jemalloc"], "computing": STYLES["mimalloc"], "hot": STYLES["sluice"]}
+    paths = []
+    for name, key, title, label in (
+            ("drain-time", "ms", "Until the page caches are empty", "ms until the last one is empty"),
+            ("drain-cpu", "cpu_us", "What a drain costs a thread", "us of CPU time a thread")):
+        modes = {m: v for m, v in document["modes"].items() if m != "none"}
+        window = document["window_ms"]
+        ticks = ", ".join(f"'{m}' {x}" for x, m in enumerate(modes))
+        plots = ", ".join(f"$d{i} using 1:2:3:4 with yerrorbars lc rgb '{colour}' pt {point} ps 1.2 lw 2 "
+                          f"title {quoted(kind)}" for i, (kind, (colour, point)) in enumerate(kinds.items()))
+        scale = (f"set logscale y\nset yrange [0.005:{window * 2}]\nset ytics add ('never' {window})\n"
+                 if key == "ms" else "set yrange [0:*]\n")
+        paths += render(folder, name, 760, 460, f"""{drain_values('d', modes, kinds, key, window)}
+set title {quoted(f"{title}, {document['threads']} threads")} noenhanced
+set grid y lc rgb '#aaaaaa' lw 0.5
+set key outside top center horizontal
+set xtics ({ticks})
+set xrange [-0.5:{len(modes) - 0.5}]
+{scale}set ylabel {quoted(label)}
+plot {plots}
+""")
+    return paths
 
 
 # ---- ratios by workload ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ import argparse
 import sys
 import time
 
-from . import allocators, command, measure, report, workloads
+from . import allocators, command, drain, measure, report, workloads
 from .command import Parser, complain, count
 from .errors import BenchError, Skip, UsageError
 from .places import Places
@@ -33,13 +33,15 @@ def parser(version):
                usage="sluice-bench [OPTIONS] [COMMAND]",
                description="Compare memory allocators side by side.")
     p.add_argument("command", nargs="?", metavar="COMMAND",
-                   help="`pages`: measure the page layer by itself, instead of all allocators")
+                   help="instead of comparing allocators: `pages`, what the page layer costs by itself; "
+                        "`drain`, how soon and at whose cost the page caches of threads are emptied")
     command.add_arguments(p, "sluice-bench", version, repeat=7, timeout=600,
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
     p.add_argument("--scale", metavar="X", type=factor, help="multiplies the work (default 1)")
-    p.add_argument("--threads", metavar="N", type=count(1), default=workloads.cpus(),
-                   help="threads of the workloads that do not name a number (default: the cores)")
+    p.add_argument("--threads", metavar="N", type=count(1),
+                   help="threads of the workloads that do not name a number (default: the cores), or "
+                        f"of drain (default {drain.THREADS})")
     p.add_argument("--time", choices=("wall", "cpu"), default="wall",
                    help="what is compared: wall time, or the CPU time of all threads, which a busy "
                         "machine disturbs less (default wall)")
@@ -48,8 +50,10 @@ def parser(version):
 
 def options_of(argv, version):
     options = parser(version).parse_args(argv)
-    if options.command not in (None, "pages"):
+    if options.command not in (None, "pages", "drain"):
         raise UsageError(f"there is no command {options.command} (--help lists the options)")
+    if options.threads is None:
+        options.threads = drain.THREADS if options.command == "drain" else workloads.cpus()
     if options.repeat is None:
         options.repeat = 3 if options.quick else 7
     if options.scale is None:
@@ -120,5 +124,7 @@ def main(argv, script, version, libdir, libexecdir):
         if options.command == "pages":
             from . import pages
             return pages.main(options, places)
+        if options.command == "drain":
+            return drain.main(options, places)
         return compare(options, places, version)
     return command.run(work)

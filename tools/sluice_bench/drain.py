@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""sluice-bench drain: who empties the page caches of many threads, how soon they are empty, and what
+the threads pay. Each mode is a run of its own; the modes are interleaved."""
+
+import sys
+from statistics import median
+
+from . import measure, numbers, report
+from .errors import BenchError, UsageError
+
+MODES = ("remote", "signal", "cooperative", "none")
+KINDS = ("asleep", "computing", "hot")
+THREADS = 64
+PAID = ("signals", "voluntary", "involuntary", "cpu_us", "worst_us", "worst_cpu_us")
+TEXT = """\
+remote: the drainer empties them, as Sluice does; signal: each thread its own, in a handler; cooperative:
+each its own, at its next call for pages; none: nobody. Threads: asleep in read, computing, or hot (malloc
+and page blocks in a loop). CPU of a thread asleep: all it had; else what its own draining took. The worst
+call of the hot ones: by wall time, which waiting for a processor dominates, and by CPU time."""
+
+
+def collect(settings, progress):
+    """{mode: [what each run printed]}"""
+    program = settings.places.program("sluice-bench-drain")
+    samples = {mode: [] for mode in MODES}
+    for number in range(settings.repeat):
+        shift = number % len(MODES)
+        for mode in MODES[shift:] + MODES[:shift]:
+            progress.step("drain", mode)
+            try:
+                text = measure.run([program, mode, str(settings.threads)],
+                                   env=measure.environment(), timeout=settings.timeout)
+                samples[mode].append(measure.json_line(text))
+            except measure.Failed as why:
+                raise BenchError(f"drain: {mode}: {why}") from None
+    progress.clear()
+    return samples
+
+
+def all_ms(run):
+    """When the last cache was empty; None when some never were."""
+    kinds = run["kinds"].values()
+    return None if any(k["left"] for k in kinds) else max(k["ms"] for k in kinds)
+
+
+def spread(values):
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def summarize(samples):
+    """For each mode: when all were empty, as a ratio to remote, too, and the medians of each kind."""
+    result = {}
+    remote = [all_ms(run) for run in samples["remote"]]
+    for mode, runs in samples.items():
+        times = [all_ms(run) for run in runs]
+        whole = [(t, r) for t, r in zip(times, remote) if t is not None and r is not None]
+        kinds = {}
+        for kind in KINDS:
+            rows = [run["kinds"][kind] for run in runs]
+            reached = [r["ms"] for r in rows if r["left"] < r["threads"]]
+            kinds[kind] = {"threads": rows[0]["threads"], "left": median(r["left"] for r in rows),
+                           "ms": spread(reached) if reached else None,
+                           **{key: median(r[key] for r in rows) for key in PAID}}
+        result[mode] = {
+            "runs": len(runs), "complete": len(whole),
+            "ms": spread([t for t, _ in whole]) if whole else None,
+            "to_remote": numbers.ratios(*zip(*whole)) if whole else None,
+            "left": median(sum(run["kinds"][k]["left"] for k in KINDS) for run in runs),
+            "drainer_cpu_us": median(run["drainer_cpu_us"] for run in runs), "kinds": kinds}
+    return result
+
+
+def show(summary, window):
+    head = (f"{'drain':12} {'threads':>13}  {'emptied after, ms':>26} {'never':>6} {'signals':>8} "
+            f"{'vol.':>6} {'invol.':>6} {'CPU us':>8}  {'wall':>9} {'CPU':>8}")
+    print(f"{'':64} {'switches':>16} {'':8}  {'worst call, us':>18}\n{head}\n{'-' * len(head)}")
+    for mode, s in summary.items():
+        name = mode
+        for kind, k in s["kinds"].items():
+            ms = k["ms"]
+            when = f"{ms['median']:.3f} ({ms['min']:.3f}..{ms['max']:.3f})" if ms else "-"
+            left = f"{k['left']:.0f}" if k["left"] else "-"
+            text = (f"{name:12} {k['threads']:3} {kind:>9}  {when:>26} {left:>6} "
+                    f"{k['signals']:8.1f} {k['voluntary']:6.1f} {k['involuntary']:6.1f} "
+                    f"{k['cpu_us']:8.1f}")
+            if kind == "hot":
+                text += f"  {k['worst_us']:9.0f} {k['worst_cpu_us']:8.1f}"
+            print(text)
+            name = ""
+    print(f"\nfor each thread, within {window} ms: signals, context switches, CPU time\n{TEXT}\n")
+    for mode in MODES[:3]:
+        s = summary[mode]
+        if not s["complete"]:
+            print(f"{mode:12} not all empty after {window} ms: {s['left']:.0f} are left")
+            continue
+        ratio = s["to_remote"]
+        some = f" (in {s['complete']} of {s['runs']} runs)" if s["complete"] < s["runs"] else ""
+        print(f"{mode:12} all empty{some} after {s['ms']['median']:.3f} ms, {ratio['median']:.1f} x remote "
+              f"({ratio['low']:.1f}..{ratio['high']:.1f}); the drainer's CPU time: "
+              f"{s['drainer_cpu_us']:.0f} us")
+
+
+def main(options, places):
+    for name in ("only", "allocs", "alloc", "sluice_options", "list"):
+        if getattr(options, name):
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning with drain")
+    if not 16 <= options.threads <= 1024:
+        raise UsageError(f"--threads {options.threads}: has to be 16 to 1024 with drain")
+    settings = measure.Settings(places, options)
+    samples = collect(settings, report.Progress(settings.repeat * len(MODES)))
+    summary = summarize(samples)
+    window = samples["none"][0]["window_ms"]
+    show(summary, window)
+    report.show_coverage(settings.repeat)
+    document = {"arguments": sys.argv[1:], "machine": report.machine(), "window_ms": window,
+                "threads": settings.threads, "modes": summary, "runs": samples}
+    if options.json:
+        trouble = report.write_json(options.json, document)
+        if trouble:
+            raise BenchError(trouble)
+    if options.plot:
+        from . import charts
+        for path in charts.draw_drain(document, options.plot):
+            print(path)
+    return 0
