@@ -10,7 +10,7 @@
  * (C) Units from max(tail, the first that nothing carved touches) on cost no memory; holes lie below.
  * (D) A slab whose units are purged is in limbo: its owner has left it, and no thread finds it until
  *     the kernel has done, so no unit is carved while it is purged. Frees put objects on its remote
- *     list meanwhile.
+ *     list meanwhile. (t/model/holes.pml)
  * (E) What the kernel does not take stays carved.
  *
  * No lock is taken here but those of the pools, for the steps of slab_pool_take_new and slab_pool_put:
