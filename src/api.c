@@ -136,6 +136,24 @@ EXPORT void sluice_pcp_enable(void)
 
 /* ---- statistics -------------------------------------------------------------------------- */
 
+EXPORT size_t sluice_class_stats(struct sluice_class *array, size_t n)
+{
+	struct info_class c[CLASSES];
+	struct info in;
+
+	info_collect(&in, c);
+	for (unsigned i = 0; i < CLASSES && i < n; i++)
+		array[i] = (struct sluice_class){
+			.object_size = class_size(i),
+			.slabs = c[i].slabs,
+			.slab_bytes = c[i].slab_bytes,
+			.object_bytes = c[i].object_bytes,
+			.hole_bytes = c[i].hole_bytes,
+			.pinned_bytes = c[i].pinned_bytes,
+		};
+	return CLASSES;
+}
+
 EXPORT int sluice_stat(const char *name, uint64_t *value)
 {
 	if (info_lookup(name, value))

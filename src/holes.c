@@ -329,7 +329,7 @@ static void put_back(struct page *pg)
 		sched_yield();
 	if (put == POOL_EMPTY) {
 		slab_unmake(pg);
-		buddy_free(pg);
+		buddy_free_drained(&pg, 1);
 	}
 }
 

@@ -13,23 +13,47 @@
 
 #include "buddy.h"
 #include "heap.h"
+#include "holes.h"
 #include "huge.h"
 #include "pcp.h"
 #include "stats.h"
 
-static void add_region(struct region *r, struct info *in)
+/* Objects on the remote list count as used in their slab, and are free. */
+static void add_slab(struct page *pg, struct info *in, struct info_class *c)
+{
+	uint64_t remote = state_count(atomic_load_explicit(&pg->state, memory_order_relaxed));
+	uint64_t used = (uint64_t)(uint16_t)pg->used;
+	uint64_t live = used > remote ? (used - remote) * class_size(pg->cls) : 0;
+	uint64_t bytes = (uint64_t)size_classes[pg->cls].pages << PG_SHIFT;
+	uint64_t holes = holes_bytes(pg);
+	uint64_t pinned = used && bytes > live + holes ? bytes - live - holes : 0;
+
+	in->slab_bytes += bytes;
+	in->object_bytes += live;
+	in->hole_bytes += holes;
+	in->pinned_bytes += pinned;
+	if (!c)
+		return;
+	c += pg->cls;
+	c->slabs++;
+	c->slab_bytes += bytes;
+	c->object_bytes += live;
+	c->hole_bytes += holes;
+	c->pinned_bytes += pinned;
+}
+
+static void add_region(struct region *r, struct info *in, struct info_class *by_class)
 {
 	uint32_t n;
 
 	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
-		const struct page *pg = &r->page[i];
+		struct page *pg = &r->page[i];
 
 		n = 1;
 		switch (page_kind(pg)) {
 		case PAGE_SLAB:
 			n = size_classes[pg->cls].pages;
-			in->slab_bytes += (uint64_t)n << PG_SHIFT;
-			in->object_bytes += (uint64_t)(uint16_t)pg->used * class_size(pg->cls);
+			add_slab(pg, in, by_class);
 			break;
 		case PAGE_LARGE:
 		case PAGE_RAW:
@@ -48,11 +72,13 @@ static void add_region(struct region *r, struct info *in)
 	}
 }
 
-void info_collect(struct info *in)
+void info_collect(struct info *in, struct info_class *by_class)
 {
 	struct zone *z = &zone_main;
 
 	*in = (struct info){ 0 };
+	if (by_class)
+		memset(by_class, 0, CLASSES * sizeof(*by_class));
 	in->region_bytes = atomic_load_explicit(&z->total_pages, memory_order_relaxed) << PG_SHIFT;
 	in->free_bytes = atomic_load_explicit(&z->free_pages, memory_order_relaxed) << PG_SHIFT;
 	in->dirty_bytes = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) << PG_SHIFT;
@@ -60,7 +86,7 @@ void info_collect(struct info *in)
 		in->pcp_bytes += (uint64_t)atomic_load_explicit(&p->count, memory_order_relaxed)
 				 << PG_SHIFT;
 	for (struct region *r = buddy_first_region(z); r; r = r->next)
-		add_region(r, in);
+		add_region(r, in, by_class);
 	huge_count(&in->huge_objects, &in->huge_bytes);
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		in->heaps++;
@@ -73,9 +99,10 @@ bool info_lookup(const char *name, uint64_t *value)
 		size_t offset;
 	} gauges[] = {
 #define GAUGE(field) { #field, offsetof(struct info, field) }
-		GAUGE(region_bytes), GAUGE(free_bytes),   GAUGE(dirty_bytes), GAUGE(pcp_bytes),
-		GAUGE(slab_bytes),   GAUGE(object_bytes), GAUGE(large_bytes), GAUGE(huge_bytes),
-		GAUGE(huge_objects), GAUGE(free_blocks),  GAUGE(heaps),
+		GAUGE(region_bytes), GAUGE(free_bytes),   GAUGE(dirty_bytes),  GAUGE(pcp_bytes),
+		GAUGE(slab_bytes),   GAUGE(object_bytes), GAUGE(hole_bytes),   GAUGE(pinned_bytes),
+		GAUGE(large_bytes),  GAUGE(huge_bytes),   GAUGE(huge_objects), GAUGE(free_blocks),
+		GAUGE(heaps),
 #undef GAUGE
 	};
 	struct info in;
@@ -96,7 +123,7 @@ bool info_lookup(const char *name, uint64_t *value)
 	}
 	for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {
 		if (strcmp(name, gauges[i].name) == 0) {
-			info_collect(&in);
+			info_collect(&in, NULL);
 			memcpy(value, (char *)&in + gauges[i].offset, sizeof(*value));
 			return true;
 		}

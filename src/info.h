@@ -11,7 +11,9 @@ struct info {
 	uint64_t dirty_bytes;  /* of them, not yet given back */
 	uint64_t pcp_bytes;    /* in page caches */
 	uint64_t slab_bytes;   /* slabs' pages */
-	uint64_t object_bytes; /* objects in use, and those ready in heaps' lists */
+	uint64_t object_bytes; /* objects in use, and those ready in heaps' bins */
+	uint64_t hole_bytes;   /* of slab_bytes, what costs no memory, see holes.h */
+	uint64_t pinned_bytes; /* of slab_bytes, what is free and stays because of live objects */
 	uint64_t large_bytes;
 	uint64_t huge_bytes;
 	uint64_t huge_objects;
@@ -19,8 +21,18 @@ struct info {
 	uint64_t heaps;
 };
 
-/* Walks the regions: about 50 us a GiB. Inexact while other threads run. Any thread. */
-void info_collect(struct info *in);
+/* The slabs of a class. */
+struct info_class {
+	uint64_t slabs;
+	uint64_t slab_bytes;
+	uint64_t object_bytes;
+	uint64_t hole_bytes;
+	uint64_t pinned_bytes;
+};
+
+/* Walks the regions: about 50 us a GiB. Inexact while other threads run. Any thread. by_class: room
+ * for CLASSES, or NULL. */
+void info_collect(struct info *in, struct info_class *by_class);
 
 /* A counter of stats.def or a gauge by name; false: no such name. */
 bool info_lookup(const char *name, uint64_t *value);

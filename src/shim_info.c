@@ -24,7 +24,7 @@ EXPORT struct mallinfo2 mallinfo2(void)
 	struct mallinfo2 m;
 	struct info in;
 
-	info_collect(&in);
+	info_collect(&in, NULL);
 	memset(&m, 0, sizeof(m));
 	m.arena = in.region_bytes;
 	m.ordblks = in.free_blocks;
@@ -63,13 +63,14 @@ EXPORT struct mallinfo mallinfo(void)
 /* XML of a form of our own, as glibc's manual allows. 0, or -1 with errno EINVAL or stdio's. */
 EXPORT int malloc_info(int options, FILE *out)
 {
+	struct info_class c[CLASSES];
 	struct info in;
 
 	if (options != 0) {
 		errno = EINVAL;
 		return -1;
 	}
-	info_collect(&in);
+	info_collect(&in, c);
 	fprintf(out, "<malloc version=\"sluice-1\">\n");
 #define LINE(field) fprintf(out, "<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
 	LINE(region_bytes);
@@ -78,6 +79,8 @@ EXPORT int malloc_info(int options, FILE *out)
 	LINE(pcp_bytes);
 	LINE(slab_bytes);
 	LINE(object_bytes);
+	LINE(hole_bytes);
+	LINE(pinned_bytes);
 	LINE(large_bytes);
 	LINE(huge_bytes);
 	LINE(heaps);
@@ -85,6 +88,13 @@ EXPORT int malloc_info(int options, FILE *out)
 	for (unsigned i = 0; i < STATS; i++)
 		fprintf(out, "<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
 			stat_sum((enum stat_id)i));
+	for (unsigned i = 0; i < CLASSES; i++)
+		if (c[i].slabs)
+			fprintf(out,
+				"<class size=\"%zu\" slabs=\"%lu\" slab_bytes=\"%lu\" "
+				"object_bytes=\"%lu\" hole_bytes=\"%lu\" pinned_bytes=\"%lu\"/>\n",
+				class_size(i), c[i].slabs, c[i].slab_bytes, c[i].object_bytes,
+				c[i].hole_bytes, c[i].pinned_bytes);
 	return fprintf(out, "</malloc>\n") < 0 ? -1 : 0;
 }
 
@@ -99,15 +109,34 @@ static size_t gate2_line(char *text, size_t room)
 			  strerrordesc_np(err));
 }
 
+/* The classes of which memory is pinned. */
+static size_t class_lines(char *text, size_t room, const struct info_class *c)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < CLASSES; i++)
+		if (c[i].pinned_bytes)
+			n += log_format(text + n, room - n,
+					"class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
+					"pinned %lu\n",
+					(unsigned long)class_size(i), (unsigned long)c[i].slabs,
+					(unsigned long)c[i].slab_bytes,
+					(unsigned long)c[i].object_bytes,
+					(unsigned long)c[i].hole_bytes,
+					(unsigned long)c[i].pinned_bytes);
+	return n;
+}
+
 /* To standard error, without stdio. */
 EXPORT void malloc_stats(void)
 {
-	char text[4096];
+	char text[12288];
+	struct info_class c[CLASSES];
 	struct info in;
 	size_t n = 0;
 	ssize_t w;
 
-	info_collect(&in);
+	info_collect(&in, c);
 #define LINE(field, label)                                                                         \
 	n += log_format(text + n, sizeof(text) - n, "%s = %lu\n", label, (unsigned long)in.field)
 	LINE(region_bytes, "region bytes   ");
@@ -116,10 +145,13 @@ EXPORT void malloc_stats(void)
 	LINE(pcp_bytes, "pcp bytes      ");
 	LINE(slab_bytes, "slab bytes     ");
 	LINE(object_bytes, "in use bytes   ");
+	LINE(hole_bytes, "hole bytes     ");
+	LINE(pinned_bytes, "pinned bytes   ");
 	LINE(large_bytes, "large bytes    ");
 	LINE(huge_bytes, "huge bytes     ");
 	LINE(heaps, "heaps          ");
 #undef LINE
+	n += class_lines(text + n, sizeof(text) - n, c);
 	n += gate2_line(text + n, sizeof(text) - n);
 	for (unsigned i = 0; i < STATS; i++)
 		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n",

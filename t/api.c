@@ -413,9 +413,10 @@ static void test_regions(void)
 
 static void test_stats(void)
 {
-	static const char *const gauges[] = { "pcp_bytes",    "free_bytes", "dirty_bytes",
-					      "region_bytes", "huge_bytes", "heaps",
-					      "lock_wait_ns" };
+	static const char *const gauges[] = { "pcp_bytes",    "free_bytes",   "dirty_bytes",
+					      "region_bytes", "huge_bytes",   "heaps",
+					      "lock_wait_ns", "slab_bytes",   "object_bytes",
+					      "hole_bytes",   "pinned_bytes", "large_bytes" };
 	uint64_t v = 12;
 	bool all = true;
 
@@ -431,9 +432,68 @@ static void test_stats(void)
 	ok(strcmp(sluice_version(), PACKAGE_VERSION) == 0, "the version is that of the package");
 }
 
+#define SIZE 2048u /* two on 4 KiB, 32 in a slab */
+#define EACH 32u
+#define SLABS 20u
+
+static struct sluice_class class_of_size(void)
+{
+	struct sluice_class c[CLASSES];
+
+	drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE);
+	is_int(sluice_class_stats(c, CLASSES), CLASSES, "there are statistics of all classes");
+	return c[class_of(SIZE)];
+}
+
+/* Of each slab one object is kept: its neighbour is free, and stays. */
+static void test_class_stats(void)
+{
+	static void *p[SLABS * EACH];
+	struct sluice_class sum = { 0 };
+	struct sluice_class c[CLASSES + 1];
+	struct sluice_class was = class_of_size();
+	struct sluice_class is;
+
+	memset(c, 0x5a, sizeof(c));
+	sluice_class_stats(c, 3);
+	ok(c[2].object_size == 48 && c[3].object_size == 0x5a5a5a5a5a5a5a5a,
+	   "as many are filled in as there is room for");
+	is_int(was.slabs, 0, "a class that nobody uses has no slab");
+	for (unsigned i = 0; i < SLABS * EACH; i++)
+		memset(p[i] = heap_alloc(SIZE), 1, SIZE);
+	is = class_of_size();
+	ok(is.object_size == SIZE && is.slabs == SLABS,
+	   "there are as many slabs as there have to be");
+	is_int(is.object_bytes, SLABS * EACH * SIZE, "and as many objects");
+	is_int(is.hole_bytes + is.pinned_bytes, 0, "where all are live nothing is free");
+	for (unsigned i = 0; i < SLABS * EACH; i++)
+		if (i % EACH != 7)
+			heap_free(p[i]);
+	is = class_of_size();
+	is_int(is.slabs, SLABS, "one live object keeps a slab");
+	is_int(is.slab_bytes, SLABS * EACH * SIZE, "with all its pages");
+	is_int(is.object_bytes, SLABS * SIZE, "the live objects are known");
+	is_int(is.pinned_bytes, SLABS * SIZE, "and what they pin: the other half of 4 KiB each");
+	is_int(is.hole_bytes, SLABS * (EACH - 2) * SIZE, "the rest has gone");
+	sluice_class_stats(c, CLASSES);
+	for (unsigned i = 0; i < CLASSES; i++) {
+		sum.slab_bytes += c[i].slab_bytes;
+		sum.object_bytes += c[i].object_bytes;
+		sum.hole_bytes += c[i].hole_bytes;
+		sum.pinned_bytes += c[i].pinned_bytes;
+	}
+	ok(sum.slab_bytes == value("slab_bytes") && sum.object_bytes == value("object_bytes") &&
+		   sum.hole_bytes == value("hole_bytes") &&
+		   sum.pinned_bytes == value("pinned_bytes"),
+	   "the gauges are the sums over all classes");
+	for (unsigned i = 7; i < SLABS * EACH; i += EACH)
+		heap_free(p[i]);
+	is_int(class_of_size().slabs, 0, "when all is freed nothing is left");
+}
+
 int main(void)
 {
-	tap_plan(69);
+	tap_plan(85);
 	options.reserve_address = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	sluice_init();
@@ -446,5 +506,6 @@ int main(void)
 	test_sleepers();
 	test_regions();
 	test_stats();
+	test_class_stats();
 	return tap_done();
 }

@@ -277,7 +277,7 @@ static void child_frees_all(void)
 	heap_check();
 	reclaim_drain(ALL, 0, &r);
 	reclaim_drain(ALL, 0, &r);
-	info_collect(&in);
+	info_collect(&in, NULL);
 	if (in.pcp_bytes)
 		_exit(3);
 	if (in.large_bytes)

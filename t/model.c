@@ -194,7 +194,7 @@ static bool model_left_clean(void)
 
 	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS, 0, &report);
 	buddy_check(&zone_main);
-	info_collect(&in);
+	info_collect(&in, NULL);
 	for (unsigned i = 0; i < CLASSES; i++)
 		most += (uint64_t)size_classes[i].pages << PG_SHIFT;
 	tap_diag("left: %ju bytes of slabs, %ju of large blocks, %ju of mappings, %ju in page "

@@ -4,7 +4,7 @@
 # Scattered survivors: one object in twenty stays live, and the memory between them comes back, in the
 # default configuration with nobody calling anything, and by malloc_trim.
 . "${0%/*}/tap.sh"
-plan 12
+plan 16
 
 # scatter CASE [SECONDS]: sets peak, rest, again (KiB of RSS) and changed (bytes), with conf as options.
 conf=
@@ -34,6 +34,22 @@ scatter trim
 holds "$((rest * 4))" -le "$peak"
 ok $? "malloc_trim in a program with one thread leaves at most a quarter"
 is "$changed" 0 "no live object was changed by that"
+
+# What the survivors keep from going back is counted by size class: for 512 bytes at most the seven
+# others on each one's 4 KiB.
+with_sluice "$builddir/t/helpers/scatter" stats 90000 >"$TMP/info" 2>"$TMP/stats.txt"
+line=$(grep '^class 512: ' "$TMP/stats.txt")
+diag "$line"
+# shellcheck disable=SC2046
+set -- $(printf '%s\n' "$line" | sed 's/[^0-9]\{1,\}/ /g') # size, slabs, bytes, in use, holes, pinned
+holds "${4:-0}" -gt 700000 && holds "$4" -lt 850000
+ok $? "malloc_stats has the live bytes of the class of 512 bytes, about 1,500 objects"
+holds "${6:-0}" -gt 0 && holds "$6" -le "$((7 * $4))"
+ok $? "and what they pin"
+holds "$(($4 + $5 + $6))" -eq "$3"
+ok $? "which, with the holes, make up its slabs"
+is "$(sed -n 's/^<class size="512" slabs="\(.*\)" slab_bytes="\(.*\)" object_bytes="\(.*\)" hole_bytes="\(.*\)" pinned_bytes="\(.*\)".*/512 \1 \2 \3 \4 \5/p' \
+	"$TMP/info")" "$1 $2 $3 $4 $5 $6" "malloc_info says the same"
 
 # What it would be without.
 conf=holes:0

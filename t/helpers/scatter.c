@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|trim [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
+ * scatter wait|trim|stats [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
  * allocated in turn, and all but one in twenty, picked at random, are freed. Then the process, of two
- * threads, sleeps (wait), or with one thread calls malloc_trim (trim).
+ * threads, sleeps (wait), or with one thread calls malloc_trim (trim), and then malloc_stats and
+ * malloc_info (stats).
  *
  * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
  * how many bytes of live objects were found changed at any time.
@@ -82,6 +83,7 @@ static void *sleeper(void *arg)
 int main(int argc, char **argv)
 {
 	int wait = argc > 1 && strcmp(argv[1], "wait") == 0;
+	int stats = argc > 1 && strcmp(argv[1], "stats") == 0;
 	unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 10;
 	unsigned long wrong;
 	pthread_t t;
@@ -89,8 +91,8 @@ int main(int argc, char **argv)
 	long peak;
 	long rest;
 
-	if (!wait && (argc < 2 || strcmp(argv[1], "trim") != 0)) {
-		fprintf(stderr, "usage: scatter wait|trim [OBJECTS [SECONDS]]\n");
+	if (!wait && !stats && (argc < 2 || strcmp(argv[1], "trim") != 0)) {
+		fprintf(stderr, "usage: scatter wait|trim|stats [OBJECTS [SECONDS]]\n");
 		return 2;
 	}
 	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;
@@ -108,6 +110,10 @@ int main(int argc, char **argv)
 	else
 		malloc_trim(0);
 	rest = rss_kib() - floor;
+	if (stats) {
+		malloc_stats();
+		malloc_info(0, stdout);
+	}
 	wrong = changed();
 	fill();
 	wrong += changed();
