@@ -17,16 +17,6 @@ when Sluice, or every allocator, failed a workload, 2 for bad arguments. See slu
 """
 
 
-def factor(text):
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: not a number") from None
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text}: has to be above 0 and at most 1000")
-    return value
-
-
 def parser(version):
     p = Parser(prog="sluice-bench", allow_abbrev=False, epilog=EPILOG,
                formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +28,7 @@ def parser(version):
     command.add_arguments(p, "sluice-bench", version, repeat=7, timeout=600,
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
-    p.add_argument("--scale", metavar="X", type=factor, help="multiplies the work (default 1)")
+    p.add_argument("--scale", metavar="X", type=command.factor, help="multiplies the work (default 1)")
     p.add_argument("--threads", metavar="N", type=count(1),
                    help="threads of the workloads that do not name a number (default: the cores), or "
                         f"of drain (default {drain.THREADS})")

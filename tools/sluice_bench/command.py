@@ -26,6 +26,16 @@ def count(least):
     return convert
 
 
+def factor(text):
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text}: has to be above 0 and at most 1000")
+    return value
+
+
 def add_arguments(p, name, version, *, repeat, timeout, quick, plot):
     """The options that all of them have; the texts and defaults are each one's own."""
     p.add_argument("--alloc", metavar="NAME=PATH", action="append", default=[],

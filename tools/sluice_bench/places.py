@@ -17,7 +17,7 @@ class Places:
         top = os.path.dirname(here)
         if os.path.isfile(os.path.join(top, "config.status")):
             self.library = os.path.join(top, ".libs", "libsluice.so")
-            self.programs = [os.path.join(top, "tools", d) for d in ("bench", "latency")]
+            self.programs = [os.path.join(top, "tools", d) for d in ("bench", "latency", "pressure")]
             self.how = "run make"
         else:
             self.library = first_file(os.path.join(top, "lib", "libsluice.so"),

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""RSS over time by gnuplot: with plain characters for the terminal, as SVG and PNG, and one chart of
+what is kept by workload."""
+
+import subprocess
+
+from sluice_bench.charts import block, quoted, render, style
+from sluice_bench.places import program
+
+WIDTH, HEIGHT = 100, 20
+POINTS = 300  # a line, so that the files stay small
+
+
+def thinned(rss):
+    """The lowest and the highest of each step of time: nothing that stands out is lost."""
+    if len(rss) <= POINTS:
+        return rss
+    step = -(-len(rss) * 2 // POINTS)
+    kept = []
+    for i in range(0, len(rss), step):
+        part = rss[i:i + step]
+        kept += sorted({id(p): p for p in (min(part, key=lambda p: p[1]),
+                                           max(part, key=lambda p: p[1]))}.values())
+    return kept
+
+
+def series(result, names):
+    """The first round: [(allocator, [(s, MiB)], whether it was killed)]"""
+    found = []
+    for name in names:
+        samples = result["samples"].get(name)
+        if samples and samples[0]["rss"]:
+            found.append((name, [(at / 1000, kib / 1024) for at, kib in thinned(samples[0]["rss"])],
+                          samples[0]["ended"] == "OOM"))
+    return found
+
+
+def blocks_of(found):
+    return "".join(block(f"a{i}", [f"{x:.3f} {y:.2f}" for x, y in points])
+                   for i, (_, points, _) in enumerate(found))
+
+
+def title_of(name, killed):
+    return name + (" (killed)" if killed else "")
+
+
+def on_terminal(result, names):
+    """A chart in plain characters, or None when it cannot be had."""
+    gnuplot = program("gnuplot")
+    found = series(result, names)
+    if not gnuplot or not found:
+        return None
+    plots = ", ".join(f"$a{i} using 1:2 with lines title {quoted(title_of(name, killed))}"
+                      for i, (name, _, killed) in enumerate(found))
+    script = f"""set terminal dumb {WIDTH} {HEIGHT} nofeed noenhanced
+{blocks_of(found)}
+set title {quoted(result['name'] + ': RSS in MiB over time in s')}
+set yrange [0:*]
+set key outside right top
+plot {plots}
+"""
+    done = subprocess.run([gnuplot, "-"], input=script, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        return None
+    return "\n".join(text.rstrip() for text in done.stdout.strip("\n\f").splitlines()) + "\n"
+
+
+def rss_chart(folder, result, names):
+    found = series(result, names)
+    if not found:
+        return []
+    plots = []
+    for i, (name, _, killed) in enumerate(found):
+        colour, _ = style(name, names)
+        plots.append(f"$a{i} using 1:2 with lines lc rgb '{colour}' lw 2 "
+                     f"title {quoted(title_of(name, killed))}")
+        if killed:
+            plots.append(f"$a{i} using 1:2 every ::{len(found[i][1]) - 1} with points lc rgb '{colour}' "
+                         "pt 2 ps 1.5 lw 2 notitle")
+    limit = next((s["limit"] for several in result["samples"].values() for s in several
+                  if s.get("limit")), None)
+    if limit:
+        plots.append(f"{limit / (1 << 20):.1f} with lines lc rgb '#000000' dt 2 title 'limit'")
+    body = blocks_of(found) + f"""
+set title {quoted(result['name'] + ': ' + result['text'])} noenhanced
+set grid lc rgb '#aaaaaa' lw 0.5
+set rmargin 4
+set yrange [0:*]
+set xlabel 's'
+set ylabel 'RSS, MiB'
+set key outside top center horizontal noenhanced
+plot {', '.join(plots)}
+"""
+    return render(folder, f"rss-{result['name']}", 800, 400, body)
+
+
+def kept_chart(folder, results, names):
+    """A row a workload: MiB above floor and live at its end, on a logarithmic axis."""
+    rows = [r for r in results if r["group"] == "idle"]
+    if not rows:
+        return []
+    blocks, plots = [], []
+    step = 0.6 / max(1, len(names))
+    for i, name in enumerate(names):
+        lines = []
+        for y, r in enumerate(reversed(rows)):
+            s = r["summary"].get(name)
+            if s and s["kept_kib"] is not None:
+                lines.append(f"{max(s['kept_kib'] / 1024, 0.5):.2f} {y + 0.3 - step * (i + 0.5):.3f}")
+        if not lines:
+            continue
+        colour, point = style(name, names)
+        blocks.append(block(f"a{i}", lines))
+        plots.append(f"$a{i} using 1:2 with points lc rgb '{colour}' pt {point} ps 1 "
+                     f"title {quoted(name)}")
+    if not plots:
+        return []
+    ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
+    body = "".join(blocks) + f"""
+set title 'Kept when all threads sleep: RSS above floor and live' noenhanced
+set logscale x
+set xrange [0.4:2000]
+set yrange [-0.6:{len(rows) - 0.4}]
+set ytics ({ticks}) noenhanced scale 0
+set xlabel 'MiB; left is better (0.5: that or less)'
+set grid xtics lc rgb '#aaaaaa' lw 0.5
+set key outside top center horizontal noenhanced
+plot {', '.join(plots)}
+"""
+    return render(folder, "kept", 800, 150 + 28 * len(rows), body)
+
+
+def draw(results, names, folder):
+    """All charts for which there is something; returns the files."""
+    names = [n for n in names if n != "sluice"] + [n for n in names if n == "sluice"]
+    paths = kept_chart(folder, results, names)
+    for result in results:
+        paths += rss_chart(folder, result, names)
+    return paths

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command: arguments in, exit status out."""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+
+from sluice_bench import allocators, command
+from sluice_bench.command import complain
+from sluice_bench.errors import BenchError, UsageError
+from sluice_bench.measure import rounds
+from sluice_bench.places import Places, program
+from sluice_bench.report import Progress, machine, write_json
+
+from . import cgroup, charts, report
+from .run import Settings
+from .workloads import Program, rows
+
+EPILOG = """\
+Exit status: 0, whether the bounds are kept or not; 1 when something could not be run, 2 for bad
+arguments. See sluice-pressure(1).
+"""
+
+
+def size(text):
+    """--limit: bytes, with K, M or G, or auto."""
+    if text == "auto":
+        return text
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    value = int(found.group(1)) << {"": 0, "K": 10, "M": 20, "G": 30}[found.group(2)] if found else 0
+    if value < 1 << 20:
+        raise argparse.ArgumentTypeError(
+            f"{text}: neither auto nor a number of bytes (K, M, G) from 1M on")
+    return value
+
+
+def parser(version):
+    p = command.Parser(prog="sluice-pressure", allow_abbrev=False, epilog=EPILOG,
+                       formatter_class=argparse.RawDescriptionHelpFormatter,
+                       usage="sluice-pressure [OPTIONS] [-- PROGRAM ARGS...]",
+                       description="See what memory comes back, when, at what cost, and who survives.")
+    command.add_arguments(p, "sluice-pressure", version, repeat=1, timeout=300,
+                          quick="much smaller workloads", plot="write charts, SVG and PNG, by gnuplot")
+    p.add_argument("--limit", metavar="BYTES|auto", type=size,
+                   help="run under a memory cgroup with this limit (needs root); auto: a fifth more "
+                        "than the workload's own memory")
+    p.add_argument("--eater", action="store_true",
+                   help="memory pressure (PSI) rises when the workload goes idle (needs root)")
+    p.add_argument("--seconds", metavar="N", type=command.factor,
+                   help="how long a workload stays idle; a PROGRAM is terminated after that")
+    p.add_argument("--scale", metavar="X", type=command.factor, default=1.0,
+                   help="multiplies the memory of a workload (default 1)")
+    p.add_argument("--probe", action=argparse.BooleanOptionalAction, default=None,
+                   help="with or without a thread whose calls are timed (default: as the workload has "
+                        "it; those that are to be all asleep have none)")
+    p.add_argument("--chart", action=argparse.BooleanOptionalAction, default=True,
+                   help="RSS over time below each workload, in plain characters")
+    return p
+
+
+def options_of(argv, version):
+    program_args = None
+    if "--" in argv:
+        at = argv.index("--")
+        argv, program_args = argv[:at], argv[at + 1:]
+        if not program_args:
+            raise UsageError("no program after -- (--help shows the usage)")
+    options = parser(version).parse_args(argv)
+    options.program = program_args
+    options.repeat = options.repeat or 1
+    if program_args:
+        if options.only or options.list:
+            raise UsageError("--only and --list are about the built-in workloads, not about a program")
+        if options.limit == "auto":
+            raise UsageError("--limit auto: of a program the limit has to be given in bytes")
+        found = shutil.which(program_args[0])
+        if not found:
+            raise UsageError(f"{program_args[0]}: there is no such program")
+        options.program = [found, *program_args[1:]]
+    return options
+
+
+def terminated(number, _frame):
+    """So that the cgroup is removed on the way out."""
+    raise SystemExit(128 + number)
+
+
+def compare(options, places, version):
+    wanted = [Program(options.program)] if options.program else command.choose(list(rows()), options.only)
+    if options.list:
+        command.show_list(wanted)
+        return 0
+    found, missing = allocators.of_options(places, options)
+    for text in missing:
+        complain(text)
+    options.threads = 1
+    settings = Settings(places, options)
+    if (options.limit or options.eater) and os.geteuid() != 0:
+        raise BenchError(f"{'--limit' if options.limit else '--eater'} {cgroup.NEEDS_ROOT}")
+    if options.chart and not program("gnuplot"):
+        complain("without gnuplot there are no charts (apt-get install gnuplot-nox)")
+    progress = Progress(len(wanted) * len(found) * settings.repeat)
+    table = report.Table()
+    results, failures, skipped = [], [], {}
+    started = time.time()
+    for row in wanted:
+        if row.needs_cgroup(settings) and os.geteuid() != 0:
+            progress.done += len(found) * settings.repeat
+            skipped[row.name] = cgroup.NEEDS_ROOT
+            complain(f"{row.name} is skipped: it {cgroup.NEEDS_ROOT}")
+            continue
+        samples, failed = rounds(row, found, settings, progress)
+        progress.clear()
+        for text in failed:
+            complain(text)
+        failures += failed
+        result = {"name": row.name, "group": row.group, "text": row.text,
+                  "summary": report.summarize(samples), "samples": samples}
+        results.append(result)
+        names = [a.name for a in found]
+        table.show(row, result["summary"], charts.on_terminal(result, names) if options.chart else None)
+    table.end(results, "sluice")
+    document = {
+        "sluice_pressure": version, "arguments": sys.argv[1:], "started": int(started),
+        "seconds": round(time.time() - started, 1), "machine": machine(),
+        "settings": {"repeat": settings.repeat, "scale": settings.scale, "quick": settings.quick,
+                     "limit": settings.limit, "eater": settings.eater},
+        "allocators": {a.name: {"malloc": a.malloc, "options": a.options} for a in found}, "failures": failures, "skipped": skipped,
+        "workloads": results,
+    }
+    if options.json:
+        trouble = write_json(options.json, document)
+        if trouble:
+            raise BenchError(trouble)
+    if options.plot:
+        for path in charts.draw(results, [a.name for a in found], options.plot):
+            print(path)
+    return 1 if failures else 0
+
+
+def main(argv, script, version, libdir, libexecdir):
+    def work():
+        options = options_of(argv, version)
+        command.check_outputs(options)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, terminated)
+        return compare(options, Places(script, libdir, libexecdir), version)
+    return command.run(work)
