@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 31
+plan 35
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -26,6 +26,7 @@ complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "there is no command bogus" bogus
 complains 2 "--only nothing\*: no workload matches" --only 'nothing*'
 complains 2 'argument --repeat: 0: has to be at least 1' --repeat 0
+complains 2 '--baseline nobody: there is no nobody' --baseline nobody
 complains 2 '--alloc x: not of the form NAME=PATH' --alloc x
 complains 2 "--json .*: cannot be written" --json /no/such/directory/x
 # A library without malloc: the comparison would be one of glibc with itself.
@@ -54,6 +55,18 @@ print([x["name"] for x in w], d["settings"]["repeat"], sorted(w[0]["samples"]),
 END
 )" "['pingpong-64', 'larson', 'latency'] 2 ['glibc', 'sluice'] {True} [2, 2]" \
 	"the JSON is valid and has every sample, each with Sluice as its malloc"
+
+out=$("$bench" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
+	--allocs glibc,sluice --baseline glibc --json "$TMP/out.json" 2>&1)
+like "$out" '/ glibc .*/ glibc$' "the table says whom the ratios are against"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+s = d["workloads"][0]["summary"]
+print(d["baseline"], {s["glibc"][k]["median"] for k in ("time_ratio", "rss_ratio")},
+      round(s["sluice"]["time_ratio"]["median"] * s["glibc"]["ns"]["median"] / s["sluice"]["ns"]["median"], 9))
+END
+)" "glibc {1.0} 1.0" "ratios are against the allocator that --baseline names"
 
 out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" --allocs glibc,sluice 2>&1)
 is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from .errors import UsageError
 from .places import shared_library
 
-BASELINE = "jemalloc"
+BASELINE = "jemalloc"  # unless --baseline says another
 # Those that Sluice is held against, besides the C library's own.
 PEERS = ("jemalloc", "mimalloc", "tcmalloc")
 
@@ -99,12 +99,12 @@ def given(text):
     return Allocator(name, real, real)
 
 
-def chosen(found, names):
+def chosen(found, names, option="--allocs"):
     """--allocs NAME,NAME: only these."""
     by_name = {a.name: a for a in found}
     wanted = []
     for name in names.split(","):
         if name not in by_name:
-            raise UsageError(f"--allocs {names}: there is no {name} (here: {', '.join(by_name)})")
+            raise UsageError(f"{option} {names}: there is no {name} (here: {', '.join(by_name)})")
         wanted.append(by_name[name])
     return wanted

@@ -7,7 +7,6 @@ import re
 import subprocess
 
 from . import percentiles
-from .allocators import BASELINE
 from .errors import BenchError, UsageError
 from .places import program
 
@@ -128,10 +127,10 @@ plot {plots}
 # ---- ratios by workload ----------------------------------------------------------------------
 
 
-def ratio_chart(folder, name, title, results, names, key):
+def ratio_chart(folder, name, title, results, names, baseline, key):
     """A row a workload, a point an allocator with its interval, on a logarithmic scale."""
     rows = [r for r in results if any(s[key] for s in r["summary"].values())]
-    shown = [n for n in names if n != BASELINE]
+    shown = [n for n in names if n != baseline]
     if not rows or not shown:
         return []
     step = 0.7 / max(1, len(shown))
@@ -163,7 +162,7 @@ set xrange [{lowest / 1.15}:{highest * 1.15}]
 set yrange [-0.6:{len(rows) - 0.4}]
 set ytics ({ticks}) noenhanced scale 0
 set xtics ({xtics})
-set xlabel 'ratio to {BASELINE} of the same round: median and its interval; left is better'
+set xlabel 'ratio to {baseline} of the same round: median and its interval; left is better'
 set grid xtics lc rgb '#aaaaaa' lw 0.5
 set key outside top center horizontal
 set arrow from 1, graph 0 to 1, graph 1 nohead lc rgb '#000000' lw 1 front
@@ -239,12 +238,13 @@ def draw(document, folder):
     results = document["workloads"]
     names = [n for n in document["allocators"] if n != "sluice"]
     names += [n for n in document["allocators"] if n == "sluice"]
-    clock = document["settings"]["time"]
+    clock, baseline = document["settings"]["time"], document["baseline"]
     paths = []
     for groups, suffix, what in ((("synthetic",), "synthetic", "synthetic workloads"),
                                  (("processes", "programs"), "programs", "real programs")):
         rows = [r for r in results if r["group"] in groups]
         paths += ratio_chart(folder, f"time-{suffix}", f"{clock.capitalize()} time, {what}", rows,
-                             names, "time_ratio")
-        paths += ratio_chart(folder, f"rss-{suffix}", f"Peak RSS, {what}", rows, names, "rss_ratio")
+                             names, baseline, "time_ratio")
+        paths += ratio_chart(folder, f"rss-{suffix}", f"Peak RSS, {what}", rows, names, baseline,
+                             "rss_ratio")
     return paths + thread_chart(folder, results, names, clock) + latency_charts(folder, results, names)

@@ -28,6 +28,8 @@ def parser(version):
     command.add_arguments(p, "sluice-bench", version, repeat=7, timeout=600,
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
+    p.add_argument("--baseline", metavar="NAME",
+                   help=f"the allocator that ratios are against (default {allocators.BASELINE})")
     p.add_argument("--scale", metavar="X", type=command.factor, help="multiplies the work (default 1)")
     p.add_argument("--threads", metavar="N", type=count(1),
                    help="threads of the workloads that do not name a number (default: the cores), or "
@@ -57,11 +59,14 @@ def compare(options, places, version):
         command.show_list(rows)
         return 0
     found, missing = allocators.of_options(places, options)
+    baseline = options.baseline or allocators.BASELINE
+    if options.baseline:
+        allocators.chosen(found, options.baseline, "--baseline")
     for text in missing:
         complain(text)
     settings = measure.Settings(places, options)
     progress = report.Progress(len(rows) * len(found) * settings.repeat)
-    table = report.Table()
+    table = report.Table(baseline)
     results, skipped, failures = [], {}, []
     started = time.time()
     for row in rows:
@@ -77,22 +82,22 @@ def compare(options, places, version):
         for text in failed:
             complain(text)
         failures += failed
-        summary = report.summarize(row, samples, options.time)
+        summary = report.summarize(row, samples, options.time, baseline)
         table.show(row, summary)
         results.append({"name": row.name, "group": row.group, "text": row.text, "summary": summary,
                         "samples": samples})
     report.show_percentiles(results)
     means = report.geomeans(results)
-    report.show_geomeans(means)
+    report.show_geomeans(means, baseline)
     if any(a.name == "sluice" for a in found):
-        report.show_slower(results, "sluice")
+        report.show_slower(results, "sluice", baseline)
     report.show_coverage(settings.repeat)
     document = {
         "sluice_bench": version, "arguments": sys.argv[1:], "started": int(started),
         "seconds": round(time.time() - started, 1), "machine": report.machine(),
         "settings": {"repeat": settings.repeat, "scale": settings.scale, "quick": settings.quick,
                      "threads": settings.threads, "time": options.time},
-        "allocators": {a.name: a.malloc for a in found}, "baseline": allocators.BASELINE,
+        "allocators": {a.name: a.malloc for a in found}, "baseline": baseline,
         "geomeans": means, "skipped": skipped, "failures": failures, "workloads": results,
     }
     if options.json:

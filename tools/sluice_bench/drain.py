@@ -101,7 +101,7 @@ def show(summary, window):
 
 
 def main(options, places):
-    for name in ("only", "allocs", "alloc", "sluice_options", "list"):
+    for name in ("only", "allocs", "alloc", "baseline", "sluice_options", "list"):
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} has no meaning with drain")
     if not 16 <= options.threads <= 1024:

@@ -108,7 +108,7 @@ def show_ways(rows, ways, rate):
 
 
 def main(options, places):
-    for name in ("only", "allocs", "plot"):
+    for name in ("only", "allocs", "baseline", "plot"):
         if getattr(options, name):
             raise UsageError(f"--{name} has no meaning with pages")
     if options.alloc or options.list:

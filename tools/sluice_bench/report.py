@@ -8,13 +8,16 @@ import sys
 from statistics import median
 
 from . import numbers, percentiles
-from .allocators import BASELINE, PEERS
+from .allocators import PEERS
 
-HEADINGS = ("workload", "allocator", "median", "min", "max", "", f"/ {BASELINE}", "95 % interval",
-            "RSS MiB", f"/ {BASELINE}")
 WIDTHS = (16, 10, 8, 8, 8, 5, 10, 15, 8, 10)
 LEFT = (0, 1, 5)
 UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+
+
+def headings(baseline):
+    return ("workload", "allocator", "median", "min", "max", "", f"/ {baseline}", "95 % interval",
+            "RSS MiB", f"/ {baseline}")
 
 
 def line(cells):
@@ -32,7 +35,7 @@ def interval(ratio):
     return f"{ratio['low']:.3f}..{ratio['high']:.3f}"
 
 
-def summarize(workload, samples, clock):
+def summarize(workload, samples, clock, baseline):
     """For each allocator: times and peak RSS, and both as paired ratios against the baseline."""
     time_key = "ns_per_op" if clock == "wall" else "cpu_ns_per_op"
     times = {a: [s[time_key] for s in rows] for a, rows in samples.items()}
@@ -48,19 +51,19 @@ def summarize(workload, samples, clock):
             "peak_kib": {"median": median(peaks[name]), "min": min(peaks[name]),
                          "max": max(peaks[name])},
             "end_kib": median(s.get("end_kib", 0) for s in samples[name]),
-            "time_ratio": numbers.ratios(values, times[BASELINE]) if BASELINE in times else None,
-            "rss_ratio": numbers.ratios(peaks[name], peaks[BASELINE]) if BASELINE in times else None,
+            "time_ratio": numbers.ratios(values, times[baseline]) if baseline in times else None,
+            "rss_ratio": numbers.ratios(peaks[name], peaks[baseline]) if baseline in times else None,
             "best": best,
             "best_ratio": numbers.ratios(values, times[best]) if best else None,
         }
     return result
 
 
-def lines_of(workload, summary):
+def lines_of(workload, summary, baseline):
     """The table's rows of one workload."""
     if not summary:
         return
-    reference = summary.get(BASELINE) or next(iter(summary.values()))
+    reference = summary.get(baseline) or next(iter(summary.values()))
     scale, unit = next(((s, u) for s, u in UNITS if reference["ns"]["median"] >= 10 * s), UNITS[-1])
     name = workload.name
     for allocator, s in summary.items():
@@ -73,15 +76,17 @@ def lines_of(workload, summary):
 
 
 class Table:
-    def __init__(self):
+    def __init__(self, baseline):
+        self.baseline = baseline
         self.started = False
 
     def show(self, workload, summary):
         if not self.started:
             self.started = True
-            print(line(HEADINGS))
-            print("-" * len(line(HEADINGS)))
-        for text in lines_of(workload, summary):
+            head = line(headings(self.baseline))
+            print(head)
+            print("-" * len(head))
+        for text in lines_of(workload, summary, self.baseline):
             print(text)
         sys.stdout.flush()
 
@@ -124,7 +129,7 @@ def geomeans(results):
     return means
 
 
-def show_geomeans(means):
+def show_geomeans(means, baseline):
     for group, rows in means.items():
         count = max((m["time_ratio"]["workloads"] for m in rows.values() if m["time_ratio"]),
                     default=0)
@@ -132,14 +137,14 @@ def show_geomeans(means):
             continue
         peers = ", ".join(PEERS) + (", glibc" if group != "synthetic" else "")
         print(f"\nGeometric means over {count} {group} workloads; best: for each workload, of {peers}")
-        print(f"{'':10}  {'time / ' + BASELINE:>28}  {'time / best':>28}  {'RSS / ' + BASELINE:>28}")
+        print(f"{'':10}  {'time / ' + baseline:>28}  {'time / best':>28}  {'RSS / ' + baseline:>28}")
         for allocator, m in rows.items():
             cells = [f"{m[k]['median']:.3f} ({interval(m[k])})" if m[k] else "-"
                      for k in ("time_ratio", "best_ratio", "rss_ratio")]
             print(f"{allocator:10}  {cells[0]:>28}  {cells[1]:>28}  {cells[2]:>28}")
 
 
-def show_slower(results, allocator, bound=1.05):
+def show_slower(results, allocator, baseline, bound=1.05):
     """The workloads whose whole interval lies above the bound."""
     slow = []
     for r in results:
@@ -147,7 +152,7 @@ def show_slower(results, allocator, bound=1.05):
         if ratio and ratio["low"] > bound:
             slow.append(f"{r['name']} ({ratio['median']:.2f})")
     if slow:
-        print(f"\n{allocator} is slower than {bound} x {BASELINE} in {len(slow)}: {', '.join(slow)}")
+        print(f"\n{allocator} is slower than {bound} x {baseline} in {len(slow)}: {', '.join(slow)}")
 
 
 def show_percentiles(results):
