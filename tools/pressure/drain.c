@@ -50,17 +50,41 @@ static void drain_thread(unsigned index)
 	crew_sync();
 }
 
-static uint64_t bare_madvise_ns(uint64_t bytes)
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Wall time and CPU time of the calling thread, from a point on. */
+struct span {
+	uint64_t ns, cpu_ns;
+};
+
+static struct span span_begin(void)
+{
+	return (struct span){ .ns = clock_ns(), .cpu_ns = thread_cpu_ns() };
+}
+
+static struct span span_end(struct span begin)
+{
+	return (struct span){ .ns = clock_ns() - begin.ns,
+			      .cpu_ns = thread_cpu_ns() - begin.cpu_ns };
+}
+
+static struct span bare_madvise(uint64_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	uint64_t t;
+	struct span t;
 
 	if (p == MAP_FAILED)
 		bench_fail("cannot map %lu bytes", (unsigned long)bytes);
 	touch_pages(p, bytes);
-	t = clock_ns();
+	t = span_begin();
 	madvise(p, bytes, MADV_DONTNEED);
-	t = clock_ns() - t;
+	t = span_end(t);
 	munmap(p, bytes);
 	return t;
 }
@@ -69,7 +93,10 @@ static void drain_one(void)
 {
 	give_back_function *give_back = give_back_find();
 	uint64_t total = param("mib") << 20;
-	uint64_t before, after, begin, bare;
+	struct span bare = bare_madvise(total);
+	struct span took;
+	uint64_t before, after;
+	double share;
 
 	hoards_make(total / param("threads"));
 	crew_start(threads, drain_thread);
@@ -78,21 +105,22 @@ static void drain_one(void)
 	crew_sync();
 	crew_sync();
 	event("peak", total, threads);
-	bare = bare_madvise_ns(total);
 	crew_sync();
 	crew_sync();
 	before = rss_kib();
 	event("idle", 0, threads);
-	begin = clock_ns();
+	took = span_begin();
 	give_back();
-	begin = clock_ns() - begin;
+	took = span_end(took);
 	after = rss_kib();
 	event("rest", 0, threads);
-	bench_extra("drain_ns", (double)begin);
+	bench_extra("drain_ns", (double)took.ns);
+	bench_extra("drain_cpu_ns", (double)took.cpu_ns);
 	bench_extra("barrier_ns", (double)give_back_barrier_ns());
 	/* Of as many bytes as came back. */
-	bench_extra("madvise_ns", (double)bare * (double)(before > after ? before - after : 0) *
-					  1024 / (double)total);
+	share = before > after ? (double)(before - after) * 1024 / (double)total : 0;
+	bench_extra("madvise_ns", (double)bare.ns * share);
+	bench_extra("madvise_cpu_ns", (double)bare.cpu_ns * share);
 	bench_extra("back_kib", before > after ? (double)(before - after) : 0);
 }
 
@@ -114,7 +142,7 @@ static void small_start_thread(unsigned index)
 	crew_sync();
 	crew_sync();
 	/* A little: what a cache that starts small answers with little. */
-	for (unsigned i = 0; i < 20; i++)
+	for (unsigned i = 0; i < 8; i++)
 		free(take(h->min + rng_below(&h->seed, h->max - h->min + 1)));
 	crew_sync();
 	crew_sync();
@@ -234,7 +262,7 @@ static void drains_run(void)
 	give_back_function *give_back = give_back_find();
 	uint64_t ticks0 = ticks();
 	uint64_t ns0 = clock_ns();
-	uint64_t floor_kib, spent = 0, drained_kib = 0;
+	uint64_t floor_kib, spent = 0, left = 0, left_most = 0;
 	pthread_t thread;
 	double scale;
 
@@ -261,7 +289,8 @@ static void drains_run(void)
 
 			give_back();
 			spent += clock_ns() - t;
-			drained_kib = max_u64(drained_kib, rss_kib());
+			left += rss_kib();
+			left_most = max_u64(left_most, rss_kib());
 		}
 		sleep_ms(5);
 		crew_sync();
@@ -281,8 +310,9 @@ static void drains_run(void)
 	bench_extra("without_ms", (double)hot.ns[WITHOUT] / 1e6);
 	bench_extra("with_ms", (double)hot.ns[WITH] / 1e6);
 	bench_extra("drain_ns", (double)spent / (double)drains);
-	/* The most that was left right after a drain. */
-	bench_extra("left_kib", drained_kib > floor_kib ? (double)(drained_kib - floor_kib) : 0);
+	/* Above the floor right after a drain: on average, and at the most. */
+	bench_extra("left_kib", (double)left / (double)drains - (double)floor_kib);
+	bench_extra("left_most_kib", (double)left_most - (double)floor_kib);
 }
 
 /* ---- E2, E3: the number of mappings --------------------------------------------------------- */

@@ -207,28 +207,39 @@ static void exits(void)
 static struct hoard *hoards;
 static uint64_t each;
 
+/* Powers of two: what is kept is then free memory, not what size classes round up. */
+static size_t cap_size(struct hoard *h)
+{
+	return (size_t)h->min << rng_below(&h->seed, (uint32_t)__builtin_ctz(h->max / h->min) + 1);
+}
+
 /* Fills, frees all but a quarter and works on that, over and over. */
 static void cap_thread(unsigned index)
 {
 	struct hoard *h = &hoards[index];
+	uint32_t *sizes = bench_map(h->room * sizeof(*sizes));
 
 	crew_sync();
-	hoard_fill(h, each);
-	crew_sync();
-	crew_sync();
-	for (size_t i = 0; i < h->count; i++) {
-		if (i >= h->count / 4)
-			free(h->object[i]);
+	while (h->bytes < each && h->count < h->room) {
+		size_t size = cap_size(h);
+
+		h->object[h->count] = memset(take(size), 1, size);
+		sizes[h->count++] = (uint32_t)size;
+		h->bytes += size;
 	}
-	h->count /= 4;
+	crew_sync();
+	crew_sync();
+	while (h->bytes > each / 4) {
+		free(h->object[--h->count]);
+		h->bytes -= sizes[h->count];
+	}
 	crew_sync();
 	while (!stopped()) {
 		for (unsigned i = 0; i < 100; i++) {
 			size_t at = rng_below(&h->seed, (uint32_t)h->count);
-			size_t size = h->min + rng_below(&h->seed, h->max - h->min + 1);
 
 			free(h->object[at]);
-			h->object[at] = memset(take(size), 1, size);
+			h->object[at] = memset(take(sizes[at]), 1, sizes[at]);
 		}
 		sleep_ms(1);
 	}
@@ -331,7 +342,7 @@ const struct workload flow_workloads[] = {
 	  "threads free three quarters and go on working with the rest",
 	  { { "threads", 8 },
 	    { "mib", 512 },
-	    { "min", 16 },
+	    { "min", 64 },
 	    { "max", 8192 },
 	    { "ms", 4000 },
 	    { "probe", 0 } } },

@@ -90,14 +90,17 @@ def left_share(s):
     return 100 * left / peak if left is not None and peak > 0 else None
 
 
-def switches(s):
-    """Context switches a second of the hot thread, with drains over those without."""
+def more_sleeps(s):
     r = s["report"] or {}
-    if not r.get("with_ms"):
+    return r["with_voluntary"] - r["without_voluntary"] if "with_voluntary" in r else None
+
+
+def preempted_ratio(s):
+    """Of the hot thread, a second. Other programs on the machine preempt it as well."""
+    r = s["report"] or {}
+    if not r.get("without_involuntary"):
         return None
-    rates = [(r[f"{k}_voluntary"] + r[f"{k}_involuntary"]) * 1000 / r[f"{k}_ms"]
-             for k in ("with", "without")]
-    return rates[0] - rates[1]
+    return (r["with_involuntary"] / r["with_ms"]) / (r["without_involuntary"] / r["without_ms"])
 
 
 def grown(s):
@@ -248,7 +251,7 @@ def rows():
     yield w("m6-exits", "exits", "39 threads without a malloc end each 100 ms and start again",
             group="flow", bounds=(BACK,), threads=39, ms=5000)
     yield w("m7-cap", "cap", f"8 working threads free 384 of 512 MiB; Sluice with {CAP}",
-            group="flow", conf=CAP, threads=8, mib=512, min=16, max=8192, ms=4000, quick={"mib": 128},
+            group="flow", conf=CAP, threads=8, mib=512, min=64, max=8192, ms=4000, quick={"mib": 128},
             bounds=(Bound("MiB kept", most_kept, lambda s: 32 + 0.1 * (s["live_kib"] or 0) / MIB),))
     yield w("m10-cpus", "idle-owner", "64 threads fill 128 MiB: the same peak on one CPU as on all",
             group="flow", cores=True, threads=64, mib=128, min=16, max=1024, ms=1,
@@ -265,7 +268,8 @@ def rows():
 
     yield w("drain-1g", "drain", "1 GiB cached by 64 sleeping threads is given back by one call",
             group="drain", threads=64, mib=1024, min=16, max=1024, probe=1,
-            bounds=(Bound("x madvise", drain_ratio, lambda s: 1.5),), quick={"threads": 16, "mib": 64})
+            bounds=(Bound("x madvise", drain_ratio, lambda s: 1.5),
+                    Bound("x its CPU", ratio("drain_cpu_ns", "madvise_cpu_ns"), lambda s: 1.5)), quick={"threads": 16, "mib": 64})
     yield w("m8-small-start", "small-start", "64 threads are drained, then allocate a little",
             group="drain", threads=64, kib=2048, min=16, max=4096, bounds=(kept(4),),
             quick={"threads": 16})
@@ -273,7 +277,8 @@ def rows():
             group="drain", threads=60, kib=256, min=16, max=1024, drains=100,
             bounds=(Bound("% left", left_share, lambda s: 10),
                     Bound("x p99.99", ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
-                    Bound("switches/s", switches, lambda s: 1)),
+                    Bound("more sleeps", more_sleeps, lambda s: 0),
+                    Bound("x preempted", preempted_ratio, lambda s: 1.2)),
             quick={"threads": 8, "drains": 10})
     yield w("e3-maps", "maps", "1,000 rounds of grow and purge by 32 threads: mappings",
             group="drain", threads=32, kib=512, min=4096, max=131072, rounds=1000,
