@@ -40,8 +40,7 @@ _Static_assert((int)SLUICE_THREAD_EMPTIED == (int)HEAP_EMPTIED &&
 		       (int)SLUICE_THREAD_UNASKED == (int)HEAP_UNASKED,
 	       "the public states are the internal ones");
 
-#define DRAIN_FLAGS                                                                                \
-	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE | RECLAIM_QUIET)
+#define DRAIN_FLAGS RECLAIM_ALL
 #define DRAIN_DEFAULT (unsigned)(RECLAIM_CACHES | RECLAIM_IDLE | RECLAIM_PURGE)
 
 static void public_report(const struct reclaim_report *r, struct sluice_drain_report *report)

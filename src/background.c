@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * background.c - the thread named "sluice".
- * Used by the shim (pthread_create) and fork; uses reclaim, pressure.
+ * Used by the shim (pthread_create) and fork; uses reclaim, pressure,
+ * control.
  *
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
@@ -30,6 +31,7 @@
 
 #include "buddy.h"
 #include "clock.h"
+#include "control.h"
 #include "heap.h"
 #include "holes.h"
 #include "options.h"
@@ -132,12 +134,16 @@ static void *background_main(void *arg)
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
 
-		if (!r.generation && park()) {
+		int asked = control_socket();
+
+		/* A parked thread would not see requests. */
+		if (asked < 0 && !r.generation && park()) {
 			r.low = 0;
 			r.idle_at = now_ms() + options.idle_ms;
 			r.decay_at = now_ms() + options.decay_ms;
 		}
-		pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation, -1);
+		if (pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation, asked))
+			control_serve();
 		tick(&r);
 	}
 	return NULL;

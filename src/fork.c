@@ -33,6 +33,7 @@
 
 #include "background.h"
 #include "buddy.h"
+#include "control.h"
 #include "heap.h"
 #include "lock.h"
 #include "pcp.h"
@@ -107,6 +108,7 @@ static void child(void)
 	lock_tid = 0;
 	background_fork_child();
 	pressure_fork_child();
+	control_fork_child();
 	lock_fork_child(&zone_main.lock);
 	pcp_fork_child(parent_tid);
 	lock_fork_child(&zone_main.grow);

@@ -92,19 +92,38 @@ void info_collect(struct info *in, struct info_class *by_class)
 		in->heaps++;
 }
 
+static const struct {
+	const char *name;
+	size_t offset;
+} gauges[] = {
+#define GAUGE(field)                                                                               \
+	{                                                                                          \
+		.name = #field, .offset = offsetof(struct info, field)                             \
+	}
+	GAUGE(region_bytes), GAUGE(free_bytes),   GAUGE(dirty_bytes),  GAUGE(pcp_bytes),
+	GAUGE(slab_bytes),   GAUGE(object_bytes), GAUGE(hole_bytes),   GAUGE(pinned_bytes),
+	GAUGE(large_bytes),  GAUGE(huge_bytes),   GAUGE(huge_objects), GAUGE(free_blocks),
+	GAUGE(heaps),
+#undef GAUGE
+};
+
+#define GAUGES (sizeof(gauges) / sizeof(gauges[0]))
+
+static uint64_t gauge_of(const struct info *in, size_t i)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)in + gauges[i].offset, sizeof(value));
+	return value;
+}
+
+static uint64_t lock_wait_ns(void)
+{
+	return atomic_load_explicit(&zone_main.lock.wait_ns, memory_order_relaxed);
+}
+
 bool info_lookup(const char *name, uint64_t *value)
 {
-	static const struct {
-		const char *name;
-		size_t offset;
-	} gauges[] = {
-#define GAUGE(field) { #field, offsetof(struct info, field) }
-		GAUGE(region_bytes), GAUGE(free_bytes),   GAUGE(dirty_bytes),  GAUGE(pcp_bytes),
-		GAUGE(slab_bytes),   GAUGE(object_bytes), GAUGE(hole_bytes),   GAUGE(pinned_bytes),
-		GAUGE(large_bytes),  GAUGE(huge_bytes),   GAUGE(huge_objects), GAUGE(free_blocks),
-		GAUGE(heaps),
-#undef GAUGE
-	};
 	struct info in;
 
 	for (unsigned i = 0; i < STATS; i++) {
@@ -118,15 +137,28 @@ bool info_lookup(const char *name, uint64_t *value)
 		return true;
 	}
 	if (strcmp(name, "lock_wait_ns") == 0) {
-		*value = atomic_load_explicit(&zone_main.lock.wait_ns, memory_order_relaxed);
+		*value = lock_wait_ns();
 		return true;
 	}
-	for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {
+	for (size_t i = 0; i < GAUGES; i++) {
 		if (strcmp(name, gauges[i].name) == 0) {
 			info_collect(&in, NULL);
-			memcpy(value, (char *)&in + gauges[i].offset, sizeof(*value));
+			*value = gauge_of(&in, i);
 			return true;
 		}
 	}
 	return false;
+}
+
+void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	struct info in;
+
+	info_collect(&in, NULL);
+	for (size_t i = 0; i < GAUGES; i++)
+		see(arg, gauges[i].name, gauge_of(&in, i));
+	see(arg, "gate2_errno", (uint64_t)heap_gate_error());
+	see(arg, "lock_wait_ns", lock_wait_ns());
+	for (unsigned i = 0; i < STATS; i++)
+		see(arg, stat_name((enum stat_id)i), stat_sum((enum stat_id)i));
 }

@@ -34,6 +34,9 @@ struct info_class {
  * for CLASSES, or NULL. */
 void info_collect(struct info *in, struct info_class *by_class);
 
+/* All that info_lookup knows, by name. see must not allocate. */
+void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *arg);
+
 /* A counter of stats.def or a gauge by name; false: no such name. */
 bool info_lookup(const char *name, uint64_t *value);
 

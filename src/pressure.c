@@ -12,9 +12,7 @@
  * (B) soft_limit and cache_limit: after each free of pages, and each refill of a page cache, the
  *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
  *     seen by others, is what the threads that are inside such a call are about to purge.
- * (C) Only the background thread has descriptors, of PSI triggers. They are above the low numbers,
- *     close on exec, and compared with what was opened before they are used: a program that closes
- *     all descriptors may have given the number to a file of its own, which is left alone.
+ * (C) Only the background thread has descriptors, of PSI triggers (ourfd.h).
  * (D) Nothing is sized by the number of processors.
  *
  * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
@@ -30,8 +28,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,6 +38,7 @@
 #include "lock.h"
 #include "log.h"
 #include "options.h"
+#include "ourfd.h"
 #include "pcp.h"
 #include "reclaim.h"
 #include "stats.h"
@@ -61,7 +58,6 @@
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
 #define PSI_SOURCES 2u
-#define FD_MIN 100
 
 static _Atomic uint32_t looking;
 
@@ -271,54 +267,21 @@ static void keep_below(struct zone *z)
 
 /* ---- PSI --------------------------------------------------------------------------------- */
 
-/* A trigger, and what fstat said of it when it was opened. */
-struct psi {
-	int fd;
-	dev_t dev;
-	ino_t ino;
-};
-
 /* Background thread, but for a fork child, which has none. */
-static struct psi psi[PSI_SOURCES] = { { .fd = -1 }, { .fd = -1 } };
+static struct ourfd psi[PSI_SOURCES] = { OURFD_NONE, OURFD_NONE };
 static bool listening;
 static uint64_t awake_since; /* ms; 0: not yet */
 
-static bool psi_is_ours(const struct psi *p)
-{
-	struct stat st;
-
-	return fstat(p->fd, &st) == 0 && st.st_dev == p->dev && st.st_ino == p->ino;
-}
-
-static void psi_forget(struct psi *p)
-{
-	if (p->fd >= 0 && psi_is_ours(p))
-		close(p->fd);
-	p->fd = -1;
-}
-
-static void psi_open(struct psi *p, const char *path)
+static void psi_open(struct ourfd *p, const char *path)
 {
 	char text[64];
-	struct stat st;
 	size_t len;
-	int high;
-	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 
-	if (fd < 0)
-		return;
-	high = fcntl(fd, F_DUPFD_CLOEXEC, FD_MIN);
-	if (high >= 0) {
-		close(fd);
-		fd = high;
-	}
+	ourfd_set(p, open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
 	len = log_format(text, sizeof(text), "some %lu %u",
 			 (unsigned long)options.psi_stall_ms * 1000, PSI_WINDOW_US);
-	if (write(fd, text, len + 1) < 0 || fstat(fd, &st) != 0) {
-		close(fd);
-		return;
-	}
-	*p = (struct psi){ fd, st.st_dev, st.st_ino };
+	if (p->fd >= 0 && write(p->fd, text, len + 1) < 0)
+		ourfd_close(p);
 }
 
 /* Not in a process that ends soon: to close a trigger takes a grace period. */
@@ -343,16 +306,12 @@ static void psi_listen(void)
 		psi_open(&psi[1], path);
 }
 
-static bool psi_event(struct psi *p, short revents)
+static bool psi_event(struct ourfd *p, short revents)
 {
-	if (!revents)
+	if (!revents || !ourfd_good(p))
 		return false;
-	if (!psi_is_ours(p)) {
-		p->fd = -1;
-		return false;
-	}
 	if (revents & (POLLERR | POLLNVAL)) { /* its cgroup is gone */
-		psi_forget(p);
+		ourfd_close(p);
 		return false;
 	}
 	return (revents & POLLPRI) != 0;
@@ -411,7 +370,7 @@ void pressure_init(void)
 void pressure_fork_child(void)
 {
 	for (unsigned i = 0; i < PSI_SOURCES; i++)
-		psi_forget(&psi[i]);
+		ourfd_close(&psi[i]);
 	listening = false;
 	awake_since = 0;
 	group_known = false;

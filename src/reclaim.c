@@ -271,9 +271,12 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 			pressure_step(step, marked ? marked : grow_marked);
 			lock_release(&reclaim_control);
 		}
+		if (step >= 2)
+			given += holes_punch(step == 3);
 		/* Blocks meet when all page caches are empty. */
 		if (step)
-			given += buddy_purge(&zone_main, 0, (want - given) / PG_BYTES + 1);
+			given += buddy_purge(&zone_main, 0,
+					     want > given ? (want - given) / PG_BYTES + 1 : 0);
 	}
 	if (given < want && !emergency)
 		heap_ask_trim();

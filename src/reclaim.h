@@ -20,6 +20,9 @@ enum reclaim_flag {
 	RECLAIM_QUIET = 16,  /* with IDLE: by the barrier that interrupts nobody */
 };
 
+#define RECLAIM_ALL                                                                                \
+	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE | RECLAIM_QUIET)
+
 struct reclaim_report {
 	uint64_t caches_reached;
 	uint64_t caches_skipped;

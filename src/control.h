@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * control.h - the socket by which sluice-ctl asks a process for a drain or for its statistics.
+ *
+ * An abstract unix socket, SOCK_SEQPACKET, named CONTROL_NAME and the process ID. One request a
+ * connection, one message each way:
+ *
+ *   request   "stats", or "drain FLAGS" (a decimal number: those of sluice_drain)
+ *   answer    "ok\n" and lines "NAME VALUE\n", or "error TEXT\n"
+ *
+ * Only processes of the same user, and root's, get more than an error.
+ */
+#ifndef SLUICE_CONTROL_H
+#define SLUICE_CONTROL_H
+
+#include "types.h"
+
+#define CONTROL_NAME "sluice."
+#define CONTROL_REQUEST_MAX 64u
+#define CONTROL_ANSWER_MAX 16384u
+
+/* The background thread only. The socket that requests come to, made if the options want it; -1: none.
+ * It may be polled, and is then to be served. */
+int control_socket(void);
+void control_serve(void);
+
+/* In a fork child: the parent's socket is not ours. */
+void control_fork_child(void);
+
+#endif

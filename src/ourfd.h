@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ourfd.h - a descriptor of the library's own in a program that does not know of it.
+ *
+ * It is above the low numbers, which programs count on, and closes on exec. A program that closes all
+ * descriptors may give the number to a file of its own: so before it is used it is compared with what
+ * was opened.
+ */
+#ifndef SLUICE_OURFD_H
+#define SLUICE_OURFD_H
+
+#include <sys/stat.h>
+
+#include "types.h"
+
+struct ourfd {
+	int fd; /* -1: none */
+	dev_t dev;
+	ino_t ino;
+};
+
+#define OURFD_NONE                                                                                 \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
+
+/* Take over a descriptor that was just opened (close on exec); -1: none. */
+void ourfd_set(struct ourfd *o, int fd);
+
+/* Whether it is there and the file that it was; else it is forgotten. */
+bool ourfd_good(struct ourfd *o);
+
+/* Close it, if it is still ours. */
+void ourfd_close(struct ourfd *o);
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sluice-ctl: ask a running process that uses Sluice to give memory back, or for its statistics. See
+ * sluice-ctl(1); src/control.h has the protocol.
+ *
+ * Uses libc only. Exit status: 0; 1 when the process could not be asked or refused; 2 for a fault in
+ * the arguments.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <sluice/sluice.h>
+
+#include "control.h"
+
+#define ME "sluice-ctl"
+#define ANSWER_SECONDS 30
+
+enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
+
+static const char usage[] =
+	"Usage: " ME " [--json] drain [--caches] [--heaps] [--purge] [--regions] PID\n"
+	"       " ME " [--json] stats PID\n"
+	"\n"
+	"Asks the process PID, which runs with Sluice as its malloc and with the option control:1,\n"
+	"\n"
+	"  drain      to give memory back now, and says what came of it; without options --heaps --purge\n"
+	"    --caches     the page caches of all threads, to the page layer\n"
+	"    --heaps      these, and all that is cached by threads that are in no call\n"
+	"    --purge      free memory, to the kernel\n"
+	"    --regions    wholly free regions, with their address space\n"
+	"  stats      for its gauges (bytes, counts) and counters, one \"NAME VALUE\" a line\n"
+	"\n"
+	"  --json     the same as one JSON object\n"
+	"  -h, --help this text\n"
+	"  --version  the version\n"
+	"\n"
+	"Only the process's user and root may ask. The process answers by its background thread: it must\n"
+	"have several threads, or background:always.\n"
+	"\n"
+	"Exit status: 0; 1 when the process could not be asked or refused; 2 for a fault in the arguments.\n";
+
+static _Noreturn __attribute__((format(printf, 2, 3))) void die(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs(ME ": ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+/* ---- the process --------------------------------------------------------------------------- */
+
+static pid_t parse_pid(const char *text)
+{
+	char *end;
+	long pid;
+
+	errno = 0;
+	pid = strtol(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || pid <= 0 || pid > 0x3fffffff)
+		die(EXIT_USAGE, "'%s' is not a process ID, use a number from 1 on", text);
+	return (pid_t)pid;
+}
+
+/* Why nobody listens. */
+static _Noreturn void die_unheard(pid_t pid)
+{
+	char path[64];
+	char *line = NULL;
+	size_t len = 0;
+	bool loaded = false;
+	FILE *f;
+
+	if (kill(pid, 0) != 0 && errno == ESRCH)
+		die(EXIT_REFUSED, "%d: there is no such process", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	if (!f || getline(&line, &len, f) < 0)
+		die(EXIT_REFUSED, "%d: permission denied, only its user and root may ask",
+		    (int)pid);
+	do {
+		loaded |= strstr(line, "/libsluice.so") != NULL;
+	} while (getline(&line, &len, f) > 0);
+	free(line);
+	fclose(f);
+	if (!loaded)
+		die(EXIT_REFUSED, "%d: does not use Sluice, libsluice.so is not loaded", (int)pid);
+	die(EXIT_REFUSED,
+	    "%d: does not listen, start it with SLUICE_CONF=control:1 (and with one thread, or "
+	    "background:never, it cannot: background:always)",
+	    (int)pid);
+}
+
+/* Anybody can take the name: look who did. */
+static void check_peer(int fd, pid_t pid)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+		die(EXIT_REFUSED, "%d: its socket does not say whose it is: %s", (int)pid,
+		    strerror(errno));
+	if (peer.pid != pid)
+		die(EXIT_REFUSED, "%d: process %d listens in its name, not asked", (int)pid,
+		    (int)peer.pid);
+}
+
+static int reach(pid_t pid)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%d",
+			   (int)pid);
+
+	if (fd < 0)
+		die(EXIT_REFUSED, "no socket to be had: %s", strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&addr,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0)
+		die_unheard(pid);
+	check_peer(fd, pid);
+	return fd;
+}
+
+/* The lines behind "ok". */
+static char *ask(pid_t pid, const char *request)
+{
+	static char answer[CONTROL_ANSWER_MAX + 1];
+	int fd = reach(pid);
+	ssize_t n;
+
+	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+		die(EXIT_REFUSED, "%d: cannot be asked: %s", (int)pid, strerror(errno));
+	n = recv(fd, answer, sizeof(answer) - 1, 0);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		die(EXIT_REFUSED, "%d: no answer within %d s", (int)pid, ANSWER_SECONDS);
+	if (n <= 0)
+		die(EXIT_REFUSED, "%d: went without an answer", (int)pid);
+	answer[n] = '\0';
+	close(fd);
+	if (strncmp(answer, "error permission denied", 23) == 0)
+		die(EXIT_REFUSED, "%d: permission denied, only its user and root may ask",
+		    (int)pid);
+	if (strncmp(answer, "ok\n", 3) != 0) {
+		answer[strcspn(answer, "\n")] = '\0';
+		die(EXIT_REFUSED, "%d: refused: %s", (int)pid, answer);
+	}
+	return answer + 3;
+}
+
+static void print_json(char *lines)
+{
+	const char *comma = "";
+
+	putchar('{');
+	for (char *line = strtok(lines, "\n"); line; line = strtok(NULL, "\n")) {
+		char *value = strchr(line, ' ');
+
+		if (!value)
+			continue;
+		*value++ = '\0';
+		printf("%s\n  \"%s\": %s", comma, line, value);
+		comma = ",";
+	}
+	puts("\n}");
+}
+
+/* ---- arguments ------------------------------------------------------------------------------- */
+
+struct wish {
+	bool json;
+	bool help;
+	bool version;
+	unsigned flags;
+	const char *word[2]; /* command, process ID */
+	unsigned words;
+};
+
+enum { OPT_JSON = 256, OPT_VERSION, OPT_FLAG };
+
+static void parse(int argc, char **argv, struct wish *w)
+{
+	static const struct option longs[] = {
+		{ "json", no_argument, NULL, OPT_JSON },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, OPT_VERSION },
+		{ "caches", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_CACHES },
+		{ "heaps", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_IDLE },
+		{ "purge", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_PURGE },
+		{ "regions", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_REGIONS },
+		{ NULL, 0, NULL, 0 },
+	};
+	int opt;
+
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+		switch (opt) {
+		case OPT_JSON:
+			w->json = true;
+			break;
+		case 'h':
+			w->help = true;
+			break;
+		case OPT_VERSION:
+			w->version = true;
+			break;
+		case '?':
+			die(EXIT_USAGE, "'%s' is not an option (--help lists them)",
+			    argv[optind - 1]);
+		default:
+			w->flags |= (unsigned)(opt - OPT_FLAG);
+			break;
+		}
+	}
+	for (; optind < argc; optind++) {
+		if (w->words == 2)
+			die(EXIT_USAGE, "'%s' is one argument too many (--help shows the usage)",
+			    argv[optind]);
+		w->word[w->words++] = argv[optind];
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct wish w = { 0 };
+	char request[CONTROL_REQUEST_MAX] = "stats";
+	char *answer;
+
+	parse(argc, argv, &w);
+	if (w.help || w.version) {
+		fputs(w.help ? usage : ME " " PACKAGE_VERSION "\n", stdout);
+		return 0;
+	}
+	if (w.words == 0)
+		die(EXIT_USAGE, "no command given, use drain or stats (--help shows the usage)");
+	if (strcmp(w.word[0], "drain") == 0) {
+		if (!w.flags)
+			w.flags = SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE;
+		snprintf(request, sizeof(request), "drain %u", w.flags);
+	} else if (strcmp(w.word[0], "stats") != 0) {
+		die(EXIT_USAGE, "'%s' is not a command, use drain or stats", w.word[0]);
+	} else if (w.flags) {
+		die(EXIT_USAGE, "stats has no options but --json");
+	}
+	if (w.words == 1)
+		die(EXIT_USAGE, "%s needs a process ID (--help shows the usage)", w.word[0]);
+	answer = ask(parse_pid(w.word[1]), request);
+	if (w.json)
+		print_json(answer);
+	else
+		fputs(answer, stdout);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		die(EXIT_REFUSED, "standard output: %s", strerror(errno));
+	return 0;
+}
