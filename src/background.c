@@ -102,7 +102,7 @@ static void decay_round(struct round *r)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		pcp_decay(p);
 	slab_pool_age();
-	holes_punch(false);
+	holes_punch(false, UINT64_MAX);
 	if (r->low)
 		buddy_purge(&zone_main, 0, r->low);
 	r->low = dirty_pages();

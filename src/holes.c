@@ -333,7 +333,7 @@ static void put_back(struct page *pg)
 	}
 }
 
-uint64_t holes_punch(bool all)
+uint64_t holes_punch(bool all, uint64_t most)
 {
 	uint64_t bytes = 0;
 
@@ -342,7 +342,7 @@ uint64_t holes_punch(bool all)
 
 		/* What comes meanwhile is for another call. */
 		for (uint64_t n = slab_pool_count_new(cls);
-		     n && (pg = slab_pool_take_new(cls, all)) != NULL; n--) {
+		     n && bytes < most && (pg = slab_pool_take_new(cls, all)) != NULL; n--) {
 			if (pg->used)
 				bytes += holes_punch_slab(pg);
 			put_back(pg);

@@ -67,10 +67,11 @@ void holes_check(struct page *pg);
 
 /*
  * Make holes in the un-owned slabs that nobody touched for a decay, or for long before they were left
- * (all: in all un-owned ones), and that were not looked at since they were touched last. Returns bytes
- * given back. Does nothing with the option holes:0. Enters the kernel, with no lock held.
+ * (all: in all un-owned ones), and that were not looked at since they were touched last, until `most`
+ * bytes were given back. Returns how many. Does nothing with the option holes:0. Enters the kernel, with
+ * no lock held.
  */
-uint64_t holes_punch(bool all);
+uint64_t holes_punch(bool all, uint64_t most);
 
 /* Whether an un-owned slab waits for holes_punch. */
 bool holes_wanted(void);

@@ -148,7 +148,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 		drain_caches(report);
 	}
 	if (flags & RECLAIM_PURGE) {
-		report->bytes_purged = holes_punch(true);
+		report->bytes_purged = holes_punch(true, UINT64_MAX);
 		report->bytes_purged += buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
 	}
 	if (flags & RECLAIM_REGIONS)
@@ -176,7 +176,7 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 	report->caches_reached = heaps;
 	report->bytes_drained = heap_sweep();
-	report->bytes_purged = holes_punch(false);
+	report->bytes_purged = holes_punch(false, UINT64_MAX);
 	after = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
 	if (after > before) {
 		report->bytes_drained += (after - before) << PG_SHIFT;
@@ -271,12 +271,13 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 			pressure_step(step, marked ? marked : grow_marked);
 			lock_release(&reclaim_control);
 		}
-		if (step >= 2)
-			given += holes_punch(step == 3);
 		/* Blocks meet when all page caches are empty. */
 		if (step)
-			given += buddy_purge(&zone_main, 0,
-					     want > given ? (want - given) / PG_BYTES + 1 : 0);
+			given += buddy_purge(&zone_main, 0, (want - given) / PG_BYTES + 1);
+		if (step == 3 && given < want && options.holes)
+			heap_leave_own();
+		if (step >= 2 && given < want)
+			given += holes_punch(true, want - given);
 	}
 	if (given < want && !emergency)
 		heap_ask_trim();

@@ -395,25 +395,26 @@ static void test_pool(void)
 	ok(!holes_wanted(), "nothing waits where there is no un-owned slab");
 	slab_pool_put(pg, SLAB_RECENT);
 	ok(holes_wanted(), "a slab that was left un-owned does");
-	is_int(holes_punch(false), 0, "for a while");
+	is_int(holes_punch(false, UINT64_MAX), 0, "for a while");
 	slab_pool_age();
-	is_int(holes_punch(false), 0, "of a decay at least");
+	is_int(holes_punch(false, UINT64_MAX), 0, "of a decay at least");
 	slab_pool_age();
-	is_int(holes_punch(false), 12 * HOLE_BYTES, "then it gets holes");
+	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES, "then it gets holes");
 	ok(!holes_wanted(), "and does not wait any more");
 	slab_pool_age();
 	slab_pool_age();
-	is_int(holes_punch(true), 0, "it is not looked at again");
+	is_int(holes_punch(true, UINT64_MAX), 0, "it is not looked at again");
 	ok(slab_pool_take(CLS) == pg, "who needs a slab of the class gets it");
 	n = slab_take(pg, o, 61);
 	is_int(n, 61, "and can use it, and one of its holes");
 	slab_pool_put(pg, SLAB_RECENT);
-	is_int(holes_punch(true), 0, "what is in use is not given back");
+	is_int(holes_punch(true, UINT64_MAX), 0, "what is in use is not given back");
 	while (n)
 		free_one(pg, o[--n]);
 	ok(slab_pool_adopt(pg, CLS), "it is adopted by who frees");
 	slab_pool_put(pg, SLAB_IDLE);
-	is_int(holes_punch(false), HOLE_BYTES, "of an idle thread's slab it is given back at once");
+	is_int(holes_punch(false, UINT64_MAX), HOLE_BYTES,
+	       "of an idle thread's slab it is given back at once");
 	slab_check(slab_pool_take(CLS));
 	slab_end(pg);
 }
@@ -429,7 +430,7 @@ static void test_pool_order(void)
 	slab_take(full, o, OBJECTS - EACH - EACH + 1);
 	options.holes = 0;
 	slab_pool_put(idle, SLAB_IDLE);
-	ok(!holes_wanted() && holes_punch(true) == 0, "with holes:0 none is made");
+	ok(!holes_wanted() && holes_punch(true, UINT64_MAX) == 0, "with holes:0 none is made");
 	options.holes = 1;
 	ok(slab_pool_adopt(idle, CLS), "such a slab can be adopted");
 	slab_pool_put(full, SLAB_IDLE);
@@ -440,10 +441,13 @@ static void test_pool_order(void)
 	slab_pool_put(idle, SLAB_IDLE);
 	is_int(slab_pool_count_new(CLS), 2, "two wait");
 	is_int(slab_pool_count(CLS), 4, "of four un-owned ones");
-	is_int(holes_punch(false), 12 * HOLE_BYTES, "the idle one is due, though it came last");
+	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
+	       "the idle one is due, though it came last");
+	slab_pool_put(slab_thinned(CLS, 4 * EACH, 0), SLAB_IDLE);
+	is_int(holes_punch(true, 1), 12 * HOLE_BYTES, "no more slabs are taken than has to be");
 	ok(slab_pool_take(CLS) == recent, "who needs a slab gets one without holes first");
 	slab_end(recent);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		slab_end(slab_pool_take(CLS));
 	is_int(slab_pool_count(CLS), 0, "none is lost");
 }
@@ -456,7 +460,7 @@ static void test_pool_empty(void)
 
 	slab_pool_put(pg, SLAB_RECENT);
 	free_one(pg, object_at(pg, 0));
-	holes_punch(true);
+	holes_punch(true, UINT64_MAX);
 	is_int(used - (zone.total_pages - zone.free_pages), 4,
 	       "a slab that is found empty is given back whole");
 	is_int(slab_pool_count(CLS), 0, "and is un-owned no more");
@@ -556,12 +560,12 @@ static void test_stress(void)
 	for (unsigned i = 0; i < TAKERS; i++)
 		pthread_create(&t[i], NULL, taker_main, (void *)(uintptr_t)(101 + i));
 	while (atomic_load(&takers_left)) {
-		bytes += holes_punch(true);
+		bytes += holes_punch(true, UINT64_MAX);
 		sched_yield();
 	}
 	for (unsigned i = 0; i < TAKERS; i++)
 		pthread_join(t[i], NULL);
-	holes_punch(true);
+	holes_punch(true, UINT64_MAX);
 	for (unsigned i = 0; i < PLACES; i++)
 		if (places[i])
 			stress_free(places[i]);
@@ -581,7 +585,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(64);
+	tap_plan(65);
 	heap_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	if (vm_os_page != HOLE_BYTES)

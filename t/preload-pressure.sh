@@ -3,11 +3,12 @@
 #
 # Memory that is short, on the real thing: a memory cgroup's limit, and the kernel's PSI.
 . "${0%/*}/tap.sh"
-plan 10
+plan 12
 tmpdir
 
 turns=$builddir/t/helpers/turns
 pressure=$builddir/t/helpers/pressure
+scatter=$builddir/t/helpers/scatter
 # stat_of NAME: its value in the last process of with_sluice to end.
 stat_of() {
 	tail -n 1 "$STATS" | tr ' ' '\n' | sed -n "s/^$1=//p"
@@ -53,6 +54,12 @@ if [ -n "$group" ]; then
 	like "$(limited 62 "$turns" small 16 48)" "^peak " "so do small objects in 62 MiB"
 	like "$(limited 62 "$turns" handed 16 48)" "^peak " "and those that the next thread frees"
 
+	# 105 MiB of small objects, of which one in twenty stays, and then 95 MiB of blocks.
+	like "$(limited 130 "$scatter" blocks 90000)" "changed 0$" \
+		"blocks find room between scattered survivors in 130 MiB"
+	is "$(SLUICE_CONF=holes:0 limited 130 "$scatter" blocks 90000 | grep changed)" "" \
+		"which they do not with holes:0"
+
 	# The process itself does nothing any more; another one of the group grows.
 	: >"$TMP/out"
 	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0 limited 112 "$pressure" back 80 60 >"$TMP/out" &
@@ -64,7 +71,8 @@ if [ -n "$group" ]; then
 	is "$eaten" eaten "what is free goes when another process of the group needs it"
 	like "$(cat "$TMP/out")" "^back" "with nobody calling anything"
 else
-	for label in "page blocks" "the library" "the look" "small objects" "handed" "another" "nobody"; do
+	for label in "page blocks" "the library" "the look" "small objects" "handed" "holes" "holes:0" \
+		"another" "nobody"; do
 		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
 	done
 fi

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|trim|stats [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
+ * scatter wait|trim|stats|blocks [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
  * allocated in turn, and all but one in twenty, picked at random, are freed. Then the process, of two
  * threads, sleeps (wait), or with one thread calls malloc_trim (trim), and then malloc_stats and
- * malloc_info (stats).
+ * malloc_info (stats), or takes as many bytes as were freed in blocks of 1 MiB (blocks).
  *
  * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
  * how many bytes of live objects were found changed at any time.
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +74,21 @@ static unsigned long changed(void)
 	return n;
 }
 
+static void take_blocks(void)
+{
+	size_t freed = 0;
+
+	for (unsigned long i = 0; i < count; i++)
+		freed += object[i] == NULL ? size_of(i) : 0;
+	for (; freed >= (1 << 20); freed -= 1 << 20) {
+		void *p = malloc(1 << 20);
+
+		if (p == NULL)
+			abort();
+		memset(p, 1, 1 << 20);
+	}
+}
+
 static void *sleeper(void *arg)
 {
 	for (;;)
@@ -82,8 +98,10 @@ static void *sleeper(void *arg)
 
 int main(int argc, char **argv)
 {
-	int wait = argc > 1 && strcmp(argv[1], "wait") == 0;
-	int stats = argc > 1 && strcmp(argv[1], "stats") == 0;
+	const char *what = argc > 1 ? argv[1] : "";
+	bool wait = strcmp(what, "wait") == 0;
+	bool stats = strcmp(what, "stats") == 0;
+	bool blocks = strcmp(what, "blocks") == 0;
 	unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 10;
 	unsigned long wrong;
 	pthread_t t;
@@ -91,8 +109,8 @@ int main(int argc, char **argv)
 	long peak;
 	long rest;
 
-	if (!wait && !stats && (argc < 2 || strcmp(argv[1], "trim") != 0)) {
-		fprintf(stderr, "usage: scatter wait|trim|stats [OBJECTS [SECONDS]]\n");
+	if (!wait && !stats && !blocks && strcmp(what, "trim") != 0) {
+		fprintf(stderr, "usage: scatter wait|trim|stats|blocks [OBJECTS [SECONDS]]\n");
 		return 2;
 	}
 	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;
@@ -107,6 +125,8 @@ int main(int argc, char **argv)
 	thin_out();
 	if (wait)
 		sleep(seconds);
+	else if (blocks)
+		take_blocks();
 	else
 		malloc_trim(0);
 	rest = rss_kib() - floor;
@@ -115,8 +135,10 @@ int main(int argc, char **argv)
 		malloc_info(0, stdout);
 	}
 	wrong = changed();
-	fill();
-	wrong += changed();
+	if (!blocks) {
+		fill();
+		wrong += changed();
+	}
 	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, rss_kib() - floor, wrong);
 	return 0;
 }
