@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What threads in a hurry notice of memory that others give back: nothing (L1, L4, L6).
+. "${0%/*}/tap.sh"
+plan 6
+
+untouched=$builddir/t/helpers/untouched
+passed='^[1-9][0-9]* checks, 0 failed, status 0$'
+
+# run LABEL OPTIONS CASE
+run() {
+	out=$(SLUICE_CONF=$2 with_sluice "$untouched" "$3" 2>"$TMP/err")
+	like "$out, status $?" "$passed" "$1"
+	diag "$(cat "$TMP/err")"
+}
+
+# Each purge takes 20 ms longer than the kernel needs. A lock that is held over it lets others make one or
+# two calls beside it.
+slow=background:never,dirty_max:100G,holes:0,vm_delay_us:20000
+run "while a drain gives back 125 MiB other threads go on" $slow drain
+run "and while malloc_trim does" $slow trim
+run "a thread with a steady working set takes no page fault while others' memory comes and goes" \
+	idle_ms:100,decay_ms:100 steady
+proved_loaded "the program was served by the library" untouched
+
+if ! strace -f -o "$TMP/trace" true 2>"$TMP/err"; then
+	for label in "the steady time is in the trace" "the thread makes no system call in it"; do
+		skip "$label" "strace cannot trace here: $(tail -n 1 "$TMP/err")"
+	done
+	exit
+fi
+SLUICE_CONF=idle_ms:100,decay_ms:100 with_sluice strace -f -o "$TMP/trace" "$untouched" steady >"$TMP/out" 2>&1
+main=$(awk '/write\(-1, "steady begins"/ { print $1 }' "$TMP/trace")
+awk '/write\(-1, "steady ends"/ { inside = 0 }
+	inside { print }
+	/write\(-1, "steady begins"/ { inside = 1 }' "$TMP/trace" >"$TMP/during"
+ok $((!$(grep -c 'madvise(' "$TMP/during"))) "the steady time is in the trace, with purges by others"
+is "$(awk -v main="$main" '$1 == main' "$TMP/during" | grep -v -E 'getrusage' | head -n 3)" "" \
+	"the thread makes no system call in it"
