@@ -10,7 +10,7 @@ work=$builddir/tools/latency/sluice-latency-work
 if [ ! -x "$latency" ] || [ ! -x "$work" ]; then
 	bail_out "$latency and $work are not built: run make first"
 fi
-plan 28
+plan 29
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -84,6 +84,14 @@ if command -v redis-server >/dev/null 2>&1 && command -v redis-benchmark >/dev/n
 		"redis-benchmark's distribution has all its requests"
 else
 	skip "redis-benchmark's distribution has all its requests" "redis-server is not installed"
+fi
+if command -v gnuplot >/dev/null 2>&1; then
+	"$latency" --quick --repeat 1 --only periodic --alloc sluice="$SLUICE_LIB" --allocs sluice \
+		--plot "$TMP/charts" >/dev/null 2>"$TMP/err"
+	is "$? $(cat "$TMP/err") $(find "$TMP/charts" -name 'periodic-*.[sp][vn]g' -size +1k | wc -l)" "0  6" \
+		"a chart of each operation is drawn, as SVG and PNG"
+else
+	skip "a chart of each operation is drawn, as SVG and PNG" "gnuplot is not installed"
 fi
 "$work" growth pace=0 >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-latency-work: pace=0: has to be above 0" \

@@ -39,7 +39,8 @@ def figures(samples, op, floor):
         if floor:
             made["excess"][name] = spread([c[name] - s["calls"][op][name]
                                            for c, s in zip(calls, floor)])
-    for name in (*ABOVE, *CAUSES):
+    # A period is not a call: it is always longer.
+    for name in (*ABOVE, *CAUSES) if op != "period" else ():
         if name in calls[0]:
             made[name] = spread([1e6 * c[name] / c["count"] for c in calls])
     return made
@@ -127,9 +128,12 @@ class Table:
             self.row("", [f"{form(v['min'])}..{form(v['max'])}" if v else "" for v in values])
 
 
+def best_cells(table, name, found):
+    table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-" for b in found])
+
+
 def best_row(table, allocator, row, keys):
-    found = [row["best"].get(key) for key in keys]
-    table.row(f"{allocator} / best", [f"{b['ratio']:.2f} {b['best']}" if b else "-" for b in found])
+    best_cells(table, f"{allocator} / best", [row["best"][key] for key in keys])
 
 
 def show_operation(op, rows, repeat):
@@ -148,7 +152,7 @@ def show_operation(op, rows, repeat):
                                       for p in names])
     for allocator in ours:
         best_row(table, allocator, rows[allocator], names)
-    if not all(ABOVE[0] in row for row in rows.values()) or op == "period":
+    if ABOVE[0] not in next(iter(rows.values())):
         return
     table = Table(longest, ("> 1 us", "> 5 us", "> 20 us", *CAUSES),
                   "  calls a million; of those above 5 us: with a page fault, with a sleep, preempted")
@@ -190,5 +194,4 @@ def show_overview(results):
     print("\nSluice against the best peer of each: excess over the floor, and calls above 5 us")
     table = Table([name for name, _ in rows], ("p99.9", "p99.99", "> 5 us"), "")
     for name, best in rows:
-        table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-"
-                         for b in (best[key] for key in keys)])
+        best_cells(table, name, [best[key] for key in keys])
