@@ -15,7 +15,7 @@ BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool libunwind-dev make pkg-c
 	systemtap-sdt-dev"
 
 # What the tests run, beyond those. A test whose program is missing is a SKIP.
-TEST_PACKAGES="apache2-utils binutils curl default-jdk-headless g++ gdb git groff-base libc-bin
+TEST_PACKAGES="apache2-utils binutils curl default-jdk-headless g++ gdb git gnuplot-nox groff-base libc-bin
 	libcap2-bin lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql procps python3
 	redis-server redis-tools spin sqlite3 strace stress-ng tar util-linux xz-utils"
 
