@@ -501,12 +501,10 @@ void buddy_ask_within(struct zone *z, uint64_t pages)
 		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
 }
 
-void buddy_before_mapping(struct zone *z, size_t bytes)
+void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes)
 {
-	uint64_t pages = bytes >> PG_SHIFT;
-
-	atomic_fetch_add_explicit(&z->mapped, pages, memory_order_relaxed);
-	ask_others_in_time(z, pages);
+	atomic_store_explicit(&z->mapped, (mapped + bytes) >> PG_SHIFT, memory_order_relaxed);
+	ask_others_in_time(z, bytes >> PG_SHIFT);
 }
 
 static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsigned n,

@@ -27,7 +27,7 @@ struct zone {
 	/* Any thread, atomic. */
 	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
 	_Atomic uint64_t ask_most; /* pages of growth between two times, at most; 0: no limit */
-	_Atomic uint64_t mapped;   /* pages of mappings made beside the zone, ever */
+	_Atomic uint64_t mapped;   /* pages of mappings beside the zone, at the last one's making */
 	_Atomic uint64_t cached;   /* pages in page caches, while pcp_counted */
 
 	/* Any thread, atomic: runs freed by who could not have the lock. */
@@ -88,8 +88,9 @@ extern bool (*buddy_before_growth)(uint64_t pages); /* that will be taken; 0: no
 /* Ask again after that many pages at the most; 0: no limit. */
 void buddy_ask_within(struct zone *z, uint64_t pages);
 
-/* A mapping of bytes is about to be made beside the zone: growth like any other. */
-void buddy_before_mapping(struct zone *z, size_t bytes);
+/* A mapping of bytes is about to be made beside the zone, where there are `mapped` bytes of them:
+ * growth like any other. */
+void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
 
 /* What to do after pages were freed, to the zone or a page cache: NULL, or set by pressure. The
  * caller holds no lock of the two. */

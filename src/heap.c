@@ -109,7 +109,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (!p) {
-		buddy_before_mapping(&zone_main, size);
+		buddy_before_mapping(&zone_main, huge_bytes(), size);
 		p = huge_alloc(size, 1);
 		*zero = true;
 	}
@@ -260,7 +260,7 @@ static void *realloc_move(void *p, size_t old, size_t size)
 	void *q = NULL;
 
 	if (grows) {
-		buddy_before_mapping(&zone_main, size);
+		buddy_before_mapping(&zone_main, huge_bytes(), size);
 		q = huge_alloc(size, 1);
 	}
 	if (!q)
@@ -289,7 +289,7 @@ void *heap_realloc(void *p, size_t size)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		if (size > old)
-			buddy_before_mapping(&zone_main, size - old);
+			buddy_before_mapping(&zone_main, huge_bytes(), size - old);
 		q = huge_realloc(p, size);
 		if (q)
 			return q;

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,11 +51,12 @@
 #define STEP_PART 4u /* of what is left */
 #define LEFT_LITTLE (16 * MIB)
 #define LEFT_SOME (64 * MIB)
-#define WAIT_TRIES 200u  /* of 100 us each */
-#define REFRESH_MS 1000u /* limits change, and processes move */
-#define VAIN_MS 20u      /* after a reclaim that gave next to nothing */
-#define LOOK_MS 250u     /* a sleep at most, */
-#define LOOK_NEAR_MS 50u /* and while not much is left */
+#define WAIT_TRIES 200u    /* of 100 us each */
+#define REFRESH_MS 1000u   /* limits change, and processes move */
+#define VAIN_MS 20u        /* after a reclaim that gave next to nothing, */
+#define LOOK_VAIN_MS 1000u /* and after one by the background thread */
+#define LOOK_MS 250u       /* a sleep at most, */
+#define LOOK_NEAR_MS 50u   /* and while not much is left */
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
 #define PSI_SOURCES 2u
@@ -64,9 +66,11 @@ static _Atomic uint32_t looking;
 /* Guarded by: looking. */
 static struct cgroup group;
 static bool group_known;
-static uint64_t group_at;   /* ms: when it was found */
-static uint64_t events;     /* of the group, seen last */
-static uint64_t vain_until; /* ms */
+static uint64_t group_at; /* ms: when it was found */
+static uint64_t events;   /* of the group, seen last */
+static bool events_known;
+static uint64_t vain_until;      /* ms: growth's */
+static uint64_t look_vain_until; /* ms: the background thread's */
 
 static uint64_t now_ms(void)
 {
@@ -198,6 +202,10 @@ static bool before_growth(uint64_t pages)
 	uint64_t want = 0;
 	uint64_t given = 0;
 	int saved = errno;
+	int cancel;
+
+	/* open and the like are cancellation points, malloc is none. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 
 	if (!lock_depth && look_begin()) {
 		want = shortage(pages << PG_SHIFT);
@@ -205,6 +213,7 @@ static bool before_growth(uint64_t pages)
 			given = make_room(want);
 		look_end();
 	}
+	pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 	return want ? given != 0 : reclaim_before_growth();
 }
@@ -337,22 +346,36 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 	return fds[0].revents != 0;
 }
 
+/* The group met a limit since the last look. Files that fill a group meet it all the time: that says
+ * something only when little else is left. */
+static bool held_back(void)
+{
+	uint64_t seen = cgroup_events(&group);
+	bool more = events_known && seen > events;
+
+	events = seen;
+	events_known = true;
+	return more;
+}
+
 void pressure_look(uint64_t generation)
 {
 	uint64_t want;
-	uint64_t seen;
+	bool held;
 
 	if (!look_begin())
 		return;
 	want = shortage(0);
-	seen = cgroup_events(&group);
-	if (seen > events && events) {
+	held = held_back();
+	if (want && held) {
 		stat_add(STAT_pressure_events, 1);
 		want = UINT64_MAX;
 	}
-	events = seen;
-	if (want)
-		reclaim_pressure(want, generation, false);
+	if (want && (held || now_ms() >= look_vain_until)) {
+		uint64_t given = reclaim_pressure(want, generation, false);
+
+		look_vain_until = given < min_size(want, MIB) / 4 ? now_ms() + LOOK_VAIN_MS : 0;
+	}
 	look_end();
 }
 
@@ -374,5 +397,6 @@ void pressure_fork_child(void)
 	listening = false;
 	awake_since = 0;
 	group_known = false;
+	events_known = false;
 	atomic_store_explicit(&looking, 0, memory_order_relaxed);
 }
