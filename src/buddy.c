@@ -290,12 +290,13 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 
 /*
  * Bytes to try for, largest first: what the option says, less under a limit on address space so
- * that the program's own mappings find room; halved while the kernel refuses.
+ * that the program's own mappings find room, and little where the kernel fills it at once (mlockall);
+ * halved while the kernel refuses.
  */
-static size_t step_bytes(bool *limited)
+static size_t step_bytes(const struct zone *z, bool *limited)
 {
 	size_t limit;
-	size_t step = options.region_step;
+	size_t step = z->filled ? STEP_MIN : options.region_step;
 
 	*limited = vm_address_limited(&limit);
 	if (*limited)
@@ -308,10 +309,12 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 {
 	char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
 
+	if (!vm_commit(at, bytes))
+		return false;
+	z->filled = vm_resident(at + bytes - vm_os_page);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */
-	return vm_commit(at, bytes) &&
-	       region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
+	return region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
 }
 
 static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
@@ -423,7 +426,7 @@ static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		lock_release(&z->grow);
 		return true; /* somebody did */
 	}
-	step = step_bytes(&limited);
+	step = step_bytes(z, &limited);
 	for (r = buddy_first_region(z); r && !good; r = r->next) {
 		if (!r->offline || region_online(r, step, least))
 			good = region_grow(z, r, step, least);

@@ -40,6 +40,7 @@ struct zone {
 	uintptr_t reserve_next;
 	uintptr_t reserve_end;
 	bool reserve_refused;
+	bool filled; /* the kernel backed what was made usable last before it was touched */
 };
 
 extern struct zone zone_main;

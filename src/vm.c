@@ -146,6 +146,16 @@ bool vm_commit(void *addr, size_t bytes)
 	return good;
 }
 
+bool vm_resident(void *addr)
+{
+	int saved = errno;
+	unsigned char vec = 0;
+	bool resident = mincore(addr, vm_os_page, &vec) == 0 && (vec & 1);
+
+	errno = saved;
+	return resident;
+}
+
 void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move)
 {
 	int saved = errno;

@@ -28,6 +28,9 @@ void *vm_map(size_t bytes, size_t align);
 /* Make reserved address space read-write. False: refused, nothing changed. */
 bool vm_commit(void *addr, size_t bytes);
 
+/* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
+bool vm_resident(void *addr);
+
 /* Move or resize a mapping made by vm_map. NULL: refused, the old one is as it was. */
 void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move);
 
