@@ -111,8 +111,8 @@ def main(options, places):
     for name in ("only", "allocs", "baseline", "plot"):
         if getattr(options, name):
             raise UsageError(f"--{name} has no meaning with pages")
-    if options.alloc or options.list:
-        raise UsageError("--alloc and --list have no meaning with pages")
+    if options.alloc or options.sluice_options or options.list:
+        raise UsageError("--alloc, --sluice-options and --list have no meaning with pages")
     settings = measure.Settings(places, options)
     samples, rate = collect(settings, report.Progress(settings.repeat))
     rows, cheaper, ways = summarize(samples)
