@@ -4,7 +4,7 @@
 # One thread takes back what others have cached while a further one never sleeps (L2): everything that
 # the sleepers could have given back themselves, without a word to the hot one.
 . "${0%/*}/tap.sh"
-plan 9
+plan 11
 
 reach=$builddir/t/helpers/reach
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
@@ -20,6 +20,17 @@ run "100 drains empty 60 sleeping threads each time, of all that their owners co
 run "the background thread does so by barriers that interrupt nobody" idle_ms:100,decay_ms:100 background
 run "and where all is live it asks the kernel for nothing else" idle_ms:100,decay_ms:600000 live
 run "256 MiB that 64 threads cached are back after one drain, in few calls" background:never,dirty_max:100G bulk
+out=$(SLUICE_CONF=background:never with_sluice "$reach" refused 2>"$TMP/err")
+status=$?
+if [ "$status" -eq 77 ]; then
+	skip "without membarrier page caches come back, and heaps are said to be out of reach" "no system call filter can be set"
+	skip "malloc_stats says so" "no system call filter can be set"
+else
+	like "$out, status $status" "$passed" \
+		"without membarrier page caches come back, and heaps are said to be out of reach"
+	is "$(grep '^gate2' "$TMP/err" | tr -s ' ')" "gate2 = on
+gate2 = off (membarrier: Operation not permitted)" "malloc_stats says so"
+fi
 proved_loaded "the program was served by the library" reach
 
 if ! strace -f -o "$TMP/trace" true 2>"$TMP/err"; then

@@ -8,12 +8,14 @@
  *   background  the same with nobody calling anything: the library's own thread (SLUICE_CONF has
  *               short times)
  *   live        the same where the sleepers free nothing, so that there is nothing to purge
+ *   refused     a drain where membarrier is forbidden, malloc_stats before and after it
  *   bulk        64 threads cache 256 MiB and sleep; one drain
  */
 #include "check.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -24,6 +26,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
+
+#include "../barrier.h"
 
 enum { SLEEPERS = 60, OBJECTS = 1200, ROOM = 256, TOUCHED = 1000 };
 
@@ -378,14 +382,35 @@ static int case_bulk(void)
 	return helper_end();
 }
 
+/* ---- no membarrier -------------------------------------------------------------------------- */
+
+static int case_refused(void)
+{
+	struct sluice_thread_drain list[ROOM];
+	size_t n = ROOM;
+	unsigned closed = 0;
+
+	sleepers_start(SLEEPERS);
+	all_do(cache);
+	malloc_stats();
+	if (!refuse_membarrier(true, EPERM))
+		return 77;
+	CHECK(drain_threads(0, NULL, list, &n) == 0, "drain");
+	for (size_t i = 0; i < n && i < ROOM; i++)
+		closed += list[i].state == SLUICE_THREAD_CLOSED;
+	CHECK(closed >= SLEEPERS, "%u threads are said to be out of reach", closed);
+	CHECK(stat_of("pcp_bytes") == 0, "%lu bytes are in page caches", stat_of("pcp_bytes"));
+	CHECK(stat_of("gate2_errno") == EPERM, "errno %lu", stat_of("gate2_errno"));
+	malloc_stats();
+	return helper_end();
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
 } cases[] = {
-	{ "hot", case_hot },
-	{ "background", case_background },
-	{ "live", case_live },
-	{ "bulk", case_bulk },
+	{ "hot", case_hot },   { "background", case_background }, { "live", case_live },
+	{ "bulk", case_bulk }, { "refused", case_refused },
 };
 
 int main(int argc, char **argv)
@@ -402,6 +427,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc >= 2 && i < sizeof cases / sizeof *cases; i++)
 		if (strcmp(cases[i].name, argv[1]) == 0)
 			return cases[i].run();
-	fprintf(stderr, "usage: reach hot|background|live|bulk [ROUNDS]\n");
+	fprintf(stderr, "usage: reach hot|background|live|bulk|refused [ROUNDS]\n");
 	return 2;
 }
