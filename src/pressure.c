@@ -184,13 +184,15 @@ static uint64_t shortage(uint64_t coming)
 
 /* ---- growth ------------------------------------------------------------------------------ */
 
-/* Give back `want` bytes, by all means unless that was in vain a moment ago: then what is there. */
+/* Give back `want` bytes, by all means unless that was in vain a moment ago: then what came free since. */
 static uint64_t make_room(uint64_t want)
 {
 	uint64_t given;
 
-	if (now_ms() < vain_until)
+	if (now_ms() < vain_until) {
+		reclaim_before_growth();
 		return buddy_purge(&zone_main, 0, want / PG_BYTES + 1);
+	}
 	given = reclaim_pressure(want, 0, true);
 	if (given < want / 4)
 		vain_until = now_ms() + VAIN_MS;

@@ -3,7 +3,7 @@
 #
 # Memory that is short, on the real thing: a memory cgroup's limit, and the kernel's PSI.
 . "${0%/*}/tap.sh"
-plan 12
+plan 15
 tmpdir
 
 turns=$builddir/t/helpers/turns
@@ -76,6 +76,18 @@ else
 		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
 	done
 fi
+
+# peak LABEL SETTINGS LIMIT CASE: of 8 threads in turn, 40 MiB each, the peak RSS is at most LIMIT MiB.
+peak() {
+	out=$(SLUICE_CONF=$2 with_sluice "$turns" "$4" 8 40 2>&1)
+	diag "$2, $4: $out"
+	[ "${out##* }" -le "$3" ] 2>/dev/null
+	ok $? "$1"
+}
+
+peak "above soft_limit nothing is kept, though what is in use alone is above it" soft_limit:32M 55 handed
+peak "nor is more than cache_limit" cache_limit:2M 55 blocks
+peak "also with background:never" soft_limit:8M,cache_limit:0%,background:never 55 small
 
 # PSI: a process that writes more files than its group may have in memory waits for the kernel to
 # find some. The one that holds free memory is not in that group.
