@@ -15,8 +15,8 @@
  * (E) A block that is being purged is on no list and merges with nothing.
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; at most BUDDY_BATCH blocks are moved in
- * one hold, each in at most ORDERS steps, and no system call is made under it. zone.grow (GROW)
- * guards the making and releasing of regions; system calls are made under it. When zone.lock
+ * one hold, each in at most ORDERS steps (long runs are looked for at RANGE_TRIES places, in at
+ * most 4 * ORDERS steps each), and no system call is made under it. zone.grow (GROW) guards the making and releasing of regions; system calls are made under it. When zone.lock
  * cannot be had (this thread holds it: a signal handler; or a fork does) an allocation fails and a
  * free is put on the lock-free deferred stack, which the next holder works off.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
@@ -33,6 +33,7 @@
 
 #include <sched.h>
 
+#include "clock.h"
 #include "options.h"
 #include "pagemap.h"
 #include "park.h"
@@ -41,6 +42,8 @@
 
 #define STEP_MIN ((size_t)1 << 20)
 #define TRIM_PAGES 64u
+#define RANGE_PAGES_MIN 17u
+#define RANGE_TRIES 4u
 
 bool buddy_trim_inline = true;
 bool (*buddy_before_growth)(uint64_t pages);
@@ -189,39 +192,119 @@ static void run_free_locked(struct page *pg)
 	range_free(r->zone, r, i, n);
 }
 
-/* Dirty memory first, and of it the smallest block that fits; then clean. */
-static struct page *block_take(struct zone *z, unsigned order)
+/* The smallest block of the kind that is large enough becomes a run. */
+static struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 {
-	for (int kind = BUDDY_DIRTY; kind >= BUDDY_CLEAN; kind--) {
-		uint32_t orders = z->orders[kind] >> order;
+	uint32_t orders = z->orders[kind] >> order;
+	struct page *pg;
 
-		if (orders) {
-			struct page *pg =
-				z->blocks[kind][order + (unsigned)__builtin_ctz(orders)].first;
-
-			block_remove(z, pg, PAGE_LIMBO);
-			return pg;
-		}
-	}
-	return NULL;
+	if (!orders)
+		return NULL;
+	pg = z->blocks[kind][order + (unsigned)__builtin_ctz(orders)].first;
+	block_remove(z, pg, PAGE_LIMBO);
+	return pg;
 }
 
-static struct page *run_alloc_locked(struct zone *z, uint32_t npages, unsigned order)
+/* The free block that ends before page i; its first page, or i if there is none. */
+static uint32_t free_block_before(struct region *r, uint32_t i)
 {
-	struct page *pg = block_take(z, order);
+	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
+		if (is_free_block(r, i - (1u << o), o))
+			return i - (1u << o);
+	}
+	return i;
+}
+
+/* Where the free blocks side by side begin that pg is one of, and how many pages they have. */
+static struct page *range_around(struct page *pg, uint32_t *pages)
+{
+	struct region *r = region_of(pg);
+	uint32_t first = page_number(pg);
+	uint32_t end = first + pg->npages;
+	uint32_t before;
+
+	while ((before = free_block_before(r, first)) != first)
+		first = before;
+	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY)
+		end += r->page[end].npages;
+	*pages = end - first;
+	return &r->page[first];
+}
+
+struct range {
+	struct page *first;
+	uint32_t pages;
+};
+
+/* Look at some of the free blocks of a list for a better place for n pages. */
+static void range_look(const struct page_list_head *blocks, uint32_t n, struct range *best)
+{
+	unsigned tries = RANGE_TRIES;
+
+	for (struct page *pg = blocks->first; pg && tries; pg = pg->next, tries--) {
+		struct range r;
+
+		r.first = range_around(pg, &r.pages);
+		if (r.pages >= n &&
+		    (r.pages < best->pages || (r.pages == best->pages && r.first < best->first)))
+			*best = r;
+	}
+}
+
+/*
+ * A long run of dirty memory: of free blocks side by side, which need not be buddies, the shortest
+ * range that is long enough of those that are looked at.
+ */
+static struct page *range_take(struct zone *z, uint32_t npages, unsigned order)
+{
+	const struct page_list_head *blocks = z->blocks[BUDDY_DIRTY];
+	uint32_t larger = z->orders[BUDDY_DIRTY] >> order;
+	struct range best = { NULL, UINT32_MAX };
+	uint32_t pages = 0;
+
+	range_look(&blocks[order - 2], npages, &best);
+	range_look(&blocks[order - 1], npages, &best);
+	if (larger)
+		range_look(&blocks[order + (unsigned)__builtin_ctz(larger)], npages, &best);
+	if (!best.first)
+		return NULL;
+	while (pages < npages) {
+		struct page *block = best.first + pages;
+
+		pages += block->npages;
+		block_remove(z, block, PAGE_NONE);
+	}
+	page_set_kind(best.first, PAGE_LIMBO);
+	best.first->npages = pages;
+	return best.first;
+}
+
+/* What is asked for: runs of npages, each at the start of a block of the order, or anywhere. */
+struct want {
+	uint32_t npages;
+	unsigned order;
+	bool anywhere;
+};
+
+/* Dirty memory first, then clean. */
+static struct page *run_alloc_locked(struct zone *z, const struct want *want)
+{
+	uint32_t npages = want->npages;
+	unsigned order = want->order;
+	struct page *pg = want->anywhere ? range_take(z, npages, order)
+					 : block_take(z, BUDDY_DIRTY, order);
 	struct region *r;
 	uint32_t i;
 
+	if (!pg)
+		pg = block_take(z, BUDDY_CLEAN, order);
 	if (!pg)
 		return NULL;
 	r = region_of(pg);
 	i = page_number(pg);
 	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
-	if (npages < (1u << pg->cls)) {
-		uint32_t block = 1u << pg->cls;
-
-		range_free(z, r, i + npages, block - npages);
-	}
+	if (npages < pg->npages)
+		range_free(z, r, i + npages, pg->npages - npages);
 	pg->cls = 0;
 	pg->npages = npages;
 	pg->zero = dirty_bits(r, i, npages, BITS_COUNT) == 0;
@@ -442,15 +525,15 @@ static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 /* ---- the interface ----------------------------------------------------------------------- */
 
 /* One hold of the lock: up to BUDDY_BATCH runs. False: the lock could not be had. */
-static bool alloc_hold(struct zone *z, uint32_t npages, unsigned order, unsigned n,
-		       struct page **out, unsigned *got)
+static bool alloc_hold(struct zone *z, const struct want *want, unsigned n, struct page **out,
+		       unsigned *got)
 {
 	unsigned end = *got + (n - *got < BUDDY_BATCH ? n - *got : BUDDY_BATCH);
 
 	if (!zone_lock(z))
 		return false;
 	while (*got < end) {
-		struct page *pg = run_alloc_locked(z, npages, order);
+		struct page *pg = run_alloc_locked(z, want);
 
 		if (!pg)
 			break;
@@ -510,17 +593,17 @@ void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes)
 	ask_others_in_time(z, bytes >> PG_SHIFT);
 }
 
-static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsigned n,
-			   unsigned least, struct page **out)
+static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, unsigned least,
+			   struct page **out)
 {
-	bool asked = ask_others_in_time(z, (uint64_t)npages * least);
+	bool asked = ask_others_in_time(z, (uint64_t)want->npages * least);
 	unsigned got = 0;
 
 	while (got < n) {
 		uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
 		unsigned before = got;
 
-		if (!alloc_hold(z, npages, order, n, out, &got))
+		if (!alloc_hold(z, want, n, out, &got))
 			break;
 		if (got != before)
 			continue;
@@ -528,10 +611,10 @@ static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsi
 			break;
 		if (!asked && seen) {
 			asked = true;
-			if (ask_others(z, npages))
+			if (ask_others(z, want->npages))
 				continue;
 		}
-		if (!zone_grow(z, order, seen))
+		if (!zone_grow(z, want->order, seen))
 			break;
 	}
 	return got;
@@ -540,33 +623,69 @@ static unsigned alloc_runs(struct zone *z, uint32_t npages, unsigned order, unsi
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
+	struct want want = { npages, order_of(npages),
+			     npages >= RANGE_PAGES_MIN && !is_pow2(npages) };
+
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
-	return alloc_runs(z, npages, order_of(npages), n, least, out);
+	return alloc_runs(z, &want, n, least, out);
 }
 
 struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order)
 {
-	unsigned by_size = order_of(npages);
+	struct want want = { npages, order_of(npages), false };
 	struct page *pg;
 
 	if (order > ORDER_MAX)
 		return NULL;
-	return alloc_runs(z, npages, order > by_size ? order : by_size, 1, 1, &pg) ? pg : NULL;
+	if (want.order < order)
+		want.order = order;
+	return alloc_runs(z, &want, 1, 1, &pg) ? pg : NULL;
+}
+
+/* Of the dirty pages that were free for all of decay_ms, those that may go in this call. */
+static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
+{
+	uint64_t low = atomic_load_explicit(&z->trim_low, memory_order_relaxed);
+	uint64_t due = atomic_load_explicit(&z->trim_due, memory_order_relaxed);
+	uint64_t now = clock_ns() / 1000000;
+	uint64_t n;
+
+	if (low > dirty - freed)
+		low = dirty - freed;
+	if (now - atomic_load_explicit(&z->trim_at, memory_order_relaxed) >= options.decay_ms) {
+		atomic_store_explicit(&z->trim_at, now, memory_order_relaxed);
+		due = low;
+		low = dirty;
+	}
+	n = min_size(due, freed + TRIM_PAGES);
+	atomic_store_explicit(&z->trim_low, low, memory_order_relaxed);
+	atomic_store_explicit(&z->trim_due, due - n, memory_order_relaxed);
+	return n;
 }
 
 /*
- * Bounded: what a call frees and a little more, so that it never falls behind. A program that frees
- * and takes big blocks in turn may keep dirty half of what it uses; what it does not use any more
- * goes.
+ * While there is no background thread a free gives dirty pages back: at once those above dirty_max
+ * and a few times what is in use, for a program that frees it all; those above dirty_max and half of it
+ * once nobody has used them for decay_ms, for one that takes and frees big blocks in turn. Bounded:
+ * a few times what the call freed and a little more, so that it never falls behind.
  */
 static void trim(struct zone *z, uint64_t freed)
 {
-	uint64_t max = (options.dirty_max >> PG_SHIFT) + buddy_used_pages(z) / 2;
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	uint64_t used = buddy_used_pages(z);
+	uint64_t soft = (options.dirty_max >> PG_SHIFT) + used / 2;
+	uint64_t hard = soft + 3 * used;
 
-	if (buddy_trim_inline && atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > max)
-		buddy_purge(z, max - max / 8, freed + TRIM_PAGES);
 	if (unlikely(buddy_after_free != NULL))
 		buddy_after_free(z);
+	if (!buddy_trim_inline)
+		return;
+	if (dirty <= soft)
+		atomic_store_explicit(&z->trim_low, 0, memory_order_relaxed);
+	else if (dirty > hard)
+		buddy_purge(z, hard - hard / 8, 3 * freed + TRIM_PAGES);
+	else
+		buddy_purge(z, soft, trim_decayed(z, dirty, min_size(freed, dirty)));
 }
 
 static always_inline void free_bulk(struct page *const *runs, unsigned n, bool trims)

@@ -30,6 +30,12 @@ struct zone {
 	_Atomic uint64_t mapped;   /* pages of mappings beside the zone, at the last one's making */
 	_Atomic uint64_t cached;   /* pages in page caches, while pcp_counted */
 
+	/* Any thread, atomic: dirty pages, the least seen since trim_at (ms), and how many of those
+	 * that were left in the period before are still to be given back; see trim. */
+	_Atomic uint64_t trim_low;
+	_Atomic uint64_t trim_due;
+	_Atomic uint64_t trim_at;
+
 	/* Any thread, atomic: runs freed by who could not have the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
 
@@ -75,7 +81,8 @@ static inline void buddy_free(struct page *pg)
 }
 
 /* Whether buddy_free_bulk gives dirty pages above dirty_max back to the kernel by itself, as many as
- * it freed and TRIM_PAGES more at a time; not while a background thread does. */
+ * it freed (three times as many at worst) and TRIM_PAGES more at a time; not while a background
+ * thread does. */
 extern bool buddy_trim_inline;
 
 /*

@@ -22,7 +22,6 @@
 #include <string.h>
 
 #include "huge.h"
-#include "large.h"
 #include "stats.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
@@ -101,11 +100,38 @@ noinline void *heap_alloc_slow(size_t size)
 	}
 }
 
+/* From the bin. That it is not there twice is looked at here, because the free did not. */
+static void *large_pop(unsigned bin)
+{
+	struct heap *h = heap_self;
+	struct bin *b = &h->bin[bin];
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return NULL;
+	o = *b->top;
+	if (o) {
+		for (struct object **at = --b->top; *at; at--) {
+			if (unlikely(*at == o))
+				heap_freed_twice(o, page_of(o));
+		}
+	}
+	heap_leave(h);
+	return o;
+}
+
 void *heap_alloc_large(size_t size, bool *zero)
 {
-	struct pcp *pcp = heap_pcp();
+	struct pcp *pcp;
 	void *p = NULL;
 
+	if (size <= LARGE_BIN_PAGES * PG_BYTES)
+		p = large_pop(large_bin(size));
+	if (likely(p)) {
+		*zero = false;
+		return p;
+	}
+	pcp = heap_pcp();
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (!p) {
@@ -120,27 +146,16 @@ void *heap_alloc_large(size_t size, bool *zero)
 	return p;
 }
 
-/* A class whose objects are all aligned to align (slabs begin at a page): CLASSES if none. */
-static unsigned class_aligned(size_t size, size_t align)
-{
-	unsigned cls = CLASSES;
-
-	if (align <= PG_BYTES && max_size(size, align) <= SMALL_MAX) {
-		cls = class_of(max_size(size, align));
-		while (cls < CLASSES && (class_size(cls) & (align - 1)))
-			cls++;
-	}
-	return cls;
-}
-
 void *heap_alloc_aligned(size_t size, size_t align)
 {
-	unsigned cls = class_aligned(size, align);
 	void *p = NULL;
 	bool zero;
 
-	if (cls < CLASSES)
-		return heap_alloc_small(class_size(cls));
+	/* The class of a multiple of align has objects that are all aligned to it (slabs begin at a
+	 * page): the sizes within a doubling are multiples of one power of two, so either that is a
+	 * multiple of align, or the class is exactly the multiple asked for. */
+	if (align <= PG_BYTES && size <= SMALL_MAX)
+		return heap_alloc_small(align_up(max_size(size, 1), align));
 	if (size <= LARGE_MAX && align <= LARGE_MAX) {
 		p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
 		if (!p && heap_reclaim && heap_reclaim())
@@ -189,6 +204,12 @@ static void due_adopt(const struct due_list *d)
 		heap_adopt(d->due[i].pg, d->due[i].cls);
 }
 
+static void free_large(struct page *pg)
+{
+	large_unmake(pg);
+	pcp_free(heap_pcp(), pg);
+}
+
 /* The way of an object that the bin has no room for, or that must not go into a bin. */
 static void free_object(struct page *pg, void *p)
 {
@@ -200,13 +221,15 @@ static void free_object(struct page *pg, void *p)
 	heap_check_object(p, pg);
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
-		free_remote(pg, p);
+		if (page_kind(pg) == PAGE_LARGE)
+			free_large(pg);
+		else
+			free_remote(pg, p);
 		return;
 	}
 	b = &h->bin[cls];
 	if (unlikely(*b->top == p))
-		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", p, cls,
-			     (unsigned)class_size(cls));
+		heap_freed_twice(p, pg);
 	if (b->top == b->limit)
 		heap_bin_room(h, cls, &d);
 	*++b->top = p;
@@ -222,10 +245,12 @@ noinline void heap_free_slow(void *p)
 	if (!p)
 		return;
 	pg = pagemap_ours(p) ? page_of(p) : NULL;
-	if (pg && page_kind(pg) == PAGE_SLAB) {
+	if (pg && (page_kind(pg) == PAGE_SLAB ||
+		   (page_kind(pg) == PAGE_LARGE && slab_carved_bytes(pg)))) {
 		free_object(pg, p);
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
-		large_free(heap_pcp(), pg, p);
+		large_check(pg, p);
+		free_large(pg);
 	} else if (!huge_free(p)) {
 		if (pg)
 			heap_bad_free(p, pg);
@@ -251,6 +276,20 @@ size_t heap_usable(void *p)
 	if (!n)
 		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
 	return n;
+}
+
+/* Of a block that may be waiting in the thread's own bin the descriptor does not say it. */
+static void check_not_in_bin(void *p, const struct page *pg)
+{
+	struct heap *h = heap_self;
+
+	if (!slab_carved_bytes(pg) || !heap_enter(h))
+		return;
+	for (struct object **at = h->bin[pg->cls].top; *at; at--) {
+		if (unlikely((void *)*at == p))
+			sluice_fatal("realloc of a block that was freed: address %p", p);
+	}
+	heap_leave(h);
 }
 
 static void *realloc_move(void *p, size_t old, size_t size)
@@ -283,9 +322,10 @@ void *heap_realloc(void *p, size_t size)
 		if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
 			return p;
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
-		if (p != (void *)page_address(pg))
-			large_free(heap_pcp_self(), pg, p); /* stops the program */
-		if (size > SMALL_MAX && large_resize(pg, size))
+		large_check(pg, p);
+		check_not_in_bin(p, pg);
+		if (size > SMALL_MAX && (size <= old || size < REALLOC_MAP_MIN) &&
+		    large_resize(pg, size))
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		if (size > old)
@@ -322,9 +362,9 @@ void heap_leave_own(void)
 {
 	struct heap *h = heap_self;
 
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
+	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (bool more = true; more && heap_enter(h); heap_call_end(h))
-			more = heap_leave_some(h, cls);
+			more = heap_leave_some(h, bin);
 	}
 }
 

@@ -5,6 +5,7 @@
 #ifndef SLUICE_HEAP_H
 #define SLUICE_HEAP_H
 
+#include "large.h"
 #include "list.h"
 #include "pagemap.h"
 #include "pcp.h"
@@ -34,17 +35,20 @@ struct bin {
 };
 
 /* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
-#define BIN_MAX 64u
+#define BIN_MAX 128u
 #define BIN_MIN 2u
-#define BIN_BYTES 32768u
+#define BIN_BYTES 131072u
 #define BIN_CAPACITY(size)                                                                         \
 	(BIN_BYTES / (size) < BIN_MIN   ? BIN_MIN                                                  \
 	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
 					: BIN_BYTES / (size))
 
+/* A bin for each size class, then those of large objects. */
+#define BINS (CLASSES + LARGE_BINS)
+
 /* All bins' places, each with a bottom. */
 enum {
-	BIN_SLOTS = 0
+	BIN_SLOTS = LARGE_BINS * (LARGE_BIN_MAX + 1)
 #define SIZECLASS(size, pages) +(BIN_CAPACITY(size)) + 1
 #include "sizeclass.def"
 #undef SIZECLASS
@@ -60,14 +64,14 @@ struct heap {
 	_Atomic uint64_t gate;
 
 	/* Owner thread inside its window. */
-	struct bin bin[CLASSES];                /* what malloc pops and free pushes */
+	struct bin bin[BINS];                   /* what malloc pops and free pushes */
 	struct page *current[CLASSES];          /* LIST_CURRENT: refills bin, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
-	struct page *release;                   /* unmade slabs, for the pcp after the window */
+	struct page *release;                   /* runs for the pcp, after the window */
 	struct ring ring;                       /* frees into slabs of others */
-	uint16_t bin_bottom[CLASSES];           /* where in bin_slots; set once */
+	uint16_t bin_bottom[BINS];              /* where in bin_slots; set once */
 	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
 
 	/* Owner thread only. */
@@ -277,7 +281,8 @@ static always_inline void heap_free(void *p)
 	start = (char *)r + ((size_t)first << PG_SHIFT);
 	b = &h->bin[pg->cls];
 	top = b->top;
-	/* Not a slab: nothing is carved, and the bin that cls names is not used. */
+	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For all
+	 * else nothing is carved, and the bin that cls names is not used. */
 	if (unlikely(slab_offset_bad((uintptr_t)p - (uintptr_t)start, slab_carved_bytes(pg))) ||
 	    unlikely(top == b->limit) || unlikely(*top == o)) {
 		heap_leave(h);

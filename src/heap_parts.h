@@ -81,11 +81,12 @@ void heap_trim(struct heap *h);
 void heap_leave_slabs(struct heap *h, enum slab_age age);
 
 /* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
-bool heap_leave_some(struct heap *h, unsigned cls);
+bool heap_leave_some(struct heap *h, unsigned bin);
 
 /* Stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);
 _Noreturn void heap_bad_free(void *p, const struct page *pg);
+_Noreturn void heap_freed_twice(void *p, const struct page *pg);
 
 /* ---- heap_thread.c ----------------------------------------------------------------------- */
 

@@ -3,7 +3,8 @@
  * heap_slabs.c - the bins and the slabs of a heap: everything that is done inside its window.
  * Used by the other files of the heap; uses slab, ring.
  *
- * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there.
+ * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
+ *     bins of large objects hold runs that are PAGE_LARGE still.
  * (B) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
@@ -37,9 +38,9 @@ static const uint8_t bin_capacities[CLASSES] = {
 #undef SIZECLASS
 };
 
-static inline unsigned bin_capacity(unsigned cls)
+static inline unsigned bin_capacity(unsigned bin)
 {
-	return bin_capacities[cls];
+	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
 }
 
 /* The NULL below a bin's first place. */
@@ -53,13 +54,13 @@ void heap_init_bins(struct heap *h)
 {
 	uint16_t at = 0;
 
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		h->bin_bottom[cls] = at;
-		h->bin[cls].top = h->bin_slots + at;
-		h->bin[cls].limit = h->bin_slots + at;
-		at = (uint16_t)(at + bin_capacity(cls) + 1);
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		h->bin_bottom[bin] = at;
+		h->bin[bin].top = h->bin_slots + at;
+		h->bin[bin].limit = h->bin_slots + at;
+		at = (uint16_t)(at + bin_capacity(bin) + 1);
 	}
-	DCHECK(at == BIN_SLOTS);
+	DCHECK(at <= BIN_SLOTS);
 }
 
 /* Places the bin has now. */
@@ -80,13 +81,18 @@ static void bin_grow(struct heap *h, unsigned cls)
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
 }
 
+/* A run in limbo: to the pcp after the window. */
+static void release_run(struct heap *h, struct page *pg)
+{
+	pg->inbox_next = h->release;
+	h->release = pg;
+}
 
-/* Not on any list of the heap any more: unmake it after the window. */
+/* It is on no list of the heap any more. */
 static void heap_release_slab(struct heap *h, struct page *pg)
 {
 	slab_unmake(pg);
-	pg->inbox_next = h->release;
-	h->release = pg;
+	release_run(h, pg);
 }
 
 static void partial_add(struct heap *h, struct page *pg)
@@ -236,10 +242,22 @@ _Noreturn void heap_bad_free(void *p, const struct page *pg)
 	sluice_fatal("block freed twice or never handed out: address %p", p);
 }
 
+_Noreturn void heap_freed_twice(void *p, const struct page *pg)
+{
+	if (page_kind(pg) != PAGE_SLAB)
+		sluice_fatal("block freed twice: address %p", p);
+	sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", p, pg->cls,
+		     (unsigned)class_size(pg->cls));
+}
+
 void heap_check_object(void *p, const struct page *pg)
 {
 	size_t off = (size_t)((char *)p - page_address(pg));
 
+	if (page_kind(pg) == PAGE_LARGE) {
+		large_check(pg, p);
+		return;
+	}
 	if (unlikely(off >= slab_carved_bytes(pg)))
 		heap_bad_free(p, pg);
 	if (unlikely(!class_divides(pg->cls, off)))
@@ -254,8 +272,7 @@ void heap_check_object(void *p, const struct page *pg)
 static void free_local(struct heap *h, struct page *pg, struct object *o)
 {
 	if (unlikely(o == pg->free || pg->used <= 0))
-		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", (void *)o,
-			     pg->cls, (unsigned)class_size(pg->cls));
+		heap_freed_twice(o, pg);
 	o->next = pg->free;
 	pg->free = o;
 	pg->used--;
@@ -276,7 +293,10 @@ static void free_to_slab(struct heap *h, struct object *o, struct due_list *d)
 	struct page *pg = page_of(o);
 
 	heap_check_object(o, pg); /* the fast path knows only that it is aligned to 16 */
-	if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
+	if (page_kind(pg) == PAGE_LARGE) {
+		large_unmake(pg);
+		release_run(h, pg);
+	} else if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
 		free_local(h, pg, o);
 	} else {
 		struct ring_adopt due = ring_put(&h->ring, pg, o);
@@ -381,16 +401,16 @@ static void flush_all(struct heap *h)
 {
 	struct ring_adopt due;
 
-	for (unsigned cls = 0; cls < CLASSES; cls++)
-		bin_empty(h, cls);
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_empty(h, bin);
 	while (ring_flush_one(&h->ring, &due))
 		pool_refresh(h, &due);
 }
 
-bool heap_leave_some(struct heap *h, unsigned cls)
+bool heap_leave_some(struct heap *h, unsigned bin)
 {
-	bin_empty(h, cls);
-	return leave_class(h, cls, SLAB_IDLE, LEAVE_BATCH);
+	bin_empty(h, bin);
+	return bin < CLASSES && leave_class(h, bin, SLAB_IDLE, LEAVE_BATCH);
 }
 
 void heap_leave_slabs(struct heap *h, enum slab_age age)
@@ -447,9 +467,11 @@ uint64_t heap_free_bytes(struct heap *h)
 {
 	uint64_t bytes = h->ring.bytes + list_free_bytes(&h->full);
 
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		for (struct object **o = h->bin[bin].top; *o; o--)
+			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
+	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		for (struct object **o = h->bin[cls].top; *o; o--)
-			bytes += class_size(cls);
 		bytes += list_free_bytes(&h->partial[cls]);
 		if (h->current[cls])
 			bytes += slab_free_bytes(h->current[cls]);
@@ -475,9 +497,12 @@ void heap_check(void)
 	if (!heap_is_real(h) || !heap_window_open(h))
 		return;
 	check_list(h, &h->full, LIST_FULL);
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		for (struct object **o = h->bin[bin].top; *o; o--)
+			CHECK(page_kind(page_of(*o)) == (bin < CLASSES ? PAGE_SLAB : PAGE_LARGE) &&
+			      page_of(*o)->cls == bin);
+	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		for (struct object **o = h->bin[cls].top; *o; o--)
-			CHECK(page_kind(page_of(*o)) == PAGE_SLAB && page_of(*o)->cls == cls);
 		check_list(h, &h->partial[cls], LIST_PARTIAL);
 		if (h->current[cls])
 			slab_check(h->current[cls]);

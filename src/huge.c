@@ -162,7 +162,7 @@ void *huge_realloc(void *p, size_t size)
 	s = seize(p, &old);
 	if (!s)
 		return NULL;
-	q = bytes == old ? p : vm_remap(p, old, bytes, true);
+	q = bytes == old ? p : vm_remap(p, old, bytes);
 	if (q)
 		atomic_fetch_add_explicit(&mapped, (uint64_t)bytes - old, memory_order_relaxed);
 	if (!q || q == p) {

@@ -6,6 +6,8 @@
  * (A) A large object's descriptor is PAGE_LARGE, has no owner, and npages is its length; every
  *     page of it leads to that descriptor.
  * (B) Between the free and the pcp's lock the run is PAGE_LIMBO: a second free of it is seen.
+ * (C) One that bins may take says so in its descriptor, as a slab would that has one object of
+ *     ALIGN_MIN bytes; cls is its bin. So free's fast path takes it as it does small objects.
  *
  * No lock of its own. May wait for the zone's lock and enter the kernel. Signal handlers and fork:
  * as pcp and buddy.
@@ -21,6 +23,16 @@
 static uint32_t pages_of(size_t size)
 {
 	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
+}
+
+/* Bins take it if its length is a run class of theirs; see heap_free. */
+static void set_bin(struct page *pg)
+{
+	bool fits = pg->npages <= LARGE_BIN_PAGES &&
+		    run_class_pages[run_class_of(pg->npages)] == pg->npages;
+
+	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;
+	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
 }
 
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
@@ -39,19 +51,24 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 	*zero = pg->zero;
 	pg->zero = 0; /* the program may write it from now on */
 	page_set_heads(pg, pg->npages);
+	set_bin(pg);
 	page_set_kind(pg, PAGE_LARGE);
 	stat_add(STAT_larges_made, 1);
 	return page_address(pg);
 }
 
-void large_free(struct pcp *pcp, struct page *pg, void *p)
+void large_check(const struct page *pg, const void *p)
 {
 	if (unlikely(p != page_address(pg)))
 		sluice_fatal("free of the middle of a large block: address %p, block %p (%zu "
 			     "bytes)",
 			     p, (void *)page_address(pg), large_usable(pg));
+}
+
+void large_unmake(struct page *pg)
+{
+	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	page_set_kind(pg, PAGE_LIMBO);
-	pcp_free(pcp, pg);
 }
 
 bool large_resize(struct page *pg, size_t size)
@@ -65,14 +82,15 @@ bool large_resize(struct page *pg, size_t size)
 	/* Up to PCP_RUN_MAX keep to run classes: others would be strangers to the pcps. */
 	if (n <= PCP_RUN_MAX)
 		n = run_class_pages[run_class_of(n)];
+	if (n == old || (n > old && pages_of(size) <= old))
+		return true;
 	if (n < old) {
 		buddy_shrink(pg, n);
-		return true;
+	} else {
+		if (!buddy_extend(pg, n))
+			return false;
+		page_set_heads(pg, n);
 	}
-	if (n == old || pages_of(size) <= old)
-		return true;
-	if (!buddy_extend(pg, n))
-		return false;
-	page_set_heads(pg, n);
+	set_bin(pg);
 	return true;
 }

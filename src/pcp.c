@@ -41,8 +41,8 @@
 #define FACTOR_MAX 4u
 #define WAIT_TRIES 2000u /* of 10 us each */
 
-const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12,
-					       14, 16, 20, 24, 28, 32, 40, 48, 56, 64 };
+const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
+					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
 
 static _Atomic(struct pcp *) registry;
 static _Atomic uint32_t disabled; /* nesting depth */
@@ -113,6 +113,14 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 	return n;
 }
 
+/* A miss: there is work for a larger cache. */
+static void raise_high_locked(struct pcp *p)
+{
+	p->high += p->batch;
+	if (p->high > p->high_max)
+		p->high = p->high_max;
+}
+
 /* How many runs the next refill brings: it doubles while only allocations come, up to what high
  * leaves room for. */
 static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
@@ -121,11 +129,7 @@ static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 	uint32_t room;
 	unsigned n;
 
-	if (p->high < p->high_max) {
-		p->high += p->batch;
-		if (p->high > p->high_max)
-			p->high = p->high_max;
-	}
+	raise_high_locked(p);
 	room = p->high > count_of(p) ? p->high - count_of(p) : 0;
 	if (pages > room)
 		pages = room;
@@ -205,6 +209,8 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 
 		while (got < n && (pg = take_locked(p, rc)) != NULL)
 			out[got++] = pg;
+		if (got < n)
+			raise_high_locked(p);
 		pcp_leave(p);
 	}
 	if (got < n)

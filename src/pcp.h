@@ -10,9 +10,9 @@
 #include "lock.h"
 #include "types.h"
 
-/* Run lengths kept: 1 to 8 pages, then four for each doubling, up to 64 pages (1 MiB). */
-#define RUN_CLASSES 20u
-#define PCP_RUN_MAX 64u
+/* Run lengths kept: 1 to 8 pages, then four for each doubling, up to 128 pages (2 MiB). */
+#define RUN_CLASSES 24u
+#define PCP_RUN_MAX 128u
 extern const uint8_t run_class_pages[RUN_CLASSES];
 
 /* The class of the shortest run that holds n pages (1 to PCP_RUN_MAX). */
@@ -22,7 +22,7 @@ static inline unsigned run_class_of(uint32_t n)
 
 	if (n <= 8)
 		return n - 1;
-	shift = 29u - (unsigned)__builtin_clz(n - 1); /* pages in a step: 2, 4, 8 */
+	shift = 29u - (unsigned)__builtin_clz(n - 1); /* pages in a step: 2, 4, 8, 16 */
 	return 4 * shift + ((n - 1) >> shift);
 }
 

@@ -139,13 +139,13 @@ struct page {
 		};
 		uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
 	};
-	/* The same as bytes from the slab's start, 0 unless a slab; others read it to tell a
-	 * pointer to what was never handed out. */
+	/* The same as bytes from the slab's start; others read it to tell a pointer to what was never
+	 * handed out. A large object that bins take: ALIGN_MIN. 0: neither. */
 	_Atomic uint32_t carved_bytes;
 	/* enum page_kind. Its owner writes it; that it is PAGE_BUDDY changes under the zone's lock only.
 	 * Any thread may read it: page_kind, page_set_kind. */
 	_Atomic uint8_t kind;
-	uint8_t cls;  /* slab: size class; buddy: order; else run class */
+	uint8_t cls;  /* slab: size class; buddy: order; large object that bins take: its bin */
 	uint8_t list; /* enum page_list */
 	/* The run reads as zero: set by the buddy core, cleared by whoever may have written. */
 	uint8_t zero;

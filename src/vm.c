@@ -29,6 +29,8 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+#define TABLE_BYTES ((size_t)2 << 20) /* what the lowest page table maps */
+
 size_t vm_os_page = 4096;
 
 void vm_init(void)
@@ -156,17 +158,54 @@ bool vm_resident(void *addr)
 	return resident;
 }
 
-void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move)
+static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *to)
 {
 	int saved = errno;
 	void *p;
 
 	if (injected_fault())
 		return NULL;
-	p = mremap(addr, align_up(old_bytes, vm_os_page), align_up(bytes, vm_os_page),
-		   may_move ? MREMAP_MAYMOVE : 0);
+	p = mremap(addr, old_bytes, bytes, flags, to);
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
+}
+
+/*
+ * To a place with as much room behind it again, so that what grows step by step moves seldom, and
+ * as far from a page table's start as it is now, so that the kernel moves tables, not entries.
+ */
+static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
+{
+	size_t front = (uintptr_t)addr & (TABLE_BYTES - 1);
+	size_t room = front + 2 * bytes;
+	char *place = room > bytes ? vm_reserve(room, TABLE_BYTES) : NULL;
+	char *p;
+
+	if (!place)
+		return NULL;
+	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front);
+	if (!p) {
+		vm_unmap(place, room);
+		return NULL;
+	}
+	if (front)
+		vm_unmap(place, front);
+	vm_unmap(p + bytes, bytes);
+	return p;
+}
+
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes)
+{
+	void *p;
+
+	old_bytes = align_up(old_bytes, vm_os_page);
+	bytes = align_up(bytes, vm_os_page);
+	p = remap(addr, old_bytes, bytes, 0, NULL);
+	if (!p)
+		p = move_to_room(addr, old_bytes, bytes);
+	if (!p)
+		p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE, NULL);
+	return p;
 }
 
 bool vm_unmap(void *addr, size_t bytes)

@@ -31,8 +31,9 @@ bool vm_commit(void *addr, size_t bytes);
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 bool vm_resident(void *addr);
 
-/* Move or resize a mapping made by vm_map. NULL: refused, the old one is as it was. */
-void *vm_remap(void *addr, size_t old_bytes, size_t bytes, bool may_move);
+/* Resize a mapping made by vm_map, moving it where it has no room. NULL: refused, the old one is as
+ * it was. */
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes);
 
 /* False only when the kernel has no mappings left to split one; the memory is then kept. */
 bool vm_unmap(void *addr, size_t bytes);

@@ -183,7 +183,7 @@ static void test_zero_flag(void)
 
 /* ---- threads that come and go ------------------------------------------------------------ */
 
-#define HANDED 400u
+#define HANDED 2000u
 
 static void *handed[HANDED];
 

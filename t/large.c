@@ -32,7 +32,11 @@ static char *large(size_t size, bool *zero)
 
 static void give_back(void *p)
 {
-	large_free(&pcp, page_of(p), p);
+	struct page *pg = page_of(p);
+
+	large_check(pg, p);
+	large_unmake(pg);
+	pcp_free(&pcp, pg);
 }
 
 static uint64_t pages_used(void)
@@ -180,7 +184,7 @@ static void free_middle(void *arg)
 	bool zero;
 	char *p = large(100000, &zero);
 
-	large_free(&pcp, page_of(p), p + *(size_t *)arg);
+	large_check(page_of(p), p + *(size_t *)arg);
 }
 
 static void test_misuse(void)

@@ -53,31 +53,51 @@ static bool all_bytes(const char *p, size_t n, char c)
 	return true;
 }
 
+/* Pages of address space the process has. */
+static unsigned long address_pages(void)
+{
+	char text[64] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		tap_bail_out("no /proc");
+	close(fd);
+	return strtoul(text, NULL, 10);
+}
+
 /* ---- mapping ----------------------------------------------------------------------------- */
 
 static void test_map(void)
 {
+	uint64_t before = address_pages();
 	char *p = vm_map(100000, 1);
 	char *q;
+	char *r;
 
 	ok(p && all_bytes(p, 100000, 0), "a mapping reads as zero");
 	memset(p, 'm', 100000);
 	p[100352 - 1] = 'e'; /* the kernel's pages it has are all there */
-	q = vm_remap(p, 100000, 4 * MIB, true);
+	q = vm_remap(p, 100000, 4 * MIB);
 	ok(q && all_bytes(q, 100000, 'm'), "it keeps its data when it grows");
 	ok(all_bytes(q + 102400, 4 * MIB - 102400, 0), "and what is new reads as zero");
-	p = vm_remap(q, 4 * MIB, 8192, false);
+	p = vm_remap(q, 4 * MIB, 8192);
 	ok(p == q && !mapped(p + 8192), "it can shrink where it is");
 	ok(vm_unmap(p, 8192) && !mapped(p), "and be unmapped");
 	p = vm_map(MIB, 1);
 	q = p ? mmap(p + MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 		     -1, 0)
 	      : NULL;
-	ok(vm_remap(p, MIB, 2 * MIB, false) == NULL && mapped(p),
-	   "it does not grow in place over others, and stays");
+	memset(p, 'o', MIB);
+	r = vm_remap(p, MIB, 2 * MIB);
+	ok(r && r != p && !mapped(p) && all_bytes(r, MIB, 'o'),
+	   "where others are in its way it moves with what is in it");
+	ok(vm_remap(r, 2 * MIB, 4 * MIB) == r, "and has room to grow there");
+	ok(((uintptr_t)p - (uintptr_t)r) % (2 * MIB) == 0, "it lies as before in its page table");
+	is_int(address_pages(), before + 4 * MIB / 4096 + (q != MAP_FAILED),
+	       "and holds no address space beyond its own");
 	if (q != MAP_FAILED)
 		munmap(q, 4096);
-	vm_unmap(p, MIB);
+	vm_unmap(r, 4 * MIB);
 }
 
 static void test_reserve(void)
@@ -232,27 +252,14 @@ static void test_faults(void)
 	vm_unmap(q[0], 4096);
 	vm_unmap(q[1], 4096);
 	*p = 'f';
-	fail_next(0, 3);
-	ok(vm_remap(p, 4096, MIB, true) == NULL && *p == 'f',
-	   "a resize fails, and nothing changes");
+	fail_next(0, 3 + 2);
+	ok(vm_remap(p, 4096, MIB) == NULL && *p == 'f', "a resize fails, and nothing changes");
 	ok(vm_reserve(MIB, MIB) == NULL, "a reservation fails");
 	ok(!vm_commit(p, 4096) && *p == 'f', "a commit fails, and nothing changes");
 	fail_next(0, 1);
 	ok(vm_unmap(p, 4096) && !mapped(p), "calls that give memory back are not made to fail");
 	ok(!vm_map_at(p, 4096) && vm_map_at(p, 4096), "a mapping at an address fails");
 	vm_unmap(p, 4096);
-}
-
-/* Pages of address space the process has. */
-static unsigned long address_pages(void)
-{
-	char text[64] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		tap_bail_out("no /proc");
-	close(fd);
-	return strtoul(text, NULL, 10);
 }
 
 /* All the places that are tried first are refused: too much is mapped and trimmed. */
@@ -279,7 +286,7 @@ static void test_errno(void)
 
 	errno = 77;
 	p = vm_map(4096, 1);
-	vm_remap(p, 4096, (size_t)1 << 46, true);
+	vm_remap(p, 4096, (size_t)1 << 46);
 	vm_map((size_t)1 << 50, 1);
 	vm_reserve((size_t)1 << 50, 1);
 	vm_map_at(p, 4096);
@@ -295,7 +302,7 @@ static void test_errno(void)
 
 int main(void)
 {
-	tap_plan(44);
+	tap_plan(47);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();

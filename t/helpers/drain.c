@@ -154,7 +154,7 @@ static int sleepers(void)
 	CHECK(cached >= (uint64_t)SLEEPERS * 128 * 1024, "only %lu bytes are in the caches",
 	      cached);
 	mark("drain begins");
-	int e = S.drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE, &r);
+	int e = S.drain(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE, &r);
 	mark("drain ends");
 	uint64_t left = stat_of("pcp_bytes");
 	long after = helper_rss_kib();
