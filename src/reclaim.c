@@ -11,7 +11,7 @@
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
- *     reclaim_control over the expedited membarriers and the short sleeps of a drain.
+ *     reclaim_control over the membarriers and the short sleeps of a drain.
  *
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
@@ -132,10 +132,9 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
-		uint64_t marked = mark_heaps(flags, report);
-
+		/* With the lock, else who grows meanwhile would mark anew and ours be lost. */
 		if (lock_acquire(&reclaim_control) == 0) {
-			drain_heaps(marked, report, see, arg);
+			drain_heaps(mark_heaps(flags, report), report, see, arg);
 			lock_release(&reclaim_control);
 		} else if (see) {
 			errno = saved;

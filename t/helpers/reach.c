@@ -234,7 +234,9 @@ static int case_hot(void)
 	over = 1;
 	pthread_join(t, NULL);
 	CHECK(worst >= 90, "a drain gave back %lu %% of what the owners could", worst);
-	CHECK(asked == rounds, "%lu barriers for %u drains", asked, rounds);
+	/* And a few when the process grows meanwhile. */
+	CHECK(asked >= rounds && asked <= rounds + rounds / 10, "%lu barriers for %u drains", asked,
+	      rounds);
 	/* Where others of the machine had its processor its heap was taken like a sleeper's. */
 	CHECK(hot_switches == 0 || away, "the hot thread waited %ld times, and was away %ld times",
 	      hot_switches, away);
