@@ -12,15 +12,18 @@ POINTS = 300  # a line, so that the files stay small
 
 
 def thinned(rss):
-    """The lowest and the highest of each step of time: nothing that stands out is lost."""
-    if len(rss) <= POINTS:
-        return rss
-    step = -(-len(rss) * 2 // POINTS)
+    """Without the points inside a level stretch; of what is left, the lowest and the highest of each
+    step of time: nothing that stands out is lost."""
+    bends = [p for before, p, after in zip([None, *rss], rss, [*rss[1:], None])
+             if not before or not after or not before[1] == p[1] == after[1]]
+    if len(bends) <= POINTS:
+        return bends
+    step = -(-len(bends) * 2 // POINTS)
     kept = []
-    for i in range(0, len(rss), step):
-        part = rss[i:i + step]
-        kept += sorted({id(p): p for p in (min(part, key=lambda p: p[1]),
-                                           max(part, key=lambda p: p[1]))}.values())
+    for i in range(0, len(bends), step):
+        part = bends[i:i + step]
+        order = sorted(range(len(part)), key=lambda k: part[k][1])
+        kept += [part[k] for k in sorted({order[0], order[-1]})]
     return kept
 
 
