@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "options.h"
 #include "park.h"
 #include "stats.h"
 
@@ -133,7 +134,8 @@ void heap_ask_trim(void)
 	stat_add(STAT_trims_asked, 1);
 }
 
-/* Somebody needs memory and could not have ours: the bins go home. */
+/* Somebody needs memory and could not have ours: the bins go home, and some slabs with room go to all,
+ * so that holes can be made in them. */
 static inline void trim_if_asked(struct heap *h)
 {
 	uint32_t asked = atomic_load_explicit(&trims_asked, memory_order_relaxed);
@@ -142,6 +144,8 @@ static inline void trim_if_asked(struct heap *h)
 		return;
 	h->trims_seen = asked;
 	heap_trim(h);
+	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++)
+		heap_leave_some(h, cls);
 	stat_add(STAT_trims_done, 1);
 }
 

@@ -118,6 +118,8 @@ static unsigned tail_begin(struct page *pg)
 	return carved >> HOLE_SHIFT > tail ? (unsigned)(carved >> HOLE_SHIFT) : tail;
 }
 
+static _Atomic uint64_t holes_now; /* units of all slabs, but for those at their ends */
+
 static uint64_t units_load(struct page *pg)
 {
 	return atomic_load_explicit(&slab_holes(pg)->units, memory_order_relaxed);
@@ -133,6 +135,27 @@ void holes_init(struct page *pg, unsigned cls, bool zero)
 	h->open = 0;
 	h->open_end = 0;
 	h->stamp = 0;
+}
+
+/* Of a slab in hand. */
+static void units_store(struct page *pg, uint64_t units)
+{
+	int more = __builtin_popcountll(units) - __builtin_popcountll(units_load(pg));
+
+	if (more)
+		atomic_fetch_add_explicit(&holes_now, (uint64_t)(int64_t)more,
+					  memory_order_relaxed);
+	atomic_store_explicit(&slab_holes(pg)->units, units, memory_order_relaxed);
+}
+
+void holes_end(struct page *pg)
+{
+	units_store(pg, 0);
+}
+
+uint64_t holes_bytes_all(void)
+{
+	return atomic_load_explicit(&holes_now, memory_order_relaxed) << HOLE_SHIFT;
 }
 
 size_t holes_bytes(struct page *pg)
@@ -164,7 +187,7 @@ static bool open_hole(struct page *pg)
 	last = last_object(pg->cls, 63 - (unsigned)__builtin_clzll(opened));
 	if (units & object_units(pg->cls, last))
 		last--;
-	atomic_store_explicit(&h->units, units, memory_order_relaxed);
+	units_store(pg, units);
 	h->open = (uint16_t)first;
 	h->open_end = (uint16_t)(last + 1);
 	stat_add(STAT_holes_carved, (unsigned)__builtin_popcountll(opened));
@@ -296,7 +319,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	h->open = 0;
 	h->open_end = 0;
 	atomic_store_explicit(&h->tail, (uint8_t)tail, memory_order_relaxed);
-	atomic_store_explicit(&h->units, holes, memory_order_relaxed);
+	units_store(pg, holes);
 	atomic_store_explicit(&pg->uncarved, (uint16_t)uncarved, memory_order_relaxed);
 }
 

@@ -48,6 +48,9 @@ static inline bool holes_has(const struct page *pg, size_t offset)
 /* A new slab; zero: its run costs no memory yet. */
 void holes_init(struct page *pg, unsigned cls, bool zero);
 
+/* It is no slab any more. */
+void holes_end(struct page *pg);
+
 /* Take up to n objects out of holes; a hole that is begun costs memory from then on. For slab_take,
  * which counts them. */
 unsigned holes_take(struct page *pg, struct object **out, unsigned n);
@@ -72,6 +75,9 @@ void holes_check(struct page *pg);
  * no lock held.
  */
 uint64_t holes_punch(bool all, uint64_t most);
+
+/* Bytes of the holes of all slabs, but for those at their ends. */
+uint64_t holes_bytes_all(void);
 
 /* Whether an un-owned slab waits for holes_punch. */
 bool holes_wanted(void);

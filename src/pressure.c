@@ -35,6 +35,7 @@
 #include "buddy.h"
 #include "cgroup.h"
 #include "clock.h"
+#include "holes.h"
 #include "huge.h"
 #include "lock.h"
 #include "log.h"
@@ -113,10 +114,11 @@ static void look_end(void)
 
 /* ---- how much is left -------------------------------------------------------------------- */
 
-/* Pages in use by the program. */
+/* Pages in use by the program, holes in slabs not counted. */
 static uint64_t live_pages(void)
 {
-	uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
+	uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed) +
+			  (holes_bytes_all() >> PG_SHIFT);
 	uint64_t used = buddy_used_pages(&zone_main);
 
 	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);

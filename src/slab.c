@@ -93,6 +93,7 @@ void slab_unmake(struct page *pg)
 	unsigned cls = pg->cls;
 
 	CHECK(pg->used == 0);
+	holes_end(pg);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);
 	page_set_kind(pg, PAGE_LIMBO);

@@ -127,6 +127,8 @@ static void test_punch(void)
 	is_int(resident(pg), live, "those went to the kernel, the others did not");
 	is_int(stat_sum(STAT_purge_calls) - calls, 5, "by a call for each stretch");
 	is_int(holes_bytes(pg), 12 * HOLE_BYTES, "the slab knows what it does not cost");
+	is_int(holes_bytes_all(), 11 * HOLE_BYTES,
+	       "and what lies between its objects is known in all");
 	slab_check(pg);
 	is_int(pg->used, 4, "four objects are live");
 	is_int(slab_carved_bytes(pg), 15 * HOLE_BYTES, "what is behind the last is not carved");
@@ -417,6 +419,7 @@ static void test_pool(void)
 	       "of an idle thread's slab it is given back at once");
 	slab_check(slab_pool_take(CLS));
 	slab_end(pg);
+	is_int(holes_bytes_all(), 0, "the holes of a slab that is given back count no more");
 }
 
 static void test_pool_order(void)
@@ -464,6 +467,33 @@ static void test_pool_empty(void)
 	is_int(used - (zone.total_pages - zone.free_pages), 4,
 	       "a slab that is found empty is given back whole");
 	is_int(slab_pool_count(CLS), 0, "and is un-owned no more");
+}
+
+/* A running thread, when memory is short. */
+static void test_asked(void)
+{
+	static void *o[2000];
+	unsigned cls = class_of(1024);
+
+	for (unsigned i = 0; i < 2000; i++)
+		o[i] = heap_alloc(1024);
+	for (unsigned i = 0; i < 2000; i++)
+		if (i % 20)
+			heap_free(o[i]);
+	is_int(slab_pool_count(cls), 0, "a thread's slabs with room are its own");
+	heap_ask_trim();
+	heap_free(heap_alloc(64));
+	for (unsigned i = 0; i < 200; i++)
+		o[2 * i + 1] = heap_alloc(64); /* sooner or later the slow way */
+	ok(slab_pool_count(cls) >= 31, "asked to trim, it leaves them to all");
+	ok(holes_punch(true, UINT64_MAX) > 1000000, "where they get holes");
+	for (unsigned i = 0; i < 200; i++)
+		heap_free(o[2 * i + 1]);
+	for (unsigned i = 0; i < 2000; i += 20)
+		heap_free(o[i]);
+	heap_leave_own();
+	heap_sweep();
+	is_int(slab_pool_count(cls), 0, "when all is freed none is left");
 }
 
 /* ---- stress ------------------------------------------------------------------------------ */
@@ -585,7 +615,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(65);
+	tap_plan(71);
 	heap_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	if (vm_os_page != HOLE_BYTES)
@@ -600,6 +630,7 @@ int main(void)
 	test_pool();
 	test_pool_order();
 	test_pool_empty();
+	test_asked();
 	test_stress();
 	return tap_done();
 }
