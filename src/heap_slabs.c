@@ -440,6 +440,7 @@ void heap_trim(struct heap *h)
 
 		if (pg && pg->used == 0) {
 			h->current[cls] = NULL;
+			pg->list = LIST_NONE;
 			heap_release_slab(h, pg);
 		}
 	}
