@@ -230,9 +230,11 @@ static void free_object(struct page *pg, void *p)
 	b = &h->bin[cls];
 	if (unlikely(*b->top == p))
 		heap_freed_twice(p, pg);
-	if (b->top == b->limit)
-		heap_bin_room(h, cls, &d);
-	*++b->top = p;
+	if (!heap_free_gift(h, pg, p, &d)) {
+		if (b->top == b->limit)
+			heap_bin_room(h, cls, &d);
+		*++b->top = p;
+	}
 	heap_call_end(h);
 	due_adopt(&d);
 }

@@ -72,6 +72,7 @@ struct heap {
 	struct page *release;                   /* runs for the pcp, after the window */
 	struct ring ring;                       /* frees into slabs of others */
 	uint16_t bin_bottom[BINS];              /* where in bin_slots; set once */
+	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
 	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
 
 	/* Owner thread only. */

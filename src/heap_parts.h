@@ -65,6 +65,13 @@ bool heap_refill(struct heap *h, unsigned cls);
 /* Make room in the full bin of cls: more places, or its older half goes to the slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
+/*
+ * Whether the bin of the object's class has not begun yet and the object is of another's slab: then
+ * it was sent to its slab. A thread that was handed a few objects and frees them does not get them
+ * back by its next malloc, beside others of their cache line that other threads write.
+ */
+bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
+
 /* Put a slab whose POSTED flag we have set into its owner's inbox. */
 void heap_post(struct page *pg);
 

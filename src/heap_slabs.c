@@ -30,6 +30,8 @@
 #define LEAVE_BATCH 32u
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
+#define TAKE_FREED 8u
+#define GIFTS_MAX 32u
 #define FLUSH_AHEAD 8u
 
 static const uint8_t bin_capacities[CLASSES] = {
@@ -219,7 +221,15 @@ bool heap_refill(struct heap *h, unsigned cls)
 
 		if (!pg)
 			break;
+		/* Freed objects are cold, and each is found by the one before it: few at a time, so
+		 * that no call waits for a long row of misses. */
+		if (pg->free && want > TAKE_FREED)
+			want = TAKE_FREED;
+		if (got >= want)
+			break;
 		got += slab_take(pg, o + got, want - got);
+		if (pg->free)
+			__builtin_prefetch(pg->free, 1);
 	}
 	/* The first taken on top: it has the lowest address, or was freed last. */
 	while (got)
@@ -313,6 +323,17 @@ static inline void prefetch_object(struct object *o)
 	__builtin_prefetch(page_of(o), 1);
 }
 
+bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+{
+	if (page_kind(pg) != PAGE_SLAB || bin_room(h, pg->cls) != 0 ||
+	    h->gifts[pg->cls] >= GIFTS_MAX ||
+	    atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)
+		return false;
+	h->gifts[pg->cls]++;
+	free_to_slab(h, o, d);
+	return true;
+}
+
 /* In the window of h: the n objects of a bin that were freed first go to their slabs. */
 static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
 {
@@ -392,6 +413,8 @@ static void bin_empty(struct heap *h, unsigned cls)
 
 	bin_flush(h, cls, (unsigned)(b->top - bin_bottom(h, cls)), &d);
 	b->limit = b->top;
+	if (cls < CLASSES)
+		h->gifts[cls] = 0;
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
 }
