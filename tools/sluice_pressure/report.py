@@ -4,6 +4,8 @@
 import sys
 from statistics import median
 
+from .workloads import met
+
 HEADINGS = ("workload", "allocator", "ended", "live", "floor", "peak", "rest", "kept", "back %",
             "back ms", "CPU ms", "p99.99", "worst us", "bound", "")
 WIDTHS = (14, 9, 8, 6, 5, 7, 7, 7, 6, 7, 7, 6, 8, 26, 3)
@@ -53,7 +55,7 @@ def judged(samples):
         values = [b["value"] for b in several if b["value"] is not None]
         one = dict(several[0])
         one["value"] = median(values) if len(values) == len(several) else None
-        one["met"] = sum(b["met"] for b in several) * 2 > len(several)
+        one["met"] = met(one["value"], one["limit"], one["least"])
         result.append(one)
     return result
 
@@ -99,7 +101,7 @@ def lines_of(workload, summary):
 
 
 def bound_cells(b):
-    sign = ">=" if b["text"] == "% back" else "<="
+    sign = ">=" if b["least"] else "<="
     return (f"{figure(b['value'])} {b['text']} {sign} {figure(b['limit'])}",
             "yes" if b["met"] else "NO")
 

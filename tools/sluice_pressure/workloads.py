@@ -28,10 +28,12 @@ class Bound:
     def judge(self, sample):
         value = self.value(sample)
         limit = self.limit(sample)
-        if value is None:
-            return {"text": self.text, "value": None, "limit": limit, "met": False}
-        return {"text": self.text, "value": value, "limit": limit,
-                "met": value >= limit if self.least else value <= limit}
+        return {"text": self.text, "value": value, "limit": limit, "least": self.least,
+                "met": met(value, limit, self.least)}
+
+
+def met(value, limit, least):
+    return value is not None and (value >= limit if least else value <= limit)
 
 
 def threads_of(sample):
