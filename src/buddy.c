@@ -42,6 +42,7 @@
 
 #define STEP_MIN ((size_t)1 << 20)
 #define TRIM_PAGES 64u
+#define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 #define RANGE_PAGES_MIN 17u
 #define RANGE_TRIES 4u
 
@@ -394,6 +395,8 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
+	if (options.thp != THP_AUTO || buddy_used_pages(z) >= THP_PAGES)
+		vm_huge(at, bytes, options.thp != THP_NEVER);
 	z->filled = vm_resident(at + bytes - vm_os_page);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */

@@ -148,6 +148,15 @@ bool vm_commit(void *addr, size_t bytes)
 	return good;
 }
 
+void vm_huge(void *addr, size_t bytes, bool wanted)
+{
+	int saved = errno;
+
+	/* A kernel without huge pages refuses, and nothing is lost. */
+	(void)madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	errno = saved;
+}
+
 bool vm_resident(void *addr)
 {
 	int saved = errno;

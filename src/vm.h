@@ -28,6 +28,9 @@ void *vm_map(size_t bytes, size_t align);
 /* Make reserved address space read-write. False: refused, nothing changed. */
 bool vm_commit(void *addr, size_t bytes);
 
+/* Let the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbid it. */
+void vm_huge(void *addr, size_t bytes, bool wanted);
+
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 bool vm_resident(void *addr);
 
