@@ -79,8 +79,7 @@ static void test_emptied(void)
 	is_int(value("pcp_bytes"), 0, "nor a page in a cache");
 	is_int(value("dirty_bytes"), 0, "all is back at the kernel");
 	is_int(report.heaps_skipped, 0, "no heap was skipped");
-	ok(report.heaps_emptied >= 2 && report.bytes_drained >= pages &&
-		   report.bytes_purged > 0,
+	ok(report.heaps_emptied >= 2 && report.bytes_drained >= pages && report.bytes_purged > 0,
 	   "the totals are there (what was never written needs no purge)");
 	is_int(entry(self_tid())->state, SLUICE_THREAD_EMPTIED, "the caller is listed as well");
 	drain_threads(0);

@@ -84,9 +84,10 @@ static void test_map(void)
 	ok(p == q && !mapped(p + 8192), "it can shrink where it is");
 	ok(vm_unmap(p, 8192) && !mapped(p), "and be unmapped");
 	p = vm_map(MIB, 1);
-	q = p ? mmap(p + MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-		     -1, 0)
-	      : NULL;
+	if (!p)
+		tap_bail_out("no memory");
+	q = mmap(p + MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+		 0);
 	memset(p, 'o', MIB);
 	r = vm_remap(p, MIB, 2 * MIB);
 	ok(r && r != p && !mapped(p) && all_bytes(r, MIB, 'o'),
