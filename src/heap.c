@@ -173,7 +173,10 @@ void heap_adopt(struct page *pg, unsigned cls)
 	if (!slab_pool_adopt(pg, cls))
 		return;
 	h = heap_call_begin(true);
-	if (unlikely(!h)) {
+	/* Who allocates nothing of the class leaves it to those who do. */
+	if (!h || !h->current[cls]) {
+		if (h)
+			heap_call_end(h);
 		slab_return(heap_pcp_self(), pg);
 		return;
 	}
