@@ -35,7 +35,7 @@ struct bin {
 };
 
 /* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
-#define BIN_MAX 256u
+#define BIN_MAX 64u
 #define BIN_MIN 2u
 #define BIN_BYTES 131072u
 #define BIN_CAPACITY(size)                                                                         \

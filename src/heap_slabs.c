@@ -31,12 +31,11 @@
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
 #define TAKE_FREED 8u
-#define FLUSH_MAX 64u
 #define GIFTS_MAX 32u
 #define FLUSH_AHEAD 8u
 
-static const uint16_t bin_capacities[CLASSES] = {
-#define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
+static const uint8_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) (uint8_t) BIN_CAPACITY(size),
 #include "sizeclass.def"
 #undef SIZECLASS
 };
@@ -207,16 +206,16 @@ static struct page *current_slab(struct heap *h, unsigned cls)
 	return pg;
 }
 
-/* Fill by half, so that the next frees find room, but by FLUSH_MAX. */
+/* Fill by half, so that the next frees find room. */
 bool heap_refill(struct heap *h, unsigned cls)
 {
 	struct bin *b = &h->bin[cls];
-	struct object *o[FLUSH_MAX];
+	struct object *o[BIN_MAX];
 	unsigned want;
 	unsigned got = 0;
 
 	bin_grow(h, cls);
-	want = (unsigned)min_size((bin_room(h, cls) + 1) / 2, FLUSH_MAX);
+	want = (bin_room(h, cls) + 1) / 2;
 	while (got < want) {
 		struct page *pg = current_slab(h, cls);
 
@@ -361,7 +360,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 		bin_grow(h, cls);
 		return;
 	}
-	bin_flush(h, cls, (unsigned)min_size((room + 1) / 2, FLUSH_MAX), d);
+	bin_flush(h, cls, (room + 1) / 2, d);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }

@@ -34,7 +34,7 @@ extern struct options options;
 #define OPTION_PERCENT_MAX 1000u
 
 enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
-enum { THP_NEVER, THP_AUTO, THP_ALWAYS };
+enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS };
 
 /*
  * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's

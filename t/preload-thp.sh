@@ -8,7 +8,7 @@
 if ! grep -q '^VmFlags' /proc/self/smaps 2>/dev/null; then
 	skip_all "this kernel does not tell the flags of mappings"
 fi
-plan 4
+plan 5
 
 # flags OPTIONS: how many of the process's mappings have hg (huge pages wanted), and nh (forbidden).
 flags() {
@@ -19,4 +19,5 @@ flags() {
 is "$(flags thp:always)" "1 0" "thp:always: the region is to have huge pages"
 is "$(flags thp:never)" "0 1" "thp:never: it is to have none"
 is "$(flags thp:auto)" "0 0" "thp:auto: a small process is as the system has it"
+is "$(flags thp:system)" "0 0" "thp:system: so is any"
 like "$(SLUICE_CONF=thp:maybe with_sluice true 2>&1)" "thp.*never\|auto\|always" "another word is refused"
