@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * background.c - the thread named "sluice".
- * Used by the shim (pthread_create) and fork; uses reclaim, pressure,
- * control.
+ * Used by the shim (pthread_create) and fork; uses reclaim, pressure, control.
  *
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
@@ -133,7 +132,6 @@ static void *background_main(void *arg)
 	for (;;) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
-
 		int asked = control_socket();
 
 		/* A parked thread would not see requests. */

@@ -16,9 +16,10 @@
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; at most BUDDY_BATCH blocks are moved in
  * one hold, each in at most ORDERS steps (long runs are looked for at RANGE_TRIES places, in at
- * most 4 * ORDERS steps each), and no system call is made under it. zone.grow (GROW) guards the making and releasing of regions; system calls are made under it. When zone.lock
- * cannot be had (this thread holds it: a signal handler; or a fork does) an allocation fails and a
- * free is put on the lock-free deferred stack, which the next holder works off.
+ * most 4 * ORDERS steps each), and no system call is made under it. zone.grow (GROW) guards the
+ * making and releasing of regions; system calls are made under it. When zone.lock cannot be had
+ * (this thread holds it: a signal handler; or a fork does) an allocation fails and a free is put on
+ * the lock-free deferred stack, which the next holder works off.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
  * see fork.c.
  *

@@ -187,18 +187,6 @@ static void call(struct worker *w)
 	heap_free_slow(heap_alloc_slow(200));
 }
 
-static void stay_inside(struct worker *w)
-{
-	(void)w;
-	atomic_store(&heap_self->busy, 1);
-}
-
-static void come_out(struct worker *w)
-{
-	(void)w;
-	atomic_store(&heap_self->busy, 0);
-}
-
 static void refill(struct worker *w)
 {
 	worker_do(w, fill_and_free_all);

@@ -301,18 +301,6 @@ static void test_calling(void)
 	start_clean();
 }
 
-static void stay_inside(struct worker *w)
-{
-	(void)w;
-	atomic_store(&heap_self->busy, 1);
-}
-
-static void come_out(struct worker *w)
-{
-	(void)w;
-	atomic_store(&heap_self->busy, 0);
-}
-
 static void test_inside(void)
 {
 	static struct worker w;

@@ -206,18 +206,24 @@ static void test_words(void)
 
 /* ---- values ------------------------------------------------------------------------------ */
 
-static uint64_t dirty_max_of(const char *value)
+/* What the option has when it is set to value; UINT64_MAX: it was refused. */
+static uint64_t value_of(const char *name, const uint64_t *option, const char *value)
 {
 	char text[64];
 	uint64_t v;
 
 	back_to_defaults();
-	snprintf(text, sizeof(text), "dirty_max:%s", value);
+	snprintf(text, sizeof(text), "%s:%s", name, value);
 	if (options_parse(text, "the test") != 0)
 		return UINT64_MAX;
-	v = options.dirty_max;
+	v = *option;
 	back_to_defaults();
 	return v;
+}
+
+static uint64_t dirty_max_of(const char *value)
+{
+	return value_of("dirty_max", &options.dirty_max, value);
 }
 
 static void test_units(void)
@@ -267,16 +273,7 @@ static void test_bad_values(void)
 
 static uint64_t cache_limit_of(const char *value)
 {
-	char text[64];
-	uint64_t v;
-
-	back_to_defaults();
-	snprintf(text, sizeof(text), "cache_limit:%s", value);
-	if (options_parse(text, "the test") != 0)
-		return UINT64_MAX;
-	v = options.cache_limit;
-	back_to_defaults();
-	return v;
+	return value_of("cache_limit", &options.cache_limit, value);
 }
 
 static void test_limits(void)
