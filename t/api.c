@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "bedroom.h"
 #include "buddy.h"
 #include "child.h"
 #include "heap.h"
@@ -300,13 +301,6 @@ static void test_drain_flags(void)
 	is_int(errno, 55, "errno is kept by those that succeed");
 }
 
-static struct {
-	pthread_mutex_t mutex;
-	pthread_cond_t cond;
-	unsigned asleep;
-	bool wake;
-} bedroom = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
-
 static void *sleeper(void *arg)
 {
 	void *p[20];
@@ -315,12 +309,7 @@ static void *sleeper(void *arg)
 	sluice_page_alloc_bulk(0, 20, p);
 	for (unsigned i = 0; i < 20; i++)
 		sluice_page_free(p[i], 0);
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.asleep++;
-	pthread_cond_broadcast(&bedroom.cond);
-	while (!bedroom.wake)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_sleep();
 	return NULL;
 }
 
@@ -336,18 +325,12 @@ static void test_sleepers(void)
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		if (pthread_create(&t[i], NULL, sleeper, NULL) != 0)
 			tap_bail_out("no thread to be had");
-	pthread_mutex_lock(&bedroom.mutex);
-	while (bedroom.asleep < SLEEPERS)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wait(SLEEPERS);
 	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their caches and sleep");
 	r = drain(SLUICE_DRAIN_CACHES);
 	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0, "one call reaches all of them");
 	is_int(value("pcp_bytes"), 0, "and leaves nothing in any");
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.wake = true;
-	pthread_cond_broadcast(&bedroom.cond);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(t[i], NULL);
 }

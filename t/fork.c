@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bedroom.h"
 #include "buddy.h"
 #include "child.h"
 #include "heap.h"
@@ -220,13 +221,6 @@ static void test_hot(void)
 #define SLEEPERS 6u
 #define BLOCKS 300u
 
-static struct {
-	pthread_mutex_t mutex;
-	pthread_cond_t cond;
-	unsigned asleep;
-	bool wake;
-} bedroom = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
-
 static size_t *kept[SLEEPERS][BLOCKS];
 
 static void *sleeper(void *arg)
@@ -239,12 +233,7 @@ static void *sleeper(void *arg)
 		block_free(mine[i]);
 		mine[i] = NULL;
 	}
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.asleep++;
-	pthread_cond_broadcast(&bedroom.cond);
-	while (!bedroom.wake)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_sleep();
 	heap_check();
 	for (unsigned i = 0; i < BLOCKS; i++)
 		block_free(mine[i]);
@@ -327,18 +316,12 @@ static void test_sleepers(void)
 
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_create(&t[i], NULL, sleeper, kept[i]);
-	pthread_mutex_lock(&bedroom.mutex);
-	while (bedroom.asleep < SLEEPERS)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wait(SLEEPERS);
 	ok(fork_good(child_looks_at_locks), "no lock is held in the child");
 	ok(locks_are_free(), "nor in the parent");
 	ok(fork_good(child_frees_all), "the child can give back all that sleeping threads had");
 	ok(fork_good(child_of_child), "a child can fork");
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.wake = true;
-	pthread_cond_broadcast(&bedroom.cond);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(t[i], NULL);
 	is_int(atomic_load(&data_lost), 0, "the parent's threads go on with what they had");
@@ -353,12 +336,7 @@ static void *stays_inside(void *arg)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		mine[i] = block_new(16 + (size_t)i * 80);
 	atomic_store(&heap_self->busy, 1); /* as in the middle of a malloc */
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.asleep++;
-	pthread_cond_broadcast(&bedroom.cond);
-	while (!bedroom.wake)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_sleep();
 	atomic_store(&heap_self->busy, 0);
 	heap_check();
 	for (unsigned i = 0; i < BLOCKS; i++)
@@ -391,19 +369,13 @@ static void test_inside(void)
 	bedroom.asleep = 0;
 	bedroom.wake = false;
 	pthread_create(&t, NULL, stays_inside, kept[0]);
-	pthread_mutex_lock(&bedroom.mutex);
-	while (!bedroom.asleep)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wait(1);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	ok(fork_good(child_with_quarantine), "a thread that stays in malloc is left alone");
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	took = (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
 	ok(took < 10, "and the fork waits for it a bounded time");
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.wake = true;
-	pthread_cond_broadcast(&bedroom.cond);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wake();
 	pthread_join(t, NULL);
 	is_int(atomic_load(&data_lost), 0, "in the parent it goes on");
 	heap_check();

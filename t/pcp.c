@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bedroom.h"
 #include "options.h"
 #include "pagemap.h"
 #include "pcp.h"
@@ -284,13 +285,6 @@ static void test_drain(void)
 	buddy_check(&zone);
 }
 
-static struct {
-	pthread_mutex_t mutex;
-	pthread_cond_t cond;
-	unsigned asleep;
-	bool wake;
-} bedroom = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
-
 static struct pcp *sleeper_pcp[SLEEPERS];
 
 static void *sleeper(void *arg)
@@ -302,12 +296,7 @@ static void *sleeper(void *arg)
 		run[i] = pcp_alloc(p, rc_of(1 + i % 3));
 	for (unsigned i = 0; i < 40; i++)
 		pcp_free(p, run[i]);
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.asleep++;
-	pthread_cond_broadcast(&bedroom.cond);
-	while (!bedroom.wake)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_sleep();
 	return NULL;
 }
 
@@ -334,10 +323,7 @@ static void test_sleepers(void)
 		sleeper_pcp[i] = pcp_new();
 		pthread_create(&t[i], NULL, sleeper, sleeper_pcp[i]);
 	}
-	pthread_mutex_lock(&bedroom.mutex);
-	while (bedroom.asleep < SLEEPERS)
-		pthread_cond_wait(&bedroom.cond, &bedroom.mutex);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wait(SLEEPERS);
 	held = sleepers_hold(&some);
 	is_int(some, SLEEPERS, "64 threads have filled their caches and sleep");
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -345,10 +331,7 @@ static void test_sleepers(void)
 	is_int(drained, held, "one thread drains them all");
 	is_int(sleepers_hold(&some), 0, "no page is left in any of them");
 	is_int(pages_used(), 0, "all are in the buddy core");
-	pthread_mutex_lock(&bedroom.mutex);
-	bedroom.wake = true;
-	pthread_cond_broadcast(&bedroom.cond);
-	pthread_mutex_unlock(&bedroom.mutex);
+	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(t[i], NULL);
 }
