@@ -40,7 +40,7 @@ fails() {
 	[ "$status" = "$want" ] || diag "$out"
 }
 
-start holder control:1 "$pressure" back 60 60
+start holder control:1 "$pressure" stay 60 60
 holder=$pid
 until grep -q ready "$TMP/holder"; do sleep 0.05; done
 proved_mapped "the library is loaded" "$holder"
@@ -76,8 +76,10 @@ is "$status" 0 "a drain is answered"
 given=$(printf '%s\n' "$out" | sed -n 's/^bytes_purged //p')
 [ "${given:-0}" -gt $((40 << 20)) ]
 ok $? "and says what was given back"
-wait
+until grep -q -E '^(back|kept)' "$TMP/holder"; do sleep 0.05; done
 like "$(cat "$TMP/holder")" "^back" "which is so"
+kill "$holder"
+wait
 jobs=
 
 fails 1 "there is no such process" "a process that is no more" stats "$holder"

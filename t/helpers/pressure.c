@@ -3,6 +3,7 @@
  * pressure back MIB SECONDS   a program with two threads uses MIB of memory and frees it, says "ready",
  *                             and then "back" once its RSS has fallen by three quarters of that, or
  *                             "kept" after SECONDS without that; it calls no malloc meanwhile.
+ * pressure stay MIB SECONDS   the same, and then it stays until it is killed.
  * pressure eat MIB MS         touches MIB of memory that is not malloc's, 1 MiB each MS; says "eaten".
  * pressure files              prints the descriptors that are not the program's own, then closes them
  *                             and opens files of its own with their numbers; "good" if those are still
@@ -171,10 +172,15 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc == 4 && strcmp(argv[1], "back") == 0)
 		return hold(atol(argv[2]), atol(argv[3]));
+	if (argc == 4 && strcmp(argv[1], "stay") == 0) {
+		hold(atol(argv[2]), atol(argv[3]));
+		fflush(stdout);
+		sleeper(NULL);
+	}
 	if (argc == 4 && strcmp(argv[1], "eat") == 0)
 		return eat(atol(argv[2]), atol(argv[3]));
 	if (argc == 2 && strcmp(argv[1], "files") == 0)
 		return files();
-	fprintf(stderr, "usage: pressure back MIB SECONDS|eat MIB MS|files\n");
+	fprintf(stderr, "usage: pressure back|stay MIB SECONDS|eat MIB MS|files\n");
 	return 2;
 }
