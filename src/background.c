@@ -12,7 +12,8 @@
  *
  * (A) When nothing is cached anywhere it parks: it sleeps without a timer until somebody caches
  *     something (park.h).
- * (B) It blocks all signals, allocates nothing after its start, and never holds a lock over a
+ * (B) It blocks all signals but SIGSYS, which a seccomp filter answers a system call with (a
+ *     blocked one kills the process, whatever its handler would have done), allocates nothing after its start, and never holds a lock over a
  *     system call (but reclaim_control, over the barrier).
  * (C) It is started at a safe point only, by default never while the process has one thread: such
  *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
@@ -168,6 +169,7 @@ void background_start(bool threads)
 						     memory_order_relaxed))
 		return;
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
