@@ -8,7 +8,8 @@
  *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
  *   memalign           an alignment that is no power of two is rounded up, as glibc
  *   aligned_alloc      as memalign, as glibc 2.36; size need not be a multiple
- *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *); keeps errno
+ *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *), errno kept;
+ *                      ENOMEM sets errno as well, as glibc
  *   alignment          at least 16 for every size
  *   failure            NULL with errno ENOMEM, in every member; success leaves errno alone
  *   free and its kin   keep errno
@@ -167,8 +168,10 @@ EXPORT int posix_memalign(void **out, size_t align, size_t size)
 	if (!is_pow2(align) || align % sizeof(void *))
 		return EINVAL;
 	p = alloc_aligned(align, size);
-	if (!p)
+	if (!p) {
+		errno = ENOMEM;
 		return ENOMEM;
+	}
 	*out = p;
 	return 0;
 }
