@@ -32,6 +32,7 @@
 #include "buddy.h"
 #include "clock.h"
 #include "control.h"
+#include "delay.h"
 #include "heap.h"
 #include "holes.h"
 #include "options.h"
@@ -75,11 +76,16 @@ static bool anything_cached(void)
 /* Sleep without a timer if nothing is cached. False: something is. */
 static bool park(void)
 {
+	bool passed;
+
 	if (anything_cached())
 		return false;
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
+	DELAY_HERE(park_set);
 	/* Who cached something before it could see the word has done so visibly now. */
-	if (!heap_barrier() || anything_cached()) {
+	passed = heap_barrier();
+	DELAY_HERE(park_barrier);
+	if (!passed || anything_cached()) {
 		atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 		return false;
 	}

@@ -35,6 +35,7 @@
 #include <sched.h>
 
 #include "clock.h"
+#include "delay.h"
 #include "options.h"
 #include "pagemap.h"
 #include "park.h"
@@ -324,6 +325,7 @@ static void defer_push(struct zone *z, struct page *pg)
 	page_set_kind(pg, PAGE_LIMBO);
 	do {
 		pg->inbox_next = head;
+		DELAY_HERE(buddy_defer);
 		/* Release pairs with the acquire exchange in zone_lock. */
 	} while (!atomic_compare_exchange_weak_explicit(&z->deferred, &head, pg,
 							memory_order_release,
@@ -402,6 +404,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 		 (options.thp == THP_AUTO && buddy_used_pages(z) >= THP_PAGES))
 		vm_huge(at, bytes, true);
 	z->filled = vm_resident(at + bytes - vm_os_page);
+	DELAY_HERE(grow_committed);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */
 	return region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
@@ -840,6 +843,7 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 	while (tried < most && (n = purge_take(z, keep, most - tried, block, &dirty)) != 0) {
 		uint64_t refused = 0;
 
+		DELAY_HERE(purge_taken);
 		for (unsigned i = 0; i < n; i++) {
 			struct page *pg = block[i];
 
@@ -848,6 +852,7 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 		}
 		tried += dirty;
 		purged += dirty > refused ? dirty - refused : 0;
+		DELAY_HERE(purge_done);
 		purge_return(z, block, n);
 	}
 	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
@@ -889,6 +894,7 @@ uint64_t buddy_release_regions(struct zone *z)
 
 		if (!n)
 			continue;
+		DELAY_HERE(region_taken);
 		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
 			/* The kernel has no mapping left to split one; it stays as it was. */
 			if (region_add_pages(z, r, REGION_META_PAGES + n))

@@ -34,6 +34,7 @@
 #include "background.h"
 #include "buddy.h"
 #include "control.h"
+#include "delay.h"
 #include "heap.h"
 #include "lock.h"
 #include "pcp.h"
@@ -87,6 +88,7 @@ static void prepare(void)
 	lock_fork_prepare(&zone_main.grow);
 	pcp_fork_prepare();
 	lock_fork_prepare(&zone_main.lock);
+	DELAY_HERE(fork_locked);
 }
 
 static void parent(void)

@@ -35,6 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "delay.h"
 #include "options.h"
 #include "park.h"
 #include "stats.h"
@@ -112,6 +113,7 @@ static bool gate_take_back(struct heap *h)
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
 	while ((g & GATE_STATE) == GATE_PENDING) {
+		DELAY_HERE(gate_take_back);
 		if (atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE,
 							    memory_order_acq_rel,
 							    memory_order_acquire))
@@ -237,6 +239,7 @@ static uint64_t free_released(struct heap *h)
 /* Empty a heap that is held; returns pages that came free. */
 static uint64_t drain_held(struct heap *h)
 {
+	DELAY_HERE(gate_taken);
 	heap_leave_slabs(h, SLAB_IDLE);
 	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	return free_released(h);
@@ -244,6 +247,7 @@ static uint64_t drain_held(struct heap *h)
 
 void heap_gate_release(struct heap *h)
 {
+	DELAY_HERE(gate_emptied);
 	/* Acquire pairs with the CAS in heap_gate_exit; release, below, with the owner's load in
 	 * heap_enter. */
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
@@ -289,6 +293,7 @@ static bool mark(struct heap *h, uint64_t g)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
 
+	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							  memory_order_seq_cst,
@@ -307,6 +312,7 @@ static enum heap_outcome try_take(struct heap *h, uint64_t g)
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_HELD,
 						     memory_order_seq_cst, memory_order_relaxed))
 		return gate == GATE_FREE ? HEAP_CALLING : HEAP_HELD;
+	DELAY_HERE(gate_held);
 	/* Acquire pairs with the owner's release store in heap_leave. */
 	if (!atomic_load_explicit(&h->busy, memory_order_acquire))
 		return HEAP_EMPTIED;
@@ -327,7 +333,12 @@ uint64_t heap_idle_mark(bool quiet)
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		if (may_hold_something(h))
 			any |= mark(h, g);
-	return any && (quiet ? barrier_quiet() : barrier_expedited()) ? g : 0;
+	if (!any)
+		return 0;
+	DELAY_HERE(gate_marked);
+	any = quiet ? barrier_quiet() : barrier_expedited();
+	DELAY_HERE(gate_barrier);
+	return any ? g : 0;
 }
 
 unsigned heap_open_inboxes(void)
@@ -456,6 +467,7 @@ bool heap_gate_hold_all(void)
 		if (h != heap_self)
 			atomic_store_explicit(&h->gate, held, memory_order_seq_cst);
 	}
+	DELAY_HERE(fork_gated);
 	if (!barrier_expedited())
 		return false;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {

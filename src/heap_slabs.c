@@ -22,6 +22,7 @@
 #endif
 #include "heap_parts.h"
 
+#include "delay.h"
 #include "holes.h"
 #include "park.h"
 #include "stats.h"
@@ -147,6 +148,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 				break;
 			/* Acquire pairs with the release CAS in post. */
 			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+			DELAY_HERE(inbox_taken);
 		}
 		h->inbox_todo = pg->inbox_next;
 		inbox_open(h, pg);
@@ -176,6 +178,7 @@ void heap_post(struct page *pg)
 
 	do {
 		pg->inbox_next = head;
+		DELAY_HERE(inbox_push);
 	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
 							memory_order_relaxed));
 	park_wake();

@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "delay.h"
 #include "meta.h"
 #include "options.h"
 #include "stats.h"
@@ -230,6 +231,7 @@ static void thread_exit(void *arg)
 		return;
 	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
 		return;
+	DELAY_HERE(gate_exit);
 	heap_self = &heap_gone;
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
 	while (!heap_window_open(h)) {

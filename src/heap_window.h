@@ -9,6 +9,8 @@
 #ifndef SLUICE_HEAP_WINDOW_H
 #define SLUICE_HEAP_WINDOW_H
 
+#include "delay.h"
+
 /* Whether others can keep an owner out, so that gate 2 may be used. */
 #define HEAP_HAS_WINDOW true
 
@@ -25,6 +27,7 @@ static always_inline bool heap_enter(struct heap *h)
 	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
 		return false;
 	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
+	DELAY_HERE(window_enter);
 	/* Compiler barrier; the gater's membarrier is the other half. Acquire pairs with the
 	 * gater's release when it lets go. */
 	atomic_signal_fence(memory_order_seq_cst);
@@ -36,6 +39,7 @@ static always_inline bool heap_enter(struct heap *h)
 
 static always_inline void heap_leave(struct heap *h)
 {
+	DELAY_HERE(window_leave);
 	atomic_signal_fence(memory_order_seq_cst);
 	/* Release pairs with the gater's acquire load of busy. */
 	atomic_store_explicit(&h->busy, 0, memory_order_release);

@@ -29,6 +29,7 @@
 #include <sched.h>
 
 #include "buddy.h"
+#include "delay.h"
 #include "options.h"
 #include "pagemap.h"
 #include "stats.h"
@@ -332,13 +333,16 @@ uint64_t holes_punch_slab(struct page *pg)
 	uint64_t todo;
 	uint64_t done;
 
+	DELAY_HERE(holes_limbo);
 	map_free(pg, &m);
 	may = os_pages(pg, ~live_units(pg, &m) & ~units_from(units), OS_WHOLE);
 	todo = may & ~empty;
 	if (!todo)
 		return 0;
+	DELAY_HERE(holes_carve);
 	/* What the kernel refuses may be gone in part, and the links of the free list with it. */
 	done = purge_units(pg, os_pages(pg, todo, OS_TOUCHED));
+	DELAY_HERE(holes_purged);
 	give_up(pg, (empty & may) | done, &m);
 	return (uint64_t)__builtin_popcountll(done & todo) << HOLE_SHIFT;
 }
@@ -348,6 +352,7 @@ static void put_back(struct page *pg)
 {
 	enum slab_put put;
 
+	DELAY_HERE(holes_return);
 	while ((put = slab_pool_put(pg, SLAB_LOOKED_AT)) == POOL_LOCKED)
 		sched_yield();
 	if (put == POOL_EMPTY) {

@@ -21,6 +21,7 @@
 #endif
 #include "huge.h"
 
+#include "delay.h"
 #include "stats.h"
 #include "vm.h"
 
@@ -124,6 +125,7 @@ void *huge_alloc(size_t size, size_t align)
 		return NULL;
 	}
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
+	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
 	stat_add(STAT_huges_made, 1);
 	return p;
@@ -143,6 +145,7 @@ bool huge_free(void *p)
 
 	if (!s)
 		return false;
+	DELAY_HERE(huge_seized);
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);

@@ -81,6 +81,7 @@ static int wait_for(struct lock *l, uint32_t tid)
 {
 	struct timespec ts;
 
+	DELAY_HERE(lock_sleep);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	ts.tv_nsec += (forking() ? LOCK_FORK_WAIT_MS : WAIT_MS) * 1000000L;
 	if (ts.tv_nsec >= 1000000000L) {
@@ -148,6 +149,7 @@ int lock_acquire(struct lock *l)
 	lock_depth++;
 	if (SLUICE_DEBUG)
 		rank_push(l->rank);
+	DELAY_HELD(l->rank);
 	return 0;
 }
 
@@ -156,6 +158,7 @@ bool lock_try(struct lock *l)
 	if (!take(l, self_tid()))
 		return false;
 	lock_depth++;
+	DELAY_HELD(l->rank);
 	return true;
 }
 
@@ -174,6 +177,7 @@ void lock_release(struct lock *l)
 		return;
 	int saved = errno;
 
+	DELAY_HERE(lock_wake);
 	/* There is a waiter; the kernel gives it the lock. Changes nothing but the order. */
 	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
 	syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);

@@ -12,6 +12,7 @@
 #ifndef SLUICE_LOCK_H
 #define SLUICE_LOCK_H
 
+#include "delay.h"
 #include "log.h"
 #include "types.h"
 
@@ -99,6 +100,7 @@ static always_inline bool spin_trylock(struct spin *s)
 	    !atomic_compare_exchange_strong_explicit(&s->word, &free_word, self_tid(),
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
+	DELAY_HELD(LOCK_PCP);
 	return true;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "delay.h"
 #include "log.h"
 
 #define CONF_FILE "/etc/sluice.conf"
@@ -291,6 +292,7 @@ bool options_load(void)
 	if (conf)
 		options_parse(conf, "SLUICE_CONF");
 	log_backtrace = options.backtrace != 0;
+	DELAY_LOAD();
 	errno = saved;
 	return environ != NULL;
 }

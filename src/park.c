@@ -13,12 +13,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "delay.h"
+
 _Atomic uint32_t park_word;
 
 void park_wake_slow(void)
 {
 	int saved = errno;
 
+	DELAY_HERE(park_wake);
 	if (atomic_exchange_explicit(&park_word, 0, memory_order_relaxed))
 		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;
@@ -28,6 +31,7 @@ void park_wait(void)
 {
 	int saved = errno;
 
+	DELAY_HERE(park_sleep);
 	while (atomic_load_explicit(&park_word, memory_order_relaxed))
 		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;

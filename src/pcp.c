@@ -31,6 +31,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "delay.h"
 #include "options.h"
 #include "pagemap.h"
 #include "park.h"
@@ -174,6 +175,7 @@ static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n
 	if (!got)
 		return NULL;
 	stat_add(STAT_pcp_refills, 1);
+	DELAY_HERE(pcp_refill);
 	refill_surplus(p, rc, run + 1, got - 1);
 	return run[0];
 }
@@ -260,6 +262,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 	park_wake();
 	if (unlikely(n)) {
 		stat_add(STAT_pcp_spills, 1);
+		DELAY_HERE(pcp_spill);
 		buddy_free_bulk(run, n);
 	}
 	after_free(p);
@@ -306,12 +309,14 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		p->free_factor = 0;
 		n = spill_locked(p, UINT32_MAX, run);
 		pcp_leave_remote(p);
+		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
 			result.pages += run[i]->npages;
 		if (n)
 			buddy_free_drained(run, n);
 		if (n < DRAIN_BATCH)
 			break;
+		DELAY_HERE(pcp_drain_again);
 	}
 	if (result.pages)
 		stat_add(STAT_pcp_drains, 1);

@@ -31,6 +31,7 @@
 #endif
 #include "slab.h"
 
+#include "delay.h"
 #include "holes.h"
 #include "options.h"
 #include "pagemap.h"
@@ -154,6 +155,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	n = state_count(s);
 	if (!n)
 		return 0;
+	DELAY_HERE(slab_collect);
 	if (unlikely((int)n > pg->used))
 		sluice_fatal("object freed twice (by another thread): address %p, size class %u "
 			     "(%u bytes)",
@@ -180,6 +182,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 	uint64_t to;
 
 	stat_add(STAT_frees_remote, n);
+	DELAY_HERE(slab_remote);
 	do {
 		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
 			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
@@ -197,7 +200,10 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		atomic_fetch_add_explicit(&pools[cls].owed, 1, memory_order_relaxed);
 		return SLAB_ADOPT;
 	}
-	return (to & ~s & STATE_POSTED) ? SLAB_POST : SLAB_PUT;
+	if (!(to & ~s & STATE_POSTED))
+		return SLAB_PUT;
+	DELAY_HERE(slab_posting);
+	return SLAB_POST;
 }
 
 /* ---- un-owned slabs ---------------------------------------------------------------------- */
@@ -283,6 +289,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 			result = POOL_EMPTY;
 			goto out;
 		}
+		DELAY_HERE(slab_leave);
 		/* Release pairs with the acquire load in slab_pool_adopt; acquire for the remote
 		 * list, which we look at. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
@@ -352,6 +359,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	struct pool *pool = &pools[cls];
 	bool mine;
 
+	DELAY_HERE(slab_adopt);
 	if (lock_acquire(slab_pool_lock(cls)) != 0)
 		return false;
 	atomic_fetch_sub_explicit(&pool->owed, 1, memory_order_relaxed);

@@ -19,9 +19,9 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "delay.h"
 #include "options.h"
 #include "stats.h"
 
@@ -52,15 +52,6 @@ static bool injected_fault(void)
 		return false;
 	n = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + 1;
 	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
-}
-
-/* Whoever waits for a purge shows when one takes long. */
-static void injected_delay(void)
-{
-	struct timespec ts = { 0, (long)options.vm_delay_us * 1000 };
-
-	if (unlikely(options.vm_delay_us))
-		nanosleep(&ts, NULL);
 }
 
 static void *map(void *hint, size_t bytes, int prot, int flags)
@@ -236,7 +227,7 @@ bool vm_purge(void *addr, size_t bytes)
 	if (last <= first)
 		return false;
 	stat_add(STAT_purge_calls, 1);
-	injected_delay();
+	DELAY_HERE(vm_purge);
 	if (madvise((void *)first, last - first, MADV_DONTNEED) != 0)
 		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
 	errno = saved;

@@ -15,11 +15,20 @@ run() {
 	diag "$(cat "$TMP/err")"
 }
 
-# Each purge takes 20 ms longer than the kernel needs. A lock that is held over it lets others make one or
-# two calls beside it.
-slow=background:never,dirty_max:100G,holes:0,vm_delay_us:20000
-run "while a drain gives back 125 MiB other threads go on" $slow drain
-run "and while malloc_trim does" $slow trim
+# slow LABEL CASE: each purge takes 20 ms longer than the kernel needs. A lock that is held over it lets
+# others make one or two calls beside it.
+slow() {
+	quick=$SLUICE_LIB
+	SLUICE_LIB=$builddir/t/helpers/.libs/libsluice-delays.so
+	SLUICE_DELAY=vm_purge=20000
+	export SLUICE_DELAY
+	run "$1" background:never,dirty_max:100G,holes:0 "$2"
+	unset SLUICE_DELAY
+	SLUICE_LIB=$quick
+}
+
+slow "while a drain gives back 125 MiB other threads go on" drain
+slow "and while malloc_trim does" trim
 run "a thread with a steady working set takes no page fault while others' memory comes and goes" \
 	idle_ms:100,decay_ms:100 steady
 proved_loaded "the program was served by the library" untouched

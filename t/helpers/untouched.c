@@ -2,8 +2,8 @@
 /*
  * untouched CASE: what a thread that is in a hurry notices of memory that others give back (L1, L4, L6).
  *
- *   drain   sluice_drain gives back some 125 MiB, each call to the kernel taking long (SLUICE_CONF has
- *           vm_delay_us); meanwhile two threads go on, one with objects, one with blocks that no cache
+ *   drain   sluice_drain gives back some 125 MiB, each call to the kernel taking long (SLUICE_DELAY has
+ *           vm_purge); meanwhile two threads go on, one with objects, one with blocks that no cache
  *           holds
  *   trim    the same by malloc_trim(0)
  *   steady  a thread with a steady working set, others that are busy and then idle; SLUICE_CONF has short
@@ -245,7 +245,7 @@ static int steady(void)
 		replace(p, &seed);
 	uint64_t heaps = stat_of("heaps_drained");
 	mark("steady begins");
-	while ((rounds < ROUNDS || stat_of("heaps_drained") < heaps + DRAINS) &&
+	while ((rounds < ROUNDS || stat_of("heaps_drained") < heaps + DRAINS || !counted) &&
 	       rounds < 1000u * ROUNDS) {
 		uint64_t asked = stat_of("barriers_expedited");
 
