@@ -13,6 +13,8 @@
  *     bits of free blocks. A block with any bit set is on the dirty list. (buddy_check)
  * (D) Only the head of a block or run carries a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
+ * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
+ *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors).
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; at most BUDDY_BATCH blocks are moved in
  * one hold, each in at most ORDERS steps (long runs are looked for at RANGE_TRIES places, in at
@@ -45,6 +47,7 @@
 #define STEP_MIN ((size_t)1 << 20)
 #define TRIM_PAGES 64u
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
+#define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
 #define RANGE_TRIES 4u
 
@@ -116,6 +119,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	page_set_kind(pg, PAGE_BUDDY);
 	pg->cls = (uint8_t)order;
 	pg->npages = n;
+	pg->bare = 0;
 	if (to_tail)
 		page_list_add_tail(&z->blocks[kind][order], pg, tag);
 	else
@@ -857,6 +861,58 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 	}
 	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
 	return purged << PG_SHIFT;
+}
+
+/* A large clean block from page *at of the region on, taken off its list; NULL: there is none. */
+static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
+{
+	struct page *found = NULL;
+
+	if (!zone_lock(z))
+		return NULL;
+	while (!found && *at < r->pages) {
+		struct page *pg = &r->page[*at];
+		bool block = page_kind(pg) == PAGE_BUDDY && pg->cls >= BARE_ORDER;
+
+		*at += block ? pg->npages : 1u << BARE_ORDER;
+		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->bare)
+			found = pg;
+	}
+	if (found)
+		block_remove(z, found, PAGE_PURGING);
+	zone_unlock(z);
+	return found;
+}
+
+/* What cannot be taken (locked memory) is not tried again until the block has been in use. */
+static void bare_return(struct zone *z, struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t i = page_number(pg);
+	unsigned order = pg->cls;
+
+	if (!zone_lock(z)) {
+		pg->zero = 1;
+		defer_push(z, pg);
+		return;
+	}
+	block_free(z, r, i, order);
+	if (is_free_block(r, i, order))
+		pg->bare = 1;
+	zone_unlock(z);
+}
+
+void buddy_purge_descriptors(struct zone *z)
+{
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		uint32_t at = 0;
+		struct page *pg;
+
+		while ((pg = bare_take(z, r, &at)) != NULL) {
+			vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
+			bare_return(z, pg);
+		}
+	}
 }
 
 /* Take a wholly free region's pages off the lists. Returns how many; 0: it is in use. */

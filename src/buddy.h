@@ -123,6 +123,12 @@ void buddy_shrink(struct page *pg, uint32_t npages);
  */
 uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most);
 
+/*
+ * Give back the memory of the descriptors inside large clean blocks, a block at a time, with no lock
+ * held over a system call. They read as zero then: PAGE_NONE, as they were.
+ */
+void buddy_purge_descriptors(struct zone *z);
+
 /* Unmap the regions that are wholly free. Returns bytes of address space given back. */
 uint64_t buddy_release_regions(struct zone *z);
 

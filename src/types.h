@@ -137,7 +137,10 @@ struct page {
 			/* of them, those given up to holes; read by others. */
 			_Atomic uint16_t uncarved;
 		};
-		uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
+		struct {
+			uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
+			uint32_t bare;   /* a buddy block: its other descriptors cost no memory */
+		};
 	};
 	/* The same as bytes from the slab's start; others read it to tell a pointer to what was never
 	 * handed out. A large object that bins take: ALIGN_MIN. 0: neither. */

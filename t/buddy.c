@@ -461,6 +461,64 @@ static void test_aligned(void)
 	ok(all_merged(z), "aligned runs merge back");
 }
 
+/* The kernel's pages with descriptors of a region that cost memory. */
+static unsigned descriptor_pages(struct region *r)
+{
+	static unsigned char vec[sizeof(struct region) / 4096 + 1];
+	char *first = (char *)align_up((uintptr_t)r->page, vm_os_page);
+	size_t bytes = align_down((uintptr_t)(r->page + REGION_PAGES), vm_os_page) -
+		       (uintptr_t)first;
+	unsigned n = 0;
+
+	if (mincore(first, bytes, vec) != 0)
+		tap_bail_out("mincore");
+	for (size_t i = 0; i < bytes / vm_os_page; i++)
+		n += vec[i] & 1;
+	return n;
+}
+
+static void test_descriptors(void)
+{
+	static struct page *run[REGION_PAGES];
+	struct zone *z = zone_new();
+	struct region *r;
+	struct page *kept;
+	unsigned pages = (unsigned)(sizeof(r->page) / vm_os_page);
+	unsigned n;
+
+	buddy_free(buddy_alloc(z, 1));
+	n = (unsigned)z->total_pages;
+	buddy_alloc_bulk(z, 1, n, n, run);
+	r = region_of(run[0]);
+	kept = &r->page[3000];
+	for (unsigned i = 0; i < n; i++)
+		if (run[i] != kept)
+			free_dirty(run[i]);
+	fill(kept, 'k');
+	ok(descriptor_pages(r) + 1 >= pages, "memory in use page by page has all descriptors");
+	buddy_purge_descriptors(z);
+	ok(descriptor_pages(r) + 1 >= pages, "those of dirty blocks stay");
+	buddy_purge(z, 0, UINT64_MAX);
+	buddy_purge_descriptors(z);
+	ok(vm_os_page > 4096 || descriptor_pages(r) <= 2 * ORDERS,
+	   "those inside clean blocks cost no memory any more, but for one page a block");
+	n = (unsigned)stat_sum(STAT_purge_calls);
+	buddy_purge_descriptors(z);
+	is_int(stat_sum(STAT_purge_calls), n, "and the kernel is not asked again");
+	ok(filled(kept, 'k'), "a run beside them keeps its data");
+	free_dirty(kept);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "blocks merge as ever");
+	buddy_purge_descriptors(z);
+	ok(all_merged(z) && z->dirty_pages == 0, "what merged is given back as well");
+	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
+		fill(run[n], 'u');
+	buddy_check(z);
+	while (n)
+		free_dirty(run[--n]);
+	ok(all_merged(z), "and it can be split and used again");
+}
+
 static void test_extend(void)
 {
 	struct zone *z = zone_new();
@@ -752,7 +810,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(96);
+	tap_plan(104);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
@@ -768,6 +826,7 @@ int main(void)
 	test_step();
 	test_step_halved();
 	test_aligned();
+	test_descriptors();
 	test_extend();
 	test_release();
 	test_release_taken();
