@@ -56,6 +56,22 @@ uint64_t rss_kib(void)
 	return space ? strtoul(space, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
 }
 
+/* The kernel counts the RSS by processor, and /proc/self/statm may be off by some 100 KiB; this walks the
+ * page tables. */
+static uint64_t rss_exact_kib(void)
+{
+	char text[2048];
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char *rss;
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	rss = strstr(text, "\nRss:");
+	return rss ? strtoul(rss + 5, NULL, 10) : rss_kib();
+}
+
 /* ---- the probe ---------------------------------------------------------------------------- */
 
 enum { BUSY, IDLE, PHASES };
@@ -148,10 +164,13 @@ static void probe_end(void)
 
 void event(const char *name, uint64_t live, unsigned threads)
 {
+	bool exact = strcmp(name, "floor") == 0 || strcmp(name, "rest") == 0;
+
 	dprintf(STDOUT_FILENO,
 		"{\"event\":\"%s\",\"at\":%lu,\"rss_kib\":%lu,\"cpu_ns\":%lu,\"probe_ns\":%lu,"
 		"\"live\":%lu,\"threads\":%u}\n",
-		name, (unsigned long)clock_ns(), (unsigned long)rss_kib(),
+		name, (unsigned long)clock_ns(),
+		(unsigned long)(exact ? rss_exact_kib() : rss_kib()),
 		(unsigned long)clock_of(CLOCK_PROCESS_CPUTIME_ID), (unsigned long)probe_cpu_ns(),
 		(unsigned long)live, threads);
 	if (strcmp(name, "idle") == 0)
