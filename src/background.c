@@ -51,6 +51,7 @@ struct round {
 	uint64_t low;        /* dirty pages, the least seen in this decay */
 	uint64_t idle_at;    /* ms when each is due */
 	uint64_t decay_at;
+	bool decayed; /* since the last marks: empty heaps that still cost memory are due */
 };
 
 static uint64_t now_ms(void)
@@ -65,7 +66,7 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || heap_idle_any() || holes_wanted())
+	if (dirty_pages() || heap_idle_any() || heap_bins_any() || holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -98,7 +99,8 @@ static void idle_round(struct round *r)
 	struct reclaim_report report;
 
 	reclaim_idle(r->generation, &report);
-	r->generation = heap_idle_mark(true);
+	r->generation = r->decayed ? heap_idle_mark_all(true) : heap_idle_mark(true);
+	r->decayed = false;
 	if (report.bytes_drained && r->low > dirty_pages())
 		r->low = dirty_pages();
 }
@@ -111,7 +113,9 @@ static void decay_round(struct round *r)
 	holes_punch(false, UINT64_MAX);
 	if (r->low)
 		buddy_purge(&zone_main, 0, r->low);
+	buddy_purge_descriptors(&zone_main);
 	r->low = dirty_pages();
+	r->decayed = true;
 }
 
 static void tick(struct round *r)
@@ -133,7 +137,10 @@ static void tick(struct round *r)
 
 static void *background_main(void *arg)
 {
-	struct round r = { 0, 0, now_ms() + options.idle_ms, now_ms() + options.decay_ms };
+	struct round r = {
+		.idle_at = now_ms() + options.idle_ms,
+		.decay_at = now_ms() + options.decay_ms,
+	};
 
 	(void)arg;
 	for (;;) {

@@ -54,6 +54,8 @@ enum {
 #undef SIZECLASS
 };
 
+#define HEAP_ALIGN 4096u
+
 struct heap {
 	/*
 	 * The window. Owner thread only writes busy; who gates the heap reads it. An owner sets
@@ -74,6 +76,7 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots; set once */
 	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
 	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
+	_Atomic uint32_t bare;                  /* and bin_slots cost no memory; likewise */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -89,9 +92,6 @@ struct heap {
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
-	/* Owner thread inside its window: the bins' places. */
-	cache_aligned struct object *bin_slots[BIN_SLOTS];
-
 	/* Guarded by: the registry lock. */
 	struct heap *free_next;       /* heaps that wait for a thread */
 	_Atomic uint32_t idle;        /* it is one of them; others look at it */
@@ -100,6 +100,10 @@ struct heap {
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
+
+	/* Owner thread inside its window: the bins' places. All zero when the bins are empty, so that
+	 * who drains the heap may give this memory back. */
+	_Alignas(HEAP_ALIGN) struct object *bin_slots[BIN_SLOTS];
 };
 
 /* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
@@ -152,6 +156,8 @@ void heap_leave_own(void);
  * caller at a time (reclaim_control); returns how many.
  */
 uint64_t heap_idle_mark(bool quiet);
+/* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
+uint64_t heap_idle_mark_all(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
 
 /* What came of a heap in a drain, but for its page cache. */
@@ -196,8 +202,9 @@ void heap_ask_trim(void);
 /* All threads of the process pass a full barrier, as for a mark. False: there is none. */
 bool heap_barrier(void);
 
-/* Whether any heap but the caller's may hold something. */
+/* Whether any heap but the caller's may hold something; or memory for its bins. */
 bool heap_idle_any(void);
+bool heap_bins_any(void);
 
 /* What to try when there is no memory, before giving up; set by reclaim. */
 extern bool (*heap_reclaim)(void);

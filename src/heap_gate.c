@@ -103,6 +103,7 @@ static inline void heap_touched(struct heap *h)
 {
 	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
 		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->bare, 0, memory_order_relaxed);
 		park_wake();
 	}
 }
@@ -262,16 +263,31 @@ void heap_gate_release(struct heap *h)
 	heap_retire(h);
 }
 
+static bool heap_lost(const struct heap *h)
+{
+	return h == heap_self || atomic_load_explicit(&h->quarantined, memory_order_relaxed);
+}
+
+/* Nobody has used it since it was emptied. */
+static bool is_empty(const struct heap *h)
+{
+	return atomic_load_explicit(&h->idle, memory_order_relaxed) ||
+	       atomic_load_explicit(&h->drained, memory_order_relaxed);
+}
+
 /* A post may still arrive at a heap that was emptied, or whose thread has gone, and page-level calls
  * do not pass the window. */
 static bool may_hold_something(struct heap *h)
 {
-	if (h == heap_self || atomic_load_explicit(&h->quarantined, memory_order_relaxed))
-		return false;
-	return atomic_load_explicit(&h->inbox, memory_order_relaxed) ||
-	       atomic_load_explicit(&h->pcp.count, memory_order_relaxed) ||
-	       !(atomic_load_explicit(&h->idle, memory_order_relaxed) ||
-		 atomic_load_explicit(&h->drained, memory_order_relaxed));
+	return !heap_lost(h) &&
+	       (atomic_load_explicit(&h->inbox, memory_order_relaxed) ||
+		atomic_load_explicit(&h->pcp.count, memory_order_relaxed) || !is_empty(h));
+}
+
+/* Its bins' places cost memory, though they may be empty. */
+static bool has_bins(const struct heap *h)
+{
+	return !heap_lost(h) && !atomic_load_explicit(&h->bare, memory_order_relaxed);
 }
 
 void heap_drain_fallback(void)
@@ -325,13 +341,13 @@ static bool take(struct heap *h, uint64_t g)
 	return try_take(h, g) == HEAP_EMPTIED;
 }
 
-uint64_t heap_idle_mark(bool quiet)
+static uint64_t idle_mark(bool quiet, bool bins)
 {
 	uint64_t g = next_generation();
 	bool any = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		if (may_hold_something(h))
+		if (may_hold_something(h) || (bins && has_bins(h)))
 			any |= mark(h, g);
 	if (!any)
 		return 0;
@@ -339,6 +355,16 @@ uint64_t heap_idle_mark(bool quiet)
 	any = quiet ? barrier_quiet() : barrier_expedited();
 	DELAY_HERE(gate_barrier);
 	return any ? g : 0;
+}
+
+uint64_t heap_idle_mark(bool quiet)
+{
+	return idle_mark(quiet, false);
+}
+
+uint64_t heap_idle_mark_all(bool quiet)
+{
+	return idle_mark(quiet, true);
 }
 
 unsigned heap_open_inboxes(void)
@@ -388,6 +414,30 @@ bool heap_idle_any(void)
 	return false;
 }
 
+bool heap_bins_any(void)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		if (has_bins(h))
+			return true;
+	return false;
+}
+
+/* All of a heap that is held, with its page cache; returns pages that came free. Its bins' memory goes
+ * back when pages will go as well, or when they were empty already: a purge interrupts processors that
+ * run the process, and where all is live none is made. */
+static uint64_t drain_whole(struct heap *h)
+{
+	bool empty = is_empty(h);
+	uint64_t pages = drain_held(h);
+
+	pages += pcp_drain(&h->pcp).pages;
+	if (pages || empty) {
+		heap_purge_bins(h);
+		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
+	}
+	return pages;
+}
+
 unsigned heap_idle_take(uint64_t g)
 {
 	unsigned taken = 0;
@@ -395,8 +445,7 @@ unsigned heap_idle_take(uint64_t g)
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (!take(h, g))
 			continue;
-		drain_held(h);
-		pcp_drain(&h->pcp);
+		drain_whole(h);
 		heap_gate_release(h);
 		taken++;
 	}
@@ -422,21 +471,23 @@ static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)
 static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct heap_drain *d)
 {
 	enum heap_outcome outcome;
+	bool holds;
 
 	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 		return HEAP_HELD;
-	if (!may_hold_something(h))
+	holds = may_hold_something(h);
+	if (!holds && (!marked || !has_bins(h)))
 		return HEAP_EMPTIED;
 	if (!marked)
 		return heap_gate_error() ? HEAP_CLOSED : HEAP_HELD;
 	outcome = try_take(h, marked);
 	if (outcome == HEAP_EMPTIED) {
 		d->cached += heap_free_bytes(h);
-		d->drained += drain_held(h) << PG_SHIFT;
+		d->drained += drain_whole(h) << PG_SHIFT;
 		heap_gate_release(h);
-		stat_add(STAT_heaps_drained, 1);
+		stat_add(STAT_heaps_drained, holds);
 	}
-	return outcome;
+	return holds ? outcome : HEAP_EMPTIED;
 }
 
 void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)

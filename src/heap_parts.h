@@ -87,6 +87,10 @@ void heap_trim(struct heap *h);
 /* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
 void heap_leave_slabs(struct heap *h, enum slab_age age);
 
+/* Give the memory of the bins' places back to the kernel. After heap_leave_slabs; enters the kernel,
+ * so for who holds the gate, which keeps nobody waiting. */
+void heap_purge_bins(struct heap *h);
+
 /* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
 bool heap_leave_some(struct heap *h, unsigned bin);
 

@@ -13,7 +13,7 @@
  *
  * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
  * list steps, at most BIN_MAX objects and INBOX_BATCH slabs a call, CAS on state words; no page is
- * asked for or given back.
+ * asked for or given back (heap_purge_bins: under the gate only).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -26,6 +26,7 @@
 #include "holes.h"
 #include "park.h"
 #include "stats.h"
+#include "vm.h"
 
 #define INBOX_BATCH 8u
 #define LEAVE_BATCH 32u
@@ -454,6 +455,11 @@ void heap_leave_slabs(struct heap *h, enum slab_age age)
 		page_list_del(&h->full, pg, LIST_FULL);
 		slab_leave(h, pg, age);
 	}
+}
+
+void heap_purge_bins(struct heap *h)
+{
+	vm_purge(h->bin_slots, sizeof(*h) - offsetof(struct heap, bin_slots));
 }
 
 void heap_trim(struct heap *h)

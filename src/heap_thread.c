@@ -189,6 +189,7 @@ noinline struct heap *heap_create_self(void)
 		pcp_init(&h->pcp, &zone_main);
 		heap_init_bins(h);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 		heap_publish(h);
 		stat_add(STAT_heaps_made, 1);
 	}

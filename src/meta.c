@@ -9,8 +9,10 @@
 #include "vm.h"
 
 #define META_CHUNK ((size_t)256 << 10)
+#define META_ROOM (META_CHUNK - META_ALIGN)
 
 struct chunk {
+	char room[META_ROOM];
 	_Atomic size_t used;
 };
 
@@ -18,11 +20,11 @@ static _Atomic(struct chunk *) current;
 
 void *meta_alloc(size_t bytes)
 {
-	bytes = align_up(bytes, CACHE_LINE);
-	if (bytes > META_CHUNK - CACHE_LINE)
-		return vm_map(bytes, CACHE_LINE);
+	bytes = align_up(bytes, META_ALIGN);
+	if (bytes > META_ROOM)
+		return vm_map(bytes, META_ALIGN);
 	for (;;) {
-		/* Acquire pairs with the release below: used is initialised. */
+		/* Acquire pairs with the release below. */
 		struct chunk *c = atomic_load_explicit(&current, memory_order_acquire);
 		struct chunk *fresh;
 
@@ -30,13 +32,12 @@ void *meta_alloc(size_t bytes)
 			size_t at = atomic_fetch_add_explicit(&c->used, bytes,
 							      memory_order_relaxed);
 
-			if (at <= META_CHUNK - bytes)
-				return (char *)c + at;
+			if (at <= META_ROOM - bytes)
+				return c->room + at;
 		}
-		fresh = vm_map(META_CHUNK, CACHE_LINE);
+		fresh = vm_map(META_CHUNK, META_ALIGN);
 		if (!fresh)
 			return NULL;
-		atomic_store_explicit(&fresh->used, CACHE_LINE, memory_order_relaxed);
 		if (!atomic_compare_exchange_strong_explicit(&current, &c, fresh,
 							     memory_order_release,
 							     memory_order_relaxed))

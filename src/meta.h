@@ -7,7 +7,9 @@
 
 #include "types.h"
 
-/* Zeroed, aligned to a cache line, never freed. NULL: no memory. Any thread; wait-free but for
+#define META_ALIGN 4096u
+
+/* Zeroed, aligned to META_ALIGN, never freed. NULL: no memory. Any thread; wait-free but for
  * the kernel; a signal handler may call it. */
 void *meta_alloc(size_t bytes);
 

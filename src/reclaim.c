@@ -117,7 +117,7 @@ static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
 
 	if (!(flags & RECLAIM_IDLE))
 		return HEAP_PAGES;
-	marked = heap_idle_mark(flags & RECLAIM_QUIET);
+	marked = heap_idle_mark_all(flags & RECLAIM_QUIET);
 	if (marked)
 		nanosleep(&drain_pause, NULL);
 	r->barrier_ns = clock_ns() - start;
@@ -150,6 +150,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	if (flags & RECLAIM_PURGE) {
 		report->bytes_purged = holes_punch(true, UINT64_MAX);
 		report->bytes_purged += buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
+		buddy_purge_descriptors(&zone_main);
 	}
 	if (flags & RECLAIM_REGIONS)
 		report->bytes_unmapped = buddy_release_regions(&zone_main);
@@ -181,6 +182,7 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	if (after > before) {
 		report->bytes_drained += (after - before) << PG_SHIFT;
 		report->bytes_purged += buddy_purge(&zone_main, before, UINT64_MAX);
+		buddy_purge_descriptors(&zone_main);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "config.h"
 #endif
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "barrier.h"
 #include "core.h"
@@ -17,9 +18,10 @@
 #include "init.h"
 #include "stats.h"
 #include "tap.h"
+#include "vm.h"
 #include "worker.h"
 
-#define TESTS 71
+#define TESTS 78
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -75,6 +77,21 @@ static void start_clean(void)
 	heap_sweep();
 }
 
+/* The kernel's pages of its bins' places that cost memory. */
+static unsigned bin_pages(struct heap *h)
+{
+	static unsigned char vec[sizeof(struct heap) / 4096 + 1];
+	char *first = (char *)align_up((uintptr_t)h->bin_slots, vm_os_page);
+	size_t bytes = align_down((uintptr_t)(h + 1), vm_os_page) - (uintptr_t)first;
+	unsigned n = 0;
+
+	if ((uintptr_t)first + bytes > (uintptr_t)(h + 1) || mincore(first, bytes, vec) != 0)
+		return 0;
+	for (size_t i = 0; i < bytes / vm_os_page; i++)
+		n += vec[i] & 1;
+	return n;
+}
+
 /* ---- threads that make no call -------------------------------------------------------------- */
 
 static void test_asleep(void)
@@ -91,7 +108,9 @@ static void test_asleep(void)
 	ok(!bins_empty(w.heap) && !owns_nothing(w.heap) && w.heap->pcp.count > 0 &&
 		   !w.heap->drained,
 	   "a thread caches objects, slabs and pages");
+	ok(vm_os_page > 4096 || bin_pages(w.heap) >= 4, "its bins cost memory");
 	is_int(mark_and_take(), 1, "while it sleeps its heap is taken");
+	is_int(bin_pages(w.heap), 0, "its bins cost none any more");
 	ok(bins_empty(w.heap), "its bins are empty and have no room");
 	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its ring");
 	is_int(w.heap->pcp.count, 0, "its page cache is empty");
@@ -112,7 +131,14 @@ static void test_asleep(void)
 	worker_do(&w, check);
 	ok(mark_and_take() == 1 && emptied(w.heap), "asleep again it is emptied again");
 	is_int(value("slab_bytes"), slabs, "and when nothing is in use no slab is left");
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, free_all);
 	worker_end(&w);
+	is_int(mark_and_take(), 0, "the heap of a thread that has ended holds nothing");
+	ok(heap_bins_any(), "but memory for its bins");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 1, "it is taken for that");
+	is_int(bin_pages(w.heap), 0, "and costs no memory any more");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 0, "nor is it taken again");
 	buddy_check(&zone_main);
 }
 

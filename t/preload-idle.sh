@@ -18,11 +18,11 @@ rest() {
 	ok $? "$label"
 }
 
-rest "16 threads free their own objects and sleep: 6 MiB are left of 128" 6144 owner 16 8
-rest "the first thread frees the objects of 16 that sleep: 6 MiB are left" 6144 main 16 8
-rest "both free half of them: 6 MiB are left" 6144 half 16 8
-rest "16 threads free blocks of 4 to 64 KiB and sleep: 6 MiB are left" 6144 blocks 16 8
-rest "200 threads of 1 MiB each: 20 MiB are left" 20480 owner 200 1
+rest "16 threads free their own objects and sleep: 1.5 MiB are left of 128" 1536 owner 16 8
+rest "the first thread frees the objects of 16 that sleep: 1.5 MiB are left" 1536 main 16 8
+rest "both free half of them: 1.5 MiB are left" 1536 half 16 8
+rest "16 threads free blocks of 4 to 64 KiB and sleep: 1.5 MiB are left" 1536 blocks 16 8
+rest "200 threads of 1 MiB each: 6 MiB are left" 6144 owner 200 1
 proved_loaded "the program was served by the library" idle
 
 # Without the background thread it stays: the tests above would see that.
