@@ -134,6 +134,10 @@ void log_warn(const char *fmt, ...)
 }
 
 #if HAVE_LIBUNWIND
+/* Only libgcc_s has it, so that no linker thinks the library unneeded (configure.ac says why it is). */
+extern char _Unwind_Find_FDE[];
+__attribute__((used)) static char *const libgcc = _Unwind_Find_FDE;
+
 static void write_frame(unsigned n, unw_word_t ip)
 {
 	char line[LINE_BYTES];

@@ -3,7 +3,7 @@
 #
 # Allocation wherever in the life of a process or thread it may happen.
 . "${0%/*}/tap.sh"
-plan 9
+plan 10
 
 lifecycle=$builddir/t/helpers/lifecycle
 
@@ -22,5 +22,6 @@ run "memory allocated in late key destructors is not lost" late-keys
 run "the first call of a thread is free, realloc or another" first
 run "the initial thread ends and the others go on" main-exits
 run "10,000 threads start and end without growth" many
+run "a thread cancelled inside the C library lets go of what it held there" cancel
 run "signal handlers allocate in the middle of malloc and free" signals 2
 proved_loaded "the program was served by the library" lifecycle

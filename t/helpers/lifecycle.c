@@ -569,6 +569,39 @@ static int case_signals(int argc, char **argv)
 	return helper_end();
 }
 
+/* ---- cancellation ---- */
+
+static FILE *locked_file;
+
+/* Cancelled in the middle of fputs, which holds the file's lock. */
+static void *cancelled_in_stdio(void *arg)
+{
+	free(malloc(100));
+	pthread_cancel(pthread_self());
+	fputs("to be cancelled\n", locked_file);
+	return arg;
+}
+
+/* The C library loads libgcc_s for it: nothing that came with us may stand between the two. */
+static int case_cancel(int argc, char **argv)
+{
+	pthread_t t;
+	void *result = NULL;
+
+	(void)argc;
+	(void)argv;
+	locked_file = fopen("/dev/null", "w");
+	if (locked_file == NULL)
+		abort();
+	setvbuf(locked_file, NULL, _IONBF, 0);
+	start(&t, cancelled_in_stdio, NULL);
+	pthread_join(t, &result);
+	CHECK(result == PTHREAD_CANCELED, "the thread was not cancelled");
+	int e = ftrylockfile(locked_file);
+	CHECK(e == 0, "the thread that was cancelled holds the file's lock still");
+	return helper_end();
+}
+
 static const struct {
 	const char *name;
 	int (*run)(int, char **);
@@ -577,6 +610,7 @@ static const struct {
 	{ "keys", case_keys },       { "late-keys", case_late_keys },
 	{ "first", case_first },     { "main-exits", case_main_exits },
 	{ "many", case_many },       { "signals", case_signals },
+	{ "cancel", case_cancel },
 };
 
 int main(int argc, char **argv)
