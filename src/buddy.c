@@ -34,8 +34,6 @@
 #endif
 #include "buddy.h"
 
-#include <sched.h>
-
 #include "clock.h"
 #include "delay.h"
 #include "options.h"
@@ -1004,7 +1002,7 @@ void buddy_check(struct zone *z)
 	uint64_t dirty_pages = 0;
 
 	while (!zone_lock(z)) /* a fork */
-		sched_yield();
+		lock_pause();
 	for (struct region *r = buddy_first_region(z); r; r = r->next)
 		check_region(r, &free_pages, &dirty_pages);
 	CHECK(free_pages == z->free_pages);

@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,6 +33,7 @@
 #include "vm.h"
 
 #define REAP_LOOKS 3u
+#define ORPHAN_LOOKS 3u
 
 /* TSan takes its own state of the thread away in the last round, before ours. */
 #if defined(__SANITIZE_THREAD__)
@@ -50,7 +50,7 @@ static struct {
 	struct lock lock;
 	/* Guarded by: lock. */
 	_Atomic(struct heap *) free; /* heaps that wait for a thread; looked at without the lock */
-	_Atomic uint32_t orphans;    /* of them, left by a fork; likewise */
+	_Atomic(struct heap *) left; /* the same, with what a fork left in them */
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static _Atomic(struct heap *) heaps;
@@ -108,7 +108,7 @@ void heap_init(void)
 		return;
 	}
 	while (atomic_load_explicit(&state, memory_order_acquire) != 2)
-		sched_yield();
+		lock_pause();
 }
 
 void heap_init_late(void)
@@ -173,12 +173,12 @@ noinline struct heap *heap_create_self(void)
 	h = registry.free;
 	if (h) {
 		registry.free = h->free_next;
-		atomic_store_explicit(&h->idle, 0, memory_order_relaxed);
-		if (h->orphan) {
-			h->orphan = 0;
-			atomic_fetch_sub_explicit(&registry.orphans, 1, memory_order_relaxed);
-		}
+	} else if ((h = registry.left) != NULL) {
+		registry.left = h->free_next;
+		h->orphan = 0;
 	}
+	if (h)
+		atomic_store_explicit(&h->idle, 0, memory_order_relaxed);
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
@@ -252,25 +252,24 @@ bool heap_take_orphan(void)
 {
 	struct heap *before = NULL;
 	struct heap *h;
+	unsigned looks = ORPHAN_LOOKS;
 
-	if (likely(!atomic_load_explicit(&registry.orphans, memory_order_relaxed)) ||
+	if (likely(!atomic_load_explicit(&registry.left, memory_order_relaxed)) ||
 	    lock_acquire(&registry.lock) != 0)
 		return false;
-	for (h = registry.free; h && !h->orphan; h = h->free_next)
+	/* One that a drain has just now is left to a later call: nobody waits for a drainer. */
+	for (h = registry.left; h && !heap_window_open(h); h = --looks ? h->free_next : NULL)
 		before = h;
 	if (h) {
 		if (before)
 			before->free_next = h->free_next;
 		else
-			registry.free = h->free_next;
+			registry.left = h->free_next;
 		h->orphan = 0;
-		atomic_fetch_sub_explicit(&registry.orphans, 1, memory_order_relaxed);
 	}
 	lock_release(&registry.lock);
 	if (!h)
 		return false;
-	while (!heap_window_open(h))
-		sched_yield(); /* a drain has it for a moment */
 	heap_leave_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
@@ -323,9 +322,8 @@ static void fork_child_heap(struct heap *h)
 		h->orphan = 1;
 		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-		h->free_next = registry.free;
-		registry.free = h;
-		atomic_fetch_add_explicit(&registry.orphans, 1, memory_order_relaxed);
+		h->free_next = registry.left;
+		registry.left = h;
 	} else {
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 		atomic_store_explicit(&h->gate, GATE_HELD, memory_order_relaxed);

@@ -26,8 +26,6 @@
 #endif
 #include "holes.h"
 
-#include <sched.h>
-
 #include "buddy.h"
 #include "delay.h"
 #include "options.h"
@@ -354,7 +352,7 @@ static void put_back(struct page *pg)
 
 	DELAY_HERE(holes_return);
 	while ((put = slab_pool_put(pg, SLAB_LOOKED_AT)) == POOL_LOCKED)
-		sched_yield();
+		lock_pause();
 	if (put == POOL_EMPTY) {
 		slab_unmake(pg);
 		buddy_free_drained(&pg, 1);

@@ -20,7 +20,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +28,7 @@
 
 #define SPINS 100
 #define WAIT_MS 10 /* a sleep, after which we look whether there is a fork */
+#define PAUSE_NS 100000
 #define TID_MASK FUTEX_TID_MASK
 
 _Thread_local uint32_t lock_tid TLS_FAST;
@@ -99,8 +99,7 @@ static int wait_for(struct lock *l, uint32_t tid)
 		return take(l, tid) ? 0 : -errno;
 	if (errno == EDEADLK)
 		return -EDEADLK;
-	ts = (struct timespec){ 0, 100000 };
-	nanosleep(&ts, NULL);
+	lock_pause();
 	return take(l, tid) ? 0 : -ETIMEDOUT;
 }
 
@@ -184,13 +183,22 @@ void lock_release(struct lock *l)
 	errno = saved;
 }
 
+void lock_pause(void)
+{
+	const struct timespec ts = { 0, PAUSE_NS };
+	int saved = errno;
+
+	syscall(SYS_nanosleep, &ts, NULL);
+	errno = saved;
+}
+
 void lock_fork_prepare(struct lock *l)
 {
 	int err;
 
 	/* The holder may be a call that is itself about to give up on us. */
 	while ((err = lock_acquire(l)) == -EAGAIN)
-		sched_yield();
+		lock_pause();
 	l->fork_held = err == 0;
 	rank_reset(); /* locks of one rank are held together here */
 }

@@ -73,6 +73,13 @@ int lock_acquire(struct lock *l);
 bool lock_try(struct lock *l);
 void lock_release(struct lock *l);
 
+/*
+ * Between two looks at what somebody else has to change, where there is nothing to wait in: a short
+ * sleep, so that a thread of the least priority gets the processor. sched_yield would not let it have
+ * that from a SCHED_FIFO thread. Keeps errno; no cancellation point.
+ */
+void lock_pause(void);
+
 static inline bool lock_held(struct lock *l)
 {
 	return (atomic_load_explicit(&l->word, memory_order_relaxed) & 0x3fffffffu) == self_tid();

@@ -360,19 +360,17 @@ void pcp_init(struct pcp *p, struct zone *z)
 		p->high_min = p->high_max;
 	p->high = p->high_min;
 	p->batch = option_pages(options.pcp_batch);
+	/* Nobody knows it yet, so nobody has to be waited for. */
+	(void)pcp_enter_remote(p);
 	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
 	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
 	do {
 		atomic_store_explicit(&p->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
 							memory_order_relaxed));
-	if (atomic_load_explicit(&disabled, memory_order_seq_cst)) {
-		while (!pcp_enter_remote(p))
-			cpu_relax();
-		if (atomic_load_explicit(&disabled, memory_order_seq_cst))
-			p->flags |= PCP_DISABLED;
-		pcp_leave_remote(p);
-	}
+	if (atomic_load_explicit(&disabled, memory_order_seq_cst))
+		p->flags |= PCP_DISABLED;
+	pcp_leave_remote(p);
 }
 
 void pcp_count_all(void)

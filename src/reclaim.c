@@ -313,7 +313,7 @@ int reclaim_pcp_disable(void)
 void reclaim_pcp_enable(void)
 {
 	while (lock_acquire(&reclaim_control) == -EAGAIN)
-		;
+		lock_pause();
 	pcp_enable();
 	lock_release(&reclaim_control);
 }

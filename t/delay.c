@@ -29,15 +29,13 @@
 #include "init.h"
 #include "options.h"
 #include "park.h"
-#include "reclaim.h"
+#include "points.h"
 #include "tap.h"
 #include "worker.h"
 
 #define CALLS 5000u
 #define SLOTS 256u
 #define PATIENCE_S 60
-#define PAGES 256u
-#define RUN 64u
 
 /* ---- who is stopped -------------------------------------------------------------------------- */
 
@@ -54,15 +52,6 @@ static struct {
 	_Atomic bool arrived;
 	_Atomic bool go;
 } stop;
-
-static void sleep_us(long us)
-{
-	const struct timespec ts = { us / 1000000, us % 1000000 * 1000L };
-	int saved = errno;
-
-	nanosleep(&ts, NULL);
-	errno = saved;
-}
 
 static void at_point(enum delay_point p)
 {
@@ -83,32 +72,6 @@ static bool owner_is_held(void)
 }
 
 /* ---- what brings it there -------------------------------------------------------------------- */
-
-static void drain_all(void)
-{
-	struct reclaim_report r;
-
-	reclaim_drain(RECLAIM_ALL, 0, &r);
-}
-
-static void one_call(void)
-{
-	heap_free(alloc(100));
-}
-
-/* More pages than a page cache takes, and all of them back. */
-static void pages(void)
-{
-	struct page *pg[PAGES];
-
-	for (unsigned i = 0; i < PAGES; i++) {
-		pg[i] = pcp_alloc(heap_pcp(), 0);
-		if (!pg[i])
-			tap_bail_out("no memory");
-	}
-	for (unsigned i = 0; i < PAGES; i++)
-		pcp_free(heap_pcp(), pg[i]);
-}
 
 static void drain_owners_pages(void)
 {
@@ -151,17 +114,6 @@ static void drain_posted(void)
 	heap_idle_take(heap_idle_mark(false));
 }
 
-static void leave_own(void)
-{
-	void *p[RUN];
-
-	for (unsigned i = 0; i < RUN; i++)
-		p[i] = alloc(200);
-	heap_leave_own();
-	for (unsigned i = 0; i < RUN; i++)
-		heap_free(p[i]);
-}
-
 static void punch_holes(void)
 {
 	for (unsigned i = 0; i < sleeper.n; i++) {
@@ -174,27 +126,6 @@ static void punch_holes(void)
 	heap_sweep();
 	heap_idle_take(heap_idle_mark(false));
 	holes_punch(true, UINT64_MAX);
-}
-
-static void fall_back(void)
-{
-	one_call();
-	atomic_store(&heap_self->busy, 1);
-	heap_free_slow(heap_alloc_slow(100));
-	atomic_store(&heap_self->busy, 0);
-}
-
-/* Runs too long for what is free. */
-static void grow(void)
-{
-	static void *p[64];
-	uint64_t grown = atomic_load(&zone_main.grown);
-	unsigned n = 0;
-
-	while (n < 64 && atomic_load(&zone_main.grown) == grown)
-		p[n++] = alloc((size_t)RUN_PAGES_MAX * PG_BYTES);
-	while (n)
-		heap_free(p[--n]);
 }
 
 static void release_regions(void)
@@ -218,12 +149,6 @@ static void free_deferred(void)
 	lock_release(&zone_main.lock);
 	one_call();
 	drain_all();
-}
-
-static void start(pthread_t *t, void *(*fn)(void *), void *arg)
-{
-	if (pthread_create(t, NULL, fn, arg) != 0)
-		tap_bail_out("no thread to be had");
 }
 
 static void *hold_zone(void *arg)
@@ -287,19 +212,6 @@ static void be_marked(void)
 	start(&t, mark_all, NULL);
 	pthread_join(t, NULL);
 	one_call();
-}
-
-static void fork_once(void)
-{
-	int status = -1;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		one_call();
-		_exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-		tap_bail_out("a child of fork ended with status 0x%x", (unsigned)status);
 }
 
 static void wake_the_parked(void)

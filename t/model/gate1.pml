@@ -144,20 +144,16 @@ proctype thread(byte me)
 
 	if
 	:: me == 1 ->
-		/* pcp_init */
+		/* pcp_init: locked before anybody knows it */
+		atomic { lock[1] = true; LOCKED(1) };
 		born = true; /* a CAS */
 #ifndef BIRTH_NO_LOOK
 		if
-		:: disabled ->
-			atomic { !lock[1] -> lock[1] = true; LOCKED(1) };
-			if
-			:: disabled -> flag[1] = true
-			:: !disabled
-			fi;
-			unlock_own(1)
+		:: disabled -> flag[1] = true
 		:: !disabled
-		fi
+		fi;
 #endif
+		unlock_own(1)
 	:: me == 0 -> interrupts = true
 	fi;
 	give(me);
@@ -236,7 +232,7 @@ active proctype disabler()
 	/* What sluice_drain finds then stays found. */
 	p = 0;
 	do
-	:: p < 2 ->
+	:: p < 2 && (p == 0 || born) ->
 		atomic { !lock[p] -> lock[p] = true; LOCKED(p) };
 		atomic { n = count[p]; count[p] = 0; truth[p] = 0 };
 		atomic { inside[p]--; lock[p] = false };
@@ -246,7 +242,8 @@ active proctype disabler()
 		fi;
 		n = 0;
 		p++
-	:: else -> break
+	:: p == 1 && !born -> p++
+	:: p == 2 -> break
 	od;
 	ended++
 }
