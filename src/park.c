@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "delay.h"
@@ -34,5 +35,15 @@ void park_wait(void)
 	DELAY_HERE(park_sleep);
 	while (atomic_load_explicit(&park_word, memory_order_relaxed))
 		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void park_nap(uint64_t ms)
+{
+	static _Atomic uint32_t never;
+	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+	int saved = errno;
+
+	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
 	errno = saved;
 }

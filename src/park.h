@@ -24,4 +24,7 @@ static always_inline void park_wake(void)
 /* Sleep until park_wake finds the word set. The caller has set it. */
 void park_wait(void);
 
+/* Sleep for ms by a futex, which a seccomp filter of a program with threads allows. */
+void park_nap(uint64_t ms);
+
 #endif

@@ -41,6 +41,7 @@
 #include "log.h"
 #include "options.h"
 #include "ourfd.h"
+#include "park.h"
 #include "pcp.h"
 #include "reclaim.h"
 #include "stats.h"
@@ -335,11 +336,15 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 	struct pollfd fds[PSI_SOURCES + 1] = { { .fd = also, .events = POLLIN } };
 	uint64_t most = left_below(LEFT_SOME) ? LOOK_NEAR_MS : LOOK_MS;
 	bool event = false;
+	int ready;
 
 	psi_listen();
 	for (unsigned i = 0; i < PSI_SOURCES; i++)
 		fds[i + 1] = (struct pollfd){ .fd = psi[i].fd, .events = POLLPRI };
-	if (poll(fds, PSI_SOURCES + 1, (int)min_size(ms, most)) <= 0)
+	ready = poll(fds, PSI_SOURCES + 1, (int)min_size(ms, most));
+	if (ready < 0 && errno != EINTR)
+		park_nap(min_size(ms, most)); /* refused by a seccomp filter */
+	if (ready <= 0)
 		return false;
 	for (unsigned i = 0; i < PSI_SOURCES; i++)
 		event |= psi_event(&psi[i], fds[i + 1].revents);

@@ -3,7 +3,7 @@
 #
 # Allocation wherever in the life of a process or thread it may happen.
 . "${0%/*}/tap.sh"
-plan 10
+plan 11
 
 lifecycle=$builddir/t/helpers/lifecycle
 
@@ -23,5 +23,13 @@ run "the first call of a thread is free, realloc or another" first
 run "the initial thread ends and the others go on" main-exits
 run "10,000 threads start and end without growth" many
 run "a thread cancelled inside the C library lets go of what it held there" cancel
+out=$(with_sluice "$lifecycle" sandbox 2>&1)
+status=$?
+label="the background thread sleeps where poll is answered by SIGSYS"
+if [ "$status" -eq 77 ]; then
+	skip "$label" "no system call filter can be set"
+else
+	like "$out, status $status" '^[1-9][0-9]* checks, 0 failed, status 0$' "$label"
+fi
 run "signal handlers allocate in the middle of malloc and free" signals 2
 proved_loaded "the program was served by the library" lifecycle
