@@ -9,9 +9,37 @@
 #include "ourfd.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "log.h"
+
 #define NUMBER_MIN 100
+#define ID_NAME "eventfd-id:"
+
+/* 0: it is none, or cannot be told from others. */
+static uint64_t event_number(int fd)
+{
+	char text[512];
+	uint64_t number = 0;
+	const char *at;
+	ssize_t n = -1;
+	int info;
+
+	log_format(text, sizeof(text), "/proc/self/fdinfo/%d", fd);
+	info = open(text, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (info >= 0) {
+		n = read(info, text, sizeof(text) - 1);
+		close(info);
+	}
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, ID_NAME);
+	for (at = at ? at + strlen(ID_NAME) : ""; *at == ' ' || *at == '\t'; at++)
+		;
+	for (; *at >= '0' && *at <= '9'; at++)
+		number = number * 10 + (uint64_t)(*at - '0');
+	return at[0] == '\n' ? number + 1 : 0; /* they begin with 0 */
+}
 
 void ourfd_set(struct ourfd *o, int fd)
 {
@@ -30,14 +58,25 @@ void ourfd_set(struct ourfd *o, int fd)
 		close(fd);
 		return;
 	}
-	*o = (struct ourfd){ fd, st.st_dev, st.st_ino };
+	*o = (struct ourfd){ fd, st.st_dev, st.st_ino, 0 };
+}
+
+void ourfd_set_event(struct ourfd *o, int fd)
+{
+	ourfd_set(o, fd);
+	if (o->fd < 0)
+		return;
+	o->event = event_number(o->fd);
+	if (!o->event)
+		ourfd_close(o);
 }
 
 bool ourfd_good(struct ourfd *o)
 {
 	struct stat st;
 
-	if (o->fd >= 0 && (fstat(o->fd, &st) != 0 || st.st_dev != o->dev || st.st_ino != o->ino))
+	if (o->fd >= 0 && (fstat(o->fd, &st) != 0 || st.st_dev != o->dev || st.st_ino != o->ino ||
+			   (o->event && event_number(o->fd) != o->event)))
 		o->fd = -1;
 	return o->fd >= 0;
 }

@@ -17,6 +17,7 @@ struct ourfd {
 	int fd; /* -1: none */
 	dev_t dev;
 	ino_t ino;
+	uint64_t event; /* an eventfd's number, for those share one inode; 0: no eventfd */
 };
 
 #define OURFD_NONE                                                                                 \
@@ -26,6 +27,9 @@ struct ourfd {
 
 /* Take over a descriptor that was just opened (close on exec); -1: none. */
 void ourfd_set(struct ourfd *o, int fd);
+
+/* The same for an eventfd; not kept where the kernel does not number them (before 5.2). */
+void ourfd_set_event(struct ourfd *o, int fd);
 
 /* Whether it is there and the file that it was; else it is forgotten. */
 bool ourfd_good(struct ourfd *o);

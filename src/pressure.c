@@ -12,13 +12,13 @@
  * (B) soft_limit and cache_limit: after each free of pages, and each refill of a page cache, the
  *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
  *     seen by others, is what the threads that are inside such a call are about to purge.
- * (C) Only the background thread has descriptors, of PSI triggers (ourfd.h).
+ * (C) Only the background thread has descriptors, of PSI triggers and an eventfd (ourfd.h).
  * (D) Nothing is sized by the number of processors.
  *
  * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
  * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
  * Allocates nothing, uses no stdio; keeps errno; sleeps.
- * Source: Linux Documentation/accounting/psi.rst.
+ * Source: Linux Documentation/accounting/psi.rst, admin-guide/cgroup-v1/memory.rst (memory.pressure_level).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -29,6 +29,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,7 +62,8 @@
 #define LOOK_NEAR_MS 50u   /* and while not much is left */
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
-#define PSI_SOURCES 2u
+#define SOURCES 2u
+#define LEVEL "medium" /* of low, medium and critical */
 
 static _Atomic uint32_t looking;
 
@@ -281,8 +283,9 @@ static void keep_below(struct zone *z)
 
 /* ---- PSI --------------------------------------------------------------------------------- */
 
-/* Background thread, but for a fork child, which has none. */
-static struct ourfd psi[PSI_SOURCES] = { OURFD_NONE, OURFD_NONE };
+/* The system's PSI trigger, and the group's own or, version 1, its eventfd. Background thread, but for a
+ * fork child, which has none. */
+static struct ourfd psi[SOURCES] = { OURFD_NONE, OURFD_NONE };
 static bool listening;
 static uint64_t awake_since; /* ms; 0: not yet */
 
@@ -298,11 +301,38 @@ static void psi_open(struct ourfd *p, const char *path)
 		ourfd_close(p);
 }
 
-/* Not in a process that ends soon: to close a trigger takes a grace period. */
-static void psi_listen(void)
+/* A file of the process's own group. */
+static const char *group_file(const char *name)
 {
 	static char path[CGROUP_PATH_MAX + 32];
 
+	log_format(path, sizeof(path), "%s/%s", group.path, name);
+	return path;
+}
+
+/* Version 1 says on an eventfd when the group's memory is hard to be had. */
+static void level_open(struct ourfd *p)
+{
+	int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int level = open(group_file("memory.pressure_level"), O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int control = open(group_file("cgroup.event_control"), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	char text[64];
+	size_t len = log_format(text, sizeof(text), "%d %d " LEVEL, event, level);
+	bool good = event >= 0 && level >= 0 && control >= 0 && write(control, text, len) > 0;
+
+	if (control >= 0)
+		close(control);
+	if (level >= 0)
+		close(level);
+	if (good)
+		ourfd_set_event(p, event);
+	else if (event >= 0)
+		close(event);
+}
+
+/* Not in a process that ends soon: to close a trigger takes a grace period. */
+static void psi_listen(void)
+{
 	if (!awake_since)
 		awake_since = now_ms();
 	if (listening || !options.psi || now_ms() - awake_since < PSI_AFTER_MS)
@@ -312,12 +342,11 @@ static void psi_listen(void)
 	if (!look_begin())
 		return;
 	group_refresh(now_ms());
-	path[0] = '\0';
 	if (group.version == 2)
-		log_format(path, sizeof(path), "%s/memory.pressure", group.path);
+		psi_open(&psi[1], group_file("memory.pressure"));
+	else if (group.version == 1)
+		level_open(&psi[1]);
 	look_end();
-	if (path[0])
-		psi_open(&psi[1], path);
 }
 
 static bool psi_event(struct ourfd *p, short revents)
@@ -328,25 +357,34 @@ static bool psi_event(struct ourfd *p, short revents)
 		ourfd_close(p);
 		return false;
 	}
+	/* An eventfd is ready until it has been read. */
+	if (p->event) {
+		uint64_t times;
+
+		return read(p->fd, &times, sizeof(times)) > 0;
+	}
 	return (revents & POLLPRI) != 0;
 }
 
 bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 {
-	struct pollfd fds[PSI_SOURCES + 1] = { { .fd = also, .events = POLLIN } };
+	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
 	uint64_t most = left_below(LEFT_SOME) ? LOOK_NEAR_MS : LOOK_MS;
 	bool event = false;
 	int ready;
 
 	psi_listen();
-	for (unsigned i = 0; i < PSI_SOURCES; i++)
-		fds[i + 1] = (struct pollfd){ .fd = psi[i].fd, .events = POLLPRI };
-	ready = poll(fds, PSI_SOURCES + 1, (int)min_size(ms, most));
+	for (unsigned i = 0; i < SOURCES; i++)
+		fds[i + 1] = (struct pollfd){
+			.fd = psi[i].fd,
+			.events = psi[i].event ? POLLIN : POLLPRI,
+		};
+	ready = poll(fds, SOURCES + 1, (int)min_size(ms, most));
 	if (ready < 0 && errno != EINTR)
 		park_nap(min_size(ms, most)); /* refused by a seccomp filter */
 	if (ready <= 0)
 		return false;
-	for (unsigned i = 0; i < PSI_SOURCES; i++)
+	for (unsigned i = 0; i < SOURCES; i++)
 		event |= psi_event(&psi[i], fds[i + 1].revents);
 	if (event) {
 		stat_add(STAT_pressure_events, 1);
@@ -401,7 +439,7 @@ void pressure_init(void)
 
 void pressure_fork_child(void)
 {
-	for (unsigned i = 0; i < PSI_SOURCES; i++)
+	for (unsigned i = 0; i < SOURCES; i++)
 		ourfd_close(&psi[i]);
 	listening = false;
 	awake_since = 0;

@@ -3,7 +3,7 @@
 #
 # Memory that is short, on the real thing: a memory cgroup's limit, and the kernel's PSI.
 . "${0%/*}/tap.sh"
-plan 15
+plan 19
 tmpdir
 
 turns=$builddir/t/helpers/turns
@@ -120,4 +120,74 @@ else
 	for label in "what is free goes" "the descriptor is closed on exec" "and is not mistaken"; do
 		skip "when the kernel says that memory is short: $label" "PSI cannot be had, or be made to rise"
 	done
+fi
+
+# write_files GROUP...: a process in the groups, one of which has a limit of 6 MiB, writes files until there
+# is no $TMP/out any more: the kernel looks for memory all the time.
+write_files() {
+	sh -c 'file=$1; shift
+		for group; do echo $$ >"$group/cgroup.procs"; done
+		while [ -e "$file" ]; do
+			dd if=/dev/zero of="$file.file" bs=64k count=800 2>/dev/null
+		done' sh "$TMP/out" "$@" &
+	eater=$!
+}
+
+# until_back GROUP OPTIONS COMMAND...: what a process in the group says in the end that has freed memory and does
+# nothing, while others write files in $eaten_in.
+until_back() {
+	into=$1 settings=$2
+	shift 2
+	: >"$TMP/out"
+	# shellcheck disable=SC2086
+	write_files $eaten_in
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,$settings with_sluice \
+		sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$into" "$@" >"$TMP/said"
+	rm "$TMP/out"
+	wait "$eater"
+	tail -n 1 "$TMP/said"
+}
+
+# A process does not see the system's own PSI where something else lies over it.
+hide='mount --bind /dev/null /proc/pressure/memory'
+can_hide() {
+	unshare -m sh -c "$hide" 2>/dev/null
+}
+
+# Version 1's memory.pressure_level: of what is looked for in a group below the process's own, which has no limit.
+if [ -n "$group" ] && [ -r "$group/memory.pressure_level" ] && can_hide; then
+	echo -1 >"$limit"
+	eaten_in=$group/below
+	mkdir "$eaten_in"
+	echo $((6 << 20)) >"$eaten_in/memory.limit_in_bytes"
+	in_one() {
+		until_back "$group" "$1" unshare -m sh -c "$hide"' && exec "$@"' sh "$pressure" back 80 "$2"
+	}
+	like "$(in_one psi:1 30)" "^back" "when version 1's memory.pressure_level says so, what is free goes"
+	is "$(in_one cgroup:0 5)" kept "by nothing else"
+	rmdir "$eaten_in"
+else
+	skip "memory.pressure_level: what is free goes" "no version 1 cgroup, or no mount namespace, can be made"
+	skip "memory.pressure_level: by nothing else" "no version 1 cgroup, or no mount namespace, can be made"
+fi
+
+# Version 2's memory.pressure, which is there without the memory controller as well: the process is told by what
+# lies over its /proc/self/cgroup that version 2 is all there is.
+two=/sys/fs/cgroup/unified/sluice-pressure.$$
+if [ -n "$group" ] && mkdir "$two" 2>/dev/null && [ -w "$two/memory.pressure" ] && can_hide; then
+	at_exit 'rmdir "$two"'
+	echo $((6 << 20)) >"$limit"
+	eaten_in="$group $two"
+	echo "0::/sluice-pressure.$$" >"$TMP/membership"
+	in_two() {
+		until_back "$two" "$1" unshare -m \
+			sh -c "$hide"' && mount --bind "$1" /proc/$$/cgroup && shift && exec "$@"' \
+			sh "$TMP/membership" "$pressure" back 80 "$2"
+	}
+	like "$(in_two psi_stall_ms:10 30)" "^back" "when version 2's memory.pressure says so, what is free goes"
+	is "$(in_two psi_stall_ms:10,cgroup:0 5)" kept "by nothing else"
+else
+	rmdir "$two" 2>/dev/null
+	skip "memory.pressure: what is free goes" "no version 2 cgroup with PSI, or no mount namespace, can be made"
+	skip "memory.pressure: by nothing else" "no version 2 cgroup with PSI, or no mount namespace, can be made"
 fi
