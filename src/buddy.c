@@ -16,12 +16,16 @@
  * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
  *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors).
  *
- * Locks: zone.lock (BUDDY) guards lists, bits, counters; at most BUDDY_BATCH blocks are moved in
- * one hold, each in at most ORDERS steps (long runs are looked for at RANGE_TRIES places, in at
- * most 4 * ORDERS steps each), and no system call is made under it. zone.grow (GROW) guards the
+ * Locks: zone.lock (BUDDY) guards lists, bits, counters; in one hold BUDDY_BATCH runs come or go (of
+ * long ones that are looked for RANGE_BATCH) and as many that were deferred, each in at most RUN_STEPS
+ * list operations (hold_step, step), and no system call is made under it. zone.grow (GROW) guards the
  * making and releasing of regions; system calls are made under it. When zone.lock cannot be had
  * (this thread holds it: a signal handler; or a fork does) an allocation fails and a free is put on
  * the lock-free deferred stack, which the next holder works off.
+ * Bound: an allocation or a free of n runs has n / BUDDY_BATCH + 1 holds; an allocation that grows the
+ * zone one of zone.grow besides, in which it looks at each region once and asks the kernel at most
+ * 2 * ORDERS times for less and less; a free that trims purges what trim says; a purge has two holds for
+ * each BUDDY_BATCH blocks.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
  * see fork.c.
  *
@@ -48,6 +52,10 @@
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
 #define RANGE_TRIES 4u
+#define RANGE_BATCH 4u
+/* For one run: the blocks it is cut from or into, those it merges with, and those beside the places at
+ * which a long one is looked for. */
+#define RUN_STEPS (6 * ORDERS + 3 * RANGE_TRIES * 4 * ORDERS)
 
 bool buddy_trim_inline = true;
 bool (*buddy_before_growth)(uint64_t pages);
@@ -99,6 +107,22 @@ static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint3
 
 /* ---- free blocks ------------------------------------------------------------------------ */
 
+/* Of zone.lock's hold: one more run, or block of a purge, is in hand. */
+static inline void run_begin(struct zone *z)
+{
+	hold_step(LOCK_BUDDY, 1);
+	if (SLUICE_DEBUG)
+		z->steps = 0;
+}
+
+static inline void step(struct zone *z, uint32_t n)
+{
+	if (SLUICE_DEBUG) {
+		z->steps += n;
+		CHECK(z->steps <= RUN_STEPS);
+	}
+}
+
 static bool is_free_block(struct region *r, uint32_t i, unsigned order)
 {
 	const struct page *pg = &r->page[i];
@@ -114,6 +138,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	unsigned kind = dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
 	enum page_list tag = dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN;
 
+	step(z, 1);
 	page_set_kind(pg, PAGE_BUDDY);
 	pg->cls = (uint8_t)order;
 	pg->npages = n;
@@ -136,6 +161,7 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	unsigned kind = pg->list == LIST_BUDDY_DIRTY ? BUDDY_DIRTY : BUDDY_CLEAN;
 	uint32_t dirty = kind ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
 
+	step(z, 1);
 	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
 	if (!z->blocks[kind][order].first)
 		z->orders[kind] &= ~(1u << order);
@@ -190,6 +216,7 @@ static void run_free_locked(struct page *pg)
 	uint32_t n = pg->npages;
 
 	CHECK(n >= 1 && i + n <= r->pages);
+	run_begin(r->zone);
 	if (!pg->zero)
 		dirty_bits(r, i, n, BITS_SET);
 	page_set_kind(pg, PAGE_NONE);
@@ -228,10 +255,14 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	uint32_t end = first + pg->npages;
 	uint32_t before;
 
-	while ((before = free_block_before(r, first)) != first)
+	while ((before = free_block_before(r, first)) != first) {
+		step(r->zone, 1);
 		first = before;
-	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY)
+	}
+	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY) {
+		step(r->zone, 1);
 		end += r->page[end].npages;
+	}
 	*pages = end - first;
 	return &r->page[first];
 }
@@ -296,11 +327,12 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want)
 {
 	uint32_t npages = want->npages;
 	unsigned order = want->order;
-	struct page *pg = want->anywhere ? range_take(z, npages, order)
-					 : block_take(z, BUDDY_DIRTY, order);
+	struct page *pg;
 	struct region *r;
 	uint32_t i;
 
+	run_begin(z);
+	pg = want->anywhere ? range_take(z, npages, order) : block_take(z, BUDDY_DIRTY, order);
 	if (!pg)
 		pg = block_take(z, BUDDY_CLEAN, order);
 	if (!pg)
@@ -328,28 +360,32 @@ static void defer_push(struct zone *z, struct page *pg)
 	do {
 		pg->inbox_next = head;
 		DELAY_HERE(buddy_defer);
-		/* Release pairs with the acquire exchange in zone_lock. */
+		/* Release pairs with the acquire exchange in late_work. */
 	} while (!atomic_compare_exchange_weak_explicit(&z->deferred, &head, pg,
 							memory_order_release,
 							memory_order_relaxed));
 	stat_add(STAT_frees_deferred, 1);
 }
 
+/* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
+static noinline void late_work(struct zone *z)
+{
+	if (!z->late)
+		z->late = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
+	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
+		struct page *pg = z->late;
+
+		z->late = pg->inbox_next;
+		run_free_locked(pg);
+	}
+}
+
 static bool zone_lock(struct zone *z)
 {
-	struct page *pg;
-
 	if (lock_acquire(&z->lock) != 0)
 		return false;
-	if (likely(!atomic_load_explicit(&z->deferred, memory_order_relaxed)))
-		return true;
-	pg = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
-	while (pg) {
-		struct page *next = pg->inbox_next;
-
-		run_free_locked(pg);
-		pg = next;
-	}
+	if (unlikely(z->late || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
+		late_work(z);
 	return true;
 }
 
@@ -370,6 +406,7 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 		return false;
 	from = r->pages;
 	r->pages = pages;
+	run_begin(z);
 	range_free(z, r, from, pages - from);
 	count_add(&z->total_pages, pages - from);
 	count_add(&z->grown, 1);
@@ -540,7 +577,8 @@ static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 static bool alloc_hold(struct zone *z, const struct want *want, unsigned n, struct page **out,
 		       unsigned *got)
 {
-	unsigned end = *got + (n - *got < BUDDY_BATCH ? n - *got : BUDDY_BATCH);
+	unsigned most = want->anywhere ? RANGE_BATCH : BUDDY_BATCH;
+	unsigned end = *got + (n - *got < most ? n - *got : most);
 
 	if (!zone_lock(z))
 		return false;
@@ -745,6 +783,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 
 	if (want > REGION_PAGES || !zone_lock(z))
 		return false;
+	run_begin(z);
 	while (at < want && at < r->pages && page_kind(&r->page[at]) == PAGE_BUDDY)
 		at += 1u << r->page[at].cls;
 	if (at < want) {
@@ -800,6 +839,7 @@ static unsigned purge_take(struct zone *z, uint64_t keep, uint64_t most, struct 
 		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
 		struct page *pg = z->blocks[BUDDY_DIRTY][order].last;
 
+		run_begin(z);
 		block_remove(z, pg, PAGE_PURGING);
 		left = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 		out[n++] = pg;
@@ -876,6 +916,7 @@ static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
 		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->bare)
 			found = pg;
 	}
+	run_begin(z);
 	if (found)
 		block_remove(z, found, PAGE_PURGING);
 	zone_unlock(z);
@@ -894,6 +935,7 @@ static void bare_return(struct zone *z, struct page *pg)
 		defer_push(z, pg);
 		return;
 	}
+	run_begin(z);
 	block_free(z, r, i, order);
 	if (is_free_block(r, i, order))
 		pg->bare = 1;
@@ -924,6 +966,7 @@ static uint32_t region_take_pages(struct zone *z, struct region *r)
 		zone_unlock(z);
 		return 0;
 	}
+	run_begin(z);
 	for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
 		uint32_t size = 1u << r->page[i].cls;
 

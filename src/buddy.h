@@ -19,6 +19,8 @@ struct zone {
 	struct lock lock;
 	cache_aligned uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
 	struct page_list_head blocks[BUDDY_KINDS][ORDERS];
+	struct page *late; /* runs taken from deferred, not worked off yet */
+	uint32_t steps;    /* debug: list operations for the run in hand */
 	_Atomic uint64_t free_pages;
 	_Atomic uint64_t dirty_pages; /* of the free ones */
 	_Atomic uint64_t total_pages; /* usable pages of all regions */

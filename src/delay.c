@@ -28,7 +28,7 @@
 #define LINE_BYTES 2048
 
 static const char *const names[DELAY_POINTS] = {
-#define LOCKRANK(name, text) "held_" #name,
+#define LOCKRANK(name, most, text) "held_" #name,
 #include "lockrank.def"
 #undef LOCKRANK
 #define DELAY(name, text) #name,

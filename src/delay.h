@@ -25,7 +25,7 @@
 #endif
 
 enum delay_point {
-#define LOCKRANK(name, text) DELAY_held_##name,
+#define LOCKRANK(name, most, text) DELAY_held_##name,
 #include "lockrank.def"
 #undef LOCKRANK
 #define DELAY(name, text) DELAY_##name,

@@ -258,8 +258,10 @@ bool heap_take_orphan(void)
 	    lock_acquire(&registry.lock) != 0)
 		return false;
 	/* One that a drain has just now is left to a later call: nobody waits for a drainer. */
-	for (h = registry.left; h && !heap_window_open(h); h = --looks ? h->free_next : NULL)
+	for (h = registry.left; h && !heap_window_open(h); h = --looks ? h->free_next : NULL) {
+		hold_step(LOCK_REGISTRY, 1);
 		before = h;
+	}
 	if (h) {
 		if (before)
 			before->free_next = h->free_next;

@@ -7,7 +7,11 @@
  * (C) Nobody waits longer than LOCK_FORK_WAIT_MS for a fork that holds the locks (or WAIT_MS, when
  *     the wait began before the fork): the forking thread may itself be waiting, inside libc, for
  *     a stdio lock of a thread that is waiting here. After the first such wait nobody waits.
- * (D) In debug builds a thread takes locks in the order of lockrank.def only.
+ * (D) In debug builds a thread takes locks in the order of lockrank.def only, and does no more in one
+ *     hold than that says (hold_step).
+ *
+ * Bound: SPINS looks at the word, then one system call each WAIT_MS until the holder lets go, to whom
+ * the kernel lends the waiter's priority; one system call to let go of a lock that others wait for.
  *
  * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
  * waiting for itself).
@@ -36,6 +40,13 @@ _Atomic uint32_t lock_forking;
 _Atomic uint32_t lock_ranks_off;
 _Thread_local uint32_t lock_depth TLS_FAST;
 static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: a bit for each rank */
+_Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
+
+const uint32_t hold_most[LOCK_RANKS] = {
+#define LOCKRANK(name, most, text) most,
+#include "lockrank.def"
+#undef LOCKRANK
+};
 
 uint32_t lock_tid_slow(void)
 {
@@ -148,6 +159,7 @@ int lock_acquire(struct lock *l)
 	lock_depth++;
 	if (SLUICE_DEBUG)
 		rank_push(l->rank);
+	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
 	return 0;
 }
@@ -157,6 +169,7 @@ bool lock_try(struct lock *l)
 	if (!take(l, self_tid()))
 		return false;
 	lock_depth++;
+	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
 	return true;
 }

@@ -17,7 +17,7 @@
 #include "types.h"
 
 enum lock_rank {
-#define LOCKRANK(name, text) LOCK_##name,
+#define LOCKRANK(name, most, text) LOCK_##name,
 #include "lockrank.def"
 #undef LOCKRANK
 	LOCK_RANKS
@@ -39,6 +39,25 @@ struct lock {
 struct spin {
 	_Atomic uint32_t word; /* 0, or the holder's TID */
 };
+
+/* Debug: what was handled in the hold of each rank that this thread began last. */
+extern _Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
+extern const uint32_t hold_most[LOCK_RANKS];
+
+static inline void hold_begin(enum lock_rank rank)
+{
+	if (SLUICE_DEBUG)
+		hold_count[rank] = 0;
+}
+
+/* n more; debug builds stop the program when they are more than lockrank.def allows. */
+static inline void hold_step(enum lock_rank rank, uint32_t n)
+{
+	if (SLUICE_DEBUG) {
+		hold_count[rank] += n;
+		CHECK(hold_count[rank] <= hold_most[rank]);
+	}
+}
 
 /* This thread's TID, 0 until asked for. Any value but this thread's own is as good as 0. */
 extern _Thread_local uint32_t lock_tid TLS_FAST;
@@ -107,6 +126,7 @@ static always_inline bool spin_trylock(struct spin *s)
 	    !atomic_compare_exchange_strong_explicit(&s->word, &free_word, self_tid(),
 						     memory_order_acquire, memory_order_relaxed))
 		return false;
+	hold_begin(LOCK_PCP);
 	DELAY_HELD(LOCK_PCP);
 	return true;
 }

@@ -13,7 +13,11 @@
  *     first and then tries the pcp; what the pcp cannot take goes back.
  * (E) While PCP_DISABLED is set in its flags, which is done under the lock, no run enters.
  *
- * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, nothing else.
+ * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
+ * brings, nothing else (hold_step).
+ * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of DRAIN_BATCH
+ * runs each; one in bulk of n runs n / DRAIN_BATCH + 1 of each; a drain as many as the cache has
+ * batches, and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
  * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
  * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
@@ -71,6 +75,7 @@ static inline struct page *take_locked(struct pcp *p, unsigned rc)
 	if (!pg)
 		return NULL;
 	DCHECK(page_kind(pg) == PAGE_PCP && pg->npages == run_class_pages[rc]);
+	hold_step(LOCK_PCP, 1);
 	page_list_del(&p->runs[rc], pg, LIST_PCP);
 	page_set_kind(pg, PAGE_LIMBO);
 	count_set(p, count_of(p) - run_class_pages[rc]);
@@ -80,6 +85,7 @@ static inline struct page *take_locked(struct pcp *p, unsigned rc)
 static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 {
 	DCHECK(pg->npages == run_class_pages[rc] && !(p->flags & PCP_DISABLED));
+	hold_step(LOCK_PCP, 1);
 	page_set_kind(pg, PAGE_PCP);
 	page_list_add(&p->runs[rc], pg, LIST_PCP);
 	count_set(p, count_of(p) + run_class_pages[rc]);
@@ -104,6 +110,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 			continue;
 		}
 		empty = 0;
+		hold_step(LOCK_PCP, 1);
 		page_list_del(&p->runs[rc], pg, LIST_PCP);
 		page_set_kind(pg, PAGE_LIMBO);
 		got += run_class_pages[rc];
@@ -200,20 +207,38 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 	return alloc_refill(p, rc, n);
 }
 
+/* Where the hold that begins with run `at` of n ends. */
+static inline unsigned batch_end(unsigned at, unsigned n)
+{
+	return n - at < DRAIN_BATCH ? n : at + DRAIN_BATCH;
+}
+
+/* One hold of the lock. False: no more can be had here. */
+static bool take_batch(struct pcp *p, unsigned rc, unsigned n, struct page **out, unsigned *got)
+{
+	unsigned end = batch_end(*got, n);
+	struct page *pg;
+
+	if (!pcp_enter(&p))
+		return false;
+	while (*got < end && (pg = take_locked(p, rc)) != NULL)
+		out[(*got)++] = pg;
+	if (*got < end)
+		raise_high_locked(p);
+	pcp_leave(p);
+	return *got == end;
+}
+
 unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out)
 {
 	uint32_t npages = 1u << order;
 	unsigned got = 0;
 
-	if (npages <= PCP_RUN_MAX && pcp_enter(&p)) {
+	if (npages <= PCP_RUN_MAX) {
 		unsigned rc = run_class_of(npages);
-		struct page *pg;
 
-		while (got < n && (pg = take_locked(p, rc)) != NULL)
-			out[got++] = pg;
-		if (got < n)
-			raise_high_locked(p);
-		pcp_leave(p);
+		while (got < n && take_batch(p, rc, n, out, &got))
+			;
 	}
 	if (got < n)
 		got += buddy_alloc_bulk(p->zone, npages, n - got, n - got, out + got);
@@ -271,18 +296,30 @@ past:
 	buddy_free(pg);
 }
 
+/* One hold of the lock. False: the cache takes no more. */
+static bool put_batch(struct pcp *p, struct page **run, unsigned n, unsigned *kept)
+{
+	unsigned end = batch_end(*kept, n);
+
+	if (!pcp_enter(&p))
+		return false;
+	while (*kept < end && !(p->flags & PCP_DISABLED) &&
+	       count_of(p) + run[*kept]->npages <= p->high) {
+		unsigned rc = run_class_of(run[*kept]->npages);
+
+		put_locked(p, run[(*kept)++], rc);
+	}
+	pcp_leave(p);
+	return *kept == end;
+}
+
 void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 {
 	unsigned kept = 0;
 
-	if (n && run[0]->npages <= PCP_RUN_MAX && pcp_enter(&p)) {
-		while (kept < n && !(p->flags & PCP_DISABLED) &&
-		       count_of(p) + run[kept]->npages <= p->high) {
-			unsigned rc = run_class_of(run[kept]->npages);
-
-			put_locked(p, run[kept++], rc);
-		}
-		pcp_leave(p);
+	if (n && run[0]->npages <= PCP_RUN_MAX) {
+		while (kept < n && put_batch(p, run, n, &kept))
+			;
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);

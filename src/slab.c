@@ -19,7 +19,12 @@
  * Pairing: the release CAS in slab_free_remote (the freed objects' links) with the acquire CAS in
  * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
  * slab_pool_adopt.
- * Locks: pool locks (POOL), one a class; under them list work and a bounded number of CAS tries.
+ * Locks: pool locks (POOL), one a class; under them one slab comes or goes, or POOL_LOOKS are looked at
+ * (hold_step), and CAS tries, each of which fails only because somebody else's did not.
+ * Bound: slab_take, one hole or carving and as many objects as asked for; slab_free_remote, one CAS;
+ * slab_collect_to, one CAS, and the objects of the list if the slab has free ones besides (a slab's at
+ * most); slab_pool_*, one hold, but slab_pool_take_empty, for drains: the pool's slabs / POOL_LOOKS
+ * holds, twice at most.
  * Allocates nothing; a signal handler may put objects on a remote list at any time, and finds a
  * pool lock of its own thread by -EDEADLK. Fork: see fork.c.
  *
@@ -39,6 +44,7 @@
 #include "pcp.h"
 #include "stats.h"
 
+#define POOL_LOOKS 64u
 #define AGE_DUE 2u /* decays begun since: so one has passed in full */
 
 /* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
@@ -55,6 +61,7 @@ struct pool {
 	struct page_list_head fresh; /* with room, not looked at for holes yet */
 	struct page_list_head room;
 	struct page_list_head full;
+	struct page *look;          /* where take_empty goes on; NULL: at the beginning */
 	_Atomic uint64_t count;     /* of all; also read without the lock */
 	_Atomic uint64_t count_new; /* of fresh; likewise */
 	/* Any thread, atomic: frees into un-owned slabs that have not been followed by a try to
@@ -248,6 +255,7 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 {
 	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
 
+	hold_step(LOCK_POOL, 1);
 	count_add(&pool->count, 1);
 	if (!slab_has_room(pg) && !remote) {
 		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
@@ -305,11 +313,30 @@ out:
 	return result;
 }
 
+/* All slabs of a pool in a row: what is full, what has room, what is fresh. */
+static struct page *pool_first(struct pool *pool)
+{
+	return pool->full.first   ? pool->full.first
+	       : pool->room.first ? pool->room.first
+				  : pool->fresh.first;
+}
+
+static struct page *pool_next(struct pool *pool, struct page *pg)
+{
+	if (pg->next || pg->list == LIST_POOL_NEW)
+		return pg->next;
+	return pg->list == LIST_POOL_FULL && pool->room.first ? pool->room.first
+							      : pool->fresh.first;
+}
+
 /* With the pool's lock: an un-owned slab off its list, into limbo. */
 static void pool_remove(struct pool *pool, struct page *pg)
 {
 	enum page_list tag = (enum page_list)pg->list;
 
+	hold_step(LOCK_POOL, 1);
+	if (pool->look == pg)
+		pool->look = pool_next(pool, pg);
 	if (tag == LIST_POOL_NEW)
 		count_add(&pool->count_new, UINT64_MAX);
 	page_list_del(tag == LIST_POOL_NEW    ? &pool->fresh
@@ -381,14 +408,23 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	return mine;
 }
 
-static struct page *pool_find_empty(struct page_list_head *list)
+/* One hold's part of a walk over the pool; *end: there is nothing behind it. */
+static struct page *pool_find_empty(struct pool *pool, bool *end)
 {
-	for (struct page *pg = list->first; pg; pg = pg->next) {
+	struct page *pg = pool->look ? pool->look : pool_first(pool);
+
+	for (unsigned n = 0; pg && n < POOL_LOOKS; n++, pg = pool_next(pool, pg)) {
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
-		if ((int)state_count(s) == pg->used)
+		hold_step(LOCK_POOL, 1);
+		if ((int)state_count(s) == pg->used) {
+			pool->look = pg;
+			pool_remove(pool, pg);
 			return pg;
+		}
 	}
+	pool->look = pg;
+	*end = !pg;
 	return NULL;
 }
 
@@ -396,20 +432,22 @@ struct page *slab_pool_take_empty(unsigned cls)
 {
 	struct pool *pool = &pools[cls];
 	struct page *pg;
+	bool whole = false; /* the walk began at the beginning */
+	bool end;
 
-	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0 ||
-	    lock_acquire(slab_pool_lock(cls)) != 0)
+	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0)
 		return NULL;
-	pg = pool_find_empty(&pool->full);
-	if (!pg)
-		pg = pool_find_empty(&pool->room);
-	if (!pg)
-		pg = pool_find_empty(&pool->fresh);
-	if (pg)
-		pool_remove(pool, pg);
-	else
-		atomic_store_explicit(&pool->owed, 0, memory_order_relaxed);
-	lock_release(&pool->lock);
+	do {
+		end = false;
+		if (lock_acquire(slab_pool_lock(cls)) != 0)
+			return NULL;
+		whole |= !pool->look;
+		pg = pool_find_empty(pool, &end);
+		end &= whole;
+		if (end)
+			atomic_store_explicit(&pool->owed, 0, memory_order_relaxed);
+		lock_release(&pool->lock);
+	} while (!pg && !end);
 	return pg;
 }
 

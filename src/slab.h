@@ -117,7 +117,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls);
 
 /* Take off an un-owned slab of the class that is empty once its remote list is collected, in
  * limbo; NULL: none is left. For drains; costs nothing unless a free into an un-owned slab was not
- * followed by its adoption, else looks at every un-owned slab of the class. */
+ * followed by its adoption, else looks at every un-owned slab of the class, some in each hold. */
 struct page *slab_pool_take_empty(unsigned cls);
 
 /* An un-owned slab of the class that is to be looked at for holes, in limbo; with `all` also one that

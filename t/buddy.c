@@ -630,6 +630,27 @@ static void test_deferred(void)
 	ok(all_merged(z), "and all is merged");
 }
 
+/* More of them than one hold of the lock works off; debug builds count. */
+static void test_deferred_many(void)
+{
+	enum { MANY = 200 };
+	struct zone *z = zone_new();
+	struct page *pg[MANY + 1];
+
+	for (unsigned i = 0; i <= MANY; i++)
+		pg[i] = buddy_alloc(z, 1 + i % 3);
+	if (lock_acquire(&z->lock) != 0)
+		tap_bail_out("the lock of a fresh zone is held");
+	for (unsigned i = 0; i < MANY; i++)
+		buddy_free(pg[i]);
+	lock_release(&z->lock);
+	buddy_free(pg[MANY]);
+	ok(pages_used(z) > 0, "of many deferred runs one hold of the lock frees some");
+	for (unsigned i = 0; i < 2 * MANY / BUDDY_BATCH && pages_used(z); i++)
+		buddy_free(buddy_alloc(z, 1));
+	ok(pages_used(z) == 0 && all_merged(z), "and the next ones the others");
+}
+
 /* ---- random sequences -------------------------------------------------------------------- */
 
 #define RUNS 96
@@ -810,7 +831,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(104);
+	tap_plan(106);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
@@ -831,6 +852,7 @@ int main(void)
 	test_release();
 	test_release_taken();
 	test_deferred();
+	test_deferred_many();
 	test_random();
 	test_stress();
 	return tap_done();

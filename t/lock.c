@@ -289,6 +289,39 @@ static void right_order(void *arg)
 		_exit(4);
 }
 
+static void hold_within(void *arg)
+{
+	struct lock *l = arg;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (lock_acquire(l) != 0)
+			_exit(3);
+		hold_step((enum lock_rank)l->rank, hold_most[l->rank]);
+		lock_release(l);
+	}
+}
+
+static void hold_beyond(void *arg)
+{
+	struct lock *l = arg;
+
+	if (lock_acquire(l) != 0)
+		_exit(3);
+	hold_step((enum lock_rank)l->rank, hold_most[l->rank]);
+	hold_step((enum lock_rank)l->rank, 1);
+}
+
+static void test_holds(void)
+{
+	ok(child_is_well(hold_within, &lock),
+	   "as much as its rank allows can be done in each hold");
+	if (SLUICE_DEBUG)
+		ok(child_is_stopped(hold_beyond, &lock, "internal check failed"),
+		   "in debug builds one thing more stops the program");
+	else
+		ok(child_is_well(hold_beyond, &lock), "without debug checks nobody counts");
+}
+
 static void test_ranks(void)
 {
 	ok(child_is_well(right_order, NULL), "locks can be taken in the order of their ranks");
@@ -413,13 +446,14 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(40);
+	tap_plan(42);
 	test_alone();
 	test_exclusion();
 	test_wait();
 	test_forking();
 	test_fork();
 	test_ranks();
+	test_holds();
 	test_priority();
 	return tap_done();
 }

@@ -243,6 +243,13 @@ static void test_bulk(void)
 	pcp_free_bulk(p, run, 104);
 	is_int(p->count, p->high, "a bulk free fills the cache to its limit");
 	pcp_check(p);
+	p->high = p->high_max;
+	is_int(pcp_alloc_bulk(p, 0, 100, run), 100, "a hundred pages are had");
+	pcp_free_bulk(p, run, 100);
+	ok(p->runs[0].first && p->count >= 100, "and kept, a few in each hold of the lock");
+	is_int(pcp_alloc_bulk(p, 0, 100, run), 100, "and had again, likewise (debug builds count)");
+	pcp_free_bulk(p, run, 100);
+	pcp_check(p);
 	is_int(pcp_alloc_bulk(p, 7, 3, run), 3, "runs longer than any class can be had in bulk");
 	pcp_free_bulk(p, run, 3);
 	pcp_drain(p);
@@ -491,7 +498,7 @@ int main(void)
 {
 	static struct page *all[PAGES];
 
-	tap_plan(76);
+	tap_plan(79);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;

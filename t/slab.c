@@ -282,6 +282,35 @@ static void test_unowned_full(void)
 	is_int(pages_used(), 0, "no page is lost");
 }
 
+/* More slabs than are looked at in one hold; debug builds count. */
+static void test_many_unowned(void)
+{
+	enum { MANY = 200 };
+	static struct page *pg[MANY];
+	static struct object *o[MANY];
+	struct page *found[MANY];
+	unsigned n = 0;
+	unsigned freed = 0;
+
+	for (unsigned i = 0; i < MANY; i++) {
+		pg[i] = slab_owned(CLS);
+		slab_take(pg[i], &o[i], 1);
+		slab_pool_put(pg[i], SLAB_RECENT);
+	}
+	ok(slab_pool_take_empty(CLS) == NULL, "of many un-owned slabs none is empty");
+	for (unsigned i = 0; i < MANY; i += 66, freed++)
+		free_one(pg[i], o[i]);
+	while (n < MANY && (found[n] = slab_pool_take_empty(CLS)) != NULL)
+		slab_end(found[n++]);
+	is_int(n, freed, "those that are then, at any place, are all found");
+	for (unsigned i = 0; i < MANY; i++)
+		if (i % 66)
+			free_one(pg[i], o[i]);
+	while (n < MANY && (found[n] = slab_pool_take_empty(CLS)) != NULL)
+		slab_end(found[n++]);
+	is_int(n, MANY, "and in the end all of them");
+}
+
 static void test_pool_locked(void)
 {
 	struct page *in = slab_owned(CLS);
@@ -567,7 +596,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(72);
+	tap_plan(75);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -578,6 +607,7 @@ int main(void)
 	test_post();
 	test_unowned();
 	test_unowned_full();
+	test_many_unowned();
 	test_pool_locked();
 	test_misuse();
 	test_stress();
