@@ -5,7 +5,7 @@
  *
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
- * frees goes to the kernel at once. Once each decay_ms it gives as many dirty pages to the kernel
+ * frees goes to the kernel at once. Bins of threads that made no call while it marked have a turn. Once each decay_ms it gives as many dirty pages to the kernel
  * as were free all that time: the lowest count it saw at a tick; and makes holes in the un-owned slabs
  * that nobody touched all that time. Page caches of running threads shrink by an eighth of their
  * surplus.
@@ -101,6 +101,8 @@ static void idle_round(struct round *r)
 	reclaim_idle(r->generation, &report);
 	r->generation = r->decayed ? heap_idle_mark_all(true) : heap_idle_mark(true);
 	r->decayed = false;
+	/* The barrier took 8 to 20 ms, which is a nap. */
+	reclaim_visit(r->generation);
 	if (report.bytes_drained && r->low > dirty_pages())
 		r->low = dirty_pages();
 }

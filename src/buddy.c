@@ -48,6 +48,7 @@
 
 #define STEP_MIN ((size_t)1 << 20)
 #define TRIM_PAGES 64u
+#define TRIM_TEARDOWN 4u
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
@@ -714,17 +715,18 @@ static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
 }
 
 /*
- * While there is no background thread a free gives dirty pages back: at once those above dirty_max
- * and a few times what is in use, for a program that frees it all; those above dirty_max and half of it
- * once nobody has used them for decay_ms, for one that takes and frees big blocks in turn. Bounded:
- * a few times what the call freed and a little more, so that it never falls behind.
+ * While there is no background thread a free gives dirty pages back: at once those above a few times
+ * what is in use, or a few times dirty_max if that is more, for a program that frees it all; those above
+ * dirty_max and half of what is in use once nobody has used them for decay_ms, for one that takes and
+ * frees big blocks, or builds something and tears it down, in turn. Bounded: a few times what the call
+ * freed and a little more, so that it never falls behind.
  */
 static void trim(struct zone *z, uint64_t freed)
 {
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 	uint64_t used = buddy_used_pages(z);
 	uint64_t soft = (options.dirty_max >> PG_SHIFT) + used / 2;
-	uint64_t hard = soft + 3 * used;
+	uint64_t hard = soft + max_size(3 * used, TRIM_TEARDOWN * (options.dirty_max >> PG_SHIFT));
 
 	if (unlikely(buddy_after_free != NULL))
 		buddy_after_free(z);

@@ -56,6 +56,11 @@ static void slab_return(struct pcp *pcp, struct page *pg)
 	}
 }
 
+_Noreturn void heap_popped_twice(struct object *o)
+{
+	heap_freed_twice(o, page_of(o));
+}
+
 /* ---- allocation -------------------------------------------------------------------------- */
 
 /* A mapping for who can have neither heap nor lock, or when no region can grow. */
@@ -100,33 +105,13 @@ noinline void *heap_alloc_slow(size_t size)
 	}
 }
 
-/* From the bin. That it is not there twice is looked at here, because the free did not. */
-static void *large_pop(unsigned bin)
-{
-	struct heap *h = heap_self;
-	struct bin *b = &h->bin[bin];
-	struct object *o;
-
-	if (unlikely(!heap_enter(h)))
-		return NULL;
-	o = *b->top;
-	if (o) {
-		for (struct object **at = --b->top; *at; at--) {
-			if (unlikely(*at == o))
-				heap_freed_twice(o, page_of(o));
-		}
-	}
-	heap_leave(h);
-	return o;
-}
-
 void *heap_alloc_large(size_t size, bool *zero)
 {
 	struct pcp *pcp;
 	void *p = NULL;
 
 	if (size <= LARGE_BIN_PAGES * PG_BYTES)
-		p = large_pop(large_bin(size));
+		p = heap_alloc_binned(size);
 	if (likely(p)) {
 		*zero = false;
 		return p;

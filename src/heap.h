@@ -35,7 +35,7 @@ struct bin {
 };
 
 /* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
-#define BIN_MAX 64u
+#define BIN_MAX 256u
 #define BIN_MIN 2u
 #define BIN_BYTES 131072u
 #define BIN_CAPACITY(size)                                                                         \
@@ -46,12 +46,18 @@ struct bin {
 /* A bin for each size class, then those of large objects. */
 #define BINS (CLASSES + LARGE_BINS)
 
-/* All bins' places, each with a bottom. */
+/*
+ * A bin's objects stand in a row of BIN_SMALL places, or of BIN_MAX once it has more room, each above
+ * a bottom: so those of a thread that needs few fill few pages.
+ */
+#define BIN_SMALL 32u
 enum {
-	BIN_SLOTS = LARGE_BINS * (LARGE_BIN_MAX + 1)
-#define SIZECLASS(size, pages) +(BIN_CAPACITY(size)) + 1
+	BIN_ROWS = 0
+#define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)
 #include "sizeclass.def"
 #undef SIZECLASS
+	,
+	BIN_SLOTS = BINS * (BIN_SMALL + 1) + BIN_ROWS * (BIN_MAX + 1)
 };
 
 #define HEAP_ALIGN 4096u
@@ -73,10 +79,13 @@ struct heap {
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* runs for the pcp, after the window */
 	struct ring ring;                       /* frees into slabs of others */
-	uint16_t bin_bottom[BINS];              /* where in bin_slots; set once */
+	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
+	uint8_t quiet[BINS];                    /* turns since it was refilled or full */
 	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
-	_Atomic uint32_t drained;               /* nothing is in it; others look at it */
-	_Atomic uint32_t bare;                  /* and bin_slots cost no memory; likewise */
+	uint8_t age_next;                       /* the bin whose turn it is */
+	uint32_t slow_calls;
+	_Atomic uint32_t drained; /* nothing is in it; others look at it */
+	_Atomic uint32_t bare;    /* and bin_slots cost no memory; likewise */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -127,6 +136,7 @@ void *heap_alloc_slow(size_t size);                  /* size <= SMALL_MAX */
 void *heap_alloc_large(size_t size, bool *zero);     /* size > SMALL_MAX */
 void *heap_alloc_aligned(size_t size, size_t align); /* align: a power of two */
 void heap_free_slow(void *p);
+_Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
 
@@ -193,6 +203,13 @@ int heap_gate_error(void);
  * threads that are not inside a call just now. Returns how many heaps were looked at. */
 unsigned heap_open_inboxes(void);
 
+/*
+ * Of the heaps whose mark is still there, that is, whose threads made no call since, let the bins have a
+ * turn: those that were neither refilled nor full for some go to their slabs, and some slabs of their
+ * class with room to all. The marks stay. One caller at a time (reclaim_control).
+ */
+void heap_visit(uint64_t generation);
+
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
 void heap_drain_sleeping(void);
 
@@ -247,6 +264,27 @@ static always_inline void *heap_alloc_small(size_t size)
 	void *p = heap_alloc_fast(size);
 
 	return likely(p != NULL) ? p : heap_alloc_slow(size);
+}
+
+/* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow path. That
+ * an object is not there twice is looked at here, because the free did not. */
+static always_inline void *heap_alloc_binned(size_t size)
+{
+	struct heap *h = heap_self;
+	struct bin *b = &h->bin[large_bin(size)];
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return NULL;
+	o = *b->top;
+	if (o) {
+		for (struct object **at = --b->top; *at; at--) {
+			if (unlikely(*at == o))
+				heap_popped_twice(o);
+		}
+	}
+	heap_leave(h);
+	return o;
 }
 
 static always_inline void *heap_alloc(size_t size)

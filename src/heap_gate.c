@@ -9,12 +9,14 @@
  *     its taker never came); pending(g) -> free by the owner's next call;
  *     pending(g) -> held(g) by the CAS of a taker that marked with this g and made all threads
  *     pass a barrier in between; held -> held + exited by the owner's exit; held -> free by its
- *     holder, which finishes the heap if its owner exited. g is never used twice.
+ *     holder, which finishes the heap if its owner exited; held(g) -> pending(g) by a visitor. g is
+ *     never used twice.
  * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
  * (D) The owner never waits for a holder: its calls use the fallback heap meanwhile.
  *
  * Why a taker is alone: after the barrier either it sees busy set, or the owner's later calls see
- * pending and take it back, so that the taker's CAS of this g fails. Without the generation a
+ * pending and take it back, so that the taker's CAS of this g fails. A visitor that puts its mark back
+ * may come again without a barrier: between mark and now no load of the owner's could see free. Without the generation a
  * delayed taker would take another's pending, set after its own barrier.
  *
  * Pairing: the owner's store of busy and load of gate (heap_enter) with the marker's CAS and the
@@ -152,6 +154,9 @@ static inline void trim_if_asked(struct heap *h)
 	stat_add(STAT_trims_done, 1);
 }
 
+/* Each so many calls that come here a bin has its turn. */
+#define AGE_EVERY 16u
+
 struct heap *heap_call_begin(bool create)
 {
 	struct heap *h = heap_self;
@@ -161,6 +166,8 @@ struct heap *heap_call_begin(bool create)
 	if (likely(heap_is_real(h)) && heap_window_open(h)) {
 		heap_touched(h);
 		trim_if_asked(h);
+		if (unlikely(++h->slow_calls % AGE_EVERY == 0))
+			heap_age_next(h);
 		return h;
 	}
 	heap_init();
@@ -365,6 +372,34 @@ uint64_t heap_idle_mark(bool quiet)
 uint64_t heap_idle_mark_all(bool quiet)
 {
 	return idle_mark(quiet, true);
+}
+
+/* The other way to let go: the mark is there as before, and so are the barrier and the owner's way to
+ * take it back, so who holds this generation may take again. */
+static void put_back(struct heap *h, uint64_t g)
+{
+	uint64_t gate = g | GATE_HELD;
+
+	/* Release pairs with the owner's acquire load in gate_take_back. */
+	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_PENDING,
+						     memory_order_acq_rel, memory_order_acquire))
+		heap_gate_release(h); /* its owner has gone */
+}
+
+void heap_visit(uint64_t g)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		unsigned turns = BINS;
+
+		/* Between two bins its owner may have it. */
+		while (turns && take(h, g)) {
+			heap_open_inbox(h);
+			for (bool done = false; turns && !done; turns--)
+				done = heap_age_next(h);
+			free_released(h);
+			put_back(h, g);
+		}
+	}
 }
 
 unsigned heap_open_inboxes(void)

@@ -48,9 +48,12 @@ static inline bool heap_is_real(const struct heap *h)
 	return h != &heap_none && h != &heap_gone;
 }
 
+/* Objects that one call moves between a bin and slabs at the most. */
+#define BIN_STEP 64u
+
 /* Adoptions that frees inside a window have left to be done after it. */
 struct due_list {
-	struct ring_adopt due[BIN_MAX];
+	struct ring_adopt due[BIN_STEP];
 	unsigned n;
 };
 
@@ -62,7 +65,7 @@ void heap_attach(struct heap *h, struct page *pg);
 /* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
 bool heap_refill(struct heap *h, unsigned cls);
 
-/* Make room in the full bin of cls: more places, or its older half goes to the slabs. */
+/* Make room in the full bin of cls: more places, or its oldest objects go to the slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
 /*
@@ -93,6 +96,9 @@ void heap_purge_bins(struct heap *h);
 
 /* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
 bool heap_leave_some(struct heap *h, unsigned bin);
+
+/* The next bin has its turn; false: there was nothing to do. */
+bool heap_age_next(struct heap *h);
 
 /* Stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);

@@ -9,10 +9,11 @@
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
  * (D) A bin begins without room and doubles it each time it is full or empty, up to its capacity;
- *     a drain takes its room away again, so that a cache starts small after it.
+ *     a drain takes its room away again, so that a cache starts small after it, and so do QUIET_TURNS
+ *     turns in which it was neither.
  *
  * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
- * list steps, at most BIN_MAX objects and INBOX_BATCH slabs a call, CAS on state words; no page is
+ * list steps, at most BIN_STEP objects and INBOX_BATCH slabs a call, CAS on state words; no page is
  * asked for or given back (heap_purge_bins: under the gate only).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
@@ -21,6 +22,8 @@
 #include "config.h"
 #endif
 #include "heap_parts.h"
+
+#include <string.h>
 
 #include "delay.h"
 #include "holes.h"
@@ -34,10 +37,11 @@
 #define BIN_START 2u
 #define TAKE_FREED 8u
 #define GIFTS_MAX 32u
-#define FLUSH_AHEAD 8u
+#define QUIET_TURNS 3u
+#define AGE_BATCH 8u
 
-static const uint8_t bin_capacities[CLASSES] = {
-#define SIZECLASS(size, pages) (uint8_t) BIN_CAPACITY(size),
+static const uint16_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
 #include "sizeclass.def"
 #undef SIZECLASS
 };
@@ -53,18 +57,30 @@ static inline struct object **bin_bottom(struct heap *h, unsigned cls)
 	return h->bin_bottom[cls] + h->bin_slots;
 }
 
-/* Each bin: a NULL, then its capacity. The slots are zero. */
+/* An empty bin without room. The slots are zero, and no bottom is ever written. */
+static void bin_begin(struct heap *h, unsigned bin)
+{
+	h->bin_bottom[bin] = (uint16_t)(bin * (BIN_SMALL + 1));
+	h->bin[bin].top = bin_bottom(h, bin);
+	h->bin[bin].limit = bin_bottom(h, bin);
+}
+
+/* To the longer row of its class; those of the classes that have one come first. */
+static void bin_move(struct heap *h, unsigned cls)
+{
+	struct object **from = bin_bottom(h, cls);
+	size_t n = (size_t)(h->bin[cls].top - from);
+
+	DCHECK(cls < BIN_ROWS);
+	h->bin_bottom[cls] = (uint16_t)(BINS * (BIN_SMALL + 1) + cls * (BIN_MAX + 1));
+	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(*from));
+	h->bin[cls].top = bin_bottom(h, cls) + n;
+}
+
 void heap_init_bins(struct heap *h)
 {
-	uint16_t at = 0;
-
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		h->bin_bottom[bin] = at;
-		h->bin[bin].top = h->bin_slots + at;
-		h->bin[bin].limit = h->bin_slots + at;
-		at = (uint16_t)(at + bin_capacity(bin) + 1);
-	}
-	DCHECK(at <= BIN_SLOTS);
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_begin(h, bin);
 }
 
 /* Places the bin has now. */
@@ -76,12 +92,16 @@ static inline unsigned bin_room(struct heap *h, unsigned cls)
 /* Twice the room, up to the capacity. */
 static void bin_grow(struct heap *h, unsigned cls)
 {
-	unsigned room = bin_room(h, cls) * 2;
+	unsigned old = bin_room(h, cls);
+	unsigned room = old * 2;
 
+	h->quiet[cls] = 0;
 	if (room < BIN_START)
 		room = BIN_START;
 	if (room > bin_capacity(cls))
 		room = bin_capacity(cls);
+	if (old <= BIN_SMALL && room > BIN_SMALL)
+		bin_move(h, cls);
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
 }
 
@@ -210,16 +230,18 @@ static struct page *current_slab(struct heap *h, unsigned cls)
 	return pg;
 }
 
-/* Fill by half, so that the next frees find room. */
+/* At most by half, so that the next frees find room. */
 bool heap_refill(struct heap *h, unsigned cls)
 {
-	struct bin *b = &h->bin[cls];
-	struct object *o[BIN_MAX];
+	struct object **o;
 	unsigned want;
 	unsigned got = 0;
 
 	bin_grow(h, cls);
+	o = bin_bottom(h, cls) + 1;
 	want = (bin_room(h, cls) + 1) / 2;
+	if (want > BIN_STEP)
+		want = BIN_STEP;
 	while (got < want) {
 		struct page *pg = current_slab(h, cls);
 
@@ -235,10 +257,15 @@ bool heap_refill(struct heap *h, unsigned cls)
 		if (pg->free)
 			__builtin_prefetch(pg->free, 1);
 	}
+	h->bin[cls].top = o + got - 1;
 	/* The first taken on top: it has the lowest address, or was freed last. */
-	while (got)
-		*++b->top = o[--got];
-	return *b->top != NULL;
+	for (unsigned i = 0; i < got / 2; i++) {
+		struct object *low = o[i];
+
+		o[i] = o[got - 1 - i];
+		o[got - 1 - i] = low;
+	}
+	return got != 0;
 }
 
 /* ---- objects on their way home ----------------------------------------------------------- */
@@ -282,16 +309,15 @@ void heap_check_object(void *p, const struct page *pg)
 		heap_bad_free(p, pg);
 }
 
-/* In the window of the slab's heap. */
-static void free_local(struct heap *h, struct page *pg, struct object *o)
+/* In the window of the slab's heap: the n objects from `first` on the slab's list are free anew. */
+static void slab_freed(struct heap *h, struct page *pg, struct object *first, unsigned n)
 {
-	if (unlikely(o == pg->free || pg->used <= 0))
-		heap_freed_twice(o, pg);
-	o->next = pg->free;
-	pg->free = o;
-	pg->used--;
-	if (pg->used > pg->wake)
+	pg->free = first;
+	pg->used = (int16_t)(pg->used - (int)n);
+	if (likely(pg->used > pg->wake))
 		return;
+	if (unlikely(pg->used < 0))
+		heap_freed_twice(first, pg);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
 	else if (pg->list == LIST_PARTIAL)
@@ -301,30 +327,57 @@ static void free_local(struct heap *h, struct page *pg, struct object *o)
 	slab_place(h, pg);
 }
 
-/* In the window of h: an object goes to its slab, or into the ring. */
-static void free_to_slab(struct heap *h, struct object *o, struct due_list *d)
+/* In the window of the slab's heap: those of the n objects that follow each other in the same slab go
+ * to its list. Returns how many, at least one. */
+static unsigned free_local(struct heap *h, struct page *pg, struct object **o, unsigned n)
 {
-	struct page *pg = page_of(o);
+	const struct size_class *c = &size_classes[pg->cls];
+	uintptr_t start = (uintptr_t)page_address(pg);
+	uint32_t carved = slab_carved_bytes(pg);
+	struct object *first = pg->free;
+	unsigned i = 0;
 
-	heap_check_object(o, pg); /* the fast path knows only that it is aligned to 16 */
+	do {
+		uintptr_t off = (uintptr_t)o[i] - start;
+
+		if (off >= carved && i)
+			break;
+		/* The fast path knows only that it is aligned to 16. */
+		if (unlikely(off >= carved ||
+			     (uint32_t)((off * c->inverse) >> 32) * c->size != off))
+			heap_check_object(o[i], pg);
+		if (unlikely(o[i] == first))
+			heap_freed_twice(first, pg);
+		o[i]->next = first;
+		first = o[i];
+	} while (++i < n);
+	slab_freed(h, pg, first, i);
+	return i;
+}
+
+/* In the window of h: a first one or more of the n objects go to their slab, or one into the ring. */
+static inline unsigned free_to_slab(struct heap *h, struct object **o, unsigned n,
+				    struct due_list *d)
+{
+	struct page *pg = page_of(*o);
+	struct ring_adopt due;
+
+	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
+		if (likely(!slab_uncarved(pg)))
+			return free_local(h, pg, o, n);
+		heap_check_object(*o, pg);
+		return free_local(h, pg, o, 1);
+	}
+	heap_check_object(*o, pg);
 	if (page_kind(pg) == PAGE_LARGE) {
 		large_unmake(pg);
 		release_run(h, pg);
-	} else if (atomic_load_explicit(&pg->owner, memory_order_relaxed) == h) {
-		free_local(h, pg, o);
-	} else {
-		struct ring_adopt due = ring_put(&h->ring, pg, o);
-
-		if (due.pg)
-			d->due[d->n++] = due;
+		return 1;
 	}
-}
-
-/* What free_to_slab touches; another thread's objects are in no cache of this processor. */
-static inline void prefetch_object(struct object *o)
-{
-	__builtin_prefetch(o, 1);
-	__builtin_prefetch(page_of(o), 1);
+	due = ring_put(&h->ring, pg, *o);
+	if (due.pg)
+		d->due[d->n++] = due;
+	return 1;
 }
 
 bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
@@ -334,7 +387,7 @@ bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct du
 	    atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)
 		return false;
 	h->gifts[pg->cls]++;
-	free_to_slab(h, o, d);
+	free_to_slab(h, &o, 1, d);
 	return true;
 }
 
@@ -344,16 +397,10 @@ static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list 
 	struct bin *b = &h->bin[cls];
 	struct object **bottom = bin_bottom(h, cls) + 1;
 
-	for (unsigned i = 0; i < n && i < FLUSH_AHEAD; i++)
-		prefetch_object(bottom[i]);
-	for (unsigned i = 0; i < n; i++) {
-		if (i + FLUSH_AHEAD < n)
-			prefetch_object(bottom[i + FLUSH_AHEAD]);
-		free_to_slab(h, bottom[i], d);
-	}
-	for (struct object **at = bottom + n; at <= b->top; at++)
-		at[-(ptrdiff_t)n] = *at;
+	for (unsigned i = 0; i < n; i += free_to_slab(h, bottom + i, n - i, d))
+		;
 	b->top -= n;
+	memmove(bottom, bottom + n, (size_t)(b->top + 1 - bottom) * sizeof(*bottom));
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
@@ -364,7 +411,8 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 		bin_grow(h, cls);
 		return;
 	}
-	bin_flush(h, cls, (room + 1) / 2, d);
+	h->quiet[cls] = 0;
+	bin_flush(h, cls, room / 2 < BIN_STEP ? (room + 1) / 2 : BIN_STEP, d);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }
@@ -412,15 +460,18 @@ static void pool_refresh(struct heap *h, struct ring_adopt *due)
 /* In the window of h: nothing in the bin any more, and no room. */
 static void bin_empty(struct heap *h, unsigned cls)
 {
-	struct bin *b = &h->bin[cls];
-	struct due_list d = { .n = 0 };
+	unsigned n;
 
-	bin_flush(h, cls, (unsigned)(b->top - bin_bottom(h, cls)), &d);
-	b->limit = b->top;
+	while ((n = (unsigned)(h->bin[cls].top - bin_bottom(h, cls))) != 0) {
+		struct due_list d = { .n = 0 };
+
+		bin_flush(h, cls, n < BIN_STEP ? n : BIN_STEP, &d);
+		for (unsigned i = 0; i < d.n; i++)
+			pool_refresh(h, &d.due[i]);
+	}
+	bin_begin(h, cls);
 	if (cls < CLASSES)
 		h->gifts[cls] = 0;
-	for (unsigned i = 0; i < d.n; i++)
-		pool_refresh(h, &d.due[i]);
 }
 
 /* In the window of h: nothing in its bins and its ring any more. */
@@ -438,6 +489,25 @@ bool heap_leave_some(struct heap *h, unsigned bin)
 {
 	bin_empty(h, bin);
 	return bin < CLASSES && leave_class(h, bin, SLAB_IDLE, LEAVE_BATCH);
+}
+
+bool heap_age_next(struct heap *h)
+{
+	unsigned bin = h->age_next;
+	struct bin *b = &h->bin[bin];
+
+	h->age_next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
+	if (h->quiet[bin] < QUIET_TURNS) {
+		h->quiet[bin]++;
+		return false;
+	}
+	if (b->limit == bin_bottom(h, bin) &&
+	    (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
+		return false;
+	bin_empty(h, bin);
+	if (bin < CLASSES)
+		leave_class(h, bin, SLAB_RECENT, AGE_BATCH);
+	return true;
 }
 
 void heap_leave_slabs(struct heap *h, enum slab_age age)

@@ -186,6 +186,14 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 }
 
+void reclaim_visit(uint64_t generation)
+{
+	if (!generation || lock_acquire(&reclaim_control) != 0)
+		return;
+	heap_visit(generation);
+	lock_release(&reclaim_control);
+}
+
 /* No memory: the kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)
 {

@@ -51,6 +51,9 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
  * waits for it. generation: of heap_idle_mark, 0: nothing was marked. */
 void reclaim_idle(uint64_t generation, struct reclaim_report *report);
 
+/* After a mark: a turn for the bins of threads that take a nap (heap_visit). */
+void reclaim_visit(uint64_t generation);
+
 /*
  * Memory is short: give bytes back to the kernel, in this order, until `want` of them have gone: page
  * caches of threads that sleep, those of all, dirty blocks, heaps of idle threads (marked: the

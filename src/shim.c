@@ -53,16 +53,24 @@ static noinline void *malloc_slow(size_t size)
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
+static noinline void *malloc_large(size_t size)
+{
+	void *p = NULL;
+
+	if (size <= LARGE_BIN_PAGES * PG_BYTES)
+		p = heap_alloc_binned(size);
+	return likely(p != NULL) ? p : malloc_slow(size);
+}
+
 EXPORT void *malloc(size_t size)
 {
 	void *p;
 
 	if (likely(size <= SMALL_MAX)) {
 		p = heap_alloc_fast(size);
-		if (likely(p != NULL))
-			return p;
+		return likely(p != NULL) ? p : malloc_slow(size);
 	}
-	return malloc_slow(size);
+	return malloc_large(size);
 }
 
 EXPORT void free(void *p)

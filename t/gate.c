@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 78
+#define TESTS 88
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -366,6 +366,64 @@ static void test_generation(void)
 	start_clean();
 }
 
+/* ---- threads that take a nap ------------------------------------------------------------------ */
+
+static void use_one_class(struct worker *w)
+{
+	unsigned char *p[300];
+
+	(void)w;
+	for (unsigned i = 0; i < 300; i++)
+		p[i] = alloc(200);
+	for (unsigned i = 0; i < 300; i++)
+		heap_free(p[i]);
+}
+
+static unsigned room_of(const struct heap *h, size_t size)
+{
+	unsigned cls = class_of(size);
+
+	return (unsigned)(h->bin[cls].limit - (h->bin_slots + h->bin_bottom[cls]));
+}
+
+static void test_visit(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t pool;
+	uint64_t g;
+
+	start_clean();
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	g = heap_idle_mark(true);
+	heap_visit(g);
+	is_int(w.heap->gate, g | GATE_PENDING, "a visit leaves the mark");
+	ok(!bins_empty(w.heap) && !w.heap->drained, "and, the first time, what the heap has");
+	worker_do(&w, use_one_class);
+	is_int(w.heap->gate, GATE_FREE, "its owner's next call takes the mark back");
+	pool = pool_slabs();
+	heap_visit(g);
+	ok(w.heap->gate == GATE_FREE && pool_slabs() == pool, "so that a late visit does nothing");
+	for (unsigned i = 0; i < 5; i++) {
+		worker_do(&w, use_one_class);
+		g = heap_idle_mark(true);
+		heap_visit(g);
+	}
+	ok(room_of(w.heap, 200) > 0, "of a thread that calls between visits the bin it uses stays");
+	ok(room_of(w.heap, 100) == 0 && room_of(w.heap, 3000) == 0,
+	   "those it has not used for some of them are emptied");
+	ok(pool_slabs() > pool, "and slabs of those classes are left to all");
+	ok(intact(&w), "what is in use is as it was");
+	is_int(heap_idle_take(g), 1,
+	       "when it goes on sleeping it is taken as if nobody had been there");
+	worker_do(&w, free_all);
+	mark_and_take();
+	is_int(value("slab_bytes"), slabs, "nothing is lost");
+	worker_end(&w);
+	start_clean();
+}
+
 /* ---- while it is held ------------------------------------------------------------------------- */
 
 static void test_held(void)
@@ -524,6 +582,7 @@ int main(void)
 	test_calling();
 	test_inside();
 	test_generation();
+	test_visit();
 	test_held();
 	test_exit();
 	test_barriers();

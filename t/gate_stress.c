@@ -183,6 +183,8 @@ static uint64_t stress_run(void)
 		marks++;
 		if (rnd(&s) % 64 == 0)
 			usleep(rnd(&s) % 2000);
+		if (rnd(&s) % 2)
+			heap_visit(g);
 		taken += heap_idle_take(g);
 	}
 	atomic_store(&stress_stop, true);

@@ -5,7 +5,7 @@
 TAP_NO_LIBRARY=1
 . "${0%/*}/tap.sh"
 . "${0%/*}/helpers/spin.sh"
-plan 7
+plan 8
 
 model gate2
 verified "a heap has one party in its window at a time, and is finished once"
@@ -13,5 +13,6 @@ caught NO_MEMBARRIER "without a barrier between mark and take, owner and taker m
 caught NO_GENERATION "a delayed taker must not take the mark of another"
 caught PLAIN_PENDING "a mark that is stored without a CAS lets somebody into a held heap"
 caught EXIT_IGNORED "a holder that does not see its owner's exit leaves the heap unfinished"
+caught BACK_EXITED "nor may it put its mark back over that"
 caught NO_BUSY_LOOK "a taker has to look whether the owner is inside"
 caught FORK_NO_WAIT "so has a fork"

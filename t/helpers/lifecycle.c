@@ -448,7 +448,7 @@ static int case_many(int argc, char **argv)
 				pthread_join(t[k], NULL);
 		}
 		long grown = helper_rss_kib() - base;
-		CHECK(grown < 3072, "9,000 threads that allocate %s: %ld KiB more",
+		CHECK(grown < 8192, "9,000 threads that allocate %s: %ld KiB more",
 		      allocate ? "a little" : "nothing", grown);
 	}
 	return helper_end();

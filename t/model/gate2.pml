@@ -19,6 +19,7 @@
  *   EXIT_IGNORED   a holder lets go by a store and does not see that the owner has gone
  *   NO_BUSY_LOOK   a taker that holds the gate does not look whether the owner is inside
  *   FORK_NO_WAIT   a fork copies the heap although its owner is inside
+ *   BACK_EXITED    a holder that puts the mark back does not see that the owner has gone
  */
 
 #define FREE 0
@@ -170,6 +171,19 @@ active proctype owner()
 	ended++
 }
 
+/* Its owner has gone. */
+inline finish()
+{
+	atomic { ENTER_WINDOW };
+	atomic {
+		assert(mem[LISTS] == truth);
+		LEAVE_WINDOW;
+		gate_exited = false;
+		gate_state = FREE;
+		finished++
+	}
+}
+
 /* heap_gate_release */
 inline release()
 {
@@ -179,17 +193,26 @@ inline release()
 #else
 	if
 	:: atomic { !gate_exited -> assert(gate_state == HELD); gate_state = FREE }
-	:: gate_exited ->
-		atomic { ENTER_WINDOW };
-		atomic {
-			assert(mem[LISTS] == truth);
-			LEAVE_WINDOW;
-			gate_exited = false;
-			gate_state = FREE;
-			finished++
-		}
+	:: gate_exited -> finish()
 	fi
 #endif
+}
+
+/* The mark is there as it was, for the same taker to take again. */
+inline put_back()
+{
+	if
+	:: atomic {
+#ifdef BACK_EXITED
+		gate_state == HELD -> gate_state = PENDING; gate_exited = false
+#else
+		gate_state == HELD && !gate_exited -> gate_state = PENDING
+#endif
+	   }
+#ifndef BACK_EXITED
+	:: gate_exited -> finish()
+#endif
+	fi
 }
 
 active [2] proctype taker()
@@ -216,7 +239,8 @@ active [2] proctype taker()
 #endif
 		membarrier();
 
-		/* heap_idle_take, as much later as one likes */
+		/* heap_idle_take or heap_visit, as much later as one likes, also again */
+again:
 		atomic { !forking -> takers++ };
 		if
 #ifdef NO_GENERATION
@@ -238,12 +262,15 @@ active [2] proctype taker()
 				truth = 1 - truth;
 				mem[LISTS] = truth;
 				LEAVE_WINDOW
-			   }
+			   };
+			   if
+			   :: release()
+			   :: put_back(); takers--; goto again
+			   fi
 #ifndef NO_BUSY_LOOK
-			:: mem[BUSY] != 0 -> skip
+			:: mem[BUSY] != 0 -> release()
 #endif
-			fi;
-			release()
+			fi
 #ifdef NO_GENERATION
 		:: gate_state != PENDING -> skip
 #else
