@@ -50,7 +50,7 @@ struct bin {
  * A bin's objects stand in a row of BIN_SMALL places, or of BIN_MAX once it has more room, each above
  * a bottom: so those of a thread that needs few fill few pages.
  */
-#define BIN_SMALL 32u
+#define BIN_SMALL 64u
 enum {
 	BIN_ROWS = 0
 #define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)

@@ -65,7 +65,7 @@ void heap_attach(struct heap *h, struct page *pg);
 /* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
 bool heap_refill(struct heap *h, unsigned cls);
 
-/* Make room in the full bin of cls: more places, or its oldest objects go to the slabs. */
+/* Make room in the full bin of cls: more places, or those freed last go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
 /*

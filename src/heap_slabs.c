@@ -35,7 +35,11 @@
 #define LEAVE_BATCH 32u
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
-#define TAKE_FREED 8u
+#define TAKE_FREED 6u
+#define FLUSH 16u
+#define REFILL_BYTES 8192u
+#define REFILL_MIN 8u
+#define BIN_FREED 32u
 #define GIFTS_MAX 32u
 #define QUIET_TURNS 3u
 #define AGE_BATCH 8u
@@ -230,6 +234,14 @@ static struct page *current_slab(struct heap *h, unsigned cls)
 	return pg;
 }
 
+/* Objects of a refill: what is carved and then flushed unused would be written for nothing. */
+static inline unsigned bin_step(unsigned cls)
+{
+	size_t n = REFILL_BYTES / class_size(cls);
+
+	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
+}
+
 /* At most by half, so that the next frees find room. */
 bool heap_refill(struct heap *h, unsigned cls)
 {
@@ -240,8 +252,8 @@ bool heap_refill(struct heap *h, unsigned cls)
 	bin_grow(h, cls);
 	o = bin_bottom(h, cls) + 1;
 	want = (bin_room(h, cls) + 1) / 2;
-	if (want > BIN_STEP)
-		want = BIN_STEP;
+	if (want > bin_step(cls))
+		want = bin_step(cls);
 	while (got < want) {
 		struct page *pg = current_slab(h, cls);
 
@@ -327,15 +339,20 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
 	slab_place(h, pg);
 }
 
-/* In the window of the slab's heap: those of the n objects that follow each other in the same slab go
- * to its list. Returns how many, at least one. */
-static unsigned free_local(struct heap *h, struct page *pg, struct object **o, unsigned n)
+/* Link those of the n objects that follow each other in slab pg in front of *list. Returns how many, at
+ * least one. */
+static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct object **list)
 {
 	const struct size_class *c = &size_classes[pg->cls];
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
-	struct object *first = pg->free;
+	struct object *first = *list;
 	unsigned i = 0;
+
+	if (unlikely(slab_uncarved(pg))) {
+		heap_check_object(*o, pg);
+		n = 1;
+	}
 
 	do {
 		uintptr_t off = (uintptr_t)o[i] - start;
@@ -351,33 +368,35 @@ static unsigned free_local(struct heap *h, struct page *pg, struct object **o, u
 		o[i]->next = first;
 		first = o[i];
 	} while (++i < n);
-	slab_freed(h, pg, first, i);
+	*list = first;
 	return i;
 }
 
-/* In the window of h: a first one or more of the n objects go to their slab, or one into the ring. */
-static inline unsigned free_to_slab(struct heap *h, struct object **o, unsigned n,
-				    struct due_list *d)
+/* In the window of h: the first one or more of the n objects go to their slab, or into the ring. Returns
+ * how many. */
+static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
 	struct page *pg = page_of(*o);
+	struct object *list = NULL;
 	struct ring_adopt due;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
-		if (likely(!slab_uncarved(pg)))
-			return free_local(h, pg, o, n);
-		heap_check_object(*o, pg);
-		return free_local(h, pg, o, 1);
+		list = pg->free;
+		n = link_run(pg, o, n, &list);
+		slab_freed(h, pg, list, n);
+		return n;
 	}
-	heap_check_object(*o, pg);
-	if (page_kind(pg) == PAGE_LARGE) {
+	if (page_kind(pg) != PAGE_SLAB) {
+		heap_check_object(*o, pg);
 		large_unmake(pg);
 		release_run(h, pg);
 		return 1;
 	}
-	due = ring_put(&h->ring, pg, *o);
+	n = link_run(pg, o, n < ring_batch(pg->cls) ? n : ring_batch(pg->cls), &list);
+	due = ring_put(&h->ring, pg, list, *o, n);
 	if (due.pg)
 		d->due[d->n++] = due;
-	return 1;
+	return n;
 }
 
 bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
@@ -391,28 +410,31 @@ bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct du
 	return true;
 }
 
-/* In the window of h: the n objects of a bin that were freed first go to their slabs. */
+/* In the window of h: the n objects of a bin that were freed last go to their slabs. They are in this
+ * processor's cache still, as those freed first are not. */
 static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
 {
-	struct bin *b = &h->bin[cls];
-	struct object **bottom = bin_bottom(h, cls) + 1;
+	struct object **o = h->bin[cls].top + 1 - n;
 
-	for (unsigned i = 0; i < n; i += free_to_slab(h, bottom + i, n - i, d))
+	for (unsigned i = 0; i < n; i += free_to_slab(h, o + i, n - i, d))
 		;
-	b->top -= n;
-	memmove(bottom, bottom + n, (size_t)(b->top + 1 - bottom) * sizeof(*bottom));
+	h->bin[cls].top -= n;
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
+	unsigned most = bin_capacity(cls);
 
-	if (room < bin_capacity(cls)) {
+	/* Who allocates nothing of the class has no use for them. */
+	if (cls < CLASSES && !h->current[cls] && most > BIN_FREED)
+		most = BIN_FREED;
+	if (room < most) {
 		bin_grow(h, cls);
 		return;
 	}
 	h->quiet[cls] = 0;
-	bin_flush(h, cls, room / 2 < BIN_STEP ? (room + 1) / 2 : BIN_STEP, d);
+	bin_flush(h, cls, room / 2 < FLUSH ? (room + 1) / 2 : FLUSH, d);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }

@@ -3,7 +3,7 @@
  * ring.c - see ring.h. Used by heap; uses slab.
  *
  * (A) ring.bytes == the sum over the entries of count x the class's size, at most RING_BYTES and
- *     one object after each call.
+ *     a batch or an object after each call.
  * (B) An object in the ring counts as used in its slab, so the slab cannot be given back, and its
  *     descriptor stays what it is, while the ring has one.
  * (C) An entry's set is given by its slab; the first way is the one used last.
@@ -42,16 +42,18 @@ static struct ring_adopt hand_over(struct ring *r, struct ring_entry *e)
 	return adopt;
 }
 
-static void entry_push(struct ring *r, struct ring_entry *e, struct object *o, uint32_t size)
+static void entry_push(struct ring *r, struct ring_entry *e, struct object *first,
+		       struct object *last, unsigned n, uint32_t bytes)
 {
-	o->next = e->first;
-	e->first = o;
-	e->count++;
-	e->bytes += size;
-	r->bytes += size;
+	last->next = e->first;
+	e->first = first;
+	e->count += n;
+	e->bytes += bytes;
+	r->bytes += bytes;
 }
 
-struct ring_adopt ring_put(struct ring *r, struct page *pg, struct object *o)
+struct ring_adopt ring_put(struct ring *r, struct page *pg, struct object *first,
+			   struct object *last, unsigned n)
 {
 	struct ring_adopt adopt = { NULL, 0 };
 	uint32_t size = (uint32_t)class_size(pg->cls);
@@ -67,15 +69,15 @@ struct ring_adopt ring_put(struct ring *r, struct page *pg, struct object *o)
 		if (way[0].pg != pg) {
 			if (way[0].pg)
 				adopt = hand_over(r, &way[0]);
-			way[0] = (struct ring_entry){ .pg = pg, .last = o };
+			way[0] = (struct ring_entry){ .pg = pg, .last = last };
 		}
 	}
-	if (unlikely(way[0].first == o))
-		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", (void *)o,
-			     pg->cls, size);
-	entry_push(r, &way[0], o, size);
+	if (unlikely(way[0].first == last))
+		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
+			     (void *)last, pg->cls, size);
+	entry_push(r, &way[0], first, last, n, n * size);
 	/* A second adoption cannot be due here: an entry that was just begun is handed over in
-	 * the same call only if one object makes a batch, and then it waits in the ring. */
+	 * the same call only if it is a batch at once, and then it waits in the ring. */
 	if ((way[0].bytes >= RING_BATCH || r->bytes > RING_BYTES) && !adopt.pg)
 		adopt = hand_over(r, &way[0]);
 	return adopt;

@@ -34,9 +34,17 @@ struct ring_adopt {
 	unsigned cls;
 };
 
-/* Put a free object of a slab of somebody else's in; hands a batch over when one is due. At most
- * one CAS loop and a few list steps. */
-struct ring_adopt ring_put(struct ring *r, struct page *pg, struct object *o);
+/* Put n free objects of a slab of somebody else's in, linked from first to last, no more than
+ * ring_batch; hands a batch over when one is due. At most one CAS loop and a few list steps. */
+struct ring_adopt ring_put(struct ring *r, struct page *pg, struct object *first,
+			   struct object *last, unsigned n);
+
+static inline unsigned ring_batch(unsigned cls)
+{
+	unsigned n = (unsigned)(RING_BATCH / class_size(cls));
+
+	return n ? n : 1;
+}
 
 /* Hand one batch over; false: the ring is empty. */
 bool ring_flush_one(struct ring *r, struct ring_adopt *adopt);
