@@ -89,6 +89,8 @@ struct heap {
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
+	uint32_t trim_bin;    /* where the trim goes on, */
+	uint32_t trim_for;    /* and which of them it is */
 	uint32_t exit_rounds; /* thread-specific destructors seen */
 
 	/* Any thread, atomic: its thread's TID, 0 while it has none; who takes over the heap of a

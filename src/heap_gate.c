@@ -42,6 +42,7 @@
 #include "park.h"
 #include "stats.h"
 
+#define TRIM_BATCH 4u
 #define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
 
 struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
@@ -140,17 +141,22 @@ void heap_ask_trim(void)
 }
 
 /* Somebody needs memory and could not have ours: the bins go home, and some slabs with room go to all,
- * so that holes can be made in them. */
+ * so that holes can be made in them. A few classes for each call, so that none is long. */
 static inline void trim_if_asked(struct heap *h)
 {
 	uint32_t asked = atomic_load_explicit(&trims_asked, memory_order_relaxed);
 
 	if (likely(h->trims_seen == asked))
 		return;
-	h->trims_seen = asked;
-	heap_trim(h);
-	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++)
-		heap_leave_some(h, cls);
+	if (h->trim_bin == 0)
+		h->trim_for = asked;
+	for (unsigned n = 0; n < TRIM_BATCH && h->trim_bin < BINS; n++)
+		heap_trim_bin(h, h->trim_bin++);
+	if (h->trim_bin < BINS)
+		return;
+	heap_trim_rest(h);
+	h->trim_bin = 0;
+	h->trims_seen = h->trim_for;
 	stat_add(STAT_trims_done, 1);
 }
 

@@ -87,6 +87,11 @@ uint64_t heap_free_bytes(struct heap *h);
 /* The owner empties its bins and its ring and gives up its empty slabs; those in use stay its own. */
 void heap_trim(struct heap *h);
 
+/* The same by and by, as memory is short: a bin, with some slabs of its class that have room, which are
+ * left to all; and after the last one the ring and some of the inbox. */
+void heap_trim_bin(struct heap *h, unsigned bin);
+void heap_trim_rest(struct heap *h);
+
 /* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
 void heap_leave_slabs(struct heap *h, enum slab_age age);
 

@@ -27,6 +27,7 @@
 
 #include "delay.h"
 #include "holes.h"
+#include "options.h"
 #include "park.h"
 #include "stats.h"
 #include "vm.h"
@@ -496,15 +497,21 @@ static void bin_empty(struct heap *h, unsigned cls)
 		h->gifts[cls] = 0;
 }
 
-/* In the window of h: nothing in its bins and its ring any more. */
-static void flush_all(struct heap *h)
+/* In the window of h, as all that follows: nothing in its ring any more. */
+static void ring_empty(struct heap *h)
 {
 	struct ring_adopt due;
 
-	for (unsigned bin = 0; bin < BINS; bin++)
-		bin_empty(h, bin);
 	while (ring_flush_one(&h->ring, &due))
 		pool_refresh(h, &due);
+}
+
+/* Nothing in its bins and its ring any more. */
+static void flush_all(struct heap *h)
+{
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_empty(h, bin);
+	ring_empty(h);
 }
 
 bool heap_leave_some(struct heap *h, unsigned bin)
@@ -554,20 +561,42 @@ void heap_purge_bins(struct heap *h)
 	vm_purge(h->bin_slots, sizeof(*h) - offsetof(struct heap, bin_slots));
 }
 
+/* The current slab of a class, if it is empty. */
+static void release_current(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg && pg->used == 0) {
+		h->current[cls] = NULL;
+		pg->list = LIST_NONE;
+		heap_release_slab(h, pg);
+	}
+}
+
 void heap_trim(struct heap *h)
 {
 	flush_all(h);
 	while (inbox_take(h, INBOX_BATCH))
 		;
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		struct page *pg = h->current[cls];
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		release_current(h, cls);
+}
 
-		if (pg && pg->used == 0) {
-			h->current[cls] = NULL;
-			pg->list = LIST_NONE;
-			heap_release_slab(h, pg);
-		}
+void heap_trim_bin(struct heap *h, unsigned bin)
+{
+	if (options.holes) {
+		heap_leave_some(h, bin);
+	} else {
+		bin_empty(h, bin);
+		if (bin < CLASSES)
+			release_current(h, bin);
 	}
+}
+
+void heap_trim_rest(struct heap *h)
+{
+	ring_empty(h);
+	inbox_take(h, INBOX_BATCH);
 }
 
 /* Objects on the remote list count as used, and are free. */
