@@ -11,10 +11,13 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct hoard *hoards;
@@ -40,8 +43,12 @@ static void hoard_cycle(struct hoard *h)
 
 /* ---- one call against a bare madvise ------------------------------------------------------ */
 
+static char *bare;
+
 static void drain_thread(unsigned index)
 {
+	touch_pages(bare + index * each, each);
+	crew_sync();
 	crew_sync();
 	hoard_fill(&hoards[index], each);
 	crew_sync();
@@ -74,18 +81,16 @@ static struct span span_end(struct span begin)
 			      .cpu_ns = thread_cpu_ns() - begin.cpu_ns };
 }
 
-static struct span bare_madvise(uint64_t bytes)
+/* What the crew has touched, each thread its part, so that it lies in memory as an allocator's does. */
+static struct span bare_madvise(void)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct span t;
 
-	if (p == MAP_FAILED)
-		bench_fail("cannot map %lu bytes", (unsigned long)bytes);
-	touch_pages(p, bytes);
+	crew_sync();
 	t = span_begin();
-	madvise(p, bytes, MADV_DONTNEED);
+	madvise(bare, each * threads, MADV_DONTNEED);
 	t = span_end(t);
-	munmap(p, bytes);
+	munmap(bare, each * threads);
 	return t;
 }
 
@@ -93,13 +98,17 @@ static void drain_one(void)
 {
 	give_back_function *give_back = give_back_find();
 	uint64_t total = param("mib") << 20;
-	struct span bare = bare_madvise(total);
-	struct span took;
+	struct span without, took;
 	uint64_t before, after;
 	double share;
 
 	hoards_make(total / param("threads"));
+	bare = mmap(NULL, each * threads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		    0);
+	if (bare == MAP_FAILED)
+		bench_fail("cannot map %lu bytes", (unsigned long)(each * threads));
 	crew_start(threads, drain_thread);
+	without = bare_madvise();
 	probe_start();
 	event("floor", 0, threads);
 	crew_sync();
@@ -119,8 +128,8 @@ static void drain_one(void)
 	bench_extra("barrier_ns", (double)give_back_barrier_ns());
 	/* Of as many bytes as came back. */
 	share = before > after ? (double)(before - after) * 1024 / (double)total : 0;
-	bench_extra("madvise_ns", (double)bare.ns * share);
-	bench_extra("madvise_cpu_ns", (double)bare.cpu_ns * share);
+	bench_extra("madvise_ns", (double)without.ns * share);
+	bench_extra("madvise_cpu_ns", (double)without.cpu_ns * share);
 	bench_extra("back_kib", before > after ? (double)(before - after) : 0);
 }
 
@@ -182,7 +191,8 @@ static struct {
 	struct hist hist[RUNS];
 	long voluntary[RUNS], involuntary[RUNS];
 	uint64_t ns[RUNS];
-	_Atomic int run; /* RUNS: end */
+	unsigned signals; /* different ones, in all runs */
+	_Atomic int run;  /* RUNS: end */
 	atomic_bool ready, done;
 } hot;
 
@@ -234,13 +244,39 @@ static void hot_loop(int run)
 	hot.involuntary[run] = after.ru_nivcsw - before.ru_nivcsw;
 }
 
+/* All of them, the C library's own as well: what is sent to this thread stays pending and can be counted. */
+static void block_signals(void)
+{
+	uint64_t all = UINT64_MAX;
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, sizeof(all));
+}
+
+static unsigned pending_signals(void)
+{
+	char text[4096];
+	int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char *line;
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	line = strstr(text, "\nSigPnd:");
+	if (!line)
+		bench_fail("/proc/thread-self/status: no SigPnd");
+	return (unsigned)__builtin_popcountll(strtoull(line + 8, NULL, 16));
+}
+
 static void *hot_life(void *arg)
 {
 	(void)arg;
 	pin(1);
+	block_signals();
 	hot.ready = true;
 	hot_loop(WITHOUT);
 	hot_loop(WITH);
+	hot.signals = pending_signals();
 	hot.done = true;
 	return NULL;
 }
@@ -307,6 +343,7 @@ static void drains_run(void)
 	bench_extra("with_voluntary", (double)hot.voluntary[WITH]);
 	bench_extra("without_involuntary", (double)hot.involuntary[WITHOUT]);
 	bench_extra("with_involuntary", (double)hot.involuntary[WITH]);
+	bench_extra("signals", hot.signals);
 	bench_extra("without_ms", (double)hot.ns[WITHOUT] / 1e6);
 	bench_extra("with_ms", (double)hot.ns[WITH] / 1e6);
 	bench_extra("drain_ns", (double)spent / (double)drains);

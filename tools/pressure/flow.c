@@ -271,6 +271,51 @@ static void cap(void)
 	crew_sync();
 }
 
+/* ---- M4: many threads that never sleep for long --------------------------------------------- */
+
+static void beat_thread(unsigned index)
+{
+	struct hoard *h = &hoards[index];
+	void *objects[8];
+
+	crew_sync();
+	hoard_fill(h, each);
+	crew_sync();
+	crew_sync();
+	hoard_free(h, 0, 1);
+	crew_sync();
+	while (!stopped()) {
+		for (unsigned i = 0; i < 8; i++)
+			objects[i] = take(h->min + rng_below(&h->seed, h->max - h->min + 1));
+		for (unsigned i = 0; i < 8; i++)
+			free(objects[i]);
+		sleep_ms(param("beat"));
+	}
+	crew_sync();
+}
+
+static void beat(void)
+{
+	threads = (unsigned)param("threads");
+	each = (param("mib") << 20) / threads;
+	hoards = bench_map(threads * sizeof(*hoards));
+	for (unsigned i = 0; i < threads; i++)
+		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	crew_start(threads, beat_thread);
+	probe_start();
+	event("floor", 0, threads);
+	crew_sync();
+	crew_sync();
+	event("peak", each * threads, threads);
+	crew_sync();
+	crew_sync();
+	event("idle", 0, threads);
+	sleep_ms(param("ms"));
+	event("rest", 0, threads);
+	stop = true;
+	crew_sync();
+}
+
 /* ---- M9: threads in turn, of which one's memory fits --------------------------------------- */
 
 static struct hoard shared;
@@ -344,6 +389,16 @@ const struct workload flow_workloads[] = {
 	    { "mib", 512 },
 	    { "min", 64 },
 	    { "max", 8192 },
+	    { "ms", 4000 },
+	    { "probe", 0 } } },
+	{ "beat",
+	  beat,
+	  "threads free what they filled, and allocate a little again and again",
+	  { { "threads", 400 },
+	    { "mib", 100 },
+	    { "min", 16 },
+	    { "max", 1024 },
+	    { "beat", 100 },
 	    { "ms", 4000 },
 	    { "probe", 0 } } },
 	{ "turns",

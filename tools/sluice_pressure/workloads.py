@@ -245,6 +245,10 @@ def rows():
             bounds=(BACK,), threads=400, mib=100, min=16, max=1024, ms=3000,
             quick={"threads": 50, "mib": 12})
 
+    yield w("m4-cap", "beat", f"the same with a little every 100 ms; Sluice with {CAP}",
+            group="flow", conf=CAP, threads=400, mib=100, min=16, max=1024, beat=100, ms=4000,
+            bounds=(kept(32),), quick={"threads": 50, "mib": 12})
+
     yield w("m1-queue", "queue", "16 producers replace objects, one thread only frees; live 370 MiB",
             group="flow", bounds=(Bound("x live", steady, lambda s: 1.15),), threads=16, mib=370,
             size=592, ms=8000, quick={"mib": 40})
@@ -279,6 +283,7 @@ def rows():
             group="drain", threads=60, kib=256, min=16, max=1024, drains=100,
             bounds=(Bound("% left", left_share, lambda s: 10),
                     Bound("x p99.99", ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
+                    Bound("signals", number("signals"), lambda s: 0),
                     Bound("more sleeps", more_sleeps, lambda s: 0),
                     Bound("x preempted", preempted_ratio, lambda s: 1.2)),
             quick={"threads": 8, "drains": 10})
