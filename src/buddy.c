@@ -822,42 +822,133 @@ void buddy_shrink(struct page *pg, uint32_t npages)
 
 /* ---- giving back ------------------------------------------------------------------------- */
 
-/* Take up to BUDDY_BATCH dirty blocks off the lists, the largest first. *dirty: how many of their
- * pages are dirty (a block that merged with clean ones has others). */
-static unsigned purge_take(struct zone *z, uint64_t keep, uint64_t most, struct page **out,
-			   uint64_t *dirty)
+/* Blocks taken off the lists to be purged. */
+struct purge {
+	struct page *block[BUDDY_BATCH];
+	unsigned n;
+	uint64_t most; /* dirty pages to be taken, and to be left */
+	uint64_t keep;
+	uint64_t dirty; /* those taken; a block that merged with clean ones has others */
+};
+
+static bool purge_more(struct zone *z, const struct purge *p)
 {
-	unsigned n = 0;
-	uint64_t before;
-	uint64_t left;
+	return p->n < BUDDY_BATCH && p->dirty < p->most &&
+	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > p->keep;
+}
 
-	*dirty = 0;
-	if (!zone_lock(z))
-		return 0;
-	before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	left = before;
-	while (n < BUDDY_BATCH && before - left < min_size(most, RUN_PAGES_MAX) && left > keep &&
-	       z->orders[BUDDY_DIRTY]) {
-		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
-		struct page *pg = z->blocks[BUDDY_DIRTY][order].last;
+static void purge_add(struct zone *z, struct purge *p, struct page *pg)
+{
+	uint64_t before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 
-		run_begin(z);
-		block_remove(z, pg, PAGE_PURGING);
-		left = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-		out[n++] = pg;
+	block_remove(z, pg, PAGE_PURGING);
+	p->dirty += before - atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	p->block[p->n++] = pg;
+}
+
+static bool is_dirty_block(const struct page *pg)
+{
+	return page_kind(pg) == PAGE_BUDDY && pg->list == LIST_BUDDY_DIRTY;
+}
+
+/* A dirty block and those side by side with it, which the kernel takes by one call. */
+static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t first = page_number(pg);
+	uint32_t end = first + pg->npages;
+
+	purge_add(z, p, pg);
+	while (end < r->pages && is_dirty_block(&r->page[end]) && purge_more(z, p)) {
+		uint32_t n = r->page[end].npages;
+
+		purge_add(z, p, &r->page[end]);
+		end += n;
 	}
-	*dirty = before - left;
+	for (;;) {
+		uint32_t before = free_block_before(r, first);
+
+		if (before == first || !is_dirty_block(&r->page[before]) || !purge_more(z, p))
+			break;
+		purge_add(z, p, &r->page[before]);
+		first = before;
+	}
+}
+
+/* Some dirty blocks, the largest first. False: there are none, or no lock is to be had. */
+static bool purge_take(struct zone *z, struct purge *p)
+{
+	p->n = 0;
+	p->dirty = 0;
+	if (!zone_lock(z))
+		return false;
+	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && z->orders[BUDDY_DIRTY]) {
+		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
+
+		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][order].last);
+	}
 	zone_unlock(z);
-	return n;
+	return p->n != 0;
+}
+
+static void purge_sort(struct purge *p)
+{
+	for (unsigned i = 1; i < p->n; i++) {
+		struct page *pg = p->block[i];
+		unsigned k = i;
+
+		for (; k && p->block[k - 1] > pg; k--)
+			p->block[k] = p->block[k - 1];
+		p->block[k] = pg;
+	}
+}
+
+static bool purge_stretch(const struct page *first, const struct page *end)
+{
+	return vm_purge(page_address(first), (size_t)(end - first) << PG_SHIFT);
+}
+
+static bool shares_os_page(const struct page *pg)
+{
+	return (size_t)pg->npages << PG_SHIFT < vm_os_page;
+}
+
+/* One call for each stretch of blocks; where the kernel refuses that, for each block. Returns pages that it
+ * did not take. */
+static uint64_t purge_blocks(struct purge *p)
+{
+	uint64_t refused = 0;
+	unsigned i = 0;
+
+	purge_sort(p);
+	while (i < p->n) {
+		struct page *first = p->block[i];
+		struct page *end = first + first->npages;
+		unsigned past = i + 1;
+		bool good;
+
+		for (; past < p->n && p->block[past] == end && !shares_os_page(end) &&
+		       !shares_os_page(first);
+		     past++)
+			end += end->npages;
+		good = purge_stretch(first, end);
+		for (bool one = past == i + 1; i < past; i++) {
+			struct page *pg = p->block[i];
+
+			pg->zero = good || (!one && purge_stretch(pg, pg + pg->npages));
+			refused += pg->zero ? 0 : pg->npages;
+		}
+	}
+	return refused;
 }
 
 /* Put blocks back after the kernel was asked; those it took are clean now. */
-static void purge_return(struct zone *z, struct page **block, unsigned n)
+static void purge_return(struct zone *z, struct purge *p)
 {
 	bool locked = zone_lock(z);
 
-	for (unsigned i = 0; i < n; i++) {
-		struct page *pg = block[i];
+	for (unsigned i = 0; i < p->n; i++) {
+		struct page *pg = p->block[i];
 
 		if (!locked) {
 			pg->zero = 0; /* the bits cannot be changed now */
@@ -874,30 +965,26 @@ static void purge_return(struct zone *z, struct page **block, unsigned n)
 
 uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 {
-	struct page *block[BUDDY_BATCH];
+	struct purge p = { .keep = keep };
 	uint64_t tried = 0;
 	uint64_t purged = 0;
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	unsigned n;
 
 	/* What becomes dirty while we work, and what the kernel would not take (memory that is
 	 * locked, blocks smaller than its page), is for another call. */
 	if (most > dirty)
 		most = dirty;
-	while (tried < most && (n = purge_take(z, keep, most - tried, block, &dirty)) != 0) {
-		uint64_t refused = 0;
+	for (; tried < most; tried += p.dirty) {
+		uint64_t refused;
 
+		p.most = most - tried;
+		if (!purge_take(z, &p))
+			break;
 		DELAY_HERE(purge_taken);
-		for (unsigned i = 0; i < n; i++) {
-			struct page *pg = block[i];
-
-			pg->zero = vm_purge(page_address(pg), (size_t)pg->npages << PG_SHIFT);
-			refused += pg->zero ? 0 : pg->npages;
-		}
-		tried += dirty;
-		purged += dirty > refused ? dirty - refused : 0;
+		refused = purge_blocks(&p);
+		purged += p.dirty > refused ? p.dirty - refused : 0;
 		DELAY_HERE(purge_done);
-		purge_return(z, block, n);
+		purge_return(z, &p);
 	}
 	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
 	return purged << PG_SHIFT;

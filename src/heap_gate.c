@@ -463,20 +463,10 @@ bool heap_bins_any(void)
 	return false;
 }
 
-/* All of a heap that is held, with its page cache; returns pages that came free. Its bins' memory goes
- * back when pages will go as well, or when they were empty already: a purge interrupts processors that
- * run the process, and where all is live none is made. */
-static uint64_t drain_whole(struct heap *h)
+static void purge_held(struct heap *h)
 {
-	bool empty = is_empty(h);
-	uint64_t pages = drain_held(h);
-
-	pages += pcp_drain(&h->pcp).pages;
-	if (pages || empty) {
-		heap_purge_bins(h);
-		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
-	}
-	return pages;
+	heap_purge_bins(h);
+	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 }
 
 unsigned heap_idle_take(uint64_t g)
@@ -484,9 +474,16 @@ unsigned heap_idle_take(uint64_t g)
 	unsigned taken = 0;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		bool empty = is_empty(h);
+		uint64_t pages;
+
 		if (!take(h, g))
 			continue;
-		drain_whole(h);
+		pages = drain_held(h) + pcp_drain(&h->pcp).pages;
+		/* A purge interrupts processors that run the process: only if pages will be purged as
+		 * well, or when the heap was empty already. */
+		if (pages || empty)
+			purge_held(h);
 		heap_gate_release(h);
 		taken++;
 	}
@@ -524,7 +521,10 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct hea
 	outcome = try_take(h, marked);
 	if (outcome == HEAP_EMPTIED) {
 		d->cached += heap_free_bytes(h);
-		d->drained += drain_whole(h) << PG_SHIFT;
+		d->drained += drain_held(h) << PG_SHIFT;
+		/* Who is drained may be about to go on. */
+		if (!holds)
+			purge_held(h);
 		heap_gate_release(h);
 		stat_add(STAT_heaps_drained, holds);
 	}

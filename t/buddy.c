@@ -461,6 +461,60 @@ static void test_aligned(void)
 	ok(all_merged(z), "aligned runs merge back");
 }
 
+/* All pages of a zone, written to and free again. */
+static void dirty_all(struct zone *z)
+{
+	static struct page *run[REGION_PAGES];
+	unsigned n = (unsigned)z->total_pages;
+
+	if (buddy_alloc_bulk(z, 1, n, n, run) != n)
+		tap_bail_out("no memory");
+	while (n--)
+		free_dirty(run[n]);
+}
+
+static void test_stretches(void)
+{
+	struct zone *z = zone_new();
+	struct page *run[100];
+	uint64_t calls;
+	char *place;
+
+	buddy_free(buddy_alloc(z, 1));
+	place = page_address(&buddy_first_region(z)->page[100]);
+	dirty_all(z);
+	calls = stat_sum(STAT_purge_calls);
+	is_int(buddy_purge(z, 0, UINT64_MAX), z->total_pages << PG_SHIFT,
+	       "a wholly free region is purged");
+	is_int(stat_sum(STAT_purge_calls) - calls, 1, "by one call, though it is many blocks");
+	ok(all_merged(z) && z->dirty_pages == 0, "which are clean then");
+	dirty_all(z);
+	buddy_purge(z, 0, 10);
+	ok(z->dirty_pages >= z->total_pages - RUN_PAGES_MAX,
+	   "no more blocks are taken than are asked for");
+	dirty_all(z);
+	if (mlock(place, vm_os_page) != 0) {
+		tap_skip(2, "memory cannot be locked here");
+	} else {
+		buddy_purge(z, 0, UINT64_MAX);
+		is_int(z->dirty_pages, 64,
+		       "where memory is locked the kernel takes the other blocks");
+		munlock(place, vm_os_page);
+		buddy_purge(z, 0, UINT64_MAX);
+		is_int(z->dirty_pages, 0, "and that one when it is not locked any more");
+	}
+	ok(all_merged(z), "all merges");
+	calls = buddy_alloc_bulk(z, 1, 100, 100, run);
+	for (unsigned i = 0; i < calls; i++)
+		fill(run[i], 'k');
+	for (unsigned i = 0; i < calls; i++)
+		if (i != 50)
+			free_dirty(run[i]);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(filled(run[50], 'k'), "what is in use between two dirty blocks keeps its data");
+	buddy_free(run[50]);
+}
+
 /* The kernel's pages with descriptors of a region that cost memory. */
 static unsigned descriptor_pages(struct region *r)
 {
@@ -831,7 +885,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(106);
+	tap_plan(114);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
@@ -847,6 +901,7 @@ int main(void)
 	test_step();
 	test_step_halved();
 	test_aligned();
+	test_stretches();
 	test_descriptors();
 	test_extend();
 	test_release();
