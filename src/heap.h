@@ -60,8 +60,6 @@ enum {
 	BIN_SLOTS = BINS * (BIN_SMALL + 1) + BIN_ROWS * (BIN_MAX + 1)
 };
 
-#define HEAP_ALIGN 4096u
-
 struct heap {
 	/*
 	 * The window. Owner thread only writes busy; who gates the heap reads it. An owner sets
@@ -113,8 +111,8 @@ struct heap {
 	struct pcp pcp;
 
 	/* Owner thread inside its window: the bins' places. All zero when the bins are empty, so that
-	 * who drains the heap may give this memory back. */
-	_Alignas(HEAP_ALIGN) struct object *bin_slots[BIN_SLOTS];
+	 * who drains the heap may give this memory back; they begin at a page, see HEAP_OFFSET. */
+	cache_aligned struct object *bin_slots[BIN_SLOTS];
 };
 
 /* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */

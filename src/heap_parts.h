@@ -9,6 +9,10 @@
 
 #include "heap.h"
 
+#include <stddef.h>
+
+#include "meta.h"
+
 /* The heap of calls that cannot use their thread's; its lock stands for its window. */
 struct heap_shared {
 	struct lock lock;
@@ -42,6 +46,13 @@ void heap_gate_release(struct heap *h);
 void heap_gate_init(void);
 
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
+
+/*
+ * Where in its first page a heap begins. Not at the start, where many blocks do, of which a program uses
+ * the first bytes most: a load waits for a store before it to the same place in another page.
+ */
+#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, bin_slots) % META_ALIGN) % META_ALIGN)
+_Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
 
 static inline bool heap_is_real(const struct heap *h)
 {

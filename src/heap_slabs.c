@@ -558,7 +558,7 @@ void heap_leave_slabs(struct heap *h, enum slab_age age)
 
 void heap_purge_bins(struct heap *h)
 {
-	vm_purge(h->bin_slots, sizeof(*h) - offsetof(struct heap, bin_slots));
+	vm_purge(h->bin_slots, align_up(sizeof(h->bin_slots), META_ALIGN));
 }
 
 /* The current slab of a class, if it is empty. */

@@ -183,9 +183,11 @@ noinline struct heap *heap_create_self(void)
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
 	} else {
-		h = meta_alloc(sizeof(*h));
-		if (!h)
+		char *place = meta_alloc(HEAP_OFFSET + sizeof(*h));
+
+		if (!place)
 			return &heap_none;
+		h = (struct heap *)(void *)(place + HEAP_OFFSET);
 		pcp_init(&h->pcp, &zone_main);
 		heap_init_bins(h);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
