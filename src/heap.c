@@ -70,12 +70,29 @@ static void *emergency_alloc(size_t size, size_t align)
 	return huge_alloc(size, align);
 }
 
+/* The short way, for a bin that has room: objects that were freed into the current slab. */
+static always_inline void *alloc_freed(unsigned cls)
+{
+	struct heap *h = heap_self;
+	struct object *o = NULL;
+
+	if (likely(heap_enter(h))) {
+		if (heap_refill_freed(h, cls))
+			o = *h->bin[cls].top--;
+		heap_leave(h);
+	}
+	return o;
+}
+
 noinline void *heap_alloc_slow(size_t size)
 {
 	unsigned cls = class_of(size);
 	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
+	void *p = alloc_freed(cls);
 
+	if (likely(p != NULL))
+		return p;
 	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
 	 * handler's) may eat it up in between, but then that one got on. */
 	for (;;) {

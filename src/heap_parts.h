@@ -73,6 +73,34 @@ void heap_init_bins(struct heap *h);
 /* A slab in limbo becomes the heap's. */
 void heap_attach(struct heap *h, struct page *pg);
 
+/* Freed objects are cold, and each is found by the one before it: few at a time, so that no call waits for
+ * a long row of misses. */
+#define TAKE_FREED 6u
+
+/* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and has
+ * room. False: nothing was done. */
+static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
+{
+	struct bin *b = &h->bin[cls];
+	struct page *pg = h->current[cls];
+	struct object **top = b->top;
+	struct object *o;
+
+	if (*top || !pg || !pg->free || b->limit - top < (ptrdiff_t)TAKE_FREED)
+		return false;
+	o = pg->free;
+	do {
+		*++top = o;
+		o = o->next;
+	} while (o && top - b->top < (ptrdiff_t)TAKE_FREED);
+	pg->free = o;
+	__builtin_prefetch(o, 1);
+	pg->used = (int16_t)(pg->used + (int16_t)(top - b->top));
+	h->quiet[cls] = 0;
+	b->top = top;
+	return true;
+}
+
 /* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
 bool heap_refill(struct heap *h, unsigned cls);
 

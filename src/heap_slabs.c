@@ -36,7 +36,6 @@
 #define LEAVE_BATCH 32u
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
-#define TAKE_FREED 6u
 #define FLUSH 16u
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
@@ -260,8 +259,6 @@ bool heap_refill(struct heap *h, unsigned cls)
 
 		if (!pg)
 			break;
-		/* Freed objects are cold, and each is found by the one before it: few at a time, so
-		 * that no call waits for a long row of misses. */
 		if (pg->free && want > TAKE_FREED)
 			want = TAKE_FREED;
 		if (got >= want)

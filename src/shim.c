@@ -7,7 +7,7 @@
  *   malloc(0)          a pointer of its own (16 bytes), as glibc
  *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
  *   memalign           an alignment that is no power of two is rounded up, as glibc
- *   aligned_alloc      as memalign, as glibc 2.36; size need not be a multiple
+ *   aligned_alloc      EINVAL unless a power of two (C17; glibc from 2.38 on); size need not be a multiple
  *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *), errno kept;
  *                      ENOMEM sets errno as well, as glibc
  *   alignment          at least 16 for every size
@@ -48,7 +48,9 @@ static noinline void *malloc_slow(size_t size)
 {
 	void *p = NULL;
 
-	if (size <= SIZE_LIMIT)
+	if (likely(size <= SMALL_MAX))
+		p = heap_alloc_slow(size);
+	else if (size <= SIZE_LIMIT)
 		p = heap_alloc(size);
 	return likely(p != NULL) ? p : out_of_memory();
 }
@@ -166,6 +168,10 @@ EXPORT void *memalign(size_t align, size_t size)
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
+	if (!is_pow2(align)) {
+		errno = EINVAL;
+		return NULL;
+	}
 	return memalign(align, size);
 }
 
