@@ -531,8 +531,9 @@ bool heap_age_next(struct heap *h)
 	    (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
 		return false;
 	bin_empty(h, bin);
-	if (bin < CLASSES)
-		leave_class(h, bin, SLAB_RECENT, AGE_BATCH);
+	/* A class that has more to leave has the next turn, too. */
+	if (bin < CLASSES && leave_class(h, bin, SLAB_RECENT, AGE_BATCH))
+		h->age_next = (uint8_t)bin;
 	return true;
 }
 

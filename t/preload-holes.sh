@@ -4,7 +4,7 @@
 # Scattered survivors: one object in twenty stays live, and the memory between them comes back, in the
 # default configuration with nobody calling anything, and by malloc_trim.
 . "${0%/*}/tap.sh"
-plan 16
+plan 18
 
 # scatter CASE [SECONDS]: sets peak, rest, again (KiB of RSS) and changed (bytes), with conf as options.
 conf=
@@ -29,6 +29,14 @@ ok $? "to have all objects again takes no more than it took before"
 proved_loaded "the program was served by the library" scatter
 like "$(tail -n 1 "$STATS")" ' holes_bytes=[1-9]' "holes were made"
 like "$(tail -n 1 "$STATS")" ' holes_carved=[1-9]' "and carved again"
+
+# In the slabs of a thread that goes on calling, in classes that it does not use meanwhile.
+conf=idle_ms:400,decay_ms:400
+scatter nap 8
+conf=
+holds "$((rest * 4))" -le "$peak"
+ok $? "of a thread that goes on at times with other objects at most a quarter is left, too"
+is "$changed" 0 "no live object was changed by that"
 
 scatter trim
 holds "$((rest * 4))" -le "$peak"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|trim|stats|blocks [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
+ * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
  * allocated in turn, and all but one in twenty, picked at random, are freed. Then the process, of two
- * threads, sleeps (wait), or with one thread calls malloc_trim (trim), and then malloc_stats and
+ * threads, sleeps (wait), or goes on with objects of another size, 100 ms apart (nap), or with one thread calls malloc_trim (trim), and then malloc_stats and
  * malloc_info (stats), or takes as many bytes as were freed in blocks of 1 MiB (blocks).
  *
  * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
@@ -89,6 +89,18 @@ static void take_blocks(void)
 	}
 }
 
+static void nap(unsigned seconds)
+{
+	for (unsigned i = 0; i < seconds * 10; i++) {
+		for (unsigned k = 0; k < 100; k++) {
+			void *volatile p = malloc(64 + k);
+
+			free(p);
+		}
+		usleep(100000);
+	}
+}
+
 static void *sleeper(void *arg)
 {
 	for (;;)
@@ -99,7 +111,8 @@ static void *sleeper(void *arg)
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
-	bool wait = strcmp(what, "wait") == 0;
+	bool naps = strcmp(what, "nap") == 0;
+	bool wait = naps || strcmp(what, "wait") == 0;
 	bool stats = strcmp(what, "stats") == 0;
 	bool blocks = strcmp(what, "blocks") == 0;
 	unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 10;
@@ -110,7 +123,7 @@ int main(int argc, char **argv)
 	long rest;
 
 	if (!wait && !stats && !blocks && strcmp(what, "trim") != 0) {
-		fprintf(stderr, "usage: scatter wait|trim|stats|blocks [OBJECTS [SECONDS]]\n");
+		fprintf(stderr, "usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS]]\n");
 		return 2;
 	}
 	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;
@@ -123,7 +136,9 @@ int main(int argc, char **argv)
 	fill();
 	peak = rss_kib() - floor;
 	thin_out();
-	if (wait)
+	if (naps)
+		nap(seconds);
+	else if (wait)
 		sleep(seconds);
 	else if (blocks)
 		take_blocks();
