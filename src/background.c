@@ -40,6 +40,7 @@
 #include "pcp.h"
 #include "pressure.h"
 #include "reclaim.h"
+#include "reserve.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
@@ -66,7 +67,8 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || heap_idle_any() || heap_bins_any() || holes_wanted())
+	if (dirty_pages() || buddy_ready_pages(&zone_main) || heap_idle_any() || heap_bins_any() ||
+	    holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -163,6 +165,29 @@ static void *background_main(void *arg)
 	return NULL;
 }
 
+/* A detached thread with all signals blocked. */
+static bool start(void *(*main)(void *), const char *name)
+{
+	sigset_t all;
+	sigset_t old;
+	pthread_attr_t attr;
+	pthread_t t;
+	bool good;
+
+	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	good = pthread_create(&t, &attr, main, NULL) == 0;
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (good)
+		pthread_setname_np(t, name);
+	return good;
+}
+
 static bool wanted(bool threads)
 {
 	if (options.background == BACKGROUND_AUTO)
@@ -173,35 +198,23 @@ static bool wanted(bool threads)
 void background_start(bool threads)
 {
 	uint32_t no = 0;
-	sigset_t all;
-	sigset_t old;
-	pthread_attr_t attr;
-	pthread_t t;
-	bool good;
 
 	if (likely(atomic_load_explicit(&running, memory_order_relaxed)) || !wanted(threads) ||
 	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_relaxed,
 						     memory_order_relaxed))
 		return;
-	sigfillset(&all);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	good = pthread_create(&t, &attr, background_main, NULL) == 0;
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!good) {
+	if (!start(background_main, "sluice")) {
 		atomic_store_explicit(&running, 0, memory_order_relaxed);
 		return;
 	}
-	pthread_setname_np(t, "sluice");
 	buddy_trim_inline = false;
+	if (reserve_wanted())
+		start(reserve_main, "sluice-reserve");
 }
 
 void background_fork_child(void)
 {
+	reserve_fork_child();
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	buddy_trim_inline = true;

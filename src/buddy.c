@@ -6,11 +6,13 @@
  * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
  *     (buddy_check)
  * (B) A free block of order o is aligned to 2^o pages within its region, and its buddy is not a
- *     free block of the same order (else they would be one), unless either is being purged.
- *     (buddy_check)
+ *     free block of the same order (else they would be one), unless either is being purged or, in
+ *     a zone that keeps them apart, they are of different kinds. (buddy_check)
  * (C) A page's bit in region.dirty means something only while the page is free: set, the kernel
  *     may back it with written memory; clear, it reads as zero. zone.dirty_pages counts the set
  *     bits of free blocks. A block with any bit set is on the dirty list. (buddy_check)
+ *     In a zone with a reserve blocks of different kinds are kept apart: the kernel backs all of a ready
+ *     block, and what it does not back is never merged into a dirty one.
  * (D) Only the head of a block or run carries a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
  * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
@@ -38,6 +40,7 @@
 #endif
 #include "buddy.h"
 
+#include "buddy_parts.h"
 #include "clock.h"
 #include "delay.h"
 #include "options.h"
@@ -55,8 +58,8 @@
 #define RANGE_TRIES 4u
 #define RANGE_BATCH 4u
 /* For one run: the blocks it is cut from or into, those it merges with, and those beside the places at
- * which a long one is looked for. */
-#define RUN_STEPS (6 * ORDERS + 3 * RANGE_TRIES * 4 * ORDERS)
+ * which a long one is looked for, among the dirty ones and the ready ones. */
+#define RUN_STEPS (6 * ORDERS + 2 * 3 * RANGE_TRIES * 4 * ORDERS)
 
 bool buddy_trim_inline = true;
 bool (*buddy_before_growth)(uint64_t pages);
@@ -66,13 +69,6 @@ struct zone zone_main = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
 	.grow = LOCK_INIT(LOCK_GROW),
 };
-
-/* Counters under the lock, read without it. */
-static inline void count_add(_Atomic uint64_t *c, uint64_t n)
-{
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
 
 /* ---- dirty bits ------------------------------------------------------------------------- */
 
@@ -108,14 +104,6 @@ static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint3
 
 /* ---- free blocks ------------------------------------------------------------------------ */
 
-/* Of zone.lock's hold: one more run, or block of a purge, is in hand. */
-static inline void run_begin(struct zone *z)
-{
-	hold_step(LOCK_BUDDY, 1);
-	if (SLUICE_DEBUG)
-		z->steps = 0;
-}
-
 static inline void step(struct zone *z, uint32_t n)
 {
 	if (SLUICE_DEBUG) {
@@ -131,13 +119,40 @@ static bool is_free_block(struct region *r, uint32_t i, unsigned order)
 	return i + (1u << order) <= r->pages && page_kind(pg) == PAGE_BUDDY && pg->cls == order;
 }
 
-static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail)
+static const uint8_t kind_list[BUDDY_KINDS] = {
+	[BUDDY_CLEAN] = LIST_BUDDY_CLEAN,
+	[BUDDY_DIRTY] = LIST_BUDDY_DIRTY,
+	[BUDDY_READY] = LIST_BUDDY_READY,
+};
+
+/* Of a free block. */
+static unsigned block_kind(const struct page *pg)
+{
+	return pg->list == LIST_BUDDY_DIRTY   ? BUDDY_DIRTY
+	       : pg->list == LIST_BUDDY_READY ? BUDDY_READY
+					      : BUDDY_CLEAN;
+}
+
+/* Whether pg, a free block, may become one with what is of the kind. */
+static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
+{
+	return likely(!z->apart) || block_kind(pg) == kind;
+}
+
+static void ready_count(struct zone *z, unsigned order, uint64_t pages)
+{
+	count_add(&z->ready_pages, pages);
+	if (1u << order >= READY_LARGE)
+		count_add(&z->ready_large, pages);
+}
+
+static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail, bool ready)
 {
 	struct region *r = region_of(pg);
 	uint32_t n = 1u << order;
-	uint32_t dirty = dirty_bits(r, page_number(pg), n, BITS_COUNT);
-	unsigned kind = dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
-	enum page_list tag = dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN;
+	uint32_t dirty = ready ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
+	unsigned kind = ready ? BUDDY_READY : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
+	enum page_list tag = (enum page_list)kind_list[kind];
 
 	step(z, 1);
 	page_set_kind(pg, PAGE_BUDDY);
@@ -152,6 +167,8 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	r->free_pages += n;
 	count_add(&z->free_pages, n);
 	count_add(&z->dirty_pages, dirty);
+	if (unlikely(ready))
+		ready_count(z, order, n);
 }
 
 static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
@@ -159,8 +176,8 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	struct region *r = region_of(pg);
 	unsigned order = pg->cls;
 	uint32_t n = 1u << order;
-	unsigned kind = pg->list == LIST_BUDDY_DIRTY ? BUDDY_DIRTY : BUDDY_CLEAN;
-	uint32_t dirty = kind ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
+	unsigned kind = block_kind(pg);
+	uint32_t dirty = kind == BUDDY_DIRTY ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
 
 	step(z, 1);
 	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
@@ -169,18 +186,31 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	r->free_pages -= n;
 	count_add(&z->free_pages, (uint64_t)0 - n);
 	count_add(&z->dirty_pages, (uint64_t)0 - dirty);
+	if (unlikely(kind == BUDDY_READY))
+		ready_count(z, order, (uint64_t)0 - n);
 	page_set_kind(pg, becomes);
 }
 
-/* Free one aligned block and merge it upwards. */
-static void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order)
+/* What n pages that come free will be, where kinds are kept apart. */
+static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
+	if (likely(!z->apart))
+		return BUDDY_CLEAN; /* nobody looks */
+	if (ready)
+		return BUDDY_READY;
+	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
+}
+
+/* Free one aligned block and merge it upwards. */
+static void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready)
+{
+	unsigned kind = range_kind(z, r, i, 1u << order, ready);
 	bool to_tail;
 
 	while (order < ORDER_MAX) {
 		uint32_t b = i ^ (1u << order);
 
-		if (!is_free_block(r, b, order))
+		if (!is_free_block(r, b, order) || !may_join(z, kind, &r->page[b]))
 			break;
 		block_remove(z, &r->page[b], PAGE_NONE);
 		page_set_kind(&r->page[i | b], PAGE_NONE);
@@ -191,11 +221,11 @@ static void block_free(struct zone *z, struct region *r, uint32_t i, unsigned or
 	 * of two orders more: let it stay. */
 	to_tail = order + 1 < ORDERS &&
 		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
-	block_insert(z, &r->page[i], order, to_tail);
+	block_insert(z, &r->page[i], order, to_tail, ready);
 }
 
 /* Free n pages from i on as the aligned blocks they consist of. */
-static void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n)
+static void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
 	while (n) {
 		unsigned by_place = i ? (unsigned)__builtin_ctz(i) : ORDER_MAX;
@@ -204,13 +234,13 @@ static void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n)
 
 		if (order > ORDER_MAX)
 			order = ORDER_MAX;
-		block_free(z, r, i, order);
+		block_free(z, r, i, order, ready);
 		i += 1u << order;
 		n -= 1u << order;
 	}
 }
 
-static void run_free_locked(struct page *pg)
+void run_free_locked(struct page *pg)
 {
 	struct region *r = region_of(pg);
 	uint32_t i = page_number(pg);
@@ -218,15 +248,25 @@ static void run_free_locked(struct page *pg)
 
 	CHECK(n >= 1 && i + n <= r->pages);
 	run_begin(r->zone);
-	if (!pg->zero)
+	if (pg->zero == ZERO_NOT)
 		dirty_bits(r, i, n, BITS_SET);
+	else if (pg->zero == ZERO_READY)
+		count_add(&r->zone->ready_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
-	range_free(r->zone, r, i, n);
+	range_free(r->zone, r, i, n, pg->zero == ZERO_READY);
 }
 
-/* The smallest block of the kind that is large enough becomes a run. */
-static struct page *block_take(struct zone *z, unsigned kind, unsigned order)
+void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind)
+{
+	if (npages < pg->npages)
+		range_free(z, region_of(pg), page_number(pg) + npages, pg->npages - npages,
+			   kind == BUDDY_READY);
+	pg->cls = 0;
+	pg->npages = npages;
+}
+
+struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 {
 	uint32_t orders = z->orders[kind] >> order;
 	struct page *pg;
@@ -238,12 +278,13 @@ static struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 	return pg;
 }
 
-/* The free block that ends before page i; its first page, or i if there is none. */
-static uint32_t free_block_before(struct region *r, uint32_t i)
+/* The free block that ends before page i and may join one of the kind; its first page, or i if there
+ * is none. */
+static uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
 {
 	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
 		if (is_free_block(r, i - (1u << o), o))
-			return i - (1u << o);
+			return may_join(r->zone, kind, &r->page[i - (1u << o)]) ? i - (1u << o) : i;
 	}
 	return i;
 }
@@ -254,13 +295,15 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
 	uint32_t end = first + pg->npages;
+	unsigned kind = block_kind(pg);
 	uint32_t before;
 
-	while ((before = free_block_before(r, first)) != first) {
+	while ((before = free_block_before(r, first, kind)) != first) {
 		step(r->zone, 1);
 		first = before;
 	}
-	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY) {
+	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY &&
+	       may_join(r->zone, kind, &r->page[end])) {
 		step(r->zone, 1);
 		end += r->page[end].npages;
 	}
@@ -289,13 +332,13 @@ static void range_look(const struct page_list_head *blocks, uint32_t n, struct r
 }
 
 /*
- * A long run of dirty memory: of free blocks side by side, which need not be buddies, the shortest
- * range that is long enough of those that are looked at.
+ * A long run of memory that is backed: of free blocks side by side, which need not be buddies, the
+ * shortest range that is long enough of those that are looked at.
  */
-static struct page *range_take(struct zone *z, uint32_t npages, unsigned order)
+static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
 {
-	const struct page_list_head *blocks = z->blocks[BUDDY_DIRTY];
-	uint32_t larger = z->orders[BUDDY_DIRTY] >> order;
+	const struct page_list_head *blocks = z->blocks[kind];
+	uint32_t larger = z->orders[kind] >> order;
 	struct range best = { NULL, UINT32_MAX };
 	uint32_t pages = 0;
 
@@ -323,31 +366,47 @@ struct want {
 	bool anywhere;
 };
 
-/* Dirty memory first, then clean. */
+static struct page *kind_take(struct zone *z, unsigned kind, const struct want *want)
+{
+	if (!z->orders[kind])
+		return NULL;
+	return want->anywhere ? range_take(z, kind, want->npages, want->order)
+			      : block_take(z, kind, want->order);
+}
+
+/* Memory that is backed first: dirty, then ready; then clean. */
 static struct page *run_alloc_locked(struct zone *z, const struct want *want)
 {
 	uint32_t npages = want->npages;
-	unsigned order = want->order;
+	unsigned kind = BUDDY_DIRTY;
 	struct page *pg;
-	struct region *r;
-	uint32_t i;
 
 	run_begin(z);
-	pg = want->anywhere ? range_take(z, npages, order) : block_take(z, BUDDY_DIRTY, order);
-	if (!pg)
-		pg = block_take(z, BUDDY_CLEAN, order);
+	pg = kind_take(z, BUDDY_DIRTY, want);
+	if (!pg) {
+		kind = BUDDY_READY;
+		pg = kind_take(z, BUDDY_READY, want);
+	}
+	if (!pg) {
+		kind = BUDDY_CLEAN;
+		pg = block_take(z, BUDDY_CLEAN, want->order);
+	}
 	if (!pg)
 		return NULL;
-	r = region_of(pg);
-	i = page_number(pg);
 	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
-	if (npages < pg->npages)
-		range_free(z, r, i + npages, pg->npages - npages);
-	pg->cls = 0;
-	pg->npages = npages;
-	pg->zero = dirty_bits(r, i, npages, BITS_COUNT) == 0;
-	if (pg->zero)
+	run_cut_locked(z, pg, npages, kind);
+	if (kind == BUDDY_READY) {
+		pg->zero = ZERO_READY;
+		count_add(&z->ready_taken, npages);
+		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
+	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
+		pg->zero = ZERO_NOT;
+	} else {
+		pg->zero = ZERO_CLEAN;
 		count_add(&z->clean_taken, npages);
+		if (z->apart)
+			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
+	}
 	return pg;
 }
 
@@ -381,7 +440,7 @@ static noinline void late_work(struct zone *z)
 	}
 }
 
-static bool zone_lock(struct zone *z)
+bool zone_lock(struct zone *z)
 {
 	if (lock_acquire(&z->lock) != 0)
 		return false;
@@ -390,7 +449,7 @@ static bool zone_lock(struct zone *z)
 	return true;
 }
 
-static void zone_unlock(struct zone *z)
+void zone_unlock(struct zone *z)
 {
 	lock_release(&z->lock);
 }
@@ -408,7 +467,7 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 	from = r->pages;
 	r->pages = pages;
 	run_begin(z);
-	range_free(z, r, from, pages - from);
+	range_free(z, r, from, pages - from, false);
 	count_add(&z->total_pages, pages - from);
 	count_add(&z->grown, 1);
 	zone_unlock(z);
@@ -542,10 +601,9 @@ static bool region_online(struct region *r, size_t step, size_t least)
 }
 
 /*
- * Make more pages, such that a block of the order can be had from them. Room in a region that is
- * there comes first (of an offline one too), then a new region.
+ * Room in a region that is there comes first (of an offline one too), then a new region.
  */
-static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
+bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = max_size(STEP_MIN, PG_BYTES << (order + 1));
 	struct region *r;
@@ -572,6 +630,11 @@ static bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 	return good;
 }
 
+void buddy_init(struct zone *z)
+{
+	z->apart = options.reserve != 0;
+}
+
 /* ---- the interface ----------------------------------------------------------------------- */
 
 /* One hold of the lock: up to BUDDY_BATCH runs. False: the lock could not be had. */
@@ -591,6 +654,7 @@ static bool alloc_hold(struct zone *z, const struct want *want, unsigned n, stru
 		out[(*got)++] = pg;
 	}
 	zone_unlock(z);
+	ready_look(z);
 	return true;
 }
 
@@ -612,8 +676,7 @@ static bool ask_others(struct zone *z, uint64_t pages)
 	return buddy_before_growth && buddy_before_growth(pages);
 }
 
-/* True: they have been asked just now. */
-static bool ask_others_in_time(struct zone *z, uint64_t pages)
+bool ask_others_in_time(struct zone *z, uint64_t pages)
 {
 	uint64_t at = atomic_load_explicit(&z->ask_at, memory_order_relaxed);
 
@@ -758,6 +821,7 @@ static always_inline void free_bulk(struct page *const *runs, unsigned n, bool t
 			run_free_locked(runs[at]);
 		}
 		zone_unlock(z);
+		ready_look(z);
 		park_wake();
 		if (trims)
 			trim(z, freed);
@@ -782,6 +846,8 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	uint32_t end = page_number(pg) + pg->npages;
 	uint32_t want = page_number(pg) + npages;
 	uint32_t at = end;
+	uint32_t ready = 0;
+	unsigned kind = BUDDY_CLEAN;
 
 	if (want > REGION_PAGES || !zone_lock(z))
 		return false;
@@ -795,15 +861,24 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	for (at = end; at < want;) {
 		uint32_t n = 1u << r->page[at].cls;
 
+		kind = block_kind(&r->page[at]);
 		block_remove(z, &r->page[at], PAGE_NONE);
 		at += n;
+		if (kind == BUDDY_READY)
+			ready += n;
 	}
-	if (at > want)
-		range_free(z, r, want, at - want);
-	count_add(&z->clean_taken, (want - end) - dirty_bits(r, end, want - end, BITS_COUNT));
+	if (at > want) {
+		range_free(z, r, want, at - want, kind == BUDDY_READY);
+		if (kind == BUDDY_READY)
+			ready -= at - want;
+	}
+	count_add(&z->ready_taken, ready);
+	count_add(&z->clean_taken,
+		  (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT));
 	pg->npages = npages;
-	pg->zero = 0;
+	pg->zero = ZERO_NOT;
 	zone_unlock(z);
+	ready_look(z);
 	return true;
 }
 
@@ -813,7 +888,7 @@ void buddy_shrink(struct page *pg, uint32_t npages)
 
 	DCHECK(npages >= 1 && npages < pg->npages);
 	tail->npages = pg->npages - npages;
-	tail->zero = 0;
+	tail->zero = ZERO_NOT;
 	tail->list = LIST_NONE;
 	page_set_kind(tail, PAGE_LIMBO);
 	pg->npages = npages;
@@ -866,7 +941,7 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 		end += n;
 	}
 	for (;;) {
-		uint32_t before = free_block_before(r, first);
+		uint32_t before = free_block_before(r, first, BUDDY_DIRTY);
 
 		if (before == first || !is_dirty_block(&r->page[before]) || !purge_more(z, p))
 			break;
@@ -935,8 +1010,9 @@ static uint64_t purge_blocks(struct purge *p)
 		for (bool one = past == i + 1; i < past; i++) {
 			struct page *pg = p->block[i];
 
-			pg->zero = good || (!one && purge_stretch(pg, pg + pg->npages));
-			refused += pg->zero ? 0 : pg->npages;
+			pg->zero = good || (!one && purge_stretch(pg, pg + pg->npages)) ? ZERO_CLEAN
+											: ZERO_NOT;
+			refused += pg->zero == ZERO_NOT ? pg->npages : 0;
 		}
 	}
 	return refused;
@@ -951,11 +1027,11 @@ static void purge_return(struct zone *z, struct purge *p)
 		struct page *pg = p->block[i];
 
 		if (!locked) {
-			pg->zero = 0; /* the bits cannot be changed now */
+			pg->zero = ZERO_NOT; /* the bits cannot be changed now */
 			defer_push(z, pg);
 			continue;
 		}
-		if (pg->zero)
+		if (pg->zero == ZERO_CLEAN)
 			dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
 		run_free_locked(pg);
 	}
@@ -1020,12 +1096,12 @@ static void bare_return(struct zone *z, struct page *pg)
 	unsigned order = pg->cls;
 
 	if (!zone_lock(z)) {
-		pg->zero = 1;
+		pg->zero = ZERO_CLEAN;
 		defer_push(z, pg);
 		return;
 	}
 	run_begin(z);
-	block_free(z, r, i, order);
+	block_free(z, r, i, order, false);
 	if (is_free_block(r, i, order))
 		pg->bare = 1;
 	zone_unlock(z);
@@ -1090,6 +1166,7 @@ uint64_t buddy_release_regions(struct zone *z)
 		dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
 		r->reserved = REGION_META_PAGES;
 		r->offline = 1;
+		r->populated = false;
 		vm_purge(r->page, sizeof(r->page));
 		bytes += (uint64_t)n << PG_SHIFT;
 		stat_add(STAT_regions_released, 1);
@@ -1100,7 +1177,8 @@ uint64_t buddy_release_regions(struct zone *z)
 
 /* ---- debug ------------------------------------------------------------------------------- */
 
-static void check_region(struct region *r, uint64_t *free_pages, uint64_t *dirty_pages)
+/* Pages of free blocks by kind, but that of a dirty block only the dirty ones count as such. */
+static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 {
 	uint32_t i = REGION_META_PAGES;
 	uint32_t region_free = 0;
@@ -1114,31 +1192,35 @@ static void check_region(struct region *r, uint64_t *free_pages, uint64_t *dirty
 
 			n = 1u << pg->cls;
 			CHECK(i % n == 0 && i + n <= r->pages);
-			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls));
+			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls) ||
+			      !may_join(r->zone, block_kind(pg), &r->page[i ^ n]));
 			for (uint32_t k = 1; k < n; k++)
 				CHECK(page_kind(&r->page[i + k]) == PAGE_NONE);
 			dirty = dirty_bits(r, i, n, BITS_COUNT);
-			CHECK(pg->list == (dirty ? LIST_BUDDY_DIRTY : LIST_BUDDY_CLEAN));
-			*dirty_pages += dirty;
+			CHECK(pg->list == kind_list[block_kind(pg)]);
+			CHECK((dirty != 0) == (block_kind(pg) == BUDDY_DIRTY));
+			pages[block_kind(pg)] += dirty ? dirty : n;
 			region_free += n;
 		}
 		i += n;
 	}
 	CHECK(region_free == r->free_pages);
-	*free_pages += region_free;
 }
 
 void buddy_check(struct zone *z)
 {
 	uint64_t free_pages = 0;
-	uint64_t dirty_pages = 0;
+	uint64_t pages[BUDDY_KINDS] = { 0 };
 
 	while (!zone_lock(z)) /* a fork */
 		lock_pause();
-	for (struct region *r = buddy_first_region(z); r; r = r->next)
-		check_region(r, &free_pages, &dirty_pages);
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		check_region(r, pages);
+		free_pages += r->free_pages;
+	}
 	CHECK(free_pages == z->free_pages);
-	CHECK(dirty_pages == z->dirty_pages);
+	CHECK(pages[BUDDY_DIRTY] == z->dirty_pages);
+	CHECK(pages[BUDDY_READY] == z->ready_pages);
 	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
 		for (unsigned o = 0; o < ORDERS; o++)
 			CHECK(!z->blocks[kind][o].first == !(z->orders[kind] & (1u << o)));

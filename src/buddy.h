@@ -12,7 +12,7 @@
 /* Blocks handled under one hold of the zone's lock, at the most. */
 #define BUDDY_BATCH 32u
 
-enum { BUDDY_CLEAN = 0, BUDDY_DIRTY = 1, BUDDY_KINDS };
+enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_READY, BUDDY_KINDS };
 
 struct zone {
 	/* Guarded by: lock (the counters may be read by anyone, atomic). */
@@ -25,6 +25,12 @@ struct zone {
 	_Atomic uint64_t dirty_pages; /* of the free ones */
 	_Atomic uint64_t total_pages; /* usable pages of all regions */
 	_Atomic uint64_t clean_taken; /* clean pages handed out, ever: the process grows by them */
+	_Atomic uint64_t ready_pages; /* of the free ones */
+	_Atomic uint64_t ready_large; /* of them, those in blocks of READY_LARGE pages or more */
+	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
+	_Atomic uint64_t ready_made;  /* clean pages taken to be populated, ever */
+	bool apart; /* blocks of different kinds do not merge, so that each is backed as a whole or
+		     * not at all; see buddy_init */
 
 	/* Any thread, atomic. */
 	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
@@ -37,6 +43,14 @@ struct zone {
 	_Atomic uint64_t trim_low;
 	_Atomic uint64_t trim_due;
 	_Atomic uint64_t trim_at;
+
+	/* Any thread, atomic: the marks of the reserve in pages (who takes pages and finds less than
+	 * ready_low, or frees some and finds more than ready_over, wakes its thread), the word that
+	 * thread sleeps on (1: asleep), and the ms before which nothing is to be populated. */
+	_Atomic uint64_t ready_low;
+	_Atomic uint64_t ready_over;
+	_Atomic uint32_t ready_word;
+	_Atomic uint64_t ready_after;
 
 	/* Any thread, atomic: runs freed by who could not have the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
@@ -52,6 +66,9 @@ struct zone {
 };
 
 extern struct zone zone_main;
+
+/* The options are known. Before the second thread, and best before there are any pages. */
+void buddy_init(struct zone *z);
 
 /*
  * Up to n runs of npages (1 to RUN_PAGES_MAX) each into out; returns how many. Grows the zone
@@ -106,6 +123,11 @@ void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
  * caller holds no lock of the two. */
 extern void (*buddy_after_free)(struct zone *z);
 
+static inline uint64_t buddy_ready_pages(struct zone *z)
+{
+	return atomic_load_explicit(&z->ready_pages, memory_order_relaxed);
+}
+
 /* Pages of the zone that are in use by somebody, page caches included. */
 static inline uint64_t buddy_used_pages(struct zone *z)
 {
@@ -130,6 +152,27 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most);
  * held over a system call. They read as zero then: PAGE_NONE, as they were.
  */
 void buddy_purge_descriptors(struct zone *z);
+
+/* ---- the reserve, buddy_ready.c ------------------------------------------------------------ */
+
+#define READY_LARGE 128u /* pages: 2 MiB */
+
+/*
+ * Populate one block of clean memory of at most READY_LARGE pages: a whole such block while less than
+ * `large` pages are in blocks as large as that, else the smallest there is. Grows the zone if need
+ * be. Returns its pages; 0: there is no memory, or the kernel refused to back it.
+ */
+uint32_t buddy_ready_fill(struct zone *z, uint64_t large);
+
+/* Give ready pages back to the kernel until at most `keep` are left or `most` have been, in steps,
+ * with no lock held over a system call. Returns bytes given back. */
+uint64_t buddy_ready_release(struct zone *z, uint64_t keep, uint64_t most);
+
+/* Memory is short: nothing is populated for a while. */
+void buddy_ready_hold(struct zone *z);
+
+/* Sleep until somebody crosses a mark, or for ms (0: no limit). The caller has set ready_word. */
+void buddy_ready_wait(struct zone *z, uint64_t ms);
 
 /* Unmap the regions that are wholly free. Returns bytes of address space given back. */
 uint64_t buddy_release_regions(struct zone *z);

@@ -88,6 +88,13 @@ struct heap *heap_first(void)
 	return atomic_load_explicit(&heaps, memory_order_acquire);
 }
 
+/* With a reserve its bins, too, are touched without a page fault. */
+static void populate(struct heap *h)
+{
+	if (options.reserve && h != &heap_none)
+		vm_populate(h, sizeof(*h));
+}
+
 void heap_init(void)
 {
 	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
@@ -100,6 +107,7 @@ void heap_init(void)
 		vm_init();
 		process = getpid();
 		options_known = options_load();
+		buddy_init(&zone_main);
 		pcp_init(&heap_fallback.heap.pcp, &zone_main);
 		heap_init_bins(&heap_fallback.heap);
 		ring_post = heap_post;
@@ -113,8 +121,11 @@ void heap_init(void)
 
 void heap_init_late(void)
 {
-	if (!options_known)
+	if (!options_known) {
 		options_known = options_load();
+		buddy_init(&zone_main);
+		populate(heap_self);
+	}
 	heap_gate_init();
 }
 
@@ -195,6 +206,7 @@ noinline struct heap *heap_create_self(void)
 		heap_publish(h);
 		stat_add(STAT_heaps_made, 1);
 	}
+	populate(h);
 	if (unlikely(heap_self != &heap_none)) {
 		heap_retire(h); /* a signal handler was here before us */
 		return heap_self;

@@ -82,6 +82,7 @@ void info_collect(struct info *in, struct info_class *by_class)
 	in->region_bytes = atomic_load_explicit(&z->total_pages, memory_order_relaxed) << PG_SHIFT;
 	in->free_bytes = atomic_load_explicit(&z->free_pages, memory_order_relaxed) << PG_SHIFT;
 	in->dirty_bytes = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) << PG_SHIFT;
+	in->reserve_bytes = buddy_ready_pages(z) << PG_SHIFT;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		in->pcp_bytes += (uint64_t)atomic_load_explicit(&p->count, memory_order_relaxed)
 				 << PG_SHIFT;
@@ -100,10 +101,10 @@ static const struct {
 	{                                                                                          \
 		.name = #field, .offset = offsetof(struct info, field)                             \
 	}
-	GAUGE(region_bytes), GAUGE(free_bytes),   GAUGE(dirty_bytes),  GAUGE(pcp_bytes),
-	GAUGE(slab_bytes),   GAUGE(object_bytes), GAUGE(hole_bytes),   GAUGE(pinned_bytes),
-	GAUGE(large_bytes),  GAUGE(huge_bytes),   GAUGE(huge_objects), GAUGE(free_blocks),
-	GAUGE(heaps),
+	GAUGE(region_bytes), GAUGE(free_bytes),  GAUGE(dirty_bytes),  GAUGE(reserve_bytes),
+	GAUGE(pcp_bytes),    GAUGE(slab_bytes),  GAUGE(object_bytes), GAUGE(hole_bytes),
+	GAUGE(pinned_bytes), GAUGE(large_bytes), GAUGE(huge_bytes),   GAUGE(huge_objects),
+	GAUGE(free_blocks),  GAUGE(heaps),
 #undef GAUGE
 };
 

@@ -6,14 +6,15 @@
 #include "types.h"
 
 struct info {
-	uint64_t region_bytes; /* usable bytes of all regions */
-	uint64_t free_bytes;   /* in the buddy core */
-	uint64_t dirty_bytes;  /* of them, not yet given back */
-	uint64_t pcp_bytes;    /* in page caches */
-	uint64_t slab_bytes;   /* slabs' pages */
-	uint64_t object_bytes; /* objects in use, and those ready in heaps' bins */
-	uint64_t hole_bytes;   /* of slab_bytes, what costs no memory, see holes.h */
-	uint64_t pinned_bytes; /* of slab_bytes, what is free and stays because of live objects */
+	uint64_t region_bytes;  /* usable bytes of all regions */
+	uint64_t free_bytes;    /* in the buddy core */
+	uint64_t dirty_bytes;   /* of them, not yet given back */
+	uint64_t reserve_bytes; /* of them, populated ahead */
+	uint64_t pcp_bytes;     /* in page caches */
+	uint64_t slab_bytes;    /* slabs' pages */
+	uint64_t object_bytes;  /* objects in use, and those ready in heaps' bins */
+	uint64_t hole_bytes;    /* of slab_bytes, what costs no memory, see holes.h */
+	uint64_t pinned_bytes;  /* of slab_bytes, what is free and stays because of live objects */
 	uint64_t large_bytes;
 	uint64_t huge_bytes;
 	uint64_t huge_objects;

@@ -20,6 +20,7 @@
 #include "options.h"
 #include "pressure.h"
 #include "reclaim.h"
+#include "reserve.h"
 #include "stats.h"
 
 __attribute__((constructor(101))) void sluice_init(void)
@@ -31,6 +32,7 @@ __attribute__((constructor(101))) void sluice_init(void)
 	done = true;
 	heap_init();
 	heap_init_late();
+	reserve_init();
 	reclaim_init();
 	pressure_init();
 	fork_init();

@@ -22,7 +22,7 @@
 #define CONF_FILE_BYTES 8192
 #define WORD_BYTES 320
 
-enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_STRING, TYPE_ENUM };
+enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_AUTO, TYPE_STRING, TYPE_ENUM };
 
 struct option_row {
 	const char *name;
@@ -33,11 +33,14 @@ struct option_row {
 	const char *text;
 };
 
-struct options options = {
 #define OPT(name, type, def, min, max, when, text) .name = (def),
+static const struct options defaults = {
 #include "options.def"
-#undef OPT
 };
+struct options options = {
+#include "options.def"
+};
+#undef OPT
 
 static const struct option_row rows[] = {
 #define OPT(name, type, def, min, max, when, text)                                                 \
@@ -47,6 +50,18 @@ static const struct option_row rows[] = {
 };
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+static bool given[ROWS]; /* set by its own name */
+
+/* What the profiles set, in the order of enum PROFILE_*; balanced has the defaults. */
+static const struct profile_row {
+	const char *option;
+	const char *value[PROFILE_MEMORY + 1];
+} profile_rows[] = {
+#define PROFILE(option, latency, memory) { #option, { NULL, latency, memory } },
+#include "profiles.def"
+#undef PROFILE
+};
 
 static const struct option_row *row_find(const char *name)
 {
@@ -103,10 +118,17 @@ static bool parse_limit(const char *s, uint64_t *out)
 	return v <= OPTION_PERCENT_MAX;
 }
 
+/* Bytes, or the word. */
+static bool parse_auto(const char *s, uint64_t *out)
+{
+	*out = OPTION_AUTO;
+	return strcmp(s, "auto") == 0 || parse_number(s, true, out);
+}
+
 static bool in_bounds(const struct option_row *row, uint64_t v)
 {
 	return (row->type == TYPE_LIMIT && (v & OPTION_PERCENT)) ||
-	       (v >= row->min && v <= row->max);
+	       (row->type == TYPE_AUTO && v == OPTION_AUTO) || (v >= row->min && v <= row->max);
 }
 
 static bool parse_bool(const char *s, uint64_t *out)
@@ -157,7 +179,9 @@ static void warn_value(const struct option_row *row, const char *value, const ch
 		log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s%s", from, row->name,
 			 value, (unsigned long)row->min, (unsigned long)row->max,
 			 row->type == TYPE_UINT ? "" : " bytes (K, M, G may follow)",
-			 row->type == TYPE_LIMIT ? " or 0% to 1000%" : "");
+			 row->type == TYPE_LIMIT  ? " or 0% to 1000%"
+			 : row->type == TYPE_AUTO ? " or auto"
+						  : "");
 		break;
 	}
 }
@@ -190,6 +214,9 @@ static bool row_set(const struct option_row *row, const char *value, const char 
 	case TYPE_LIMIT:
 		good = parse_limit(value, &v);
 		break;
+	case TYPE_AUTO:
+		good = parse_auto(value, &v);
+		break;
 	}
 	if (!good || !in_bounds(row, v)) {
 		warn_value(row, value, from);
@@ -197,6 +224,23 @@ static bool row_set(const struct option_row *row, const char *value, const char 
 	}
 	memcpy(field, &v, sizeof(v));
 	return true;
+}
+
+/* Those options that were not set by their own names become what the profile says. */
+static void profile_apply(void)
+{
+	for (size_t i = 0; i < sizeof(profile_rows) / sizeof(profile_rows[0]); i++) {
+		const struct option_row *row = row_find(profile_rows[i].option);
+		const char *value = profile_rows[i].value[options.profile];
+
+		if (given[row - rows])
+			continue;
+		if (value)
+			row_set(row, value, "profile");
+		else
+			memcpy((char *)&options + row->offset,
+			       (const char *)&defaults + row->offset, sizeof(uint64_t));
+	}
 }
 
 static bool setting_apply(char *word, const char *from)
@@ -214,7 +258,12 @@ static bool setting_apply(char *word, const char *from)
 		log_warn("%s: there is no option '%s' (sluice-run --help lists them)", from, word);
 		return false;
 	}
-	return row_set(row, colon + 1, from);
+	if (!row_set(row, colon + 1, from))
+		return false;
+	given[row - rows] = true;
+	if (strcmp(row->name, "profile") == 0)
+		profile_apply();
+	return true;
 }
 
 static bool is_space(char c)

@@ -18,8 +18,16 @@ typedef uint64_t option_BOOL;
 typedef uint64_t option_UINT;
 typedef uint64_t option_SIZE;
 typedef uint64_t option_LIMIT;
+typedef uint64_t option_AUTO;
 typedef uint64_t option_ENUM;
 typedef char option_STRING[OPTION_STRING_MAX];
+
+/* A LIMIT is bytes, or OPTION_PERCENT and a percentage. */
+#define OPTION_PERCENT (UINT64_C(1) << 63)
+#define OPTION_PERCENT_MAX 1000u
+
+/* An AUTO is bytes, or this. */
+#define OPTION_AUTO UINT64_MAX
 
 struct options {
 #define OPT(name, type, def, min, max, when, text) option_##type name;
@@ -29,17 +37,14 @@ struct options {
 
 extern struct options options;
 
-/* A LIMIT is bytes, or OPTION_PERCENT and a percentage. */
-#define OPTION_PERCENT (UINT64_C(1) << 63)
-#define OPTION_PERCENT_MAX 1000u
-
+enum { PROFILE_BALANCED, PROFILE_LATENCY, PROFILE_MEMORY };
 enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
 enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS };
 
 /*
  * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's
- * name). What is wrong gets one line on standard error each and is skipped. Returns how many
- * settings were refused.
+ * name). What is wrong gets one line on standard error each and is skipped. A profile leaves alone what
+ * was set by its own name, in this call or an earlier one. Returns how many settings were refused.
  */
 unsigned options_parse(const char *text, const char *from);
 

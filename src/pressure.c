@@ -127,9 +127,11 @@ static uint64_t live_pages(void)
 	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);
 }
 
-static uint64_t dirty_pages(void)
+/* Free pages that the kernel backs. */
+static uint64_t backed_pages(void)
 {
-	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed) +
+	       buddy_ready_pages(&zone_main);
 }
 
 static void group_refresh(uint64_t now)
@@ -159,7 +161,7 @@ static int64_t spare_bytes(uint64_t coming)
 	}
 	if (options.soft_limit) {
 		uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
-		uint64_t used = (live_pages() + cached + dirty_pages()) << PG_SHIFT;
+		uint64_t used = (live_pages() + cached + backed_pages()) << PG_SHIFT;
 		int64_t left = (int64_t)options.soft_limit - (int64_t)used - (int64_t)MARGIN_MIN;
 
 		if (left < spare)
@@ -247,7 +249,7 @@ static uint64_t allowed_pages(void)
 /* Pages above what is allowed. */
 static uint64_t excess_pages(struct zone *z, uint64_t *allowed)
 {
-	uint64_t kept = dirty_pages() + atomic_load_explicit(&z->cached, memory_order_relaxed);
+	uint64_t kept = backed_pages() + atomic_load_explicit(&z->cached, memory_order_relaxed);
 
 	*allowed = allowed_pages();
 	return kept > *allowed ? kept - *allowed : 0;
@@ -259,8 +261,12 @@ static void purge_excess(struct zone *z)
 	uint64_t allowed;
 	uint64_t excess = excess_pages(z, &allowed);
 
+	if (!excess)
+		return;
+	excess += allowed / 8;
+	excess -= min_size(excess, buddy_ready_release(z, 0, excess) >> PG_SHIFT);
 	if (excess)
-		buddy_purge(z, 0, excess + allowed / 8);
+		buddy_purge(z, 0, excess);
 }
 
 static void keep_below(struct zone *z)
@@ -279,6 +285,24 @@ static void keep_below(struct zone *z)
 		purge_excess(z);
 	}
 	inside = false;
+}
+
+bool pressure_allows(uint64_t bytes)
+{
+	int64_t spare;
+	uint64_t allowed;
+	uint64_t kept;
+
+	if (!look_begin())
+		return false;
+	spare = spare_bytes(bytes);
+	look_end();
+	if (spare < (int64_t)(bytes + LEFT_LITTLE))
+		return false;
+	/* An eighth less, so that the next free does not take it back. */
+	excess_pages(&zone_main, &allowed);
+	kept = backed_pages() + atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
+	return kept + (bytes >> PG_SHIFT) <= allowed - allowed / 8;
 }
 
 /* ---- PSI --------------------------------------------------------------------------------- */

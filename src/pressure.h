@@ -11,6 +11,9 @@
 /* From now on growth and frees respect the limits. While the process has one thread. */
 void pressure_init(void);
 
+/* Whether so many bytes more may be populated ahead: no limit is near. Without locks. */
+bool pressure_allows(uint64_t bytes);
+
 /* In a fork child: nobody looks at the limits just now, and the parent's triggers are not ours. */
 void pressure_fork_child(void);
 

@@ -278,6 +278,8 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 	uint64_t given = 0;
 
 	stat_add(STAT_pressure_reclaims, 1);
+	buddy_ready_hold(&zone_main);
+	given = buddy_ready_release(&zone_main, 0, want / PG_BYTES + 1);
 	for (unsigned step = 0; step < (emergency ? 4u : 3u) && given < want; step++) {
 		if (step == 3)
 			heap_ask_trim();

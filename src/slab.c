@@ -84,7 +84,7 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->wake = 0;
 	pg->carved = 0;
 	atomic_store_explicit(&pg->uncarved, 0, memory_order_relaxed);
-	holes_init(pg, cls, pg->zero);
+	holes_init(pg, cls, pg->zero == ZERO_CLEAN);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;

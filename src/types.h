@@ -19,6 +19,8 @@
  *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
  *   dirty       a free page that the kernel still backs with memory that was written.
  *   clean       a free page that is known to read as zero and to cost no memory.
+ *   ready       a free page that is known to read as zero and that the kernel backs already.
+ *   reserve     the ready pages that are kept, so that growth meets no page fault.
  *   drain       to take runs out of a pcp back into the buddy core.
  *   purge       to give dirty pages back to the kernel; they become clean.
  *   gate        the word by which somebody else takes a thread's heap while its owner is away.
@@ -91,6 +93,7 @@ enum page_list {
 	LIST_NONE = 0,
 	LIST_BUDDY_DIRTY,
 	LIST_BUDDY_CLEAN,
+	LIST_BUDDY_READY,
 	LIST_PCP,
 	LIST_CURRENT, /* the slab its class is carved from; no links in use */
 	LIST_PARTIAL,
@@ -98,6 +101,13 @@ enum page_list {
 	LIST_POOL_NEW,  /* un-owned, with room, not looked at for holes yet */
 	LIST_POOL_ROOM, /* un-owned, with room */
 	LIST_POOL_FULL, /* un-owned, without */
+};
+
+/* What is known of a run that is not in use. */
+enum page_zero {
+	ZERO_NOT = 0, /* it may have been written */
+	ZERO_CLEAN,   /* it reads as zero */
+	ZERO_READY,   /* it reads as zero, and the kernel backs all of it */
 };
 
 struct object {
@@ -150,7 +160,7 @@ struct page {
 	_Atomic uint8_t kind;
 	uint8_t cls;  /* slab: size class; buddy: order; large object that bins take: its bin */
 	uint8_t list; /* enum page_list */
-	/* The run reads as zero: set by the buddy core, cleared by whoever may have written. */
+	/* enum page_zero: set by the buddy core, cleared by whoever may have written. */
 	uint8_t zero;
 	/* Any thread, atomic: a slab's remote list, its length and its ownership; see slab.h. */
 	_Atomic uint64_t state;
@@ -188,6 +198,7 @@ struct region {
 	uint32_t free_pages; /* in the buddy lists; guarded by the zone's lock */
 	uint32_t reserved;   /* pages of address space held from page 0 on; grow lock */
 	uint32_t offline;    /* its pages were given back with their address space */
+	bool populated;      /* the kernel backs all metadata; the reserve's thread and grow lock */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint16_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];

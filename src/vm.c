@@ -29,6 +29,10 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define TABLE_BYTES ((size_t)2 << 20) /* what the lowest page table maps */
 
 size_t vm_os_page = 4096;
@@ -232,6 +236,26 @@ bool vm_purge(void *addr, size_t bytes)
 		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
 	errno = saved;
 	return whole;
+}
+
+/* A kernel older than 5.14 does not know the call: a write that changes nothing does the same. */
+bool vm_populate(void *addr, size_t bytes)
+{
+	int saved = errno;
+	uintptr_t first = align_down((uintptr_t)addr, vm_os_page);
+	uintptr_t last = align_up((uintptr_t)addr + bytes, vm_os_page);
+	bool good;
+
+	if (injected_fault())
+		return false;
+	good = madvise((void *)first, last - first, MADV_POPULATE_WRITE) == 0;
+	if (!good && errno == EINVAL) {
+		for (uintptr_t at = first; at < last; at += vm_os_page)
+			atomic_fetch_or_explicit((_Atomic uint8_t *)at, 0, memory_order_relaxed);
+		good = true;
+	}
+	errno = saved;
+	return good;
 }
 
 bool vm_address_limited(size_t *limit)

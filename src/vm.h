@@ -41,6 +41,10 @@ void *vm_remap(void *addr, size_t old_bytes, size_t bytes);
 /* False only when the kernel has no mappings left to split one; the memory is then kept. */
 bool vm_unmap(void *addr, size_t bytes);
 
+/* Have the kernel back [addr, addr + bytes) with memory to be written, whatever it holds, which stays
+ * as it is. False: refused; part of it may be backed. */
+bool vm_populate(void *addr, size_t bytes);
+
 /* Give the memory back to the kernel; it stays mapped. True: all of it reads as zero now. */
 bool vm_purge(void *addr, size_t bytes);
 

@@ -18,7 +18,7 @@ rows=$(sed -n 's/^[[:space:]]*OPT([[:space:]]*\([a-z0-9_]*\)[[:space:]]*,.*/\1/p
 in_man=$(sed -n 's/^\.BI* \([a-z0-9_]*\):.*/\1/p' "$page" | sort)
 in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z|]*$/\1/p' | sort)
 
-plan 9
+plan 10
 ok $(($(printf '%s\n' "$rows" | wc -l) < 5)) "options.def has its rows"
 is "$in_man" "$rows" "the man page has the options of options.def"
 is "$in_help" "$rows" "sluice-run --help has the options of options.def"
@@ -44,6 +44,19 @@ wrong=$(grep -h -o -E 'SLUICE_CONF="?[a-z0-9_]+:|sluice-run -o "?[a-z0-9_]+:' "$
 	"$srcdir"/doc/*.md "$srcdir"/man/*.[1-9] "$srcdir"/man/*.in 2>/dev/null |
 	sed 's/:$//; s/.*[="[:space:]]//' | grep -v -E -x "$known")
 is "$wrong" "" "README, doc and man pages use options that exist"
+
+# The table of the profiles, twice. Not by the parser: option, default, latency, memory.
+rows=0
+bad=
+while read -r name latency memory; do
+	default=$(grep "^$name|" "$TMP/list" | cut -d '|' -f 3)
+	rows=$((rows + 1))
+	grep -q -F -x "| \`$name\` | $default | $latency | $memory |" "$srcdir/doc/latency.md" || bad="$bad $name"
+	tr -s ' ' <"$page" | grep -q -F -x "$name $default $latency $memory" || bad="$bad $name"
+done <<END
+$(sed -n 's/^PROFILE(\([a-z_]*\), "\(.*\)", "\(.*\)")$/\1 \2 \3/p' "$srcdir/src/profiles.def")
+END
+is "$((rows > 3))$bad" "1" "doc/latency.md and the man page have the profiles as they are"
 
 missing=
 funcs=$(grep -o -E '\bsluice_[a-z_]+\(' "$srcdir/include/sluice/sluice.h" | tr -d '(' | sort -u)

@@ -15,7 +15,7 @@
 #include "options.h"
 #include "tap.h"
 
-enum type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_STRING, TYPE_ENUM };
+enum type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_AUTO, TYPE_STRING, TYPE_ENUM };
 
 struct row {
 	const char *name;
@@ -31,6 +31,7 @@ struct row {
 #define DEF_UINT(def) (def)
 #define DEF_SIZE(def) (def)
 #define DEF_LIMIT(def) (def)
+#define DEF_AUTO(def) (def)
 #define DEF_ENUM(def) (def)
 #define DEF_STRING(def) 0
 
@@ -124,6 +125,8 @@ static void test_defaults(void)
 
 		if (r->type == TYPE_STRING)
 			bad += strlen(r->field) > r->max;
+		else if (r->type == TYPE_LIMIT && (r->def_bits & OPTION_PERCENT))
+			bad += number(r) != r->def_bits;
 		else
 			bad += number(r) != r->def_bits || r->def_bits < r->min ||
 			       r->def_bits > r->max;
@@ -162,7 +165,7 @@ static void test_bounds(void)
 		const struct row *r = &rows[i];
 
 		if (r->type != TYPE_UINT && r->type != TYPE_SIZE && r->type != TYPE_LIMIT &&
-		    r->type != TYPE_BOOL)
+		    r->type != TYPE_AUTO && r->type != TYPE_BOOL)
 			continue;
 		inside &= accepts(r, r->min) && accepts(r, r->max);
 		outside &= refuses(r, r->max + 1);
@@ -361,10 +364,93 @@ static void test_comments(void)
 	ok(silent("dirty_max:1M # as much as that\n", true), "a comment may follow a setting");
 }
 
+/* ---- profiles ---------------------------------------------------------------------------- */
+
+/* Options as the texts leave them, the first as from a file, the second from the environment. */
+static bool leaves(const char *first, const char *second, uint64_t reserve, uint64_t idle_ms,
+		   uint64_t decay_ms)
+{
+	bool good = options_parse(first, "a file") == 0 &&
+		    options_parse(second, "SLUICE_CONF") == 0;
+
+	good &= options.reserve == reserve && options.idle_ms == idle_ms &&
+		options.decay_ms == decay_ms;
+	if (!good)
+		tap_diag("'%s', '%s': reserve %" PRIu64 ", idle_ms %" PRIu64 ", decay_ms %" PRIu64,
+			 first, second, options.reserve, options.idle_ms, options.decay_ms);
+	return good;
+}
+
+#define MIB ((uint64_t)1 << 20)
+
+static void profile_alone(void *arg)
+{
+	(void)arg;
+	_exit(!leaves("profile:latency", "", 32 * MIB, 60000, 10000));
+}
+
+static void profile_beside(void *arg)
+{
+	(void)arg;
+	_exit(!leaves("idle_ms:77,profile:latency,decay_ms:88", "", 32 * MIB, 77, 88));
+}
+
+static void profile_later(void *arg)
+{
+	(void)arg;
+	_exit(!leaves("idle_ms:77", "profile:memory", 0, 77, 100));
+}
+
+static void profile_replaced(void *arg)
+{
+	(void)arg;
+	_exit(!leaves("profile:latency,reserve:auto", "profile:balanced", OPTION_AUTO, 1000, 1000));
+}
+
+static void profile_balanced(void *arg)
+{
+	(void)arg;
+	if (options_parse("profile:latency,profile:balanced", "the test") != 0)
+		_exit(1);
+	_exit(memcmp(&options, &defaults, sizeof(options)) != 0);
+}
+
+static void profile_bad(void *arg)
+{
+	(void)arg;
+	_exit(options_parse("profile:latency,idle_ms:x", "the test") != 1 ||
+	      options.idle_ms != 60000);
+}
+
+/* Before the others: what was set by its own name once stays so in this process. */
+static void test_profiles(void)
+{
+	ok(child_is_well(profile_alone, NULL), "a profile sets its group of options");
+	ok(child_is_well(profile_beside, NULL),
+	   "those that are set by themselves win, before it and behind it");
+	ok(child_is_well(profile_later, NULL), "and when the profile comes from the environment");
+	ok(child_is_well(profile_replaced, NULL),
+	   "the last profile counts: what the one before has set is as it was");
+	ok(child_is_well(profile_balanced, NULL), "profile:balanced is the defaults");
+	ok(child_is_well(profile_bad, NULL), "a bad value beside it does not count as set");
+}
+
+static void test_autos(void)
+{
+	ok(silent("reserve:auto", true) &&
+		   value_of("reserve", &options.reserve, "auto") == OPTION_AUTO,
+	   "a size may be the word auto");
+	is_int(value_of("reserve", &options.reserve, "3M"), 3 << 20, "or bytes");
+	ok(refused("reserve:aut", "use 0 to 1099511627776 bytes (K, M, G may follow) or auto") &&
+		   refused("reserve:10%", "reserve") && refused("reserve:", "reserve"),
+	   "what is neither is refused with one line that says what is valid");
+}
+
 int main(void)
 {
-	tap_plan(46);
+	tap_plan(55);
 	defaults = options;
+	test_profiles();
 	test_defaults();
 	test_bounds();
 	test_strings();
@@ -372,6 +458,7 @@ int main(void)
 	test_units();
 	test_bad_values();
 	test_limits();
+	test_autos();
 	test_switches();
 	test_names();
 	test_lists();

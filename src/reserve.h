@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reserve.h - the thread that keeps populated memory ready, so that growth meets no page fault.
+ */
+#ifndef SLUICE_RESERVE_H
+#define SLUICE_RESERVE_H
+
+#include "types.h"
+
+/* Look at the options. While the process has one thread. */
+void reserve_init(void);
+
+/* Whether the options ask for a reserve. */
+bool reserve_wanted(void);
+
+/* What its thread does; it never returns. */
+void *reserve_main(void *arg);
+
+/* In a fork child, which has no such thread. */
+void reserve_fork_child(void);
+
+#endif

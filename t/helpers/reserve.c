@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reserve CASE: what a thread that grows notices of page faults when memory is populated ahead.
+ *
+ *   small    grows by 4 MiB of objects of 16 to 2,048 bytes at a time, and waits until the reserve is
+ *            full again
+ *   blocks   the same with blocks of 64 KiB to 4 MiB
+ *   mixed    objects and blocks, a third of which is freed again
+ *   zero     the same as blocks by calloc, which has to find zeros without having cleared them
+ *   faults   as small, but without a reserve: there are faults
+ *   back MIB LIMIT
+ *            grows to MIB, where less than 1 MiB of the reserve may be left; meanwhile its RSS may be above
+ *            what is live by SLACK_MIB, or up to LIMIT
+ *   idle     says how much of the reserve is left 20 s after the growth has ended
+ *   child    the child of a fork uses up what it has of the reserve, and has one again with its first
+ *            thread
+ */
+#include "check.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define MIB ((size_t)1 << 20)
+#define WARM 6u
+#define STEPS 24u
+#define STEP_BYTES (4 * MIB)
+#define WAIT_MS 20000u
+#define SLACK_MIB 24 /* page caches of profile:latency, metadata, the program */
+
+static int (*stat_by_name)(const char *, uint64_t *);
+
+static uint64_t stat_of(const char *name)
+{
+	uint64_t v = 0;
+
+	CHECK(stat_by_name(name, &v) == 0, "sluice_stat(%s)", name);
+	return v;
+}
+
+static long mib_of(const char *name)
+{
+	return (long)(stat_of(name) / MIB);
+}
+
+static long faults(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_THREAD, &u);
+	return u.ru_minflt;
+}
+
+/* Until the reserve has at least, or at most, so much. */
+static bool wait_for(uint64_t least, uint64_t most)
+{
+	for (unsigned ms = 0; ms < WAIT_MS; ms++) {
+		uint64_t now = stat_of("reserve_bytes");
+
+		if (now >= least && now <= most)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* ---- growth --------------------------------------------------------------------------------- */
+
+struct growth {
+	size_t min;
+	size_t max;
+	bool frees;
+	bool zero;
+};
+
+#define PLACES (1u << 19)
+
+static void *place[PLACES];
+static unsigned places;
+static size_t live;
+static uint64_t seed = 7;
+
+static size_t size_of_next(const struct growth *g)
+{
+	uint64_t r = helper_random(&seed) >> 8;
+	size_t most = g->max;
+
+	/* As many small ones as large ones, by their logarithm. */
+	while (most / 2 > g->min && (r & 1)) {
+		most /= 2;
+		r >>= 1;
+	}
+	return g->min + r % (most - g->min + 1);
+}
+
+static bool all_zero(const unsigned char *p, size_t n)
+{
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static size_t grow(const struct growth *g, size_t bytes)
+{
+	size_t taken = 0;
+	bool zero = true;
+
+	while (taken < bytes && places < PLACES) {
+		size_t n = size_of_next(g);
+		unsigned char *p = g->zero ? calloc(1, n) : malloc(n);
+
+		if (p == NULL)
+			abort();
+		if (g->zero)
+			zero &= all_zero(p, n);
+		memset(p, 1, n);
+		taken += n;
+		if (g->frees && places % 3 == 0) {
+			free(p);
+			p = NULL;
+		} else {
+			live += n;
+		}
+		place[places++] = p;
+	}
+	CHECK(zero, "calloc gave what is not zero");
+	return taken;
+}
+
+/*
+ * What slabs were made of before there was a reserve is used up, and what the thread keeps for each size,
+ * up to 2 MiB, has been touched.
+ */
+static void warm(uint64_t reserve)
+{
+	for (size_t size = 16; size <= 2 * MIB;
+	     size += size / 8 > 16 ? size / 8 & ~(size_t)15 : 16) {
+		struct growth g = { size, size, false, false };
+		void *p[64];
+		unsigned n = size <= 32768 ? 64 : 4;
+
+		if (size <= 32768)
+			grow(&g, MIB / 4);
+		for (unsigned i = 0; i < n; i++) {
+			p[i] = malloc(size);
+			if (p[i] == NULL)
+				abort();
+			memset(p[i], 1, size);
+		}
+		for (unsigned i = 0; i < n; i++)
+			free(p[i]);
+		wait_for(reserve / 3 * 2, UINT64_MAX);
+	}
+}
+
+/* After the warm-up no page fault in malloc, or on what it gave. */
+static void grow_steps(const struct growth *g, uint64_t reserve, long *faulted)
+{
+	*faulted = 0;
+	for (unsigned i = 0; i < WARM + STEPS; i++) {
+		long before = faults();
+
+		grow(g, STEP_BYTES);
+		if (i >= WARM)
+			*faulted += faults() - before;
+		CHECK(wait_for(reserve / 3 * 2, UINT64_MAX),
+		      "the reserve is not filled again: %lu bytes", stat_of("reserve_bytes"));
+	}
+}
+
+static const struct growth small = { 16, 2048, false, false };
+static const struct growth blocks = { 65536, 4 * MIB, false, false };
+static const struct growth mixed = { 16, 2 * MIB, true, false };
+static const struct growth zeroes = { 65536, 4 * MIB, false, true };
+
+/* Take a little, so that there is a reserve; how much that is once it is full. */
+static uint64_t settle(void)
+{
+	uint64_t now = 0;
+	uint64_t last;
+
+	grow(&small, 3 * MIB / 2);
+	CHECK(wait_for(MIB, UINT64_MAX), "there is no reserve");
+	do {
+		last = now;
+		usleep(100000);
+		now = stat_of("reserve_bytes");
+	} while (now != last);
+	return now;
+}
+
+static int growth(const struct growth *g)
+{
+	uint64_t reserve;
+	long faulted;
+	long rss;
+
+	reserve = settle();
+	warm(reserve);
+	grow_steps(g, reserve, &faulted);
+	rss = helper_rss_kib() / 1024;
+	CHECK(faulted == 0, "%ld page faults", faulted);
+	CHECK(rss <= (long)((live + live / 8 + reserve) / MIB) + SLACK_MIB,
+	      "RSS %ld MiB, live %zu, reserve %ld", rss, live / MIB, (long)(reserve / MIB));
+	fprintf(stderr,
+		"%ld page faults, RSS %ld MiB, live %zu, reserve %ld, of it used %ld, missed %ld\n",
+		faulted, rss, live / MIB, (long)(reserve / MIB), mib_of("reserve_used_bytes"),
+		mib_of("reserve_missed_bytes"));
+	return helper_end();
+}
+
+static int without(const struct growth *g)
+{
+	long before = faults();
+
+	grow(g, 16 * STEP_BYTES);
+	CHECK(faults() - before > 8000, "only %ld page faults", faults() - before);
+	CHECK(stat_of("reserve_bytes") == 0, "there is a reserve");
+	return helper_end();
+}
+
+/* ---- and what becomes of it ----------------------------------------------------------------- */
+
+static int back(size_t mib, size_t limit)
+{
+	CHECK(settle() > 8 * MIB, "there is no reserve");
+	while (live / MIB < mib) {
+		long rss;
+
+		grow(&blocks, 1);
+		usleep(2000);
+		rss = helper_rss_kib() / 1024;
+		CHECK(rss < (long)(live / MIB + SLACK_MIB) || rss <= (long)limit,
+		      "RSS %ld, live %zu", rss, live / MIB);
+	}
+	CHECK(wait_for(0, MIB), "it stays: %lu bytes", stat_of("reserve_bytes"));
+	usleep(500000);
+	CHECK(wait_for(0, MIB), "it is filled again: %lu bytes", stat_of("reserve_bytes"));
+	fprintf(stderr, "RSS %ld MiB, live %zu, given back %ld\n", helper_rss_kib() / 1024,
+		live / MIB, mib_of("reserve_returned_bytes"));
+	return helper_end();
+}
+
+static int idle(void)
+{
+	grow(&small, 4 * STEP_BYTES);
+	CHECK(wait_for(MIB, UINT64_MAX), "there is no reserve");
+	if (wait_for(0, MIB))
+		fprintf(stderr, "nothing is left\n");
+	else
+		fprintf(stderr, "%lu bytes are left\n", stat_of("reserve_bytes"));
+	return helper_end();
+}
+
+static void *start_only(void *arg)
+{
+	return arg;
+}
+
+static int child(void)
+{
+	pthread_t t;
+	int status = -1;
+	pid_t pid;
+
+	CHECK(settle() > 4 * MIB, "there is no reserve");
+	pid = fork();
+	if (pid == 0) {
+		grow(&zeroes, 16 * STEP_BYTES);
+		CHECK(stat_of("reserve_bytes") < 4 * MIB, "the child's reserve was not used");
+		CHECK(pthread_create(&t, NULL, start_only, NULL) == 0, "no thread");
+		pthread_join(t, NULL);
+		CHECK(wait_for(4 * MIB, UINT64_MAX), "the child has no reserve");
+		_exit(helper_end());
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "the child's status 0x%x", status);
+	return helper_end();
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	*(void **)&stat_by_name = dlsym(RTLD_DEFAULT, "sluice_stat");
+	if (stat_by_name == NULL) {
+		helper_say("not the library");
+		return 97;
+	}
+	memset(place, 0xff, sizeof(place));
+	if (strcmp(what, "small") == 0)
+		return growth(&small);
+	if (strcmp(what, "blocks") == 0)
+		return growth(&blocks);
+	if (strcmp(what, "mixed") == 0)
+		return growth(&mixed);
+	if (strcmp(what, "zero") == 0)
+		return growth(&zeroes);
+	if (strcmp(what, "faults") == 0)
+		return without(&small);
+	if (strcmp(what, "back") == 0 && argc == 4)
+		return back(strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
+	if (strcmp(what, "idle") == 0)
+		return idle();
+	if (strcmp(what, "child") == 0)
+		return child();
+	fprintf(stderr,
+		"usage: reserve small|blocks|mixed|zero|faults|back MIB LIMIT|idle|child\n");
+	return 2;
+}
