@@ -10,6 +10,10 @@
  *     the fallback heap under its lock; when even that is not to be had, a mapping of its own.
  *     Frees are remote frees then, which need no lock.
  *
+ * Bound: malloc has one window, or three when it needs a slab, and for that one hold of a pool's lock and
+ * one call of pcp; free has one window and a hold of a pool's lock for each un-owned slab that it freed
+ * into (BIN_STEP at most, as a rule none). What is done in a window is bounded in heap_slabs.c. Without
+ * memory heap_reclaim comes first, which looks at each heap once.
  * Allocates nothing for itself; may wait and enter the kernel; may run in a signal handler and in
  * a fork child.
  */

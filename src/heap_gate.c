@@ -22,6 +22,9 @@
  * Pairing: the owner's store of busy and load of gate (heap_enter) with the marker's CAS and the
  * taker's load of busy, through the membarrier between them; the holder's release store of the
  * gate with the owner's acquire load.
+ * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
+ * has the heap. Who marks or takes looks at each heap once and makes one barrier for all; who visits
+ * does BINS turns a heap; fork waits FORK_WAIT_TRIES for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
  * space (Desnoyers et al. 2012; membarrier(2)).
@@ -42,10 +45,10 @@
 #include "park.h"
 #include "stats.h"
 
-#define TRIM_BATCH 4u
 #define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
 
 struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
+_Thread_local struct heap_work heap_work TLS_FAST;
 
 static _Atomic uint64_t generation; /* of gates */
 static bool expedited_ready;
@@ -163,10 +166,17 @@ static inline void trim_if_asked(struct heap *h)
 /* Each so many calls that come here a bin has its turn. */
 #define AGE_EVERY 16u
 
+static inline void work_begin(bool call)
+{
+	if (SLUICE_DEBUG)
+		heap_work = (struct heap_work){ .call = call };
+}
+
 struct heap *heap_call_begin(bool create)
 {
 	struct heap *h = heap_self;
 
+	work_begin(true);
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();
 	if (likely(heap_is_real(h)) && heap_window_open(h)) {
@@ -180,8 +190,10 @@ struct heap *heap_call_begin(bool create)
 	/* In a handler that interrupted the holder of a lock: who holds this one may wait for that. */
 	if (lock_depth)
 		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	if (lock_depth ? !lock_try(&heap_fallback.lock) : lock_acquire(&heap_fallback.lock) != 0)
+	if (lock_depth ? !lock_try(&heap_fallback.lock) : lock_acquire(&heap_fallback.lock) != 0) {
+		work_begin(false);
 		return NULL;
+	}
 	stat_add(STAT_fallback_calls, 1);
 	heap_touched(&heap_fallback.heap);
 	return &heap_fallback.heap;
@@ -191,6 +203,7 @@ void heap_call_end(struct heap *h)
 {
 	struct page *pg = h->release;
 
+	work_begin(false);
 	h->release = NULL;
 	if (h == &heap_fallback.heap)
 		lock_release(&heap_fallback.lock);
@@ -386,6 +399,7 @@ static void put_back(struct heap *h, uint64_t g)
 {
 	uint64_t gate = g | GATE_HELD;
 
+	DELAY_HERE(gate_visited);
 	/* Release pairs with the owner's acquire load in gate_take_back. */
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_PENDING,
 						     memory_order_acq_rel, memory_order_acquire))

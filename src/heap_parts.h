@@ -62,6 +62,38 @@ static inline bool heap_is_real(const struct heap *h)
 /* Objects that one call moves between a bin and slabs at the most. */
 #define BIN_STEP 64u
 
+/* Of a trim that was asked for: bins, and slabs of each one's class, that one call has to do with; of a bin
+ * that has its turn: slabs. */
+#define TRIM_BATCH 2u
+#define LEAVE_BATCH 32u
+#define AGE_BATCH 8u
+#define INBOX_BATCH 8u
+
+/*
+ * What one call does in its windows at the most: a part of a trim, a bin's turn, a refill or a flush,
+ * for which the inbox is looked at, and a slab that it brings. Debug builds count it, from
+ * heap_call_begin to heap_call_end, and stop the program when it is more.
+ */
+#define CALL_OBJECTS ((TRIM_BATCH + 1) * BIN_MAX + 2 * BIN_STEP)
+#define CALL_SLABS (TRIM_BATCH * (LEAVE_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
+
+struct heap_work {
+	uint32_t objects;
+	uint32_t slabs;
+	bool call;
+};
+extern _Thread_local struct heap_work heap_work TLS_FAST;
+
+static inline void heap_work_count(uint32_t objects, uint32_t slabs)
+{
+	if (SLUICE_DEBUG) {
+		heap_work.objects += objects;
+		heap_work.slabs += slabs;
+		CHECK(!heap_work.call ||
+		      (heap_work.objects <= CALL_OBJECTS && heap_work.slabs <= CALL_SLABS));
+	}
+}
+
 /* Adoptions that frees inside a window have left to be done after it. */
 struct due_list {
 	struct ring_adopt due[BIN_STEP];

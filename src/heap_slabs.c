@@ -13,8 +13,11 @@
  *     turns in which it was neither.
  *
  * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
- * list steps, at most BIN_STEP objects and INBOX_BATCH slabs a call, CAS on state words; no page is
- * asked for or given back (heap_purge_bins: under the gate only).
+ * list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: under the gate
+ * only).
+ * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with what it does
+ * of a trim or of a bin's turn CALL_OBJECTS and CALL_SLABS (heap_work_count). Who leaves a heap as a
+ * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty.
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -32,8 +35,6 @@
 #include "stats.h"
 #include "vm.h"
 
-#define INBOX_BATCH 8u
-#define LEAVE_BATCH 32u
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
 #define FLUSH 16u
@@ -42,7 +43,6 @@
 #define BIN_FREED 32u
 #define GIFTS_MAX 32u
 #define QUIET_TURNS 3u
-#define AGE_BATCH 8u
 
 static const uint16_t bin_capacities[CLASSES] = {
 #define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
@@ -150,6 +150,7 @@ static void slab_place(struct heap *h, struct page *pg)
 static void inbox_open(struct heap *h, struct page *pg)
 {
 	DCHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
+	heap_work_count(0, 1);
 	slab_collect_to(pg, STATE_OWNED);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
@@ -185,6 +186,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 void heap_attach(struct heap *h, struct page *pg)
 {
 	inbox_take(h, INBOX_BATCH);
+	heap_work_count(0, 1);
 	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
 	slab_collect_to(pg, STATE_OWNED);
 	slab_place(h, pg);
@@ -263,10 +265,12 @@ bool heap_refill(struct heap *h, unsigned cls)
 			want = TAKE_FREED;
 		if (got >= want)
 			break;
+		heap_work_count(0, 1);
 		got += slab_take(pg, o + got, want - got);
 		if (pg->free)
 			__builtin_prefetch(pg->free, 1);
 	}
+	heap_work_count(got, 0);
 	h->bin[cls].top = o + got - 1;
 	/* The first taken on top: it has the lowest address, or was freed last. */
 	for (unsigned i = 0; i < got / 2; i++) {
@@ -414,6 +418,7 @@ static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list 
 {
 	struct object **o = h->bin[cls].top + 1 - n;
 
+	heap_work_count(n, 0);
 	for (unsigned i = 0; i < n; i += free_to_slab(h, o + i, n - i, d))
 		;
 	h->bin[cls].top -= n;
@@ -443,6 +448,7 @@ static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 {
 	enum slab_put put = slab_pool_put(pg, age);
 
+	heap_work_count(0, 1);
 	if (put == POOL_EMPTY) {
 		heap_release_slab(h, pg);
 	} else if (put != POOL_PUT) {

@@ -12,6 +12,9 @@
  *
  * Lock: registry (REGISTRY), list steps. Heaps are published with release (heap_publish), walked
  * with acquire (heap_first).
+ * Bound: a thread's first call looks at REAP_LOOKS heaps and has one hold of the lock; a child of fork
+ * leaves one orphan as a whole to all in each call that needs a slab, until there are none; a thread's
+ * end leaves its own.
  * Nothing here runs inside a window but heap_leave_slabs. Signal handlers: a lock that is the
  * thread's own already makes the call use the fallback heap.
  */

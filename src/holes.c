@@ -14,8 +14,9 @@
  * (E) What the kernel does not take stays carved.
  *
  * No lock is taken here but those of the pools, for the steps of slab_pool_take_new and slab_pool_put:
- * one slab off a list, or on it, for each hold. Holes are looked for and purged with no lock, in one
- * slab at a time: at most 2,048 objects and 32 system calls. So a fork meanwhile costs its child one
+ * one slab off a list, or on it, for each hold.
+ * Bound: holes are looked for and purged with no lock, in one slab at a time: at most OBJECTS_MAX objects
+ * and PURGES_MAX system calls. holes_take: as many objects as asked for, of as many holes. So a fork meanwhile costs its child one
  * slab for each thread that punches, whose live objects stay usable. Allocates nothing; holes_take may
  * run in a signal handler, in the heap that serves it; not for them: the others.
  * Source: the idea of giving back parts of a size-class run is Redis's active defragmentation turned
@@ -34,6 +35,7 @@
 #include "vm.h"
 
 #define OBJECTS_MAX 2048u
+#define PURGES_MAX 32u /* every other unit of 64 */
 
 #define SIZECLASS(size, pages)                                                                     \
 	_Static_assert((pages) >= 2 && (pages)*PG_BYTES / HOLE_BYTES <= 64,                        \
@@ -266,6 +268,7 @@ static uint64_t live_units(const struct page *pg, const struct object_map *m)
 static uint64_t purge_units(struct page *pg, uint64_t units)
 {
 	uint64_t done = 0;
+	unsigned calls = 0;
 
 	while (units) {
 		unsigned first = (unsigned)__builtin_ctzll(units);
@@ -274,6 +277,7 @@ static uint64_t purge_units(struct page *pg, uint64_t units)
 		uint64_t mask = hole_units((size_t)first << HOLE_SHIFT, (size_t)(first + n)
 										<< HOLE_SHIFT);
 
+		DCHECK(++calls <= PURGES_MAX);
 		if (vm_purge(page_address(pg) + ((size_t)first << HOLE_SHIFT),
 			     (size_t)n << HOLE_SHIFT))
 			done |= mask;

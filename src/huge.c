@@ -11,6 +11,8 @@
  * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. The kernel's own limit on the
  *     number of mappings (65,530 by default) is below it.
  *
+ * Bound: one probe for a pointer, two for one that moves, each of SLOTS slots at the most; at most two
+ * calls of vm.
  * Progress: lock-free. Pairing: the release store of addr (size is set) with the acquire load in
  * find. Allocates nothing from other layers; blocks in the kernel; may run in a signal handler and
  * in a fork child (no lock to be left behind).

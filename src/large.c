@@ -9,6 +9,7 @@
  * (C) One that bins may take says so in its descriptor, as a slab would that has one object of
  *     ALIGN_MIN bytes; cls is its bin. So free's fast path takes it as it does small objects.
  *
+ * Bound: one run, so one call of pcp or buddy.
  * No lock of its own. May wait for the zone's lock and enter the kernel. Signal handlers and fork:
  * as pcp and buddy.
  */

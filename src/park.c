@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * park.c - see park.h. Primitive; used by background, and by all who cache something.
+ * Bound: one exchange and one system call to wake, none where nobody is parked.
  * No lock; park_wake may be called anywhere, also in signal handlers and under locks.
  */
 #ifdef HAVE_CONFIG_H

@@ -15,6 +15,10 @@
  * (C) Only the background thread has descriptors, of PSI triggers and an eventfd (ourfd.h).
  * (D) Nothing is sized by the number of processors.
  *
+ * Bound: a look reads three short files for each cgroup above the process, at most once in a quarter of
+ * what is left; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
+ * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess and drains one page cache after
+ * the other until there is none.
  * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
  * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
  * Allocates nothing, uses no stdio; keeps errno; sleeps.

@@ -13,6 +13,9 @@
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
  *     reclaim_control over the membarriers and the short sleeps of a drain.
  *
+ * Bound: a step looks at each heap and each page cache once, and takes from a cache what it holds, in holds
+ * of 32 runs. On a thread that calls malloc this is done before growth, so once in BUDDY_ASK_PAGES or
+ * an eighth of what is in use, and when there is no memory.
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
  * Source: Linux mm/page_alloc.c, drain_all_pages as of K2: directly, without asking the owners.

@@ -8,6 +8,8 @@
  *     descriptor stays what it is, while the ring has one.
  * (C) An entry's set is given by its slab; the first way is the one used last.
  *
+ * Bound: ring_put hands over one batch, of RING_BATCH bytes or one object, by one CAS; ring_flush_one one
+ * of RING_SETS * RING_WAYS.
  * No lock, no allocation, no system call; only inside the heap's window.
  * Source: the ring of snmalloc's message batches (Lietar et al. 2019), made set-associative.
  */

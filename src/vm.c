@@ -8,6 +8,8 @@
  * (B) Sizes of mappings are multiples of the kernel's page; callers ask in multiples of ours, and
  *     we round up.
  *
+ * Bound: one system call, but for a mapping with an alignment (at most 20, none longer than what it
+ * maps) and a mapping that grows (at most 8 and those).
  * No lock, no allocation; blocks in the kernel (mmap_lock); may run in a signal handler and in a
  * fork child.
  */

@@ -73,6 +73,11 @@ static bool owner_is_held(void)
 
 /* ---- what brings it there -------------------------------------------------------------------- */
 
+static void visit(void)
+{
+	heap_visit(heap_idle_mark(false));
+}
+
 static void drain_owners_pages(void)
 {
 	pcp_drain(&owner.heap->pcp);
@@ -324,6 +329,7 @@ static const struct {
 	[DELAY_gate_held] = { drain_all, all_kinds, GATE2, owner_is_held },
 	[DELAY_gate_taken] = { drain_all, all_kinds, GATE2, owner_is_held },
 	[DELAY_gate_emptied] = { drain_all, all_kinds, GATE2, owner_is_held },
+	[DELAY_gate_visited] = { visit, all_kinds, GATE2, owner_is_held },
 	[DELAY_gate_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_slab_posting] = { free_sleepers, all_kinds, DRAIN, NULL },
