@@ -296,15 +296,6 @@ static always_inline void *heap_alloc(size_t size)
 	return heap_alloc_large(size, &zero);
 }
 
-/*
- * One compare sees both a pointer beyond what was carved and one that is not aligned to 16: the
- * offset is rotated right by 4, so that its low bits count for most.
- */
-static always_inline bool slab_offset_bad(size_t offset, uint32_t carved_bytes)
-{
-	return ((offset >> 4) | (offset << 60)) >= (carved_bytes >> 4);
-}
-
 /* Whose slab it is does not matter here: the bin takes objects of any. */
 static always_inline void heap_free(void *p)
 {
@@ -314,8 +305,8 @@ static always_inline void heap_free(void *p)
 	struct region *r;
 	struct page *pg;
 	uint32_t first;
+	uint32_t offset;
 	struct bin *b;
-	char *start;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
@@ -324,12 +315,14 @@ static always_inline void heap_free(void *p)
 	r = region_of(p);
 	first = r->head[page_index_of(p)];
 	pg = &r->page[first];
-	start = (char *)r + ((size_t)first << PG_SHIFT);
+	KEEP_IN_REGISTER(pg); /* its address is computed once */
+	/* Of a slab it cannot lie in: at least 2^32 less a region. */
+	offset = (uint32_t)((uintptr_t)p & (REGION_BYTES - 1)) - (first << PG_SHIFT);
 	b = &h->bin[pg->cls];
 	top = b->top;
 	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For all
 	 * else nothing is carved, and the bin that cls names is not used. */
-	if (unlikely(slab_offset_bad((uintptr_t)p - (uintptr_t)start, slab_carved_bytes(pg))) ||
+	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely((uintptr_t)p & (ALIGN_MIN - 1)) ||
 	    unlikely(top == b->limit) || unlikely(*top == o)) {
 		heap_leave(h);
 		heap_free_slow(p);

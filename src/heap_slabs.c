@@ -77,7 +77,7 @@ static void bin_move(struct heap *h, unsigned cls)
 
 	DCHECK(cls < BIN_ROWS);
 	h->bin_bottom[cls] = (uint16_t)(BINS * (BIN_SMALL + 1) + cls * (BIN_MAX + 1));
-	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(*from));
+	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }
 

@@ -40,6 +40,8 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+/* The compiler may not compute this pointer anew for each use of it. */
+#define KEEP_IN_REGISTER(p) __asm__("" : "+r"(p))
 #define CACHE_LINE 64
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
 #define noinline __attribute__((noinline))
