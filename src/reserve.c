@@ -27,9 +27,12 @@
 #include "clock.h"
 #include "log.h"
 #include "options.h"
+#include "pagemap.h"
 #include "park.h"
 #include "pcp.h"
 #include "pressure.h"
+#include "sizeclass.h"
+#include "vm.h"
 
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u
@@ -134,6 +137,39 @@ static void drain_caches(void)
 		pcp_drain(p);
 }
 
+/*
+ * Nor is all of the slabs that were begun by then. One that is given back while we look (there is no
+ * lock) costs memory until it is used again, and reads as zero all the same.
+ */
+static void populate_slabs(struct region *r)
+{
+	uint32_t n;
+
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+		struct page *pg = &r->page[i];
+
+		n = 1;
+		if (page_kind(pg) != PAGE_SLAB)
+			continue;
+		n = size_classes[pg->cls < CLASSES ? pg->cls : 0].pages;
+		if (atomic_load_explicit(&pg->owner, memory_order_relaxed))
+			vm_populate(page_address(pg), (size_t)n << PG_SHIFT);
+	}
+}
+
+/* There is a reserve where there was none; what is in use by now, the first time. */
+static void begin(void)
+{
+	static bool begun;
+
+	drain_caches();
+	if (begun)
+		return;
+	begun = true;
+	for (struct region *r = buddy_first_region(&zone_main); r; r = r->next)
+		populate_slabs(r);
+}
+
 /* False: not all of it may be had now. */
 static bool fill(uint64_t high)
 {
@@ -146,7 +182,7 @@ static bool fill(uint64_t high)
 		park_wake(); /* from now on there is something for pressure to take */
 	}
 	if (anew)
-		drain_caches();
+		begin();
 	return true;
 }
 
