@@ -32,6 +32,7 @@
 
 #include "buddy_parts.h"
 #include "clock.h"
+#include "delay.h"
 #include "pagemap.h"
 #include "stats.h"
 #include "vm.h"
@@ -143,7 +144,9 @@ uint32_t buddy_ready_fill(struct zone *z, uint64_t large)
 	if (!pg)
 		return 0;
 	n = pg->npages;
+	DELAY_HERE(ready_taken);
 	good = populate(pg);
+	DELAY_HERE(ready_filled);
 	if (good)
 		pg->zero = ZERO_READY;
 	else

@@ -250,6 +250,7 @@ bool vm_populate(void *addr, size_t bytes)
 
 	if (injected_fault())
 		return false;
+	DELAY_HERE(vm_populate);
 	good = madvise((void *)first, last - first, MADV_POPULATE_WRITE) == 0;
 	if (!good && errno == EINVAL) {
 		for (uintptr_t at = first; at < last; at += vm_os_page)

@@ -92,6 +92,12 @@ static void purge(void)
 	buddy_purge(&zone_main, 0, UINT64_MAX);
 }
 
+static void fill_ready(void)
+{
+	buddy_ready_fill(&zone_main, 1);
+	buddy_ready_release(&zone_main, 0, UINT64_MAX);
+}
+
 /* Frees what the sleeper has, to the last. */
 static void free_sleepers(void)
 {
@@ -320,6 +326,9 @@ static const struct {
 	[DELAY_purge_taken] = { purge, all_kinds, DRAIN, NULL },
 	[DELAY_vm_purge] = { purge, all_kinds, DRAIN, NULL },
 	[DELAY_purge_done] = { purge, all_kinds, DRAIN, NULL },
+	[DELAY_vm_populate] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_ready_taken] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_ready_filled] = { fill_ready, all_kinds, DRAIN, NULL },
 	[DELAY_window_enter] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_window_leave] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_gate_take_back] = { be_marked, all_kinds, DRAIN | GATE2, NULL },
@@ -491,7 +500,9 @@ static void test_variable(void)
 
 int main(void)
 {
+	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks apart */
 	sluice_init();
+	options.reserve = 0;
 	alloc(16);
 	tap_plan(6 + 3 * DELAY_POINTS);
 	test_variable();
