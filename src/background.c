@@ -28,6 +28,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -46,6 +47,7 @@
 #define STACK_BYTES ((size_t)256 << 10)
 
 static _Atomic uint32_t running;
+static sigset_t signals; /* blocked by who started the thread */
 
 struct round {
 	uint64_t generation; /* of the marks on the heaps, 0: none */
@@ -139,6 +141,26 @@ static void tick(struct round *r)
 	pressure_look(r->generation);
 }
 
+/*
+ * A process whose first thread has ended ends, with exit(0), when its last thread does. That must not be one
+ * of ours: once they are alone (the first thread is there as a zombie) they end, too.
+ */
+#define LEADER_GONE_MS 20u
+
+static bool alone(void)
+{
+	struct stat tasks;
+	nlink_t ours = 1 + (reserve_wanted() ? 1 : 0);
+
+	/* A directory for each, and two links more. */
+	if (stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink > 2 + 1 + ours)
+		return false;
+	if (tasks.st_nlink == 2 + 1 + 1)
+		return true;
+	reserve_end();
+	return false;
+}
+
 static void *background_main(void *arg)
 {
 	struct round r = {
@@ -151,9 +173,15 @@ static void *background_main(void *arg)
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
 		int asked = control_socket();
+		bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 
+		if (!leader) {
+			if (alone())
+				break;
+			ms = min_size(ms, TICKS * LEADER_GONE_MS);
+		}
 		/* A parked thread would not see requests. */
-		if (asked < 0 && !r.generation && park()) {
+		if (leader && asked < 0 && !r.generation && park()) {
 			r.low = 0;
 			r.idle_at = now_ms() + options.idle_ms;
 			r.decay_at = now_ms() + options.decay_ms;
@@ -162,6 +190,8 @@ static void *background_main(void *arg)
 			control_serve();
 		tick(&r);
 	}
+	/* The handlers of exit are the program's, and run here. */
+	pthread_sigmask(SIG_SETMASK, &signals, NULL);
 	return NULL;
 }
 
@@ -169,20 +199,19 @@ static void *background_main(void *arg)
 static bool start(void *(*main)(void *), const char *name)
 {
 	sigset_t all;
-	sigset_t old;
 	pthread_attr_t attr;
 	pthread_t t;
 	bool good;
 
 	sigfillset(&all);
 	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_sigmask(SIG_SETMASK, &all, &signals);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	good = pthread_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_sigmask(SIG_SETMASK, &signals, NULL);
 	if (good)
 		pthread_setname_np(t, name);
 	return good;

@@ -174,6 +174,9 @@ void buddy_ready_hold(struct zone *z);
 /* Sleep until somebody crosses a mark, or for ms (0: no limit). The caller has set ready_word. */
 void buddy_ready_wait(struct zone *z, uint64_t ms);
 
+/* Wake who sleeps so. Any context. */
+void buddy_ready_wake(struct zone *z);
+
 /* Unmap the regions that are wholly free. Returns bytes of address space given back. */
 uint64_t buddy_release_regions(struct zone *z);
 

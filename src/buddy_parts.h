@@ -46,8 +46,6 @@ void run_free_locked(struct page *pg);
 
 /* ---- buddy_ready.c ------------------------------------------------------------------------------ */
 
-void ready_wake(struct zone *z);
-
 /* After pages were taken or freed, without the lock. */
 static always_inline void ready_look(struct zone *z)
 {
@@ -55,7 +53,7 @@ static always_inline void ready_look(struct zone *z)
 
 	if (unlikely(ready < atomic_load_explicit(&z->ready_low, memory_order_relaxed) ||
 		     ready > atomic_load_explicit(&z->ready_over, memory_order_relaxed)))
-		ready_wake(z);
+		buddy_ready_wake(z);
 }
 
 #endif

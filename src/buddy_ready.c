@@ -14,10 +14,10 @@
  *
  * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
  * Bound: a block that is populated has two holds, and one of zone.grow if there is no clean memory, one that
- * is given back has two; ready_wake has none. Allocates nothing; filling
- * and releasing block in the kernel; ready_wake does not, and may be called in a signal handler.
+ * is given back has two; buddy_ready_wake has none. Allocates nothing; filling
+ * and releasing block in the kernel; buddy_ready_wake does not, and may be called in a signal handler.
  * Fork: a block that is populated at that moment is lost to the child.
- * Pairing: ready_wake's fence, after the counter was changed under the lock, with the one of the
+ * Pairing: buddy_ready_wake's fence, after the counter was changed under the lock, with the one of the
  * reserve's thread between setting ready_word and looking at the counter again.
  * Source: the watermarks of the Linux kernel's zones (mm/page_alloc.c, kswapd).
  */
@@ -40,7 +40,7 @@
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
 
-void ready_wake(struct zone *z)
+void buddy_ready_wake(struct zone *z)
 {
 	int saved = errno;
 

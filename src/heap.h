@@ -213,6 +213,9 @@ void heap_visit(uint64_t generation);
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
 void heap_drain_sleeping(void);
 
+/* The thread that the process began with has ended, and others go on. */
+extern _Atomic uint32_t heap_leader_gone;
+
 /* Each thread that runs empties its own bins, ring and inbox when a call of it next goes the slow way. */
 void heap_ask_trim(void);
 

@@ -32,6 +32,7 @@
 #include "delay.h"
 #include "meta.h"
 #include "options.h"
+#include "park.h"
 #include "stats.h"
 #include "vm.h"
 
@@ -60,8 +61,9 @@ static _Atomic(struct heap *) heaps;
 static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
-static pid_t process;      /* ours; in a vfork child getpid() is another */
-static bool fork_gated;    /* the forking thread knows who was inside; guarded by: registry */
+_Atomic uint32_t heap_leader_gone;
+static pid_t process;   /* ours; in a vfork child getpid() is another */
+static bool fork_gated; /* the forking thread knows who was inside; guarded by: registry */
 
 static void thread_exit(void *arg);
 
@@ -241,14 +243,8 @@ struct pcp *heap_pcp(void)
  * Thread-specific destructors run in rounds; ours asks for another until the last, so that those
  * of the program may still use malloc and free. What runs after that uses the fallback heap.
  */
-static void thread_exit(void *arg)
+static void heap_exit(struct heap *h)
 {
-	struct heap *h = arg;
-
-	if (heap_self != h)
-		return;
-	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
-		return;
 	DELAY_HERE(gate_exit);
 	heap_self = &heap_gone;
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
@@ -263,6 +259,21 @@ static void thread_exit(void *arg)
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
+}
+
+static void thread_exit(void *arg)
+{
+	struct heap *h = arg;
+
+	if (heap_self != h)
+		return;
+	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
+		return;
+	heap_exit(h);
+	if (self_tid() == (uint32_t)process) {
+		atomic_store_explicit(&heap_leader_gone, 1, memory_order_relaxed);
+		park_wake();
+	}
 }
 
 bool heap_take_orphan(void)
@@ -354,6 +365,7 @@ static void fork_child_heap(struct heap *h)
 void heap_fork_child(void)
 {
 	process = getpid();
+	atomic_store_explicit(&heap_leader_gone, 0, memory_order_relaxed);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);

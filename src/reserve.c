@@ -59,6 +59,8 @@ static uint64_t now_ms(void)
 	return clock_ns() / 1000000;
 }
 
+static _Atomic uint32_t ended; /* reserve_end */
+
 bool reserve_wanted(void)
 {
 	return options.reserve != 0;
@@ -70,8 +72,15 @@ void reserve_init(void)
 		log_warn("option low is above option high: what high says counts for both");
 }
 
+void reserve_end(void)
+{
+	atomic_store_explicit(&ended, 1, memory_order_relaxed);
+	buddy_ready_wake(&zone_main);
+}
+
 void reserve_fork_child(void)
 {
+	atomic_store_explicit(&ended, 0, memory_order_relaxed);
 	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
 }
 
@@ -223,7 +232,7 @@ void *reserve_main(void *arg)
 	struct follow f = { .at = now_ms(), .size = follows ? 0 : options.reserve >> PG_SHIFT };
 
 	(void)arg;
-	for (;;) {
+	while (!atomic_load_explicit(&ended, memory_order_relaxed)) {
 		uint64_t seen = taken();
 		struct marks m = { 0, 0 };
 

@@ -13,8 +13,9 @@ void reserve_init(void);
 /* Whether the options ask for a reserve. */
 bool reserve_wanted(void);
 
-/* What its thread does; it never returns. */
+/* What its thread does, until reserve_end, which has to be called until it has ended. */
 void *reserve_main(void *arg);
+void reserve_end(void);
 
 /* In a fork child, which has no such thread. */
 void reserve_fork_child(void);

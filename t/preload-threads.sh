@@ -3,7 +3,7 @@
 #
 # Allocation wherever in the life of a process or thread it may happen.
 . "${0%/*}/tap.sh"
-plan 11
+plan 15
 
 lifecycle=$builddir/t/helpers/lifecycle
 
@@ -21,6 +21,9 @@ run "destructors of pthread keys allocate and free in all four rounds" keys
 run "memory allocated in late key destructors is not lost" late-keys
 run "the first call of a thread is free, realloc or another" first
 run "the initial thread ends and the others go on" main-exits
+for conf in "" background:always idle_ms:100,decay_ms:100 reserve:8M; do
+	SLUICE_CONF=$conf run "all threads end and with them the process (${conf:-default})" all-exit
+done
 run "10,000 threads start and end without growth" many
 run "a thread cancelled inside the C library lets go of what it held there" cancel
 out=$(with_sluice "$lifecycle" sandbox 2>&1)

@@ -411,6 +411,31 @@ static int case_main_exits(int argc, char **argv)
 	pthread_exit(NULL);
 }
 
+static void at_exit(void)
+{
+	printf("2 checks, 0 failed\n");
+}
+
+static void *ends_soon(void *arg)
+{
+	free(malloc(1000));
+	usleep(50000);
+	return arg;
+}
+
+/* The first thread ends, and then all others do: so does the process, as by exit(0). */
+static int case_all_exit(int argc, char **argv)
+{
+	pthread_t t;
+
+	(void)argc;
+	(void)argv;
+	atexit(at_exit);
+	for (int i = 0; i < 3; i++)
+		start(&t, ends_soon, NULL);
+	pthread_exit(NULL);
+}
+
 /* ---- many threads, one after the other and some at a time ---- */
 
 static _Atomic int many_allocate;
@@ -670,11 +695,12 @@ static const struct {
 	const char *name;
 	int (*run)(int, char **);
 } cases[] = {
-	{ "process", case_process }, { "dlopen", case_dlopen },
-	{ "keys", case_keys },       { "late-keys", case_late_keys },
-	{ "first", case_first },     { "main-exits", case_main_exits },
-	{ "many", case_many },       { "signals", case_signals },
-	{ "cancel", case_cancel },   { "sandbox", case_sandbox },
+	{ "process", case_process },   { "dlopen", case_dlopen },
+	{ "keys", case_keys },         { "late-keys", case_late_keys },
+	{ "first", case_first },       { "main-exits", case_main_exits },
+	{ "all-exit", case_all_exit }, { "many", case_many },
+	{ "signals", case_signals },   { "cancel", case_cancel },
+	{ "sandbox", case_sandbox },
 };
 
 int main(int argc, char **argv)
