@@ -273,7 +273,7 @@ static void test_locked(void)
 	       "what is locked in memory is not given back");
 	is_int(z->ready_pages, READY_LARGE, "and stays ready");
 	buddy_check(z);
-	munlock(page_address(pg), bytes);
+	syscall(SYS_munlock, page_address(pg), bytes);
 }
 
 static void test_refused(void)
