@@ -8,7 +8,8 @@
  *     seen by nobody, until the window is entered again.
  * (B) A call that cannot use its thread's heap (held, re-entered, exited, or not to be had) uses
  *     the fallback heap under its lock; when even that is not to be had, a mapping of its own.
- *     Frees are remote frees then, which need no lock.
+ *     Frees are remote frees then, which need no lock. In the copy of the process that writes a
+ *     backtrace all objects are mappings, and those of before stay.
  *
  * Bound: malloc has one window, or three when it needs a slab, and for that one hold of a pool's lock and
  * one call of pcp; free has one window and a hold of a pool's lock for each un-owned slab that it freed
@@ -137,6 +138,10 @@ void *heap_alloc_large(size_t size, bool *zero)
 		*zero = false;
 		return p;
 	}
+	if (unlikely(heap_in_copy)) {
+		*zero = true;
+		return huge_alloc(size, 1);
+	}
 	pcp = heap_pcp();
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
@@ -162,7 +167,7 @@ void *heap_alloc_aligned(size_t size, size_t align)
 	 * multiple of align, or the class is exactly the multiple asked for. */
 	if (align <= PG_BYTES && size <= SMALL_MAX)
 		return heap_alloc_small(align_up(max_size(size, 1), align));
-	if (size <= LARGE_MAX && align <= LARGE_MAX) {
+	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy)) {
 		p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
 		if (!p && heap_reclaim && heap_reclaim())
 			p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
@@ -255,6 +260,10 @@ noinline void heap_free_slow(void *p)
 
 	if (!p)
 		return;
+	if (unlikely(heap_in_copy)) {
+		huge_free(p);
+		return;
+	}
 	pg = pagemap_ours(p) ? page_of(p) : NULL;
 	if (pg && (page_kind(pg) == PAGE_SLAB ||
 		   (page_kind(pg) == PAGE_LARGE && slab_carved_bytes(pg)))) {
@@ -309,7 +318,7 @@ static void *realloc_move(void *p, size_t old, size_t size)
 	bool grows = old < size && size >= REALLOC_MAP_MIN;
 	void *q = NULL;
 
-	if (grows) {
+	if (grows && likely(!heap_in_copy)) {
 		buddy_before_mapping(&zone_main, huge_bytes(), size);
 		q = huge_alloc(size, 1);
 	}
@@ -328,6 +337,8 @@ void *heap_realloc(void *p, size_t size)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	void *q;
 
+	if (unlikely(heap_in_copy))
+		return size <= old ? p : realloc_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {
 		heap_check_object(p, pg);
 		if (size <= old && (size > old / 2 || class_of(size) == pg->cls))

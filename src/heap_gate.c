@@ -50,6 +50,7 @@
 struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
 _Thread_local struct heap_work heap_work TLS_FAST;
 
+bool heap_in_copy;
 static _Atomic uint64_t generation; /* of gates */
 static bool expedited_ready;
 static _Atomic int barrier_error; /* errno of the last barrier that was asked for, or 0 */
@@ -186,6 +187,8 @@ struct heap *heap_call_begin(bool create)
 			heap_age_next(h);
 		return h;
 	}
+	if (unlikely(heap_in_copy))
+		return NULL;
 	heap_init();
 	/* In a handler that interrupted the holder of a lock: who holds this one may wait for that. */
 	if (lock_depth)

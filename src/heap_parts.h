@@ -45,6 +45,11 @@ void heap_gate_release(struct heap *h);
 
 void heap_gate_init(void);
 
+/* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
+ * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
+ * there before is never freed. */
+extern bool heap_in_copy;
+
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
 
 /*

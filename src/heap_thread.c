@@ -29,6 +29,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "backtrace.h"
 #include "delay.h"
 #include "meta.h"
 #include "options.h"
@@ -93,6 +94,13 @@ struct heap *heap_first(void)
 	return atomic_load_explicit(&heaps, memory_order_acquire);
 }
 
+/* From here on the fast paths find nothing, and the slow ones see why. */
+static void begin_copy(void)
+{
+	heap_in_copy = true;
+	heap_self = &heap_gone;
+}
+
 /* With a reserve its bins, too, are touched without a page fault. */
 static void populate(struct heap *h)
 {
@@ -116,6 +124,7 @@ void heap_init(void)
 		pcp_init(&heap_fallback.heap.pcp, &zone_main);
 		heap_init_bins(&heap_fallback.heap);
 		ring_post = heap_post;
+		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 		atomic_store_explicit(&state, 2, memory_order_release);
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * log.c - see log.h. Primitive: uses libc and, where configured, libunwind; used by all layers.
+ * log.c - see log.h. Primitive: uses libc and backtrace; used by all layers.
  * Allocates nothing, takes no lock of ours, may run in a signal handler and in a fork child.
  */
 #ifdef HAVE_CONFIG_H
@@ -13,15 +13,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
-#if HAVE_LIBUNWIND
-#define UNW_LOCAL_ONLY
-#include <dlfcn.h>
-#include <libunwind.h>
-#endif
+
+#include "backtrace.h"
 
 #define LINE_BYTES 512
-#define FRAMES_MAX 32
 
 bool log_backtrace = true;
 
@@ -133,64 +131,32 @@ void log_warn(const char *fmt, ...)
 	errno = saved;
 }
 
-#if HAVE_LIBUNWIND
-/* Only libgcc_s has it, so that no linker thinks the library unneeded (configure.ac says why it is). */
-extern char _Unwind_Find_FDE[];
-__attribute__((used)) static char *const libgcc = _Unwind_Find_FDE;
-
-static void write_frame(unsigned n, unw_word_t ip)
+/* Another thread has said its line, and will end the program. */
+static void let_it_end(void)
 {
-	char line[LINE_BYTES];
-	size_t len;
-	ssize_t w;
-	Dl_info info;
+	const struct timespec enough = { BACKTRACE_MS / 1000 + 1, 0 };
 
-	if (dladdr((void *)(uintptr_t)ip, &info) && info.dli_fname)
-		len = log_format(line, sizeof(line), "sluice:   #%u %p %s(%s+0x%lx)\n", n,
-				 (void *)(uintptr_t)ip, info.dli_fname,
-				 info.dli_sname ? info.dli_sname : "",
-				 (unsigned long)(ip - (uintptr_t)(info.dli_sname
-									  ? info.dli_saddr
-									  : info.dli_fbase)));
-	else
-		len = log_format(line, sizeof(line), "sluice:   #%u %p\n", n,
-				 (void *)(uintptr_t)ip);
-	w = write(STDERR_FILENO, line, len);
-	(void)w;
+	syscall(SYS_nanosleep, &enough, NULL);
 }
-
-static void write_backtrace(void)
-{
-	unw_context_t context;
-	unw_cursor_t cursor;
-	unw_word_t ip;
-
-	if (unw_getcontext(&context) || unw_init_local(&cursor, &context))
-		return;
-	for (unsigned n = 0; n < FRAMES_MAX && unw_step(&cursor) > 0; n++) {
-		if (unw_get_reg(&cursor, UNW_REG_IP, &ip) || !ip)
-			return;
-		write_frame(n, ip);
-	}
-}
-#else
-static void write_backtrace(void)
-{
-}
-#endif
 
 void sluice_fatal(const char *fmt, ...)
 {
-	static _Atomic int entered;
+	static _Atomic long entered;
+	long tid = syscall(SYS_gettid);
+	long first = 0;
 	va_list ap;
 
+	backtrace_end_copy();
 	/* A second thread, or a fault on the way, must not print over the first line. */
-	if (atomic_exchange_explicit(&entered, 1, memory_order_relaxed) == 0) {
+	if (atomic_compare_exchange_strong_explicit(&entered, &first, tid, memory_order_relaxed,
+						    memory_order_relaxed)) {
 		va_start(ap, fmt);
 		write_line("sluice: fatal: ", fmt, ap);
 		va_end(ap);
 		if (log_backtrace)
-			write_backtrace();
+			backtrace_write();
+	} else if (first != tid) {
+		let_it_end();
 	}
 	abort();
 }

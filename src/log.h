@@ -3,7 +3,7 @@
  * log.h - what the library says on standard error, and how it stops the program.
  *
  * All of it formats into a buffer on the stack and uses write(2): no allocation, no lock, safe in
- * signal handlers and in fork children.
+ * signal handlers and in fork children. For the backtrace see backtrace.h.
  */
 #ifndef SLUICE_LOG_H
 #define SLUICE_LOG_H

@@ -4,7 +4,7 @@
 # The same block freed twice: the program is stopped.
 . "${0%/*}/tap.sh"
 . "$srcdir/t/helpers/die.sh"
-plan 24
+plan 32
 
 dies double-16 small "an object of 16 bytes is freed twice"
 dies double-small small "an object of 100 bytes is freed twice"

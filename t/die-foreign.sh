@@ -4,7 +4,7 @@
 # A pointer that the library never gave: the program is stopped.
 . "${0%/*}/tap.sh"
 . "$srcdir/t/helpers/die.sh"
-plan 27
+plan 36
 
 dies foreign-stack other "a variable on the stack is freed"
 dies foreign-static other "a static variable is freed"

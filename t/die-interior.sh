@@ -5,7 +5,7 @@
 # stopped.
 . "${0%/*}/tap.sh"
 . "$srcdir/t/helpers/die.sh"
-plan 24
+plan 32
 
 dies interior-small small "8 bytes into an object of 100"
 dies interior-large large "one page into a block of 100 kB"

@@ -23,5 +23,5 @@ is "$(nm "$SLUICE_LIB" 2>/dev/null | grep -c -w delay_pass)$(grep -c -a SLUICE_D
 readelf -d "$SLUICE_LIB" >"$TMP/dyn"
 like "$(cat "$TMP/dyn")" 'SONAME.*\[libsluice\.so\.[0-9]+\]' "the soname has a version"
 needed=$(sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p' "$TMP/dyn" |
-	grep -v -E '^(libc|ld-linux.*|libpthread|libdl|libunwind|libgcc_s|liblzma)\.so\.[0-9]+$')
-is "$needed" "" "no library is needed beyond the C library, libgcc_s and libunwind"
+	grep -v -E '^(libc|ld-linux.*|libpthread|libdl)\.so\.[0-9]+$')
+is "$needed" "" "no library is needed beyond the C library"

@@ -8,7 +8,11 @@
 # shellcheck disable=SC3045
 ulimit -c 0
 
-# dies CASE small|large|other LABEL: three tests
+with_libunwind() {
+	grep -q '^#define HAVE_LIBUNWIND 1' "$builddir/config.h"
+}
+
+# dies CASE small|large|other LABEL: four tests
 dies() {
 	out=$(with_sluice "$builddir/t/helpers/die" "$1" 2>"$TMP/err")
 	is $? 134 "$3: SIGABRT"
@@ -23,5 +27,10 @@ dies() {
 	esac
 	like "$(head -n 1 "$TMP/err")" "$pattern\$" "$3: what and where is told first of all"
 	is "$(grep '^sluice' "$TMP/err" | grep -v -c '^sluice:   #[0-9]')" 1 "$3: in one line, and a backtrace at the most"
+	if with_libunwind; then
+		like "$(cat "$TMP/err")" '^sluice:   #[0-9]+ 0x[0-9a-f]+ .*/die\(' "$3: and where in the program"
+	else
+		skip "$3: and where in the program" "built without libunwind"
+	fi
 	diag "$(head -n 1 "$TMP/err")"
 }
