@@ -4,8 +4,8 @@
  * Used by shim, api, reclaim; uses the other files of the heap, slab, large, huge, pcp.
  *
  * (A) The owner is in its window only for a bounded number of list steps. Whatever may wait or
- *     enter the kernel (pages, pool locks) is done outside of it; what is had there is in limbo,
- *     seen by nobody, until the window is entered again.
+ *     enter the kernel (pages, adoption) is done outside of it, but for a pool's lock, briefly, where
+ *     slabs are left; what is had there is in limbo, seen by nobody, until the window is entered again.
  * (B) A call that cannot use its thread's heap (held, re-entered, exited, or not to be had) uses
  *     the fallback heap under its lock; when even that is not to be had, a mapping of its own.
  *     Frees are remote frees then, which need no lock. In the copy of the process that writes a
