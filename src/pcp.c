@@ -14,10 +14,10 @@
  * (E) While PCP_DISABLED is set in its flags, which is done under the lock, no run enters.
  *
  * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
- * brings, nothing else (hold_step).
+ * brings, or BULK_BATCH in a bulk request, nothing else (hold_step).
  * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of DRAIN_BATCH
- * runs each; one in bulk of n runs n / DRAIN_BATCH + 1 of each; a drain as many as the cache has
- * batches, and one more.
+ * runs each; one in bulk of n runs n / BULK_BATCH + 1 of it, and n / DRAIN_BATCH + 1 of the buddy core;
+ * a drain as many as the cache has batches, and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
  * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
  * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
@@ -43,6 +43,7 @@
 #include "stats.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
+#define BULK_BATCH 128u
 #define FACTOR_MAX 4u
 #define WAIT_TRIES 2000u /* of 10 us each */
 
@@ -207,26 +208,20 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 	return alloc_refill(p, rc, n);
 }
 
-/* Where the hold that begins with run `at` of n ends. */
-static inline unsigned batch_end(unsigned at, unsigned n)
+/* One hold of the lock; returns how many of the n runs were had. */
+static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct page **out)
 {
-	return n - at < DRAIN_BATCH ? n : at + DRAIN_BATCH;
-}
-
-/* One hold of the lock. False: no more can be had here. */
-static bool take_batch(struct pcp *p, unsigned rc, unsigned n, struct page **out, unsigned *got)
-{
-	unsigned end = batch_end(*got, n);
+	unsigned got = 0;
 	struct page *pg;
 
 	if (!pcp_enter(&p))
-		return false;
-	while (*got < end && (pg = take_locked(p, rc)) != NULL)
-		out[(*got)++] = pg;
-	if (*got < end)
+		return 0;
+	while (got < n && (pg = take_locked(p, rc)) != NULL)
+		out[got++] = pg;
+	if (got < n)
 		raise_high_locked(p);
 	pcp_leave(p);
-	return *got == end;
+	return got;
 }
 
 unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out)
@@ -236,9 +231,14 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 
 	if (npages <= PCP_RUN_MAX) {
 		unsigned rc = run_class_of(npages);
+		unsigned want;
+		unsigned had;
 
-		while (got < n && take_batch(p, rc, n, out, &got))
-			;
+		do {
+			want = n - got < BULK_BATCH ? n - got : BULK_BATCH;
+			had = take_batch(p, rc, want, out + got);
+			got += had;
+		} while (got < n && had == want);
 	}
 	if (got < n)
 		got += buddy_alloc_bulk(p->zone, npages, n - got, n - got, out + got);
@@ -296,21 +296,21 @@ past:
 	buddy_free(pg);
 }
 
-/* One hold of the lock. False: the cache takes no more. */
-static bool put_batch(struct pcp *p, struct page **run, unsigned n, unsigned *kept)
+/* One hold of the lock; returns how many of the n runs the cache took. */
+static inline unsigned put_batch(struct pcp *p, struct page **run, unsigned n)
 {
-	unsigned end = batch_end(*kept, n);
+	unsigned kept = 0;
 
 	if (!pcp_enter(&p))
-		return false;
-	while (*kept < end && !(p->flags & PCP_DISABLED) &&
-	       count_of(p) + run[*kept]->npages <= p->high) {
-		unsigned rc = run_class_of(run[*kept]->npages);
+		return 0;
+	while (kept < n && !(p->flags & PCP_DISABLED) &&
+	       count_of(p) + run[kept]->npages <= p->high) {
+		unsigned rc = run_class_of(run[kept]->npages);
 
-		put_locked(p, run[(*kept)++], rc);
+		put_locked(p, run[kept++], rc);
 	}
 	pcp_leave(p);
-	return *kept == end;
+	return kept;
 }
 
 void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
@@ -318,8 +318,14 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 	unsigned kept = 0;
 
 	if (n && run[0]->npages <= PCP_RUN_MAX) {
-		while (kept < n && put_batch(p, run, n, &kept))
-			;
+		unsigned want;
+		unsigned took;
+
+		do {
+			want = n - kept < BULK_BATCH ? n - kept : BULK_BATCH;
+			took = put_batch(p, run + kept, want);
+			kept += took;
+		} while (kept < n && took == want);
 	}
 	if (kept < n)
 		buddy_free_bulk(run + kept, n - kept);
