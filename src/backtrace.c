@@ -145,16 +145,16 @@ static pid_t copy_process(void)
 	return pid;
 }
 
-/* As much as the hard limit allows. */
-static void raise_limit(int resource)
-{
-	struct rlimit limit;
-
-	if (getrlimit(resource, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(resource, &limit);
-	}
-}
+/* As much as the hard limit allows. (What type a resource has depends on the C library.) */
+#define RAISE_LIMIT(resource)                                                                      \
+	do {                                                                                       \
+		struct rlimit limit;                                                               \
+                                                                                                   \
+		if (getrlimit(resource, &limit) == 0) {                                            \
+			limit.rlim_cur = limit.rlim_max;                                           \
+			setrlimit(resource, &limit);                                               \
+		}                                                                                  \
+	} while (0)
 
 /* The copy leaves no core behind. */
 static void prepare_copy(void)
@@ -166,8 +166,8 @@ static void prepare_copy(void)
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_DUMPABLE, 0);
-	raise_limit(RLIMIT_AS);
-	raise_limit(RLIMIT_NOFILE);
+	RAISE_LIMIT(RLIMIT_AS);
+	RAISE_LIMIT(RLIMIT_NOFILE);
 	if (backtrace_begins)
 		backtrace_begins();
 }

@@ -163,7 +163,25 @@ if [ -n "$group" ] && [ -r "$group/memory.pressure_level" ] && can_hide; then
 	in_one() {
 		until_back "$group" "$1" unshare -m sh -c "$hide"' && exec "$@"' sh "$pressure" back 80 "$2"
 	}
-	like "$(in_one psi:1 30)" "^back" "when version 1's memory.pressure_level says so, what is free goes"
+	# Whether the kernel says it at all depends on how fast files are written: ask for it as well.
+	/usr/bin/python3 -c '
+import os, select, sys
+event = os.eventfd(0)
+level = os.open(sys.argv[1] + "/memory.pressure_level", os.O_RDONLY)
+with open(sys.argv[1] + "/cgroup.event_control", "w") as f:
+    f.write("%d %d medium" % (event, level))
+print("listening", flush=True)
+if select.select([event], [], [], 40)[0]:
+    print("told", flush=True)' "$group" >"$TMP/told" &
+	listener=$!
+	until grep -q listening "$TMP/told"; do sleep 0.05; done
+	said=$(in_one psi:1 20)
+	kill "$listener" 2>/dev/null
+	if grep -q told "$TMP/told"; then
+		like "$said" "^back" "when version 1's memory.pressure_level says so, what is free goes"
+	else
+		skip "when version 1's memory.pressure_level says so, what is free goes" "it says nothing here"
+	fi
 	is "$(in_one cgroup:0 5)" kept "by nothing else"
 	rmdir "$eaten_in"
 else
