@@ -17,6 +17,7 @@
 
 #include "child.h"
 #include "lock.h"
+#include "realtime.h"
 #include "tap.h"
 
 #define THREADS 4u
@@ -347,28 +348,12 @@ static double high_waited;
 static bool high_found_it_held;
 static int cpu;
 
-static void pin(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
-static bool set_fifo(int priority)
-{
-	const struct sched_param sp = { .sched_priority = priority };
-
-	return sched_setscheduler(0, SCHED_FIFO, &sp) == 0;
-}
-
 static void *low_thread(void *arg)
 {
 	volatile unsigned work = 0;
 
 	(void)arg;
-	pin();
+	pin(cpu);
 	if (lock_acquire(&lock) != 0)
 		return NULL;
 	atomic_store(&stage, 1);
@@ -386,7 +371,7 @@ static void *hog_thread(void *arg)
 	double end;
 
 	(void)arg;
-	pin();
+	pin(cpu);
 	set_fifo(10);
 	while (atomic_load(&stage) < 2)
 		sleep_ms(1);
@@ -401,7 +386,7 @@ static void *high_thread(void *arg)
 	double begin;
 
 	(void)arg;
-	pin();
+	pin(cpu);
 	set_fifo(20);
 	while (atomic_load(&stage) < 1)
 		sleep_ms(1);

@@ -19,6 +19,7 @@
 #include "init.h"
 #include "options.h"
 #include "points.h"
+#include "realtime.h"
 
 #define WORK_MS 300
 #define HOG_MS 3000
@@ -41,22 +42,6 @@ static uint64_t clock_ms(clockid_t id)
 
 	clock_gettime(id, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static void pin(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
-static bool set_fifo(int priority)
-{
-	const struct sched_param sp = { .sched_priority = priority };
-
-	return sched_setscheduler(0, SCHED_FIFO, &sp) == 0;
 }
 
 /* The holder holds, and needs the processor to come to an end. */
@@ -119,7 +104,7 @@ static void *low_main(void *arg)
 {
 	unsigned i = *(unsigned *)arg;
 
-	pin();
+	pin(cpu);
 	if (cases[i].point != DELAY_held_REGISTRY)
 		one_call();
 	holder = true;
@@ -131,7 +116,7 @@ static void *hog_main(void *arg)
 {
 	uint64_t end;
 
-	pin();
+	pin(cpu);
 	set_fifo(10);
 	while (atomic_load(&stage) < 2)
 		sleep_us(1000);
@@ -146,7 +131,7 @@ static void *high_main(void *arg)
 {
 	unsigned i = *(unsigned *)arg;
 
-	pin();
+	pin(cpu);
 	set_fifo(20);
 	if (!cases[i].first)
 		one_call();

@@ -214,6 +214,33 @@ static size_t cap_size(struct hoard *h)
 }
 
 /* Fills, frees all but a quarter and works on that, over and over. */
+/* Threads that fill their hoards, free all of them or all but a part (0: nothing stays), and go on with
+ * little until they are stopped. */
+static void fill_and_free(void (*thread)(unsigned index), unsigned part)
+{
+	uint64_t live;
+
+	threads = (unsigned)param("threads");
+	each = (param("mib") << 20) / threads;
+	hoards = bench_map(threads * sizeof(*hoards));
+	for (unsigned i = 0; i < threads; i++)
+		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	live = part ? each * threads / part : 0;
+	crew_start(threads, thread);
+	probe_start();
+	event("floor", 0, threads);
+	crew_sync();
+	crew_sync();
+	event("peak", each * threads, threads);
+	crew_sync();
+	crew_sync();
+	event("idle", live, threads);
+	sleep_ms(param("ms"));
+	event("rest", live, threads);
+	stop = true;
+	crew_sync();
+}
+
 static void cap_thread(unsigned index)
 {
 	struct hoard *h = &hoards[index];
@@ -248,27 +275,7 @@ static void cap_thread(unsigned index)
 
 static void cap(void)
 {
-	uint64_t live;
-
-	threads = (unsigned)param("threads");
-	each = (param("mib") << 20) / threads;
-	live = each * threads / 4;
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
-	crew_start(threads, cap_thread);
-	probe_start();
-	event("floor", 0, threads);
-	crew_sync();
-	crew_sync();
-	event("peak", each * threads, threads);
-	crew_sync();
-	crew_sync();
-	event("idle", live, threads);
-	sleep_ms(param("ms"));
-	event("rest", live, threads);
-	stop = true;
-	crew_sync();
+	fill_and_free(cap_thread, 4);
 }
 
 /* ---- M4: many threads that never sleep for long --------------------------------------------- */
@@ -296,24 +303,7 @@ static void beat_thread(unsigned index)
 
 static void beat(void)
 {
-	threads = (unsigned)param("threads");
-	each = (param("mib") << 20) / threads;
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
-	crew_start(threads, beat_thread);
-	probe_start();
-	event("floor", 0, threads);
-	crew_sync();
-	crew_sync();
-	event("peak", each * threads, threads);
-	crew_sync();
-	crew_sync();
-	event("idle", 0, threads);
-	sleep_ms(param("ms"));
-	event("rest", 0, threads);
-	stop = true;
-	crew_sync();
+	fill_and_free(beat_thread, 0);
 }
 
 /* ---- M9: threads in turn, of which one's memory fits --------------------------------------- */
