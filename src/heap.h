@@ -115,6 +115,13 @@ struct heap {
 	cache_aligned struct object *bin_slots[BIN_SLOTS];
 };
 
+/*
+ * Bytes of the objects that the bins of all heaps have room for, and how many that may become, but for
+ * the first places of each: the limits' business (pressure).
+ */
+extern _Atomic uint64_t heap_bins_bytes;
+extern _Atomic uint64_t heap_bins_most;
+
 /* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
 extern _Thread_local struct heap *heap_self TLS_FAST;
 extern struct heap heap_none;

@@ -93,8 +93,27 @@ static inline unsigned bin_room(struct heap *h, unsigned cls)
 	return (unsigned)(h->bin[cls].limit - bin_bottom(h, cls));
 }
 
-/* Twice the room, up to the capacity. */
-static void bin_grow(struct heap *h, unsigned cls)
+_Atomic uint64_t heap_bins_bytes;
+_Atomic uint64_t heap_bins_most = UINT64_MAX;
+
+/* Bytes of n objects of the bin's. */
+static uint64_t bin_bytes(unsigned bin, unsigned n)
+{
+	size_t each = bin < CLASSES ? class_size(bin)
+				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
+
+	return (uint64_t)n * each;
+}
+
+/* Whether the bins may have that much more room than they have. */
+static bool bins_may_have(uint64_t more)
+{
+	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
+	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
+}
+
+/* Twice the room, up to the capacity. False: the bins of all have enough. */
+static bool bin_grow(struct heap *h, unsigned cls)
 {
 	unsigned old = bin_room(h, cls);
 	unsigned room = old * 2;
@@ -104,9 +123,21 @@ static void bin_grow(struct heap *h, unsigned cls)
 		room = BIN_START;
 	if (room > bin_capacity(cls))
 		room = bin_capacity(cls);
+	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
+		return false;
 	if (old <= BIN_SMALL && room > BIN_SMALL)
 		bin_move(h, cls);
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
+	atomic_fetch_add_explicit(&heap_bins_bytes, bin_bytes(cls, room - old),
+				  memory_order_relaxed);
+	return true;
+}
+
+/* The n highest places go; they are free. */
+static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
+{
+	h->bin[cls].limit -= n;
+	atomic_fetch_sub_explicit(&heap_bins_bytes, bin_bytes(cls, n), memory_order_relaxed);
 }
 
 /* A run in limbo: to the pcp after the window. */
@@ -432,12 +463,13 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	/* Who allocates nothing of the class has no use for them. */
 	if (cls < CLASSES && !h->current[cls] && most > BIN_FREED)
 		most = BIN_FREED;
-	if (room < most) {
-		bin_grow(h, cls);
+	if (room < most && bin_grow(h, cls))
 		return;
-	}
 	h->quiet[cls] = 0;
 	bin_flush(h, cls, room / 2 < FLUSH ? (room + 1) / 2 : FLUSH, d);
+	/* Under a limit all of them may have too much. */
+	if (unlikely(!bins_may_have(0)) && room > FLUSH)
+		bin_shrink(h, cls, room / 2 < FLUSH ? room / 2 : FLUSH);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }
@@ -495,6 +527,7 @@ static void bin_empty(struct heap *h, unsigned cls)
 		for (unsigned i = 0; i < d.n; i++)
 			pool_refresh(h, &d.due[i]);
 	}
+	bin_shrink(h, cls, bin_room(h, cls));
 	bin_begin(h, cls);
 	if (cls < CLASSES)
 		h->gifts[cls] = 0;

@@ -11,7 +11,8 @@
  *     most, for it may be making room.
  * (B) soft_limit and cache_limit: after each free of pages, and each refill of a page cache, the
  *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
- *     seen by others, is what the threads that are inside such a call are about to purge.
+ *     seen by others, is what the threads that are inside such a call are about to purge, and what
+ *     bins have grown since. What bins have room for counts as kept, and is a quarter at the most.
  * (C) Only the background thread has descriptors, of PSI triggers and an eventfd (ourfd.h).
  * (D) Nothing is sized by the number of processors.
  *
@@ -67,6 +68,7 @@
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
 #define SOURCES 2u
+#define BINS_PART 4u   /* of what may be kept, that bins may hold */
 #define LEVEL "medium" /* of low, medium and critical */
 
 static _Atomic uint32_t looking;
@@ -121,11 +123,17 @@ static void look_end(void)
 
 /* ---- how much is left -------------------------------------------------------------------- */
 
+/* Pages in page caches, and as many as the bins have room for. */
+static uint64_t cached_pages(void)
+{
+	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) +
+	       (atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) >> PG_SHIFT);
+}
+
 /* Pages in use by the program, holes in slabs not counted. */
 static uint64_t live_pages(void)
 {
-	uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed) +
-			  (holes_bytes_all() >> PG_SHIFT);
+	uint64_t cached = cached_pages() + (holes_bytes_all() >> PG_SHIFT);
 	uint64_t used = buddy_used_pages(&zone_main);
 
 	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);
@@ -164,8 +172,7 @@ static int64_t spare_bytes(uint64_t coming)
 			spare = (int64_t)left - (int64_t)margin;
 	}
 	if (options.soft_limit) {
-		uint64_t cached = atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
-		uint64_t used = (live_pages() + cached + backed_pages()) << PG_SHIFT;
+		uint64_t used = (live_pages() + cached_pages() + backed_pages()) << PG_SHIFT;
 		int64_t left = (int64_t)options.soft_limit - (int64_t)used - (int64_t)MARGIN_MIN;
 
 		if (left < spare)
@@ -233,6 +240,7 @@ static bool before_growth(uint64_t pages)
 
 /* ---- what may be kept -------------------------------------------------------------------- */
 
+/* Of cache_limit an eighth is for what slabs keep beside live objects, which nobody counts. */
 static uint64_t allowed_pages(void)
 {
 	uint64_t allowed = UINT64_MAX;
@@ -242,6 +250,8 @@ static uint64_t allowed_pages(void)
 		allowed = live * (options.cache_limit & ~OPTION_PERCENT) / 100;
 	else if (options.cache_limit)
 		allowed = options.cache_limit >> PG_SHIFT;
+	if (options.cache_limit)
+		allowed -= allowed / 8;
 	if (options.soft_limit) {
 		uint64_t soft = options.soft_limit >> PG_SHIFT;
 
@@ -251,9 +261,9 @@ static uint64_t allowed_pages(void)
 }
 
 /* Pages above what is allowed. */
-static uint64_t excess_pages(struct zone *z, uint64_t *allowed)
+static uint64_t excess_pages(uint64_t *allowed)
 {
-	uint64_t kept = backed_pages() + atomic_load_explicit(&z->cached, memory_order_relaxed);
+	uint64_t kept = backed_pages() + cached_pages();
 
 	*allowed = allowed_pages();
 	return kept > *allowed ? kept - *allowed : 0;
@@ -263,7 +273,7 @@ static uint64_t excess_pages(struct zone *z, uint64_t *allowed)
 static void purge_excess(struct zone *z)
 {
 	uint64_t allowed;
-	uint64_t excess = excess_pages(z, &allowed);
+	uint64_t excess = excess_pages(&allowed);
 
 	if (!excess)
 		return;
@@ -277,12 +287,16 @@ static void keep_below(struct zone *z)
 {
 	static _Thread_local bool inside TLS_FAST; /* draining frees pages */
 	uint64_t allowed;
+	bool excess = excess_pages(&allowed) != 0;
+	uint64_t bins = min_size(allowed / BINS_PART, UINT64_MAX >> PG_SHIFT) << PG_SHIFT;
 
-	if (!excess_pages(z, &allowed) || inside)
+	if (atomic_load_explicit(&heap_bins_most, memory_order_relaxed) != bins)
+		atomic_store_explicit(&heap_bins_most, bins, memory_order_relaxed);
+	if (!excess || inside)
 		return;
 	inside = true;
 	purge_excess(z);
-	for (struct pcp *p = pcp_first(); p && excess_pages(z, &allowed); p = pcp_next(p)) {
+	for (struct pcp *p = pcp_first(); p && excess_pages(&allowed); p = pcp_next(p)) {
 		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
 			continue;
 		pcp_drain(p);
@@ -304,8 +318,8 @@ bool pressure_allows(uint64_t bytes)
 	if (spare < (int64_t)(bytes + LEFT_LITTLE))
 		return false;
 	/* An eighth less, so that the next free does not take it back. */
-	excess_pages(&zone_main, &allowed);
-	kept = backed_pages() + atomic_load_explicit(&zone_main.cached, memory_order_relaxed);
+	excess_pages(&allowed);
+	kept = backed_pages() + cached_pages();
 	return kept + (bytes >> PG_SHIFT) <= allowed - allowed / 8;
 }
 
@@ -438,6 +452,9 @@ void pressure_look(uint64_t generation)
 	uint64_t want;
 	bool held;
 
+	/* Bins grow without a free of pages. */
+	if (buddy_after_free)
+		keep_below(&zone_main);
 	if (!look_begin())
 		return;
 	want = shortage(0);

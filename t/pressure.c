@@ -353,6 +353,25 @@ static uint64_t live_bytes(void)
 	       value("huge_bytes");
 }
 
+/* What bins have room for counts as well. */
+static uint64_t beside_bins(void)
+{
+	return four_mib() - heap_bins_bytes;
+}
+
+/* The places that bins have by all means. */
+static uint64_t first_places(void)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		bytes += 2 * class_size(cls);
+	for (unsigned bin = CLASSES; bin < BINS; bin++)
+		bytes += min_size(large_bin_capacity(bin), 2) *
+			 ((size_t)run_class_pages[bin - CLASSES] << PG_SHIFT);
+	return bytes;
+}
+
 static uint64_t tenth(void)
 {
 	return live_bytes() / 10;
@@ -380,6 +399,9 @@ static void test_cache_limit(void)
 	pressure_init();
 	heap_free(alloc(100000)); /* what was kept before goes with the first free of pages */
 	is_int(excess(40000, four_mib), 0, "cache_limit in bytes is never exceeded");
+	ok(heap_bins_bytes > 0 && heap_bins_bytes <= MIB + first_places(),
+	   "bins do not grow above a quarter of it, but for their first places");
+	is_int(excess(40000, beside_bins), 0, "and are counted");
 	for (unsigned i = 0; i < 4; i++)
 		if (pthread_create(&t[i], NULL, churn, NULL) != 0)
 			tap_bail_out("no thread to be had");
