@@ -110,10 +110,13 @@ struct heap {
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
 
-	/* Owner thread inside its window: the bins' places. All zero when the bins are empty, so that
-	 * who drains the heap may give this memory back; they begin at a page, see HEAP_OFFSET. */
-	cache_aligned struct object *bin_slots[BIN_SLOTS];
+	/* Owner thread inside its window: the bins' places, BIN_SLOTS of them, which heap_none and
+	 * heap_gone do without. All zero when the bins are empty, so that who drains the heap may give
+	 * this memory back; they begin at a page, see HEAP_OFFSET. */
+	cache_aligned struct object *bin_slots[];
 };
+#define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
+#define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
 
 /*
  * Bytes of the objects that the bins of all heaps have room for, and how many that may become, but for

@@ -47,7 +47,12 @@
 
 #define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
 
-struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK) };
+static union {
+	struct heap heap;
+	char room[HEAP_BYTES];
+} fallback_place;
+struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK),
+				     .heap = &fallback_place.heap };
 _Thread_local struct heap_work heap_work TLS_FAST;
 
 bool heap_in_copy;
@@ -198,8 +203,8 @@ struct heap *heap_call_begin(bool create)
 		return NULL;
 	}
 	stat_add(STAT_fallback_calls, 1);
-	heap_touched(&heap_fallback.heap);
-	return &heap_fallback.heap;
+	heap_touched(heap_fallback.heap);
+	return heap_fallback.heap;
 }
 
 void heap_call_end(struct heap *h)
@@ -208,7 +213,7 @@ void heap_call_end(struct heap *h)
 
 	work_begin(false);
 	h->release = NULL;
-	if (h == &heap_fallback.heap)
+	if (h == heap_fallback.heap)
 		lock_release(&heap_fallback.lock);
 	else
 		heap_leave(h);
@@ -321,7 +326,7 @@ static bool has_bins(const struct heap *h)
 
 void heap_drain_fallback(void)
 {
-	struct heap *h = &heap_fallback.heap;
+	struct heap *h = heap_fallback.heap;
 
 	pcp_drain(&h->pcp);
 	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||

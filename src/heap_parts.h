@@ -16,7 +16,7 @@
 /* The heap of calls that cannot use their thread's; its lock stands for its window. */
 struct heap_shared {
 	struct lock lock;
-	struct heap heap;
+	struct heap *const heap;
 };
 extern struct heap_shared heap_fallback;
 

@@ -596,7 +596,7 @@ void heap_leave_slabs(struct heap *h, enum slab_age age)
 void heap_purge_bins(struct heap *h)
 {
 	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge(h->bin_slots, align_up(sizeof(h->bin_slots), META_ALIGN));
+		vm_purge(h->bin_slots, align_up(BIN_SLOTS_BYTES, META_ALIGN));
 }
 
 /* The current slab of a class, if it is empty. */

@@ -105,7 +105,7 @@ static void begin_copy(void)
 static void populate(struct heap *h)
 {
 	if (options.reserve && h != &heap_none)
-		vm_populate(h, sizeof(*h));
+		vm_populate(h, HEAP_BYTES);
 }
 
 void heap_init(void)
@@ -121,8 +121,8 @@ void heap_init(void)
 		process = getpid();
 		options_known = options_load();
 		buddy_init(&zone_main);
-		pcp_init(&heap_fallback.heap.pcp, &zone_main);
-		heap_init_bins(&heap_fallback.heap);
+		pcp_init(&heap_fallback.heap->pcp, &zone_main);
+		heap_init_bins(heap_fallback.heap);
 		ring_post = heap_post;
 		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
@@ -208,7 +208,7 @@ noinline struct heap *heap_create_self(void)
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
 	} else {
-		char *place = meta_alloc(HEAP_OFFSET + sizeof(*h));
+		char *place = meta_alloc(HEAP_OFFSET + HEAP_BYTES);
 
 		if (!place)
 			return &heap_none;
@@ -238,7 +238,7 @@ struct pcp *heap_pcp_self(void)
 {
 	struct heap *h = heap_self;
 
-	return heap_is_real(h) ? &h->pcp : &heap_fallback.heap.pcp;
+	return heap_is_real(h) ? &h->pcp : &heap_fallback.heap->pcp;
 }
 
 struct pcp *heap_pcp(void)

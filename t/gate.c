@@ -80,12 +80,12 @@ static void start_clean(void)
 /* The kernel's pages of its bins' places that cost memory. */
 static unsigned bin_pages(struct heap *h)
 {
-	static unsigned char vec[sizeof(struct heap) / 4096 + 1];
+	static unsigned char vec[HEAP_BYTES / 4096 + 1];
 	char *first = (char *)align_up((uintptr_t)h->bin_slots, vm_os_page);
-	size_t bytes = align_down((uintptr_t)(h + 1), vm_os_page) - (uintptr_t)first;
+	size_t bytes = align_down((uintptr_t)h + HEAP_BYTES, vm_os_page) - (uintptr_t)first;
 	unsigned n = 0;
 
-	if ((uintptr_t)first + bytes > (uintptr_t)(h + 1) || mincore(first, bytes, vec) != 0)
+	if (mincore(first, bytes, vec) != 0)
 		return 0;
 	for (size_t i = 0; i < bytes / vm_os_page; i++)
 		n += vec[i] & 1;
