@@ -50,9 +50,7 @@ static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
 	return pg;
 }
 
-/* A slab in limbo that no heap can take: un-owned, for others to find. Where even the pool's lock
- * is not to be had, a slab with live objects stays in limbo for good; that takes a signal handler
- * inside a pool lock and is one slab. */
+/* A slab in limbo that no heap can take: un-owned, for others to find. */
 static void slab_return(struct pcp *pcp, struct page *pg)
 {
 	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {

@@ -101,7 +101,7 @@ struct heap {
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
-	/* Guarded by: the registry lock. */
+	/* Guarded by: the registry lock, once the heap is on a list of it. */
 	struct heap *free_next;       /* heaps that wait for a thread */
 	_Atomic uint32_t idle;        /* it is one of them; others look at it */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */

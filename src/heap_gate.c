@@ -577,8 +577,9 @@ bool heap_gate_hold_all(void)
 	unsigned tries = FORK_WAIT_TRIES;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* The full barrier that pairs with heap_enter is the membarrier below. */
-		if (h != heap_self)
+		/* The full barrier that pairs with heap_enter is the membarrier below. No thread can have
+		 * one that is idle, for the registry is locked. */
+		if (h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed))
 			atomic_store_explicit(&h->gate, held, memory_order_seq_cst);
 	}
 	DELAY_HERE(fork_gated);

@@ -10,8 +10,9 @@
  * (C) A heap is idle (on registry.free), or has a live thread (tid), or is quarantined (fork), or
  *     is found by reap once its thread is no more.
  *
- * Lock: registry (REGISTRY), list steps. Heaps are published with release (heap_publish), walked
- * with acquire (heap_first).
+ * Lock: registry (REGISTRY), list steps; a heap is put on registry.free without it, by a release CAS that
+ * pairs with the acquire in free_take: a thread may end while another forks. Heaps are published with
+ * release (heap_publish), walked with acquire (heap_first).
  * Bound: a thread's first call looks at REAP_LOOKS heaps and has one hold of the lock; a child of fork
  * leaves one orphan as a whole to all in each call that needs a slab, until there are none; a thread's
  * end leaves its own.
@@ -53,9 +54,11 @@ _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
 
 static struct {
 	struct lock lock;
+	_Atomic(struct heap *)
+		free; /* heaps that wait for a thread; pushed by any, taken with the lock */
 	/* Guarded by: lock. */
-	_Atomic(struct heap *) free; /* heaps that wait for a thread; looked at without the lock */
-	_Atomic(struct heap *) left; /* the same, with what a fork left in them */
+	_Atomic(struct heap *)
+		left; /* the same, with what a fork left in them; looked at without it */
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static _Atomic(struct heap *) heaps;
@@ -68,15 +71,30 @@ static bool fork_gated; /* the forking thread knows who was inside; guarded by: 
 
 static void thread_exit(void *arg);
 
+/* A fork in between costs its child an empty heap. */
 void heap_retire(struct heap *h)
 {
-	if (lock_acquire(&registry.lock) != 0)
-		return; /* only inside a fork that takes for ever: the struct is not reused */
+	struct heap *head = atomic_load_explicit(&registry.free, memory_order_relaxed);
+
 	atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-	h->free_next = registry.free;
-	registry.free = h;
-	lock_release(&registry.lock);
+	do {
+		h->free_next = head;
+	} while (!atomic_compare_exchange_weak_explicit(&registry.free, &head, h,
+							memory_order_release,
+							memory_order_relaxed));
+}
+
+/* With the lock, so the first one cannot go and come back meanwhile. */
+static struct heap *free_take(void)
+{
+	struct heap *h = atomic_load_explicit(&registry.free, memory_order_acquire);
+
+	while (h &&
+	       !atomic_compare_exchange_weak_explicit(&registry.free, &h, h->free_next,
+						      memory_order_acquire, memory_order_acquire))
+		;
+	return h;
 }
 
 static void heap_publish(struct heap *h)
@@ -195,10 +213,8 @@ noinline struct heap *heap_create_self(void)
 		reap_some();
 	if (lock_acquire(&registry.lock) != 0)
 		return &heap_none;
-	h = registry.free;
-	if (h) {
-		registry.free = h->free_next;
-	} else if ((h = registry.left) != NULL) {
+	h = free_take();
+	if (!h && (h = registry.left) != NULL) {
 		registry.left = h->free_next;
 		h->orphan = 0;
 	}

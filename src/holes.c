@@ -349,15 +349,11 @@ uint64_t holes_punch_slab(struct page *pg)
 	return (uint64_t)__builtin_popcountll(done & todo) << HOLE_SHIFT;
 }
 
-/* Un-owned again, or given back; a fork may make it wait. */
+/* Un-owned again, or given back. */
 static void put_back(struct page *pg)
 {
-	enum slab_put put;
-
 	DELAY_HERE(holes_return);
-	while ((put = slab_pool_put(pg, SLAB_LOOKED_AT)) == POOL_LOCKED)
-		lock_pause();
-	if (put == POOL_EMPTY) {
+	if (slab_pool_put(pg, SLAB_LOOKED_AT) == POOL_EMPTY) {
 		slab_unmake(pg);
 		buddy_free_drained(&pg, 1);
 	}

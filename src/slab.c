@@ -19,8 +19,8 @@
  * Pairing: the release CAS in slab_free_remote (the freed objects' links) with the acquire CAS in
  * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
  * slab_pool_adopt.
- * Locks: pool locks (POOL), one a class; under them one slab comes or goes, or POOL_LOOKS are looked at
- * (hold_step), and CAS tries, each of which fails only because somebody else's did not.
+ * Locks: pool locks (POOL), one a class; under them one slab comes or goes, or POOL_LOOKS are looked at,
+ * and LATE_BATCH that had to wait for the lock come (hold_step), and CAS tries, each of which fails only because somebody else's did not.
  * Bound: slab_take, one hole or carving and as many objects as asked for; slab_free_remote, one CAS;
  * slab_collect_to, one CAS, and the objects of the list if the slab has free ones besides (a slab's at
  * most); slab_pool_*, one hold, but slab_pool_take_empty, for drains: the pool's slabs / POOL_LOOKS
@@ -45,6 +45,7 @@
 #include "stats.h"
 
 #define POOL_LOOKS 64u
+#define LATE_BATCH 8u
 #define AGE_DUE 2u /* decays begun since: so one has passed in full */
 
 /* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
@@ -62,11 +63,15 @@ struct pool {
 	struct page_list_head room;
 	struct page_list_head full;
 	struct page *look;          /* where take_empty goes on; NULL: at the beginning */
+	struct page *late;          /* taken from `waiting`, not on a list yet */
 	_Atomic uint64_t count;     /* of all; also read without the lock */
 	_Atomic uint64_t count_new; /* of fresh; likewise */
 	/* Any thread, atomic: frees into un-owned slabs that have not been followed by a try to
 	 * adopt yet, or never will (no lock was to be had): what take_empty has to look for. */
 	_Atomic int64_t owed;
+	/* Any thread, atomic: slabs in limbo that were to be left un-owned while the lock could not be had
+	 * (a fork holds it, or the call that a signal handler interrupted). Who has it next does that. */
+	_Atomic(struct page *) waiting;
 };
 
 static _Atomic uint8_t age; /* of the pools, in decays */
@@ -275,14 +280,68 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 	}
 }
 
+static void waiting_push(struct pool *pool, struct page *pg)
+{
+	struct page *head = atomic_load_explicit(&pool->waiting, memory_order_relaxed);
+
+	do {
+		pg->inbox_next = head;
+		/* Release pairs with the acquire exchange in late_work. */
+	} while (!atomic_compare_exchange_weak_explicit(&pool->waiting, &head, pg,
+							memory_order_release,
+							memory_order_relaxed));
+}
+
+static bool pool_late(struct pool *pool)
+{
+	return atomic_load_explicit(&pool->waiting, memory_order_relaxed) != NULL;
+}
+
+/* With the pool's lock: some of the slabs that had to wait for it become un-owned. One that is empty by
+ * now is for take_empty. */
+static noinline void late_work(struct pool *pool)
+{
+	if (!pool->late)
+		pool->late = atomic_exchange_explicit(&pool->waiting, NULL, memory_order_acquire);
+	for (unsigned n = 0; pool->late && n < LATE_BATCH; n++) {
+		struct page *pg = pool->late;
+		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+
+		pool->late = pg->inbox_next;
+		/* As in slab_pool_put. */
+		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
+							      (s & ~STATE_FLAGS) | STATE_UNOWNED,
+							      memory_order_acq_rel,
+							      memory_order_relaxed))
+			;
+		if ((int)state_count(s) == pg->used)
+			atomic_fetch_add_explicit(&pool->owed, 1, memory_order_relaxed);
+		pool_add(pool, pg, state_count(s), SLAB_RECENT);
+		stat_add(STAT_slabs_unowned, 1);
+	}
+}
+
+static bool pool_lock(struct pool *pool)
+{
+	if (lock_acquire(&pool->lock) != 0)
+		return false;
+	if (unlikely(pool->late || pool_late(pool)))
+		late_work(pool);
+	return true;
+}
+
 enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 {
 	struct pool *pool = &pools[pg->cls];
 	enum slab_put result = POOL_PUT;
 	uint64_t s;
 
-	if (lock_acquire(slab_pool_lock(pg->cls)) != 0)
-		return POOL_LOCKED;
+	if (!pool_lock(pool)) {
+		if (atomic_load_explicit(&pg->owner, memory_order_relaxed))
+			return POOL_LOCKED;
+		waiting_push(pool, pg);
+		return POOL_PUT;
+	}
 	s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 	do {
 		DCHECK((s & STATE_OWN_MASK) == STATE_OWNED);
@@ -352,7 +411,7 @@ struct page *slab_pool_take(unsigned cls)
 	struct pool *pool = &pools[cls];
 	struct page *pg;
 
-	if (!slab_pool_count(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+	if ((!slab_pool_count(cls) && !pool_late(pool)) || !pool_lock(pool))
 		return NULL;
 	/* The one left last, for its memory is the least likely to have gone to the kernel. */
 	pg = pool->fresh.last ? pool->fresh.last : pool->room.first;
@@ -370,7 +429,7 @@ struct page *slab_pool_take_new(unsigned cls, bool all)
 	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
 	struct page *pg;
 
-	if (!slab_pool_count_new(cls) || lock_acquire(slab_pool_lock(cls)) != 0)
+	if (!slab_pool_count_new(cls) || !pool_lock(pool))
 		return NULL;
 	pg = pool->fresh.first;
 	if (pg && !all && (uint8_t)(now - slab_holes(pg)->stamp) < AGE_DUE)
@@ -387,7 +446,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	bool mine;
 
 	DELAY_HERE(slab_adopt);
-	if (lock_acquire(slab_pool_lock(cls)) != 0)
+	if (!pool_lock(pool))
 		return false;
 	atomic_fetch_sub_explicit(&pool->owed, 1, memory_order_relaxed);
 	/*
@@ -435,11 +494,11 @@ struct page *slab_pool_take_empty(unsigned cls)
 	bool whole = false; /* the walk began at the beginning */
 	bool end;
 
-	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0)
+	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0 && !pool_late(pool))
 		return NULL;
 	do {
 		end = false;
-		if (lock_acquire(slab_pool_lock(cls)) != 0)
+		if (!pool_lock(pool))
 			return NULL;
 		whole |= !pool->look;
 		pg = pool_find_empty(pool, &end);

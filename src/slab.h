@@ -97,7 +97,7 @@ enum slab_put {
 	POOL_PUT,    /* it is un-owned now */
 	POOL_EMPTY,  /* no object of it is live: it is the caller's to unmake */
 	POOL_POSTED, /* it is in an inbox or on the way there: it has to stay with its heap */
-	POOL_LOCKED, /* the pool's lock could not be had: likewise */
+	POOL_LOCKED, /* the pool's lock could not be had: likewise; only of a slab that has an owner */
 };
 
 enum slab_age {

@@ -162,10 +162,16 @@ static void *forking_thread(void *arg)
 	return NULL;
 }
 
+/* What it has to give back takes it as long as what it does. */
 static void *new_thread(void *arg)
 {
+	size_t *p[64];
+
 	(void)arg;
-	block_free(block_new(1000));
+	for (unsigned i = 0; i < 64; i++)
+		p[i] = block_new(16 + i * 128);
+	for (unsigned i = 0; i < 64; i++)
+		block_free(p[i]);
 	return NULL;
 }
 
@@ -214,6 +220,48 @@ static void test_hot(void)
 		block_free(atomic_exchange(&table[i], NULL));
 	heap_check();
 	buddy_check(&zone_main);
+}
+
+/* ---- threads that end meanwhile ---------------------------------------------------------- */
+
+#define STARTERS 3u
+#define QUICK_FORKS 150u
+
+static atomic_bool slow_forks;
+
+/* Runs after our own, so that locks are held for longer than anybody waits for them. */
+static void slow_prepare(void)
+{
+	const struct timespec ts = { 0, 3000000 };
+
+	if (atomic_load(&slow_forks))
+		nanosleep(&ts, NULL);
+}
+
+static void child_ends(void)
+{
+}
+
+static void test_ending(void)
+{
+	uint64_t heaps = stat_sum(STAT_heaps_made);
+	pthread_t t[STARTERS];
+	unsigned bad = 0;
+
+	atomic_store(&stop, false);
+	atomic_store(&slow_forks, true);
+	for (unsigned i = 0; i < STARTERS; i++)
+		pthread_create(&t[i], NULL, starting_thread, NULL);
+	for (unsigned i = 0; i < QUICK_FORKS; i++)
+		bad += !fork_good(child_ends);
+	atomic_store(&slow_forks, false);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < STARTERS; i++)
+		pthread_join(t[i], NULL);
+	is_int(bad, 0, "with threads that start and end all the time each child works");
+	heaps = stat_sum(STAT_heaps_made) - heaps;
+	ok(heaps <= STARTERS * 4 + 4, "and what the threads leave is used again");
+	tap_diag("%lu heaps made", heaps);
 }
 
 /* ---- what sleeping threads had ----------------------------------------------------------- */
@@ -384,10 +432,12 @@ static void test_inside(void)
 
 int main(void)
 {
-	tap_plan(13);
+	tap_plan(15);
+	pthread_atfork(slow_prepare, NULL, NULL);
 	sluice_init();
 	test_sleepers();
 	test_inside();
 	test_hot();
+	test_ending();
 	return tap_done();
 }

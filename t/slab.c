@@ -336,6 +336,46 @@ static void test_pool_locked(void)
 	slab_end(out);
 }
 
+#define WAITING 20u
+
+/* Slabs that nobody has must not be lost because the lock cannot be had. */
+static void test_pool_waiting(void)
+{
+	struct page *pg[WAITING];
+	struct object *o[WAITING];
+	unsigned freed = 0;
+	unsigned found = 0;
+	unsigned bad = 0;
+
+	for (unsigned i = 0; i < WAITING; i++) {
+		pg[i] = slab_new(CLS);
+		slab_take(pg[i], &o[i], 1);
+	}
+	if (lock_acquire(slab_pool_lock(CLS)) != 0)
+		tap_bail_out("the lock of a pool is held");
+	for (unsigned i = 0; i < WAITING; i++)
+		bad += slab_pool_put(pg[i], SLAB_RECENT) != POOL_PUT;
+	is_int(bad, 0, "slabs in limbo can be left un-owned by who cannot have the lock");
+	for (unsigned i = 0; i < WAITING; i += 4, freed++)
+		bad += free_one(pg[i], o[i]) != SLAB_PUT;
+	is_int(bad, 0, "their objects can be freed meanwhile");
+	lock_release(slab_pool_lock(CLS));
+	for (struct page *e; (e = slab_pool_take_empty(CLS)) != NULL; found++)
+		slab_end(e);
+	is_int(found, freed, "the next who has it finds those that are empty");
+	for (struct page *p; (p = slab_pool_take(CLS)) != NULL; found++)
+		attach(p, 0);
+	is_int(found, WAITING, "and the others");
+	is_int(slab_pool_count(CLS), 0, "each once");
+	for (unsigned i = 0; i < WAITING; i++) {
+		if (i % 4 == 0)
+			continue;
+		free_one(pg[i], o[i]);
+		slab_collect_to(pg[i], STATE_OWNED);
+		slab_end(pg[i]);
+	}
+}
+
 /* ---- misuse that is seen ----------------------------------------------------------------- */
 
 static void free_twice(void *arg)
@@ -596,7 +636,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(75);
+	tap_plan(80);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -609,6 +649,7 @@ int main(void)
 	test_unowned_full();
 	test_many_unowned();
 	test_pool_locked();
+	test_pool_waiting();
 	test_misuse();
 	test_stress();
 	return tap_done();
