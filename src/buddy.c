@@ -497,7 +497,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	if (options.thp == THP_NEVER)
+	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
 		vm_huge(at, bytes, false);
 	else if (options.thp == THP_ALWAYS ||
 		 (options.thp == THP_AUTO && buddy_used_pages(z) >= THP_PAGES))

@@ -158,11 +158,11 @@ void buddy_purge_descriptors(struct zone *z);
 #define READY_LARGE 128u /* pages: 2 MiB */
 
 /*
- * Populate one block of clean memory of at most READY_LARGE pages: a whole such block while less than
- * `large` pages are in blocks as large as that, else the smallest there is. Grows the zone if need
- * be. Returns its pages; 0: there is no memory, or the kernel refused to back it.
+ * Populate one block of clean memory of at most READY_LARGE pages, and at most `most`: a whole such block
+ * while less than `large` pages are in blocks as large as that, else the smallest there is. Grows the
+ * zone if need be. Returns its pages; 0: there is no memory, or the kernel refused to back it.
  */
-uint32_t buddy_ready_fill(struct zone *z, uint64_t large);
+uint32_t buddy_ready_fill(struct zone *z, uint64_t large, uint64_t most);
 
 /* Give ready pages back to the kernel until at most `keep` are left or `most` have been, in steps,
  * with no lock held over a system call. Returns bytes given back. */

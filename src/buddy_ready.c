@@ -8,7 +8,8 @@
  *     into, and what two of them become. Blocks of other kinds never join it. (buddy_check)
  * (B) A block that is populated or given back is on no list meanwhile (PAGE_LIMBO), so nobody sees it
  *     half done; at most READY_LARGE pages at a time, populated in steps of STEP_BYTES, so that
- *     what else needs the address space's lock does not wait long.
+ *     what else needs the address space's lock does not wait long; a huge page by a fault, which does
+ *     not take it (vm_populate_huge).
  * (C) The thread that crosses a mark wakes the reserve's thread, and does nothing else: at most one
  *     futex call for each time that thread went to sleep.
  *
@@ -33,6 +34,7 @@
 #include "buddy_parts.h"
 #include "clock.h"
 #include "delay.h"
+#include "options.h"
 #include "pagemap.h"
 #include "stats.h"
 #include "vm.h"
@@ -83,8 +85,8 @@ static void put_back(struct zone *z, struct page *pg)
 
 /* ---- filling ----------------------------------------------------------------------------- */
 
-/* A whole block of READY_LARGE pages, or the smallest there is, but not more than that. */
-static struct page *clean_take(struct zone *z, bool whole)
+/* A whole block of READY_LARGE pages, or the smallest there is, but not more than `most`. */
+static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 {
 	unsigned order = order_of(READY_LARGE);
 	struct page *pg;
@@ -94,8 +96,7 @@ static struct page *clean_take(struct zone *z, bool whole)
 	run_begin(z);
 	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
 	if (pg) {
-		run_cut_locked(z, pg, pg->npages < READY_LARGE ? pg->npages : READY_LARGE,
-			       BUDDY_CLEAN);
+		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
 		count_add(&z->clean_taken, pg->npages);
 		count_add(&z->ready_made, pg->npages);
 	}
@@ -104,16 +105,16 @@ static struct page *clean_take(struct zone *z, bool whole)
 }
 
 /* The same; where there is none, after growth. */
-static struct page *clean_get(struct zone *z, bool whole)
+static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 {
 	uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
-	struct page *pg = clean_take(z, whole);
+	struct page *pg = clean_take(z, whole, most);
 
 	if (pg)
 		return pg;
 	if (zone_grow(z, order_of(READY_LARGE), seen))
-		pg = clean_take(z, whole);
-	return pg || !whole ? pg : clean_take(z, false);
+		pg = clean_take(z, whole, most);
+	return pg || !whole ? pg : clean_take(z, false, most);
 }
 
 /* The descriptors as well: splitting a block writes to them, and looks at those of its neighbours. Of
@@ -127,20 +128,23 @@ static bool populate(struct page *pg)
 	if (!r->populated)
 		r->populated = vm_populate(r, sizeof(*r));
 	vm_populate(pg, pg->npages * sizeof(*pg));
+	if (options.thp == THP_RESERVE && pg->npages == READY_LARGE)
+		vm_populate_huge(at, bytes);
 	for (size_t done = 0; done < bytes; done += STEP_BYTES)
 		if (!vm_populate(at + done, min_size(bytes - done, STEP_BYTES)))
 			return false;
 	return true;
 }
 
-uint32_t buddy_ready_fill(struct zone *z, uint64_t large)
+uint32_t buddy_ready_fill(struct zone *z, uint64_t large, uint64_t most)
 {
 	struct page *pg;
 	uint32_t n;
 	bool good;
 
 	ask_others_in_time(z, READY_LARGE);
-	pg = clean_get(z, atomic_load_explicit(&z->ready_large, memory_order_relaxed) < large);
+	pg = clean_get(z, atomic_load_explicit(&z->ready_large, memory_order_relaxed) < large,
+		       (uint32_t)min_size(most, READY_LARGE));
 	if (!pg)
 		return 0;
 	n = pg->npages;

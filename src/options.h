@@ -39,7 +39,7 @@ extern struct options options;
 
 enum { PROFILE_BALANCED, PROFILE_LATENCY, PROFILE_MEMORY };
 enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
-enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS };
+enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS, THP_RESERVE };
 
 /*
  * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's

@@ -8,6 +8,9 @@
  * what the process took in the last TICK_MS, and falls by an eighth in each TICK_MS that took less, to
  * nothing; while there is any it wakes up each TICK_MS.
  *
+ * Where the option thp asks for huge pages it fills whole blocks of 2 MiB only, and what is missing by less is
+ * left, unless all of the reserve is less than HUGE_FROM pages.
+ *
  * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short: neither
  *     within 10 s of a reclaim for pressure (buddy_ready_hold), nor when a limit leaves little more
  *     than what would be populated. It then looks each PAUSE_MS.
@@ -37,6 +40,7 @@
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u
 #define TICK_MS 100u
+#define HUGE_FROM (UINT64_C(4) * READY_LARGE)
 #define AUTO_TICKS 4u /* of growth are kept */
 #define AUTO_MIN (UINT64_C(2) << (20 - PG_SHIFT))
 #define AUTO_MAX (UINT64_C(256) << (20 - PG_SHIFT))
@@ -52,6 +56,7 @@ struct follow {
 struct marks {
 	uint64_t low;
 	uint64_t high;
+	uint64_t step; /* what is missing to high by less is not filled */
 };
 
 static uint64_t now_ms(void)
@@ -123,12 +128,17 @@ static uint64_t mark_pages(uint64_t option, uint64_t size)
 
 static struct marks marks_of(uint64_t size)
 {
-	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size) };
+	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size), 1 };
 
+	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
+		m.step = READY_LARGE;
 	if (m.low > m.high)
 		m.low = m.high;
 	else if (m.high && !m.low)
 		m.low = 1;
+	/* Who is woken finds that there is something to be filled. */
+	if (m.low > m.high - m.step + 1)
+		m.low = m.high - m.step + 1;
 	return m;
 }
 
@@ -180,13 +190,15 @@ static void begin(void)
 }
 
 /* False: not all of it may be had now. */
-static bool fill(uint64_t high)
+static bool fill(const struct marks *m)
 {
-	bool anew = high && !buddy_ready_pages(&zone_main);
+	uint64_t ready = buddy_ready_pages(&zone_main);
+	uint64_t large = m->step == 1 ? m->high / 2 : m->high;
+	bool anew = m->high && !ready;
 
-	while (buddy_ready_pages(&zone_main) < high) {
+	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
 		if (held(now_ms()) || !pressure_allows(READY_LARGE * PG_BYTES) ||
-		    !buddy_ready_fill(&zone_main, high / 2))
+		    !buddy_ready_fill(&zone_main, large, m->high - ready))
 			return false;
 		park_wake(); /* from now on there is something for pressure to take */
 	}
@@ -202,7 +214,16 @@ static void pause_ms(long ms)
 	nanosleep(&ts, NULL);
 }
 
-/* Sleep until less than low are left (low 0: until anything is taken) or for ms, 0: without limit. */
+static bool is_over(void)
+{
+	return buddy_ready_pages(&zone_main) >
+	       atomic_load_explicit(&zone_main.ready_over, memory_order_relaxed);
+}
+
+/*
+ * Sleep until less than low are left (low 0: until anything is taken), or too much is ready; or for ms,
+ * 0: without limit.
+ */
 static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 {
 	bool crossed;
@@ -210,20 +231,19 @@ static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 	atomic_store_explicit(&zone_main.ready_word, 1, memory_order_seq_cst);
 	atomic_thread_fence(memory_order_seq_cst); /* see buddy_ready.c */
 	crossed = low ? buddy_ready_pages(&zone_main) < low : taken() != seen;
-	if (!crossed)
+	if (!crossed && !is_over())
 		buddy_ready_wait(&zone_main, ms);
 	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
 }
 
 static void set_marks(const struct marks *m)
 {
-	uint64_t over = m->high + m->high / 8;
-
 	/* Nothing is kept yet: whoever takes a page finds less than one. */
 	atomic_store_explicit(&zone_main.ready_low, m->low ? m->low : 1, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.ready_over, over, memory_order_relaxed);
-	if (buddy_ready_pages(&zone_main) > over)
-		buddy_ready_release(&zone_main, m->high, UINT64_MAX);
+	atomic_store_explicit(&zone_main.ready_over, m->high + m->high / 8, memory_order_relaxed);
+	/* What is locked in memory stays: nobody is to wake us for it. */
+	if (is_over() && !buddy_ready_release(&zone_main, m->high, UINT64_MAX))
+		atomic_store_explicit(&zone_main.ready_over, UINT64_MAX, memory_order_relaxed);
 }
 
 void *reserve_main(void *arg)
@@ -234,14 +254,14 @@ void *reserve_main(void *arg)
 	(void)arg;
 	while (!atomic_load_explicit(&ended, memory_order_relaxed)) {
 		uint64_t seen = taken();
-		struct marks m = { 0, 0 };
+		struct marks m = { 0, 0, 1 };
 
 		if (follows)
 			follow_growth(&f, now_ms());
 		if (seen >= FROM_PAGES)
 			m = marks_of(f.size);
 		set_marks(&m);
-		if (fill(m.high))
+		if (fill(&m))
 			sleep_until_crossed(m.low, seen, follows && f.size ? TICK_MS : 0);
 		else
 			pause_ms(PAUSE_MS);

@@ -154,6 +154,17 @@ void vm_huge(void *addr, size_t bytes, bool wanted)
 	errno = saved;
 }
 
+/*
+ * By a touch: a page fault takes the lock of the mapping, which is ours alone while it is marked, and
+ * MADV_POPULATE_WRITE that of the address space, for as long as it takes to clear a huge page.
+ */
+void vm_populate_huge(void *addr, size_t bytes)
+{
+	vm_huge(addr, bytes, true);
+	atomic_fetch_or_explicit((_Atomic uint8_t *)addr, 0, memory_order_relaxed);
+	vm_huge(addr, bytes, false);
+}
+
 bool vm_resident(void *addr)
 {
 	int saved = errno;

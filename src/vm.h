@@ -31,6 +31,13 @@ bool vm_commit(void *addr, size_t bytes);
 /* Let the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbid it. */
 void vm_huge(void *addr, size_t bytes, bool wanted);
 
+/*
+ * Where the kernel has huge pages of bytes or less, have it back [addr, addr + bytes), which is aligned to
+ * its size and not backed yet, with them. From then on it is forbidden to, so that what is given back
+ * costs no more than what is touched of it.
+ */
+void vm_populate_huge(void *addr, size_t bytes);
+
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 bool vm_resident(void *addr);
 

@@ -94,7 +94,7 @@ static void purge(void)
 
 static void fill_ready(void)
 {
-	buddy_ready_fill(&zone_main, 1);
+	buddy_ready_fill(&zone_main, 1, UINT64_MAX);
 	buddy_ready_release(&zone_main, 0, UINT64_MAX);
 }
 

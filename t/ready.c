@@ -6,6 +6,7 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -47,7 +48,7 @@ static struct zone *zone_filled(unsigned blocks)
 	struct zone *z = zone_new(true);
 
 	for (unsigned i = 0; i < blocks; i++)
-		if (buddy_ready_fill(z, UINT64_MAX) != READY_LARGE)
+		if (buddy_ready_fill(z, UINT64_MAX, UINT64_MAX) != READY_LARGE)
 			tap_bail_out("no memory");
 	return z;
 }
@@ -169,10 +170,87 @@ static void test_large_blocks(void)
 	struct zone *z = zone_new(true);
 	struct page *small = take(z, 1);
 
-	ok(buddy_ready_fill(z, 0) < READY_LARGE,
+	ok(buddy_ready_fill(z, 0, UINT64_MAX) < READY_LARGE,
 	   "without need of large blocks the smallest is populated");
-	is_int(buddy_ready_fill(z, 1), READY_LARGE, "else a whole one of 2 MiB");
+	is_int(buddy_ready_fill(z, 1, UINT64_MAX), READY_LARGE, "else a whole one of 2 MiB");
 	buddy_free(small);
+	buddy_check(z);
+}
+
+static void test_most(void)
+{
+	struct zone *z = zone_new(true);
+
+	is_int(buddy_ready_fill(z, UINT64_MAX, 5), 5, "no more is populated than what is missing");
+	is_int(z->ready_pages, 5, "nor ready");
+	buddy_check(z);
+}
+
+/* ---- huge pages ---------------------------------------------------------------------------- */
+
+/* KiB of huge pages in the mapping that has p. */
+static long huge_kib(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long from;
+	unsigned long to;
+	bool inside = false;
+	char line[512];
+	long kib = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			inside = from <= (uintptr_t)p && (uintptr_t)p < to;
+		else if (inside && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+static bool machine_has_huge_pages(void)
+{
+	size_t bytes = (size_t)READY_LARGE << PG_SHIFT;
+	char *p = vm_map(bytes, bytes);
+	bool has;
+
+	if (!p)
+		return false;
+	vm_populate_huge(p, bytes);
+	has = huge_kib(p) > 0;
+	vm_unmap(p, bytes);
+	return has;
+}
+
+static void test_huge(void)
+{
+	const long block_kib = (long)(READY_LARGE << PG_SHIFT) / 1024;
+	struct page *pg;
+	struct zone *z;
+	char *p;
+
+	if (!machine_has_huge_pages()) {
+		tap_skip(6, "there are no huge pages here");
+		return;
+	}
+	options.thp = THP_RESERVE;
+	z = zone_filled(3);
+	pg = take(z, READY_LARGE);
+	p = page_address(pg);
+	is_int(huge_kib(p), 3 * block_kib, "whole blocks are populated by huge pages");
+	buddy_free(pg);
+	buddy_ready_fill(z, UINT64_MAX, READY_LARGE / 2);
+	is_int(huge_kib(p), 3 * block_kib, "a part of one is not");
+	is_int(buddy_ready_release(z, READY_LARGE, UINT64_MAX) / 1024, 5 * block_kib / 2,
+	       "what is too much is given back");
+	is_int(huge_kib(p), block_kib, "with its huge pages");
+	buddy_ready_release(z, 0, UINT64_MAX);
+	is_int(huge_kib(p), 0, "to the last");
+	*p = 1;
+	ok(vm_resident(p) && !vm_resident(p + vm_os_page),
+	   "what is touched again without a reserve costs a small page");
+	options.thp = THP_SYSTEM;
 	buddy_check(z);
 }
 
@@ -282,7 +360,8 @@ static void test_refused(void)
 
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
-	is_int(buddy_ready_fill(z, UINT64_MAX), 0, "where the kernel refuses nothing is populated");
+	is_int(buddy_ready_fill(z, UINT64_MAX, UINT64_MAX), 0,
+	       "where the kernel refuses nothing is populated");
 	options.vm_fail_at = 0;
 	is_int(z->ready_pages, READY_LARGE, "what was ready is");
 	is_int(z->dirty_pages, 0, "and what was clean");
@@ -317,12 +396,14 @@ static void test_marks(void)
 
 int main(void)
 {
-	tap_plan(48);
+	tap_plan(56);
 	test_fill();
 	test_order();
 	test_returned();
 	test_long_run();
 	test_large_blocks();
+	test_most();
+	test_huge();
 	test_apart();
 	test_not_apart();
 	test_extend();

@@ -7,6 +7,9 @@
  *   blocks   the same with blocks of 64 KiB to 4 MiB
  *   mixed    objects and blocks, a third of which is freed again
  *   zero     the same as blocks by calloc, which has to find zeros without having cleared them
+ *   huge MIB no more than a reserve of so much is populated, by huge pages; what was taken from it is, too
+ *   nohuge MIB
+ *            the same without any
  *   faults   as small, but without a reserve: there are faults
  *   back MIB LIMIT
  *            grows to MIB, where less than 1 MiB of the reserve may be left; meanwhile its RSS may be above
@@ -20,6 +23,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -28,6 +32,7 @@
 #define STEPS 24u
 #define STEP_BYTES (4 * MIB)
 #define WAIT_MS 20000u
+#define SKIP 77
 #define SLACK_MIB 24 /* page caches of profile:latency, metadata, the program */
 
 static int (*stat_by_name)(const char *, uint64_t *);
@@ -209,6 +214,64 @@ static int growth(const struct growth *g)
 	return helper_end();
 }
 
+static long huge_kib(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char line[512];
+	long sum = 0;
+	long kib;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "AnonHugePages: %ld", &kib) == 1)
+			sum += kib;
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+/* Whether a mapping that asks for a huge page gets one, on this machine and now. */
+static bool has_huge_pages(void)
+{
+	char *p = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long before = huge_kib();
+	bool has;
+
+	if (p == MAP_FAILED || madvise(p, 4 * MIB, MADV_HUGEPAGE) != 0)
+		return false;
+	memset(p, 1, 4 * MIB);
+	has = huge_kib() > before;
+	munmap(p, 4 * MIB);
+	return has;
+}
+
+/* What page caches give back unused is ready again. */
+static bool filled(size_t reserve)
+{
+	return wait_for(reserve / 3 * 2, reserve + reserve / 8);
+}
+
+static int huge(bool wanted, size_t reserve)
+{
+	long kib;
+
+	if (wanted && !has_huge_pages())
+		return SKIP;
+	grow(&small, 3 * MIB / 2);
+	for (unsigned i = 0; i < STEPS; i++) {
+		CHECK(filled(reserve), "%lu bytes are ready", stat_of("reserve_bytes"));
+		grow(&blocks, STEP_BYTES);
+	}
+	CHECK(filled(reserve), "%lu bytes are ready", stat_of("reserve_bytes"));
+	kib = huge_kib();
+	if (wanted)
+		CHECK(kib > (long)((live + reserve) / 1024 / 4 * 3),
+		      "%ld KiB of huge pages, live %zu", kib, live);
+	else
+		CHECK(kib == 0, "%ld KiB of huge pages", kib);
+	fprintf(stderr, "%ld KiB of huge pages, live %zu MiB\n", kib, live / MIB);
+	return helper_end();
+}
+
 static int without(const struct growth *g)
 {
 	long before = faults();
@@ -295,6 +358,10 @@ int main(int argc, char **argv)
 		return growth(&mixed);
 	if (strcmp(what, "zero") == 0)
 		return growth(&zeroes);
+	if (strcmp(what, "huge") == 0 && argc == 3)
+		return huge(true, strtoul(argv[2], NULL, 10) * MIB);
+	if (strcmp(what, "nohuge") == 0 && argc == 3)
+		return huge(false, strtoul(argv[2], NULL, 10) * MIB);
 	if (strcmp(what, "faults") == 0)
 		return without(&small);
 	if (strcmp(what, "back") == 0 && argc == 4)
@@ -304,6 +371,6 @@ int main(int argc, char **argv)
 	if (strcmp(what, "child") == 0)
 		return child();
 	fprintf(stderr,
-		"usage: reserve small|blocks|mixed|zero|faults|back MIB LIMIT|idle|child\n");
+		"usage: reserve small|blocks|mixed|zero|huge MIB|nohuge MIB|faults|back MIB LIMIT|idle|child\n");
 	return 2;
 }
