@@ -16,7 +16,8 @@
  * (D) Only the head of a block or run carries a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
  * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
- *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors).
+ *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors), as may all descriptors and
+ *     indices of a region without usable pages.
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; in one hold BUDDY_BATCH runs come or go (of
  * long ones that are looked for RANGE_BATCH) and as many that were deferred, each in at most RUN_STEPS
@@ -1107,27 +1108,20 @@ static void bare_return(struct zone *z, struct page *pg)
 	zone_unlock(z);
 }
 
-void buddy_purge_descriptors(struct zone *z)
+static bool region_is_dirty(struct region *r)
 {
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
-		uint32_t at = 0;
-		struct page *pg;
-
-		while ((pg = bare_take(z, r, &at)) != NULL) {
-			vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
-			bare_return(z, pg);
-		}
-	}
+	return dirty_bits(r, REGION_META_PAGES, r->pages - REGION_META_PAGES, BITS_COUNT) != 0;
 }
 
-/* Take a wholly free region's pages off the lists. Returns how many; 0: it is in use. */
-static uint32_t region_take_pages(struct zone *z, struct region *r)
+/* Take a wholly free region's pages off the lists, if they may be dirty or are clean. Returns how many; 0:
+ * it is in use. Guarded by: grow. */
+static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
 {
 	uint32_t n = r->pages - REGION_META_PAGES;
 
 	if (!zone_lock(z))
 		return 0;
-	if (n == 0 || r->free_pages != n) {
+	if (n == 0 || r->free_pages != n || (!dirty && region_is_dirty(r))) {
 		zone_unlock(z);
 		return 0;
 	}
@@ -1144,6 +1138,37 @@ static uint32_t region_take_pages(struct zone *z, struct region *r)
 	return n;
 }
 
+/*
+ * Wholly free and clean regions wait to be grown into again, with no descriptor that costs memory. Not
+ * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated.
+ */
+static void purge_regions(struct zone *z)
+{
+	if (z->apart || lock_acquire(&z->grow) != 0)
+		return;
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		if (!region_take_pages(z, r, false))
+			continue;
+		DELAY_HERE(region_taken);
+		vm_purge(r->head, (REGION_META_PAGES << PG_SHIFT) - offsetof(struct region, head));
+	}
+	lock_release(&z->grow);
+}
+
+void buddy_purge_descriptors(struct zone *z)
+{
+	purge_regions(z);
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		uint32_t at = 0;
+		struct page *pg;
+
+		while ((pg = bare_take(z, r, &at)) != NULL) {
+			vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
+			bare_return(z, pg);
+		}
+	}
+}
+
 uint64_t buddy_release_regions(struct zone *z)
 {
 	uint64_t bytes = 0;
@@ -1152,18 +1177,20 @@ uint64_t buddy_release_regions(struct zone *z)
 		return 0;
 	for (struct region *r = buddy_first_region(z); r; r = r->next) {
 		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
-		uint32_t n = region_take_pages(z, r);
+		uint32_t n = region_take_pages(z, r, true);
 
-		if (!n)
+		if (!n && (r->offline || r->pages != REGION_META_PAGES))
 			continue;
 		DELAY_HERE(region_taken);
 		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
 			/* The kernel has no mapping left to split one; it stays as it was. */
-			if (region_add_pages(z, r, REGION_META_PAGES + n))
+			if (!n || region_add_pages(z, r, REGION_META_PAGES + n))
 				continue;
 			break;
 		}
 		dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
+		if (!n) /* it was clean, and waited to be grown into again */
+			n = r->reserved - REGION_META_PAGES;
 		r->reserved = REGION_META_PAGES;
 		r->offline = 1;
 		r->populated = false;

@@ -149,7 +149,8 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most);
 
 /*
  * Give back the memory of the descriptors inside large clean blocks, a block at a time, with no lock
- * held over a system call. They read as zero then: PAGE_NONE, as they were.
+ * held over a system call. They read as zero then: PAGE_NONE, as they were. The pages of wholly free and
+ * clean regions leave the zone, which grows into them again, and all their metadata go (under zone.grow).
  */
 void buddy_purge_descriptors(struct zone *z);
 

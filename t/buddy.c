@@ -567,7 +567,15 @@ static void test_descriptors(void)
 	buddy_purge(z, 0, UINT64_MAX);
 	ok(all_merged(z), "blocks merge as ever");
 	buddy_purge_descriptors(z);
-	ok(all_merged(z) && z->dirty_pages == 0, "what merged is given back as well");
+	ok(z->total_pages == 0 && z->free_pages == 0 && descriptor_pages(r) == 0,
+	   "a region that is wholly free and clean has none");
+	buddy_check(z);
+	buddy_free(buddy_alloc(z, 1));
+	n = (unsigned)stat_sum(STAT_regions_made);
+	ok(all_merged(z) && z->total_pages > 0, "it is grown into again");
+	buddy_purge_descriptors(z);
+	ok(buddy_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
+	   "or released as any");
 	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
 		fill(run[n], 'u');
 	buddy_check(z);
@@ -888,7 +896,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(114);
+	tap_plan(116);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
