@@ -368,13 +368,13 @@ static void flush_own(void)
 	struct ring_adopt due = { NULL, 0 };
 	bool more = true;
 
-	while (more && heap_enter(h)) {
+	while (more && heap_window_open(h)) {
 		more = ring_flush_one(&h->ring, &due);
 		heap_leave(h);
 		if (more && due.pg)
 			heap_adopt(due.pg, due.cls);
 	}
-	for (more = true; more && heap_enter(h); heap_call_end(h))
+	for (more = true; more && heap_window_open(h); heap_call_end(h))
 		more = heap_open_inbox(h);
 }
 
@@ -383,7 +383,7 @@ void heap_leave_own(void)
 	struct heap *h = heap_self;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		for (bool more = true; more && heap_enter(h); heap_call_end(h))
+		for (bool more = true; more && heap_window_open(h); heap_call_end(h))
 			more = heap_leave_some(h, bin);
 	}
 }

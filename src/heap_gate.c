@@ -445,9 +445,14 @@ unsigned heap_open_inboxes(void)
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (!take(h, g))
 			continue;
-		while (heap_open_inbox(h))
-			;
-		free_released(h);
+		/* One that was empty but for that is to stay so, for nobody would look at it again. */
+		if (is_empty(h)) {
+			drain_held(h);
+		} else {
+			while (heap_open_inbox(h))
+				;
+			free_released(h);
+		}
 		heap_gate_release(h);
 		taken++;
 	}

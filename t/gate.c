@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 88
+#define TESTS 91
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -239,6 +239,49 @@ static void test_late_post(void)
 	mark_and_take();
 	is_int(value("slab_bytes"), slabs, "and nothing of it is lost");
 	worker_end(&w);
+}
+
+/* The same when the process is about to grow: there is no second pass. */
+static void test_late_post_growth(void)
+{
+	static struct worker w;
+	struct object *o;
+	struct page *pg;
+
+	worker_begin(&w);
+	worker_do(&w, fill);
+	o = (struct object *)(void *)w.p[7];
+	pg = page_of(o);
+	w.p[7] = NULL;
+	slab_free_remote(pg, o, o, 1);
+	mark_and_take();
+	heap_post(pg);
+	is_int(heap_open_inboxes(), 1, "before growth a heap that was empty is looked at as well");
+	ok(!atomic_load(&pg->owner) && emptied(w.heap), "and is empty again, its slab left to all");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Its first call since it was marked is a drain. */
+static void leave_marked(struct worker *w)
+{
+	(void)w;
+	heap_leave_own();
+}
+
+static void test_leave_own(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	heap_idle_mark(true);
+	worker_do(&w, leave_marked);
+	ok(bins_empty(w.heap), "a thread that was marked can leave its slabs");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
 }
 
 static void test_pages_only(void)
@@ -578,6 +621,8 @@ int main(void)
 	test_computing();
 	test_one_pass();
 	test_late_post();
+	test_late_post_growth();
+	test_leave_own();
 	test_pages_only();
 	test_calling();
 	test_inside();
