@@ -152,8 +152,15 @@ static bool alone(void)
 	struct stat tasks;
 	nlink_t ours = 1 + (reserve_wanted() ? 1 : 0);
 
+	/* Where nobody can tell (no /proc) they end at once: others that are there lose no more than a
+	 * background. */
+	if (stat("/proc/self/task", &tasks) != 0) {
+		reserve_end();
+		buddy_trim_inline = true;
+		return true;
+	}
 	/* A directory for each, and two links more. */
-	if (stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink > 2 + 1 + ours)
+	if (tasks.st_nlink > 2 + 1 + ours)
 		return false;
 	if (tasks.st_nlink == 2 + 1 + 1)
 		return true;

@@ -3,7 +3,7 @@
 #
 # Allocation wherever in the life of a process or thread it may happen.
 . "${0%/*}/tap.sh"
-plan 15
+plan 16
 
 lifecycle=$builddir/t/helpers/lifecycle
 
@@ -24,6 +24,15 @@ run "the initial thread ends and the others go on" main-exits
 for conf in "" background:always idle_ms:100,decay_ms:100 reserve:8M; do
 	SLUICE_CONF=$conf run "all threads end and with them the process (${conf:-default})" all-exit
 done
+hide="mount -t tmpfs none /proc"
+label="also where there is no /proc"
+if unshare -m sh -c "$hide" 2>/dev/null; then
+	out=$(with_sluice unshare -m sh -c "$hide"' && exec timeout -s KILL 60 "$@"' sh "$lifecycle" \
+		all-exit 2>&1)
+	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$label"
+else
+	skip "$label" "no file system can be mounted"
+fi
 run "10,000 threads start and end without growth" many
 run "a thread cancelled inside the C library lets go of what it held there" cancel
 out=$(with_sluice "$lifecycle" sandbox 2>&1)
