@@ -56,11 +56,11 @@
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
-#define RANGE_TRIES 4u
-#define RANGE_BATCH 4u
+#define RANGE_TRIES 16u
+#define RANGE_BATCH 1u
 /* For one run: the blocks it is cut from or into, those it merges with, and those beside the places at
- * which a long one is looked for, among the dirty ones and the ready ones. */
-#define RUN_STEPS (6 * ORDERS + 2 * 3 * RANGE_TRIES * 4 * ORDERS)
+ * which a long one is looked for, in three parts of the lists of each kind. */
+#define RUN_STEPS (6 * ORDERS + BUDDY_KINDS * 3 * RANGE_TRIES * 4 * ORDERS)
 
 bool buddy_trim_inline = true;
 bool (*buddy_before_growth)(uint64_t pages);
@@ -312,43 +312,58 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	return &r->page[first];
 }
 
+/* Free blocks side by side. */
 struct range {
 	struct page *first;
+	struct page *block; /* the one of them by which it was found */
 	uint32_t pages;
 };
 
-/* Look at some of the free blocks of a list for a better place for n pages. */
-static void range_look(const struct page_list_head *blocks, uint32_t n, struct range *best)
+/* Look at up to `tries` of the free blocks of a list for a better place for n pages. Returns how many tries
+ * are left. */
+static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsigned tries,
+			   struct range *best)
 {
-	unsigned tries = RANGE_TRIES;
-
 	for (struct page *pg = blocks->first; pg && tries; pg = pg->next, tries--) {
 		struct range r;
 
+		if (best->first && pg >= best->first && pg < best->first + best->pages)
+			continue;
 		r.first = range_around(pg, &r.pages);
+		r.block = pg;
 		if (r.pages >= n &&
 		    (r.pages < best->pages || (r.pages == best->pages && r.first < best->first)))
 			*best = r;
 	}
+	return tries;
 }
 
 /*
- * A long run of memory that is backed: of free blocks side by side, which need not be buddies, the
- * shortest range that is long enough of those that are looked at.
+ * A long run: of free blocks side by side, which need not be buddies, the shortest range that is long
+ * enough of those that are looked at. Large programs live on that little is left over.
  */
 static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
 {
 	const struct page_list_head *blocks = z->blocks[kind];
-	uint32_t larger = z->orders[kind] >> order;
-	struct range best = { NULL, UINT32_MAX };
+	uint32_t orders = z->orders[kind] >> (order - 2) << (order - 2);
+	uint32_t larger = orders >> order << order;
+	struct range best = { NULL, NULL, UINT32_MAX };
 	uint32_t pages = 0;
 
-	range_look(&blocks[order - 2], npages, &best);
-	range_look(&blocks[order - 1], npages, &best);
-	if (larger)
-		range_look(&blocks[order + (unsigned)__builtin_ctz(larger)], npages, &best);
+	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
+	    !blocks[__builtin_ctz(orders)].first->next)
+		return block_take(z, kind, order); /* there is one block only */
+	for (unsigned tries = RANGE_TRIES; larger && tries; larger &= larger - 1)
+		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
+	range_look(&blocks[order - 2], npages, RANGE_TRIES, &best);
+	range_look(&blocks[order - 1], npages, RANGE_TRIES, &best);
 	if (!best.first)
 		return NULL;
+	/* One block is split and merged in fewer steps than several. */
+	if (is_pow2(npages) && best.block->npages >= npages) {
+		block_remove(z, best.block, PAGE_LIMBO);
+		return best.block;
+	}
 	while (pages < npages) {
 		struct page *block = best.first + pages;
 
@@ -390,7 +405,7 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want)
 	}
 	if (!pg) {
 		kind = BUDDY_CLEAN;
-		pg = block_take(z, BUDDY_CLEAN, want->order);
+		pg = kind_take(z, BUDDY_CLEAN, want);
 	}
 	if (!pg)
 		return NULL;
@@ -738,11 +753,17 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
-	struct want want = { npages, order_of(npages),
-			     npages >= RANGE_PAGES_MIN && !is_pow2(npages) };
+	struct want want = { npages, order_of(npages), npages >= RANGE_PAGES_MIN };
 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
 	return alloc_runs(z, &want, n, least, out);
+}
+
+unsigned buddy_alloc_blocks(struct zone *z, unsigned order, unsigned n, struct page **out)
+{
+	struct want want = { 1u << order, order, false };
+
+	return alloc_runs(z, &want, n, n, out);
 }
 
 struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order)

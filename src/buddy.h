@@ -85,6 +85,9 @@ static inline struct page *buddy_alloc(struct zone *z, uint32_t npages)
 	return buddy_alloc_bulk(z, npages, 1, 1, &pg) ? pg : NULL;
 }
 
+/* Up to n runs of 2^order pages, each aligned to its size in its region; those of buddy_alloc_bulk need not be. */
+unsigned buddy_alloc_blocks(struct zone *z, unsigned order, unsigned n, struct page **out);
+
 /* A run at an alignment of 2^order pages. */
 struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order);
 

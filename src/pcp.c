@@ -224,6 +224,21 @@ static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct
 	return got;
 }
 
+/* Of n runs from the cache, which may have been malloc's, those that are aligned to their size stay; returns how
+ * many. */
+static unsigned keep_aligned(struct page **run, unsigned n, uint32_t npages)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (likely((page_number(run[i]) & (npages - 1)) == 0))
+			run[kept++] = run[i];
+		else
+			buddy_free(run[i]);
+	}
+	return kept;
+}
+
 unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out)
 {
 	uint32_t npages = 1u << order;
@@ -237,11 +252,11 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 		do {
 			want = n - got < BULK_BATCH ? n - got : BULK_BATCH;
 			had = take_batch(p, rc, want, out + got);
-			got += had;
+			got += npages > 1 ? keep_aligned(out + got, had, npages) : had;
 		} while (got < n && had == want);
 	}
 	if (got < n)
-		got += buddy_alloc_bulk(p->zone, npages, n - got, n - got, out + got);
+		got += buddy_alloc_blocks(p->zone, order, n - got, out + got);
 	return got;
 }
 

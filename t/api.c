@@ -68,6 +68,8 @@ static void test_blocks(void)
 {
 	bool aligned = true;
 	bool usable = true;
+	void *a;
+	void *b;
 
 	is_int(sluice_page_size(), PG_BYTES, "the size of a page is known");
 	is_int(sluice_page_order_max(), ORDER_MAX, "and the largest order");
@@ -83,6 +85,15 @@ static void test_blocks(void)
 		sluice_page_free(p, o);
 	}
 	ok(aligned, "a block of each order is aligned to its size");
+	/* Malloc's runs go into the same cache, and lie anywhere. */
+	a = heap_alloc(33 * PG_BYTES);
+	b = heap_realloc(heap_alloc(40 * PG_BYTES), 32 * PG_BYTES);
+	ok(page_number(page_of(b)) % 32, "a run of malloc's is not");
+	heap_free(b);
+	b = sluice_page_alloc(5);
+	is_int((uintptr_t)b % (32 * PG_BYTES), 0, "but none of them becomes a block");
+	sluice_page_free(b, 5);
+	heap_free(a);
 	ok(usable, "and can be used");
 	errno = 0;
 	ok(!sluice_page_alloc(sluice_page_order_max() + 1) && errno == EINVAL,
@@ -477,7 +488,7 @@ static void test_class_stats(void)
 
 int main(void)
 {
-	tap_plan(85);
+	tap_plan(87);
 	options.reserve_address = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	sluice_init();

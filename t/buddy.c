@@ -105,9 +105,9 @@ static void test_orders(void)
 	bool merged = true;
 
 	for (unsigned o = 0; o <= ORDER_MAX; o++) {
-		struct page *pg = buddy_alloc(z, 1u << o);
+		struct page *pg;
 
-		if (!pg)
+		if (buddy_alloc_blocks(z, o, 1, &pg) != 1)
 			tap_bail_out("no memory");
 		aligned &= page_number(pg) % (1u << o) == 0 && pg->npages == 1u << o;
 		exact &= pages_used(z) == 1u << o && pg->kind == PAGE_LIMBO;
@@ -172,6 +172,40 @@ static void test_exact_tail(void)
 	}
 	ok(exact, "a run of n pages takes n pages, for each n up to 200");
 	ok(merged, "runs of any length merge back when they are freed");
+}
+
+/* Long runs one behind the other, of which every other one is freed. */
+static void test_best_fit(void)
+{
+	static const uint32_t lengths[] = { 200, 40, 130, 65, 100 };
+	struct zone *z = zone_new();
+	struct page *gap[5];
+	struct page *wall[5];
+	struct page *pg;
+	bool tight = true;
+
+	for (unsigned i = 0; i < 5; i++) {
+		gap[i] = buddy_alloc(z, lengths[i]);
+		wall[i] = buddy_alloc(z, 17);
+		tight &= wall[i] == gap[i] + lengths[i] && (i == 0 || gap[i] == wall[i - 1] + 17);
+	}
+	ok(tight, "long runs of fresh memory lie one behind the other");
+	for (unsigned i = 0; i < 5; i++)
+		free_dirty(gap[i]);
+	pg = buddy_alloc(z, 65);
+	ok(pg == gap[3], "a long run goes where nothing is left over, buddies or not");
+	free_dirty(pg);
+	pg = buddy_alloc(z, 110);
+	ok(pg == gap[2], "or where the least is");
+	free_dirty(pg);
+	pg = buddy_alloc(z, 64);
+	ok(pg >= gap[3] && pg + 64 <= gap[3] + 65, "a power of two as well");
+	buddy_check(z);
+	free_dirty(pg);
+	for (unsigned i = 0; i < 5; i++)
+		free_dirty(wall[i]);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "and all of it merges");
 }
 
 /* Take all pages that are free one by one; the kernel gives no more. */
@@ -337,7 +371,7 @@ static void test_purge_large_pages(void)
 	size_t os_page = vm_os_page;
 	struct page *pg;
 
-	pg = buddy_alloc(z, 64);
+	pg = buddy_alloc_aligned(z, 64, 6);
 	fill(pg, 'z');
 	buddy_shrink(pg, 1); /* 1 in use; 1, 2, 4, 8, 16, 32 free behind it */
 	is_int(z->dirty_pages, 63, "63 pages are dirty");
@@ -896,13 +930,14 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(116);
+	tap_plan(121);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
 	test_orders();
 	test_split_all();
 	test_exact_tail();
+	test_best_fit();
 	test_merge_likely();
 	test_dirty();
 	test_purge_bounds();

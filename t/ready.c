@@ -284,8 +284,10 @@ static void test_apart(void)
 static void test_not_apart(void)
 {
 	struct zone *z = zone_new(false);
-	struct page *pg = take(z, 1023); /* of a block of 1024 */
+	struct page *pg = buddy_alloc_aligned(z, 1023, 10); /* of a block of 1024 */
 
+	if (!pg)
+		tap_bail_out("no memory");
 	write_all(pg);
 	buddy_free(pg);
 	is_int(z->orders[BUDDY_DIRTY], 1 << 10,
