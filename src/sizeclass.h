@@ -23,16 +23,18 @@ extern const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1];
 /* size: 0 to SMALL_MAX. No division, at most one load. */
 static always_inline unsigned class_of(size_t size)
 {
-	unsigned shift;
+	unsigned top;
 
 	if (likely(size <= CLASS_TABLE_MAX))
 		return class_table[(size + 15) >> 4];
 	size--;
-	if (size < 2048) /* 1,025 to 2,048: steps of 128, from class 32 on */
-		return 24 + (unsigned)(size >> 7);
-	/* Above: four steps for each doubling. 2,049 to 4,096 begins at class 40. */
-	shift = 61u - (unsigned)__builtin_clzl(size);
-	return 40 + 4 * (shift - 9) + (unsigned)((size >> shift) & 3);
+	if (size < 16384) {
+		/* Eight steps for each doubling. 1,025 to 2,048 begins at class 32. */
+		top = 63u ^ (unsigned)__builtin_clzl(size);
+		return 8 * top - 56 + (unsigned)(size >> (top - 3));
+	}
+	/* Above, steps of 4,096, from class 64 on. */
+	return 60 + (unsigned)(size >> 12);
 }
 
 static always_inline size_t class_size(unsigned cls)

@@ -70,7 +70,7 @@
 
 /* Objects up to this size come from slabs; above it a run or a mapping serves one object. */
 #define SMALL_MAX 32768u
-#define CLASSES 56u
+#define CLASSES 68u
 
 /* The smallest alignment of anything handed out (what malloc of the x86-64 ABI promises). */
 #define ALIGN_MIN 16u

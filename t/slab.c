@@ -112,7 +112,7 @@ static void test_class_steps(void)
 
 		steps += size <= class_size(cls - 1);
 		aligned += size % ALIGN_MIN != 0;
-		if (size > 2048)
+		if (size > 16384)
 			waste += 5 * lost > size;
 		else if (size > 256)
 			waste += 9 * lost > size;
@@ -121,7 +121,7 @@ static void test_class_steps(void)
 	}
 	is_int(steps, 0, "the classes rise, by 16 up to 256");
 	is_int(aligned, 0, "each is a multiple of 16");
-	is_int(waste, 0, "rounding up wastes 1/9 at most, and 1/5 above 2 KiB");
+	is_int(waste, 0, "rounding up wastes 1/9 at most, and 1/5 above 16 KiB");
 	is_int(class_size(CLASSES - 1), SMALL_MAX, "the last class is the largest small size");
 }
 
@@ -132,7 +132,8 @@ static bool pages_will_do(unsigned cls, uint32_t pages)
 	size_t bytes = pages * PG_BYTES;
 	size_t least = size > 128 ? 65536 : 32768;
 
-	return bytes / size >= 8 && bytes >= least && (bytes % size) * 1000 <= 16 * bytes;
+	return bytes / size >= 8 && bytes >= least &&
+	       (bytes % size) * 10000 <= (size > 8192 ? 625 : 160) * bytes;
 }
 
 static void test_class_pages(void)
