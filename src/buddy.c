@@ -92,7 +92,11 @@ static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint3
 		uint64_t mask = word_mask(at, here);
 		uint64_t *word = &r->dirty[first / 64];
 
-		count += (uint32_t)__builtin_popcountll(*word & mask);
+		/* As a rule all or none are set, and to count takes long without an instruction for it. */
+		if ((*word & mask) == mask)
+			count += here;
+		else if (*word & mask)
+			count += (uint32_t)__builtin_popcountll(*word & mask);
 		if (op == BITS_SET)
 			*word |= mask;
 		else if (op == BITS_CLEAR)

@@ -478,7 +478,8 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 
 static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 {
-	enum slab_put put = slab_pool_put(pg, age);
+	/* No object of it is anywhere, so nobody has to be kept from it. */
+	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
 
 	heap_work_count(0, 1);
 	if (put == POOL_EMPTY) {

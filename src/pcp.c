@@ -96,24 +96,24 @@ static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
  * runs, or nothing is left. */
 static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 {
+	uint32_t filled = 0; /* bit c: class c has runs */
 	uint32_t got = 0;
 	unsigned n = 0;
-	unsigned empty = 0;
 	unsigned rc = p->spill_class;
 
-	while (n < DRAIN_BATCH && got < pages && empty < RUN_CLASSES) {
+	for (unsigned c = 0; c < RUN_CLASSES; c++)
+		filled |= (uint32_t)(p->runs[c].last != NULL) << c;
+	while (n < DRAIN_BATCH && got < pages && filled) {
+		uint32_t behind = filled >> (rc + 1) << (rc + 1);
 		struct page *pg;
 
-		rc = rc + 1 == RUN_CLASSES ? 0 : rc + 1;
+		rc = (unsigned)__builtin_ctz(behind ? behind : filled);
 		pg = p->runs[rc].last;
-		if (!pg) {
-			empty++;
-			continue;
-		}
-		empty = 0;
 		hold_step(LOCK_PCP, 1);
 		page_list_del(&p->runs[rc], pg, LIST_PCP);
 		page_set_kind(pg, PAGE_LIMBO);
+		if (!p->runs[rc].last)
+			filled &= ~(1u << rc);
 		got += run_class_pages[rc];
 		out[n++] = pg;
 	}
