@@ -51,6 +51,7 @@
 #include "vm.h"
 
 #define STEP_MIN ((size_t)1 << 20)
+#define STEP_FIRST ((size_t)2 << 20)
 #define TRIM_PAGES 64u
 #define TRIM_TEARDOWN 4u
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
@@ -494,15 +495,25 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 	return true;
 }
 
-/*
- * Bytes to try for, largest first: what the option says, less under a limit on address space so
- * that the program's own mappings find room, and little where the kernel fills it at once (mlockall);
- * halved while the kernel refuses.
- */
-static size_t step_bytes(const struct zone *z, bool *limited)
+/* Whether the zone has grown to what it takes at a time; not where that is filled at once. */
+static bool is_grown(struct zone *z)
 {
+	uint64_t pages = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
+
+	return pages + REGION_META_PAGES >= options.region_step >> PG_SHIFT &&
+	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
+}
+
+/*
+ * Bytes to try for, largest first: as many as there are, up to what the option says, so that a small
+ * process that locks its memory (mlockall) locks little that it does not use; less under a limit on
+ * address space so that the program's own mappings find room; halved while the kernel refuses.
+ */
+static size_t step_bytes(struct zone *z, bool *limited)
+{
+	uint64_t pages = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
 	size_t limit;
-	size_t step = z->filled ? STEP_MIN : options.region_step;
+	size_t step = min_size(options.region_step, max_size(STEP_FIRST, pages << PG_SHIFT));
 
 	*limited = vm_address_limited(&limit);
 	if (*limited)
@@ -522,7 +533,6 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 	else if (options.thp == THP_ALWAYS ||
 		 (options.thp == THP_AUTO && buddy_used_pages(z) >= THP_PAGES))
 		vm_huge(at, bytes, true);
-	z->filled = vm_resident(at + bytes - vm_os_page);
 	DELAY_HERE(grow_committed);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */
@@ -541,10 +551,16 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	stat_add(STAT_regions_made, 1);
 }
 
-/* Guarded by: grow. Reserve address space for many regions, less and less when refused. */
+/*
+ * Guarded by: grow. Reserve address space for many regions, less and less when refused; but for one to
+ * begin with, and where memory is locked, for mlockall counts it all (RLIMIT_MEMLOCK).
+ */
 static void reserve_space(struct zone *z)
 {
 	size_t bytes = align_down(options.reserve_address, REGION_BYTES);
+
+	if (!buddy_first_region(z) || atomic_load_explicit(&z->locked, memory_order_relaxed))
+		bytes = min_size(bytes, REGION_BYTES);
 
 	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
 		void *p = vm_reserve(bytes, REGION_BYTES);
@@ -555,7 +571,7 @@ static void reserve_space(struct zone *z)
 			return;
 		}
 	}
-	z->reserve_refused = true;
+	z->reserve_refused = !atomic_load_explicit(&z->locked, memory_order_relaxed);
 }
 
 /*
@@ -590,14 +606,22 @@ static struct region *region_new(struct zone *z, bool limited, size_t step, size
 	return NULL;
 }
 
-/* Make step bytes of r usable or, when refused, less, but not below least. Guarded by: grow. */
+/*
+ * Make step bytes of r usable or, when refused, less, but not below least; not more than STEP_MIN if it can
+ * be helped where the kernel fills them at once. Guarded by: grow.
+ */
 static bool region_grow(struct zone *z, struct region *r, size_t step, size_t least)
 {
 	size_t room = (size_t)(r->reserved - r->pages) << PG_SHIFT;
+	bool locked;
 
 	least = min_size(least, (size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
 	if (room < least)
 		return false;
+	locked = vm_locked((char *)r + ((size_t)r->pages << PG_SHIFT));
+	atomic_store_explicit(&z->locked, locked, memory_order_relaxed);
+	if (locked)
+		step = STEP_MIN;
 	for (step = min_size(max_size(step, least), room); step >= least;
 	     step = align_down(step / 2, PG_BYTES)) {
 		if (region_commit(z, r, step))
@@ -743,7 +767,8 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 			continue;
 		if (got >= least)
 			break;
-		if (!asked && seen) {
+		/* Small steps are not worth it: who is asked in time is. */
+		if (!asked && seen && is_grown(z)) {
 			asked = true;
 			if (ask_others(z, want->npages))
 				continue;
@@ -1087,6 +1112,9 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 		purged += p.dirty > refused ? p.dirty - refused : 0;
 		DELAY_HERE(purge_done);
 		purge_return(z, &p);
+		/* All is locked, and would be asked for block by block. */
+		if (refused >= p.dirty && atomic_load_explicit(&z->locked, memory_order_relaxed))
+			break;
 	}
 	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
 	return purged << PG_SHIFT;

@@ -62,7 +62,7 @@ struct zone {
 	uintptr_t reserve_next;
 	uintptr_t reserve_end;
 	bool reserve_refused;
-	bool filled; /* the kernel backed what was made usable last before it was touched */
+	_Atomic bool locked; /* what was made usable last is locked in memory; read by anyone */
 };
 
 extern struct zone zone_main;

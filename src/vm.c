@@ -175,6 +175,15 @@ bool vm_resident(void *addr)
 	return resident;
 }
 
+bool vm_locked(void *addr)
+{
+	int saved = errno;
+	bool locked = madvise(addr, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
+
+	errno = saved;
+	return locked;
+}
+
 static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *to)
 {
 	int saved = errno;

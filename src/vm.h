@@ -41,6 +41,10 @@ void vm_populate_huge(void *addr, size_t bytes);
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 bool vm_resident(void *addr);
 
+/* Whether what is mapped at addr, aligned to the kernel's pages and not in use yet, is locked in memory,
+ * so that the kernel will back it as a whole (or, with MCL_ONFAULT, counts it as if it did). */
+bool vm_locked(void *addr);
+
 /* Resize a mapping made by vm_map, moving it where it has no room. NULL: refused, the old one is as
  * it was. */
 void *vm_remap(void *addr, size_t old_bytes, size_t bytes);

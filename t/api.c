@@ -163,14 +163,14 @@ static void test_list(void)
 /* More than there is, with the kernel refusing to give more. */
 static void test_partial(void)
 {
-	static void *p[5000];
+	static void *p[10000];
 	struct sluice_page_list list = { NULL, 0 };
 	size_t there = zone_main.free_pages;
 	size_t got;
 
 	refuse_memory(true);
 	errno = 0;
-	got = sluice_page_alloc_bulk(0, 5000, p);
+	got = sluice_page_alloc_bulk(0, 10000, p);
 	is_int(got, there, "a request for more than there is gets what there is");
 	is_int(errno, ENOMEM, "with errno ENOMEM");
 	is_int(zone_main.free_pages, 0, "all of it");

@@ -36,6 +36,15 @@ static struct zone *zone_new(void)
 	return z;
 }
 
+/* With one whole region, which is free. */
+static struct zone *zone_with_region(void)
+{
+	struct zone *z = zone_new();
+
+	buddy_free(buddy_alloc(z, RUN_PAGES_MAX));
+	return z;
+}
+
 static uint64_t pages_used(struct zone *z)
 {
 	return z->total_pages - z->free_pages;
@@ -390,11 +399,10 @@ static void test_purge_large_pages(void)
 static void test_partial(void)
 {
 	static struct page *run[2000];
-	struct zone *z = zone_new();
+	struct zone *z = zone_with_region();
 	unsigned got;
 	unsigned places = 0;
 
-	buddy_free(buddy_alloc(z, 1));
 	for (uint32_t i = REGION_META_PAGES; i < buddy_first_region(z)->pages; i++)
 		places += i % 8 == 0;
 	vm_refuse(true);
@@ -426,20 +434,41 @@ static void test_bulk_least(void)
 	ok(all_merged(z), "a bulk free of all merges all");
 }
 
+/* What is free, page by page; returns how many. */
+static unsigned take_all(struct zone *z, struct page **run)
+{
+	unsigned n = (unsigned)z->free_pages;
+
+	return buddy_alloc_bulk(z, 1, n, n, run);
+}
+
 static void test_step(void)
 {
+	static struct page *run[2048];
 	struct zone *z = zone_new();
 	uint64_t step = options.region_step;
 	struct page *pg;
+	unsigned n;
 
-	/* Of the reservation, the metadata and the first step, this refuses four calls. */
 	options.reserve_address = 0;
 	options.region_step = 8 << 20;
 	pg = buddy_alloc(z, 1);
-	is_int(z->total_pages << PG_SHIFT, 8 << 20, "the zone grows by the step of the option");
+	is_int(z->total_pages << PG_SHIFT, 2 << 20, "the zone begins with 2 MiB");
+	n = take_all(z, run);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 4 << 20, "grows by as much as there is");
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 16 << 20, "and so on");
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 24 << 20, "up to the step of the option");
+	buddy_free_bulk(run, n);
 	buddy_free(pg);
-	pg = buddy_alloc(z, 1024);
-	ok(pg != NULL, "a run larger than the step is to be had");
+	pg = buddy_alloc(z, 1536);
+	ok(pg != NULL, "a run larger than there is is to be had");
 	buddy_free(pg);
 	pg = buddy_alloc(z, RUN_PAGES_MAX);
 	ok(pg != NULL && pg->npages == RUN_PAGES_MAX, "so is the largest run of all");
@@ -511,12 +540,11 @@ static void dirty_all(struct zone *z)
 
 static void test_stretches(void)
 {
-	struct zone *z = zone_new();
+	struct zone *z = zone_with_region();
 	struct page *run[100];
 	uint64_t calls;
 	char *place;
 
-	buddy_free(buddy_alloc(z, 1));
 	place = page_address(&buddy_first_region(z)->page[100]);
 	dirty_all(z);
 	calls = stat_sum(STAT_purge_calls);
@@ -571,13 +599,12 @@ static unsigned descriptor_pages(struct region *r)
 static void test_descriptors(void)
 {
 	static struct page *run[REGION_PAGES];
-	struct zone *z = zone_new();
+	struct zone *z = zone_with_region();
 	struct region *r;
 	struct page *kept;
 	unsigned pages = (unsigned)(sizeof(r->page) / vm_os_page);
 	unsigned n;
 
-	buddy_free(buddy_alloc(z, 1));
 	n = (unsigned)z->total_pages;
 	buddy_alloc_bulk(z, 1, n, n, run);
 	r = region_of(run[0]);
@@ -930,7 +957,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(121);
+	tap_plan(124);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;

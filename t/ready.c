@@ -278,7 +278,7 @@ static void test_apart(void)
 	buddy_check(z);
 	ok(z->dirty_pages == 0 && z->ready_pages == 0 && z->free_pages == z->total_pages,
 	   "when the others are as well all is clean");
-	ok(z->orders[BUDDY_CLEAN] & (1u << ORDER_MAX), "and has merged");
+	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(READY_LARGE)), "and has merged");
 }
 
 static void test_not_apart(void)

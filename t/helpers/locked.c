@@ -5,25 +5,43 @@
  *   future   mlockall(MCL_CURRENT | MCL_FUTURE): the kernel fills what is mapped, so little may be
  *   onfault  the same with MCL_ONFAULT: it fills what is touched
  *   unlock   munlockall after that: memory comes back again
+ *   begin    mlockall(MCL_CURRENT | MCL_FUTURE) in a small program locks little that it does not use
+ *   growth   what is allocated after that is touched without a page fault
+ *   refused  what cannot be given back is not asked for again and again: malloc_trim ends after some calls
+ *   reserve  beside a reserve of 8 MiB nothing more is locked than that
+ *   limit    RLIMIT_MEMLOCK of 8 MiB, without privileges, and MCL_FUTURE: there is memory, then there is none,
+ *            and once it is unlocked there is some again
+ *   current  the same with MCL_CURRENT and 128 MiB: it is not refused for what is only reserved
  */
 #include "check.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <malloc.h>
 #include <sluice/sluice.h>
+#include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 enum { BLOCKS = 2400, BYTES = 65536, SLACK_KIB = 6144, SKIP = 77 };
+
+#define SMALL_KIB 6144   /* the library's tables, and what it is made usable by first */
+#define RESERVE_KIB 8192 /* preload-locked.sh sets it */
 
 static int (*stat_by_name)(const char *, uint64_t *);
 static unsigned char *p[BLOCKS];
 
-static long free_kib(void)
+static uint64_t stat_of(const char *name)
 {
 	uint64_t v = 0;
 
-	CHECK(stat_by_name("free_bytes", &v) == 0, "sluice_stat");
-	return (long)(v >> 10);
+	CHECK(stat_by_name(name, &v) == 0, "sluice_stat(%s)", name);
+	return v;
+}
+
+static long free_kib(void)
+{
+	return (long)(stat_of("free_bytes") >> 10);
 }
 
 static void take_all(void)
@@ -63,9 +81,121 @@ static int lock_all(int flags)
 	return mlockall(MCL_CURRENT | MCL_FUTURE | flags);
 }
 
+static long faults(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return u.ru_minflt;
+}
+
+static void begin(long before)
+{
+	long kib = helper_rss_kib() - before;
+
+	CHECK(kib < 2 * SMALL_KIB, "%ld KiB were locked", kib);
+	fprintf(stderr, "%ld KiB were locked\n", kib);
+}
+
+static void growth(void)
+{
+	long faulted = 0;
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		long before;
+
+		p[i] = malloc(BYTES);
+		before = faults();
+		if (p[i] != NULL)
+			memset(p[i], 1, BYTES);
+		faulted += faults() - before;
+	}
+	CHECK(faulted == 0, "%ld page faults", faulted);
+}
+
+static void refused(void)
+{
+	uint64_t before;
+
+	take_all();
+	for (unsigned i = 0; i < BLOCKS; i += 2)
+		free(p[i]);
+	before = stat_of("purge_calls");
+	malloc_trim(0);
+	malloc_trim(0);
+	CHECK(stat_of("purge_calls") - before < BLOCKS / 8, "%lu calls",
+	      (unsigned long)(stat_of("purge_calls") - before));
+	fprintf(stderr, "%lu calls\n", (unsigned long)(stat_of("purge_calls") - before));
+}
+
+static void reserve(long before)
+{
+	long kib;
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		p[i] = malloc(BYTES);
+		CHECK(p[i] != NULL, "block %u", i);
+		if (i % 16 == 0)
+			usleep(1000);
+	}
+	for (unsigned ms = 0; ms < 20000 && stat_of("reserve_bytes") >> 10 < RESERVE_KIB / 2; ms++)
+		usleep(1000);
+	kib = (long)(stat_of("reserve_bytes") >> 10);
+	CHECK(kib >= RESERVE_KIB / 2 && kib <= RESERVE_KIB + RESERVE_KIB / 8, "%ld KiB are ready",
+	      kib);
+	kib = helper_rss_kib() - before - BLOCKS * (BYTES / 1024);
+	CHECK(kib < RESERVE_KIB + 2 * SMALL_KIB + SLACK_KIB, "%ld KiB beside what is in use", kib);
+	fprintf(stderr, "%ld KiB beside what is in use\n", kib);
+}
+
+/* As who may lock no more than so much. False: there is no way to be that. */
+static bool become_limited(size_t bytes)
+{
+	struct rlimit limit = { bytes, bytes };
+
+	return setrlimit(RLIMIT_MEMLOCK, &limit) == 0 && setresuid(65534, 65534, 65534) == 0;
+}
+
+static unsigned take_until_refused(void)
+{
+	unsigned n = 0;
+
+	errno = 0;
+	while (n < BLOCKS && (p[n] = malloc(BYTES)) != NULL)
+		n++;
+	return n;
+}
+
+static int limit(void)
+{
+	unsigned n;
+
+	if (!become_limited((size_t)8 << 20) || mlockall(MCL_FUTURE) != 0)
+		return SKIP;
+	n = take_until_refused();
+	CHECK(n > 8 && n < BLOCKS, "%u blocks", n);
+	CHECK(errno == ENOMEM, "errno %d", errno);
+	free(malloc(16));
+	munlockall();
+	CHECK(malloc(BYTES) != NULL, "there is no memory when it is not locked any more");
+	while (n--)
+		free(p[n]);
+	return helper_end();
+}
+
+static int current(void)
+{
+	if (!become_limited((size_t)128 << 20))
+		return SKIP;
+	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0, "errno %d", errno);
+	CHECK(take_until_refused() > 128, "there is too little");
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc == 2 ? argv[1] : "";
+	long before;
 
 	*(void **)&stat_by_name = dlsym(RTLD_DEFAULT, "sluice_stat");
 	if (stat_by_name == NULL) {
@@ -73,6 +203,11 @@ int main(int argc, char **argv)
 		return 97;
 	}
 	free(malloc(1));
+	if (strcmp(name, "limit") == 0)
+		return limit();
+	if (strcmp(name, "current") == 0)
+		return current();
+	before = helper_rss_kib();
 	if (lock_all(strcmp(name, "onfault") == 0 ? MCL_ONFAULT : 0) != 0)
 		return SKIP;
 	if (strcmp(name, "future") == 0) {
@@ -80,9 +215,16 @@ int main(int argc, char **argv)
 		free_all();
 		take_all();
 		free_all();
+	} else if (strcmp(name, "begin") == 0) {
+		begin(before);
+	} else if (strcmp(name, "growth") == 0) {
+		growth();
+	} else if (strcmp(name, "refused") == 0) {
+		refused();
+	} else if (strcmp(name, "reserve") == 0) {
+		reserve(before);
 	} else if (strcmp(name, "onfault") == 0) {
-		long before = helper_rss_kib();
-
+		before = helper_rss_kib();
 		take_all();
 		CHECK(helper_rss_kib() - before < BLOCKS * (BYTES / 1024) + 2 * SLACK_KIB,
 		      "%ld KiB for %d", helper_rss_kib() - before, BLOCKS * (BYTES / 1024));
@@ -94,7 +236,8 @@ int main(int argc, char **argv)
 		malloc_trim(0);
 		CHECK(helper_rss_kib() < 8 * SLACK_KIB, "%ld KiB are left", helper_rss_kib());
 	} else {
-		fprintf(stderr, "usage: locked future|onfault|unlock\n");
+		fprintf(stderr,
+			"usage: locked future|onfault|unlock|begin|growth|refused|reserve|limit|current\n");
 		return 2;
 	}
 	return helper_end();
