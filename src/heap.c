@@ -329,7 +329,7 @@ static void *realloc_move(void *p, size_t old, size_t size)
 	return q;
 }
 
-void *heap_realloc(void *p, size_t size)
+static noinline void *realloc_slow(void *p, size_t size)
 {
 	size_t old = heap_usable(p);
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
@@ -356,6 +356,31 @@ void *heap_realloc(void *p, size_t size)
 	}
 	q = realloc_move(p, old, size);
 	return q || size > old ? q : p; /* to shrink cannot fail */
+}
+
+/* As a rule p is an object of a slab, and stays one; what is odd about it realloc_slow says. */
+void *heap_realloc(void *p, size_t size)
+{
+	const struct page *pg = likely(pagemap_ours(p)) ? page_of(p) : NULL;
+	size_t offset;
+	size_t old;
+	void *q;
+
+	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_in_copy))
+		return realloc_slow(p, size);
+	offset = (size_t)((char *)p - page_address(pg));
+	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset) ||
+		     slab_uncarved(pg)))
+		return realloc_slow(p, size);
+	old = class_size(pg->cls);
+	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
+		return p;
+	q = heap_alloc_small(size);
+	if (unlikely(!q))
+		return size > old ? NULL : p;
+	memcpy(q, p, min_size(old, size));
+	heap_free(p);
+	return q;
 }
 
 /* ---- sweeping ---------------------------------------------------------------------------- */
