@@ -21,7 +21,7 @@ struct child {
 	char stderr[4096]; /* what it wrote, cut to this length */
 };
 
-/* Runs fn(arg) in a fork; a child that does not end within a minute is killed. */
+/* Runs fn(arg) in a fork; a child that does not end within 110 s is killed. */
 static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 {
 	size_t len = 0;
@@ -41,7 +41,7 @@ static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 		dup2(fd[1], STDERR_FILENO);
 		close(fd[0]);
 		close(fd[1]);
-		alarm(60);
+		alarm(110);
 		fn(arg);
 		_exit(0);
 	}

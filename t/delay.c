@@ -407,7 +407,7 @@ static bool goes_on(void (*calls)(struct worker *w))
 /* Slabs may be on their way while the background thread runs. */
 static uint64_t slabs_left(uint64_t expected)
 {
-	for (unsigned i = 0; i < 100; i++) {
+	for (unsigned i = 0; i < PATIENCE_S * 50; i++) {
 		drain_all();
 		if (value("slab_bytes") <= expected)
 			break;

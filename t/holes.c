@@ -506,10 +506,12 @@ static void test_asked(void)
 #define TAKERS 2u
 #define PLACES 8192u
 #define TURNS 12000u
+#define TURNS_MOST (50 * TURNS)
 #define BURST 600u /* turns, after which most of what is in the places is freed */
 
 static _Atomic(struct object *) places[PLACES];
 static atomic_uint takers_left;
+static atomic_bool carved_again;
 static atomic_uint wrong;
 
 static void stress_leave(struct page *pg)
@@ -570,7 +572,9 @@ static void *taker_main(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
 
-	for (unsigned turn = 0; turn < TURNS; turn++) {
+	/* Until there were holes as well: who makes them may have to wait for a processor. */
+	for (unsigned turn = 0; turn < TURNS || (turn < TURNS_MOST && !atomic_load(&carved_again));
+	     turn++) {
 		stress_turn(&seed);
 		for (unsigned i = 0; turn % BURST == BURST - 1 && i < 4 * PLACES; i++)
 			stress_place(NULL, &seed);
@@ -591,6 +595,8 @@ static void test_stress(void)
 		pthread_create(&t[i], NULL, taker_main, (void *)(uintptr_t)(101 + i));
 	while (atomic_load(&takers_left)) {
 		bytes += holes_punch(true, UINT64_MAX);
+		if (stat_sum(STAT_holes_carved) > carved)
+			atomic_store(&carved_again, true);
 		sched_yield();
 	}
 	for (unsigned i = 0; i < TAKERS; i++)

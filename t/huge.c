@@ -179,7 +179,7 @@ static void test_reuse(void)
 {
 	unsigned bad = 0;
 
-	alarm(100);
+	alarm(110);
 	for (unsigned i = 0; i < CYCLES && !bad; i++) {
 		void *p = huge_alloc(4096, 1);
 		void *q = huge_alloc(4096, 1);

@@ -569,7 +569,7 @@ static _Noreturn void child_main(void)
 {
 	struct worker *w = &workers[0];
 
-	alarm(60);
+	alarm(110);
 	memset(w, 0, sizeof(*w));
 	w->number = ~0u;
 	w->rng = rng_for(next_number);

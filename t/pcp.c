@@ -397,8 +397,10 @@ static void test_disable_refused(void)
 
 static atomic_bool stress_over;
 static atomic_bool stress_bad;
+static atomic_bool stress_drained;
 
 #define STRESS_RUNS 64u
+#define STRESS_STEPS 150000u
 
 struct owner {
 	struct pcp *p;
@@ -426,7 +428,9 @@ static void *owner_thread(void *arg)
 	struct page *run[STRESS_RUNS] = { NULL };
 	uint64_t v[STRESS_RUNS];
 
-	for (unsigned i = 0; i < 150000; i++) {
+	/* Until the drainer has had some as well: it may be long before it gets a processor. */
+	for (unsigned i = 0;
+	     i < STRESS_STEPS || (i < 50 * STRESS_STEPS && !atomic_load(&stress_drained)); i++) {
 		unsigned k = (unsigned)rand_r(&o->seed) % STRESS_RUNS;
 		unsigned rc = (unsigned)rand_r(&o->seed) % ((i & 7) ? 4 : RUN_CLASSES);
 
@@ -456,6 +460,8 @@ static void *drainer_thread(void *arg)
 	for (unsigned i = 0; !atomic_load(&stress_over); i++) {
 		for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 			*pages += i % 4 ? pcp_drain(p).pages : pcp_decay(p);
+		if (*pages)
+			atomic_store(&stress_drained, true);
 		if (i % 64 == 0 && pcp_disable())
 			pcp_enable();
 		if (i % 16 == 0)

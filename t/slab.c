@@ -458,13 +458,15 @@ static void put_somewhere(struct object *o, unsigned *seed)
 	atomic_fetch_add(&taken, 1);
 	if (atomic_exchange(live_flag(o), 1) != 0)
 		atomic_fetch_add(&wrong, 1);
-	for (;;) {
+	/* On a loaded machine it is long until a yield returns. */
+	for (unsigned i = 1;; i++) {
 		struct object *none = NULL;
 
 		if (atomic_compare_exchange_strong(&places[(unsigned)rand_r(seed) % PLACES], &none,
 						   o))
 			return;
-		sched_yield();
+		if (i % PLACES == 0)
+			sched_yield();
 	}
 }
 
