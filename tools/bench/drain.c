@@ -307,6 +307,24 @@ static void drain_cooperative(void)
 		atomic_store_explicit(&workers[i].asked, ASKED, memory_order_release);
 }
 
+/* Till it sleeps, if that is what it does. */
+static void wait_asleep(const struct worker *w)
+{
+	char state = 0;
+
+	while (w->kind == ASLEEP && state != 'S') {
+		char path[64];
+		FILE *f;
+
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)w->tid);
+		f = fopen(path, "re");
+		if (!f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+			fail(path, errno);
+		fclose(f);
+	}
+}
+
 static void start_all(void)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
@@ -326,7 +344,9 @@ static void start_all(void)
 			fail("pthread_create", error);
 	}
 	pthread_barrier_wait(&ready);
-	nanosleep(&(struct timespec){ 0, 50000000 }, NULL); /* till those that sleep are asleep */
+	for (unsigned i = 0; i < worker_count; i++)
+		wait_asleep(&workers[i]);
+	nanosleep(&(struct timespec){ 0, 50000000 }, NULL); /* and the others have begun */
 }
 
 static void stop_all(void)
