@@ -18,10 +18,16 @@ proved_loaded "under the library"
 
 # stops CASE LABEL WANT: three tests, by WANT whole (a backtrace, with frames of the program) or none.
 stops() {
-	# The copy that writes the backtrace has the pipe as well: none is left when this ends.
-	out=$(with_sluice timeout 60 "$stop" "$1" "$modules/sleeper.so" 2>"$TMP/err")
-	status=$?
-	if [ $status -eq 77 ]; then
+	# The backtrace has a time limit, which may not do on a loaded machine; not so each time.
+	for _ in 1 2 3; do
+		# The copy that writes the backtrace has the pipe as well: none is left when this ends.
+		out=$(with_sluice timeout 60 "$stop" "$1" "$modules/sleeper.so" 2>"$TMP/err")
+		status=$?
+		if [ "$3" != whole ] || grep -q '^sluice:   #.*/stop(' "$TMP/err"; then
+			break
+		fi
+	done
+	if [ "$status" -eq 77 ]; then
 		skip "$2: SIGABRT" "no system call filter can be set"
 		skip "$2: one line first" "no system call filter can be set"
 		skip "$2: backtrace" "no system call filter can be set"

@@ -30,6 +30,15 @@ try() {
 	status=$?
 }
 
+# listens PID: asks for its statistics until it answers, as it does from the first tick on.
+listens() {
+	for _ in $(seq 600); do
+		try stats "$1"
+		[ "$status" != 0 ] || break
+		sleep 0.1
+	done
+}
+
 # fails STATUS REGEX LABEL ARGS...: one line, which matches.
 fails() {
 	want=$1 regex=$2 label=$3
@@ -40,16 +49,11 @@ fails() {
 	[ "$status" = "$want" ] || diag "$out"
 }
 
-start holder control:1 "$pressure" stay 60 60
+start holder control:1 "$pressure" stay 60 600
 holder=$pid
 until grep -q ready "$TMP/holder"; do sleep 0.05; done
 proved_mapped "the library is loaded" "$holder"
-# It listens from its first tick on.
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-	"$ctl" stats "$holder" >/dev/null 2>&1 && break
-	sleep 0.1
-done
-try stats "$holder"
+listens "$holder"
 is "$status" 0 "a process that was started with control:1 answers"
 dirty=$(printf '%s\n' "$out" | sed -n 's/^dirty_bytes //p')
 [ "${dirty:-0}" -gt $((40 << 20)) ]
@@ -89,9 +93,9 @@ fails 2 "'--all' is not an option" "what is no option" drain --all 1
 fails 2 "needs a process ID" "no process ID" drain
 fails 2 "one argument too many" "two of them" drain 1 2
 
-start silent control:0 sleep 60
+start silent control:0 sleep 600
 fails 1 "does not listen, start it with SLUICE_CONF=control:1" "a process without control:1" stats "$pid"
-sleep 60 &
+sleep 600 &
 jobs="$jobs $!"
 fails 1 "does not use Sluice" "a process without the library" stats $!
 
@@ -103,17 +107,13 @@ s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 s.bind("\0sluice." + sys.argv[1])
 s.listen()
 print("ready", flush=True)
-time.sleep(60)' "$pid" >"$TMP/false" &
+time.sleep(600)' "$pid" >"$TMP/false" &
 jobs="$jobs $!"
 until grep -q ready "$TMP/false"; do sleep 0.05; done
 fails 1 "listens in its name" "a process that listens in another one's name is not asked" stats "$pid"
 
-start lone control:1,background:always sleep 60
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-	try stats "$pid"
-	[ "$status" != 0 ] || break
-	sleep 0.1
-done
+start lone control:1,background:always sleep 600
+listens "$pid"
 is "$status" 0 "a process with one thread answers with background:always"
-start alone control:1 sleep 60
+start alone control:1 sleep 600
 fails 1 "does not listen.*background:always" "and not without" stats "$pid"

@@ -7,11 +7,12 @@ plan 8
 
 idle=$builddir/t/helpers/idle
 
-# rest LABEL LIMIT CASE [THREADS [MIB]]: what is left after 3 s is at most LIMIT KiB.
+# rest LABEL LIMIT CASE THREADS MIB: what is left is at most LIMIT KiB, and be it after a minute: how long
+# it takes is the machine's.
 rest() {
 	label=$1 limit=$2
 	shift 2
-	out=$(with_sluice "$idle" "$@" 2>"$TMP/err")
+	out=$(with_sluice "$idle" "$@" 60 "$limit" 2>"$TMP/err")
 	diag "$* : $out $(cat "$TMP/err")"
 	left=${out##* }
 	[ "${left:-none}" -le "$limit" ] 2>/dev/null

@@ -8,14 +8,15 @@ need ab apache2-utils
 need curl
 plan 8
 
-# A port that is free now; nginx says so when it no longer is.
-port=$((20000 + $$ % 20000))
 mkdir "$TMP/www" "$TMP/tmp"
 chmod 755 "$TMP/www"
 chmod 777 "$TMP/tmp"
 seq 1 30000 >"$TMP/www/large.txt"
-echo small >"$TMP/www/small.txt"
-cat >"$TMP/nginx.conf" <<EOC
+echo "small $$" >"$TMP/www/small.txt"
+
+# configure PORT
+configure() {
+	cat >"$TMP/nginx.conf" <<EOC
 daemon off;
 worker_processes 2;
 pid $TMP/nginx.pid;
@@ -26,20 +27,33 @@ http {
 	client_body_temp_path $TMP/tmp/body; proxy_temp_path $TMP/tmp/proxy;
 	fastcgi_temp_path $TMP/tmp/fastcgi; uwsgi_temp_path $TMP/tmp/uwsgi; scgi_temp_path $TMP/tmp/scgi;
 	gzip on; gzip_types text/plain; default_type text/plain;
-	server { listen 127.0.0.1:$port; root $TMP/www;
-		location /proxy/ { proxy_pass http://127.0.0.1:$port/; } }
+	server { listen 127.0.0.1:$1; root $TMP/www;
+		location /proxy/ { proxy_pass http://127.0.0.1:$1/; } }
 }
 EOC
+}
 
-with_sluice nginx -p "$TMP" -c "$TMP/nginx.conf" 2>"$TMP/err" &
-pid=$!
+# start PORT: false when it is not this nginx that answers, as where the port is another's.
+start() {
+	configure "$1"
+	url=http://127.0.0.1:$1
+	: >"$TMP/error.log"
+	with_sluice nginx -p "$TMP" -c "$TMP/nginx.conf" 2>"$TMP/err" &
+	pid=$!
+	for _ in $(seq 600); do
+		kill -0 "$pid" 2>/dev/null || return 1
+		curl -s -o "$TMP/out" "$url/small.txt" && [ "$(cat "$TMP/out")" = "small $$" ] && return
+		sleep 0.1
+	done
+	return 1
+}
+
 at_exit '[ -z "${pid-}" ] || kill "$pid" 2>/dev/null'
-url=http://127.0.0.1:$port
-for _ in $(seq 100); do
-	curl -s -o "$TMP/out" "$url/small.txt" && break
-	sleep 0.1
+# Below those that the kernel gives to who connects.
+for port in 1 2 3 4 5; do
+	start $((10000 + ($$ + 4001 * port) % 20000)) && break
 done
-is "$(cat "$TMP/out")" small "nginx answers"
+is "$(cat "$TMP/out")" "small $$" "nginx answers"
 proved_mapped "nginx has the library mapped" "$(cat "$TMP/nginx.pid")"
 
 want=$(sha256sum <"$TMP/www/large.txt")

@@ -18,7 +18,7 @@ start() {
 	"$@" redis-server --port 0 --unixsocket "$sock" --dir "$TMP" --save '' --appendonly no \
 		--daemonize no --lazyfree-lazy-user-del yes --enable-debug-command local >>"$TMP/log" 2>&1 &
 	pid=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do
 		[ "$(cli ping 2>/dev/null)" = PONG ] && return 0
 		sleep 0.1
 	done
@@ -51,7 +51,7 @@ keys="$(cli dbsize), $(cli debug digest)"
 redis-benchmark -s "$sock" -n 30000 -c 10 -q -t get >/dev/null 2>&1 &
 load=$!
 cli bgsave >/dev/null
-for _ in $(seq 300); do
+for _ in $(seq 600); do
 	cli info persistence | grep -q '^rdb_bgsave_in_progress:0' && break
 	sleep 0.1
 done

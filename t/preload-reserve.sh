@@ -38,7 +38,7 @@ run "nor one that frees a third of what it takes" profile:latency,$quiet mixed
 run "nor one that takes them by calloc, and they read as zero" profile:latency,$quiet zero
 is "$(stat_of reserve_used_bytes | grep -c -E '^[0-9]{8,}$')" 1 "because it had them from the reserve"
 proved_loaded "the program was served by the library" reserve
-run "a reserve of 64 MiB alone, without a profile, does so" reserve:64M,background:always,holes:0,$quiet blocks
+run "a reserve of 64 MiB alone, without a profile, does so" reserve:64M,background:always,holes:0,$quiet blocks 64
 run "its whole blocks are huge pages, but no more than it may have" profile:latency,$quiet huge 32
 run "with thp:never it has none" profile:latency,thp:never,$quiet nohuge 32
 run "nor has a small one more than it may" profile:latency,reserve:6M,thp:never,$quiet nohuge 6

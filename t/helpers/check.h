@@ -11,6 +11,7 @@
 #ifndef SLUICE_T_HELPERS_CHECK_H
 #define SLUICE_T_HELPERS_CHECK_H
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -112,6 +113,29 @@ __attribute__((unused)) static long helper_rss_kib(void)
 			break;
 	fclose(f);
 	return kib;
+}
+
+/* Until the thread is asleep, a minute at the most; by no call of the allocator. */
+__attribute__((unused)) static int helper_wait_asleep(long tid)
+{
+	for (int tries = 0; tries < 60000; tries++) {
+		char text[512] = "";
+		char *name_end;
+		int fd;
+
+		snprintf(text, sizeof text, "/proc/self/task/%ld/stat", tid);
+		fd = open(text, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return 0;
+		ssize_t n = read(fd, text, sizeof text - 1);
+		close(fd);
+		text[n > 0 ? n : 0] = 0;
+		name_end = strrchr(text, ')');
+		if (name_end != NULL && name_end[1] == ' ' && name_end[2] == 'S')
+			return 1;
+		usleep(1000);
+	}
+	return 0;
 }
 
 /* The number of mappings of this process. Allocates a little (stdio). */

@@ -20,6 +20,7 @@
 #include <semaphore.h>
 #include <sluice/sluice.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
 static struct {
 	int (*drain)(unsigned, struct sluice_drain_report *);
@@ -61,6 +62,7 @@ static uint64_t stat_of(const char *name)
 enum { SLEEPERS = 64, BLOCKS = 24 };
 
 static pthread_t sleeper[SLEEPERS];
+static long sleeper_tid[SLEEPERS];
 static int wake_pipe[2];
 static sem_t wake_sem, asleep;
 static pthread_barrier_t peak;
@@ -90,6 +92,7 @@ static void *sleeps(void *arg)
 	intptr_t number = (intptr_t)arg;
 	char c;
 
+	sleeper_tid[number] = syscall(SYS_gettid);
 	fill_cache((uint64_t)number * 1000 + 1);
 	sem_post(&asleep);
 	if (number % 2 == 0) {
@@ -121,7 +124,9 @@ static void sleepers_start(void)
 	for (int i = 0; i < SLEEPERS; i++)
 		while (sem_wait(&asleep) != 0)
 			;
-	usleep(300000); /* from the post to the system call that they sleep in */
+	/* From the post to the system call that they sleep in. */
+	for (int i = 0; i < SLEEPERS; i++)
+		CHECK(helper_wait_asleep(sleeper_tid[i]), "thread %d does not fall asleep", i);
 }
 
 static void sleepers_end(void)
@@ -166,7 +171,7 @@ static int sleepers(void)
 	CHECK(r.caches_skipped == 0, "%lu caches skipped", r.caches_skipped);
 	CHECK(r.bytes_drained >= cached, "%lu bytes drained of %lu", r.bytes_drained, cached);
 	CHECK(r.bytes_purged >= cached, "%lu bytes purged", r.bytes_purged);
-	CHECK(r.time_ns > 0 && r.time_ns < 20000000000, "%lu ns", r.time_ns);
+	CHECK(r.time_ns > 0, "it took no time");
 	CHECK(after - before < 16 * 1024, "RSS %ld KiB before, %ld with all asleep, %ld after",
 	      before, peak_rss, after);
 	fprintf(stderr,

@@ -20,7 +20,7 @@
 
 extern char **environ;
 
-enum { CHILD_SECONDS = 30, THREADS = 4 };
+enum { CHILD_SECONDS = 100, TEST_SECONDS = 250, THREADS = 4 };
 
 static _Atomic int over;
 
@@ -202,7 +202,7 @@ static int case_generations(int argc, char **argv)
 		pid_t pid = fork();
 
 		if (pid == 0) {
-			alarm(CHILD_SECONDS * 3);
+			alarm(TEST_SECONDS);
 			for (size_t i = depth * 8; i < depth * 8 + 8; i++) {
 				if (helper_verify(parent_block[i], parent_size[i], i) !=
 				    parent_size[i])
@@ -352,7 +352,7 @@ static int case_locked_file(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(110);
+	alarm(TEST_SECONDS);
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");
@@ -389,7 +389,7 @@ static int case_flush_all(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(110);
+	alarm(TEST_SECONDS);
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * idle CASE [THREADS [MIB [SECONDS]]]: threads fill memory, all of it is freed, all threads sleep, and
- * nobody calls anything any more. Prints KiB of RSS above the floor at the peak and after SECONDS.
+ * idle CASE [THREADS [MIB [SECONDS [LIMIT]]]]: threads fill memory, all of it is freed, all threads sleep,
+ * and nobody calls anything any more. Prints KiB of RSS above the floor at the peak and after SECONDS, or
+ * as soon as that is at most LIMIT.
  *
  * CASE: owner (each thread frees its own), main (the first thread frees all), half (both, half each),
  * blocks (as owner, of 4 to 64 KiB instead of 16 to 1,024 bytes).
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -29,14 +31,16 @@ static const char *kind;
 static pthread_barrier_t filled;
 static pthread_barrier_t freed;
 
+/* By no call of the allocator. */
 static long rss_kib(void)
 {
+	char text[128] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
 
-	if (f == NULL || fscanf(f, "%*d %ld", &pages) != 1)
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%*d %ld", &pages) != 1)
 		abort();
-	fclose(f);
+	close(fd);
 	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
@@ -93,10 +97,12 @@ int main(int argc, char **argv)
 {
 	long threads = number(argc, argv, 2, 32);
 	long floor = rss_kib();
+	long limit;
 	long peak;
 
 	if (argc < 2 || threads < 1 || threads > THREADS_MAX) {
-		fprintf(stderr, "usage: idle owner|main|half|blocks [THREADS [MIB [SECONDS]]]\n");
+		fprintf(stderr,
+			"usage: idle owner|main|half|blocks [THREADS [MIB [SECONDS [LIMIT]]]]\n");
 		return 2;
 	}
 	kind = argv[1];
@@ -124,7 +130,10 @@ int main(int argc, char **argv)
 	pthread_barrier_wait(&freed);
 	for (long i = 0; i < threads; i++)
 		madvise(worker[i].object, worker[i].list_bytes, MADV_DONTNEED);
-	sleep((unsigned)number(argc, argv, 4, 3));
+	limit = number(argc, argv, 5, -1);
+	for (long left = 10 * number(argc, argv, 4, 3); left > 0 && rss_kib() - floor > limit;
+	     left--)
+		usleep(100000);
 	printf("peak %ld rest %ld\n", peak, rss_kib() - floor);
 	return 0;
 }

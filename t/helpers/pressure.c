@@ -4,7 +4,10 @@
  *                             and then "back" once its RSS has fallen by three quarters of that, or
  *                             "kept" after SECONDS without that; it calls no malloc meanwhile.
  * pressure stay MIB SECONDS   the same, and then it stays until it is killed.
- * pressure eat MIB MS         touches MIB of memory that is not malloc's, 1 MiB each MS; says "eaten".
+ * pressure eat MIB MS USAGE MOST
+ *                             touches MIB of memory that is not malloc's, 1 MiB each MS, while the file
+ *                             USAGE has at most MOST bytes, for which it waits, a minute at the most; says
+ *                             "eaten".
  * pressure files              prints the descriptors that are not the program's own, then closes them
  *                             and opens files of its own with their numbers; "good" if those are still
  *                             there a while later, and waiting for them cost nothing.
@@ -149,14 +152,28 @@ static int files(void)
 	return 0;
 }
 
-static int eat(long mib, long ms)
+static long long bytes_in(const char *path)
 {
+	char text[64];
+	int fd = open(path, O_RDONLY);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return n > 0 ? atoll(text) : -1;
+}
+
+static int eat(long mib, long ms, const char *usage, long long most)
+{
+	long patience = 60000;
 	char *p = mmap(NULL, (size_t)mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
 
 	if (p == MAP_FAILED)
 		return 1;
 	for (long i = 0; i < mib; i++) {
+		for (; bytes_in(usage) > most && patience > 0; patience -= 20)
+			sleep_ms(20);
 		memset(p + (size_t)i * MIB, 'e', MIB);
 		sleep_ms(ms);
 	}
@@ -177,10 +194,10 @@ int main(int argc, char **argv)
 		fflush(stdout);
 		sleeper(NULL);
 	}
-	if (argc == 4 && strcmp(argv[1], "eat") == 0)
-		return eat(atol(argv[2]), atol(argv[3]));
+	if (argc == 6 && strcmp(argv[1], "eat") == 0)
+		return eat(atol(argv[2]), atol(argv[3]), argv[4], atoll(argv[5]));
 	if (argc == 2 && strcmp(argv[1], "files") == 0)
 		return files();
-	fprintf(stderr, "usage: pressure back|stay MIB SECONDS|eat MIB MS|files\n");
+	fprintf(stderr, "usage: pressure back|stay MIB SECONDS|eat MIB MS USAGE MOST|files\n");
 	return 2;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS]]: scattered survivors. Objects of 512 bytes, 1 KiB and 2 KiB are
- * allocated in turn, and all but one in twenty, picked at random, are freed. Then the process, of two
- * threads, sleeps (wait), or goes on with objects of another size, 100 ms apart (nap), or with one thread calls malloc_trim (trim), and then malloc_stats and
- * malloc_info (stats), or takes as many bytes as were freed in blocks of 1 MiB (blocks).
+ * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]: scattered survivors. Objects of 512
+ * bytes, 1 KiB and 2 KiB are allocated in turn, and all but one in twenty, picked at random, are freed. Then
+ * the process, of two threads, sleeps (wait), or goes on with objects of another size, 300 ms apart (nap),
+ * for SECONDS or until at most PERCENT of its peak is left; or with one thread calls malloc_trim (trim), and
+ * then malloc_stats and malloc_info (stats), or takes as many bytes as were freed in blocks of 1 MiB (blocks).
  *
  * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
  * how many bytes of live objects were found changed at any time.
  */
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -22,15 +24,18 @@
 
 static unsigned char **object;
 static unsigned long count;
+static long floor_kib;
 
+/* By no call of the allocator. */
 static long rss_kib(void)
 {
+	char text[128] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
 
-	if (f == NULL || fscanf(f, "%*d %ld", &pages) != 1)
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%*d %ld", &pages) != 1)
 		abort();
-	fclose(f);
+	close(fd);
 	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
@@ -89,15 +94,18 @@ static void take_blocks(void)
 	}
 }
 
-static void nap(unsigned seconds)
+/* ms: at the most; most: KiB */
+static void rest_for(long ms, long most, bool naps)
 {
-	for (unsigned i = 0; i < seconds * 10; i++) {
-		for (unsigned k = 0; k < 100; k++) {
+	long pause = naps ? 300 : 100;
+
+	for (; ms > 0 && rss_kib() - floor_kib > most; ms -= pause) {
+		for (unsigned k = 0; naps && k < 100; k++) {
 			void *volatile p = malloc(64 + k);
 
 			free(p);
 		}
-		usleep(100000);
+		usleep((unsigned)pause * 1000);
 	}
 }
 
@@ -115,15 +123,16 @@ int main(int argc, char **argv)
 	bool wait = naps || strcmp(what, "wait") == 0;
 	bool stats = strcmp(what, "stats") == 0;
 	bool blocks = strcmp(what, "blocks") == 0;
-	unsigned seconds = argc > 3 ? (unsigned)atoi(argv[3]) : 10;
+	long seconds = argc > 3 ? atol(argv[3]) : 10;
+	long percent = argc > 4 ? atol(argv[4]) : -1;
 	unsigned long wrong;
 	pthread_t t;
-	long floor;
 	long peak;
 	long rest;
 
 	if (!wait && !stats && !blocks && strcmp(what, "trim") != 0) {
-		fprintf(stderr, "usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS]]\n");
+		fprintf(stderr,
+			"usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]\n");
 		return 2;
 	}
 	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;
@@ -132,19 +141,17 @@ int main(int argc, char **argv)
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (object == MAP_FAILED || (wait && pthread_create(&t, NULL, sleeper, NULL) != 0))
 		return 1;
-	floor = rss_kib();
+	floor_kib = rss_kib();
 	fill();
-	peak = rss_kib() - floor;
+	peak = rss_kib() - floor_kib;
 	thin_out();
-	if (naps)
-		nap(seconds);
-	else if (wait)
-		sleep(seconds);
+	if (wait)
+		rest_for(seconds * 1000, peak * percent / 100, naps);
 	else if (blocks)
 		take_blocks();
 	else
 		malloc_trim(0);
-	rest = rss_kib() - floor;
+	rest = rss_kib() - floor_kib;
 	if (stats) {
 		malloc_stats();
 		malloc_info(0, stdout);
@@ -154,6 +161,7 @@ int main(int argc, char **argv)
 		fill();
 		wrong += changed();
 	}
-	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, rss_kib() - floor, wrong);
+	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, rss_kib() - floor_kib,
+	       wrong);
 	return 0;
 }

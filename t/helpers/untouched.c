@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/resource.h>
+#include <time.h>
 
 static int (*drain)(unsigned, struct sluice_drain_report *);
 static int (*stat_by_name)(const char *, uint64_t *);
@@ -162,6 +163,10 @@ enum {
 	BATCH = 32,
 	WARM = 20000,
 	ROUNDS = 100000,
+	STRETCH = 250,
+	SPARED = 20,
+	COUNTED = 20,
+	AWAY_MS = 40,
 	DRAINS = 24
 };
 
@@ -215,6 +220,14 @@ static void replace(void **p, uint64_t *seed)
 	}
 }
 
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
 static void mark(const char *text)
 {
 	if (write(-1, text, strlen(text)) >= 0)
@@ -224,7 +237,8 @@ static void mark(const char *text)
 /*
  * A process that is about to grow asks all its threads first for what they cache (it then makes a barrier
  * by interrupt): what that costs the steady one does not count. Nor do the stretches in which it lost
- * its processor: who is away for idle_ms is idle.
+ * its processor: who is away for idle_ms is idle. A stretch is shorter than the time that a loaded machine
+ * gives a thread at once.
  */
 static int steady(void)
 {
@@ -245,15 +259,17 @@ static int steady(void)
 		replace(p, &seed);
 	uint64_t heaps = stat_of("heaps_drained");
 	mark("steady begins");
-	while ((rounds < ROUNDS || stat_of("heaps_drained") < heaps + DRAINS || !counted) &&
+	while ((rounds < ROUNDS || stat_of("heaps_drained") < heaps + DRAINS ||
+		counted < COUNTED) &&
 	       rounds < 1000u * ROUNDS) {
 		uint64_t asked = stat_of("barriers_expedited");
+		double start = now_ms();
 
 		getrusage(RUSAGE_THREAD, &before);
-		for (unsigned i = 0; i < ROUNDS / 20; i++)
+		for (unsigned i = 0; i < STRETCH; i++)
 			replace(p, &seed);
 		getrusage(RUSAGE_THREAD, &after);
-		rounds += ROUNDS / 20;
+		rounds += STRETCH;
 		if (spared)
 			spared--;
 		else if (stat_of("barriers_expedited") == asked &&
@@ -261,8 +277,8 @@ static int steady(void)
 			faults += after.ru_minflt - before.ru_minflt;
 			counted++;
 		}
-		if (stat_of("barriers_expedited") != asked)
-			spared = 1;
+		if (stat_of("barriers_expedited") != asked || now_ms() - start > AWAY_MS)
+			spared = SPARED;
 	}
 	mark("steady ends");
 	heaps = stat_of("heaps_drained") - heaps;
@@ -270,7 +286,7 @@ static int steady(void)
 	for (unsigned i = 0; i < NEIGHBOURS; i++)
 		pthread_join(t[i], NULL);
 	CHECK(heaps >= DRAINS, "nobody gave anything back meanwhile");
-	CHECK(counted > 0, "it lost its processor all the time");
+	CHECK(counted >= COUNTED, "it lost its processor all the time");
 	CHECK(faults == 0, "%ld page faults", faults);
 	fprintf(stderr,
 		"%u rounds, %ld page faults in %u stretches; %lu times a neighbour's heap was emptied\n",
