@@ -73,29 +73,12 @@ static void *emergency_alloc(size_t size, size_t align)
 	return huge_alloc(size, align);
 }
 
-/* The short way, for a bin that has room: objects that were freed into the current slab. */
-static always_inline void *alloc_freed(unsigned cls)
-{
-	struct heap *h = heap_self;
-	struct object *o = NULL;
-
-	if (likely(heap_enter(h))) {
-		if (heap_refill_freed(h, cls))
-			o = *h->bin[cls].top--;
-		heap_leave(h);
-	}
-	return o;
-}
-
-noinline void *heap_alloc_slow(size_t size)
+static noinline void *alloc_general(size_t size)
 {
 	unsigned cls = class_of(size);
 	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
-	void *p = alloc_freed(cls);
 
-	if (likely(p != NULL))
-		return p;
 	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
 	 * handler's) may eat it up in between, but then that one got on. */
 	for (;;) {
@@ -123,6 +106,24 @@ noinline void *heap_alloc_slow(size_t size)
 		heap_attach(h, pg);
 		heap_call_end(h);
 	}
+}
+
+/* The short way first, for a bin that has room: objects that were freed into the current slab. */
+noinline void *heap_alloc_slow(size_t size)
+{
+	unsigned cls = class_of(size);
+	struct heap *h = heap_self;
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return alloc_general(size);
+	if (unlikely(!heap_refill_freed(h, cls))) {
+		heap_leave(h);
+		return alloc_general(size);
+	}
+	o = *h->bin[cls].top--;
+	heap_leave(h);
+	return o;
 }
 
 void *heap_alloc_large(size_t size, bool *zero)
@@ -225,11 +226,12 @@ static void free_large(struct page *pg)
 /* The way of an object that the bin has no room for, or that must not go into a bin. */
 static void free_object(struct page *pg, void *p)
 {
-	struct due_list d = { .n = 0 };
+	struct due_list d;
 	unsigned cls = pg->cls;
 	struct heap *h;
 	struct bin *b;
 
+	d.n = 0;
 	heap_check_object(p, pg);
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {

@@ -170,7 +170,7 @@ static inline void trim_if_asked(struct heap *h)
 }
 
 /* Each so many calls that come here a bin has its turn. */
-#define AGE_EVERY 16u
+#define AGE_EVERY 32u
 
 static inline void work_begin(bool call)
 {

@@ -110,9 +110,12 @@ void heap_init_bins(struct heap *h);
 /* A slab in limbo becomes the heap's. */
 void heap_attach(struct heap *h, struct page *pg);
 
-/* Freed objects are cold, and each is found by the one before it: few at a time, so that no call waits for
- * a long row of misses. */
-#define TAKE_FREED 6u
+/* Soon the next slab of cls will be looked at, if the current one has nothing left. */
+static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
+{
+	if (h->current[cls] && !h->current[cls]->free)
+		__builtin_prefetch(h->partial[cls].first, 1);
+}
 
 /* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and has
  * room. False: nothing was done. */
@@ -120,21 +123,13 @@ static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
 {
 	struct bin *b = &h->bin[cls];
 	struct page *pg = h->current[cls];
-	struct object **top = b->top;
-	struct object *o;
+	unsigned far = TAKE_FAR;
 
-	if (*top || !pg || !pg->free || b->limit - top < (ptrdiff_t)TAKE_FREED)
+	if (*b->top || !pg || !pg->free || b->limit - b->top < (ptrdiff_t)TAKE_NEAR)
 		return false;
-	o = pg->free;
-	do {
-		*++top = o;
-		o = o->next;
-	} while (o && top - b->top < (ptrdiff_t)TAKE_FREED);
-	pg->free = o;
-	__builtin_prefetch(o, 1);
-	pg->used = (int16_t)(pg->used + (int16_t)(top - b->top));
+	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far);
+	slab_prefetch_next(h, cls);
 	h->quiet[cls] = 0;
-	b->top = top;
 	return true;
 }
 

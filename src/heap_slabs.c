@@ -38,6 +38,8 @@
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define BIN_START 2u
 #define FLUSH 16u
+#define FLUSH_FAR 4u
+#define FLUSH_BYTES 65536u
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
@@ -281,26 +283,26 @@ bool heap_refill(struct heap *h, unsigned cls)
 	struct object **o;
 	unsigned want;
 	unsigned got = 0;
+	unsigned far = TAKE_FAR;
 
 	bin_grow(h, cls);
 	o = bin_bottom(h, cls) + 1;
 	want = (bin_room(h, cls) + 1) / 2;
 	if (want > bin_step(cls))
 		want = bin_step(cls);
-	while (got < want) {
+	while (got < want && far) {
 		struct page *pg = current_slab(h, cls);
 
 		if (!pg)
 			break;
-		if (pg->free && want > TAKE_FREED)
-			want = TAKE_FREED;
+		if (pg->free && want > TAKE_NEAR)
+			want = TAKE_NEAR;
 		if (got >= want)
 			break;
 		heap_work_count(0, 1);
-		got += slab_take(pg, o + got, want - got);
-		if (pg->free)
-			__builtin_prefetch(pg->free, 1);
+		got += slab_take(pg, o + got, want - got, &far);
 	}
+	slab_prefetch_next(h, cls);
 	heap_work_count(got, 0);
 	h->bin[cls].top = o + got - 1;
 	/* The first taken on top: it has the lowest address, or was freed last. */
@@ -443,32 +445,46 @@ bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct du
 	return true;
 }
 
-/* In the window of h: the n objects of a bin that were freed last go to their slabs. They are in this
- * processor's cache still, as those freed first are not. */
-static void bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
+/* In the window of h: the n objects of a bin that were freed last go to their slabs, or those of them that
+ * `slabs` runs of one slab's objects are. They are in this processor's cache still, as those freed first are
+ * not. */
+static void bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
 {
-	struct object **o = h->bin[cls].top + 1 - n;
+	struct object **end = h->bin[cls].top + 1;
+	struct object **o = end - 1;
 
-	heap_work_count(n, 0);
-	for (unsigned i = 0; i < n; i += free_to_slab(h, o + i, n - i, d))
-		;
-	h->bin[cls].top -= n;
+	while (o > end - n) {
+		far -= ((uintptr_t)o[0] ^ (uintptr_t)o[-1]) >= FLUSH_BYTES;
+		if (!far)
+			break;
+		o--;
+	}
+	h->bin[cls].top = o - 1;
+	heap_work_count((uint32_t)(end - o), 0);
+	while (o < end)
+		o += free_to_slab(h, o, (unsigned)(end - o), d);
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
 	unsigned most = bin_capacity(cls);
+	unsigned far = FLUSH_FAR;
+	bool shrinks;
 
 	/* Who allocates nothing of the class has no use for them. */
-	if (cls < CLASSES && !h->current[cls] && most > BIN_FREED)
-		most = BIN_FREED;
+	if (cls < CLASSES && !h->current[cls]) {
+		if (most > BIN_FREED)
+			most = BIN_FREED;
+		far = FLUSH;
+	}
 	if (room < most && bin_grow(h, cls))
 		return;
 	h->quiet[cls] = 0;
-	bin_flush(h, cls, room / 2 < FLUSH ? (room + 1) / 2 : FLUSH, d);
+	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
+	bin_flush(h, cls, room / 2 < FLUSH ? (room + 1) / 2 : FLUSH, shrinks ? FLUSH : far, d);
 	/* Under a limit all of them may have too much. */
-	if (unlikely(!bins_may_have(0)) && room > FLUSH)
+	if (shrinks)
 		bin_shrink(h, cls, room / 2 < FLUSH ? room / 2 : FLUSH);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
@@ -522,9 +538,10 @@ static void bin_empty(struct heap *h, unsigned cls)
 	unsigned n;
 
 	while ((n = (unsigned)(h->bin[cls].top - bin_bottom(h, cls))) != 0) {
-		struct due_list d = { .n = 0 };
+		struct due_list d;
 
-		bin_flush(h, cls, n < BIN_STEP ? n : BIN_STEP, &d);
+		d.n = 0;
+		bin_flush(h, cls, n < BIN_STEP ? n : BIN_STEP, BIN_STEP, &d);
 		for (unsigned i = 0; i < d.n; i++)
 			pool_refresh(h, &d.due[i]);
 	}

@@ -15,8 +15,8 @@
  *
  * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
  * brings, or BULK_BATCH in a bulk request, nothing else (hold_step).
- * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of DRAIN_BATCH
- * runs each; one in bulk of n runs n / BULK_BATCH + 1 of it, and n / DRAIN_BATCH + 1 of the buddy core;
+ * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of OWN_BATCH
+ * runs each, so that none takes much longer than others; one in bulk of n runs n / BULK_BATCH + 1 of it, and n / DRAIN_BATCH + 1 of the buddy core;
  * a drain as many as the cache has batches, and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
  * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
@@ -44,6 +44,7 @@
 
 #define DRAIN_BATCH BUDDY_BATCH
 #define BULK_BATCH 128u
+#define OWN_BATCH 8u
 #define FACTOR_MAX 4u
 #define WAIT_TRIES 2000u /* of 10 us each */
 
@@ -92,9 +93,10 @@ static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 	count_set(p, count_of(p) + run_class_pages[rc]);
 }
 
-/* Take the coldest runs, from one class after the other, until `pages` are had or DRAIN_BATCH
- * runs, or nothing is left. */
-static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
+/* Take the coldest runs, from one class after the other, until `pages` are had, or at least `over` and `most`
+ * runs, or nothing is left; DRAIN_BATCH runs in any case. */
+static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, unsigned most,
+			     struct page **out)
 {
 	uint32_t filled = 0; /* bit c: class c has runs */
 	uint32_t got = 0;
@@ -103,7 +105,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 
 	for (unsigned c = 0; c < RUN_CLASSES; c++)
 		filled |= (uint32_t)(p->runs[c].last != NULL) << c;
-	while (n < DRAIN_BATCH && got < pages && filled) {
+	while (n < DRAIN_BATCH && got < pages && (n < most || got < over) && filled) {
 		uint32_t behind = filled >> (rc + 1) << (rc + 1);
 		struct page *pg;
 
@@ -123,30 +125,31 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, struct page **out)
 }
 
 /* A miss: there is work for a larger cache. */
-static void raise_high_locked(struct pcp *p)
+static void raise_high_locked(struct pcp *p, uint32_t pages)
 {
-	p->high += p->batch;
+	p->high += pages;
 	if (p->high > p->high_max)
 		p->high = p->high_max;
 }
 
-/* How many runs the next refill brings: it doubles while only allocations come, up to what high
- * leaves room for. */
+/* How many runs the next refill brings: it doubles while only allocations come, up to OWN_BATCH and what
+ * high leaves room for. */
 static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 {
 	uint32_t pages = p->batch << p->alloc_factor;
+	uint32_t most = OWN_BATCH * run_class_pages[rc];
 	uint32_t room;
 	unsigned n;
 
-	raise_high_locked(p);
+	if (pages > most)
+		pages = most;
+	raise_high_locked(p, (pages + 3) / 4);
 	room = p->high > count_of(p) ? p->high - count_of(p) : 0;
 	if (pages > room)
 		pages = room;
 	else if (p->alloc_factor < FACTOR_MAX)
 		p->alloc_factor++;
 	n = pages / run_class_pages[rc];
-	if (n > DRAIN_BATCH)
-		n = DRAIN_BATCH;
 	return n ? n : 1;
 }
 
@@ -177,7 +180,7 @@ static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsign
 
 static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n)
 {
-	struct page *run[DRAIN_BATCH];
+	struct page *run[OWN_BATCH];
 	unsigned got = buddy_alloc_bulk(p->zone, run_class_pages[rc], n, 1, run);
 
 	if (!got)
@@ -219,7 +222,7 @@ static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct
 	while (got < n && (pg = take_locked(p, rc)) != NULL)
 		out[got++] = pg;
 	if (got < n)
-		raise_high_locked(p);
+		raise_high_locked(p, p->batch);
 	pcp_leave(p);
 	return got;
 }
@@ -297,7 +300,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 	}
 	put_locked(p, pg, rc);
 	if (unlikely(count_of(p) > p->high))
-		n = spill_locked(p, spill_pages_locked(p), run);
+		n = spill_locked(p, spill_pages_locked(p), count_of(p) - p->high, OWN_BATCH, run);
 	pcp_leave(p);
 	park_wake();
 	if (unlikely(n)) {
@@ -365,7 +368,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		p->high = p->high_min;
 		p->alloc_factor = 0;
 		p->free_factor = 0;
-		n = spill_locked(p, UINT32_MAX, run);
+		n = spill_locked(p, UINT32_MAX, 0, DRAIN_BATCH, run);
 		pcp_leave_remote(p);
 		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
@@ -391,7 +394,7 @@ uint64_t pcp_decay(struct pcp *p)
 		return 0;
 	p->high -= (p->high - p->high_min) >> 3;
 	if (count_of(p) > p->high)
-		n = spill_locked(p, count_of(p) - p->high, run);
+		n = spill_locked(p, count_of(p) - p->high, 0, DRAIN_BATCH, run);
 	pcp_leave_remote(p);
 	for (unsigned i = 0; i < n; i++)
 		pages += run[i]->npages;

@@ -20,8 +20,10 @@
  * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
  * slab_pool_adopt.
  * Locks: pool locks (POOL), one a class; under them one slab comes or goes, or POOL_LOOKS are looked at,
- * and LATE_BATCH that had to wait for the lock come (hold_step), and CAS tries, each of which fails only because somebody else's did not.
- * Bound: slab_take, one hole or carving and as many objects as asked for; slab_free_remote, one CAS;
+ * and LATE_BATCH that had to wait for the lock come (hold_step), and CAS tries, each of which fails only
+ * because somebody else's did not.
+ * Bound: slab_take, one hole or carving and as many objects as asked for, but no more than the caller has
+ * time for; slab_free_remote, one CAS;
  * slab_collect_to, one CAS, and the objects of the list if the slab has free ones besides (a slab's at
  * most); slab_pool_*, one hold, but slab_pool_take_empty, for drains: the pool's slabs / POOL_LOOKS
  * holds, twice at most.
@@ -134,21 +136,18 @@ static unsigned carve(struct page *pg, struct object **out, unsigned n)
 	return n;
 }
 
-unsigned slab_take(struct page *pg, struct object **out, unsigned n)
+unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *far)
 {
-	struct object *o = pg->free;
-	unsigned got = 0;
+	unsigned got = pg->free ? slab_take_freed(pg, out, n, far) : 0;
+	unsigned freed = got;
 
-	while (o && got < n) {
-		out[got++] = o;
-		o = o->next;
-	}
-	pg->free = o;
+	if (!*far)
+		return got;
 	if (got < n && slab_uncarved(pg))
 		got += holes_take(pg, out + got, n - got);
 	if (got < n)
 		got += carve(pg, out + got, n - got);
-	pg->used = (int16_t)(pg->used + (int)got);
+	pg->used = (int16_t)(pg->used + (int)(got - freed));
 	return got;
 }
 

@@ -21,6 +21,7 @@
 #include "pagemap.h"
 #include "slab.h"
 #include "stats.h"
+#include "take.h"
 #include "tap.h"
 #include "vm.h"
 
@@ -84,7 +85,7 @@ static struct page *slab_thinned(unsigned cls, unsigned stride, unsigned keep)
 {
 	struct page *pg = slab_new(cls);
 	struct object *o[OBJECTS_MAX];
-	unsigned n = slab_take(pg, o, OBJECTS_MAX);
+	unsigned n = take(pg, o, OBJECTS_MAX);
 
 	memset(page_address(pg), 0x5a, size_classes[cls].pages * PG_BYTES);
 	for (unsigned i = 0; i < n; i++)
@@ -136,17 +137,17 @@ static void test_punch(void)
 	is_int(holes_punch_slab(pg), 0, "another look finds nothing");
 	is_int(stat_sum(STAT_purge_calls), calls, "and asks the kernel for nothing");
 
-	is_int(slab_take(pg, o, 60), 60, "objects can be taken");
+	is_int(take(pg, o, 60), 60, "objects can be taken");
 	for (unsigned i = 0; i < 60; i++)
 		again += page_of(o[i]) == pg &&
 			 (live >> (((size_t)((char *)o[i] - page_address(pg))) >> HOLE_SHIFT) & 1);
 	is_int(again, 60, "those between the live ones first");
 	is_int(resident(pg), live, "which costs no memory");
-	is_int(slab_take(pg, o, 1), 1, "then one of the first hole");
+	is_int(take(pg, o, 1), 1, "then one of the first hole");
 	ok((char *)o[0] == page_address(pg), "the lowest one");
 	is_int(holes_bytes(pg), 11 * HOLE_BYTES, "which is no hole then");
 	slab_check(pg);
-	is_int(slab_take(pg, o, OBJECTS), 191, "in the end all others can be taken");
+	is_int(take(pg, o, OBJECTS), 191, "in the end all others can be taken");
 	ok(!slab_has_room(pg) && holes_bytes(pg) == 0, "and no hole is left");
 	slab_check(pg);
 	is_int(holes_punch_slab(pg), 0, "in a full slab none is found");
@@ -162,14 +163,14 @@ static void test_never_written(void)
 	buddy_purge(&zone, 0, UINT64_MAX);
 	calls = stat_sum(STAT_purge_calls);
 	pg = slab_new(CLS);
-	slab_take(pg, &o, 1);
+	take(pg, &o, 1);
 	is_int(holes_bytes(pg), 15 * HOLE_BYTES,
 	       "what is not carved of clean memory costs nothing");
 	is_int(holes_punch_slab(pg), 0, "and need not be given back");
 	is_int(stat_sum(STAT_purge_calls), calls, "so the kernel is not asked");
 	slab_end(pg);
 	pg = slab_new(CLS);
-	slab_take(pg, &o, 1);
+	take(pg, &o, 1);
 	is_int(holes_bytes(pg), 0, "of memory that was used before it does");
 	is_int(holes_punch_slab(pg), 15 * HOLE_BYTES, "and is given back");
 	slab_end(pg);
@@ -189,7 +190,7 @@ static void shadow_take(struct shadow *s, unsigned n)
 	struct object *o[OBJECTS_MAX];
 	size_t size = class_size(s->pg->cls);
 
-	n = slab_take(s->pg, o, n);
+	n = take(s->pg, o, n);
 	s->live += n;
 	while (n--) {
 		size_t off = (size_t)((char *)o[n] - page_address(s->pg));
@@ -302,7 +303,7 @@ static void test_refused(void)
 	unlock_unit(pg, 8);
 	is_int(holes_punch_slab(pg), 3 * HOLE_BYTES, "it is tried again with the next look");
 	slab_check(pg);
-	is_int(slab_take(pg, o, OBJECTS), OBJECTS - 4, "no object is lost by it");
+	is_int(take(pg, o, OBJECTS), OBJECTS - 4, "no object is lost by it");
 	ok(!slab_has_room(pg), "nor is there one too many");
 	slab_end(pg);
 }
@@ -320,12 +321,12 @@ static void test_refused_inside(void)
 	}
 	free_one(pg, object_at(pg, 0));
 	slab_collect_to(pg, STATE_LIMBO);
-	slab_take(pg, o, 1);
+	take(pg, o, 1);
 	is_int(holes_punch_slab(pg), 0, "the stretch with the refused unit stays");
 	slab_check(pg);
 	unlock_unit(pg, 60);
 	is_int(holes_punch_slab(pg), 56 * HOLE_BYTES, "all of it goes later");
-	is_int(slab_take(pg, o, 8), 7, "and can be carved again");
+	is_int(take(pg, o, 8), 7, "and can be carved again");
 	slab_check(pg);
 	slab_end(pg);
 }
@@ -407,7 +408,7 @@ static void test_pool(void)
 	slab_pool_age();
 	is_int(holes_punch(true, UINT64_MAX), 0, "it is not looked at again");
 	ok(slab_pool_take(CLS) == pg, "who needs a slab of the class gets it");
-	n = slab_take(pg, o, 61);
+	n = take(pg, o, 61);
 	is_int(n, 61, "and can use it, and one of its holes");
 	slab_pool_put(pg, SLAB_RECENT);
 	is_int(holes_punch(true, UINT64_MAX), 0, "what is in use is not given back");
@@ -430,7 +431,7 @@ static void test_pool_order(void)
 	struct page *full = slab_thinned(CLS, EACH, 0);
 	struct object *o[OBJECTS];
 
-	slab_take(full, o, OBJECTS - EACH - EACH + 1);
+	take(full, o, OBJECTS - EACH - EACH + 1);
 	options.holes = 0;
 	slab_pool_put(idle, SLAB_IDLE);
 	ok(!holes_wanted() && holes_punch(true, UINT64_MAX) == 0, "with holes:0 none is made");
@@ -557,7 +558,7 @@ static void stress_turn(unsigned *seed)
 
 	if (!pg)
 		pg = slab_new(CLS);
-	n = slab_take(pg, o, (unsigned)rand_r(seed) % 24);
+	n = take(pg, o, (unsigned)rand_r(seed) % 24);
 	stress_leave(pg);
 	for (unsigned k = 0; k < n; k++) {
 		uintptr_t *word = (uintptr_t *)(void *)o[k];

@@ -16,6 +16,7 @@
 #include "pagemap.h"
 #include "pcp.h"
 #include "slab.h"
+#include "take.h"
 #include "tap.h"
 #include "vm.h"
 
@@ -170,12 +171,12 @@ static void test_take(void)
 	ok(pg->owner == NULL && pg->used == 0 && pg->carved == 0, "it has no owner and no object");
 	attach(pg, 0);
 	is_int(flags_of(pg), STATE_OWNED, "an owner takes it out of limbo");
-	is_int(slab_take(pg, o, 10), 10, "objects can be taken");
+	is_int(take(pg, o, 10), 10, "objects can be taken");
 	is_int(pg->used, 10, "and are in use");
 	is_int(slab_carved_bytes(pg), 10 * 256, "no more is carved than was asked for");
 	slab_check(pg);
-	is_int(slab_take(pg, o + 10, OBJECTS), OBJECTS - 10, "all there are can be taken");
-	is_int(slab_take(pg, o + OBJECTS, 1), 0, "then there is none");
+	is_int(take(pg, o + 10, OBJECTS), OBJECTS - 10, "all there are can be taken");
+	is_int(take(pg, o + OBJECTS, 1), 0, "then there is none");
 	ok(!slab_has_room(pg), "and it says so");
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS; i++)
@@ -188,7 +189,7 @@ static void test_take(void)
 	is_int(slab_collect_to(pg, STATE_OWNED), 2, "what others freed can be collected");
 	is_int(pg->used, OBJECTS - 2, "and is not in use then");
 	slab_check(pg);
-	is_int(slab_take(pg, o + OBJECTS - 1, 2), 2, "it is taken again");
+	is_int(take(pg, o + OBJECTS - 1, 2), 2, "it is taken again");
 	ok(o[OBJECTS - 1] == o[200] && o[OBJECTS] == o[7], "the last one freed first");
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS - 1; i++)
@@ -205,7 +206,7 @@ static void test_post(void)
 	struct page *pg = slab_owned(CLS);
 	struct object *o[20];
 
-	slab_take(pg, o, 20);
+	take(pg, o, 20);
 	is_int(free_one(pg, o[0]), SLAB_POST, "the first remote free has to post the slab");
 	is_int(flags_of(pg), STATE_OWNED | STATE_POSTED, "which is marked as posted");
 	is_int(free_one(pg, o[1]), SLAB_PUT, "the second does not");
@@ -236,7 +237,7 @@ static void test_unowned(void)
 	struct object *o[20];
 	unsigned asked = 0;
 
-	slab_take(pg, o, 20);
+	take(pg, o, 20);
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT,
 	       "a slab with objects in use can be left un-owned");
 	ok(flags_of(pg) == STATE_UNOWNED && !pg->owner, "it says so, and has no owner");
@@ -268,7 +269,7 @@ static void test_unowned_full(void)
 	struct page *pg = slab_owned(CLS);
 	struct object *o[OBJECTS];
 
-	slab_take(pg, o, OBJECTS);
+	take(pg, o, OBJECTS);
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT, "a full slab can be left un-owned");
 	ok(slab_pool_take(CLS) == NULL, "it is not given to who needs room");
 	ok(slab_pool_take_empty(CLS) == NULL, "nor to who looks for empty ones");
@@ -295,7 +296,7 @@ static void test_many_unowned(void)
 
 	for (unsigned i = 0; i < MANY; i++) {
 		pg[i] = slab_owned(CLS);
-		slab_take(pg[i], &o[i], 1);
+		take(pg[i], &o[i], 1);
 		slab_pool_put(pg[i], SLAB_RECENT);
 	}
 	ok(slab_pool_take_empty(CLS) == NULL, "of many un-owned slabs none is empty");
@@ -318,8 +319,8 @@ static void test_pool_locked(void)
 	struct page *out = slab_owned(CLS);
 	struct object *o[2];
 
-	slab_take(in, &o[0], 1);
-	slab_take(out, &o[1], 1);
+	take(in, &o[0], 1);
+	take(out, &o[1], 1);
 	slab_pool_put(in, SLAB_RECENT);
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
@@ -350,7 +351,7 @@ static void test_pool_waiting(void)
 
 	for (unsigned i = 0; i < WAITING; i++) {
 		pg[i] = slab_new(CLS);
-		slab_take(pg[i], &o[i], 1);
+		take(pg[i], &o[i], 1);
 	}
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
@@ -385,7 +386,7 @@ static void free_twice(void *arg)
 	struct object *o[2];
 
 	(void)arg;
-	slab_take(pg, o, 2);
+	take(pg, o, 2);
 	free_one(pg, o[0]);
 	free_one(pg, o[0]);
 }
@@ -396,7 +397,7 @@ static void free_into_no_slab(void *arg)
 	struct object *o;
 
 	(void)arg;
-	slab_take(pg, &o, 1);
+	take(pg, &o, 1);
 	free_one(pg, o);
 	slab_collect_to(pg, STATE_OWNED);
 	slab_unmake(pg);
@@ -409,7 +410,7 @@ static void free_too_many(void *arg)
 	struct object *o[2];
 
 	(void)arg;
-	slab_take(pg, o, 1);
+	take(pg, o, 1);
 	o[1] = (struct object *)(void *)(page_address(pg) + 256);
 	free_one(pg, o[0]);
 	free_one(pg, o[1]);
@@ -559,7 +560,7 @@ static void owner_step(struct stress_owner *so, unsigned i)
 		so->slab[i] = pg = pg ? pg : slab_new(CLS);
 		attach(pg, so->number);
 	}
-	n = slab_take(pg, o, (unsigned)rand_r(&so->seed) % 16);
+	n = take(pg, o, (unsigned)rand_r(&so->seed) % 16);
 	while (n)
 		put_somewhere(o[--n], &so->seed);
 	if (rand_r(&so->seed) % 8)
