@@ -85,6 +85,7 @@ static bool park(void)
 
 	if (anything_cached())
 		return false;
+	buddy_purge_descriptors(&zone_main);
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
 	DELAY_HERE(park_set);
 	/* Who cached something before it could see the word has done so visibly now. */

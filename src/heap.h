@@ -179,6 +179,10 @@ uint64_t heap_idle_mark(bool quiet);
 /* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
 uint64_t heap_idle_mark_all(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
+/* The same, and the memory of their bins stays, for to give it back interrupts processors. */
+unsigned heap_idle_take_quiet(uint64_t generation);
+/* heap_idle_mark(false), and the marked heaps of others look at what was posted to them. The marks stay. */
+uint64_t heap_idle_mark_open(void);
 
 /* What came of a heap in a drain, but for its page cache. */
 enum heap_outcome {

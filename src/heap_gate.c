@@ -430,6 +430,37 @@ void heap_visit(uint64_t g)
 	}
 }
 
+/* A held heap takes what was posted to it; what came free goes to the buddy core. */
+static void open_held(struct heap *h)
+{
+	/* One that was empty but for that is to stay so, for nobody would look at it again. */
+	if (is_empty(h)) {
+		drain_held(h);
+	} else {
+		while (heap_open_inbox(h))
+			;
+		free_released(h);
+	}
+}
+
+static bool has_inbox(const struct heap *h)
+{
+	return atomic_load_explicit(&h->inbox, memory_order_relaxed) != NULL;
+}
+
+uint64_t heap_idle_mark_open(void)
+{
+	uint64_t g = heap_idle_mark(false);
+
+	for (struct heap *h = heap_first(); g && h; h = heap_next(h)) {
+		if (has_inbox(h) && take(h, g)) {
+			open_held(h);
+			put_back(h, g);
+		}
+	}
+	return g;
+}
+
 unsigned heap_open_inboxes(void)
 {
 	uint64_t g = next_generation();
@@ -437,7 +468,7 @@ unsigned heap_open_inboxes(void)
 	bool any = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		if (h != heap_self && atomic_load_explicit(&h->inbox, memory_order_relaxed) &&
+		if (h != heap_self && has_inbox(h) &&
 		    !atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 			any |= mark(h, g);
 	if (!any || !barrier_expedited())
@@ -445,14 +476,7 @@ unsigned heap_open_inboxes(void)
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (!take(h, g))
 			continue;
-		/* One that was empty but for that is to stay so, for nobody would look at it again. */
-		if (is_empty(h)) {
-			drain_held(h);
-		} else {
-			while (heap_open_inbox(h))
-				;
-			free_released(h);
-		}
+		open_held(h);
 		heap_gate_release(h);
 		taken++;
 	}
@@ -496,7 +520,7 @@ static void purge_held(struct heap *h)
 	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 }
 
-unsigned heap_idle_take(uint64_t g)
+static unsigned idle_take(uint64_t g, bool purges)
 {
 	unsigned taken = 0;
 
@@ -509,13 +533,23 @@ unsigned heap_idle_take(uint64_t g)
 		pages = drain_held(h) + pcp_drain(&h->pcp).pages;
 		/* A purge interrupts processors that run the process: only if pages will be purged as
 		 * well, or when the heap was empty already. */
-		if (pages || empty)
+		if (purges && (pages || empty))
 			purge_held(h);
 		heap_gate_release(h);
 		taken++;
 	}
 	stat_add(STAT_heaps_drained, taken);
 	return taken;
+}
+
+unsigned heap_idle_take(uint64_t g)
+{
+	return idle_take(g, true);
+}
+
+unsigned heap_idle_take_quiet(uint64_t g)
+{
+	return idle_take(g, false);
 }
 
 static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)

@@ -153,7 +153,9 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	if (flags & RECLAIM_PURGE) {
 		report->bytes_purged = holes_punch(true, UINT64_MAX);
 		report->bytes_purged += buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
-		buddy_purge_descriptors(&zone_main);
+		/* Little memory by many calls: else the background does it once nothing is cached. */
+		if (buddy_trim_inline)
+			buddy_purge_descriptors(&zone_main);
 	}
 	if (flags & RECLAIM_REGIONS)
 		report->bytes_unmapped = buddy_release_regions(&zone_main);
@@ -236,9 +238,8 @@ bool reclaim_before_growth(void)
 		return false;
 	drain_round(true, &r);
 	if (grow_marked)
-		heap_idle_take(grow_marked);
-	heap_open_inboxes();
-	grow_marked = heap_idle_mark(false);
+		heap_idle_take_quiet(grow_marked);
+	grow_marked = heap_idle_mark_open();
 	lock_release(&reclaim_control);
 	errno = saved;
 	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;

@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 91
+#define TESTS 93
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -241,8 +241,22 @@ static void test_late_post(void)
 	worker_end(&w);
 }
 
-/* The same when the process is about to grow: there is no second pass. */
-static void test_late_post_growth(void)
+static unsigned open_inboxes(const struct heap *h)
+{
+	(void)h;
+	return heap_open_inboxes();
+}
+
+/* The mark stays: who has it may take the heap. */
+static unsigned mark_open(const struct heap *h)
+{
+	uint64_t g = heap_idle_mark_open();
+
+	return !h->inbox && h->gate == (g | GATE_PENDING) ? heap_idle_take(g) : 0;
+}
+
+/* The same when the process is about to grow, or in want of memory: there is no second pass. */
+static void test_late_post_growth(unsigned (*look)(const struct heap *), const char *when)
 {
 	static struct worker w;
 	struct object *o;
@@ -256,7 +270,7 @@ static void test_late_post_growth(void)
 	slab_free_remote(pg, o, o, 1);
 	mark_and_take();
 	heap_post(pg);
-	is_int(heap_open_inboxes(), 1, "before growth a heap that was empty is looked at as well");
+	is_int(look(w.heap), 1, "%s a heap that was empty is looked at as well", when);
 	ok(!atomic_load(&pg->owner) && emptied(w.heap), "and is empty again, its slab left to all");
 	worker_do(&w, free_all);
 	worker_end(&w);
@@ -621,7 +635,8 @@ int main(void)
 	test_computing();
 	test_one_pass();
 	test_late_post();
-	test_late_post_growth();
+	test_late_post_growth(open_inboxes, "without memory");
+	test_late_post_growth(mark_open, "before growth");
 	test_leave_own();
 	test_pages_only();
 	test_calling();
