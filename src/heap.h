@@ -98,6 +98,10 @@ struct heap {
 	/* Any thread, atomic: slabs posted by a remote free. */
 	cache_aligned _Atomic(struct page *) inbox;
 
+	/* Who marks at a growth sets it (reclaim_control); who marks over that mark changes it to its own:
+	 * the gate, as it has to be still for the heap to have been idle since the growth; 0: it was not. */
+	_Atomic uint64_t growth_gate;
+
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
@@ -179,10 +183,14 @@ uint64_t heap_idle_mark(bool quiet);
 /* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
 uint64_t heap_idle_mark_all(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
-/* The same, and the memory of their bins stays, for to give it back interrupts processors. */
-unsigned heap_idle_take_quiet(uint64_t generation);
-/* heap_idle_mark(false), and the marked heaps of others look at what was posted to them. The marks stay. */
-uint64_t heap_idle_mark_open(void);
+
+/*
+ * The same for those that made no call between two growths, beside the marks of others: one that is there
+ * stays, and is as good. What was posted to the heaps that are marked is looked at. purges: the memory of
+ * bins is given back as well, which interrupts processors. For one caller at a time (reclaim_control).
+ */
+bool heap_growth_mark(void);
+unsigned heap_growth_take(bool purges);
 
 /* What came of a heap in a drain, but for its page cache. */
 enum heap_outcome {

@@ -7,8 +7,8 @@
  *     with busy set and the gate free, or who holds its gate, or (fallback heap) its lock.
  * (B) gate goes free -> pending(g) by a marker's CAS (or pending of an older g -> pending(g), when
  *     its taker never came); pending(g) -> free by the owner's next call;
- *     pending(g) -> held(g) by the CAS of a taker that marked with this g and made all threads
- *     pass a barrier in between; held -> held + exited by the owner's exit; held -> free by its
+ *     pending(g) -> held(g) by the CAS of a taker that marked with this g, or saw this mark, and made all
+ *     threads pass a barrier after that; held -> held + exited by the owner's exit; held -> free by its
  *     holder, which finishes the heap if its owner exited; held(g) -> pending(g) by a visitor. g is
  *     never used twice.
  * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
@@ -16,7 +16,9 @@
  *
  * Why a taker is alone: after the barrier either it sees busy set, or the owner's later calls see
  * pending and take it back, so that the taker's CAS of this g fails. A visitor that puts its mark back
- * may come again without a barrier: between mark and now no load of the owner's could see free. Without the generation a
+ * may come again without a barrier: between mark and now no load of the owner's could see free. Nor could one
+ * since a mark that a growth saw and did not change, if it is there still, or was marked over without having been free:
+ * so the idle rounds and the growths of a process have marks beside each other. Without the generation a
  * delayed taker would take another's pending, set after its own barrier.
  *
  * Pairing: the owner's store of busy and load of gate (heap_enter) with the marker's CAS and the
@@ -338,19 +340,41 @@ void heap_drain_fallback(void)
 }
 
 /* By CAS, for a plain store could write over held. A mark that is there already, of a taker that
- * never came, becomes ours. */
+ * never came or of a growth, becomes ours. */
 static bool mark(struct heap *h, uint64_t g)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
+							   memory_order_seq_cst,
+							   memory_order_relaxed))
+			continue;
+		/* It was not free in between; a growth that has marked anew meanwhile knows better. */
+		if (old != GATE_FREE)
+			atomic_compare_exchange_strong_explicit(&h->growth_gate, &old,
+								g | GATE_PENDING,
+								memory_order_relaxed,
+								memory_order_relaxed);
+		return true;
+	}
+	return false;
+}
+
+/* Mark a heap that has no mark; returns the gate then, 0 if it is held. */
+static uint64_t mark_beside(struct heap *h, uint64_t g)
+{
+	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+
+	DELAY_HERE(gate_marking);
+	while (old == GATE_FREE) {
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							  memory_order_seq_cst,
 							  memory_order_relaxed))
-			return true;
+			return g | GATE_PENDING;
 	}
-	return false;
+	return (old & GATE_STATE) == GATE_PENDING ? old : 0;
 }
 
 /* The other step of a taker. HEAP_EMPTIED: the heap is ours, and its owner is out; else it was let
@@ -448,19 +472,6 @@ static bool has_inbox(const struct heap *h)
 	return atomic_load_explicit(&h->inbox, memory_order_relaxed) != NULL;
 }
 
-uint64_t heap_idle_mark_open(void)
-{
-	uint64_t g = heap_idle_mark(false);
-
-	for (struct heap *h = heap_first(); g && h; h = heap_next(h)) {
-		if (has_inbox(h) && take(h, g)) {
-			open_held(h);
-			put_back(h, g);
-		}
-	}
-	return g;
-}
-
 unsigned heap_open_inboxes(void)
 {
 	uint64_t g = next_generation();
@@ -520,36 +531,75 @@ static void purge_held(struct heap *h)
 	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 }
 
-static unsigned idle_take(uint64_t g, bool purges)
+static bool idle_take(struct heap *h, uint64_t g, bool purges)
 {
-	unsigned taken = 0;
+	bool empty = is_empty(h);
+	uint64_t pages;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		bool empty = is_empty(h);
-		uint64_t pages;
-
-		if (!take(h, g))
-			continue;
-		pages = drain_held(h) + pcp_drain(&h->pcp).pages;
-		/* A purge interrupts processors that run the process: only if pages will be purged as
-		 * well, or when the heap was empty already. */
-		if (purges && (pages || empty))
-			purge_held(h);
-		heap_gate_release(h);
-		taken++;
-	}
-	stat_add(STAT_heaps_drained, taken);
-	return taken;
+	if (!take(h, g))
+		return false;
+	pages = drain_held(h) + pcp_drain(&h->pcp).pages;
+	/* A purge interrupts processors that run the process: only if pages will be purged as
+	 * well, or when the heap was empty already. */
+	if (purges && (pages || empty))
+		purge_held(h);
+	heap_gate_release(h);
+	return true;
 }
 
 unsigned heap_idle_take(uint64_t g)
 {
-	return idle_take(g, true);
+	unsigned taken = 0;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		taken += idle_take(h, g, true);
+	stat_add(STAT_heaps_drained, taken);
+	return taken;
 }
 
-unsigned heap_idle_take_quiet(uint64_t g)
+/* The generation that a growth relies on; 0: none. */
+static uint64_t growth_generation(struct heap *h)
 {
-	return idle_take(g, false);
+	return atomic_load_explicit(&h->growth_gate, memory_order_relaxed) & ~GATE_STATE;
+}
+
+bool heap_growth_mark(void)
+{
+	uint64_t g = next_generation();
+	bool any = false;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint64_t gate = may_hold_something(h) ? mark_beside(h, g) : 0;
+
+		atomic_store_explicit(&h->growth_gate, gate, memory_order_relaxed);
+		any |= gate != 0;
+	}
+	if (!any)
+		return false;
+	DELAY_HERE(gate_marked);
+	any = barrier_expedited();
+	DELAY_HERE(gate_barrier);
+	for (struct heap *h = heap_first(); any && h; h = heap_next(h)) {
+		g = growth_generation(h);
+		if (g && has_inbox(h) && take(h, g)) {
+			open_held(h);
+			put_back(h, g);
+		}
+	}
+	return any;
+}
+
+unsigned heap_growth_take(bool purges)
+{
+	unsigned taken = 0;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint64_t g = growth_generation(h);
+
+		taken += g && idle_take(h, g, purges);
+	}
+	stat_add(STAT_heaps_drained, taken);
+	return taken;
 }
 
 static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)

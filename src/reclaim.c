@@ -220,7 +220,7 @@ static bool reclaim_for_alloc(void)
 	return r.bytes_drained != 0;
 }
 
-static uint64_t grow_marked; /* the last growth's generation; guarded by: reclaim_control */
+static bool growth_marked; /* by the last one; guarded by: reclaim_control */
 
 /*
  * The process is about to grow: before it does, take what all threads cache in pages, what the heaps
@@ -237,9 +237,9 @@ bool reclaim_before_growth(void)
 	if (!lock_try(&reclaim_control))
 		return false;
 	drain_round(true, &r);
-	if (grow_marked)
-		heap_idle_take_quiet(grow_marked);
-	grow_marked = heap_idle_mark_open();
+	if (growth_marked)
+		heap_growth_take(false);
+	growth_marked = heap_growth_mark();
 	lock_release(&reclaim_control);
 	errno = saved;
 	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
@@ -263,6 +263,8 @@ static void pressure_step(unsigned step, uint64_t marked)
 	case 2:
 		if (marked)
 			heap_idle_take(marked);
+		else if (growth_marked)
+			heap_growth_take(true);
 		heap_sweep();
 		break;
 	default:
@@ -288,7 +290,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 		if (step == 3)
 			heap_ask_trim();
 		if (lock_acquire(&reclaim_control) == 0) {
-			pressure_step(step, marked ? marked : grow_marked);
+			pressure_step(step, marked);
 			lock_release(&reclaim_control);
 		}
 		/* Blocks meet when all page caches are empty. */

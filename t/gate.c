@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 93
+#define TESTS 103
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -250,9 +250,8 @@ static unsigned open_inboxes(const struct heap *h)
 /* The mark stays: who has it may take the heap. */
 static unsigned mark_open(const struct heap *h)
 {
-	uint64_t g = heap_idle_mark_open();
-
-	return !h->inbox && h->gate == (g | GATE_PENDING) ? heap_idle_take(g) : 0;
+	heap_growth_mark();
+	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING ? heap_growth_take(true) : 0;
 }
 
 /* The same when the process is about to grow, or in want of memory: there is no second pass. */
@@ -418,6 +417,42 @@ static void test_generation(void)
 	is_int(heap_idle_take(0), 0, "no mark takes nothing");
 	is_int(heap_idle_take(second), 1, "the newer one takes the heap");
 	is_int(heap_idle_take(second), 0, "once");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Idle rounds and growths have marks beside each other. */
+static void test_growth(void)
+{
+	static struct worker w;
+	uint64_t g;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	g = heap_idle_mark(true);
+	ok(heap_growth_mark(), "a growth finds a heap that was marked by an idle round");
+	is_int(w.heap->gate, g | GATE_PENDING, "and leaves that mark");
+	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
+	is_int(heap_growth_take(true), 0, "and the growth does not");
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, call_slow);
+	heap_growth_mark();
+	g = heap_idle_mark(true);
+	is_int(w.heap->gate, g | GATE_PENDING, "an idle round marks over the mark of a growth");
+	is_int(heap_growth_take(true), 1, "which takes the heap all the same");
+	is_int(heap_idle_take(g), 0, "once");
+	worker_do(&w, call_slow);
+	heap_growth_mark();
+	g = heap_idle_mark(true);
+	heap_visit(g);
+	worker_do(&w, call_slow);
+	is_int(heap_growth_take(true) + heap_idle_take(g), 0, "a call takes both marks back");
+	heap_growth_mark();
+	worker_do(&w, call_slow);
+	g = heap_idle_mark(true);
+	is_int(heap_growth_take(true), 0, "a mark of after the call is none of before it");
+	is_int(heap_idle_take(g), 1, "but one of its own");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
@@ -642,6 +677,7 @@ int main(void)
 	test_calling();
 	test_inside();
 	test_generation();
+	test_growth();
 	test_visit();
 	test_held();
 	test_exit();

@@ -19,6 +19,7 @@
 #include "heap.h"
 #include "info.h"
 #include "init.h"
+#include "reclaim.h"
 #include "tap.h"
 
 #define SLOTS 256u
@@ -36,6 +37,7 @@ static _Atomic(struct stress_object *) slots[SLOTS]; /* objects that change hand
 static _Atomic bool stress_stop;
 static _Atomic unsigned stress_bad;
 static _Atomic uint64_t stress_calls;
+static uint64_t stress_grown; /* heaps that growths took */
 
 static uint32_t rnd(uint32_t *s)
 {
@@ -158,9 +160,25 @@ static double stress_seconds(void)
 	return text ? atof(text) : 4;
 }
 
+/* What reclaim_before_growth does, now and then. */
+static void *stress_growth(void *arg)
+{
+	uint32_t s = 7;
+
+	while (!atomic_load(&stress_stop)) {
+		lock_acquire(&reclaim_control);
+		stress_grown += heap_growth_take(false);
+		heap_growth_mark();
+		lock_release(&reclaim_control);
+		usleep(rnd(&s) % 30000);
+	}
+	return arg;
+}
+
 /* Returns how many heaps were taken; least: fewer are not enough. */
 static uint64_t stress_run(uint64_t least)
 {
+	pthread_t growth;
 	pthread_t thread[HOT + SLEEPY + 1];
 	struct stress_arg arg[HOT + SLEEPY + 1];
 	double end = seconds_now() + stress_seconds();
@@ -178,6 +196,8 @@ static uint64_t stress_run(uint64_t least)
 				   &arg[i]) != 0)
 			tap_bail_out("no thread to be had");
 	}
+	if (pthread_create(&growth, NULL, stress_growth, NULL) != 0)
+		tap_bail_out("no thread to be had");
 	/* And on until enough were taken: on a loaded machine that takes longer. */
 	while (seconds_now() < end || (taken < least && seconds_now() < end + PATIENCE_S)) {
 		uint64_t g = heap_idle_mark(true);
@@ -185,17 +205,21 @@ static uint64_t stress_run(uint64_t least)
 		marks++;
 		if (rnd(&s) % 64 == 0)
 			usleep(rnd(&s) % 2000);
+		lock_acquire(&reclaim_control);
 		if (rnd(&s) % 2)
 			heap_visit(g);
 		taken += heap_idle_take(g);
+		lock_release(&reclaim_control);
 	}
 	atomic_store(&stress_stop, true);
+	pthread_join(growth, NULL);
 	for (unsigned i = 0; i < HOT + SLEEPY + 1; i++)
 		pthread_join(thread[i], NULL);
 	for (unsigned i = 0; i < SLOTS; i++)
 		object_end(atomic_exchange(&slots[i], NULL));
-	tap_diag("%llu steps, %llu marks, %llu heaps taken", (unsigned long long)stress_calls,
-		 (unsigned long long)marks, (unsigned long long)taken);
+	tap_diag("%llu steps, %llu marks, %llu heaps taken, %llu by growths",
+		 (unsigned long long)stress_calls, (unsigned long long)marks,
+		 (unsigned long long)taken, (unsigned long long)stress_grown);
 	heap_free(alloc(16));
 	heap_check();
 	buddy_check(&zone_main);

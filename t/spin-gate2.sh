@@ -5,12 +5,14 @@
 TAP_NO_LIBRARY=1
 . "${0%/*}/tap.sh"
 . "${0%/*}/helpers/spin.sh"
-plan 8
+plan 10
 
 model gate2
 verified "a heap has one party in its window at a time, and is finished once"
 caught NO_MEMBARRIER "without a barrier between mark and take, owner and taker meet inside"
 caught NO_GENERATION "a delayed taker must not take the mark of another"
+caught NO_OWN_BARRIER "nor may it rely on one that it found, without a barrier of its own"
+caught LATE_RELY "or on one that was made after the owner had taken its own back"
 caught PLAIN_PENDING "a mark that is stored without a CAS lets somebody into a held heap"
 caught EXIT_IGNORED "a holder that does not see its owner's exit leaves the heap unfinished"
 caught BACK_EXITED "nor may it put its mark back over that"

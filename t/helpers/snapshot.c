@@ -140,8 +140,13 @@ int main(int argc, char **argv)
 		block[i] = filled(malloc(MIB), MIB);
 	own = filled(malloc(OWN), OWN);
 	grown = filled(malloc(MIB), MIB);
-	for (size_t n = MIB; n <= OWN; n += MIB)
-		grown = realloc(grown, n);
+	for (size_t n = MIB; n <= OWN; n += MIB) {
+		char *p = realloc(grown, n);
+
+		if (p == NULL)
+			abort();
+		grown = p;
+	}
 	filled(grown, OWN);
 	if (access("/proc/self/smaps_rollup", R_OK) != 0)
 		return SKIP;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Gate 2, by which others take the heap of a thread that makes no calls (src/heap_gate.c): one
- * owner, two takers that do not wait for each other, and a fork.
+ * owner, two takers that do not wait for each other, and a fork. One of them marks over the mark of the
+ * other, which then relies on that, and relies on a mark that it finds (heap_growth_mark).
  *
  * Memory is that of x86-64 (TSO): what the owner stores goes into a buffer, first in first out, and
  * reaches memory at any later time; a locked instruction waits until the buffer is empty; membarrier
@@ -19,6 +20,8 @@
  *   EXIT_IGNORED   a holder lets go by a store and does not see that the owner has gone
  *   NO_BUSY_LOOK   a taker that holds the gate does not look whether the owner is inside
  *   FORK_NO_WAIT   a fork copies the heap although its owner is inside
+ *   NO_OWN_BARRIER a taker that relies on another's mark makes no barrier of its own
+ *   LATE_RELY      a mark over another's is relied on though the gate was free in between
  *   BACK_EXITED    a holder that puts the mark back does not see that the owner has gone
  */
 
@@ -55,6 +58,11 @@ byte ended;     /* processes that are through */
 /* reclaim_control: a fork does not run beside a taker that holds gates. */
 byte takers;
 bool forking;
+
+/* The takers, and the mark that each relies on. */
+#define IDLE 0
+#define GROWTH 1
+byte relied[2];
 
 #define ENTER_WINDOW                                                                               \
 	inside++;                                                                                  \
@@ -217,8 +225,9 @@ inline put_back()
 
 active [2] proctype taker()
 {
-	byte where, what, g;
-	byte tries = TRIES;
+	byte where, what, g, old;
+	byte me = _pid - 2; /* after memory and owner */
+	byte tries = (me == IDLE -> 1 : TRIES); /* that the states be not too many */
 
 	do
 	:: tries > 0 ->
@@ -233,15 +242,42 @@ active [2] proctype taker()
 		fi;
 #else
 		if
-		:: atomic { gate_state == FREE -> gate_state = PENDING; gate_generation = g }
-		:: gate_state != FREE -> goto next
+		:: atomic {
+			gate_state == FREE ->
+			gate_state = PENDING;
+			gate_generation = g;
+			relied[me] = g
+#ifdef LATE_RELY
+			;
+			relied[GROWTH] = g
+#endif
+		   }
+		:: atomic {
+			me == IDLE && gate_state == PENDING ->
+			old = gate_generation;
+			gate_generation = g;
+			relied[me] = g
+		   };
+		   atomic {
+			if
+			:: relied[GROWTH] == old -> relied[GROWTH] = g
+			:: else -> skip
+			fi;
+			old = 0
+		   }
+		/* heap_growth_mark */
+		:: atomic { me == GROWTH && gate_state == PENDING -> relied[me] = gate_generation };
+#ifdef NO_OWN_BARRIER
+		   goto again
+#endif
+		:: gate_state == HELD -> goto next
 		fi;
 #endif
 		membarrier();
 
-		/* heap_idle_take or heap_visit, as much later as one likes, also again */
+		/* heap_idle_take, heap_growth_take or heap_visit, as much later as one likes, also again */
 again:
-		atomic { !forking -> takers++ };
+		atomic { !forking -> takers++; g = relied[me] };
 		if
 #ifdef NO_GENERATION
 		:: atomic { gate_state == PENDING -> gate_state = HELD; gate_generation = g };
@@ -279,7 +315,8 @@ again:
 		fi;
 		takers--;
 next:
-		g = 0
+		g = 0;
+		relied[me] = 0
 	:: else -> break
 	od;
 	ended++
