@@ -57,7 +57,9 @@
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
-#define RANGE_TRIES 16u
+#define RANGE_TRIES 8u
+#define RANGE_SHORT                                                                                \
+	128u /* pages: of a run up to this length what is left over is of use to others */
 #define RANGE_BATCH 1u
 /* For one run: the blocks it is cut from or into, those it merges with, and those beside the places at
  * which a long one is looked for, in three parts of the lists of each kind. */
@@ -329,7 +331,8 @@ struct range {
 static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsigned tries,
 			   struct range *best)
 {
-	for (struct page *pg = blocks->first; pg && tries; pg = pg->next, tries--) {
+	for (struct page *pg = blocks->first; pg && tries && best->pages != n;
+	     pg = pg->next, tries--) {
 		struct range r;
 
 		if (best->first && pg >= best->first && pg < best->first + best->pages)
@@ -353,15 +356,16 @@ static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, u
 	uint32_t orders = z->orders[kind] >> (order - 2) << (order - 2);
 	uint32_t larger = orders >> order << order;
 	struct range best = { NULL, NULL, UINT32_MAX };
+	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
 	uint32_t pages = 0;
 
 	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
 	    !blocks[__builtin_ctz(orders)].first->next)
 		return block_take(z, kind, order); /* there is one block only */
-	for (unsigned tries = RANGE_TRIES; larger && tries; larger &= larger - 1)
+	for (unsigned tries = most; larger && tries; larger &= larger - 1)
 		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
-	range_look(&blocks[order - 2], npages, RANGE_TRIES, &best);
-	range_look(&blocks[order - 1], npages, RANGE_TRIES, &best);
+	range_look(&blocks[order - 2], npages, most, &best);
+	range_look(&blocks[order - 1], npages, most, &best);
 	if (!best.first)
 		return NULL;
 	/* One block is split and merged in fewer steps than several. */
@@ -410,7 +414,8 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want)
 	}
 	if (!pg) {
 		kind = BUDDY_CLEAN;
-		pg = kind_take(z, BUDDY_CLEAN, want);
+		pg = npages > RANGE_SHORT ? kind_take(z, BUDDY_CLEAN, want)
+					  : block_take(z, BUDDY_CLEAN, want->order);
 	}
 	if (!pg)
 		return NULL;
@@ -782,7 +787,9 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
-	struct want want = { npages, order_of(npages), npages >= RANGE_PAGES_MIN };
+	struct want want = { npages, order_of(npages),
+			     npages > RANGE_SHORT ||
+				     (npages >= RANGE_PAGES_MIN && !is_pow2(npages)) };
 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
 	return alloc_runs(z, &want, n, least, out);

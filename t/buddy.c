@@ -186,7 +186,7 @@ static void test_exact_tail(void)
 /* Long runs one behind the other, of which every other one is freed. */
 static void test_best_fit(void)
 {
-	static const uint32_t lengths[] = { 200, 40, 130, 65, 100 };
+	static const uint32_t lengths[] = { 300, 140, 230, 165, 200 };
 	struct zone *z = zone_new();
 	struct page *gap[5];
 	struct page *wall[5];
@@ -195,20 +195,20 @@ static void test_best_fit(void)
 
 	for (unsigned i = 0; i < 5; i++) {
 		gap[i] = buddy_alloc(z, lengths[i]);
-		wall[i] = buddy_alloc(z, 17);
-		tight &= wall[i] == gap[i] + lengths[i] && (i == 0 || gap[i] == wall[i - 1] + 17);
+		wall[i] = buddy_alloc(z, 129);
+		tight &= wall[i] == gap[i] + lengths[i] && (i == 0 || gap[i] == wall[i - 1] + 129);
 	}
 	ok(tight, "long runs of fresh memory lie one behind the other");
 	for (unsigned i = 0; i < 5; i++)
 		free_dirty(gap[i]);
-	pg = buddy_alloc(z, 65);
+	pg = buddy_alloc(z, 165);
 	ok(pg == gap[3], "a long run goes where nothing is left over, buddies or not");
 	free_dirty(pg);
-	pg = buddy_alloc(z, 110);
+	pg = buddy_alloc(z, 210);
 	ok(pg == gap[2], "or where the least is");
 	free_dirty(pg);
-	pg = buddy_alloc(z, 64);
-	ok(pg >= gap[3] && pg + 64 <= gap[3] + 65, "a power of two as well");
+	pg = buddy_alloc(z, 256);
+	ok(pg >= gap[0] && pg + 256 <= gap[0] + 300, "a power of two as well");
 	buddy_check(z);
 	free_dirty(pg);
 	for (unsigned i = 0; i < 5; i++)
