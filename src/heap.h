@@ -47,17 +47,26 @@ struct bin {
 #define BINS (CLASSES + LARGE_BINS)
 
 /*
- * A bin's objects stand in a row of BIN_SMALL places, or of BIN_MAX once it has more room, each above
- * a bottom: so those of a thread that needs few fill few pages.
+ * A bin's objects stand in a row of as many places as it may have, but BIN_SMALL at the most, or in one of
+ * BIN_MAX once it has more room, each above a bottom: so those of a thread that needs few fill few pages.
  */
 #define BIN_SMALL 64u
+struct bin_rows {
+#define SIZECLASS(size, pages)                                                                     \
+	struct object                                                                              \
+		*of_##size[(BIN_CAPACITY(size) > BIN_SMALL ? BIN_SMALL : BIN_CAPACITY(size)) + 1];
+#include "sizeclass.def"
+#undef SIZECLASS
+	struct object *large[LARGE_BINS][LARGE_BIN_MAX + 1];
+};
 enum {
 	BIN_ROWS = 0
 #define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)
 #include "sizeclass.def"
 #undef SIZECLASS
 	,
-	BIN_SLOTS = BINS * (BIN_SMALL + 1) + BIN_ROWS * (BIN_MAX + 1)
+	BIN_SMALL_SLOTS = sizeof(struct bin_rows) / sizeof(struct object *),
+	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_ROWS * (BIN_MAX + 1)
 };
 
 struct heap {
@@ -76,7 +85,6 @@ struct heap {
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* runs for the pcp, after the window */
-	struct ring ring;                       /* frees into slabs of others */
 	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
 	uint8_t quiet[BINS];                    /* turns since it was refilled or full */
 	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
@@ -114,13 +122,15 @@ struct heap {
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
 
-	/* Owner thread inside its window: the bins' places, BIN_SLOTS of them, which heap_none and
-	 * heap_gone do without. All zero when the bins are empty, so that who drains the heap may give
-	 * this memory back; they begin at a page, see HEAP_OFFSET. */
+	/* Owner thread inside its window: frees into slabs of others; and the bins' places, BIN_SLOTS of
+	 * them, which heap_none and heap_gone do without. Zero will do when they are empty, so that who
+	 * drains the heap may give this memory back; they begin at a page, see HEAP_OFFSET. */
+	cache_aligned struct ring ring;
 	cache_aligned struct object *bin_slots[];
 };
 #define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
 #define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
+_Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of the kernel's pages");
 
 /*
  * Bytes of the objects that the bins of all heaps have room for, and how many that may become, but for

@@ -56,7 +56,7 @@ extern bool heap_in_copy;
  * Where in its first page a heap begins. Not at the start, where many blocks do, of which a program uses
  * the first bytes most: a load waits for a store before it to the same place in another page.
  */
-#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, bin_slots) % META_ALIGN) % META_ALIGN)
+#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, ring) % META_ALIGN) % META_ALIGN)
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
 
 static inline bool heap_is_real(const struct heap *h)

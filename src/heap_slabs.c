@@ -57,6 +57,22 @@ static inline unsigned bin_capacity(unsigned bin)
 	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
 }
 
+/* Where the bin's row is that it begins with. */
+static inline uint16_t bin_first_row(unsigned bin)
+{
+	static const uint16_t first[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	(uint16_t)(offsetof(struct bin_rows, of_##size) / sizeof(struct object *)),
+#include "sizeclass.def"
+#undef SIZECLASS
+	};
+
+	if (bin < CLASSES)
+		return first[bin];
+	return (uint16_t)(offsetof(struct bin_rows, large) / sizeof(struct object *) +
+			  (bin - CLASSES) * (LARGE_BIN_MAX + 1));
+}
+
 /* The NULL below a bin's first place. */
 static inline struct object **bin_bottom(struct heap *h, unsigned cls)
 {
@@ -66,7 +82,7 @@ static inline struct object **bin_bottom(struct heap *h, unsigned cls)
 /* An empty bin without room. The slots are zero, and no bottom is ever written. */
 static void bin_begin(struct heap *h, unsigned bin)
 {
-	h->bin_bottom[bin] = (uint16_t)(bin * (BIN_SMALL + 1));
+	h->bin_bottom[bin] = bin_first_row(bin);
 	h->bin[bin].top = bin_bottom(h, bin);
 	h->bin[bin].limit = bin_bottom(h, bin);
 }
@@ -78,7 +94,7 @@ static void bin_move(struct heap *h, unsigned cls)
 	size_t n = (size_t)(h->bin[cls].top - from);
 
 	DCHECK(cls < BIN_ROWS);
-	h->bin_bottom[cls] = (uint16_t)(BINS * (BIN_SMALL + 1) + cls * (BIN_MAX + 1));
+	h->bin_bottom[cls] = (uint16_t)(BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
 	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }
@@ -614,7 +630,7 @@ void heap_leave_slabs(struct heap *h, enum slab_age age)
 void heap_purge_bins(struct heap *h)
 {
 	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge(h->bin_slots, align_up(BIN_SLOTS_BYTES, META_ALIGN));
+		vm_purge(&h->ring, align_up(HEAP_BYTES - offsetof(struct heap, ring), META_ALIGN));
 }
 
 /* The current slab of a class, if it is empty. */
