@@ -191,7 +191,7 @@ struct heap *heap_call_begin(bool create)
 		heap_touched(h);
 		trim_if_asked(h);
 		if (unlikely(++h->slow_calls % AGE_EVERY == 0))
-			heap_age_next(h);
+			heap_age_next(h, AGE_OBJECTS);
 		return h;
 	}
 	if (unlikely(heap_in_copy))
@@ -447,7 +447,7 @@ void heap_visit(uint64_t g)
 		while (turns && take(h, g)) {
 			heap_open_inbox(h);
 			for (bool done = false; turns && !done; turns--)
-				done = heap_age_next(h);
+				done = heap_age_next(h, BIN_MAX);
 			free_released(h);
 			put_back(h, g);
 		}

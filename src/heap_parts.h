@@ -68,10 +68,11 @@ static inline bool heap_is_real(const struct heap *h)
 #define BIN_STEP 64u
 
 /* Of a trim that was asked for: bins, and slabs of each one's class, that one call has to do with; of a bin
- * that has its turn: slabs. */
+ * that has its turn: slabs and objects. */
 #define TRIM_BATCH 2u
 #define LEAVE_BATCH 32u
 #define AGE_BATCH 8u
+#define AGE_OBJECTS 16u
 #define INBOX_BATCH 8u
 
 /*
@@ -79,7 +80,7 @@ static inline bool heap_is_real(const struct heap *h)
  * for which the inbox is looked at, and a slab that it brings. Debug builds count it, from
  * heap_call_begin to heap_call_end, and stop the program when it is more.
  */
-#define CALL_OBJECTS ((TRIM_BATCH + 1) * BIN_MAX + 2 * BIN_STEP)
+#define CALL_OBJECTS (TRIM_BATCH * BIN_MAX + AGE_OBJECTS + 2 * BIN_STEP)
 #define CALL_SLABS (TRIM_BATCH * (LEAVE_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
 
 struct heap_work {
@@ -173,8 +174,9 @@ void heap_purge_bins(struct heap *h);
 /* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
 bool heap_leave_some(struct heap *h, unsigned bin);
 
-/* The next bin has its turn; false: there was nothing to do. */
-bool heap_age_next(struct heap *h);
+/* The next bin has its turn, in which up to `objects` of it go home, a multiple of AGE_OBJECTS; false: there
+ * was nothing to do. */
+bool heap_age_next(struct heap *h, unsigned objects);
 
 /* Stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);

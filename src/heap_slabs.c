@@ -461,9 +461,9 @@ bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct du
 	return true;
 }
 
-/* In the window of h: the n objects of a bin that were freed last go to their slabs, or those of them that
- * `slabs` runs of one slab's objects are. They are in this processor's cache still, as those freed first are
- * not. */
+/* In the window of h: the n objects of a bin, 1 at least, that were freed last go to their slabs, or of those
+ * what lies in `far` places, for each is a miss. They are in this processor's cache still, as those freed
+ * first are not. */
 static void bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
 {
 	struct object **end = h->bin[cls].top + 1;
@@ -548,19 +548,26 @@ static void pool_refresh(struct heap *h, struct ring_adopt *due)
 		heap_release_slab(h, due->pg);
 }
 
+/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. False: there were none. */
+static bool bin_leave(struct heap *h, unsigned cls, unsigned n)
+{
+	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
+	struct due_list d;
+
+	if (!have)
+		return false;
+	d.n = 0;
+	bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
+	for (unsigned i = 0; i < d.n; i++)
+		pool_refresh(h, &d.due[i]);
+	return true;
+}
+
 /* In the window of h: nothing in the bin any more, and no room. */
 static void bin_empty(struct heap *h, unsigned cls)
 {
-	unsigned n;
-
-	while ((n = (unsigned)(h->bin[cls].top - bin_bottom(h, cls))) != 0) {
-		struct due_list d;
-
-		d.n = 0;
-		bin_flush(h, cls, n < BIN_STEP ? n : BIN_STEP, BIN_STEP, &d);
-		for (unsigned i = 0; i < d.n; i++)
-			pool_refresh(h, &d.due[i]);
-	}
+	while (bin_leave(h, cls, BIN_STEP))
+		;
 	bin_shrink(h, cls, bin_room(h, cls));
 	bin_begin(h, cls);
 	if (cls < CLASSES)
@@ -590,12 +597,15 @@ bool heap_leave_some(struct heap *h, unsigned bin)
 	return bin < CLASSES && leave_class(h, bin, SLAB_IDLE, LEAVE_BATCH);
 }
 
-bool heap_age_next(struct heap *h)
+_Static_assert(BIN_MAX % AGE_OBJECTS == 0, "a visit empties a bin in one turn");
+
+bool heap_age_next(struct heap *h, unsigned objects)
 {
 	unsigned bin = h->age_next;
+	uint8_t next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
 	struct bin *b = &h->bin[bin];
 
-	h->age_next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
+	h->age_next = next;
 	if (h->quiet[bin] < QUIET_TURNS) {
 		h->quiet[bin]++;
 		return false;
@@ -603,10 +613,17 @@ bool heap_age_next(struct heap *h)
 	if (b->limit == bin_bottom(h, bin) &&
 	    (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
 		return false;
+	for (; objects; objects -= AGE_OBJECTS) {
+		if (!bin_leave(h, bin, AGE_OBJECTS))
+			break;
+	}
+	/* What has more to leave has the next turn, too. */
+	h->age_next = (uint8_t)bin;
+	if (!objects)
+		return true;
 	bin_empty(h, bin);
-	/* A class that has more to leave has the next turn, too. */
-	if (bin < CLASSES && leave_class(h, bin, SLAB_RECENT, AGE_BATCH))
-		h->age_next = (uint8_t)bin;
+	if (bin >= CLASSES || !leave_class(h, bin, SLAB_RECENT, AGE_BATCH))
+		h->age_next = next;
 	return true;
 }
 
