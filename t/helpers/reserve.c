@@ -34,7 +34,7 @@
 #define STEP_BYTES (4 * MIB)
 #define WAIT_MS 60000u
 #define SKIP 77
-#define SLACK_MIB 24 /* page caches of profile:latency, metadata, the program */
+#define SLACK_MIB 28 /* page caches of profile:latency, metadata, the program and its list */
 
 static int (*stat_by_name)(const char *, uint64_t *);
 
@@ -211,7 +211,7 @@ static int growth(const struct growth *g, size_t mib)
 	CHECK(places < PLACES, "there is no place for more");
 	rss = helper_rss_kib() / 1024;
 	CHECK(faulted == 0, "%ld page faults", faulted);
-	CHECK(rss <= (long)((live + live / 8 + reserve) / MIB) + SLACK_MIB,
+	CHECK(rss <= (long)((live + live / 4 + reserve) / MIB) + SLACK_MIB,
 	      "RSS %ld MiB, live %zu, reserve %ld", rss, live / MIB, (long)(reserve / MIB));
 	fprintf(stderr,
 		"%ld page faults, RSS %ld MiB, live %zu, reserve %ld, of it used %ld, missed %ld\n",
