@@ -970,11 +970,26 @@ static bool purge_more(struct zone *z, const struct purge *p)
 	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > p->keep;
 }
 
+/* Dirty pages that are still to be taken; there are some. At most one more than a block has. */
+static uint32_t purge_want(const struct zone *z, const struct purge *p)
+{
+	uint64_t over = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) - p->keep;
+	uint64_t want = min_size(p->most - p->dirty, over);
+
+	return (uint32_t)min_size(want, (1u << ORDER_MAX) + 1);
+}
+
+/* A dirty block, or as much of it as is wanted, if there is something dirty in that: what is purged beyond
+ * that may be what the program uses now and then. */
 static void purge_add(struct zone *z, struct purge *p, struct page *pg)
 {
 	uint64_t before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	uint32_t part = purge_want(z, p);
 
+	run_begin(z);
 	block_remove(z, pg, PAGE_PURGING);
+	if (part < pg->npages && dirty_bits(region_of(pg), page_number(pg), part, BITS_COUNT))
+		run_cut_locked(z, pg, part, BUDDY_DIRTY);
 	p->dirty += before - atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 	p->block[p->n++] = pg;
 }
@@ -989,14 +1004,13 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 {
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
-	uint32_t end = first + pg->npages;
+	uint32_t end;
 
 	purge_add(z, p, pg);
+	end = first + pg->npages;
 	while (end < r->pages && is_dirty_block(&r->page[end]) && purge_more(z, p)) {
-		uint32_t n = r->page[end].npages;
-
 		purge_add(z, p, &r->page[end]);
-		end += n;
+		end += r->page[end].npages;
 	}
 	for (;;) {
 		uint32_t before = free_block_before(r, first, BUDDY_DIRTY);
@@ -1008,7 +1022,17 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 	}
 }
 
-/* Some dirty blocks, the largest first. False: there are none, or no lock is to be had. */
+/* The largest that is no larger than what is wanted; else the smallest. */
+static unsigned purge_order(const struct zone *z, const struct purge *p)
+{
+	uint32_t orders = z->orders[BUDDY_DIRTY];
+	uint32_t fit = orders & ((2u << (31u - (unsigned)__builtin_clz(purge_want(z, p)))) - 1);
+
+	return fit ? 31u - (unsigned)__builtin_clz(fit) : (unsigned)__builtin_ctz(orders);
+}
+
+/* Some dirty blocks, the largest first of those that are not too large. False: there are none, or no lock is
+ * to be had. */
 static bool purge_take(struct zone *z, struct purge *p)
 {
 	p->n = 0;
@@ -1016,9 +1040,7 @@ static bool purge_take(struct zone *z, struct purge *p)
 	if (!zone_lock(z))
 		return false;
 	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && z->orders[BUDDY_DIRTY]) {
-		unsigned order = 31u - (unsigned)__builtin_clz(z->orders[BUDDY_DIRTY]);
-
-		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][order].last);
+		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][purge_order(z, p)].last);
 	}
 	zone_unlock(z);
 	return p->n != 0;

@@ -494,7 +494,7 @@ static void test_decay(void)
 	uint64_t purged;
 	uint64_t dirty;
 
-	options.idle_ms = 3600000; /* what an idle thread gives up takes a large block along */
+	options.idle_ms = 3600000; /* what an idle thread has cached is another matter */
 	options.decay_ms = LONG_MS;
 	sleep_ms(2 * DECAY_MS); /* the old period is over */
 	do {
