@@ -485,6 +485,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
 	unsigned most = bin_capacity(cls);
+	unsigned n = room / 2 < FLUSH ? (room + 1) / 2 : FLUSH;
 	unsigned far = FLUSH_FAR;
 	bool shrinks;
 
@@ -498,10 +499,11 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 		return;
 	h->quiet[cls] = 0;
 	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
-	bin_flush(h, cls, room / 2 < FLUSH ? (room + 1) / 2 : FLUSH, shrinks ? FLUSH : far, d);
-	/* Under a limit all of them may have too much. */
+	bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
+	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
 	if (shrinks)
-		bin_shrink(h, cls, room / 2 < FLUSH ? room / 2 : FLUSH);
+		bin_shrink(h, cls, n - 1);
+	DCHECK(h->bin[cls].top < h->bin[cls].limit);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }
@@ -741,6 +743,7 @@ void heap_check(void)
 		return;
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned bin = 0; bin < BINS; bin++) {
+		CHECK(h->bin[bin].top <= h->bin[bin].limit);
 		for (struct object **o = h->bin[bin].top; *o; o--)
 			CHECK(page_kind(page_of(*o)) == (bin < CLASSES ? PAGE_SLAB : PAGE_LARGE) &&
 			      page_of(*o)->cls == bin);

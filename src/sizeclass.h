@@ -42,7 +42,7 @@ static always_inline size_t class_size(unsigned cls)
 	return size_classes[cls].size;
 }
 
-/* Which object an offset into a slab (below 2^20) lies in; no division. */
+/* Which object an offset into a slab (below 2^18, as all are) lies in; no division. */
 static always_inline unsigned class_index(unsigned cls, size_t offset)
 {
 	return (unsigned)(((uint64_t)offset * size_classes[cls].inverse) >> 32);

@@ -389,6 +389,30 @@ static void *churn(void *arg)
 	return NULL;
 }
 
+/* Where all bins have too much a full one loses room, but not the place of the object that comes. */
+static void test_bins_shrink(void)
+{
+	static void *object[600];
+	const struct bin *b = &heap_self->bin[class_of(64)];
+	ptrdiff_t above = 0;
+	uint64_t bytes;
+
+	for (unsigned i = 0; i < 600; i++)
+		object[i] = alloc(64);
+	for (unsigned i = 0; i < 300; i++)
+		heap_free(object[i]);
+	bytes = heap_bins_bytes;
+	for (unsigned i = 300; i < 600; i++) {
+		heap_bins_most = 0;
+		heap_free(object[i]);
+		if (b->top - b->limit > above)
+			above = b->top - b->limit;
+	}
+	heap_bins_most = UINT64_MAX;
+	ok(heap_bins_bytes < bytes, "a full bin loses room where all have too much");
+	is_int(above, 0, "and holds no more than it has room for");
+}
+
 static void test_cache_limit(void)
 {
 	pthread_t t[4];
@@ -463,6 +487,7 @@ int main(void)
 	test_garbage();
 	test_growth();
 	test_asked();
+	test_bins_shrink();
 	test_cache_limit();
 	test_soft_limit();
 	tree_new();
