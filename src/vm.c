@@ -178,7 +178,8 @@ bool vm_resident(void *addr)
 bool vm_locked(void *addr)
 {
 	int saved = errno;
-	bool locked = madvise(addr, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
+	void *page = (void *)align_up((uintptr_t)addr, vm_os_page);  /* else it is refused, too */
+	bool locked = madvise(page, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
 
 	errno = saved;
 	return locked;

@@ -41,7 +41,7 @@ void vm_populate_huge(void *addr, size_t bytes);
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 bool vm_resident(void *addr);
 
-/* Whether what is mapped at addr, aligned to the kernel's pages and not in use yet, is locked in memory,
+/* Whether the first page of the kernel's at or behind addr, mapped and not in use yet, is locked in memory,
  * so that the kernel will back it as a whole (or, with MCL_ONFAULT, counts it as if it did). */
 bool vm_locked(void *addr);
 

@@ -225,6 +225,23 @@ static void test_purge_locked(void)
 	vm_unmap(p, 65536);
 }
 
+static void test_locked_large_pages(void)
+{
+	size_t os_page = vm_os_page;
+	char *p = vm_map(3 * (size_t)65536, 65536);
+
+	if (SANITIZED || mlock(p + 16384, 16384) != 0) {
+		tap_skip(2, "memory cannot be locked by this user, or under a sanitizer");
+	} else {
+		vm_os_page = 65536;
+		ok(!vm_locked(p + 16384), "with pages of 64 KiB the first whole one is looked at");
+		mlock(p + 65536, 65536);
+		ok(vm_locked(p + 16384), "and is said to be locked if it is");
+		vm_os_page = os_page;
+	}
+	vm_unmap(p, 3 * (size_t)65536);
+}
+
 /* ---- calls made to fail ------------------------------------------------------------------ */
 
 /*
@@ -303,7 +320,7 @@ static void test_errno(void)
 
 int main(void)
 {
-	tap_plan(47);
+	tap_plan(49);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();
@@ -312,6 +329,7 @@ int main(void)
 	test_purge();
 	test_purge_large_pages();
 	test_purge_locked();
+	test_locked_large_pages();
 	test_faults();
 	test_align_trimmed();
 	test_errno();
