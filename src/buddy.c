@@ -984,7 +984,8 @@ static uint32_t purge_want(const struct zone *z, const struct purge *p)
 static void purge_add(struct zone *z, struct purge *p, struct page *pg)
 {
 	uint64_t before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	uint32_t part = purge_want(z, p);
+	/* What ends within a page of the kernel's would be said to be dirty still. */
+	uint32_t part = (uint32_t)align_up(purge_want(z, p), max_size(vm_os_page >> PG_SHIFT, 1));
 
 	run_begin(z);
 	block_remove(z, pg, PAGE_PURGING);

@@ -402,6 +402,17 @@ static void test_purge_large_pages(void)
 	vm_os_page = os_page;
 	ok(filled(pg, 'z'), "the page in use keeps its data");
 	buddy_free(pg);
+
+	z = zone_new();
+	pg = buddy_alloc_aligned(z, 128, 7);
+	fill(pg, 'z');
+	buddy_shrink(pg, 64);
+	vm_os_page = 65536;
+	is_int(buddy_purge(z, 0, 5), 8 * PG_BYTES, "and a part of one is whole kernel pages");
+	is_int(z->dirty_pages, 56, "which are clean after it");
+	buddy_check(z);
+	vm_os_page = os_page;
+	buddy_free(pg);
 }
 
 /* ---- limits ------------------------------------------------------------------------------ */
@@ -966,7 +977,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(126);
+	tap_plan(128);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
