@@ -165,16 +165,6 @@ void vm_populate_huge(void *addr, size_t bytes)
 	vm_huge(addr, bytes, false);
 }
 
-bool vm_resident(void *addr)
-{
-	int saved = errno;
-	unsigned char vec = 0;
-	bool resident = mincore(addr, vm_os_page, &vec) == 0 && (vec & 1);
-
-	errno = saved;
-	return resident;
-}
-
 bool vm_locked(void *addr)
 {
 	int saved = errno;

@@ -38,9 +38,6 @@ void vm_huge(void *addr, size_t bytes, bool wanted);
  */
 void vm_populate_huge(void *addr, size_t bytes);
 
-/* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
-bool vm_resident(void *addr);
-
 /* Whether the first page of the kernel's at or behind addr, mapped and not in use yet, is locked in memory,
  * so that the kernel will back it as a whole (or, with MCL_ONFAULT, counts it as if it did). */
 bool vm_locked(void *addr);
