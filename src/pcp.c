@@ -16,7 +16,9 @@
  * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
  * brings, or BULK_BATCH in a bulk request, nothing else (hold_step).
  * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of OWN_BATCH
- * runs each, so that none takes much longer than others; one in bulk of n runs n / BULK_BATCH + 1 of it, and n / DRAIN_BATCH + 1 of the buddy core;
+ * runs each, so that none takes much longer than others, or of those, DRAIN_BATCH at most, whose pages
+ * make room for the run that is freed; one in bulk of n runs n / BULK_BATCH + 1 of it, and
+ * n / DRAIN_BATCH + 1 of the buddy core;
  * a drain as many as the cache has batches, and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
  * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
