@@ -58,8 +58,7 @@
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 #define RANGE_PAGES_MIN 17u
 #define RANGE_TRIES 8u
-#define RANGE_SHORT                                                                                \
-	128u /* pages: of a run up to this length what is left over is of use to others */
+#define RANGE_SHORT 128u /* pages: what is left over of a run up to that is of use to others */
 #define RANGE_BATCH 1u
 /* For one run: the blocks it is cut from or into, those it merges with, and those beside the places at
  * which a long one is looked for, in three parts of the lists of each kind. */
@@ -1040,9 +1039,8 @@ static bool purge_take(struct zone *z, struct purge *p)
 	p->dirty = 0;
 	if (!zone_lock(z))
 		return false;
-	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && z->orders[BUDDY_DIRTY]) {
+	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && z->orders[BUDDY_DIRTY])
 		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][purge_order(z, p)].last);
-	}
 	zone_unlock(z);
 	return p->n != 0;
 }

@@ -340,9 +340,7 @@ static noinline void *realloc_slow(void *p, size_t size)
 	if (unlikely(heap_in_copy))
 		return size <= old ? p : realloc_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {
-		heap_check_object(p, pg);
-		if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
-			return p;
+		heap_check_object(p, pg); /* else it is to grow beyond slabs */
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
@@ -360,7 +358,7 @@ static noinline void *realloc_slow(void *p, size_t size)
 	return q || size > old ? q : p; /* to shrink cannot fail */
 }
 
-/* As a rule p is an object of a slab, and stays one; what is odd about it realloc_slow says. */
+/* As a rule p is an object of a slab, and stays one; what is wrong with it realloc_slow says. */
 void *heap_realloc(void *p, size_t size)
 {
 	const struct page *pg = likely(pagemap_ours(p)) ? page_of(p) : NULL;
@@ -371,9 +369,10 @@ void *heap_realloc(void *p, size_t size)
 	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_in_copy))
 		return realloc_slow(p, size);
 	offset = (size_t)((char *)p - page_address(pg));
-	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset) ||
-		     slab_uncarved(pg)))
+	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset)))
 		return realloc_slow(p, size);
+	if (unlikely(slab_uncarved(pg)))
+		heap_check_object(p, pg);
 	old = class_size(pg->cls);
 	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
 		return p;

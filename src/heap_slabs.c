@@ -141,6 +141,8 @@ static bool bin_grow(struct heap *h, unsigned cls)
 		room = BIN_START;
 	if (room > bin_capacity(cls))
 		room = bin_capacity(cls);
+	if (room == old)
+		return true;
 	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
 		return false;
 	if (old <= BIN_SMALL && room > BIN_SMALL)

@@ -54,11 +54,10 @@ _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
 
 static struct {
 	struct lock lock;
-	_Atomic(struct heap *)
-		free; /* heaps that wait for a thread; pushed by any, taken with the lock */
-	/* Guarded by: lock. */
-	_Atomic(struct heap *)
-		left; /* the same, with what a fork left in them; looked at without it */
+	/* Heaps that wait for a thread: pushed by any, taken with the lock. */
+	_Atomic(struct heap *) free;
+	/* Guarded by: lock. The same, with what a fork left in them; looked at without it. */
+	_Atomic(struct heap *) left;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static _Atomic(struct heap *) heaps;

@@ -18,8 +18,7 @@
  * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of OWN_BATCH
  * runs each, so that none takes much longer than others, or of those, DRAIN_BATCH at most, whose pages
  * make room for the run that is freed; one in bulk of n runs n / BULK_BATCH + 1 of it, and
- * n / DRAIN_BATCH + 1 of the buddy core;
- * a drain as many as the cache has batches, and one more.
+ * n / DRAIN_BATCH + 1 of the buddy core; a drain as many as the cache has batches, and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
  * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
  * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
@@ -95,10 +94,9 @@ static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 	count_set(p, count_of(p) + run_class_pages[rc]);
 }
 
-/* Take the coldest runs, from one class after the other, until `pages` are had, or at least `over` and `most`
- * runs, or nothing is left; DRAIN_BATCH runs in any case. */
-static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, unsigned most,
-			     struct page **out)
+/* Take the coldest runs, from one class after the other, until `pages` are had, or at least `over` and
+ * OWN_BATCH runs, or nothing is left; DRAIN_BATCH runs in any case. */
+static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struct page **out)
 {
 	uint32_t filled = 0; /* bit c: class c has runs */
 	uint32_t got = 0;
@@ -107,7 +105,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, unsig
 
 	for (unsigned c = 0; c < RUN_CLASSES; c++)
 		filled |= (uint32_t)(p->runs[c].last != NULL) << c;
-	while (n < DRAIN_BATCH && got < pages && (n < most || got < over) && filled) {
+	while (n < DRAIN_BATCH && got < pages && (n < OWN_BATCH || got < over) && filled) {
 		uint32_t behind = filled >> (rc + 1) << (rc + 1);
 		struct page *pg;
 
@@ -302,7 +300,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 	}
 	put_locked(p, pg, rc);
 	if (unlikely(count_of(p) > p->high))
-		n = spill_locked(p, spill_pages_locked(p), count_of(p) - p->high, OWN_BATCH, run);
+		n = spill_locked(p, spill_pages_locked(p), count_of(p) - p->high, run);
 	pcp_leave(p);
 	park_wake();
 	if (unlikely(n)) {
@@ -370,7 +368,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		p->high = p->high_min;
 		p->alloc_factor = 0;
 		p->free_factor = 0;
-		n = spill_locked(p, UINT32_MAX, 0, DRAIN_BATCH, run);
+		n = spill_locked(p, UINT32_MAX, UINT32_MAX, run);
 		pcp_leave_remote(p);
 		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
@@ -395,8 +393,11 @@ uint64_t pcp_decay(struct pcp *p)
 	if (!pcp_enter_remote(p))
 		return 0;
 	p->high -= (p->high - p->high_min) >> 3;
-	if (count_of(p) > p->high)
-		n = spill_locked(p, count_of(p) - p->high, 0, DRAIN_BATCH, run);
+	if (count_of(p) > p->high) {
+		uint32_t over = count_of(p) - p->high;
+
+		n = spill_locked(p, over, over, run);
+	}
 	pcp_leave_remote(p);
 	for (unsigned i = 0; i < n; i++)
 		pages += run[i]->npages;
