@@ -532,11 +532,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
-		vm_huge(at, bytes, false);
-	else if (options.thp == THP_ALWAYS ||
-		 (options.thp == THP_AUTO && buddy_used_pages(z) >= THP_PAGES))
-		vm_huge(at, bytes, true);
+	vm_huge_as_set(at, bytes, buddy_used_pages(z) >= THP_PAGES);
 	DELAY_HERE(grow_committed);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */

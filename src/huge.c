@@ -24,7 +24,6 @@
 #include "huge.h"
 
 #include "delay.h"
-#include "options.h"
 #include "stats.h"
 #include "vm.h"
 
@@ -127,10 +126,7 @@ void *huge_alloc(size_t size, size_t align)
 		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 		return NULL;
 	}
-	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
-		vm_huge(p, bytes, false);
-	else if (options.thp == THP_ALWAYS)
-		vm_huge(p, bytes, true);
+	vm_huge_as_set(p, bytes, false);
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
 	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);

@@ -154,6 +154,14 @@ void vm_huge(void *addr, size_t bytes, bool wanted)
 	errno = saved;
 }
 
+void vm_huge_as_set(void *addr, size_t bytes, bool auto_wants)
+{
+	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
+		vm_huge(addr, bytes, false);
+	else if (options.thp == THP_ALWAYS || (options.thp == THP_AUTO && auto_wants))
+		vm_huge(addr, bytes, true);
+}
+
 /*
  * By a touch: a page fault takes the lock of the mapping, which is ours alone while it is marked, and
  * MADV_POPULATE_WRITE that of the address space, for as long as it takes to clear a huge page.

@@ -214,6 +214,18 @@ static void test_one_pass(void)
 	buddy_check(&zone_main);
 }
 
+/* A worker begins and fills its heap; one of its objects is for another thread to free. */
+static struct object *begin_and_give(struct worker *w)
+{
+	struct object *o;
+
+	worker_begin(w);
+	worker_do(w, fill);
+	o = (struct object *)(void *)w->p[7];
+	w->p[7] = NULL;
+	return o;
+}
+
 /* A batch that is on its way into the inbox of a heap while that is emptied. */
 static void test_late_post(void)
 {
@@ -222,11 +234,8 @@ static void test_late_post(void)
 	struct object *o;
 	struct page *pg;
 
-	worker_begin(&w);
-	worker_do(&w, fill);
-	o = (struct object *)(void *)w.p[7];
+	o = begin_and_give(&w);
 	pg = page_of(o);
-	w.p[7] = NULL;
 	ok(slab_free_remote(pg, o, o, 1) == SLAB_POST, "a remote free is about to post a slab");
 	mark_and_take();
 	ok(atomic_load(&pg->owner) == w.heap, "the slab stays with its heap when that is emptied");
@@ -261,11 +270,8 @@ static void test_late_post_growth(unsigned (*look)(const struct heap *), const c
 	struct object *o;
 	struct page *pg;
 
-	worker_begin(&w);
-	worker_do(&w, fill);
-	o = (struct object *)(void *)w.p[7];
+	o = begin_and_give(&w);
 	pg = page_of(o);
-	w.p[7] = NULL;
 	slab_free_remote(pg, o, o, 1);
 	mark_and_take();
 	heap_post(pg);

@@ -28,9 +28,7 @@ static void hoards_make(uint64_t bytes_each)
 {
 	threads = (unsigned)param("threads");
 	each = bytes_each;
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	hoards = hoards_new(threads, each);
 }
 
 static void hoard_cycle(struct hoard *h)

@@ -213,7 +213,6 @@ static size_t cap_size(struct hoard *h)
 	return (size_t)h->min << rng_below(&h->seed, (uint32_t)__builtin_ctz(h->max / h->min) + 1);
 }
 
-/* Fills, frees all but a quarter and works on that, over and over. */
 /* Threads that fill their hoards, free all of them or all but a part (0: nothing stays), and go on with
  * little until they are stopped. */
 static void fill_and_free(void (*thread)(unsigned index), unsigned part)
@@ -222,9 +221,7 @@ static void fill_and_free(void (*thread)(unsigned index), unsigned part)
 
 	threads = (unsigned)param("threads");
 	each = (param("mib") << 20) / threads;
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	hoards = hoards_new(threads, each);
 	live = part ? each * threads / part : 0;
 	crew_start(threads, thread);
 	probe_start();
@@ -241,6 +238,7 @@ static void fill_and_free(void (*thread)(unsigned index), unsigned part)
 	crew_sync();
 }
 
+/* Fills, frees all but a quarter and works on that, over and over. */
 static void cap_thread(unsigned index)
 {
 	struct hoard *h = &hoards[index];

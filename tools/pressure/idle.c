@@ -15,9 +15,7 @@ static void hoards_make(void)
 {
 	threads = (unsigned)param("threads");
 	each = (param("mib") << 20) / threads;
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	hoards = hoards_new(threads, each);
 }
 
 /* Bytes that the hoards of all threads hold. */
@@ -112,9 +110,7 @@ static void handoff(void)
 	makers = (unsigned)param("makers");
 	threads = makers + (unsigned)param("threads");
 	each = (param("mib") << 20) / makers;
-	hoards = bench_map(makers * sizeof(*hoards));
-	for (unsigned i = 0; i < makers; i++)
-		hoard_init(&hoards[i], each, param("min"), param("max"), i + 1);
+	hoards = hoards_new(makers, each);
 	crew_start(threads, handoff_thread);
 	probe_start();
 	event("floor", 0, threads);
@@ -215,9 +211,7 @@ static void survivors_run(void)
 	threads = (unsigned)param("threads");
 	objects = param("objects") / threads;
 	one_in = param("one-in");
-	hoards = bench_map(threads * sizeof(*hoards));
-	for (unsigned i = 0; i < threads; i++)
-		hoard_init(&hoards[i], objects * param("max"), param("min"), param("max"), i + 1);
+	hoards = hoards_new(threads, objects * param("max"));
 	crew_start(threads, survivors_thread);
 	probe_start();
 	event("floor", 0, threads);

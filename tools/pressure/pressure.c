@@ -292,6 +292,15 @@ void hoard_init(struct hoard *h, uint64_t bytes, uint64_t min, uint64_t max, uin
 	h->object = bench_map(h->room * sizeof(*h->object));
 }
 
+struct hoard *hoards_new(unsigned n, uint64_t bytes)
+{
+	struct hoard *hoards = bench_map(n * sizeof(*hoards));
+
+	for (unsigned i = 0; i < n; i++)
+		hoard_init(&hoards[i], bytes, param("min"), param("max"), i + 1);
+	return hoards;
+}
+
 void hoard_fill(struct hoard *h, uint64_t bytes)
 {
 	while (h->bytes < bytes && h->count < h->room) {

@@ -57,6 +57,8 @@ struct hoard {
 
 /* For up to bytes of objects of min to max bytes, each size as likely as another. */
 void hoard_init(struct hoard *h, uint64_t bytes, uint64_t min, uint64_t max, uint64_t seed);
+/* n of them, each for up to bytes, of the sizes that the parameters min and max say. */
+struct hoard *hoards_new(unsigned n, uint64_t bytes);
 void hoard_fill(struct hoard *h, uint64_t bytes);
 /* Frees each step-th of its objects from the first on; they must not be freed again. */
 void hoard_free(struct hoard *h, size_t first, size_t step);

@@ -23,7 +23,7 @@ DEBIAN = (
 @dataclass(frozen=True)
 class Allocator:
     name: str
-    library: str  # what is preloaded; "" for the C library
+    preload: str  # what is preloaded; "" for the C library
     malloc: str   # the real path of the file that malloc has to come from
     options: str = ""  # Sluice's own
 
@@ -46,11 +46,11 @@ def find(places, extra):
             found.append(Allocator(name, path, path))
         else:
             missing.append(f"{name} is not installed and left out (apt-get install {package})")
-    if os.path.isfile(places.library):
-        real = os.path.realpath(places.library)
+    if os.path.isfile(places.preload):
+        real = os.path.realpath(places.preload)
         found.append(Allocator("sluice", real, real))
     else:
-        missing.append(f"sluice is left out: {places.library} is not there ({places.how})")
+        missing.append(f"sluice is left out: {places.preload} is not there ({places.how})")
     for text in extra:
         one = given(text)
         found = [a for a in found if a.name != one.name] + [one]
@@ -78,7 +78,7 @@ def with_options(sluice, text):
     if not options or "," in name:
         raise UsageError(f"--sluice-options {text}: not of the form NAME:VALUE or "
                          "LABEL=NAME:VALUE,NAME:VALUE")
-    done = subprocess.run(["/bin/true"], env={"LD_PRELOAD": sluice.library, "SLUICE_CONF": options},
+    done = subprocess.run(["/bin/true"], env={"LD_PRELOAD": sluice.preload, "SLUICE_CONF": options},
                           capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0 or done.stderr:
         why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0]

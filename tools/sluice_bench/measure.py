@@ -17,8 +17,8 @@ def environment(allocator=None, variables=None):
     env = {k: v for k, v in os.environ.items()
            if k not in ENVIRONMENT_OUT and not k.startswith(("MIMALLOC_", "TCMALLOC_", "GLIBC_"))}
     env["LC_ALL"] = "C"
-    if allocator and allocator.library:
-        env["LD_PRELOAD"] = allocator.library
+    if allocator and allocator.preload:
+        env["LD_PRELOAD"] = allocator.preload
         env.update(allocator.variables())
     env.update(variables or {})
     return env

@@ -16,11 +16,11 @@ class Places:
         here = os.path.dirname(os.path.realpath(script))
         top = os.path.dirname(here)
         if os.path.isfile(os.path.join(top, "config.status")):
-            self.library = os.path.join(top, ".libs", "libsluice.so")
+            self.preload = os.path.join(top, ".libs", "libsluice.so")
             self.programs = [os.path.join(top, "tools", d) for d in ("bench", "latency", "pressure")]
             self.how = "run make"
         else:
-            self.library = first_file(os.path.join(top, "lib", "libsluice.so"),
+            self.preload = first_file(os.path.join(top, "lib", "libsluice.so"),
                                       os.path.join(libdir, "libsluice.so"))
             self.programs = [os.path.join(top, "libexec", "sluice"),
                              os.path.join(libexecdir, "sluice")]

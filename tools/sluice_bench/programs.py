@@ -83,8 +83,8 @@ class Program:
 
     def launch(self, allocator, settings, core, runs, variables=None):
         argv = [settings.places.program("sluice-bench-launch"), "-n", str(runs)]
-        if allocator.library:
-            argv += ["-p", allocator.library]
+        if allocator.preload:
+            argv += ["-p", allocator.preload]
         if self.stdin:
             argv += ["-i", os.path.join(self.folder, self.stdin)]
         if self.exact_rss and not variables:

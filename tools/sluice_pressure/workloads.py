@@ -187,10 +187,10 @@ class Workload:
 
 def has_option(allocator, conf):
     """Whether this is a Sluice that knows the option: its name is in the file."""
-    if not conf or not allocator.library:
+    if not conf or not allocator.preload:
         return False
     name = conf.partition(":")[0].encode()
-    with open(allocator.library, "rb") as f:
+    with open(allocator.preload, "rb") as f:
         text = f.read()
     return b"SLUICE_CONF" in text and name in text
 
