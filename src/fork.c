@@ -81,7 +81,7 @@ static void prepare(void)
 	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
-	atomic_store_explicit(&lock_forking, LOCK_FORKING, memory_order_relaxed);
+	lock_fork_begin();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	heap_fork_prepare();
@@ -99,7 +99,7 @@ static void parent(void)
 	pcp_fork_parent();
 	lock_fork_parent(&zone_main.grow);
 	heap_fork_parent();
-	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	lock_fork_end();
 	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
 	stdio_unlock(locked);
@@ -115,7 +115,7 @@ static void child(void)
 	pcp_fork_child(parent_tid);
 	lock_fork_child(&zone_main.grow);
 	heap_fork_child();
-	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	lock_fork_end();
 	lock_fork_child(&reclaim_control);
 }
 

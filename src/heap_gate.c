@@ -39,7 +39,6 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "delay.h"
@@ -661,7 +660,6 @@ void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
 
 bool heap_gate_hold_all(void)
 {
-	const struct timespec pause = { 0, 20000 };
 	uint64_t held = next_generation() | GATE_HELD;
 	unsigned tries = FORK_WAIT_TRIES;
 
@@ -679,7 +677,7 @@ bool heap_gate_hold_all(void)
 		       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
 		       atomic_load_explicit(&h->busy, memory_order_acquire)) {
 			tries--;
-			nanosleep(&pause, NULL);
+			lock_pause_us(20);
 		}
 	}
 	return true;

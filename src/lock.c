@@ -32,7 +32,7 @@
 
 #define SPINS 100
 #define WAIT_MS 10 /* a sleep, after which we look whether there is a fork */
-#define PAUSE_NS 100000
+#define PAUSE_US 100
 #define TID_MASK FUTEX_TID_MASK
 
 _Thread_local uint32_t lock_tid TLS_FAST;
@@ -196,13 +196,28 @@ void lock_release(struct lock *l)
 	errno = saved;
 }
 
-void lock_pause(void)
+void lock_pause_us(uint32_t us)
 {
-	const struct timespec ts = { 0, PAUSE_NS };
+	const struct timespec ts = { us / 1000000, (long)(us % 1000000) * 1000 };
 	int saved = errno;
 
 	syscall(SYS_nanosleep, &ts, NULL);
 	errno = saved;
+}
+
+void lock_pause(void)
+{
+	lock_pause_us(PAUSE_US);
+}
+
+void lock_fork_begin(void)
+{
+	atomic_store_explicit(&lock_forking, LOCK_FORKING, memory_order_relaxed);
+}
+
+void lock_fork_end(void)
+{
+	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
 }
 
 void lock_fork_prepare(struct lock *l)

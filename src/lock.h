@@ -82,6 +82,8 @@ static always_inline uint32_t self_tid(void)
  */
 extern _Atomic uint32_t lock_forking;
 enum { LOCK_FORKING = 1, LOCK_FORK_STUCK = 2 };
+void lock_fork_begin(void);
+void lock_fork_end(void);
 #define LOCK_FORK_WAIT_MS 1
 
 /*
@@ -98,6 +100,7 @@ void lock_release(struct lock *l);
  * that from a SCHED_FIFO thread. Keeps errno; no cancellation point.
  */
 void lock_pause(void);
+void lock_pause_us(uint32_t us);
 
 static inline bool lock_held(struct lock *l)
 {

@@ -34,7 +34,6 @@
 #include "pcp.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "delay.h"
 #include "options.h"
@@ -452,12 +451,10 @@ struct pcp *pcp_first(void)
 /* Take the lock for sure, unless its holder does not come back within 20 ms. */
 static bool lock_wait(struct pcp *p)
 {
-	const struct timespec pause = { 0, 10000 };
-
 	for (unsigned i = 0; i < WAIT_TRIES; i++) {
 		if (pcp_enter_remote(p))
 			return true;
-		nanosleep(&pause, NULL);
+		lock_pause_us(10);
 	}
 	return false;
 }

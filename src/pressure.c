@@ -99,7 +99,6 @@ static bool left_below(uint64_t bytes)
 
 static bool look_begin(void)
 {
-	const struct timespec pause = { 0, 100000 };
 	uint32_t holder = 0;
 
 	for (unsigned i = 0; i < WAIT_TRIES; i++) {
@@ -111,7 +110,7 @@ static bool look_begin(void)
 		if (holder == self_tid() || !left_below(LEFT_LITTLE))
 			return false;
 		holder = 0;
-		nanosleep(&pause, NULL);
+		lock_pause();
 	}
 	return false;
 }

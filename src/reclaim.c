@@ -27,7 +27,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <time.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -65,15 +64,13 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 	return skipped;
 }
 
-static const struct timespec drain_pause = { 0, 100000 };
-
 static void drain_caches(struct reclaim_report *r)
 {
 	unsigned tries = 0;
 
 	r->caches_skipped = drain_round(true, r);
 	while (r->caches_skipped && ++tries < DRAIN_TRIES) {
-		nanosleep(&drain_pause, NULL);
+		lock_pause();
 		r->caches_skipped = drain_round(false, r);
 	}
 }
@@ -86,7 +83,7 @@ static void drain_heap(struct heap *h, uint64_t marked, unsigned *tries, struct 
 		struct pcp_drain again;
 
 		--*tries;
-		nanosleep(&drain_pause, NULL);
+		lock_pause();
 		again = pcp_drain(&h->pcp);
 		d->drained += again.pages << PG_SHIFT;
 		d->locked = again.skipped;
@@ -122,7 +119,7 @@ static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
 		return HEAP_PAGES;
 	marked = heap_idle_mark_all(flags & RECLAIM_QUIET);
 	if (marked)
-		nanosleep(&drain_pause, NULL);
+		lock_pause();
 	r->barrier_ns = clock_ns() - start;
 	return marked;
 }

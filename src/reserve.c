@@ -207,11 +207,9 @@ static bool fill(const struct marks *m)
 	return true;
 }
 
-static void pause_ms(long ms)
+static void pause_ms(uint32_t ms)
 {
-	const struct timespec ts = { 0, ms * 1000000 };
-
-	nanosleep(&ts, NULL);
+	lock_pause_us(ms * 1000);
 }
 
 static bool is_over(void)
