@@ -64,12 +64,12 @@ static uint64_t now_ms(void)
 
 static uint64_t dirty_pages(void)
 {
-	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	return zones_sum(dirty_pages);
 }
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || buddy_ready_pages(&zone_main) || heap_idle_any() || heap_bins_any() ||
+	if (dirty_pages() || zones_sum(ready_pages) || heap_idle_any() || heap_bins_any() ||
 	    holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -85,7 +85,7 @@ static bool park(void)
 
 	if (anything_cached())
 		return false;
-	buddy_purge_descriptors(&zone_main);
+	zones_purge_descriptors();
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
 	DELAY_HERE(park_set);
 	/* Who cached something before it could see the word has done so visibly now. */
@@ -119,8 +119,8 @@ static void decay_round(struct round *r)
 	slab_pool_age();
 	holes_punch(false, UINT64_MAX);
 	if (r->low)
-		buddy_purge(&zone_main, 0, r->low);
-	buddy_purge_descriptors(&zone_main);
+		zones_purge(0, r->low);
+	zones_purge_descriptors();
 	r->low = dirty_pages();
 	r->decayed = true;
 }

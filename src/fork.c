@@ -85,9 +85,11 @@ static void prepare(void)
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	heap_fork_prepare();
-	lock_fork_prepare(&zone_main.grow);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_prepare(&zone_all[i].grow);
 	pcp_fork_prepare();
-	lock_fork_prepare(&zone_main.lock);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_prepare(&zone_all[i].lock);
 	DELAY_HERE(fork_locked);
 }
 
@@ -95,9 +97,11 @@ static void parent(void)
 {
 	bool locked;
 
-	lock_fork_parent(&zone_main.lock);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_parent(&zone_all[i].lock);
 	pcp_fork_parent();
-	lock_fork_parent(&zone_main.grow);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_parent(&zone_all[i].grow);
 	heap_fork_parent();
 	lock_fork_end();
 	locked = stdio_locked;
@@ -111,9 +115,11 @@ static void child(void)
 	background_fork_child();
 	pressure_fork_child();
 	control_fork_child();
-	lock_fork_child(&zone_main.lock);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_child(&zone_all[i].lock);
 	pcp_fork_child(parent_tid);
-	lock_fork_child(&zone_main.grow);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_child(&zone_all[i].grow);
 	heap_fork_child();
 	lock_fork_end();
 	lock_fork_child(&reclaim_control);

@@ -37,6 +37,7 @@
 #include "park.h"
 #include "stats.h"
 #include "vm.h"
+#include "zone.h"
 
 #define REAP_LOOKS 3u
 #define ORPHAN_LOOKS 3u
@@ -137,7 +138,7 @@ void heap_init(void)
 		vm_init();
 		process = getpid();
 		options_known = options_load();
-		buddy_init(&zone_main);
+		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		heap_init_bins(heap_fallback.heap);
 		ring_post = heap_post;
@@ -154,7 +155,7 @@ void heap_init_late(void)
 {
 	if (!options_known) {
 		options_known = options_load();
-		buddy_init(&zone_main);
+		zones_init();
 		populate(heap_self);
 	}
 	heap_gate_init();
@@ -222,13 +223,14 @@ noinline struct heap *heap_create_self(void)
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
+		pcp_set_zone(&h->pcp, zone_pick());
 	} else {
 		char *place = meta_alloc(HEAP_OFFSET + HEAP_BYTES);
 
 		if (!place)
 			return &heap_none;
 		h = (struct heap *)(void *)(place + HEAP_OFFSET);
-		pcp_init(&h->pcp, &zone_main);
+		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);

@@ -63,7 +63,7 @@ static inline uint32_t count_of(struct pcp *p)
 static inline void count_set(struct pcp *p, uint32_t n)
 {
 	if (unlikely(counted))
-		atomic_fetch_add_explicit(&p->zone->cached, (uint64_t)n - count_of(p),
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, (uint64_t)n - count_of(p),
 					  memory_order_relaxed);
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
 }
@@ -436,11 +436,21 @@ void pcp_init(struct pcp *p, struct zone *z)
 	pcp_leave_remote(p);
 }
 
+void pcp_set_zone(struct pcp *p, struct zone *z)
+{
+	if (z == p->zone || !pcp_enter_remote(p))
+		return;
+	if (count_of(p) == 0)
+		p->zone = z;
+	pcp_leave_remote(p);
+}
+
 void pcp_count_all(void)
 {
 	counted = true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		atomic_fetch_add_explicit(&p->zone->cached, count_of(p), memory_order_relaxed);
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, count_of(p),
+					  memory_order_relaxed);
 }
 
 struct pcp *pcp_first(void)

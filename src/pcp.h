@@ -59,6 +59,10 @@ void pcp_count_all(void);
 /* Make it ready and known to drains. p: zeroed, and never freed. */
 void pcp_init(struct pcp *p, struct zone *z);
 
+/* Its owner, which has not used it yet, is served by that zone from now on; while there are runs in it, by
+ * the one it was. */
+void pcp_set_zone(struct pcp *p, struct zone *z);
+
 /*
  * A run of the class, in state PAGE_LIMBO. The owner's way: never waits on p, goes past it to the
  * buddy core when it is locked. NULL: no memory. May wait for the zone's lock and grow the zone.

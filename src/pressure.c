@@ -141,8 +141,7 @@ static uint64_t live_pages(void)
 /* Free pages that the kernel backs. */
 static uint64_t backed_pages(void)
 {
-	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed) +
-	       buddy_ready_pages(&zone_main);
+	return zones_sum(dirty_pages) + zones_sum(ready_pages);
 }
 
 static void group_refresh(uint64_t now)
@@ -208,7 +207,7 @@ static uint64_t make_room(uint64_t want)
 
 	if (now_ms() < vain_until) {
 		reclaim_before_growth();
-		return buddy_purge(&zone_main, 0, want / PG_BYTES + 1);
+		return zones_purge(0, want / PG_BYTES + 1);
 	}
 	given = reclaim_pressure(want, 0, true);
 	if (given < want / 4)
@@ -269,7 +268,7 @@ static uint64_t excess_pages(uint64_t *allowed)
 }
 
 /* An eighth more than need be, so that not each free has to. */
-static void purge_excess(struct zone *z)
+static void purge_excess(void)
 {
 	uint64_t allowed;
 	uint64_t excess = excess_pages(&allowed);
@@ -277,9 +276,9 @@ static void purge_excess(struct zone *z)
 	if (!excess)
 		return;
 	excess += allowed / 8;
-	excess -= min_size(excess, buddy_ready_release(z, 0, excess) >> PG_SHIFT);
+	excess -= min_size(excess, buddy_ready_release(&zone_main, 0, excess) >> PG_SHIFT);
 	if (excess)
-		buddy_purge(z, 0, excess);
+		zones_purge(0, excess);
 }
 
 static void keep_below(struct zone *z)
@@ -289,17 +288,18 @@ static void keep_below(struct zone *z)
 	bool excess = excess_pages(&allowed) != 0;
 	uint64_t bins = min_size(allowed / BINS_PART, UINT64_MAX >> PG_SHIFT) << PG_SHIFT;
 
+	(void)z; /* what is kept is summed */
 	if (atomic_load_explicit(&heap_bins_most, memory_order_relaxed) != bins)
 		atomic_store_explicit(&heap_bins_most, bins, memory_order_relaxed);
 	if (!excess || inside)
 		return;
 	inside = true;
-	purge_excess(z);
+	purge_excess();
 	for (struct pcp *p = pcp_first(); p && excess_pages(&allowed); p = pcp_next(p)) {
 		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
 			continue;
 		pcp_drain(p);
-		purge_excess(z);
+		purge_excess();
 	}
 	inside = false;
 }

@@ -149,13 +149,13 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	}
 	if (flags & RECLAIM_PURGE) {
 		report->bytes_purged = holes_punch(true, UINT64_MAX);
-		report->bytes_purged += buddy_purge(&zone_main, keep >> PG_SHIFT, UINT64_MAX);
+		report->bytes_purged += zones_purge(keep >> PG_SHIFT, UINT64_MAX);
 		/* Little memory by many calls: else the background does it once nothing is cached. */
 		if (buddy_trim_inline)
-			buddy_purge_descriptors(&zone_main);
+			zones_purge_descriptors();
 	}
 	if (flags & RECLAIM_REGIONS)
-		report->bytes_unmapped = buddy_release_regions(&zone_main);
+		report->bytes_unmapped = zones_release_regions();
 	report->time_ns = clock_ns() - start;
 	errno = saved;
 	return true;
@@ -168,7 +168,7 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 
 void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 {
-	uint64_t before = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	uint64_t before = zones_sum(dirty_pages);
 	uint64_t after;
 	unsigned heaps = 0;
 
@@ -180,11 +180,11 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	report->caches_reached = heaps;
 	report->bytes_drained = heap_sweep();
 	report->bytes_purged = holes_punch(false, UINT64_MAX);
-	after = atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	after = zones_sum(dirty_pages);
 	if (after > before) {
 		report->bytes_drained += (after - before) << PG_SHIFT;
-		report->bytes_purged += buddy_purge(&zone_main, before, UINT64_MAX);
-		buddy_purge_descriptors(&zone_main);
+		report->bytes_purged += zones_purge(before, UINT64_MAX);
+		zones_purge_descriptors();
 	}
 }
 
@@ -228,7 +228,7 @@ static bool growth_marked; /* by the last one; guarded by: reclaim_control */
 bool reclaim_before_growth(void)
 {
 	struct reclaim_report r = { 0 };
-	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
+	uint64_t before = zones_sum(free_pages);
 	int saved = errno;
 
 	if (!lock_try(&reclaim_control))
@@ -239,7 +239,7 @@ bool reclaim_before_growth(void)
 	growth_marked = heap_growth_mark();
 	lock_release(&reclaim_control);
 	errno = saved;
-	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
+	return zones_sum(free_pages) > before;
 }
 
 /* ---- pressure ---------------------------------------------------------------------------- */
@@ -292,7 +292,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 		}
 		/* Blocks meet when all page caches are empty. */
 		if (step)
-			given += buddy_purge(&zone_main, 0, (want - given) / PG_BYTES + 1);
+			given += zones_purge(0, (want - given) / PG_BYTES + 1);
 		if (step == 3 && given < want && options.holes)
 			heap_leave_own();
 		if (step >= 2 && given < want)

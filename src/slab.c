@@ -59,7 +59,7 @@
 #undef SIZECLASS
 
 struct pool {
-	struct lock lock;
+	cache_aligned struct lock lock;
 	/* Guarded by: lock. */
 	struct page_list_head fresh; /* with room, not looked at for holes yet */
 	struct page_list_head room;

@@ -29,6 +29,7 @@
 #define pcp_free PCP_EXPAND(PCP_VARIANT, free)
 #define pcp_free_bulk PCP_EXPAND(PCP_VARIANT, free_bulk)
 #define pcp_count_all PCP_EXPAND(PCP_VARIANT, count_all)
+#define pcp_set_zone PCP_EXPAND(PCP_VARIANT, set_zone)
 #define pcp_drain PCP_EXPAND(PCP_VARIANT, drain)
 #define pcp_decay PCP_EXPAND(PCP_VARIANT, decay)
 #define pcp_first PCP_EXPAND(PCP_VARIANT, first)
