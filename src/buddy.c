@@ -847,7 +847,8 @@ static int alloc_free(struct zone *z, struct taking *t)
 	if (t->got == t->n)
 		return 0;
 	err = alloc_holds(z, t, KINDS_ALL, t->n);
-	alloc_of_others(z, t, KINDS_ALL, t->least);
+	if (t->got < t->least)
+		alloc_of_others(z, t, KINDS_ALL, t->n);
 	return err;
 }
 
