@@ -115,6 +115,11 @@ static uint32_t forking(void)
 	return atomic_load_explicit(&lock_forking, memory_order_relaxed);
 }
 
+static uint32_t sleep_flags(struct lock *l)
+{
+	return atomic_load_explicit(&l->sleep, memory_order_seq_cst) & (LOCK_WAKES - 1);
+}
+
 static void sleep_mark(struct lock *l)
 {
 	atomic_fetch_or_explicit(&l->sleep, LOCK_SLEEPERS, memory_order_seq_cst);
@@ -258,7 +263,7 @@ static int wait_for(struct lock *l, struct wait *w)
 
 		if (take(l, w->tid))
 			return 0;
-		if (atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK)
+		if (sleep_flags(l) & LOCK_STUCK)
 			return -EAGAIN;
 		if (fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork)
 			return -EAGAIN;
@@ -363,13 +368,20 @@ static noinline void release_pi(struct lock *l)
 
 static noinline void release_slow(struct lock *l, bool pi)
 {
+	uint32_t seen;
 	int saved = errno;
 
 	DELAY_HERE(lock_wake);
 	if (pi)
 		release_pi(l);
-	/* Acquire and release: what the woken thread finds is at least as new as this. */
-	if (atomic_exchange_explicit(&l->sleep, 0, memory_order_seq_cst) & LOCK_SLEEPERS)
+	seen = atomic_load_explicit(&l->sleep, memory_order_seq_cst);
+	/* Counted, so that a waiter that marked the lock before this does not fall asleep on the mark of
+	 * another that came after it, and gave up. */
+	while (!atomic_compare_exchange_weak_explicit(&l->sleep, &seen,
+						      (seen | (LOCK_WAKES - 1)) + 1,
+						      memory_order_seq_cst, memory_order_relaxed))
+		;
+	if (seen & LOCK_SLEEPERS)
 		wake(l, 1);
 	errno = saved;
 }
@@ -385,7 +397,7 @@ void lock_release(struct lock *l)
 	/* Release pairs with the acquire in take. */
 	pi = !atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_seq_cst,
 						      memory_order_relaxed);
-	if (unlikely(pi || atomic_load_explicit(&l->sleep, memory_order_seq_cst)))
+	if (unlikely(pi || sleep_flags(l)))
 		release_slow(l, pi);
 	atomic_signal_fence(memory_order_seq_cst);
 	lock_depth--;

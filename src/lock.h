@@ -39,6 +39,7 @@ struct lock {
 enum lock_sleep {
 	LOCK_SLEEPERS = 1, /* somebody may sleep: the next release wakes one thread */
 	LOCK_STUCK = 2,    /* the holder did not let go for long: nobody waits until it does */
+	LOCK_WAKES = 4,    /* the bits from here on count the times that the others were cleared */
 };
 
 #define LOCK_INIT(r)                                                                               \

@@ -14,7 +14,6 @@
 #include "config.h"
 #endif
 #include <errno.h>
-#include <linux/futex.h>
 #include <sluice/sluice.h>
 #include <time.h>
 
@@ -203,7 +202,7 @@ static void wake_for_zone(void)
 	if (lock_acquire(&zone_main.lock) != 0)
 		tap_bail_out("the zone's lock is not to be had");
 	start(&t, want_zone, NULL);
-	while (!(atomic_load(&zone_main.lock.word) & FUTEX_WAITERS))
+	while (!atomic_load(&zone_main.lock.sleepers))
 		sleep_us(200);
 	lock_release(&zone_main.lock);
 	pthread_join(t, NULL);
@@ -315,7 +314,9 @@ static const struct {
 	[DELAY_held_PCP] = { drain_owners_pages, all_kinds, 0, NULL },
 	[DELAY_held_BUDDY] = { pages, from_bins, 0, NULL },
 	[DELAY_lock_sleep] = { wait_for_zone, all_kinds, DRAIN, NULL },
-	[DELAY_lock_wake] = { wake_for_zone, from_bins, 0, NULL },
+	[DELAY_lock_marked] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_stuck] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_wake] = { wake_for_zone, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_refill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_spill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_drain_taken] = { drain_owners_pages, all_kinds, DRAIN, NULL },

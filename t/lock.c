@@ -210,7 +210,7 @@ static void test_wait(void)
 	is_int(atomic_load(&lock.contended) - contended, 1, "that is one contended call");
 	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "of that much time");
 	is_int(atomic_load(&lock.word), 0, "the lock is free at the end");
-	is_int(atomic_load(&lock.sleep), 0, "and nobody is to be woken");
+	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "and nobody is to be woken");
 }
 
 /* ---- many sleepers (T1, T2) ------------------------------------------------------------------- */
@@ -327,7 +327,7 @@ static void test_lost(void)
 	ok(atomic_load(&lost.sleep) & LOCK_STUCK, "the lock says that it is stuck");
 	atomic_store(&may_let_go, 1);
 	pthread_join(t, &err);
-	is_int(atomic_load(&lost.sleep), 0, "no more once its holder has let go");
+	is_int(atomic_load(&lost.sleep) % LOCK_WAKES, 0, "no more once its holder has let go");
 	is_int(lock_acquire(&lost), 0, "then it is to be had again");
 	lock_release(&lost);
 }
@@ -370,6 +370,10 @@ static void test_vfork(void)
 	pthread_t t[2];
 	void *err;
 
+#if defined(__SANITIZE_THREAD__)
+	tap_skip(4, "TSan makes a fork of vfork");
+	return;
+#endif
 	holder = start(in_vfork, NULL);
 	while (!atomic_load(&lock.word))
 		sleep_ms(1);
