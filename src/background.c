@@ -36,6 +36,7 @@
 #include "delay.h"
 #include "heap.h"
 #include "holes.h"
+#include "longrun.h"
 #include "options.h"
 #include "park.h"
 #include "pcp.h"
@@ -69,7 +70,7 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || buddy_ready_pages(&zone_main) || heap_idle_any() || heap_bins_any() ||
+	if (dirty_pages() || longrun_pages() || buddy_ready_pages(&zone_main) || heap_idle_any() || heap_bins_any() ||
 	    holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -117,6 +118,7 @@ static void decay_round(struct round *r)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		pcp_decay(p);
 	slab_pool_age();
+	longrun_age();
 	holes_punch(false, UINT64_MAX);
 	if (r->low)
 		buddy_purge(&zone_main, 0, r->low);

@@ -26,6 +26,7 @@
 #include "heap_parts.h"
 #include "holes.h"
 #include "init.h"
+#include "longrun.h"
 #include "options.h"
 #include "park.h"
 #include "points.h"
@@ -88,6 +89,7 @@ static void purge(void)
 
 	memset(p, 1, (size_t)RUN * PG_BYTES * 4);
 	heap_free(p);
+	longrun_drain();
 	buddy_purge(&zone_main, 0, UINT64_MAX);
 }
 
@@ -141,7 +143,14 @@ static void punch_holes(void)
 static void release_regions(void)
 {
 	grow();
+	longrun_drain();
 	buddy_release_regions(&zone_main);
+}
+
+static void long_runs(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		heap_free(alloc((size_t)3 << 20));
 }
 
 static void map(void)
@@ -317,6 +326,7 @@ static const struct {
 	[DELAY_lock_marked] = { wait_for_zone, all_kinds, DRAIN, NULL },
 	[DELAY_lock_stuck] = { wait_for_zone, all_kinds, DRAIN, NULL },
 	[DELAY_lock_wake] = { wake_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_longrun_take] = { long_runs, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_refill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_spill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_drain_taken] = { drain_owners_pages, all_kinds, DRAIN, NULL },
