@@ -17,6 +17,8 @@
  *     system call (but reclaim_control, over the barrier).
  * (C) It is started at a safe point only, by default never while the process has one thread: such
  *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
+ * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),
+ *     whoever makes it: a real-time thread that is pinned makes it as well.
  *
  * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
  * thread caches.
@@ -26,9 +28,14 @@
 #endif
 #include "background.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -36,6 +43,8 @@
 #include "delay.h"
 #include "heap.h"
 #include "holes.h"
+#include "log.h"
+#include "longrun.h"
 #include "options.h"
 #include "park.h"
 #include "pcp.h"
@@ -57,6 +66,74 @@ struct round {
 	bool decayed; /* since the last marks: empty heaps that still cost memory are due */
 };
 
+/* ---- which processors ---------------------------------------------------------------------- */
+
+#define CPUS_MAX 8192u
+#define CPU_BITS (8 * sizeof(unsigned long))
+static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* those of our threads; written before the first */
+static long cpus_bytes;                         /* 0: not known */
+
+/* Reads a number of at most CPUS_MAX - 1; returns false if there is none. */
+static bool read_cpu(const char **text, unsigned *cpu)
+{
+	const char *at = *text;
+	unsigned n = 0;
+
+	for (; *at >= '0' && *at <= '9' && n < CPUS_MAX; at++)
+		n = n * 10 + (unsigned)(*at - '0');
+	if (at == *text || n >= CPUS_MAX)
+		return false;
+	*text = at;
+	*cpu = n;
+	return true;
+}
+
+/* Reads a list as 0-3,8; returns false if it is not one. */
+static bool read_cpus(const char *text)
+{
+	unsigned first;
+	unsigned last;
+
+	do {
+		if (!read_cpu(&text, &first))
+			return false;
+		last = first;
+		if (*text == '-' && (text++, !read_cpu(&text, &last)))
+			return false;
+		for (unsigned cpu = first; cpu <= last; cpu++)
+			cpus[cpu / CPU_BITS] |= 1ul << (cpu % CPU_BITS);
+	} while (*text == ',' && text++);
+	return *text == '\0';
+}
+
+/* As the process is now, before a thread of its own may be pinned. */
+static void find_cpus(void)
+{
+	int saved = errno;
+	long n = syscall(SYS_sched_getaffinity, 0, sizeof(cpus), cpus);
+
+	errno = saved;
+	cpus_bytes = n > 0 ? n : 0;
+	if (!options.background_cpus[0])
+		return;
+	memset(cpus, 0, sizeof(cpus));
+	cpus_bytes = sizeof(cpus);
+	if (!read_cpus(options.background_cpus)) {
+		log_warn("background_cpus:%s: not a list of processors below 8192, as 0-3,8",
+			 options.background_cpus);
+		cpus_bytes = 0;
+	}
+}
+
+/* Each of our threads calls it for itself. The kernel leaves out what the process may not use. */
+static void use_cpus(void)
+{
+	if (cpus_bytes)
+		(void)syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus);
+}
+
+/* ---- the rounds ------------------------------------------------------------------------------ */
+
 static uint64_t now_ms(void)
 {
 	return clock_ns() / 1000000;
@@ -69,8 +146,8 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || zones_sum(ready_pages) || heap_idle_any() || heap_bins_any() ||
-	    holes_wanted())
+	if (dirty_pages() || longrun_pages() || zones_sum(ready_pages) || heap_idle_any() ||
+	    heap_bins_any() || holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -117,6 +194,7 @@ static void decay_round(struct round *r)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		pcp_decay(p);
 	slab_pool_age();
+	longrun_age();
 	holes_punch(false, UINT64_MAX);
 	if (r->low)
 		zones_purge(0, r->low);
@@ -177,6 +255,7 @@ static void *background_main(void *arg)
 	};
 
 	(void)arg;
+	use_cpus();
 	for (;;) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
@@ -203,9 +282,10 @@ static void *background_main(void *arg)
 	return NULL;
 }
 
-/* A detached thread with all signals blocked. */
+/* A detached thread with all signals blocked, and of ordinary priority, whoever makes it. */
 static bool start(void *(*main)(void *), const char *name)
 {
+	const struct sched_param ordinary = { .sched_priority = 0 };
 	sigset_t all;
 	pthread_attr_t attr;
 	pthread_t t;
@@ -217,6 +297,9 @@ static bool start(void *(*main)(void *), const char *name)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
+	pthread_attr_setschedparam(&attr, &ordinary); /* else glibc takes the caller's */
 	good = pthread_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &signals, NULL);
@@ -225,11 +308,23 @@ static bool start(void *(*main)(void *), const char *name)
 	return good;
 }
 
+static void *reserve_thread(void *arg)
+{
+	use_cpus();
+	return reserve_main(arg);
+}
+
 static bool wanted(bool threads)
 {
 	if (options.background == BACKGROUND_AUTO)
 		return threads;
 	return options.background == BACKGROUND_ALWAYS;
+}
+
+void background_init(void)
+{
+	find_cpus();
+	background_start(false);
 }
 
 void background_start(bool threads)
@@ -246,7 +341,7 @@ void background_start(bool threads)
 	}
 	buddy_trim_inline = false;
 	if (reserve_wanted())
-		start(reserve_main, "sluice-reserve");
+		start(reserve_thread, "sluice-reserve");
 }
 
 void background_fork_child(void)

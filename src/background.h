@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 
+/* The start of the process: which processors it has is noted, and the thread is started if it is always wanted. */
+void background_init(void);
+
 /*
  * Start it if the options want it and it does not run yet. threads: the process has several. To
  * be called at safe points only: the caller holds no lock of ours and is in no window. May call

@@ -934,7 +934,7 @@ static struct zone *zone_add(uint32_t seen)
 {
 	uint32_t n = seen;
 
-	if (seen == ZONES_ALL || atomic_load_explicit(&lock_forking, memory_order_relaxed))
+	if (seen == ZONES_ALL || lock_fork_under_way())
 		return NULL;
 	/* Or somebody else did. */
 	if (atomic_compare_exchange_strong_explicit(&zones_used, &n, n + 1, memory_order_relaxed,

@@ -9,7 +9,7 @@
  *
  * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
  *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
- *     ours gives up after LOCK_FORK_WAIT_MS while lock_forking is set, and later ones at once; the
+ *     ours gives up after LOCK_FORK_WAIT_MS while a fork is under way, and later ones at once; the
  *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
  *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
  *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
@@ -111,7 +111,7 @@ static void parent(void)
 
 static void child(void)
 {
-	lock_tid = 0;
+	lock_fork_new_process();
 	background_fork_child();
 	pressure_fork_child();
 	control_fork_child();

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include "huge.h"
+#include "longrun.h"
 #include "stats.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
@@ -220,7 +221,10 @@ static void due_adopt(const struct due_list *d)
 static void free_large(struct page *pg)
 {
 	large_unmake(pg);
-	pcp_free(heap_pcp(), pg);
+	if (!longrun_put(pg))
+		pcp_free(heap_pcp(), pg);
+	else if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(&zone_main);
 }
 
 /* The way of an object that the bin has no room for, or that must not go into a bin. */

@@ -36,7 +36,7 @@ __attribute__((constructor(101))) void sluice_init(void)
 	reclaim_init();
 	pressure_init();
 	fork_init();
-	background_start(false);
+	background_init();
 }
 
 __attribute__((destructor(101))) static void sluice_fini(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * large.c - objects that are a run of pages.
- * Used by heap; uses pcp, buddy, pagemap.
+ * Used by heap; uses pcp, longrun, buddy, pagemap.
  *
  * (A) A large object's descriptor is PAGE_LARGE, has no owner, and npages is its length; every
  *     page of it leads to that descriptor.
@@ -18,6 +18,7 @@
 #endif
 #include "large.h"
 
+#include "longrun.h"
 #include "pagemap.h"
 #include "stats.h"
 
@@ -45,7 +46,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 		pg = buddy_alloc_aligned(pcp->zone, n, order_of((uint32_t)(align >> PG_SHIFT)));
 	else if (n <= PCP_RUN_MAX)
 		pg = pcp_alloc(pcp, run_class_of(n));
-	else
+	else if ((pg = longrun_take(n)) == NULL)
 		pg = buddy_alloc(pcp->zone, n);
 	if (!pg)
 		return NULL;

@@ -2,20 +2,34 @@
 /*
  * lock.c - see lock.h. Primitive; used by all layers.
  *
- * (A) A word is 0, or TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
+ * (A) A word is 0, or the TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
  * (B) Only the holder makes the word 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
- * (C) Nobody waits longer than LOCK_FORK_WAIT_MS for a fork that holds the locks (or WAIT_MS, when
- *     the wait began before the fork): the forking thread may itself be waiting, inside libc, for
- *     a stdio lock of a thread that is waiting here. After the first such wait nobody waits.
- * (D) In debug builds a thread takes locks in the order of lockrank.def only, and does no more in one
+ * (C) A lock is not handed over to an ordinary thread: who meets a free lock takes it. A release wakes
+ *     one sleeper, and no further one until that one has run (it clears LOCK_SLEEPERS).
+ * (D) Whoever leaves the wait for a lock, with it or without, sets LOCK_SLEEPERS again while others sleep.
+ *     So a free lock with a sleeper always has LOCK_SLEEPERS set or a woken thread on its way.
+ *     (t/model/lock.pml)
+ * (E) No wait is without end. A fork is waited for LOCK_FORK_WAIT_MS: the forking thread may itself be
+ *     waiting, inside libc, for a stdio lock of a thread that waits here. Any other holder that is dead, or
+ *     alive and does not let go for LOCK_STUCK_MS, makes the lock stuck (LOCK_STUCK): from then on nobody
+ *     waits, and each call does without, until the lock is let go after all.
+ * (F) In debug builds a thread takes locks in the order of lockrank.def only, and does no more in one
  *     hold than that says (hold_step).
  *
- * Bound: SPINS looks at the word, then one system call each WAIT_MS until the holder lets go, to whom
- * the kernel lends the waiter's priority; one system call to let go of a lock that others wait for.
+ * A child of vfork shares the memory and the TLS of the thread that waits for it, so it takes locks by that
+ * thread's TID. The kernel knows better, and refuses its FUTEX_UNLOCK_PI; then the word is made 0 here.
+ *
+ * Pairing: the release CAS of the word with the acquire CAS in take, for what the lock guards. For
+ * sleeping, a waiter stores LOCK_SLEEPERS and then loads the word, a release stores the word and then
+ * loads LOCK_SLEEPERS, all four sequentially consistent: one of them sees the other.
+ *
+ * Bound: SPINS_MAX looks at the word, then one sleep for each time that the lock was let go and another
+ * thread took it first, and one each LOCK_STUCK_MS; a release makes one system call when somebody sleeps.
  *
  * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
  * waiting for itself).
- * Source: glibc's PI mutexes; Linux Documentation/locking/pi-futex.rst.
+ * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock (Pizlo
+ * 2016); adaptive spinning as in glibc; Linux Documentation/locking/pi-futex.rst.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -23,20 +37,26 @@
 #include "lock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
 
-#define SPINS 100
-#define WAIT_MS 10 /* a sleep, after which we look whether there is a fork */
+#define SPINS_MAX 100u
+#define SPINS_MIN 10u
+#define RT_WAIT_MS 20u /* a sleep of a real-time thread, after which it looks what the matter is */
 #define PAUSE_US 100
 #define TID_MASK FUTEX_TID_MASK
 
 _Thread_local uint32_t lock_tid TLS_FAST;
 _Atomic uint32_t lock_forking;
+static _Atomic uint32_t fork_in_vain; /* the value of lock_forking for which a wait was in vain */
+static _Atomic int32_t process; /* ours; a child of vfork has another, but holds as its parent */
 _Atomic uint32_t lock_ranks_off;
 _Thread_local uint32_t lock_depth TLS_FAST;
 static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: a bit for each rank */
@@ -50,6 +70,11 @@ const uint32_t hold_most[LOCK_RANKS] = {
 
 uint32_t lock_tid_slow(void)
 {
+	int32_t none = 0;
+
+	if (!atomic_load_explicit(&process, memory_order_relaxed))
+		atomic_compare_exchange_strong_explicit(&process, &none, (int32_t)getpid(),
+							memory_order_relaxed, memory_order_relaxed);
 	lock_tid = (uint32_t)syscall(SYS_gettid);
 	return lock_tid;
 }
@@ -70,13 +95,19 @@ static void rank_reset(void)
 	ranks_held = 0;
 }
 
-/* Acquire pairs with the release in lock_release (and with the kernel's own barriers). */
+/* Acquire pairs with the release in lock_release. Sequentially consistent because a waiter's last look
+ * at the word is this. */
 static bool take(struct lock *l, uint32_t tid)
 {
 	uint32_t free_word = 0;
 
 	return atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid,
-						       memory_order_acquire, memory_order_relaxed);
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
+static uint32_t word_of(struct lock *l)
+{
+	return atomic_load_explicit(&l->word, memory_order_seq_cst);
 }
 
 static uint32_t forking(void)
@@ -84,79 +115,220 @@ static uint32_t forking(void)
 	return atomic_load_explicit(&lock_forking, memory_order_relaxed);
 }
 
-/*
- * One bounded sleep. 0: the kernel gave us the lock. FUTEX_LOCK_PI counts its timeout on
- * CLOCK_REALTIME. Where the kernel (or a sandbox) has no PI futex we sleep and try again.
- */
-static int wait_for(struct lock *l, uint32_t tid)
+static uint32_t sleep_flags(struct lock *l)
 {
-	struct timespec ts;
+	return atomic_load_explicit(&l->sleep, memory_order_seq_cst) & (LOCK_WAKES - 1);
+}
 
-	DELAY_HERE(lock_sleep);
-	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_nsec += (forking() ? LOCK_FORK_WAIT_MS : WAIT_MS) * 1000000L;
+static void sleep_mark(struct lock *l)
+{
+	atomic_fetch_or_explicit(&l->sleep, LOCK_SLEEPERS, memory_order_seq_cst);
+}
+
+static void wake(struct lock *l, int n)
+{
+	syscall(SYS_futex, &l->sleep, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+struct wait {
+	uint32_t tid;
+	uint32_t holder;   /* seen when it began to wait for this one */
+	uint64_t since_ns; /* when that was */
+	bool forker;       /* it waits on behalf of a fork, and so for nobody else's */
+	bool realtime;
+};
+
+/* Twice as many looks as it took lately, and a few more. */
+static bool spin(struct lock *l, uint32_t tid)
+{
+	int usual = atomic_load_explicit(&l->spins, memory_order_relaxed);
+	int most = (int)min_size((size_t)usual * 2 + SPINS_MIN, SPINS_MAX);
+	bool got = false;
+	int n;
+
+	for (n = 0; n < most && !got; n++) {
+		cpu_relax();
+		got = atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && take(l, tid);
+	}
+	/* Two threads may write it at once: it is a hint. */
+	usual += ((got ? n : 0) - usual) / 8;
+	atomic_store_explicit(&l->spins, (uint16_t)usual, memory_order_relaxed);
+	return got;
+}
+
+/* Whether this thread waits with priority inheritance. Others have no priority to lend. */
+static bool is_realtime(void)
+{
+	long policy = syscall(SYS_sched_getscheduler, 0);
+
+	policy &= ~(long)SCHED_RESET_ON_FORK;
+	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
+}
+
+/* The holder is a thread that is no more. That of a child of vfork is its parent's thread. */
+static bool is_dead(uint32_t holder)
+{
+	return syscall(SYS_tgkill, atomic_load_explicit(&process, memory_order_relaxed), holder,
+		       0) != 0 &&
+	       errno == ESRCH;
+}
+
+static uint64_t patience_ns(const struct lock *l)
+{
+	return (l->rank == LOCK_CONTROL ? LOCK_STUCK_CONTROL_MS : LOCK_STUCK_MS) *
+	       UINT64_C(1000000);
+}
+
+/* After a sleep that nobody ended. True: waiting for this holder is in vain. */
+static bool is_stuck(struct lock *l, struct wait *w)
+{
+	uint32_t holder = word_of(l) & TID_MASK;
+
+	if (holder != w->holder) {
+		w->holder = holder;
+		w->since_ns = clock_ns();
+		return false;
+	}
+	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || is_dead(holder));
+}
+
+/* Nobody waits any more. One who let go meanwhile has seen neither this nor them. */
+static void say_stuck(struct lock *l)
+{
+	DELAY_HERE(lock_stuck);
+	atomic_fetch_or_explicit(&l->sleep, LOCK_STUCK, memory_order_seq_cst);
+	if (word_of(l) == 0)
+		atomic_fetch_and_explicit(&l->sleep, ~(uint32_t)LOCK_STUCK, memory_order_relaxed);
+	wake(l, INT_MAX);
+}
+
+static struct timespec in_ms(clockid_t clock, unsigned ms)
+{
+	struct timespec ts = { 0, 0 };
+
+	if (clock != CLOCK_MONOTONIC) /* FUTEX_WAIT takes an interval */
+		clock_gettime(clock, &ts);
+	ts.tv_sec += (time_t)(ms / 1000);
+	ts.tv_nsec += (long)(ms % 1000) * 1000000L;
 	if (ts.tv_nsec >= 1000000000L) {
 		ts.tv_sec++;
 		ts.tv_nsec -= 1000000000L;
 	}
+	return ts;
+}
+
+/*
+ * One sleep of a real-time thread. FUTEX_LOCK_PI counts its timeout on CLOCK_REALTIME. Any error but
+ * a timeout (the holder has ended, is a child of vfork, or the kernel has no PI futex) is a short sleep.
+ */
+static bool sleep_realtime(struct lock *l)
+{
+	struct timespec ts = in_ms(CLOCK_REALTIME, RT_WAIT_MS);
+
 	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) ==
 	    0) {
 		/* The kernel wrote the word. Acquire pairs with the release in lock_release that
 		 * came before its call. */
 		(void)atomic_load_explicit(&l->word, memory_order_acquire);
-		return 0;
+		return true;
 	}
-	if (errno == ETIMEDOUT || errno == EINTR || errno == EAGAIN)
-		return take(l, tid) ? 0 : -errno;
-	if (errno == EDEADLK)
-		return -EDEADLK;
-	lock_pause();
-	return take(l, tid) ? 0 : -ETIMEDOUT;
+	if (errno != ETIMEDOUT && errno != EINTR && errno != EAGAIN)
+		lock_pause();
+	return false;
 }
 
-static noinline int acquire_slow(struct lock *l, uint32_t tid)
+/* One sleep of an ordinary thread, unless the word is free by now. */
+static void sleep_ordinary(struct lock *l, unsigned ms)
 {
-	int saved = errno;
-	uint64_t start = clock_ns();
-	int err = -EAGAIN;
+	struct timespec ts = in_ms(CLOCK_MONOTONIC, ms);
+	uint32_t seen;
 
-	if ((atomic_load_explicit(&l->word, memory_order_relaxed) & TID_MASK) == tid)
-		return -EDEADLK;
-	for (unsigned i = 0; i < SPINS; i++) {
-		cpu_relax();
-		if (atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && take(l, tid)) {
-			err = 0;
-			goto out;
+	seen = atomic_fetch_or_explicit(&l->sleep, LOCK_SLEEPERS, memory_order_seq_cst) |
+	       LOCK_SLEEPERS;
+	DELAY_HERE(lock_marked);
+	if (word_of(l) == 0 || (seen & LOCK_STUCK))
+		return;
+	syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0);
+}
+
+/* Sleep until the lock is had, or there is no point. */
+static int wait_for(struct lock *l, struct wait *w)
+{
+	unsigned ms = LOCK_STUCK_MS;
+
+	for (;;) {
+		uint32_t fork = w->forker ? 0 : forking() & 1 ? forking() : 0;
+
+		if (take(l, w->tid))
+			return 0;
+		if (sleep_flags(l) & LOCK_STUCK)
+			return -EAGAIN;
+		if (fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork)
+			return -EAGAIN;
+		DELAY_HERE(lock_sleep);
+		if (w->realtime) {
+			if (sleep_realtime(l))
+				return 0;
+		} else {
+			sleep_ordinary(l, fork ? LOCK_FORK_WAIT_MS : ms);
+		}
+		if (take(l, w->tid))
+			return 0;
+		if (fork && forking() == fork) {
+			if (clock_ns() - w->since_ns >= LOCK_FORK_WAIT_MS * UINT64_C(1000000))
+				atomic_store_explicit(&fork_in_vain, fork, memory_order_relaxed);
+		} else if (is_stuck(l, w)) {
+			say_stuck(l);
 		}
 	}
-	while (forking() != LOCK_FORK_STUCK) {
-		bool in_fork = forking() == LOCK_FORKING;
+}
 
-		err = wait_for(l, tid);
-		if (err == 0 || err == -EDEADLK)
-			break;
-		err = -EAGAIN;
-		if (in_fork && forking() == LOCK_FORKING)
-			atomic_store_explicit(&lock_forking, LOCK_FORK_STUCK, memory_order_relaxed);
+static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
+{
+	struct wait w = { .tid = tid, .forker = forker };
+	int saved = errno;
+	int err = 0;
+	uint64_t start;
+
+	w.holder = word_of(l) & TID_MASK;
+	if (w.holder == tid)
+		return -EDEADLK;
+	start = w.since_ns = clock_ns();
+	if (!spin(l, tid)) {
+		w.realtime = is_realtime();
+		atomic_fetch_add_explicit(&l->sleepers, 1, memory_order_seq_cst);
+		err = wait_for(l, &w);
+		/* (D): it may have been the one that was woken. */
+		if (atomic_fetch_sub_explicit(&l->sleepers, 1, memory_order_seq_cst) > 1) {
+			sleep_mark(l);
+			if (err && word_of(l) == 0)
+				wake(l, 1);
+		}
 	}
-out:
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&l->wait_ns, clock_ns() - start, memory_order_relaxed);
 	errno = saved;
 	return err;
 }
 
-int lock_acquire(struct lock *l)
+/* lock_depth is raised before the lock is taken, and lowered after it was let go: a handler in between must
+ * not take this thread for one without locks. */
+static int acquire(struct lock *l, bool forker)
 {
 	uint32_t tid = self_tid();
 
-	if (unlikely(!take(l, tid))) {
-		int err = acquire_slow(l, tid);
-
-		if (err)
-			return err;
-	}
 	lock_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(!take(l, tid))) {
+		int err = acquire_slow(l, tid, forker);
+
+		if (err) {
+			lock_depth--;
+			return err;
+		}
+	}
 	if (SLUICE_DEBUG)
 		rank_push(l->rank);
 	hold_begin((enum lock_rank)l->rank);
@@ -164,36 +336,71 @@ int lock_acquire(struct lock *l)
 	return 0;
 }
 
+int lock_acquire(struct lock *l)
+{
+	return acquire(l, false);
+}
+
 bool lock_try(struct lock *l)
 {
-	if (!take(l, self_tid()))
-		return false;
 	lock_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!take(l, self_tid())) {
+		lock_depth--;
+		return false;
+	}
 	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
 	return true;
 }
 
-void lock_release(struct lock *l)
+/* A real-time thread waits; the kernel gives it the lock. */
+static noinline void release_pi(struct lock *l)
 {
-	uint32_t tid = self_tid();
-	uint32_t mine = tid;
-
-	DCHECK(lock_held(l));
-	lock_depth--;
-	if (SLUICE_DEBUG)
-		rank_pop(l->rank);
-	/* Release pairs with the acquire in take. */
-	if (likely(atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_release,
-							   memory_order_relaxed)))
+	/* Changes nothing but the order: release pairs with the acquire in sleep_realtime. */
+	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
+	if (syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) ==
+	    0)
 		return;
+	/* Not for the kernel (a child of vfork): those that wait there look again by themselves. */
+	atomic_store_explicit(&l->word, 0, memory_order_seq_cst);
+}
+
+static noinline void release_slow(struct lock *l, bool pi)
+{
+	uint32_t seen;
 	int saved = errno;
 
 	DELAY_HERE(lock_wake);
-	/* There is a waiter; the kernel gives it the lock. Changes nothing but the order. */
-	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
-	syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0);
+	if (pi)
+		release_pi(l);
+	seen = atomic_load_explicit(&l->sleep, memory_order_seq_cst);
+	/* Counted, so that a waiter that marked the lock before this does not fall asleep on the mark of
+	 * another that came after it, and gave up. */
+	while (!atomic_compare_exchange_weak_explicit(&l->sleep, &seen,
+						      (seen | (LOCK_WAKES - 1)) + 1,
+						      memory_order_seq_cst, memory_order_relaxed))
+		;
+	if (seen & LOCK_SLEEPERS)
+		wake(l, 1);
 	errno = saved;
+}
+
+void lock_release(struct lock *l)
+{
+	uint32_t mine = self_tid();
+	bool pi;
+
+	DCHECK(lock_held(l));
+	if (SLUICE_DEBUG)
+		rank_pop(l->rank);
+	/* Release pairs with the acquire in take. */
+	pi = !atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_seq_cst,
+						      memory_order_relaxed);
+	if (unlikely(pi || sleep_flags(l)))
+		release_slow(l, pi);
+	atomic_signal_fence(memory_order_seq_cst);
+	lock_depth--;
 }
 
 void lock_pause_us(uint32_t us)
@@ -210,35 +417,48 @@ void lock_pause(void)
 	lock_pause_us(PAUSE_US);
 }
 
+/* ---- fork ---------------------------------------------------------------------------------- */
+
 void lock_fork_begin(void)
 {
-	atomic_store_explicit(&lock_forking, LOCK_FORKING, memory_order_relaxed);
+	atomic_fetch_add_explicit(&lock_forking, 1, memory_order_relaxed);
 }
 
 void lock_fork_end(void)
 {
-	atomic_store_explicit(&lock_forking, 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&lock_forking, 1, memory_order_relaxed);
+}
+
+void lock_fork_new_process(void)
+{
+	lock_tid = 0;
+	atomic_store_explicit(&process, 0, memory_order_relaxed);
 }
 
 void lock_fork_prepare(struct lock *l)
 {
-	int err;
+	int saved = errno;
 
-	/* The holder may be a call that is itself about to give up on us. */
-	while ((err = lock_acquire(l)) == -EAGAIN)
-		lock_pause();
-	l->fork_held = err == 0;
+	l->fork_held = acquire(l, true) == 0;
 	rank_reset(); /* locks of one rank are held together here */
+	/* Those that slept before the fork began look at it now, and wait for it as long as it says. */
+	if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst))
+		wake(l, INT_MAX);
+	errno = saved;
 }
 
 void lock_fork_parent(struct lock *l)
 {
 	if (l->fork_held)
 		lock_release(l);
+	l->fork_held = false;
 }
 
 void lock_fork_child(struct lock *l)
 {
 	lock_depth -= l->fork_held;
 	atomic_store_explicit(&l->word, l->fork_held ? 0 : self_tid(), memory_order_relaxed);
+	atomic_store_explicit(&l->sleep, 0, memory_order_relaxed);
+	atomic_store_explicit(&l->sleepers, 0, memory_order_relaxed);
+	l->fork_held = false;
 }

@@ -2,10 +2,12 @@
 /*
  * lock.h - locks whose word holds the TID of the holder.
  *
- * struct lock: spin briefly, then sleep in the kernel with priority inheritance (FUTEX_LOCK_PI),
- * so that a SCHED_FIFO thread never live-locks behind a preempted holder. Taking it can fail: when
- * this thread holds it already (a signal handler interrupted it), and when a fork has been holding
- * everything for long; every caller has a way to do without.
+ * struct lock: take it when it is free, whoever waits; spin briefly; then sleep in the kernel without
+ * periodic wake-ups. A real-time thread sleeps with priority inheritance (FUTEX_LOCK_PI) instead, so
+ * that it never live-locks behind a preempted holder. Taking a lock can fail: when this thread holds
+ * it already (a signal handler interrupted it), when a fork has been holding everything for long, and
+ * when the holder does not let go (it died, or left by siglongjmp). Every caller has a way to do
+ * without.
  *
  * struct spin: the pcp's lock. It is only ever tried; nobody waits in it, so it needs no kernel.
  */
@@ -24,11 +26,20 @@ enum lock_rank {
 };
 
 struct lock {
-	_Atomic uint32_t word; /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
+	_Atomic uint32_t word;     /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
+	_Atomic uint32_t sleep;    /* enum lock_sleep; ordinary threads sleep on it */
+	_Atomic uint32_t sleepers; /* threads that sleep on it, or are about to */
+	_Atomic uint16_t spins;    /* looks at the word that were worth it, on average; inexact */
 	uint8_t rank;
 	bool fork_held;             /* taken by lock_fork_prepare */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
 	_Atomic uint64_t wait_ns;   /* time spent in waiting; statistics, inexact */
+};
+
+enum lock_sleep {
+	LOCK_SLEEPERS = 1, /* somebody may sleep: the next release wakes one thread */
+	LOCK_STUCK = 2,    /* the holder did not let go for long: nobody waits until it does */
+	LOCK_WAKES = 4,    /* the bits from here on count the times that the others were cleared */
 };
 
 #define LOCK_INIT(r)                                                                               \
@@ -77,19 +88,26 @@ static always_inline uint32_t self_tid(void)
 }
 
 /*
- * A fork is under way (LOCK_FORKING): waiters that have waited LOCK_FORK_WAIT_MS give up, and from
- * then on (LOCK_FORK_STUCK) nobody waits for it any more. See fork.c.
+ * The number of forks that began and ended: odd while one is under way. A wait that meets a fork gives up
+ * after LOCK_FORK_WAIT_MS, and from then on nobody waits until this fork is over. See fork.c.
  */
 extern _Atomic uint32_t lock_forking;
-enum { LOCK_FORKING = 1, LOCK_FORK_STUCK = 2 };
+#define LOCK_FORK_WAIT_MS 10
 void lock_fork_begin(void);
 void lock_fork_end(void);
-#define LOCK_FORK_WAIT_MS 1
+
+static inline bool lock_fork_under_way(void)
+{
+	return atomic_load_explicit(&lock_forking, memory_order_relaxed) & 1;
+}
 
 /*
- * 0, or -EDEADLK when this thread holds it, or -EAGAIN when a fork holds it. May sleep, with
- * errno kept. Safe in a signal handler.
+ * 0; -EDEADLK: this thread holds it; -EAGAIN: a fork holds it, or its holder is gone or did not let go for
+ * LOCK_STUCK_MS (LOCK_STUCK_CONTROL_MS for CONTROL, which is held for long by right). May sleep, with errno
+ * kept. Safe in a signal handler.
  */
+#define LOCK_STUCK_MS 500u
+#define LOCK_STUCK_CONTROL_MS 10000u
 int lock_acquire(struct lock *l);
 bool lock_try(struct lock *l);
 void lock_release(struct lock *l);
@@ -108,13 +126,16 @@ static inline bool lock_held(struct lock *l)
 }
 
 /*
- * fork: take it, unless the interrupted call of this thread has it; let go of it in the parent; in
- * the child write its word anew (it is never unlocked there: the kernel would look for the
- * parent's TID), to 0 or to the child's own TID if the interrupted call goes on with it.
+ * fork: take it, unless the interrupted call of this thread has it, or it is stuck; let go of it in the
+ * parent; in the child write its word again (it is never unlocked there: the kernel would look for the
+ * parent's TID), to 0, or to the child's own TID if the interrupted call goes on with it, or if nobody can.
  */
 void lock_fork_prepare(struct lock *l);
 void lock_fork_parent(struct lock *l);
 void lock_fork_child(struct lock *l);
+
+/* The child of a fork: the calling thread's TID and the process are other ones. Before lock_fork_child. */
+void lock_fork_new_process(void);
 
 /* Debug: lock_acquire stops the program when the order is wrong. Off from the moment that a signal
  * handler allocates while the call it interrupted holds a lock: their ranks cannot be told apart. */

@@ -44,6 +44,7 @@
 #include "holes.h"
 #include "huge.h"
 #include "lock.h"
+#include "longrun.h"
 #include "log.h"
 #include "options.h"
 #include "ourfd.h"
@@ -122,10 +123,10 @@ static void look_end(void)
 
 /* ---- how much is left -------------------------------------------------------------------- */
 
-/* Pages in page caches, and as many as the bins have room for. */
+/* Pages in page caches and long runs that are kept, and as many as the bins have room for. */
 static uint64_t cached_pages(void)
 {
-	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) +
+	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) + longrun_pages() +
 	       (atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) >> PG_SHIFT);
 }
 
@@ -294,6 +295,7 @@ static void keep_below(struct zone *z)
 	if (!excess || inside)
 		return;
 	inside = true;
+	longrun_drain();
 	purge_excess();
 	for (struct pcp *p = pcp_first(); p && excess_pages(&allowed); p = pcp_next(p)) {
 		if (!atomic_load_explicit(&p->count, memory_order_relaxed))

@@ -32,6 +32,7 @@
 #include "clock.h"
 #include "heap.h"
 #include "holes.h"
+#include "longrun.h"
 #include "options.h"
 #include "pcp.h"
 #include "stats.h"
@@ -60,6 +61,7 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 		r->bytes_drained += d.pages << PG_SHIFT;
 		skipped += d.skipped;
 	}
+	r->bytes_drained += longrun_drain() << PG_SHIFT;
 	r->caches_reached = caches - skipped;
 	return skipped;
 }

@@ -24,6 +24,7 @@
 #include "info.h"
 #include "init.h"
 #include "options.h"
+#include "realtime.h"
 #include "tap.h"
 
 #define MIB ((size_t)1 << 20)
@@ -389,8 +390,42 @@ static int always(void)
 	return background_found() ? CHILD_GOOD : CHILD_BAD;
 }
 
+/* Started by a thread that is real-time, where it may be, and pinned to one processor. */
+static int started_by_other(void)
+{
+	cpu_set_t all;
+	cpu_set_t one;
+	cpu_set_t its;
+	pid_t tid;
+
+	if (sched_getaffinity(0, sizeof(all), &all) != 0)
+		return 10;
+	CPU_ZERO(&one);
+	CPU_SET((unsigned)sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	set_fifo(1);
+	options.background = BACKGROUND_ALWAYS;
+	background_start(false);
+	if (!background_found())
+		return CHILD_BAD;
+	tid = (pid_t)strtol(background_tid, NULL, 10);
+	if (sched_getscheduler(tid) != SCHED_OTHER)
+		return 11;
+	/* It sets them as the first thing it does. */
+	for (unsigned ms = 0; ms < WAIT_MS; ms += 10) {
+		if (sched_getaffinity(tid, sizeof(its), &its) != 0)
+			return 12;
+		if (CPU_EQUAL(&its, &all))
+			return CHILD_GOOD;
+		sleep_ms(10);
+	}
+	return 13;
+}
+
 static void test_fork(void)
 {
+	is_int(run_child(started_by_other), CHILD_GOOD,
+	       "it has ordinary priority and the processors of the start, whoever makes it");
 	is_int(run_child(in_child), CHILD_GOOD,
 	       "a child has one thread, and when asked for one that does all this there");
 	is_int(run_child(always), CHILD_GOOD, "with background:always even without other threads");
@@ -521,7 +556,7 @@ int main(void)
 	sluice_init();
 	if (!heap_barrier())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
-	tap_plan(24);
+	tap_plan(25);
 	options.idle_ms = IDLE_MS;
 	options.decay_ms = DECAY_MS;
 	options.psi = 0; /* what the machine is short of is not looked at here */

@@ -14,7 +14,6 @@
 #include "config.h"
 #endif
 #include <errno.h>
-#include <linux/futex.h>
 #include <sluice/sluice.h>
 #include <time.h>
 
@@ -27,6 +26,7 @@
 #include "heap_parts.h"
 #include "holes.h"
 #include "init.h"
+#include "longrun.h"
 #include "options.h"
 #include "park.h"
 #include "points.h"
@@ -89,6 +89,7 @@ static void purge(void)
 
 	memset(p, 1, (size_t)RUN * PG_BYTES * 4);
 	heap_free(p);
+	longrun_drain();
 	buddy_purge(&zone_main, 0, UINT64_MAX);
 }
 
@@ -142,7 +143,14 @@ static void punch_holes(void)
 static void release_regions(void)
 {
 	grow();
+	longrun_drain();
 	buddy_release_regions(&zone_main);
+}
+
+static void long_runs(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		heap_free(alloc((size_t)3 << 20));
 }
 
 static void map(void)
@@ -203,7 +211,7 @@ static void wake_for_zone(void)
 	if (lock_acquire(&zone_main.lock) != 0)
 		tap_bail_out("the zone's lock is not to be had");
 	start(&t, want_zone, NULL);
-	while (!(atomic_load(&zone_main.lock.word) & FUTEX_WAITERS))
+	while (!atomic_load(&zone_main.lock.sleepers))
 		sleep_us(200);
 	lock_release(&zone_main.lock);
 	pthread_join(t, NULL);
@@ -315,7 +323,10 @@ static const struct {
 	[DELAY_held_PCP] = { drain_owners_pages, all_kinds, 0, NULL },
 	[DELAY_held_BUDDY] = { pages, from_bins, 0, NULL },
 	[DELAY_lock_sleep] = { wait_for_zone, all_kinds, DRAIN, NULL },
-	[DELAY_lock_wake] = { wake_for_zone, from_bins, 0, NULL },
+	[DELAY_lock_marked] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_stuck] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_wake] = { wake_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_longrun_take] = { long_runs, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_refill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_spill] = { pages, all_kinds, DRAIN, NULL },
 	[DELAY_pcp_drain_taken] = { drain_owners_pages, all_kinds, DRAIN, NULL },

@@ -349,7 +349,7 @@ static bool locks_are_free(void)
 		if (atomic_load(&slab_pool_lock(cls)->word))
 			return false;
 	return !atomic_load(&zone_main.lock.word) && !atomic_load(&zone_main.grow.word) &&
-	       !atomic_load(&reclaim_control.word) && !atomic_load(&lock_forking);
+	       !atomic_load(&reclaim_control.word) && !lock_fork_under_way();
 }
 
 static void child_looks_at_locks(void)

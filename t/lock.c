@@ -6,10 +6,10 @@
 #include "config.h"
 #endif
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -129,12 +129,17 @@ static void *count_trying(void *arg)
 	return NULL;
 }
 
-/* Until somebody waits for the lock in the kernel. */
+/* Until so many threads sleep for the lock, or are about to. */
+static bool waited_for_by(unsigned n)
+{
+	for (unsigned i = 0; i < PATIENCE_MS && atomic_load(&lock.sleepers) < n; i++)
+		sleep_ms(1);
+	return atomic_load(&lock.sleepers) >= n;
+}
+
 static bool waited_for(void)
 {
-	for (unsigned i = 0; i < PATIENCE_MS && !(atomic_load(&lock.word) & FUTEX_WAITERS); i++)
-		sleep_ms(1);
-	return atomic_load(&lock.word) & FUTEX_WAITERS;
+	return waited_for_by(1);
 }
 
 static unsigned count_with(void *(*fn)(void *))
@@ -200,11 +205,187 @@ static void test_wait(void)
 	sleep_ms(50);
 	lock_release(&lock);
 	pthread_join(t, &err);
-	is_int((intptr_t)err, 0, "and is given the lock");
+	is_int((intptr_t)err, 0, "and gets the lock");
 	ok(took > 0.04, "when the holder has released it, not before");
 	is_int(atomic_load(&lock.contended) - contended, 1, "that is one contended call");
 	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "of that much time");
 	is_int(atomic_load(&lock.word), 0, "the lock is free at the end");
+	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "and nobody is to be woken");
+}
+
+/* ---- many sleepers (T1, T2) ------------------------------------------------------------------- */
+
+#define MANY 200u
+
+static atomic_uint started;
+static atomic_uint switches;
+static atomic_uint had;
+
+static void *sleep_for_it(void *arg)
+{
+	struct rusage before;
+	struct rusage after;
+
+	(void)arg;
+	getrusage(RUSAGE_THREAD, &before);
+	if (lock_acquire(&lock) == 0) {
+		atomic_fetch_add(&had, 1);
+		lock_release(&lock);
+	}
+	getrusage(RUSAGE_THREAD, &after);
+	atomic_fetch_add(&switches, (unsigned)(after.ru_nvcsw - before.ru_nvcsw));
+	return NULL;
+}
+
+/* For 300 ms, in which a sleeper that woke each 10 ms would wake 30 times. */
+static void test_many(void)
+{
+	pthread_t t[MANY];
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 << 10);
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	for (unsigned i = 0; i < MANY; i++)
+		if (pthread_create(&t[i], &attr, sleep_for_it, NULL) != 0)
+			tap_bail_out("no thread to be had");
+	pthread_attr_destroy(&attr);
+	ok(waited_for_by(MANY), "200 threads sleep for a lock");
+	sleep_ms(300);
+	lock_release(&lock);
+	for (unsigned i = 0; i < MANY; i++)
+		pthread_join(t[i], NULL);
+	is_int(atomic_load(&had), MANY, "each gets it");
+	tap_diag("%u switches of %u sleepers", atomic_load(&switches), MANY);
+	ok(atomic_load(&switches) < 10 * MANY, "and none woke each few milliseconds meanwhile");
+	is_int(atomic_load(&lock.sleepers), 0, "at the end nobody sleeps");
+}
+
+/* ---- a holder that does not let go (T3, T12) ---------------------------------------------------- */
+
+static struct lock lost = LOCK_INIT(LOCK_BUDDY);
+
+static void *take_and_end(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)lock_acquire(&lost);
+}
+
+static atomic_int may_let_go;
+
+static void *take_and_stay(void *arg)
+{
+	(void)arg;
+	if (lock_acquire(&lost) != 0)
+		return (void *)1;
+	atomic_fetch_add(&started, 1);
+	while (!atomic_load(&may_let_go))
+		sleep_ms(1);
+	lock_release(&lost);
+	return NULL;
+}
+
+static void *ask_for_lost(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)lock_acquire(&lost);
+}
+
+static unsigned refused(unsigned n)
+{
+	pthread_t t[8];
+	unsigned count = 0;
+	void *err;
+
+	for (unsigned i = 0; i < n; i++)
+		t[i] = start(ask_for_lost, NULL);
+	for (unsigned i = 0; i < n; i++) {
+		pthread_join(t[i], &err);
+		count += (intptr_t)err == -EAGAIN;
+	}
+	return count;
+}
+
+static void test_lost(void)
+{
+	pthread_t t;
+	void *err;
+
+	pthread_join(start(take_and_end, NULL), &err);
+	is_int((intptr_t)err, 0, "a thread ends while it holds a lock");
+	is_int(refused(8), 8, "threads that ask for it are told so, and none waits for ever");
+	is_int(lock_acquire(&lost), -EAGAIN, "the next one as well");
+	ok(!lock_try(&lost), "and it cannot be taken by a try");
+
+	lost = (struct lock)LOCK_INIT(LOCK_BUDDY);
+	atomic_store(&started, 0);
+	t = start(take_and_stay, NULL);
+	while (!atomic_load(&started))
+		sleep_ms(1);
+	is_int(refused(8), 8, "nor for a thread that lives and does not let go");
+	ok(atomic_load(&lost.sleep) & LOCK_STUCK, "the lock says that it is stuck");
+	atomic_store(&may_let_go, 1);
+	pthread_join(t, &err);
+	is_int(atomic_load(&lost.sleep) % LOCK_WAKES, 0, "no more once its holder has let go");
+	is_int(lock_acquire(&lost), 0, "then it is to be had again");
+	lock_release(&lost);
+}
+
+/* ---- vfork (T6) --------------------------------------------------------------------------------- */
+
+static void *ask_realtime(void *arg)
+{
+	(void)arg;
+	set_fifo(1); /* where it may; else it asks as an ordinary thread */
+	return take_and_release(arg);
+}
+
+/* The child takes it by its parent's TID, waits until somebody sleeps for it, and lets go. */
+static noinline int vfork_holds(unsigned sleepers)
+{
+	pid_t pid = vfork();
+	int status = 1;
+
+	if (pid == 0) {
+		bool good = lock_acquire(&lock) == 0 && waited_for_by(sleepers);
+
+		lock_release(&lock);
+		_exit(good ? 0 : 3);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+static void *in_vfork(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)vfork_holds(2);
+}
+
+static void test_vfork(void)
+{
+	double took[2];
+	pthread_t holder;
+	pthread_t t[2];
+	void *err;
+
+#if defined(__SANITIZE_THREAD__)
+	tap_skip(4, "TSan makes a fork of vfork");
+	return;
+#endif
+	holder = start(in_vfork, NULL);
+	while (!atomic_load(&lock.word))
+		sleep_ms(1);
+	t[0] = start(take_and_release, &took[0]);
+	t[1] = start(ask_realtime, &took[1]);
+	pthread_join(holder, &err);
+	is_int((intptr_t)err, 0, "a child of vfork takes a lock, is waited for, and lets go");
+	pthread_join(t[0], &err);
+	is_int((intptr_t)err, 0, "an ordinary thread of its parent gets the lock");
+	pthread_join(t[1], &err);
+	is_int((intptr_t)err, 0, "and a real-time thread");
+	is_int(atomic_load(&lock.word), 0, "at the end it is free");
 }
 
 static void test_forking(void)
@@ -215,7 +396,7 @@ static void test_forking(void)
 
 	if (lock_acquire(&lock) != 0)
 		tap_bail_out("the lock is held");
-	atomic_store(&lock_forking, LOCK_FORKING);
+	lock_fork_begin();
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
 	is_int((intptr_t)err, -EAGAIN, "a waiter gives up while a fork has the lock");
@@ -223,7 +404,7 @@ static void test_forking(void)
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
 	is_int((intptr_t)err, -EAGAIN, "so does the next one");
-	atomic_store(&lock_forking, 0);
+	lock_fork_end();
 	lock_release(&lock);
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
@@ -236,7 +417,7 @@ static void in_child(void *arg)
 {
 	struct lock *l = arg;
 
-	lock_tid = 0;
+	lock_fork_new_process();
 	lock_fork_child(l);
 	if (atomic_load(&l->word) != 0 || lock_acquire(l) != 0)
 		_exit(3);
@@ -250,7 +431,7 @@ static void in_child_held(void *arg)
 {
 	struct lock *l = arg;
 
-	lock_tid = 0;
+	lock_fork_new_process();
 	lock_fork_child(l);
 	if (!lock_held(l) || lock_acquire(l) != -EDEADLK)
 		_exit(3);
@@ -453,10 +634,13 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(42);
+	tap_plan(59);
 	test_alone();
 	test_exclusion();
 	test_wait();
+	test_many();
+	test_lost();
+	test_vfork();
 	test_forking();
 	test_fork();
 	test_ranks();
