@@ -745,6 +745,14 @@ void buddy_ask_within(struct zone *z, uint64_t pages)
 		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
 }
 
+void buddy_ask_again(struct zone *z, uint64_t pages)
+{
+	uint64_t at = growth(z) + pages;
+
+	if (at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+}
+
 void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes)
 {
 	atomic_store_explicit(&z->mapped, (mapped + bytes) >> PG_SHIFT, memory_order_relaxed);
