@@ -46,7 +46,7 @@
 /* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
 #define PART_STEPS 16384u
 /* Until the next growth, while there is more to take than one takes. */
-#define AGAIN_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
+#define AGAIN_PAGES (UINT64_C(1) << (19 - PG_SHIFT))
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
 
