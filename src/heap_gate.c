@@ -642,6 +642,7 @@ unsigned heap_idle_take(uint64_t g)
 static struct {
 	struct heap_walk marked;
 	struct heap *next;
+	bool late; /* to take those that are marked took more than one growth */
 } growth;
 
 unsigned heap_growth_take(bool purges, uint32_t *steps)
@@ -699,9 +700,13 @@ bool heap_growth_step(void)
 	pcp_drain_part(heap_pcp_self(), GROWTH_STEPS / BUDDY_BATCH);
 	pcp_drain_part(&heap_fallback.heap->pcp, GROWTH_STEPS / BUDDY_BATCH);
 	heap_growth_take(false, &steps);
-	if (heap_walk_ended(&growth.marked)) {
+	if (!heap_walk_ended(&growth.marked)) {
+		growth.late = true;
+	} else {
 		heap_growth_mark(GROWTH_LOOKS, &steps);
-		more = growth.next != NULL;
+		/* Who fell asleep while the last ones were emptied has waited for this mark. */
+		more = growth.next || growth.late;
+		growth.late = false;
 	}
 	if (SLUICE_DEBUG)
 		heap_work = (struct heap_work){ .call = false };

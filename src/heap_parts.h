@@ -90,7 +90,7 @@ static inline bool heap_is_real(const struct heap *h)
  * run of pages, and TAKE_STEPS for a heap that it takes. It ends with the part in which its steps are used up.
  */
 #define GROWTH_LOOKS 128u
-#define GROWTH_STEPS 1024u
+#define GROWTH_STEPS 2048u
 #define SLAB_STEPS 4u
 #define TAKE_STEPS 64u
 #define PART_OBJECTS BIN_STEP

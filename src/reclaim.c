@@ -45,7 +45,8 @@
 
 /* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
 #define PART_STEPS 16384u
-/* Until the next growth, while there is more to take than one takes. */
+/* Until the next growth, while there is more to take than one takes; if that gave something the next one
+ * comes as soon as it is used up. */
 #define AGAIN_PAGES (UINT64_C(1) << (19 - PG_SHIFT))
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
@@ -237,14 +238,18 @@ bool reclaim_before_growth(void)
 {
 	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
 	int saved = errno;
+	bool more;
+	bool gave;
 
 	if (!lock_try(&reclaim_control))
 		return false;
-	if (heap_growth_step())
-		buddy_ask_again(&zone_main, AGAIN_PAGES);
+	more = heap_growth_step();
 	lock_release(&reclaim_control);
+	gave = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
+	if (more)
+		buddy_ask_again(&zone_main, gave ? 1 : AGAIN_PAGES);
 	errno = saved;
-	return atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
+	return gave;
 }
 
 /* ---- pressure ---------------------------------------------------------------------------- */
