@@ -17,9 +17,12 @@
  * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
  *     in the child.
  *
- * _Fork, vfork and raw clone run no handlers: a child of _Fork or clone may use malloc only if the
- * process had one thread, as POSIX says; a child of vfork or posix_spawn runs in the parent's
- * memory, as its calling thread.
+ * (C) _Fork and raw clone run no handlers. The first slow call of the child finds that it is one
+ *     (heap_copy_mark), and does what the child's handler does, with what the words say: a lock or a heap that nobody
+ *     was in is whole, because the kernel lets nobody write while it copies; what another thread was in is left
+ *     alone for good, and each call does without it.
+ *
+ * A child of vfork or posix_spawn runs in the parent's memory, as its calling thread.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -78,6 +81,7 @@ static void prepare(void)
 {
 	bool locked;
 
+	heap_copy_check();
 	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
@@ -109,23 +113,47 @@ static void parent(void)
 	stdio_unlock(locked);
 }
 
-static void child(void)
+/* copy: of _Fork or clone; holder: the calling thread's TID in its parent. */
+static void new_process(bool copy, uint32_t holder)
 {
+	bool draining = (atomic_load_explicit(&reclaim_control.word, memory_order_relaxed) &
+			 0x3fffffffu) == holder &&
+			!reclaim_control.fork_held;
+
+	atomic_store_explicit(heap_copy_mark, 1, memory_order_relaxed);
 	lock_fork_new_process();
 	background_fork_child();
 	pressure_fork_child();
 	control_fork_child();
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].lock);
-	pcp_fork_child(parent_tid);
+	pcp_fork_child(holder);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
-	heap_fork_child();
-	lock_fork_end();
+	heap_fork_child(copy, draining);
 	lock_fork_child(&reclaim_control);
+}
+
+static void child(void)
+{
+	new_process(false, parent_tid);
+	lock_fork_end();
+}
+
+/* Another thread may have been in a fork of its own: what it held is whole. Its depth is not ours. */
+static void copy_begins(void)
+{
+	uint32_t depth = lock_depth;
+
+	new_process(true, self_tid());
+	lock_depth = depth;
+	if (lock_fork_under_way())
+		lock_fork_end();
+	stat_add(STAT_copies, 1);
 }
 
 void fork_init(void)
 {
+	heap_copy_begins = copy_begins;
 	pthread_atfork(prepare, parent, child);
 }

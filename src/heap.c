@@ -341,6 +341,8 @@ static noinline void *realloc_slow(void *p, size_t size)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	void *q;
 
+	heap_copy_check();
+
 	if (unlikely(heap_in_copy))
 		return size <= old ? p : realloc_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {

@@ -295,7 +295,26 @@ extern bool (*heap_reclaim)(void);
 /* fork, in this order of layers; see fork.c. */
 void heap_fork_prepare(void);
 void heap_fork_parent(void);
-void heap_fork_child(void);
+
+/* copy: no handlers ran, see heap_copy_mark. draining: the interrupted call of the forking thread is a drain, and
+ * goes on in the child with the heaps that it holds. */
+void heap_fork_child(bool copy, bool draining);
+
+/*
+ * A process that is made by _Fork or a raw clone runs no fork handlers. Its first call that goes the slow way
+ * finds that this word was wiped, and calls heap_copy_begins, which sets it again. A child of vfork
+ * has its parent's word.
+ */
+extern _Atomic uint32_t *heap_copy_mark;
+extern void (*heap_copy_begins)(void);
+extern bool heap_in_copy; /* the copy that writes a backtrace, see heap_parts.h */
+
+static always_inline void heap_copy_check(void)
+{
+	if (unlikely(!atomic_load_explicit(heap_copy_mark, memory_order_relaxed)) &&
+	    heap_copy_begins && !heap_in_copy)
+		heap_copy_begins();
+}
 
 /* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);

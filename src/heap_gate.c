@@ -26,7 +26,7 @@
  * gate with the owner's acquire load.
  * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
  * has the heap. Who marks or takes looks at each heap once and makes one barrier for all; who visits
- * does BINS turns a heap; fork waits FORK_WAIT_TRIES for all.
+ * does BINS turns a heap; fork waits FORK_WAIT_NS for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
  * space (Desnoyers et al. 2012; membarrier(2)).
@@ -41,12 +41,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "delay.h"
 #include "options.h"
 #include "park.h"
 #include "stats.h"
 
-#define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
 static union {
 	struct heap heap;
@@ -191,8 +192,10 @@ static bool fallback_lock(void)
 
 struct heap *heap_call_begin(bool create)
 {
-	struct heap *h = heap_self;
+	struct heap *h;
 
+	heap_copy_check();
+	h = heap_self;
 	work_begin(true);
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();
@@ -770,27 +773,41 @@ void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
 	d->locked = pages.skipped;
 }
 
-bool heap_gate_hold_all(void)
+/* By CAS: a mark may come and go meanwhile, and a heap that somebody holds already is not ours to let go. */
+static void hold(struct heap *h, uint64_t held)
 {
-	uint64_t held = next_generation() | GATE_HELD;
-	unsigned tries = FORK_WAIT_TRIES;
+	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
 
+	DELAY_HERE(gate_marking);
+	/* The full barrier that pairs with heap_enter is the membarrier in heap_gate_hold_all. */
+	while ((old & GATE_STATE) != GATE_HELD &&
+	       !atomic_compare_exchange_weak_explicit(&h->gate, &old, held, memory_order_seq_cst,
+						      memory_order_relaxed))
+		;
+}
+
+bool heap_gate_hold_all(uint64_t *held)
+{
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	*held = next_generation() | GATE_HELD;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* The full barrier that pairs with heap_enter is the membarrier below. No thread can have
-		 * one that is idle, for the registry is locked. */
-		if (h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed))
-			atomic_store_explicit(&h->gate, held, memory_order_seq_cst);
+		/* No thread can have one that is idle, for the registry is locked. */
+		if (!heap_lost(h) && !atomic_load_explicit(&h->idle, memory_order_relaxed))
+			hold(h, *held);
 	}
 	DELAY_HERE(fork_gated);
 	if (!barrier_expedited())
 		return false;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		while (h != heap_self && tries &&
-		       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
-		       atomic_load_explicit(&h->busy, memory_order_acquire)) {
-			tries--;
+		while (!heap_lost(h) && atomic_load_explicit(&h->busy, memory_order_acquire) &&
+		       clock_ns() < end)
 			lock_pause_us(20);
-		}
 	}
 	return true;
+}
+
+bool heap_gate_held_by(const struct heap *h, uint64_t held)
+{
+	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & ~GATE_EXITED) == held;
 }

@@ -38,9 +38,12 @@ void heap_drain_fallback(void);
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */
 bool heap_gate_exit(struct heap *h);
 
-/* fork: hold every heap but the caller's own; wait, for a bounded time, until their threads are out.
- * False: that cannot be known (no membarrier). */
-bool heap_gate_hold_all(void);
+/* fork: hold every heap but the caller's own that nobody holds, by a gate that *held says; wait, for a bounded
+ * time, until their threads are out. False: that cannot be known (no membarrier). */
+bool heap_gate_hold_all(uint64_t *held);
+
+/* Whether the heap is held by that gate. */
+bool heap_gate_held_by(const struct heap *h, uint64_t held);
 void heap_gate_release(struct heap *h);
 
 void heap_gate_init(void);
@@ -48,7 +51,7 @@ void heap_gate_init(void);
 /* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
  * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
  * there before is never freed. */
-extern bool heap_in_copy;
+/* bool heap_in_copy, in heap.h */
 
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
 

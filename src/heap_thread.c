@@ -66,8 +66,12 @@ static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
-static pid_t process;   /* ours; in a vfork child getpid() is another */
-static bool fork_gated; /* the forking thread knows who was inside; guarded by: registry */
+static pid_t process;      /* ours; in a vfork child getpid() is another */
+static bool fork_gated;    /* the forking thread knows who was inside; guarded by: registry */
+static uint64_t fork_held; /* the gate of the heaps that it holds; guarded by: registry */
+static _Atomic uint32_t never_wiped = 1;
+_Atomic uint32_t *heap_copy_mark = &never_wiped;
+void (*heap_copy_begins)(void);
 
 static void thread_exit(void *arg);
 
@@ -126,6 +130,16 @@ static void populate(struct heap *h)
 		vm_populate(h, HEAP_BYTES);
 }
 
+static void make_copy_mark(void)
+{
+	_Atomic uint32_t *mark = vm_map_wiped();
+
+	if (!mark)
+		return;
+	atomic_store_explicit(mark, 1, memory_order_relaxed);
+	heap_copy_mark = mark;
+}
+
 void heap_init(void)
 {
 	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
@@ -137,6 +151,7 @@ void heap_init(void)
 						    memory_order_acquire)) {
 		vm_init();
 		process = getpid();
+		make_copy_mark();
 		options_known = options_load();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
@@ -260,6 +275,7 @@ struct pcp *heap_pcp_self(void)
 
 struct pcp *heap_pcp(void)
 {
+	heap_copy_check();
 	if (unlikely(heap_self == &heap_none))
 		heap_create_self();
 	return heap_pcp_self();
@@ -338,7 +354,7 @@ bool heap_take_orphan(void)
 void heap_fork_prepare(void)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_gated = heap_gate_hold_all();
+	fork_gated = heap_gate_hold_all(&fork_held);
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
@@ -350,13 +366,21 @@ void heap_fork_parent(void)
 		lock_fork_parent(slab_pool_lock(cls));
 	lock_fork_parent(&heap_fallback.lock);
 	lock_fork_parent(&registry.lock);
-	/* A heap that was made since has its gate free. */
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self &&
-		    !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
-		    atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+		if (heap_gate_held_by(h, fork_held))
 			heap_gate_release(h);
 	}
+}
+
+/* Whether nobody was in the heap when the process was copied. That of _Fork and clone is what each processor
+ * had written at one moment, as the kernel lets nobody write while it copies; so busy and gate say it there. */
+static bool was_outside(const struct heap *h, bool copy)
+{
+	uint64_t state = atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE;
+
+	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
+		return false;
+	return heap_gate_held_by(h, fork_held) ? fork_gated || copy : copy && state != GATE_HELD;
 }
 
 /*
@@ -365,15 +389,14 @@ void heap_fork_parent(void)
  * half changed: it stays held for good; objects of its slabs may still be freed (on their remote
  * lists), and that is all.
  */
-static void fork_child_heap(struct heap *h)
+static void fork_child_heap(struct heap *h, bool copy)
 {
 	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 		return;
 	if (atomic_load_explicit(&h->idle, memory_order_relaxed)) {
-		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
-	} else if (fork_gated && !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
-		   (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
-			   GATE_HELD) {
+		if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+			atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	} else if (was_outside(h, copy)) {
 		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
 		h->orphan = 1;
 		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
@@ -388,7 +411,28 @@ static void fork_child_heap(struct heap *h)
 	}
 }
 
-void heap_fork_child(void)
+static bool is_held_by_drain(const struct heap *h)
+{
+	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) == GATE_HELD &&
+	       !heap_gate_held_by(h, fork_held);
+}
+
+/* The child's own. In a copy without handlers a drainer that is not there may have been in it. */
+static void fork_child_own(struct heap *h)
+{
+	if (is_held_by_drain(h)) {
+		heap_self = &heap_none;
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
+		stat_add(STAT_heaps_quarantined, 1);
+		return;
+	}
+	if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+}
+
+void heap_fork_child(bool copy, bool draining)
 {
 	process = getpid();
 	atomic_store_explicit(&heap_leader_gone, 0, memory_order_relaxed);
@@ -396,10 +440,10 @@ void heap_fork_child(void)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self)
-			fork_child_heap(h);
-		else
-			atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+		if (h == heap_self)
+			fork_child_own(h);
+		else if (!draining || !is_held_by_drain(h))
+			fork_child_heap(h, copy);
 	}
 	lock_fork_child(&registry.lock);
 }

@@ -36,6 +36,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "clock.h"
 #include "delay.h"
 #include "options.h"
 #include "pagemap.h"
@@ -47,7 +48,8 @@
 #define BULK_BATCH 128u
 #define OWN_BATCH 8u
 #define FACTOR_MAX 4u
-#define WAIT_TRIES 2000u /* of 10 us each */
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all page caches together */
+#define WAIT_TRIES 2000u                /* of 10 us each */
 
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
 					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
@@ -59,6 +61,11 @@ static bool counted;              /* pcp_count_all */
 static inline uint32_t count_of(struct pcp *p)
 {
 	return atomic_load_explicit(&p->count, memory_order_relaxed);
+}
+
+static inline uint32_t holder_of(struct pcp *p)
+{
+	return atomic_load_explicit(&p->lock.word, memory_order_relaxed);
 }
 
 static inline void count_set(struct pcp *p, uint32_t n)
@@ -511,31 +518,58 @@ void pcp_enable(void)
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+/*
+ * Each hold that prepare takes says so in the flags. One that a call of this thread has, which a signal handler
+ * interrupted and which forks, stays that call's, in the child as well.
+ */
 void pcp_fork_prepare(void)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		(void)lock_wait(p); /* who could not be had is seen by the TID in the word */
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		bool held = pcp_enter_remote(p);
+
+		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
+			lock_pause_us(10);
+			held = pcp_enter_remote(p);
+		}
+		if (held)
+			p->flags |= PCP_FORK_HELD;
+	}
 }
 
 void pcp_fork_parent(void)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		if (atomic_load_explicit(&p->lock.word, memory_order_relaxed) == self_tid())
-			atomic_store_explicit(&p->lock.word, 0, memory_order_release);
+		if (holder_of(p) != self_tid() || !(p->flags & PCP_FORK_HELD))
+			continue;
+		p->flags &= (uint16_t)~PCP_FORK_HELD;
+		pcp_leave_remote(p);
 	}
+}
+
+/* What a thread held that is not there may be half changed. */
+static void forget(struct pcp *p)
+{
+	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
+		p->runs[rc] = (struct page_list_head){ NULL, NULL };
+	count_set(p, 0);
 }
 
 void pcp_fork_child(uint32_t parent_tid)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		uint32_t holder = atomic_load_explicit(&p->lock.word, memory_order_relaxed);
+		uint32_t word = 0;
 
-		if (holder != parent_tid) {
-			for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
-				p->runs[rc] = (struct page_list_head){ NULL, NULL };
-			count_set(p, 0);
-		}
-		atomic_store_explicit(&p->lock.word, 0, memory_order_relaxed);
+		if (!holder_of(p))
+			continue;
+		if (p->flags & PCP_FORK_HELD)
+			p->flags &= (uint16_t)~PCP_FORK_HELD;
+		else if (holder_of(p) == parent_tid)
+			word = self_tid();
+		else
+			forget(p);
+		atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
 	}
 }
 

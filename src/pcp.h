@@ -27,7 +27,8 @@ static inline unsigned run_class_of(uint32_t n)
 }
 
 enum pcp_flag {
-	PCP_DISABLED = 1, /* no run may enter */
+	PCP_DISABLED = 1,  /* no run may enter */
+	PCP_FORK_HELD = 2, /* pcp_fork_prepare has its lock */
 };
 
 /*
@@ -106,8 +107,8 @@ static inline struct pcp *pcp_next(struct pcp *p)
 bool pcp_disable(void);
 void pcp_enable(void);
 
-/* fork: hold every pcp (waiting a bounded time for each) and let go of them; in the child those
- * that could not be had are emptied without looking at them. */
+/* fork: hold every pcp (waiting a bounded time for all) and let go of them; in the child those that another
+ * thread holds are emptied without looking at them. */
 void pcp_fork_prepare(void);
 void pcp_fork_parent(void);
 void pcp_fork_child(uint32_t parent_tid);

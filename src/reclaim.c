@@ -142,6 +142,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	int saved = errno;
 	uint64_t start = clock_ns();
 
+	heap_copy_check();
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
 		/* With the lock, else who grows meanwhile would mark anew and ours be lost. */
