@@ -128,7 +128,7 @@ plot {plots}
 # ---- scale ------------------------------------------------------------------------------------
 
 
-SCALE_PANELS = (("ops", "operations a CPU second", ""),
+SCALE_PANELS = (("ops", "operations a CPU second", "set format y '%.0s%c'"),
                 ("switches", "context switches for 1,000 operations", "set yrange [0.009:*]"),
                 ("worst_us", "worst call, us of CPU time", ""),
                 ("peak_mib", "peak RSS, MiB", ""))
@@ -160,18 +160,18 @@ def draw_scale(document, folder):
                 plots.append(f"${key}{index} using 1:2:3:4 with yerrorlines lc rgb '{colour}' pt {point} "
                              f"ps 0.7 lw 1.5 title {quoted(allocator)}")
             if plots:
-                panels.append(f"set title {quoted(label)} noenhanced\nset yrange [*:*]\n{settings}\n"
+                panels.append(f"set title {quoted(label)} noenhanced\n"
+                              f"set yrange [*:*]\nset format y '%g'\n{settings}\n"
                               f"plot {', '.join(plots)}\n")
         if panels:
             paths += render(folder, f"scale-{row}", 1000, 760, "".join(blocks) + f"""
 set multiplot layout 2,2 title {quoted(f"{row}, {document['machine']['cpus_allowed']} processors")} noenhanced
 set logscale xy
 set grid lc rgb '#aaaaaa' lw 0.5
-set key bottom left
+set key outside top center horizontal
 set xtics ({ticks}) rotate by -45
 set xrange [{counts[0] / 1.3}:{counts[-1] * 1.3}]
 set xlabel 'threads'
-set format y '%.4g'
 {''.join(panels)}unset multiplot
 """)
     return paths
