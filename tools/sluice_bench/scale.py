@@ -211,9 +211,8 @@ def choose(options):
 
 
 def main(options, places):
-    for name in ("baseline",):
-        if getattr(options, name):
-            raise UsageError(f"--{name} has no meaning with scale")
+    if options.baseline:
+        raise UsageError("--baseline has no meaning with scale")
     rows = choose(options)
     if options.list:
         command.show_list(rows)
