@@ -160,12 +160,12 @@ def draw_scale(document, folder):
                 plots.append(f"${key}{index} using 1:2:3:4 with yerrorlines lc rgb '{colour}' pt {point} "
                              f"ps 0.7 lw 1.5 title {quoted(allocator)}")
             if plots:
-                panels.append(f"set title {quoted(label)} noenhanced\n"
+                panels.append(f"set title {quoted(row + ': ' + label)} noenhanced\n"
                               f"set yrange [*:*]\nset format y '%g'\n{settings}\n"
                               f"plot {', '.join(plots)}\n")
         if panels:
             paths += render(folder, f"scale-{row}", 1000, 760, "".join(blocks) + f"""
-set multiplot layout 2,2 title {quoted(f"{row}, {document['machine']['cpus_allowed']} processors")} noenhanced
+set multiplot layout 2,2
 set logscale xy
 set grid lc rgb '#aaaaaa' lw 0.5
 set key outside top center horizontal
