@@ -532,6 +532,8 @@ static int by_value(const void *a, const void *b)
  */
 static void forking(void)
 {
+	uint64_t median;
+
 	crew_make(NULL, fork_work);
 	make_sizes();
 	fork_ns = bench_map(param("forks") * sizeof(*fork_ns));
@@ -542,9 +544,10 @@ static void forking(void)
 	else
 		crew.cpu_ns -= forker_ns;
 	qsort(fork_ns, forks, sizeof(fork_ns[0]), by_value);
+	median = fork_ns[forks / 2];
 	crew_report(fork_ns[forks - 1]);
 	bench_extra("forks", forks);
-	bench_extra("fork_ns", (double)fork_ns[forks / 2]);
+	bench_extra("fork_ns", (double)median);
 	bench_extra("worst_call_ns", (double)crew_worst());
 }
 
