@@ -459,6 +459,7 @@ static void defer_push(struct zone *z, struct page *pg)
 {
 	struct page *head = atomic_load_explicit(&z->deferred, memory_order_relaxed);
 
+	SHARE_COUNT(zone_deferred);
 	page_set_kind(pg, PAGE_LIMBO);
 	do {
 		pg->inbox_next = head;
@@ -473,8 +474,10 @@ static void defer_push(struct zone *z, struct page *pg)
 /* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
 static noinline void late_work(struct zone *z)
 {
-	if (!z->late)
+	if (!z->late) {
+		SHARE_COUNT(zone_deferred);
 		z->late = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
+	}
 	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
 		struct page *pg = z->late;
 

@@ -49,6 +49,7 @@ void buddy_ready_wake(struct zone *z)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&z->ready_word, memory_order_relaxed) &&
 	    atomic_exchange_explicit(&z->ready_word, 0, memory_order_relaxed)) {
+		SHARE_COUNT(zone_ready);
 		stat_add(STAT_reserve_wakes, 1);
 		syscall(SYS_futex, &z->ready_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
 			0);

@@ -129,6 +129,7 @@ static bool gate_take_back(struct heap *h)
 
 	while ((g & GATE_STATE) == GATE_PENDING) {
 		DELAY_HERE(gate_take_back);
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE,
 							    memory_order_acq_rel,
 							    memory_order_acquire))
@@ -147,6 +148,7 @@ static _Atomic uint32_t trims_asked;
 
 void heap_ask_trim(void)
 {
+	SHARE_COUNT(trims_asked);
 	atomic_fetch_add_explicit(&trims_asked, 1, memory_order_relaxed);
 	stat_add(STAT_trims_asked, 1);
 }
@@ -241,6 +243,7 @@ bool heap_gate_exit(struct heap *h)
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
 	while ((g & GATE_STATE) == GATE_HELD) {
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &g, g | GATE_EXITED,
 							  memory_order_acq_rel,
 							  memory_order_acquire))
@@ -253,6 +256,7 @@ bool heap_gate_exit(struct heap *h)
 
 static uint64_t next_generation(void)
 {
+	SHARE_COUNT(gate_generation);
 	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
 }
 
@@ -317,6 +321,7 @@ void heap_gate_release(struct heap *h)
 	 * heap_enter. */
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
+	SHARE_COUNT(heap_gate);
 	if (!(g & GATE_EXITED) &&
 	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
 						    memory_order_acquire))
@@ -366,6 +371,7 @@ static bool mark(struct heap *h, uint64_t g)
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		SHARE_COUNT(heap_gate);
 		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							   memory_order_seq_cst,
 							   memory_order_relaxed))
@@ -388,6 +394,7 @@ static uint64_t mark_beside(struct heap *h, uint64_t g)
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE) {
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							  memory_order_seq_cst,
 							  memory_order_relaxed))
@@ -402,6 +409,7 @@ static enum heap_outcome try_take(struct heap *h, uint64_t g)
 {
 	uint64_t gate = g | GATE_PENDING;
 
+	SHARE_COUNT(heap_gate);
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_HELD,
 						     memory_order_seq_cst, memory_order_relaxed))
 		return gate == GATE_FREE ? HEAP_CALLING : HEAP_HELD;
@@ -451,6 +459,7 @@ static void put_back(struct heap *h, uint64_t g)
 	uint64_t gate = g | GATE_HELD;
 
 	DELAY_HERE(gate_visited);
+	SHARE_COUNT(heap_gate);
 	/* Release pairs with the owner's acquire load in gate_take_back. */
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_PENDING,
 						     memory_order_acq_rel, memory_order_acquire))

@@ -149,6 +149,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 	if (old <= BIN_SMALL && room > BIN_SMALL)
 		bin_move(h, cls);
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
+	SHARE_COUNT(heap_bins);
 	atomic_fetch_add_explicit(&heap_bins_bytes, bin_bytes(cls, room - old),
 				  memory_order_relaxed);
 	return true;
@@ -158,6 +159,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
 {
 	h->bin[cls].limit -= n;
+	SHARE_COUNT(heap_bins);
 	atomic_fetch_sub_explicit(&heap_bins_bytes, bin_bytes(cls, n), memory_order_relaxed);
 }
 
@@ -226,6 +228,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 		if (!pg) {
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
+			SHARE_COUNT(heap_inbox);
 			/* Acquire pairs with the release CAS in post. */
 			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
 			DELAY_HERE(inbox_taken);
@@ -262,6 +265,7 @@ void heap_post(struct page *pg)
 		DELAY_HERE(inbox_push);
 	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
 							memory_order_relaxed));
+	SHARE_COUNT(heap_inbox);
 	park_wake();
 	stat_add(STAT_slabs_posted, 1);
 }

@@ -82,6 +82,7 @@ void heap_retire(struct heap *h)
 
 	atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+	SHARE_COUNT(heap_free);
 	do {
 		h->free_next = head;
 	} while (!atomic_compare_exchange_weak_explicit(&registry.free, &head, h,
@@ -94,6 +95,8 @@ static struct heap *free_take(void)
 {
 	struct heap *h = atomic_load_explicit(&registry.free, memory_order_acquire);
 
+	if (h)
+		SHARE_COUNT(heap_free);
 	while (h &&
 	       !atomic_compare_exchange_weak_explicit(&registry.free, &h, h->free_next,
 						      memory_order_acquire, memory_order_acquire))
@@ -105,6 +108,7 @@ static void heap_publish(struct heap *h)
 {
 	struct heap *head = atomic_load_explicit(&heaps, memory_order_relaxed);
 
+	SHARE_COUNT(heap_list);
 	do {
 		atomic_store_explicit(&h->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(&heaps, &head, h, memory_order_release,

@@ -66,6 +66,7 @@ static struct slot *find(uintptr_t addr)
 /* Count one more slot in use. False: the table is as full as may be. */
 static bool count_in(void)
 {
+	SHARE_COUNT(huge_used);
 	if (atomic_fetch_add_explicit(&used, 1, memory_order_relaxed) < SLOTS_USED_MAX)
 		return true;
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
@@ -127,7 +128,9 @@ void *huge_alloc(size_t size, size_t align)
 		return NULL;
 	}
 	vm_huge_as_set(p, bytes, false);
+	SHARE_COUNT(huge_mapped);
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
+	SHARE_COUNT(huge_slot);
 	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
 	stat_add(STAT_huges_made, 1);
@@ -148,6 +151,9 @@ bool huge_free(void *p)
 
 	if (!s)
 		return false;
+	SHARE_COUNT(huge_slot);
+	SHARE_COUNT(huge_used);
+	SHARE_COUNT(huge_mapped);
 	DELAY_HERE(huge_seized);
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);

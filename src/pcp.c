@@ -70,9 +70,11 @@ static inline uint32_t holder_of(struct pcp *p)
 
 static inline void count_set(struct pcp *p, uint32_t n)
 {
-	if (unlikely(counted))
+	if (unlikely(counted)) {
+		SHARE_COUNT(pcp_cached);
 		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, (uint64_t)n - count_of(p),
 					  memory_order_relaxed);
+	}
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
 }
 
@@ -441,6 +443,7 @@ void pcp_init(struct pcp *p, struct zone *z)
 	(void)pcp_enter_remote(p);
 	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
 	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
+	SHARE_COUNT(pcp_list);
 	do {
 		atomic_store_explicit(&p->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
@@ -505,6 +508,7 @@ static bool set_disabled(bool on)
 
 bool pcp_disable(void)
 {
+	SHARE_COUNT(pcp_disabled);
 	if (atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) != 0)
 		return true;
 	return set_disabled(true);
@@ -512,6 +516,7 @@ bool pcp_disable(void)
 
 void pcp_enable(void)
 {
+	SHARE_COUNT(pcp_disabled);
 	if (atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1)
 		set_disabled(false);
 }

@@ -165,6 +165,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	struct object *last;
 	unsigned n;
 
+	SHARE_COUNT(slab_state);
 	/* Acquire pairs with the release CAS in slab_free_remote; release, for the owner that was
 	 * set before, with its acquire side. */
 	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acq_rel,
@@ -201,6 +202,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 
 	stat_add(STAT_frees_remote, n);
 	DELAY_HERE(slab_remote);
+	SHARE_COUNT(slab_state);
 	do {
 		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
 			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
@@ -215,6 +217,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
 	if ((s & STATE_OWN_MASK) == STATE_UNOWNED) {
+		SHARE_COUNT(pool_freed);
 		/* Release pairs with the acquire load where a walk begins. */
 		atomic_fetch_add_explicit(&pools[cls].freed, 1, memory_order_release);
 		return SLAB_ADOPT;
@@ -244,6 +247,7 @@ uint64_t slab_pool_count_new(unsigned cls)
 
 void slab_pool_age(void)
 {
+	SHARE_COUNT(pool_age);
 	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
 }
 
@@ -291,6 +295,7 @@ static void waiting_push(struct pool *pool, struct page *pg)
 {
 	struct page *head = atomic_load_explicit(&pool->waiting, memory_order_relaxed);
 
+	SHARE_COUNT(pool_waiting);
 	do {
 		pg->inbox_next = head;
 		/* Release pairs with the acquire exchange in late_work. */
@@ -308,21 +313,26 @@ static bool pool_late(struct pool *pool)
  * now is for take_empty. */
 static noinline void late_work(struct pool *pool)
 {
-	if (!pool->late)
+	if (!pool->late) {
+		SHARE_COUNT(pool_waiting);
 		pool->late = atomic_exchange_explicit(&pool->waiting, NULL, memory_order_acquire);
+	}
 	for (unsigned n = 0; pool->late && n < LATE_BATCH; n++) {
 		struct page *pg = pool->late;
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 		pool->late = pg->inbox_next;
+		SHARE_COUNT(slab_state);
 		/* As in slab_pool_put. */
 		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
 							      (s & ~STATE_FLAGS) | STATE_UNOWNED,
 							      memory_order_acq_rel,
 							      memory_order_relaxed))
 			;
-		if ((int)state_count(s) == pg->used)
+		if ((int)state_count(s) == pg->used) {
+			SHARE_COUNT(pool_freed);
 			atomic_fetch_add_explicit(&pool->freed, 1, memory_order_release);
+		}
 		pool_add(pool, pg, state_count(s), SLAB_RECENT);
 		stat_add(STAT_slabs_unowned, 1);
 	}
@@ -370,6 +380,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 							(s & ~STATE_FLAGS) | STATE_UNOWNED,
 							memory_order_acq_rel,
 							memory_order_relaxed));
+	SHARE_COUNT(slab_state);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	pool_add(pool, pg, state_count(s), how);
 	if (how != SLAB_LOOKED_AT)
@@ -468,6 +479,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	DELAY_HERE(slab_adopt);
 	if (!pool_lock(pool))
 		return false;
+	SHARE_COUNT(pool_freed);
 	atomic_fetch_add_explicit(&pool->tried, 1, memory_order_relaxed);
 	/*
 	 * The slab may have been adopted, emptied and its descriptor used for something else
