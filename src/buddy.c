@@ -920,6 +920,15 @@ void buddy_ask_within(struct zone *any, uint64_t pages)
 		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
 }
 
+void buddy_ask_again(struct zone *any, uint64_t pages)
+{
+	struct zone *z = zone_lead(any);
+	uint64_t at = growth(z) + pages;
+
+	if (at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+}
+
 void buddy_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
 {
 	struct zone *z = zone_lead(any);

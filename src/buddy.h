@@ -174,6 +174,9 @@ extern bool (*buddy_before_growth)(uint64_t pages); /* that will be taken; 0: no
 /* Ask again after that many pages at the most; 0: no limit. */
 void buddy_ask_within(struct zone *z, uint64_t pages);
 
+/* The growth that asks next comes after so many pages at most: this one's answer was not all. */
+void buddy_ask_again(struct zone *z, uint64_t pages);
+
 /* A mapping of bytes is about to be made beside the zone, where there are `mapped` bytes of them:
  * growth like any other. */
 void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);

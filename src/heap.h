@@ -195,12 +195,43 @@ uint64_t heap_idle_mark_all(bool quiet);
 unsigned heap_idle_take(uint64_t generation);
 
 /*
- * The same for those that made no call between two growths, beside the marks of others: one that is there
- * stays, and is as good. What was posted to the heaps that are marked is looked at. purges: the memory of
- * bins is given back as well, which interrupts processors. For one caller at a time (reclaim_control).
+ * A walk over the heaps, in parts, from `at` over `left` of them at most. What is done on the way is limited by
+ * steps, which are counted down (heap_parts.h); a part ends when there are none, and the next one goes on
+ * where it ended, in the middle of a heap, too.
  */
-bool heap_growth_mark(void);
-unsigned heap_growth_take(bool purges);
+struct heap_walk {
+	struct heap *at; /* heaps are never taken off the list */
+	uint32_t left;
+};
+
+static inline struct heap_walk heap_walk_all(void)
+{
+	return (struct heap_walk){ heap_first(), UINT32_MAX };
+}
+
+static inline bool heap_walk_ended(const struct heap_walk *w)
+{
+	return !w->at || !w->left;
+}
+
+/* Empty those that are marked with the generation, or with what the last growth relies on (HEAP_GROWTH).
+ * Returns how many were. One caller at a time (reclaim_control). */
+#define HEAP_GROWTH UINT64_MAX
+unsigned heap_take_walk(struct heap_walk *w, uint64_t generation, bool purges, uint32_t *steps);
+
+/*
+ * The same for those that made no call between two growths, beside the marks of others: one that is there
+ * stays, and is as good. What was posted to the heaps that are marked is looked at. Each marks the `looks` heaps
+ * behind those of the last one, and begins with the first when it was at the end; true: some are marked.
+ * purges: the memory of bins is given back as well, which interrupts processors. For one caller at a
+ * time (reclaim_control).
+ */
+bool heap_growth_mark(uint32_t looks, uint32_t *steps);
+unsigned heap_growth_take(bool purges, uint32_t *steps);
+
+/* Both, for a process that is about to grow, and the page caches of the caller and of those heaps: what one call
+ * may do for others (GROWTH_LOOKS, GROWTH_STEPS). False: all heaps were looked at since it was false last. */
+bool heap_growth_step(void);
 
 /* What came of a heap in a drain, but for its page cache. */
 enum heap_outcome {
@@ -243,7 +274,7 @@ unsigned heap_open_inboxes(void);
 void heap_visit(uint64_t generation);
 
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
-void heap_drain_sleeping(void);
+void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);
 
 /* The thread that the process began with has ended, and others go on. */
 extern _Atomic uint32_t heap_leader_gone;

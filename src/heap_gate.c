@@ -179,6 +179,16 @@ static inline void work_begin(bool call)
 		heap_work = (struct heap_work){ .call = call };
 }
 
+/* In a handler that interrupted the holder of a lock it is only tried: who holds this one may wait for
+ * that. */
+static bool fallback_lock(void)
+{
+	if (!lock_depth)
+		return lock_acquire(&heap_fallback.lock) == 0;
+	atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	return lock_try(&heap_fallback.lock);
+}
+
 struct heap *heap_call_begin(bool create)
 {
 	struct heap *h = heap_self;
@@ -196,10 +206,7 @@ struct heap *heap_call_begin(bool create)
 	if (unlikely(heap_in_copy))
 		return NULL;
 	heap_init();
-	/* In a handler that interrupted the holder of a lock: who holds this one may wait for that. */
-	if (lock_depth)
-		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	if (lock_depth ? !lock_try(&heap_fallback.lock) : lock_acquire(&heap_fallback.lock) != 0) {
+	if (!fallback_lock()) {
 		work_begin(false);
 		return NULL;
 	}
@@ -246,6 +253,12 @@ static uint64_t next_generation(void)
 	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
 }
 
+/* Nobody has used it since it was emptied. */
+static bool is_empty(const struct heap *h)
+{
+	return atomic_load_explicit(&h->drained, memory_order_relaxed) != 0;
+}
+
 /* The pages of slabs that were released in a heap go to the buddy core; returns how many. */
 static uint64_t free_list(struct page *pg)
 {
@@ -272,13 +285,26 @@ static uint64_t free_released(struct heap *h)
 	return free_list(pg);
 }
 
-/* Empty a heap that is held; returns pages that came free. */
-static uint64_t drain_held(struct heap *h)
+/* Empty a heap that is held, or a part of it; returns pages that came free. What is left is seen again
+ * (is_empty). */
+static uint64_t drain_part(struct heap *h, uint32_t *steps)
 {
 	DELAY_HERE(gate_taken);
-	heap_leave_slabs(h, SLAB_IDLE);
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	if (!heap_leave_part(h, SLAB_IDLE, steps))
+		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 	return free_released(h);
+}
+
+static uint64_t drain_held(struct heap *h)
+{
+	uint64_t pages = 0;
+	uint32_t steps;
+
+	do {
+		steps = UINT32_MAX;
+		pages += drain_part(h, &steps);
+	} while (!is_empty(h));
+	return pages;
 }
 
 void heap_gate_release(struct heap *h)
@@ -292,8 +318,8 @@ void heap_gate_release(struct heap *h)
 	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
 						    memory_order_acquire))
 		return;
-	drain_held(h);
-	pcp_drain(&h->pcp);
+	/* Its owner has gone. Whatever is in it yet is as that of a thread which sleeps: it is found by those
+	 * who look for such, or the heap's next thread has it. */
 	atomic_store_explicit(&h->gate, GATE_FREE, memory_order_release);
 	heap_retire(h);
 }
@@ -301,13 +327,6 @@ void heap_gate_release(struct heap *h)
 static bool heap_lost(const struct heap *h)
 {
 	return h == heap_self || atomic_load_explicit(&h->quarantined, memory_order_relaxed);
-}
-
-/* Nobody has used it since it was emptied. */
-static bool is_empty(const struct heap *h)
-{
-	return atomic_load_explicit(&h->idle, memory_order_relaxed) ||
-	       atomic_load_explicit(&h->drained, memory_order_relaxed);
 }
 
 /* A post may still arrive at a heap that was emptied, or whose thread has gone, and page-level calls
@@ -330,11 +349,9 @@ void heap_drain_fallback(void)
 	struct heap *h = heap_fallback.heap;
 
 	pcp_drain(&h->pcp);
-	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||
-	    lock_acquire(&heap_fallback.lock) != 0)
+	if (is_empty(h) || !fallback_lock())
 		return;
 	heap_leave_slabs(h, SLAB_RECENT);
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	heap_call_end(h);
 }
 
@@ -454,14 +471,13 @@ void heap_visit(uint64_t g)
 }
 
 /* A held heap takes what was posted to it; what came free goes to the buddy core. */
-static void open_held(struct heap *h)
+static void open_held(struct heap *h, uint32_t *steps)
 {
 	/* One that was empty but for that is to stay so, for nobody would look at it again. */
 	if (is_empty(h)) {
-		drain_held(h);
+		drain_part(h, steps);
 	} else {
-		while (heap_open_inbox(h))
-			;
+		heap_open_part(h, steps);
 		free_released(h);
 	}
 }
@@ -484,22 +500,52 @@ unsigned heap_open_inboxes(void)
 	if (!any || !barrier_expedited())
 		return 0;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint32_t steps = UINT32_MAX;
+
 		if (!take(h, g))
 			continue;
-		open_held(h);
+		open_held(h, &steps);
 		heap_gate_release(h);
 		taken++;
 	}
 	return taken;
 }
 
-void heap_drain_sleeping(void)
+/* The heap that a walk looks at next, while there is one and it has steps left. */
+static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
 {
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+	if (!w->left || !w->at || !*steps)
+		return NULL;
+	heap_look_count();
+	return w->at;
+}
+
+static void walk_on(struct heap_walk *w)
+{
+	w->at = heap_next(w->at);
+	w->left--;
+}
+
+/* False: steps were used up before it was empty. */
+static bool drain_pages(struct heap *h, uint32_t *steps)
+{
+	struct pcp_drain d;
+
+	if (!atomic_load_explicit(&h->pcp.count, memory_order_relaxed))
+		return true;
+	d = pcp_drain_part(&h->pcp, *steps / BUDDY_BATCH + 1);
+	return heap_spend(steps, d.runs + SLAB_STEPS);
+}
+
+void heap_drain_sleeping(struct heap_walk *w, uint32_t steps)
+{
+	struct heap *h;
+
+	for (; (h = walk_look(w, &steps)) != NULL; walk_on(w)) {
 		if ((atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
 			    GATE_PENDING ||
 		    atomic_load_explicit(&h->idle, memory_order_relaxed))
-			pcp_drain(&h->pcp);
+			drain_pages(h, &steps);
 	}
 }
 
@@ -530,30 +576,28 @@ static void purge_held(struct heap *h)
 	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 }
 
-static bool idle_take(struct heap *h, uint64_t g, bool purges)
+/* Of one heap what steps allow. False: they are used up, and there may be more in it. */
+static bool idle_take(struct heap *h, uint64_t g, bool purges, uint32_t *steps, unsigned *taken)
 {
 	bool empty = is_empty(h);
 	uint64_t pages;
 
 	if (!take(h, g))
+		return true;
+	heap_spend(steps, TAKE_STEPS);
+	pages = drain_part(h, steps);
+	if (!is_empty(h)) {
+		put_back(h, g);
 		return false;
-	pages = drain_held(h) + pcp_drain(&h->pcp).pages;
+	}
+	pages += pcp_drain_part(&h->pcp, *steps / BUDDY_BATCH + 1).pages;
 	/* A purge interrupts processors that run the process: only if pages will be purged as
 	 * well, or when the heap was empty already. */
 	if (purges && (pages || empty))
 		purge_held(h);
 	heap_gate_release(h);
+	++*taken;
 	return true;
-}
-
-unsigned heap_idle_take(uint64_t g)
-{
-	unsigned taken = 0;
-
-	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		taken += idle_take(h, g, true);
-	stat_add(STAT_heaps_drained, taken);
-	return taken;
 }
 
 /* The generation that a growth relies on; 0: none. */
@@ -562,43 +606,111 @@ static uint64_t growth_generation(struct heap *h)
 	return atomic_load_explicit(&h->growth_gate, memory_order_relaxed) & ~GATE_STATE;
 }
 
-bool heap_growth_mark(void)
+unsigned heap_take_walk(struct heap_walk *w, uint64_t marked, bool purges, uint32_t *steps)
 {
+	unsigned taken = 0;
+	struct heap *h;
+
+	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
+		uint64_t g = marked == HEAP_GROWTH ? growth_generation(h) : marked;
+
+		if (g && !idle_take(h, g, purges, steps, &taken))
+			break;
+	}
+	stat_add(STAT_heaps_drained, taken);
+	return taken;
+}
+
+unsigned heap_idle_take(uint64_t g)
+{
+	struct heap_walk w = heap_walk_all();
+	unsigned taken = 0;
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		taken += heap_take_walk(&w, g, true, &steps);
+	}
+	return taken;
+}
+
+/*
+ * Guarded by: reclaim_control. The heaps that the last growth has marked and that were not taken yet, and
+ * the one that the next growth begins to mark with: each marks as many as it may look at, so that all are
+ * reached in turn. NULL: it begins at the first one.
+ */
+static struct {
+	struct heap_walk marked;
+	struct heap *next;
+	bool late; /* to take those that are marked took more than one growth */
+} growth;
+
+unsigned heap_growth_take(bool purges, uint32_t *steps)
+{
+	return heap_take_walk(&growth.marked, HEAP_GROWTH, purges, steps);
+}
+
+bool heap_growth_mark(uint32_t looks, uint32_t *steps)
+{
+	struct heap_walk w = { growth.next ? growth.next : heap_first(), looks };
+	struct heap_walk end = w;
 	uint64_t g = next_generation();
 	bool any = false;
+	struct heap *h;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t gate = may_hold_something(h) ? mark_beside(h, g) : 0;
+	for (; (h = walk_look(&end, steps)) != NULL; walk_on(&end)) {
+		uint64_t gate;
 
+		drain_pages(h, steps); /* also of those that make calls */
+		gate = may_hold_something(h) ? mark_beside(h, g) : 0;
 		atomic_store_explicit(&h->growth_gate, gate, memory_order_relaxed);
 		any |= gate != 0;
 	}
+	w.left -= end.left;
+	growth.marked = w;
+	growth.next = end.at;
 	if (!any)
 		return false;
 	DELAY_HERE(gate_marked);
 	any = barrier_expedited();
 	DELAY_HERE(gate_barrier);
-	for (struct heap *h = heap_first(); any && h; h = heap_next(h)) {
+	if (!any) {
+		for (; w.left; walk_on(&w))
+			atomic_store_explicit(&w.at->growth_gate, 0, memory_order_relaxed);
+		return false;
+	}
+	for (; (h = walk_look(&w, steps)) != NULL; walk_on(&w)) {
 		g = growth_generation(h);
 		if (g && has_inbox(h) && take(h, g)) {
-			open_held(h);
+			heap_spend(steps, TAKE_STEPS);
+			open_held(h, steps);
 			put_back(h, g);
 		}
 	}
-	return any;
+	return true;
 }
 
-unsigned heap_growth_take(bool purges)
+bool heap_growth_step(void)
 {
-	unsigned taken = 0;
+	uint32_t steps = GROWTH_STEPS;
+	bool more = true;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t g = growth_generation(h);
-
-		taken += g && idle_take(h, g, purges);
+	if (SLUICE_DEBUG)
+		heap_work = (struct heap_work){ .growth = true };
+	pcp_drain_part(heap_pcp_self(), GROWTH_STEPS / BUDDY_BATCH);
+	pcp_drain_part(&heap_fallback.heap->pcp, GROWTH_STEPS / BUDDY_BATCH);
+	heap_growth_take(false, &steps);
+	if (!heap_walk_ended(&growth.marked)) {
+		growth.late = true;
+	} else {
+		heap_growth_mark(GROWTH_LOOKS, &steps);
+		/* Who fell asleep while the last ones were emptied has waited for this mark. */
+		more = growth.next || growth.late;
+		growth.late = false;
 	}
-	stat_add(STAT_heaps_drained, taken);
-	return taken;
+	if (SLUICE_DEBUG)
+		heap_work = (struct heap_work){ .call = false };
+	return more;
 }
 
 static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)

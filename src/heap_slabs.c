@@ -17,7 +17,8 @@
  * only).
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with what it does
  * of a trim or of a bin's turn CALL_OBJECTS and CALL_SLABS (heap_work_count). Who leaves a heap as a
- * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty.
+ * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty; who leaves
+ * a part of it (a growth), when its steps are used up, with PART_OBJECTS or PART_SLABS more at most.
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -180,6 +181,8 @@ static void partial_add(struct heap *h, struct page *pg)
 	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
 }
 
+/* One that could not be left may have room, or be empty but for what is on its remote list: the next free
+ * of the heap puts it where it belongs, and one of others posts it. */
 static void full_add(struct heap *h, struct page *pg)
 {
 	pg->wake = (int16_t)(pg->used - 1);
@@ -522,7 +525,6 @@ static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 		heap_release_slab(h, pg);
 	} else if (put != POOL_PUT) {
 		full_add(h, pg);
-		pg->wake = WAKE_NEVER;
 	}
 }
 
@@ -552,19 +554,19 @@ static void pool_refresh(struct heap *h, struct ring_adopt *due)
 		heap_release_slab(h, due->pg);
 }
 
-/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. False: there were none. */
-static bool bin_leave(struct heap *h, unsigned cls, unsigned n)
+/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. Returns how many there were. */
+static unsigned bin_leave(struct heap *h, unsigned cls, unsigned n)
 {
 	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 	struct due_list d;
 
 	if (!have)
-		return false;
+		return 0;
 	d.n = 0;
 	bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
-	return true;
+	return have < n ? have : n;
 }
 
 /* In the window of h: nothing in the bin any more, and no room. */
@@ -593,6 +595,26 @@ static void flush_all(struct heap *h)
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_empty(h, bin);
 	ring_empty(h);
+}
+
+/* The same, some of it; false: steps were used up. */
+static bool flush_part(struct heap *h, uint32_t *steps)
+{
+	struct ring_adopt due;
+	unsigned n;
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		while ((n = bin_leave(h, bin, BIN_STEP)) != 0)
+			if (!heap_spend(steps, n))
+				return false;
+		bin_empty(h, bin);
+	}
+	while (ring_flush_one(&h->ring, &due)) {
+		pool_refresh(h, &due);
+		if (!heap_spend(steps, SLAB_STEPS))
+			return false;
+	}
+	return true;
 }
 
 bool heap_leave_some(struct heap *h, unsigned bin)
@@ -631,21 +653,46 @@ bool heap_age_next(struct heap *h, unsigned objects)
 	return true;
 }
 
-void heap_leave_slabs(struct heap *h, enum slab_age age)
+bool heap_open_part(struct heap *h, uint32_t *steps)
+{
+	while (inbox_take(h, INBOX_BATCH))
+		if (!heap_spend(steps, INBOX_BATCH * SLAB_STEPS))
+			return false;
+	return true;
+}
+
+bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
 {
 	struct page *pg;
 	struct page *next;
 
-	flush_all(h);
-	while (inbox_take(h, INBOX_BATCH))
-		;
-	for (unsigned cls = 0; cls < CLASSES; cls++)
-		leave_class(h, cls, age, UINT32_MAX);
+	if (!flush_part(h, steps) || !heap_open_part(h, steps))
+		return false;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		while (h->current[cls] || h->partial[cls].first) {
+			leave_class(h, cls, age, 1);
+			if (!heap_spend(steps, 2 * SLAB_STEPS))
+				return false;
+		}
+	}
 	for (pg = h->full.first; pg; pg = next) {
 		next = pg->next;
 		page_list_del(&h->full, pg, LIST_FULL);
 		slab_leave(h, pg, age);
+		if (!heap_spend(steps, SLAB_STEPS) && next)
+			return false;
 	}
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	return true;
+}
+
+void heap_leave_slabs(struct heap *h, enum slab_age age)
+{
+	uint32_t steps;
+
+	do {
+		steps = UINT32_MAX;
+	} while (!heap_leave_part(h, age, &steps));
 }
 
 void heap_purge_bins(struct heap *h)

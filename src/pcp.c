@@ -34,6 +34,7 @@
 #include "pcp.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "delay.h"
 #include "options.h"
@@ -351,12 +352,12 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 
 /* ---- any thread -------------------------------------------------------------------------- */
 
-struct pcp_drain pcp_drain(struct pcp *p)
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
 {
 	struct page *run[DRAIN_BATCH];
-	struct pcp_drain result = { 0, false };
+	struct pcp_drain result = { 0, 0, false };
 
-	for (;;) {
+	for (; holds; holds--) {
 		unsigned n;
 
 		if (!pcp_enter_remote(p)) {
@@ -372,6 +373,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
 			result.pages += run[i]->npages;
+		result.runs += n;
 		if (n)
 			buddy_free_drained(run, n);
 		if (n < DRAIN_BATCH)
@@ -381,6 +383,11 @@ struct pcp_drain pcp_drain(struct pcp *p)
 	if (result.pages)
 		stat_add(STAT_pcp_drains, 1);
 	return result;
+}
+
+struct pcp_drain pcp_drain(struct pcp *p)
+{
+	return pcp_drain_part(p, UINT_MAX);
 }
 
 uint64_t pcp_decay(struct pcp *p)

@@ -78,11 +78,15 @@ void pcp_free_bulk(struct pcp *p, struct page **runs, unsigned n);
 
 struct pcp_drain {
 	uint64_t pages; /* drained */
+	uint32_t runs;  /* in so many runs */
 	bool skipped;   /* the lock was held each time we tried */
 };
 
 /* Any thread: empty p into the buddy core, a batch for each hold, and let it start small. */
 struct pcp_drain pcp_drain(struct pcp *p);
+
+/* The same in so many holds at most. */
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds);
 
 /* Any thread: let high fall by an eighth towards high_min and spill what is above (kernel:
  * decay_pcp_high). Returns pages given to the buddy core. */

@@ -18,8 +18,9 @@
  *
  * Bound: a look reads three short files for each cgroup above the process, at most once in a quarter of
  * what is left; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
- * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess and drains one page cache after
- * the other until there is none.
+ * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess, and drains one page cache after
+ * the other until there is none or it has looked at KEEP_LOOKS: where more threads have more than is allowed,
+ * the calls that follow go on with the others.
  * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
  * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
  * Allocates nothing, uses no stdio; keeps errno; sleeps.
@@ -70,6 +71,7 @@
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
 #define SOURCES 2u
 #define BINS_PART 4u   /* of what may be kept, that bins may hold */
+#define KEEP_LOOKS 64u /* page caches that one call looks at for what is above */
 #define LEVEL "medium" /* of low, medium and critical */
 
 static _Atomic uint32_t looking;
@@ -282,6 +284,27 @@ static void purge_excess(void)
 		zones_purge(0, excess);
 }
 
+/* As many page caches, from where the last one of all ended, are looked at; each that holds something is emptied. */
+static void drain_some_caches(unsigned looks)
+{
+	static _Atomic(struct pcp *) cursor;
+	struct pcp *p = atomic_load_explicit(&cursor, memory_order_acquire);
+	uint64_t allowed;
+
+	for (; looks && excess_pages(&allowed); looks--) {
+		p = p ? pcp_next(p) : NULL;
+		if (!p)
+			p = pcp_first();
+		if (!p)
+			break;
+		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
+			continue;
+		pcp_drain(p);
+		purge_excess();
+	}
+	atomic_store_explicit(&cursor, p, memory_order_release);
+}
+
 static void keep_below(struct zone *z)
 {
 	static _Thread_local bool inside TLS_FAST; /* draining frees pages */
@@ -297,12 +320,7 @@ static void keep_below(struct zone *z)
 	inside = true;
 	longrun_drain();
 	purge_excess();
-	for (struct pcp *p = pcp_first(); p && excess_pages(&allowed); p = pcp_next(p)) {
-		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
-			continue;
-		pcp_drain(p);
-		purge_excess();
-	}
+	drain_some_caches(KEEP_LOOKS);
 	inside = false;
 }
 

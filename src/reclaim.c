@@ -13,9 +13,14 @@
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
  *     reclaim_control over the membarriers and the short sleeps of a drain.
  *
- * Bound: a step looks at each heap and each page cache once, and takes from a cache what it holds, in holds
- * of 32 runs. On a thread that calls malloc this is done before growth, so once in BUDDY_ASK_PAGES or
- * an eighth of what is in use, and when there is no memory.
+ * Bound: a growth looks at GROWTH_LOOKS heaps three times, makes one barrier of 1 us, and moves GROWTH_STEPS
+ * objects, slabs and runs, and the part that it is in, and the runs of two page caches (heap_growth_step; debug
+ * builds count it): however many threads there are, and whatever they hold. It goes on where the last one ended, an
+ * eighth of what is in use later at most, or AGAIN_PAGES while there is more.
+ * A drain looks at each heap and each page cache once, and takes what it holds, in holds
+ * of 32 runs. On a thread that calls malloc this is done only when the kernel refused memory, or a limit is
+ * near that would kill the process: it then looks at all heaps once, as often as that gave something; at a
+ * limit in parts of PART_STEPS, and no more of them than are needed.
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
  * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
  * Source: Linux mm/page_alloc.c, drain_all_pages as of K2: directly, without asking the owners.
@@ -26,7 +31,6 @@
 #include "reclaim.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -39,6 +43,12 @@
 
 #define DRAIN_TRIES 50u /* of 100 us each */
 #define HEAP_TRIES 10u  /* of them, for one heap's page cache */
+
+/* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
+#define PART_STEPS 16384u
+/* Until the next growth, while there is more to take than one takes; if that gave something the next one
+ * comes as soon as it is used up. */
+#define AGAIN_PAGES (UINT64_C(1) << (19 - PG_SHIFT))
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
 
@@ -170,13 +180,17 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 
 void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 {
+	struct heap_walk walk = heap_walk_all();
 	uint64_t before = zones_sum(dirty_pages);
 	uint64_t after;
 	unsigned heaps = 0;
 
 	*report = (struct reclaim_report){ 0 };
-	if (generation && lock_acquire(&reclaim_control) == 0) {
-		heaps = heap_idle_take(generation);
+	/* In parts, so that nobody waits for all of it. */
+	while (generation && !heap_walk_ended(&walk) && lock_acquire(&reclaim_control) == 0) {
+		uint32_t steps = PART_STEPS;
+
+		heaps += heap_take_walk(&walk, generation, true, &steps);
 		lock_release(&reclaim_control);
 	}
 	report->caches_reached = heaps;
@@ -202,79 +216,104 @@ void reclaim_visit(uint64_t generation)
 static bool reclaim_for_alloc(void)
 {
 	struct reclaim_report r = { 0 };
-	uint64_t marked = heap_idle_mark(false);
 	int saved = errno;
-	int cancel;
 
-	/* To sleep is a cancellation point, malloc is none. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	/* With the lock, else the marks of a drain that is under way would be lost. */
 	if (lock_try(&reclaim_control)) {
-		drain_heaps(marked, &r, NULL, NULL);
+		drain_heaps(heap_idle_mark(false), &r, NULL, NULL);
 		lock_release(&reclaim_control);
 	}
 	drain_round(true, &r);
 	r.bytes_drained += heap_sweep();
-	pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 	return r.bytes_drained != 0;
 }
 
-static bool growth_marked; /* by the last one; guarded by: reclaim_control */
-
 /*
- * The process is about to grow: before it does, take what all threads cache in pages, what the heaps
+ * The process is about to grow: before it does, take what threads cache in pages, what the heaps
  * hold of threads that made no call since the last time, and what was freed into the slabs of
- * threads that do not look. One thread at a time does it; the others grow. The pages come dirty, and
+ * threads that do not look. Of many threads, or where much is cached, each growth takes a part, and the
+ * next one comes soon. One thread at a time does it; the others grow. The pages come dirty, and
  * are used again so.
  */
 bool reclaim_before_growth(void)
 {
-	struct reclaim_report r = { 0 };
 	uint64_t before = zones_sum(free_pages);
 	int saved = errno;
+	bool more;
+	bool gave;
 
 	if (!lock_try(&reclaim_control))
 		return false;
-	drain_round(true, &r);
-	if (growth_marked)
-		heap_growth_take(false);
-	growth_marked = heap_growth_mark();
+	longrun_drain();
+	more = heap_growth_step();
 	lock_release(&reclaim_control);
+	gave = zones_sum(free_pages) > before;
+	if (more)
+		buddy_ask_again(&zone_main, gave ? 1 : AGAIN_PAGES);
 	errno = saved;
-	return zones_sum(free_pages) > before;
+	return gave;
 }
 
 /* ---- pressure ---------------------------------------------------------------------------- */
 
-/* Drain what the level asks for, with the control lock held. */
-static void pressure_step(unsigned step, uint64_t marked)
+struct pressure {
+	unsigned step;
+	uint64_t marked;
+	struct heap_walk walk; /* of the heaps, for this step */
+};
+
+/* Drain a part of what the level asks for, with the control lock held. False: that was all. */
+static bool pressure_part(struct pressure *p)
 {
 	struct reclaim_report r = { 0 };
+	uint32_t steps = PART_STEPS;
 
-	switch (step) {
+	switch (p->step) {
 	case 0:
-		heap_drain_sleeping();
-		break;
+		heap_drain_sleeping(&p->walk, steps);
+		return !heap_walk_ended(&p->walk);
 	case 1:
 		drain_round(true, &r);
-		heap_sweep();
 		break;
 	case 2:
-		if (marked)
-			heap_idle_take(marked);
-		else if (growth_marked)
-			heap_growth_take(true);
-		heap_sweep();
+		heap_take_walk(&p->walk, p->marked ? p->marked : HEAP_GROWTH, true, &steps);
+		if (!heap_walk_ended(&p->walk))
+			return true;
 		break;
 	default:
-		marked = heap_idle_mark(false);
-		if (marked)
-			heap_idle_take(marked);
+		heap_take_walk(&p->walk, p->marked, true, &steps);
+		if (!heap_walk_ended(&p->walk))
+			return true;
 		heap_open_inboxes();
 		drain_round(true, &r);
-		heap_sweep();
 		break;
 	}
+	heap_sweep();
+	return false;
+}
+
+/* A step until it has nothing more, or enough is given; in parts, so that no more is taken than needed, and
+ * others may have the lock in between. Returns the bytes. */
+static uint64_t pressure_step(unsigned step, uint64_t marked, uint64_t want)
+{
+	struct pressure p = { step, marked, heap_walk_all() };
+	uint64_t given = 0;
+	bool more;
+
+	do {
+		if (lock_acquire(&reclaim_control) != 0)
+			return given;
+		/* With the lock, as in reclaim_for_alloc. */
+		if (step == 3 && p.marked == marked)
+			p.marked = heap_idle_mark(false);
+		more = pressure_part(&p);
+		lock_release(&reclaim_control);
+		/* Blocks meet when all page caches are empty. */
+		if (step)
+			given += zones_purge(0, (want - given) / PG_BYTES + 1);
+	} while (more && given < want);
+	return given;
 }
 
 uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
@@ -288,13 +327,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 	for (unsigned step = 0; step < (emergency ? 4u : 3u) && given < want; step++) {
 		if (step == 3)
 			heap_ask_trim();
-		if (lock_acquire(&reclaim_control) == 0) {
-			pressure_step(step, marked);
-			lock_release(&reclaim_control);
-		}
-		/* Blocks meet when all page caches are empty. */
-		if (step)
-			given += zones_purge(0, (want - given) / PG_BYTES + 1);
+		given += pressure_step(step, step == 3 ? 0 : marked, want - given);
 		if (step == 3 && given < want && options.holes)
 			heap_leave_own();
 		if (step >= 2 && given < want)

@@ -31,6 +31,7 @@
 #define pcp_count_all PCP_EXPAND(PCP_VARIANT, count_all)
 #define pcp_set_zone PCP_EXPAND(PCP_VARIANT, set_zone)
 #define pcp_drain PCP_EXPAND(PCP_VARIANT, drain)
+#define pcp_drain_part PCP_EXPAND(PCP_VARIANT, drain_part)
 #define pcp_decay PCP_EXPAND(PCP_VARIANT, decay)
 #define pcp_first PCP_EXPAND(PCP_VARIANT, first)
 #define pcp_disable PCP_EXPAND(PCP_VARIANT, disable)
