@@ -523,7 +523,7 @@ static void test_ready_taken(void)
 
 static unsigned chosen(const char *topology, uint64_t zones)
 {
-	strcpy(options.zones_topology, topology);
+	memcpy(options.zones_topology, topology, strlen(topology) + 1);
 	options.zones = zones;
 	zones_init();
 	return zones_chosen();
