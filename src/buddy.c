@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * buddy.c - the buddy core of a zone, and the regions it is made of.
- * Used by pcp, large and reclaim; uses pagemap and vm.
+ * buddy.c - the buddy core: zones, and the regions they are made of.
+ * Used by zone, pcp, large and reclaim; uses pagemap and vm.
  *
  * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
  *     (buddy_check)
@@ -18,15 +18,21 @@
  * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
  *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors), as may all descriptors and
  *     indices of a region without usable pages.
+ * (G) The index of a page whose address space is not ours (given up, or never had) is 0, and page 0 is
+ *     PAGE_NONE. So what the kernel puts there leads to no descriptor. (buddy_check)
+ * (H) A run goes back to the zone of its region, whoever frees it. A zone grows only when no zone has what
+ *     is wanted; what is counted for limits is counted over all zones.
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; in one hold BUDDY_BATCH runs come or go (of
  * long ones that are looked for RANGE_BATCH) and as many that were deferred, each in at most RUN_STEPS
  * list operations (hold_step, step), and no system call is made under it. zone.grow (GROW) guards the
- * making and releasing of regions; system calls are made under it. When zone.lock cannot be had
- * (this thread holds it: a signal handler; or a fork does) an allocation fails and a free is put on
- * the lock-free deferred stack, which the next holder works off.
- * Bound: an allocation or a free of n runs has n / BUDDY_BATCH + 1 holds; an allocation that grows the
- * zone one of zone.grow besides, in which it looks at each region once and asks the kernel at most
+ * making and releasing of regions; system calls are made under it. Two zones' locks of a kind are never
+ * held together, except by fork. When zone.lock cannot be had (this thread holds it: a signal handler; its
+ * holder does not come back; or a fork has it) a free is put on the lock-free deferred stack, which the next
+ * holder works off, and an allocation goes to another zone; see alloc_elsewhere.
+ * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds, and two for each other zone that seems to have
+ * some; a free of n runs as many for each zone that they are of; an allocation that grows a
+ * zone has one of zone.grow besides, in which it looks at each region once and asks the kernel at most
  * 2 * ORDERS times for less and less; a free that trims purges what trim says; a purge has two holds for
  * each BUDDY_BATCH blocks.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
@@ -495,11 +501,26 @@ static noinline void late_work(struct zone *z)
 static _Thread_local uint32_t locks_held TLS_FAST;
 static _Thread_local uint32_t grows_held TLS_FAST;
 
+/* Some lock was not to be had once: from then on we look before we ask. */
+static _Atomic bool lock_lost;
+
+static bool is_stuck(struct lock *l)
+{
+	return atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK;
+}
+
 /* 0; -EBUSY: somebody else has it, who will let go; -EDEADLK, -EAGAIN: as lock_acquire. */
 static int lock_or_try(struct lock *l, bool tries)
 {
-	if (likely(!tries))
-		return lock_acquire(l);
+	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && is_stuck(l))
+		return lock_held(l) ? -EDEADLK : -EAGAIN;
+	if (likely(!tries)) {
+		int err = lock_acquire(l);
+
+		if (unlikely(err == -EAGAIN) && !lock_fork_under_way())
+			atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
+		return err;
+	}
 	if (SLUICE_DEBUG) /* whose ranks they are cannot be told */
 		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
 	if (lock_held(l))
@@ -1414,11 +1435,13 @@ uint64_t zones_purge(uint64_t keep, uint64_t most)
 
 	for (uint32_t i = 0; i < zones_count() && given < most; i++) {
 		uint64_t all = zones_sum(dirty_pages);
-		uint64_t here = atomic_load_explicit(&zone_all[i].dirty_pages, memory_order_relaxed);
+		uint64_t here = atomic_load_explicit(&zone_all[i].dirty_pages,
+						     memory_order_relaxed);
 		uint64_t others = all > here ? all - here : 0;
 
 		if (all > keep)
-			given += buddy_purge(&zone_all[i], keep > others ? keep - others : 0, most - given) >>
+			given += buddy_purge(&zone_all[i], keep > others ? keep - others : 0,
+					     most - given) >>
 				 PG_SHIFT;
 	}
 	return given << PG_SHIFT;
@@ -1629,6 +1652,10 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 		i += n;
 	}
 	CHECK(region_free == r->free_pages);
+	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
+	/* It is set at every length, and cleared as a whole: the first and the last page tell. */
+	if (r->reserved < REGION_PAGES)
+		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
 }
 
 void buddy_check(struct zone *z)

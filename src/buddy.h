@@ -44,11 +44,12 @@ struct zone {
 
 	/* Any thread, atomic; of the process's zones only the first one's are in use, for all of them
 	 * (zone_lead). They change when the process grows, and seldom otherwise. */
-	cache_aligned _Atomic uint64_t clean_taken; /* clean pages handed out, ever: the process's growth */
+	cache_aligned _Atomic uint64_t
+		clean_taken;          /* clean pages handed out, ever: the process's growth */
 	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
 	_Atomic uint64_t ask_at;      /* the growth at which others are asked for what they cache */
 	_Atomic uint64_t ask_most;    /* pages of growth between two times, at most; 0: no limit */
-	_Atomic uint64_t mapped;      /* pages of mappings beside the zones, at the last one's making */
+	_Atomic uint64_t mapped; /* pages of mappings beside the zones, at the last one's making */
 
 	/* The same: pages in page caches, while pcp_counted, on a line of its own. */
 	cache_aligned _Atomic uint64_t cached;
@@ -82,7 +83,8 @@ struct zone {
  * is by itself: what is said of others does not hold for it.
  */
 #define ZONES_MAX 16u
-#define ZONES_ALL (ZONES_MAX + 1) /* there is always one more, for when the locks of the others are lost */
+#define ZONES_ALL                                                                                  \
+	(ZONES_MAX + 1) /* there is always one more, for when the locks of the others are lost */
 extern struct zone zone_all[ZONES_ALL];
 #define zone_main (zone_all[0])
 extern _Atomic uint32_t zones_used; /* from the first on; it only grows */

@@ -10,7 +10,7 @@
  *               a power of two is the front of a block whose tail went back (exact-tail return).
  *   run class   one of RUN_CLASSES run lengths that a pcp keeps a list of.
  *   region      64 MiB of address space, aligned to 64 MiB: its metadata first, then its pages.
- *   zone        a buddy core: a lock, free lists by order, and the regions it owns.
+ *   zone        a buddy core: a lock, free lists by order, and the regions it owns. There are several.
  *   pcp         a thread's page cache: runs by run class, under a spinlock of its own.
  *   slab        a run carved into objects of one size class.
  *   object      what malloc hands out below SMALL_MAX.
@@ -191,7 +191,8 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 
 /*
  * A region's metadata, at its front. head[i] is the index of the first page of the run that page
- * i belongs to; stale when page i is free, which the range checks of every reader allow for.
+ * i belongs to; stale when page i is free, which the range checks of every reader allow for; 0 when its
+ * address space is not the region's, where others may have memory.
  */
 struct region {
 	struct zone *zone;   /* set once */

@@ -97,7 +97,7 @@ static void node_read(struct topology *t, unsigned node)
 	if (node >= 10)
 		path[n++] = (char)('0' + node / 10);
 	path[n++] = (char)('0' + node % 10);
-	strcpy(path + n, "/cpulist");
+	memcpy(path + n, "/cpulist", sizeof("/cpulist"));
 	read_text(path, text);
 	while (range_next(&at, &first, &last))
 		for (unsigned i = first; i <= last && i < PROCESSORS; i++)

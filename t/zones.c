@@ -104,7 +104,8 @@ static void test_order(void)
 	is_int(zone_of(a), 2, "a zone's own clean memory comes before that of others");
 	free_dirty(get(1, 10));
 	b = get(2, 5);
-	ok(zone_of(b) == 1 && b->zero == ZERO_NOT, "dirty memory of another zone comes before both");
+	ok(zone_of(b) == 1 && b->zero == ZERO_NOT,
+	   "dirty memory of another zone comes before both");
 	free_dirty(a);
 	a = get(2, 4);
 	ok(zone_of(a) == 2 && a->zero == ZERO_NOT, "its own dirty memory comes first of all");
@@ -179,8 +180,9 @@ static void test_sums(void)
 	ok(zones_sum(dirty_pages) <= hard, "dirty_max holds for the sum of all zones");
 	options.dirty_max = dirty_max;
 	zones_purge(0, UINT64_MAX);
-	is_int(zones_release_regions() >> PG_SHIFT, ZONES * (REGION_PAGES - REGION_META_PAGES) +
-		(REGION_PAGES - REGION_META_PAGES), "regions of all zones are released");
+	is_int(zones_release_regions() >> PG_SHIFT,
+	       ZONES * (REGION_PAGES - REGION_META_PAGES) + (REGION_PAGES - REGION_META_PAGES),
+	       "regions of all zones are released");
 	is_int(zones_sum(total_pages), 0, "and none is left");
 	check_all();
 }
@@ -262,7 +264,8 @@ static void test_threads(void)
 		pthread_join(t[i], &end);
 		good &= end != NULL;
 	}
-	ok(good, "threads of four zones that free each other's runs, beside drains: all keep their data");
+	ok(good,
+	   "threads of four zones that free each other's runs, beside drains: all keep their data");
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (slot[i])
 			pcp_free(&cache[i % ZONES], slot[i]);
@@ -380,7 +383,7 @@ static void jump(int sig)
 
 static void interrupt(enum delay_point p)
 {
-	if (p != jump_at || !jumps)
+	if (!jumps || p != jump_at)
 		return;
 	jumps = false;
 	raise(SIGUSR1);
@@ -465,7 +468,8 @@ static void jumped(void *arg)
 		pthread_join(j, NULL);
 		wait_rounds(20);
 	}
-	must(zones_count() >= 2 && zones_count() <= 4, "a zone more for each that was lost at most");
+	must(zones_count() >= 2 && zones_count() <= 4,
+	     "a zone more for each that was lost at most");
 	pages = zones_sum(total_pages);
 	wait_rounds(200);
 	must(zones_sum(total_pages) <= pages + REGION_PAGES, "memory is bounded");
@@ -508,7 +512,8 @@ static void test_ready_taken(void)
 	delay_hook(NULL);
 	lock_release(&z->lock);
 	buddy_free(buddy_alloc_aligned(z, 1, 0));
-	ok(n && buddy_ready_pages(z) >= n, "a block that was populated without the lock is ready later");
+	ok(n && buddy_ready_pages(z) >= n,
+	   "a block that was populated without the lock is ready later");
 	is_int(z->ready_taken, 0, "and nobody has had any of it");
 	buddy_check(z);
 	options.reserve = 0;
@@ -518,7 +523,7 @@ static void test_ready_taken(void)
 
 static unsigned chosen(const char *topology, uint64_t zones)
 {
-	strcpy(options.zones_topology, topology);
+	memcpy(options.zones_topology, topology, strlen(topology) + 1);
 	options.zones = zones;
 	zones_init();
 	return zones_chosen();
