@@ -355,14 +355,21 @@ void heap_drain_fallback(void)
 	heap_call_end(h);
 }
 
+/* The generation of the drain that waits for its barrier just now, with no lock held; 0: none. Nobody marks over
+ * its marks: what they miss by that the drain takes. It is a hint; who is not seen to have it loses marks. */
+static _Atomic uint64_t drain_generation;
+
 /* By CAS, for a plain store could write over held. A mark that is there already, of a taker that
  * never came or of a growth, becomes ours. */
 static bool mark(struct heap *h, uint64_t g)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		if (old != GATE_FREE && kept && kept != g && (old & ~GATE_STATE) == kept)
+			return false;
 		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							   memory_order_seq_cst,
 							   memory_order_relaxed))
@@ -415,9 +422,8 @@ static bool take(struct heap *h, uint64_t g)
 	return try_take(h, g) == HEAP_EMPTIED;
 }
 
-static uint64_t idle_mark(bool quiet, bool bins)
+static uint64_t idle_mark(uint64_t g, bool quiet, bool bins)
 {
-	uint64_t g = next_generation();
 	bool any = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
@@ -433,12 +439,26 @@ static uint64_t idle_mark(bool quiet, bool bins)
 
 uint64_t heap_idle_mark(bool quiet)
 {
-	return idle_mark(quiet, false);
+	return idle_mark(next_generation(), quiet, false);
 }
 
 uint64_t heap_idle_mark_all(bool quiet)
 {
-	return idle_mark(quiet, true);
+	return idle_mark(next_generation(), quiet, true);
+}
+
+uint64_t heap_drain_mark(bool quiet)
+{
+	uint64_t g = next_generation();
+
+	atomic_store_explicit(&drain_generation, g, memory_order_relaxed);
+	return idle_mark(g, quiet, true);
+}
+
+void heap_drain_end(uint64_t g)
+{
+	atomic_compare_exchange_strong_explicit(&drain_generation, &g, 0, memory_order_relaxed,
+						memory_order_relaxed);
 }
 
 /* The other way to let go: the mark is there as before, and so are the barrier and the owner's way to
@@ -454,9 +474,26 @@ static void put_back(struct heap *h, uint64_t g)
 		heap_gate_release(h); /* its owner has gone */
 }
 
-void heap_visit(uint64_t g)
+/* The heap that a walk looks at next, while there is one and it has steps left. */
+static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
 {
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+	if (!w->left || !w->at || !*steps)
+		return NULL;
+	heap_look_count();
+	return w->at;
+}
+
+static void walk_on(struct heap_walk *w)
+{
+	w->at = heap_next(w->at);
+	w->left--;
+}
+
+void heap_visit_walk(struct heap_walk *w, uint64_t g, uint32_t *steps)
+{
+	struct heap *h;
+
+	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
 		unsigned turns = BINS;
 
 		/* Between two bins its owner may have it. */
@@ -466,7 +503,19 @@ void heap_visit(uint64_t g)
 				done = heap_age_next(h, BIN_MAX);
 			free_released(h);
 			put_back(h, g);
+			heap_spend(steps, TAKE_STEPS + AGE_OBJECTS);
 		}
+	}
+}
+
+void heap_visit(uint64_t g)
+{
+	struct heap_walk w = heap_walk_all();
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		heap_visit_walk(&w, g, &steps);
 	}
 }
 
@@ -509,21 +558,6 @@ unsigned heap_open_inboxes(void)
 		taken++;
 	}
 	return taken;
-}
-
-/* The heap that a walk looks at next, while there is one and it has steps left. */
-static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
-{
-	if (!w->left || !w->at || !*steps)
-		return NULL;
-	heap_look_count();
-	return w->at;
-}
-
-static void walk_on(struct heap_walk *w)
-{
-	w->at = heap_next(w->at);
-	w->left--;
 }
 
 /* False: steps were used up before it was empty. */
