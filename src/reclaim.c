@@ -9,7 +9,7 @@
  * slabs, and dirty blocks go to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
- *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
+ *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
  *     reclaim_control over a membarrier by interrupts (1 us). It is held for one heap of a drain, or for a part
  *     (PART_STEPS) of what else is done to heaps.
@@ -41,8 +41,10 @@
 #include "pcp.h"
 #include "stats.h"
 
-#define DRAIN_TRIES 50u /* of 100 us each */
-#define HEAP_TRIES 10u  /* of them, for one heap's page cache */
+/* How long a drain waits for page caches that are locked: for all in turn, for those of heaps, and for one
+ * heap's. By the clock: a sleep takes longer than it is told to. */
+#define DRAIN_WAIT_NS UINT64_C(5000000)
+#define HEAP_WAIT_NS UINT64_C(1000000)
 
 /* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
 #define PART_STEPS 16384u
@@ -77,19 +79,22 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 
 static void drain_caches(struct reclaim_report *r)
 {
-	unsigned tries = 0;
+	uint64_t end = clock_ns() + DRAIN_WAIT_NS;
 
 	r->caches_skipped = drain_round(true, r);
-	while (r->caches_skipped && ++tries < DRAIN_TRIES) {
+	while (r->caches_skipped && clock_ns() < end) {
 		lock_pause();
 		r->caches_skipped = drain_round(false, r);
 	}
 }
 
-/* One heap; tries: what is left of them, for all heaps together. The lock is held for its heap only, so that a
+/* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for its heap only, so that a
  * fork, say, waits for no more. */
-static void drain_heap(struct heap *h, uint64_t marked, unsigned *tries, struct heap_drain *d)
+static void drain_heap(struct heap *h, uint64_t marked, uint64_t *wait_ns, struct heap_drain *d)
 {
+	uint64_t begin;
+	uint64_t waited = 0;
+
 	if (marked == HEAP_PAGES) {
 		heap_drain(h, marked, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
@@ -99,26 +104,30 @@ static void drain_heap(struct heap *h, uint64_t marked, unsigned *tries, struct 
 		heap_drain(h, HEAP_PAGES, d);
 		d->outcome = HEAP_HELD;
 	}
-	for (unsigned i = 0; d->locked && i < HEAP_TRIES && *tries; i++) {
+	if (!d->locked)
+		return;
+	begin = clock_ns();
+	while (d->locked && waited < HEAP_WAIT_NS && waited < *wait_ns) {
 		struct pcp_drain again;
 
-		--*tries;
 		lock_pause();
 		again = pcp_drain(&h->pcp);
 		d->drained += again.pages << PG_SHIFT;
 		d->locked = again.skipped;
+		waited = clock_ns() - begin;
 	}
+	*wait_ns -= min_size(waited, *wait_ns);
 }
 
 /* Gate 2 at once. Who is inside a call, or makes one between the mark and the look, keeps its heap. */
 static void drain_heaps(uint64_t marked, struct reclaim_report *r, reclaim_see *see, void *arg)
 {
-	unsigned tries = DRAIN_TRIES;
+	uint64_t wait_ns = DRAIN_WAIT_NS;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		struct heap_drain d;
 
-		drain_heap(h, marked, &tries, &d);
+		drain_heap(h, marked, &wait_ns, &d);
 		r->bytes_drained += d.drained;
 		if (d.outcome == HEAP_EMPTIED && !d.locked)
 			r->heaps_emptied++;

@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 103
+#define TESTS 106
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -554,6 +554,43 @@ static void test_held(void)
 	start_clean();
 }
 
+#define LOCKED_SIZE 100u
+#define LOCKED_OBJECTS 1000u
+
+static void fill_one_class(struct worker *w)
+{
+	for (w->n = 0; w->n < LOCKED_OBJECTS; w->n++)
+		w->p[w->n] = alloc(LOCKED_SIZE);
+}
+
+static void free_and_trim(struct worker *w)
+{
+	struct heap_drain d;
+
+	free_all(w);
+	heap_drain(heap_self, 0, &d);
+}
+
+/* Slabs that could not be left because the lock of their pool was not to be had. */
+static void test_pool_locked(void)
+{
+	static struct worker w;
+	struct lock *lock = slab_pool_lock(class_of(LOCKED_SIZE));
+	uint64_t slabs = value("slab_bytes");
+
+	worker_begin(&w);
+	worker_do(&w, fill_one_class);
+	if (lock_acquire(lock) != 0)
+		tap_bail_out("the lock of a pool is held");
+	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is not to be had");
+	lock_release(lock);
+	ok(w.heap->full.first != NULL, "slabs stay with it");
+	worker_do(&w, free_and_trim);
+	is_int(value("slab_bytes"), slabs, "its thread sees that they come empty");
+	worker_end(&w);
+	start_clean();
+}
+
 static void test_exit(void)
 {
 	static struct worker w;
@@ -688,6 +725,7 @@ int main(void)
 	test_growth();
 	test_visit();
 	test_held();
+	test_pool_locked();
 	test_exit();
 	test_barriers();
 	return tap_done();
