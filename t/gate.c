@@ -21,7 +21,7 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 106
+#define TESTS 108
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -591,6 +591,37 @@ static void test_pool_locked(void)
 	start_clean();
 }
 
+static void hold_fallback(struct worker *w)
+{
+	(void)w;
+	if (lock_acquire(&heap_fallback.lock) != 0)
+		tap_bail_out("the fallback heap is locked");
+}
+
+static void let_fallback_go(struct worker *w)
+{
+	(void)w;
+	lock_release(&heap_fallback.lock);
+}
+
+/* Who has the fallback heap may wait for the lock that the interrupted call holds. */
+static void test_fallback_held(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	atomic_store(&heap_fallback.heap->drained, 0);
+	worker_do(&w, hold_fallback);
+	lock_depth++; /* as in a handler that interrupted the holder of a lock */
+	heap_sweep();
+	lock_depth--;
+	ok(!heap_fallback.heap->drained, "a drain in such a handler does not wait for the fallback heap");
+	worker_do(&w, let_fallback_go);
+	heap_sweep();
+	ok(heap_fallback.heap->drained, "another one empties it");
+	worker_end(&w);
+}
+
 static void test_exit(void)
 {
 	static struct worker w;
@@ -726,6 +757,7 @@ int main(void)
 	test_visit();
 	test_held();
 	test_pool_locked();
+	test_fallback_held();
 	test_exit();
 	test_barriers();
 	return tap_done();
