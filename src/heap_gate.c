@@ -9,8 +9,8 @@
  *     its taker never came); pending(g) -> free by the owner's next call;
  *     pending(g) -> held(g) by the CAS of a taker that marked with this g, or saw this mark, and made all
  *     threads pass a barrier after that; held -> held + exited by the owner's exit; held -> free by its
- *     holder, which finishes the heap if its owner exited; held(g) -> pending(g) by a visitor. g is
- *     never used twice.
+ *     holder, which retires the heap if its owner exited, with what is left in it; held(g) -> pending(g) by a
+ *     visitor, or a taker that emptied a part. g is never used twice.
  * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
  * (D) The owner never waits for a holder: its calls use the fallback heap meanwhile.
  *
@@ -25,8 +25,10 @@
  * taker's load of busy, through the membarrier between them; the holder's release store of the
  * gate with the owner's acquire load.
  * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
- * has the heap. Who marks or takes looks at each heap once and makes one barrier for all; who visits
- * does BINS turns a heap; fork waits FORK_WAIT_TRIES for all.
+ * has the heap. A growth (heap_growth_step), which a malloc does, looks at GROWTH_LOOKS heaps three times, makes one
+ * barrier, and moves what GROWTH_STEPS allow, in heaps that it leaves half empty if need be; debug builds count
+ * it (heap_look_count, heap_work_count). Who else marks or takes looks at each heap once and makes one barrier for
+ * all, and can do it in parts (heap_walk); who visits does BINS turns a heap; fork waits FORK_WAIT_TRIES for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
  * space (Desnoyers et al. 2012; membarrier(2)).

@@ -262,7 +262,9 @@ static unsigned open_inboxes(const struct heap *h)
 static unsigned mark_open(const struct heap *h)
 {
 	heap_growth_mark(UINT32_MAX, &all_steps);
-	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING ? heap_growth_take(true, &all_steps) : 0;
+	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING
+		       ? heap_growth_take(true, &all_steps)
+		       : 0;
 }
 
 /* The same when the process is about to grow, or in want of memory: there is no second pass. */
@@ -439,7 +441,8 @@ static void test_growth(void)
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
 	g = heap_idle_mark(true);
-	ok(heap_growth_mark(UINT32_MAX, &all_steps), "a growth finds a heap that was marked by an idle round");
+	ok(heap_growth_mark(UINT32_MAX, &all_steps),
+	   "a growth finds a heap that was marked by an idle round");
 	is_int(w.heap->gate, g | GATE_PENDING, "and leaves that mark");
 	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
 	is_int(heap_growth_take(true, &all_steps), 0, "and the growth does not");
@@ -455,11 +458,13 @@ static void test_growth(void)
 	g = heap_idle_mark(true);
 	heap_visit(g);
 	worker_do(&w, call_slow);
-	is_int(heap_growth_take(true, &all_steps) + heap_idle_take(g), 0, "a call takes both marks back");
+	is_int(heap_growth_take(true, &all_steps) + heap_idle_take(g), 0,
+	       "a call takes both marks back");
 	heap_growth_mark(UINT32_MAX, &all_steps);
 	worker_do(&w, call_slow);
 	g = heap_idle_mark(true);
-	is_int(heap_growth_take(true, &all_steps), 0, "a mark of after the call is none of before it");
+	is_int(heap_growth_take(true, &all_steps), 0,
+	       "a mark of after the call is none of before it");
 	is_int(heap_idle_take(g), 1, "but one of its own");
 	worker_do(&w, free_all);
 	worker_end(&w);
@@ -615,7 +620,8 @@ static void test_fallback_held(void)
 	lock_depth++; /* as in a handler that interrupted the holder of a lock */
 	heap_sweep();
 	lock_depth--;
-	ok(!heap_fallback.heap->drained, "a drain in such a handler does not wait for the fallback heap");
+	ok(!heap_fallback.heap->drained,
+	   "a drain in such a handler does not wait for the fallback heap");
 	worker_do(&w, let_fallback_go);
 	heap_sweep();
 	ok(heap_fallback.heap->drained, "another one empties it");
