@@ -14,7 +14,7 @@
  *     something (park.h).
  * (B) It blocks all signals but SIGSYS, which a seccomp filter answers a system call with (a
  *     blocked one kills the process, whatever its handler would have done), allocates nothing after its start, and never holds a lock over a
- *     system call (but reclaim_control, over the barrier).
+ *     system call.
  * (C) It is started at a safe point only, by default never while the process has one thread: such
  *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),

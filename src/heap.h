@@ -192,6 +192,9 @@ void heap_leave_own(void);
 uint64_t heap_idle_mark(bool quiet);
 /* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
 uint64_t heap_idle_mark_all(bool quiet);
+/* The same for a drain: no other idle mark goes over it until heap_drain_end, or another drain. */
+uint64_t heap_drain_mark(bool quiet);
+void heap_drain_end(uint64_t generation);
 unsigned heap_idle_take(uint64_t generation);
 
 /*
@@ -272,6 +275,7 @@ unsigned heap_open_inboxes(void);
  * class with room to all. The marks stay. One caller at a time (reclaim_control).
  */
 void heap_visit(uint64_t generation);
+void heap_visit_walk(struct heap_walk *w, uint64_t generation, uint32_t *steps);
 
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
 void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);

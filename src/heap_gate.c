@@ -9,8 +9,8 @@
  *     its taker never came); pending(g) -> free by the owner's next call;
  *     pending(g) -> held(g) by the CAS of a taker that marked with this g, or saw this mark, and made all
  *     threads pass a barrier after that; held -> held + exited by the owner's exit; held -> free by its
- *     holder, which finishes the heap if its owner exited; held(g) -> pending(g) by a visitor. g is
- *     never used twice.
+ *     holder, which retires the heap if its owner exited, with what is left in it; held(g) -> pending(g) by a
+ *     visitor, or a taker that emptied a part. g is never used twice.
  * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
  * (D) The owner never waits for a holder: its calls use the fallback heap meanwhile.
  *
@@ -25,8 +25,10 @@
  * taker's load of busy, through the membarrier between them; the holder's release store of the
  * gate with the owner's acquire load.
  * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
- * has the heap. Who marks or takes looks at each heap once and makes one barrier for all; who visits
- * does BINS turns a heap; fork waits FORK_WAIT_NS for all.
+ * has the heap. A growth (heap_growth_step), which a malloc does, looks at GROWTH_LOOKS heaps three times, makes one
+ * barrier, and moves what GROWTH_STEPS allow, in heaps that it leaves half empty if need be; debug builds count
+ * it (heap_look_count, heap_work_count). Who else marks or takes looks at each heap once and makes one barrier for
+ * all, and can do it in parts (heap_walk); who visits does BINS turns a heap; fork waits FORK_WAIT_NS for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
  * space (Desnoyers et al. 2012; membarrier(2)).
@@ -363,14 +365,21 @@ void heap_drain_fallback(void)
 	heap_call_end(h);
 }
 
+/* The generation of the drain that waits for its barrier just now, with no lock held; 0: none. Nobody marks over
+ * its marks: what they miss by that the drain takes. It is a hint; who is not seen to have it loses marks. */
+static _Atomic uint64_t drain_generation;
+
 /* By CAS, for a plain store could write over held. A mark that is there already, of a taker that
  * never came or of a growth, becomes ours. */
 static bool mark(struct heap *h, uint64_t g)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		if (old != GATE_FREE && kept && kept != g && (old & ~GATE_STATE) == kept)
+			return false;
 		SHARE_COUNT(heap_gate);
 		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							   memory_order_seq_cst,
@@ -426,9 +435,8 @@ static bool take(struct heap *h, uint64_t g)
 	return try_take(h, g) == HEAP_EMPTIED;
 }
 
-static uint64_t idle_mark(bool quiet, bool bins)
+static uint64_t idle_mark(uint64_t g, bool quiet, bool bins)
 {
-	uint64_t g = next_generation();
 	bool any = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
@@ -444,12 +452,26 @@ static uint64_t idle_mark(bool quiet, bool bins)
 
 uint64_t heap_idle_mark(bool quiet)
 {
-	return idle_mark(quiet, false);
+	return idle_mark(next_generation(), quiet, false);
 }
 
 uint64_t heap_idle_mark_all(bool quiet)
 {
-	return idle_mark(quiet, true);
+	return idle_mark(next_generation(), quiet, true);
+}
+
+uint64_t heap_drain_mark(bool quiet)
+{
+	uint64_t g = next_generation();
+
+	atomic_store_explicit(&drain_generation, g, memory_order_relaxed);
+	return idle_mark(g, quiet, true);
+}
+
+void heap_drain_end(uint64_t g)
+{
+	atomic_compare_exchange_strong_explicit(&drain_generation, &g, 0, memory_order_relaxed,
+						memory_order_relaxed);
 }
 
 /* The other way to let go: the mark is there as before, and so are the barrier and the owner's way to
@@ -466,9 +488,26 @@ static void put_back(struct heap *h, uint64_t g)
 		heap_gate_release(h); /* its owner has gone */
 }
 
-void heap_visit(uint64_t g)
+/* The heap that a walk looks at next, while there is one and it has steps left. */
+static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
 {
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+	if (!w->left || !w->at || !*steps)
+		return NULL;
+	heap_look_count();
+	return w->at;
+}
+
+static void walk_on(struct heap_walk *w)
+{
+	w->at = heap_next(w->at);
+	w->left--;
+}
+
+void heap_visit_walk(struct heap_walk *w, uint64_t g, uint32_t *steps)
+{
+	struct heap *h;
+
+	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
 		unsigned turns = BINS;
 
 		/* Between two bins its owner may have it. */
@@ -478,7 +517,19 @@ void heap_visit(uint64_t g)
 				done = heap_age_next(h, BIN_MAX);
 			free_released(h);
 			put_back(h, g);
+			heap_spend(steps, TAKE_STEPS + AGE_OBJECTS);
 		}
+	}
+}
+
+void heap_visit(uint64_t g)
+{
+	struct heap_walk w = heap_walk_all();
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		heap_visit_walk(&w, g, &steps);
 	}
 }
 
@@ -521,21 +572,6 @@ unsigned heap_open_inboxes(void)
 		taken++;
 	}
 	return taken;
-}
-
-/* The heap that a walk looks at next, while there is one and it has steps left. */
-static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
-{
-	if (!w->left || !w->at || !*steps)
-		return NULL;
-	heap_look_count();
-	return w->at;
-}
-
-static void walk_on(struct heap_walk *w)
-{
-	w->at = heap_next(w->at);
-	w->left--;
 }
 
 /* False: steps were used up before it was empty. */

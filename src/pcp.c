@@ -49,7 +49,7 @@
 #define OWN_BATCH 8u
 #define FACTOR_MAX 4u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all page caches together */
-#define WAIT_TRIES 2000u                /* of 10 us each */
+#define WAIT_NS UINT64_C(20000000)
 
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
 					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
@@ -478,12 +478,19 @@ struct pcp *pcp_first(void)
 /* Take the lock for sure, unless its holder does not come back within 20 ms. */
 static bool lock_wait(struct pcp *p)
 {
-	for (unsigned i = 0; i < WAIT_TRIES; i++) {
-		if (pcp_enter_remote(p))
-			return true;
+	uint64_t end = 0;
+
+	/* By the clock: a sleep takes ten times as long as it is told to. */
+	while (!pcp_enter_remote(p)) {
+		uint64_t now = clock_ns();
+
+		if (!end)
+			end = now + WAIT_NS;
+		if (now >= end)
+			return false;
 		lock_pause_us(10);
 	}
-	return false;
+	return true;
 }
 
 static bool set_disabled(bool on)

@@ -9,9 +9,10 @@
  * slabs, and dirty blocks go to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
- *     this processor); after DRAIN_TRIES rounds it is reported as skipped.
+ *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
  * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
- *     reclaim_control over the membarriers and the short sleeps of a drain.
+ *     reclaim_control over a membarrier by interrupts (1 us). It is held for one heap of a drain, or for a part
+ *     (PART_STEPS) of what else is done to heaps.
  *
  * Bound: a growth looks at GROWTH_LOOKS heaps three times, makes one barrier of 1 us, and moves GROWTH_STEPS
  * objects, slabs and runs, and the part that it is in, and the runs of two page caches (heap_growth_step; debug
@@ -41,8 +42,10 @@
 #include "pcp.h"
 #include "stats.h"
 
-#define DRAIN_TRIES 50u /* of 100 us each */
-#define HEAP_TRIES 10u  /* of them, for one heap's page cache */
+/* How long a drain waits for page caches that are locked: for all in turn, for those of heaps, and for one
+ * heap's. By the clock: a sleep takes longer than it is told to. */
+#define DRAIN_WAIT_NS UINT64_C(5000000)
+#define HEAP_WAIT_NS UINT64_C(1000000)
 
 /* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
 #define PART_STEPS 16384u
@@ -78,39 +81,55 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 
 static void drain_caches(struct reclaim_report *r)
 {
-	unsigned tries = 0;
+	uint64_t end = clock_ns() + DRAIN_WAIT_NS;
 
 	r->caches_skipped = drain_round(true, r);
-	while (r->caches_skipped && ++tries < DRAIN_TRIES) {
+	while (r->caches_skipped && clock_ns() < end) {
 		lock_pause();
 		r->caches_skipped = drain_round(false, r);
 	}
 }
 
-/* One heap; tries: what is left of them, for all heaps together. */
-static void drain_heap(struct heap *h, uint64_t marked, unsigned *tries, struct heap_drain *d)
+/* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for its heap only, so that a
+ * fork, say, waits for no more. */
+static void drain_heap(struct heap *h, uint64_t marked, uint64_t *wait_ns, struct heap_drain *d)
 {
-	heap_drain(h, marked, d);
-	for (unsigned i = 0; d->locked && i < HEAP_TRIES && *tries; i++) {
+	uint64_t begin;
+	uint64_t waited = 0;
+
+	if (marked == HEAP_PAGES) {
+		heap_drain(h, marked, d);
+	} else if (lock_acquire(&reclaim_control) == 0) {
+		heap_drain(h, marked, d);
+		lock_release(&reclaim_control);
+	} else {
+		heap_drain(h, HEAP_PAGES, d);
+		d->outcome = HEAP_HELD;
+	}
+	if (!d->locked)
+		return;
+	begin = clock_ns();
+	while (d->locked && waited < HEAP_WAIT_NS && waited < *wait_ns) {
 		struct pcp_drain again;
 
-		--*tries;
 		lock_pause();
 		again = pcp_drain(&h->pcp);
 		d->drained += again.pages << PG_SHIFT;
 		d->locked = again.skipped;
+		waited = clock_ns() - begin;
 	}
+	*wait_ns -= min_size(waited, *wait_ns);
 }
 
 /* Gate 2 at once. Who is inside a call, or makes one between the mark and the look, keeps its heap. */
 static void drain_heaps(uint64_t marked, struct reclaim_report *r, reclaim_see *see, void *arg)
 {
-	unsigned tries = DRAIN_TRIES;
+	uint64_t wait_ns = DRAIN_WAIT_NS;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		struct heap_drain d;
 
-		drain_heap(h, marked, &tries, &d);
+		drain_heap(h, marked, &wait_ns, &d);
 		r->bytes_drained += d.drained;
 		if (d.outcome == HEAP_EMPTIED && !d.locked)
 			r->heaps_emptied++;
@@ -129,7 +148,7 @@ static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
 
 	if (!(flags & RECLAIM_IDLE))
 		return HEAP_PAGES;
-	marked = heap_idle_mark_all(flags & RECLAIM_QUIET);
+	marked = heap_drain_mark(flags & RECLAIM_QUIET);
 	if (marked)
 		lock_pause();
 	r->barrier_ns = clock_ns() - start;
@@ -145,10 +164,15 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	heap_copy_check();
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
-		/* With the lock, else who grows meanwhile would mark anew and ours be lost. */
+		/* A fork is under way if not. */
 		if (lock_acquire(&reclaim_control) == 0) {
-			drain_heaps(mark_heaps(flags, report), report, see, arg);
+			uint64_t marked;
+
 			lock_release(&reclaim_control);
+			/* No lock over the barrier: heap_drain_mark says that the marks are to stay. */
+			marked = mark_heaps(flags, report);
+			drain_heaps(marked, report, see, arg);
+			heap_drain_end(marked);
 		} else if (see) {
 			errno = saved;
 			return false;
@@ -207,27 +231,49 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 
 void reclaim_visit(uint64_t generation)
 {
-	if (!generation || lock_acquire(&reclaim_control) != 0)
-		return;
-	heap_visit(generation);
-	lock_release(&reclaim_control);
+	struct heap_walk walk = heap_walk_all();
+
+	while (generation && !heap_walk_ended(&walk) && lock_acquire(&reclaim_control) == 0) {
+		uint32_t steps = PART_STEPS;
+
+		heap_visit_walk(&walk, generation, &steps);
+		lock_release(&reclaim_control);
+	}
 }
 
 /* No memory: the kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)
 {
 	struct reclaim_report r = { 0 };
+	struct heap_walk walk = heap_walk_all();
+	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
+	uint64_t marked = 0;
 	int saved = errno;
+	bool gave;
 
 	/* With the lock, else the marks of a drain that is under way would be lost. */
-	if (lock_try(&reclaim_control)) {
-		drain_heaps(heap_idle_mark(false), &r, NULL, NULL);
+	while (!heap_walk_ended(&walk) && lock_try(&reclaim_control)) {
+		uint32_t steps = PART_STEPS;
+
+		if (!marked)
+			marked = heap_idle_mark(false);
+		if (!marked)
+			walk.left = 0;
+		heap_take_walk(&walk, marked, false, &steps);
 		lock_release(&reclaim_control);
 	}
-	drain_round(true, &r);
+	if (heap_self != &heap_none && heap_self != &heap_gone) {
+		struct heap_drain own;
+
+		heap_drain(heap_self, 0, &own);
+		r.bytes_drained += own.drained;
+	}
+	drain_caches(&r);
 	r.bytes_drained += heap_sweep();
+	gave = r.bytes_drained ||
+	       atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
 	errno = saved;
-	return r.bytes_drained != 0;
+	return gave;
 }
 
 /*

@@ -549,7 +549,8 @@ struct page *slab_pool_take_empty(unsigned cls)
 		}
 		pg = pool_find_empty(pool, &end);
 		if (end)
-			atomic_store_explicit(&pool->walked, pool->walk_freed, memory_order_relaxed);
+			atomic_store_explicit(&pool->walked, pool->walk_freed,
+					      memory_order_relaxed);
 		end &= whole;
 		pool_unlock_taken(pool, pg);
 	} while (!pg && !end);

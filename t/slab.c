@@ -327,9 +327,11 @@ static void test_try_under_way(void)
 	while (slab_pool_take_empty(CLS))
 		;
 	is_int(free_one(slow, o[0]), SLAB_ADOPT, "somebody is to look at an un-owned slab");
-	ok(!slab_pool_take_empty(CLS), "a walk over the pool that comes before finds nothing empty");
+	ok(!slab_pool_take_empty(CLS),
+	   "a walk over the pool that comes before finds nothing empty");
 	ok(slab_pool_adopt(slow, CLS), "then the first one looks");
-	is_int(free_one(lost, o[2]), SLAB_ADOPT, "another slab becomes empty, and nobody looks at it");
+	is_int(free_one(lost, o[2]), SLAB_ADOPT,
+	       "another slab becomes empty, and nobody looks at it");
 	ok(slab_pool_take_empty(CLS) == lost && lost->used == 0, "the next walk finds it");
 	free_one(slow, o[1]);
 	slab_collect_to(slow, STATE_OWNED);
