@@ -139,6 +139,9 @@ _Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of t
 extern _Atomic uint64_t heap_bins_bytes;
 extern _Atomic uint64_t heap_bins_most;
 
+/* From now on heap_bins_bytes is kept. Before the second thread. */
+void heap_bins_count_all(void);
+
 /* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
 extern _Thread_local struct heap *heap_self TLS_FAST;
 extern struct heap heap_none;

@@ -114,6 +114,7 @@ static inline unsigned bin_room(struct heap *h, unsigned cls)
 
 _Atomic uint64_t heap_bins_bytes;
 _Atomic uint64_t heap_bins_most = UINT64_MAX;
+static bool bins_counted; /* heap_bins_count_all */
 
 /* Bytes of n objects of the bin's. */
 static uint64_t bin_bytes(unsigned bin, unsigned n)
@@ -122,6 +123,34 @@ static uint64_t bin_bytes(unsigned bin, unsigned n)
 				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
 
 	return (uint64_t)n * each;
+}
+
+/* All threads write this one line, so nobody does where there is no limit that it is for. */
+static inline void bins_count(uint64_t more)
+{
+	if (likely(!bins_counted))
+		return;
+	SHARE_COUNT(heap_bins);
+	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
+}
+
+static uint64_t heap_bins_room(struct heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bytes += bin_bytes(bin, bin_room(h, bin));
+	return bytes;
+}
+
+void heap_bins_count_all(void)
+{
+	uint64_t bytes = heap_bins_room(heap_fallback.heap);
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		bytes += heap_bins_room(h);
+	bins_counted = true;
+	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
 }
 
 /* Whether the bins may have that much more room than they have. */
@@ -149,9 +178,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 	if (old <= BIN_SMALL && room > BIN_SMALL)
 		bin_move(h, cls);
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
-	SHARE_COUNT(heap_bins);
-	atomic_fetch_add_explicit(&heap_bins_bytes, bin_bytes(cls, room - old),
-				  memory_order_relaxed);
+	bins_count(bin_bytes(cls, room - old));
 	return true;
 }
 
@@ -159,8 +186,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
 {
 	h->bin[cls].limit -= n;
-	SHARE_COUNT(heap_bins);
-	atomic_fetch_sub_explicit(&heap_bins_bytes, bin_bytes(cls, n), memory_order_relaxed);
+	bins_count((uint64_t)0 - bin_bytes(cls, n));
 }
 
 /* A run in limbo: to the pcp after the window. */

@@ -42,6 +42,7 @@
 #include "buddy.h"
 #include "cgroup.h"
 #include "clock.h"
+#include "heap.h"
 #include "holes.h"
 #include "huge.h"
 #include "lock.h"
@@ -497,6 +498,7 @@ void pressure_init(void)
 	buddy_before_growth = before_growth;
 	if (options.soft_limit || options.cache_limit) {
 		pcp_count_all();
+		heap_bins_count_all();
 		buddy_after_free = keep_below;
 	}
 }
