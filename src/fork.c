@@ -75,7 +75,8 @@ static void stdio_unlock(bool locked)
 #endif
 
 static uint32_t parent_tid;
-static bool stdio_locked; /* guarded by: reclaim_control */
+static bool stdio_locked;   /* guarded by: reclaim_control */
+static unsigned zones_held; /* likewise */
 
 static void prepare(void)
 {
@@ -88,11 +89,12 @@ static void prepare(void)
 	lock_fork_begin();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
+	zones_held = zones_count(); /* none comes into use while a fork is under way */
 	heap_fork_prepare();
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_prepare(&zone_all[i].grow);
 	pcp_fork_prepare();
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_prepare(&zone_all[i].lock);
 	DELAY_HERE(fork_locked);
 }
@@ -101,10 +103,10 @@ static void parent(void)
 {
 	bool locked;
 
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_parent(&zone_all[i].lock);
 	pcp_fork_parent();
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_parent(&zone_all[i].grow);
 	heap_fork_parent();
 	lock_fork_end();
