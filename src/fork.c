@@ -10,7 +10,7 @@
  * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
  *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
  *     ours gives up after LOCK_FORK_WAIT_MS while lock_forking is set, and later ones at once; the
- *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
+ *     call is then served by the arena, the thread gets on, and so does the fork.
  *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
  *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
  *     child's is made anew by glibc.
@@ -31,6 +31,7 @@
 #include <sys/single_threaded.h>
 #endif
 
+#include "arena.h"
 #include "background.h"
 #include "buddy.h"
 #include "control.h"
@@ -59,6 +60,11 @@ static void stdio_unlock(bool locked)
 	if (locked)
 		_IO_list_unlock();
 }
+
+static bool others_run(void)
+{
+	return !__libc_single_threaded;
+}
 #else
 static void stdio_lock(bool *locked)
 {
@@ -68,6 +74,11 @@ static void stdio_lock(bool *locked)
 static void stdio_unlock(bool locked)
 {
 	(void)locked;
+}
+
+static bool others_run(void)
+{
+	return true;
 }
 #endif
 
@@ -82,6 +93,8 @@ static void prepare(void)
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
 	lock_fork_begin();
+	if (others_run())
+		arena_fork_prepare();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	heap_fork_prepare();
@@ -100,6 +113,7 @@ static void parent(void)
 	lock_fork_parent(&zone_main.grow);
 	heap_fork_parent();
 	lock_fork_end();
+	arena_sweep();
 	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
 	stdio_unlock(locked);
@@ -116,6 +130,7 @@ static void child(void)
 	lock_fork_child(&zone_main.grow);
 	heap_fork_child();
 	lock_fork_end();
+	arena_fork_child(parent_tid);
 	lock_fork_child(&reclaim_control);
 }
 
