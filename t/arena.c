@@ -145,7 +145,7 @@ static void limited(void *arg)
 		_exit(2);
 	rl.rlim_cur = rl.rlim_max;
 	setrlimit(RLIMIT_AS, &rl);
-	rl.rlim_cur = (rlim_t)1 << 44;
+	rl.rlim_cur = (rlim_t)1 << 60; /* limited, and enough for a sanitizer */
 	setrlimit(RLIMIT_AS, &rl);
 	p = arena_alloc(100, 1);
 	if (!p || arena_bytes() > 256 * KIB)
