@@ -10,7 +10,7 @@
  * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
  *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
  *     ours gives up after LOCK_FORK_WAIT_MS while a fork is under way, and later ones at once; the
- *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
+ *     call is then served by the arena, the thread gets on, and so does the fork.
  *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
  *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
  *     child's is made anew by glibc.
@@ -34,6 +34,7 @@
 #include <sys/single_threaded.h>
 #endif
 
+#include "arena.h"
 #include "background.h"
 #include "buddy.h"
 #include "control.h"
@@ -62,6 +63,11 @@ static void stdio_unlock(bool locked)
 	if (locked)
 		_IO_list_unlock();
 }
+
+static bool others_run(void)
+{
+	return !__libc_single_threaded;
+}
 #else
 static void stdio_lock(bool *locked)
 {
@@ -71,6 +77,11 @@ static void stdio_lock(bool *locked)
 static void stdio_unlock(bool locked)
 {
 	(void)locked;
+}
+
+static bool others_run(void)
+{
+	return true;
 }
 #endif
 
@@ -87,6 +98,8 @@ static void prepare(void)
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
 	lock_fork_begin();
+	if (others_run())
+		arena_fork_prepare();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	zones_held = zones_count(); /* none comes into use while a fork is under way */
@@ -110,6 +123,7 @@ static void parent(void)
 		lock_fork_parent(&zone_all[i].grow);
 	heap_fork_parent();
 	lock_fork_end();
+	arena_sweep();
 	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
 	stdio_unlock(locked);
@@ -140,17 +154,20 @@ static void child(void)
 {
 	new_process(false, parent_tid);
 	lock_fork_end();
+	arena_fork_child(parent_tid);
 }
 
 /* Another thread may have been in a fork of its own: what it held is whole. Its depth is not ours. */
 static void copy_begins(void)
 {
 	uint32_t depth = lock_depth;
+	uint32_t holder = self_tid();
 
-	new_process(true, self_tid());
+	new_process(true, holder);
 	lock_depth = depth;
 	if (lock_fork_under_way())
 		lock_fork_end();
+	arena_fork_child(holder);
 	stat_add(STAT_copies, 1);
 }
 

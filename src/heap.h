@@ -157,7 +157,7 @@ void heap_init_late(void);
 /*
  * The slow and the general ways. Sizes are bytes; NULL: no memory (errno is the shim's business).
  * Any thread, any context: a call that interrupts another one of its own thread is served from
- * the fallback heap or a mapping of its own.
+ * the fallback heap or the arena.
  */
 void *heap_alloc_slow(size_t size);                  /* size <= SMALL_MAX */
 void *heap_alloc_large(size_t size, bool *zero);     /* size > SMALL_MAX */

@@ -8,8 +8,10 @@
  *     hand the same address to another thread at once.
  * (B) A slot's addr goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ...; never back to
  *     EMPTY, so that a probe may stop at the first EMPTY.
- * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. The kernel's own limit on the
- *     number of mappings (65,530 by default) is below it.
+ * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns NULL, as
+ *     where the kernel refuses. The kernel's own limit on mappings (vm.max_map_count: 65,530 by default,
+ *     1,048,576 on some systems) may be above it; each object that counts here has 1 MiB at least, or
+ *     was too large for the arena when no lock could be had. Calls without a lock take no slot (arena.c).
  *
  * Bound: one probe for a pointer, two for one that moves, each of SLOTS slots at the most; at most two
  * calls of vm.

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "arena.h"
 #include "buddy.h"
 #include "heap.h"
 #include "holes.h"
@@ -88,6 +89,7 @@ void info_collect(struct info *in, struct info_class *by_class)
 		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
 			add_region(r, in, by_class);
 	huge_count(&in->huge_objects, &in->huge_bytes);
+	in->arena_bytes = arena_bytes();
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		in->heaps++;
 }
@@ -103,7 +105,7 @@ static const struct {
 	GAUGE(region_bytes), GAUGE(free_bytes),  GAUGE(dirty_bytes),  GAUGE(reserve_bytes),
 	GAUGE(pcp_bytes),    GAUGE(slab_bytes),  GAUGE(object_bytes), GAUGE(hole_bytes),
 	GAUGE(pinned_bytes), GAUGE(large_bytes), GAUGE(huge_bytes),   GAUGE(huge_objects),
-	GAUGE(free_blocks),  GAUGE(heaps),
+	GAUGE(free_blocks),  GAUGE(heaps),       GAUGE(arena_bytes),
 #undef GAUGE
 };
 

@@ -17,6 +17,7 @@
  *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
  *   ring        a heap's objects on the way to slabs of others.
  *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
+ *   arena       a few mappings out of which calls are served that can have neither heap nor lock.
  *   dirty       a free page that the kernel still backs with memory that was written.
  *   clean       a free page that is known to read as zero and to cost no memory.
  *   ready       a free page that is known to read as zero and that the kernel backs already.
