@@ -90,8 +90,6 @@ struct heap {
 	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
 	uint8_t age_next;                       /* the bin whose turn it is */
 	uint32_t slow_calls;
-	_Atomic uint32_t drained; /* nothing is in it; others look at it */
-	_Atomic uint32_t bare;    /* and bin_slots cost no memory; likewise */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -103,21 +101,30 @@ struct heap {
 	 * thread that ended without telling us makes it 0 by CAS. */
 	_Atomic uint32_t tid;
 
+	/* What walkers look at is in one line, which its owner seldom writes. */
+
 	/* Any thread, atomic: slabs posted by a remote free. */
 	cache_aligned _Atomic(struct page *) inbox;
-
-	/* Who marks at a growth sets it (reclaim_control); who marks over that mark changes it to its own:
-	 * the gate, as it has to be still for the heap to have been idle since the growth; 0: it was not. */
-	_Atomic uint64_t growth_gate;
 
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
+	/* Owner thread inside its window, or the holder of the gate; others look at them. */
+	_Atomic uint32_t drained; /* nothing is in it */
+	_Atomic uint32_t bare;    /* and bin_slots cost no memory */
+
 	/* Guarded by: the registry lock, once the heap is on a list of it. */
-	struct heap *free_next;       /* heaps that wait for a thread */
 	_Atomic uint32_t idle;        /* it is one of them; others look at it */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
+	struct heap *free_next;       /* heaps that wait for a thread */
 	uint32_t orphan;              /* left by a fork with what its thread had */
+
+	/* Guarded by: reclaim_control; the forking thread's alone: the heaps that it holds. */
+	struct heap *fork_next;
+
+	/* Who marks at a growth sets it (reclaim_control); who marks over that mark changes it to its own:
+	 * the gate, as it has to be still for the heap to have been idle since the growth; 0: it was not. */
+	_Atomic uint64_t growth_gate;
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;

@@ -818,41 +818,48 @@ void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
 	d->locked = pages.skipped;
 }
 
+bool heap_gate_held_by(const struct heap *h, uint64_t held)
+{
+	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & ~GATE_EXITED) == held;
+}
+
 /* By CAS: a mark may come and go meanwhile, and a heap that somebody holds already is not ours to let go. */
-static void hold(struct heap *h, uint64_t held)
+static bool hold(struct heap *h, uint64_t held)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
 
 	DELAY_HERE(gate_marking);
 	/* The full barrier that pairs with heap_enter is the membarrier in heap_gate_hold_all. */
-	while ((old & GATE_STATE) != GATE_HELD &&
-	       !atomic_compare_exchange_weak_explicit(&h->gate, &old, held, memory_order_seq_cst,
-						      memory_order_relaxed))
-		;
+	while ((old & GATE_STATE) != GATE_HELD) {
+		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, held,
+							  memory_order_seq_cst,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
 }
 
-bool heap_gate_hold_all(uint64_t *held)
+bool heap_gate_hold_all(uint64_t *held, struct heap **list)
 {
 	uint64_t end = clock_ns() + FORK_WAIT_NS;
 
+	*list = NULL;
 	*held = next_generation() | GATE_HELD;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* No thread can have one that is idle, for the registry is locked. */
-		if (!heap_lost(h) && !atomic_load_explicit(&h->idle, memory_order_relaxed))
-			hold(h, *held);
+		/* No thread can have one that is idle, because the registry is locked. One that holds nothing is
+		 * let be: to let go of it after the fork would copy its page, in the parent and in the child. */
+		if (!may_hold_something(h) ||
+		    atomic_load_explicit(&h->idle, memory_order_relaxed) || !hold(h, *held))
+			continue;
+		h->fork_next = *list;
+		*list = h;
 	}
 	DELAY_HERE(fork_gated);
 	if (!barrier_expedited())
 		return false;
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		while (!heap_lost(h) && atomic_load_explicit(&h->busy, memory_order_acquire) &&
-		       clock_ns() < end)
+	for (struct heap *h = *list; h; h = h->fork_next) {
+		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
 			lock_pause_us(20);
 	}
 	return true;
-}
-
-bool heap_gate_held_by(const struct heap *h, uint64_t held)
-{
-	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & ~GATE_EXITED) == held;
 }

@@ -38,9 +38,10 @@ void heap_drain_fallback(void);
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */
 bool heap_gate_exit(struct heap *h);
 
-/* fork: hold every heap but the caller's own that nobody holds, by a gate that *held says; wait, for a bounded
+/* fork: hold every heap but the caller's own that may hold something and that nobody holds, by a gate that *held
+ * says, and list them (fork_next); wait, for a bounded
  * time, until their threads are out. False: that cannot be known (no membarrier). */
-bool heap_gate_hold_all(uint64_t *held);
+bool heap_gate_hold_all(uint64_t *held, struct heap **list);
 
 /* Whether the heap is held by that gate. */
 bool heap_gate_held_by(const struct heap *h, uint64_t held);

@@ -66,9 +66,10 @@ static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
-static pid_t process;      /* ours; in a vfork child getpid() is another */
-static bool fork_gated;    /* the forking thread knows who was inside; guarded by: registry */
-static uint64_t fork_held; /* the gate of the heaps that it holds; guarded by: registry */
+static pid_t process;          /* ours; in a vfork child getpid() is another */
+static bool fork_gated;        /* the forking thread knows who was inside; guarded by: registry */
+static uint64_t fork_held;     /* the gate of the heaps that it holds; guarded by: registry */
+static struct heap *fork_list; /* these heaps; likewise */
 static _Atomic uint32_t never_wiped = 1;
 _Atomic uint32_t *heap_copy_mark = &never_wiped;
 void (*heap_copy_begins)(void);
@@ -358,7 +359,7 @@ bool heap_take_orphan(void)
 void heap_fork_prepare(void)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_gated = heap_gate_hold_all(&fork_held);
+	fork_gated = heap_gate_hold_all(&fork_held, &fork_list);
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
@@ -370,9 +371,9 @@ void heap_fork_parent(void)
 		lock_fork_parent(slab_pool_lock(cls));
 	lock_fork_parent(&heap_fallback.lock);
 	lock_fork_parent(&registry.lock);
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (heap_gate_held_by(h, fork_held))
-			heap_gate_release(h);
+	for (struct heap *next, *h = fork_list; h; h = next) {
+		next = h->fork_next;
+		heap_gate_release(h);
 	}
 }
 
@@ -415,6 +416,13 @@ static void fork_child_heap(struct heap *h, bool copy)
 	}
 }
 
+/* So prepare let it be, and so does the child: reap finds that its thread is no more. */
+static bool holds_nothing(const struct heap *h)
+{
+	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
+	       !atomic_load_explicit(&h->idle, memory_order_relaxed);
+}
+
 static bool is_held_by_drain(const struct heap *h)
 {
 	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) == GATE_HELD &&
@@ -443,11 +451,14 @@ void heap_fork_child(bool copy, bool draining)
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
+	for (struct heap *h = fork_list; h; h = h->fork_next)
+		fork_child_heap(h, copy);
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (h == heap_self)
 			fork_child_own(h);
-		else if (!draining || !is_held_by_drain(h))
+		else if (!holds_nothing(h) && (!draining || !is_held_by_drain(h)))
 			fork_child_heap(h, copy);
 	}
+	fork_list = NULL;
 	lock_fork_child(&registry.lock);
 }

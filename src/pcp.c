@@ -539,7 +539,12 @@ void pcp_fork_prepare(void)
 	uint64_t end = clock_ns() + FORK_WAIT_NS;
 
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		bool held = pcp_enter_remote(p);
+		bool held;
+
+		/* What holds nothing is let be, as in heap_gate_hold_all. */
+		if (!count_of(p))
+			continue;
+		held = pcp_enter_remote(p);
 
 		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
 			lock_pause_us(10);
