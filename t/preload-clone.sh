@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# New processes made in every way that Linux knows, while other threads allocate: each row of the table in
+# doc/locking.md, "fork and its kin".
+# TIMEOUT: 300
+. "${0%/*}/tap.sh"
+plan 10
+
+clone=$builddir/t/helpers/clone
+
+# One that hangs is to be named; the test's own limit is longer.
+limit=$((60 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))
+
+# run LABEL WAY
+run() {
+	out=$(with_sluice timeout "$limit" "$clone" "$2" 2>&1)
+	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$1"
+}
+
+run "fork" fork
+run "fork in a signal handler that interrupted malloc" handler
+run "_Fork, which runs no handlers" _Fork
+run "a raw clone, which runs none either" clone
+run "_Fork, and fork in its child" twice
+run "vfork, whose child calls malloc" vfork
+like "$(tail -n 1 "$STATS")" ' copies=0 ' "whose child is not taken for a copy"
+run "posix_spawn" spawn
+run "fork after the initial thread has ended" leader-gone
+
+proved_loaded "the program was served by the library" clone
