@@ -5,7 +5,7 @@
 TAP_NO_LIBRARY=1
 . "${0%/*}/tap.sh"
 . "${0%/*}/helpers/spin.sh"
-plan 10
+plan 11
 
 model gate2
 verified "a heap has one party in its window at a time, and is finished once"
@@ -18,3 +18,4 @@ caught EXIT_IGNORED "a holder that does not see its owner's exit leaves the heap
 caught BACK_EXITED "nor may it put its mark back over that"
 caught NO_BUSY_LOOK "a taker has to look whether the owner is inside"
 caught FORK_NO_WAIT "so has a fork"
+caught RELEASE_UNHELD "which must not let go of a gate that it did not take"

@@ -20,6 +20,7 @@
  *   EXIT_IGNORED   a holder lets go by a store and does not see that the owner has gone
  *   NO_BUSY_LOOK   a taker that holds the gate does not look whether the owner is inside
  *   FORK_NO_WAIT   a fork copies the heap although its owner is inside
+ *   RELEASE_UNHELD a fork lets go of a gate that it did not take
  *   NO_OWN_BARRIER a taker that relies on another's mark makes no barrier of its own
  *   LATE_RELY      a mark over another's is relied on though the gate was free in between
  *   BACK_EXITED    a holder that puts the mark back does not see that the owner has gone
@@ -325,10 +326,17 @@ next:
 active proctype fork()
 {
 	byte where, what;
+	bool held;
 
-	/* prepare: heap_gate_hold_all, which may store over a pending gate */
+	/* prepare: heap_gate_hold_all, which takes a gate that is free or pending, and lets a heap be that
+	 * holds nothing */
 	atomic { takers == 0 -> forking = true };
-	atomic { gate_state = HELD; gate_generation = 0 };
+	if
+	:: atomic {
+		gate_state != HELD -> gate_state = HELD; gate_generation = 0; held = true
+	   }
+	:: true -> goto parent
+	fi;
 	membarrier();
 	if
 #ifdef FORK_NO_WAIT
@@ -339,8 +347,15 @@ active proctype fork()
 		atomic { assert(mem[LISTS] == truth); LEAVE_WINDOW }
 	:: mem[BUSY] != 0 -> skip /* waited long enough: left alone in the child */
 	fi;
-	/* parent */
+parent:
+#ifdef RELEASE_UNHELD
 	release();
+#else
+	if
+	:: held -> release()
+	:: !held -> skip
+	fi;
+#endif
 	atomic { forking = false; ended++ }
 }
 
