@@ -40,6 +40,7 @@ void (*backtrace_begins)(void);
 
 #include "clock.h"
 #include "log.h"
+#include "sys.h"
 #include "types.h"
 
 #define LINE_BYTES 512
@@ -106,7 +107,7 @@ static void write_frame(unsigned n, unw_word_t ip)
 	else
 		len = log_format(line, sizeof(line), "sluice:   #%u %p\n", n,
 				 (void *)(uintptr_t)ip);
-	w = write(STDERR_FILENO, line, len);
+	w = sys_write(STDERR_FILENO, line, len);
 	(void)w;
 }
 

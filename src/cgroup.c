@@ -16,11 +16,11 @@
 #include "cgroup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "options.h"
+#include "sys.h"
 
 #define TEXT_BYTES 4096u
 #define NAME_BYTES 64u
@@ -34,14 +34,14 @@ static char file_path[CGROUP_PATH_MAX + NAME_BYTES];
 static bool read_text(const char *path, char *out, size_t len)
 {
 	int saved = errno;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	size_t got = 0;
 	ssize_t n;
 
 	if (fd >= 0) {
-		while (got < len - 1 && (n = read(fd, out + got, len - 1 - got)) > 0)
+		while (got < len - 1 && (n = sys_read(fd, out + got, len - 1 - got)) > 0)
 			got += (size_t)n;
-		close(fd);
+		sys_close(fd);
 	}
 	out[got] = '\0';
 	errno = saved;

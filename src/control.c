@@ -14,7 +14,6 @@
 #include "control.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,6 +24,7 @@
 #include "options.h"
 #include "ourfd.h"
 #include "reclaim.h"
+#include "sys.h"
 
 #define WAIT_MS 200
 #define BACKLOG 8
@@ -48,7 +48,7 @@ int control_socket(void)
 	if (bind(fd, (struct sockaddr *)&addr,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) != 0 ||
 	    listen(fd, BACKLOG) != 0) {
-		close(fd);
+		sys_close(fd);
 		return -1;
 	}
 	ourfd_set(&listener, fd);
@@ -129,9 +129,9 @@ static void serve_one(int fd)
 	ssize_t n;
 
 	a.len = 0;
-	if (poll(&wait, 1, WAIT_MS) != 1)
+	if (sys_poll(&wait, 1, WAIT_MS) != 1)
 		return;
-	n = recv(fd, request, sizeof(request) - 1, MSG_DONTWAIT);
+	n = sys_recv(fd, request, sizeof(request) - 1, MSG_DONTWAIT);
 	if (n <= 0)
 		return;
 	request[n] = '\0';
@@ -139,7 +139,7 @@ static void serve_one(int fd)
 		answer_to(&a, request);
 	else
 		put_text(&a, "error permission denied");
-	n = send(fd, a.text, a.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	n = sys_send(fd, a.text, a.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)n; /* it has gone, or does not listen */
 }
 
@@ -148,13 +148,13 @@ void control_serve(void)
 	while (ourfd_good(&listener)) {
 		struct sockaddr_un from;
 		socklen_t len = sizeof(from);
-		int fd = accept4(listener.fd, (struct sockaddr *)&from, &len,
-				 SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = sys_accept4(listener.fd, (struct sockaddr *)&from, &len,
+				     SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0)
 			break;
 		serve_one(fd);
-		close(fd);
+		sys_close(fd);
 	}
 }
 

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "lock.h"
 #include "log.h"
+#include "sys.h"
 
 #define VARIABLE "SLUICE_DELAY"
 #define US_MAX 60000000u
@@ -129,7 +130,7 @@ static void unknown_point(const char *word, const char *from)
 	for (unsigned p = 0; p < DELAY_POINTS; p++)
 		n += log_format(line + n, sizeof(line) - n, ", %s", names[p]);
 	line[n++] = '\n';
-	written = write(STDERR_FILENO, line, n);
+	written = sys_write(STDERR_FILENO, line, n);
 	(void)written;
 }
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "backtrace.h"
+#include "sys.h"
 
 #define LINE_BYTES 512
 
@@ -116,7 +117,7 @@ static void write_line(const char *prefix, const char *fmt, va_list ap)
 	put_string(&o, prefix);
 	format_args(&o, fmt, ap);
 	line[o.at++] = '\n';
-	n = write(STDERR_FILENO, line, o.at);
+	n = sys_write(STDERR_FILENO, line, o.at);
 	(void)n; /* nowhere left to say it */
 }
 

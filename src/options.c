@@ -9,7 +9,6 @@
 #include "options.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -17,6 +16,7 @@
 
 #include "delay.h"
 #include "log.h"
+#include "sys.h"
 
 #define CONF_FILE "/etc/sluice.conf"
 #define CONF_FILE_BYTES 8192
@@ -317,12 +317,12 @@ static void load_file(void)
 {
 	char text[CONF_FILE_BYTES];
 	ssize_t n;
-	int fd = open(CONF_FILE, O_RDONLY | O_CLOEXEC);
+	int fd = sys_open(CONF_FILE, O_RDONLY | O_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
+	n = sys_read(fd, text, sizeof(text) - 1);
+	sys_close(fd);
 	if (n <= 0)
 		return;
 	if ((size_t)n == sizeof(text) - 1)

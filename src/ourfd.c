@@ -8,11 +8,10 @@
 #endif
 #include "ourfd.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "log.h"
+#include "sys.h"
 
 #define NUMBER_MIN 100
 #define ID_NAME "eventfd-id:"
@@ -27,10 +26,10 @@ static uint64_t event_number(int fd)
 	int info;
 
 	log_format(text, sizeof(text), "/proc/self/fdinfo/%d", fd);
-	info = open(text, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	info = sys_open(text, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	if (info >= 0) {
-		n = read(info, text, sizeof(text) - 1);
-		close(info);
+		n = sys_read(info, text, sizeof(text) - 1);
+		sys_close(info);
 	}
 	text[n > 0 ? n : 0] = '\0';
 	at = strstr(text, ID_NAME);
@@ -49,13 +48,13 @@ void ourfd_set(struct ourfd *o, int fd)
 	o->fd = -1;
 	if (fd < 0)
 		return;
-	high = fcntl(fd, F_DUPFD_CLOEXEC, NUMBER_MIN);
+	high = sys_dup_above(fd, NUMBER_MIN);
 	if (high >= 0) {
-		close(fd);
+		sys_close(fd);
 		fd = high;
 	}
 	if (fstat(fd, &st) != 0) {
-		close(fd);
+		sys_close(fd);
 		return;
 	}
 	*o = (struct ourfd){ fd, st.st_dev, st.st_ino, 0 };
@@ -84,6 +83,6 @@ bool ourfd_good(struct ourfd *o)
 void ourfd_close(struct ourfd *o)
 {
 	if (ourfd_good(o))
-		close(o->fd);
+		sys_close(o->fd);
 	o->fd = -1;
 }

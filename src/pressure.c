@@ -31,12 +31,8 @@
 #include "pressure.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "buddy.h"
 #include "cgroup.h"
@@ -52,6 +48,7 @@
 #include "pcp.h"
 #include "reclaim.h"
 #include "stats.h"
+#include "sys.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define MARGIN_MIN MIB
@@ -222,10 +219,6 @@ static bool before_growth(uint64_t pages)
 	uint64_t want = 0;
 	uint64_t given = 0;
 	int saved = errno;
-	int cancel;
-
-	/* open and the like are cancellation points, malloc is none. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 
 	if (!lock_depth && look_begin()) {
 		want = shortage(pages << PG_SHIFT);
@@ -233,7 +226,6 @@ static bool before_growth(uint64_t pages)
 			given = make_room(want);
 		look_end();
 	}
-	pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 	return want ? given != 0 : reclaim_before_growth();
 }
@@ -337,10 +329,10 @@ static void psi_open(struct ourfd *p, const char *path)
 	char text[64];
 	size_t len;
 
-	ourfd_set(p, open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+	ourfd_set(p, sys_open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0));
 	len = log_format(text, sizeof(text), "some %lu %u",
 			 (unsigned long)options.psi_stall_ms * 1000, PSI_WINDOW_US);
-	if (p->fd >= 0 && write(p->fd, text, len + 1) < 0)
+	if (p->fd >= 0 && sys_write(p->fd, text, len + 1) < 0)
 		ourfd_close(p);
 }
 
@@ -357,20 +349,22 @@ static const char *group_file(const char *name)
 static void level_open(struct ourfd *p)
 {
 	int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int level = open(group_file("memory.pressure_level"), O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	int control = open(group_file("cgroup.event_control"), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	int level = sys_open(group_file("memory.pressure_level"), O_RDONLY | O_CLOEXEC | O_NOCTTY,
+			     0);
+	int control = sys_open(group_file("cgroup.event_control"), O_WRONLY | O_CLOEXEC | O_NOCTTY,
+			       0);
 	char text[64];
 	size_t len = log_format(text, sizeof(text), "%d %d " LEVEL, event, level);
-	bool good = event >= 0 && level >= 0 && control >= 0 && write(control, text, len) > 0;
+	bool good = event >= 0 && level >= 0 && control >= 0 && sys_write(control, text, len) > 0;
 
 	if (control >= 0)
-		close(control);
+		sys_close(control);
 	if (level >= 0)
-		close(level);
+		sys_close(level);
 	if (good)
 		ourfd_set_event(p, event);
 	else if (event >= 0)
-		close(event);
+		sys_close(event);
 }
 
 /* Not in a process that ends soon: to close a trigger takes a grace period. */
@@ -404,7 +398,7 @@ static bool psi_event(struct ourfd *p, short revents)
 	if (p->event) {
 		uint64_t times;
 
-		return read(p->fd, &times, sizeof(times)) > 0;
+		return sys_read(p->fd, &times, sizeof(times)) > 0;
 	}
 	return (revents & POLLPRI) != 0;
 }
@@ -422,7 +416,7 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 			.fd = psi[i].fd,
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
-	ready = poll(fds, SOURCES + 1, (int)min_size(ms, most));
+	ready = sys_poll(fds, SOURCES + 1, (int)min_size(ms, most));
 	if (ready < 0 && errno != EINTR)
 		park_nap(min_size(ms, most)); /* refused by a seccomp filter */
 	if (ready <= 0)

@@ -26,7 +26,6 @@
 #include "reclaim.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 #include "buddy.h"
 #include "clock.h"
@@ -204,17 +203,13 @@ static bool reclaim_for_alloc(void)
 	struct reclaim_report r = { 0 };
 	uint64_t marked = heap_idle_mark(false);
 	int saved = errno;
-	int cancel;
 
-	/* To sleep is a cancellation point, malloc is none. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (lock_try(&reclaim_control)) {
 		drain_heaps(marked, &r, NULL, NULL);
 		lock_release(&reclaim_control);
 	}
 	drain_round(true, &r);
 	r.bytes_drained += heap_sweep();
-	pthread_setcancelstate(cancel, NULL);
 	errno = saved;
 	return r.bytes_drained != 0;
 }

@@ -8,10 +8,10 @@
 #include "stats.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "sys.h"
 
 #define LINE_BYTES 2048
 
@@ -53,7 +53,7 @@ void stats_append(const char *path)
 	int saved = errno;
 	size_t len;
 	ssize_t n;
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = sys_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd >= 0) {
 		len = log_format(line, sizeof(line), "sluice pid=%u program=%s", (unsigned)getpid(),
@@ -62,9 +62,9 @@ void stats_append(const char *path)
 			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
 					  (unsigned long)stat_sum((enum stat_id)i));
 		line[len++] = '\n';
-		n = write(fd, line, len);
+		n = sys_write(fd, line, len);
 		(void)n;
-		close(fd);
+		sys_close(fd);
 	}
 	errno = saved;
 }

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sys.h - system calls that are cancellation points in libc, and are none here.
+ *
+ * A thread that is to be cancelled ends inside libc's open, read, poll and the like; malloc and what
+ * else the library offers are no cancellation points, and what is held then would be held for good. So
+ * no such function of libc is called anywhere (t/meta-cancellation.sh), but these: the same arguments
+ * and results, errno as libc's. syscall(2) looks at no cancel. Allocates nothing; no lock.
+ *
+ * A call that is new to Linux's newer processors (arm64 has no poll) goes by way of the one that they have;
+ * where both are there, the one that libc makes: a seccomp filter knows it.
+ */
+#ifndef SLUICE_SYS_H
+#define SLUICE_SYS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+/* mode: for O_CREAT only. */
+static inline int sys_open(const char *path, int flags, mode_t mode)
+{
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static inline int sys_close(int fd)
+{
+	return (int)syscall(SYS_close, fd);
+}
+
+static inline ssize_t sys_read(int fd, void *buf, size_t len)
+{
+	return syscall(SYS_read, fd, buf, len);
+}
+
+static inline ssize_t sys_write(int fd, const void *buf, size_t len)
+{
+	return syscall(SYS_write, fd, buf, len);
+}
+
+/* At least `least`, closed on exec. */
+static inline int sys_dup_above(int fd, int least)
+{
+	return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, (long)least);
+}
+
+static inline int sys_poll(struct pollfd *fds, nfds_t n, int ms)
+{
+#ifdef SYS_poll
+	return (int)syscall(SYS_poll, fds, n, ms);
+#else
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	return (int)syscall(SYS_ppoll, fds, n, ms < 0 ? NULL : &ts, NULL, (size_t)(_NSIG / 8));
+#endif
+}
+
+static inline int sys_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags)
+{
+	return (int)syscall(SYS_accept4, fd, from, len, flags);
+}
+
+static inline ssize_t sys_recv(int fd, void *buf, size_t len, int flags)
+{
+	return syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+}
+
+static inline ssize_t sys_send(int fd, const void *buf, size_t len, int flags)
+{
+	return syscall(SYS_sendto, fd, buf, len, flags, NULL, (size_t)0);
+}
+
+#endif
