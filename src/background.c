@@ -14,7 +14,7 @@
  *     something (park.h).
  * (B) It blocks all signals but SIGSYS, which a seccomp filter answers a system call with (a
  *     blocked one kills the process, whatever its handler would have done), allocates nothing after its start, and never holds a lock over a
- *     system call (but reclaim_control, over the barrier).
+ *     system call.
  * (C) It is started at a safe point only, by default never while the process has one thread: such
  *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),
@@ -141,12 +141,12 @@ static uint64_t now_ms(void)
 
 static uint64_t dirty_pages(void)
 {
-	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed);
+	return zones_sum(dirty_pages);
 }
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || longrun_pages() || buddy_ready_pages(&zone_main) || heap_idle_any() ||
+	if (dirty_pages() || longrun_pages() || zones_sum(ready_pages) || heap_idle_any() ||
 	    heap_bins_any() || holes_wanted())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -162,7 +162,7 @@ static bool park(void)
 
 	if (anything_cached())
 		return false;
-	buddy_purge_descriptors(&zone_main);
+	zones_purge_descriptors();
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
 	DELAY_HERE(park_set);
 	/* Who cached something before it could see the word has done so visibly now. */
@@ -197,8 +197,8 @@ static void decay_round(struct round *r)
 	longrun_age();
 	holes_punch(false, UINT64_MAX);
 	if (r->low)
-		buddy_purge(&zone_main, 0, r->low);
-	buddy_purge_descriptors(&zone_main);
+		zones_purge(0, r->low);
+	zones_purge_descriptors();
 	r->low = dirty_pages();
 	r->decayed = true;
 }

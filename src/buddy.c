@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * buddy.c - the buddy core of a zone, and the regions it is made of.
- * Used by pcp, large and reclaim; uses pagemap and vm.
+ * buddy.c - the buddy core: zones, and the regions they are made of.
+ * Used by zone, pcp, large and reclaim; uses pagemap and vm.
  *
  * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
  *     (buddy_check)
@@ -18,15 +18,21 @@
  * (F) The descriptors of a free block but its head's are not looked at for anything but their kind, which
  *     is PAGE_NONE, so that they may read as zero (buddy_purge_descriptors), as may all descriptors and
  *     indices of a region without usable pages.
+ * (G) The index of a page whose address space is not ours (given up, or never had) is 0, and page 0 is
+ *     PAGE_NONE. So what the kernel puts there leads to no descriptor. (buddy_check)
+ * (H) A run goes back to the zone of its region, whoever frees it. A zone grows only when no zone has what
+ *     is wanted; what is counted for limits is counted over all zones.
  *
  * Locks: zone.lock (BUDDY) guards lists, bits, counters; in one hold BUDDY_BATCH runs come or go (of
  * long ones that are looked for RANGE_BATCH) and as many that were deferred, each in at most RUN_STEPS
  * list operations (hold_step, step), and no system call is made under it. zone.grow (GROW) guards the
- * making and releasing of regions; system calls are made under it. When zone.lock cannot be had
- * (this thread holds it: a signal handler; or a fork does) an allocation fails and a free is put on
- * the lock-free deferred stack, which the next holder works off.
- * Bound: an allocation or a free of n runs has n / BUDDY_BATCH + 1 holds; an allocation that grows the
- * zone one of zone.grow besides, in which it looks at each region once and asks the kernel at most
+ * making and releasing of regions; system calls are made under it. Two zones' locks of a kind are never
+ * held together, except by fork. When zone.lock cannot be had (this thread holds it: a signal handler; its
+ * holder does not come back; or a fork has it) a free is put on the lock-free deferred stack, which the next
+ * holder works off, and an allocation goes to another zone; see alloc_elsewhere.
+ * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds, and two for each other zone that seems to have
+ * some; a free of n runs as many for each zone that they are of; an allocation that grows a
+ * zone has one of zone.grow besides, in which it looks at each region once and asks the kernel at most
  * 2 * ORDERS times for less and less; a free that trims purges what trim says; a purge has two holds for
  * each BUDDY_BATCH blocks.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
@@ -40,6 +46,9 @@
 #include "config.h"
 #endif
 #include "buddy.h"
+
+#include <errno.h>
+#include <string.h>
 
 #include "buddy_parts.h"
 #include "clock.h"
@@ -68,10 +77,13 @@ bool buddy_trim_inline = true;
 bool (*buddy_before_growth)(uint64_t pages);
 void (*buddy_after_free)(struct zone *z);
 
-struct zone zone_main = {
-	.lock = LOCK_INIT(LOCK_BUDDY),
-	.grow = LOCK_INIT(LOCK_GROW),
+struct zone zone_all[ZONES_ALL] = {
+	[0 ... ZONES_ALL - 1] = {
+		.lock = LOCK_INIT(LOCK_BUDDY),
+		.grow = LOCK_INIT(LOCK_GROW),
+	},
 };
+_Atomic uint32_t zones_used = 1;
 
 /* ---- dirty bits ------------------------------------------------------------------------- */
 
@@ -117,6 +129,16 @@ static inline void step(struct zone *z, uint32_t n)
 		z->steps += n;
 		CHECK(z->steps <= RUN_STEPS);
 	}
+}
+
+static uint32_t orders_of(const struct zone *z, unsigned kind)
+{
+	return atomic_load_explicit(&z->orders[kind], memory_order_relaxed);
+}
+
+static void orders_set(struct zone *z, unsigned kind, uint32_t orders)
+{
+	atomic_store_explicit(&z->orders[kind], orders, memory_order_relaxed);
 }
 
 static bool is_free_block(struct region *r, uint32_t i, unsigned order)
@@ -170,7 +192,8 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 		page_list_add_tail(&z->blocks[kind][order], pg, tag);
 	else
 		page_list_add(&z->blocks[kind][order], pg, tag);
-	z->orders[kind] |= 1u << order;
+	if (!(orders_of(z, kind) & 1u << order))
+		orders_set(z, kind, orders_of(z, kind) | 1u << order);
 	r->free_pages += n;
 	count_add(&z->free_pages, n);
 	count_add(&z->dirty_pages, dirty);
@@ -189,7 +212,7 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	step(z, 1);
 	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
 	if (!z->blocks[kind][order].first)
-		z->orders[kind] &= ~(1u << order);
+		orders_set(z, kind, orders_of(z, kind) & ~(1u << order));
 	r->free_pages -= n;
 	count_add(&z->free_pages, (uint64_t)0 - n);
 	count_add(&z->dirty_pages, (uint64_t)0 - dirty);
@@ -258,7 +281,7 @@ void run_free_locked(struct page *pg)
 	if (pg->zero == ZERO_NOT)
 		dirty_bits(r, i, n, BITS_SET);
 	else if (pg->zero == ZERO_READY)
-		count_add(&r->zone->ready_taken, (uint64_t)0 - n);
+		count_add_all(&zone_lead(r->zone)->ready_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
 	range_free(r->zone, r, i, n, pg->zero == ZERO_READY);
@@ -275,7 +298,7 @@ void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned k
 
 struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 {
-	uint32_t orders = z->orders[kind] >> order;
+	uint32_t orders = orders_of(z, kind) >> order;
 	struct page *pg;
 
 	if (!orders)
@@ -352,7 +375,7 @@ static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsi
 static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
 {
 	const struct page_list_head *blocks = z->blocks[kind];
-	uint32_t orders = z->orders[kind] >> (order - 2) << (order - 2);
+	uint32_t orders = orders_of(z, kind) >> (order - 2) << (order - 2);
 	uint32_t larger = orders >> order << order;
 	struct range best = { NULL, NULL, UINT32_MAX };
 	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
@@ -392,26 +415,27 @@ struct want {
 
 static struct page *kind_take(struct zone *z, unsigned kind, const struct want *want)
 {
-	if (!z->orders[kind])
+	if (!orders_of(z, kind))
 		return NULL;
 	return want->anywhere ? range_take(z, kind, want->npages, want->order)
 			      : block_take(z, kind, want->order);
 }
 
-/* Memory that is backed first: dirty, then ready; then clean. */
-static struct page *run_alloc_locked(struct zone *z, const struct want *want)
+/* Memory of the kinds (a bit each) that is backed first: dirty, then ready; then clean. */
+static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
 {
 	uint32_t npages = want->npages;
 	unsigned kind = BUDDY_DIRTY;
-	struct page *pg;
+	struct page *pg = NULL;
 
 	run_begin(z);
-	pg = kind_take(z, BUDDY_DIRTY, want);
-	if (!pg) {
+	if (kinds & 1u << BUDDY_DIRTY)
+		pg = kind_take(z, BUDDY_DIRTY, want);
+	if (!pg && (kinds & 1u << BUDDY_READY)) {
 		kind = BUDDY_READY;
 		pg = kind_take(z, BUDDY_READY, want);
 	}
-	if (!pg) {
+	if (!pg && (kinds & 1u << BUDDY_CLEAN)) {
 		kind = BUDDY_CLEAN;
 		pg = npages > RANGE_SHORT ? kind_take(z, BUDDY_CLEAN, want)
 					  : block_take(z, BUDDY_CLEAN, want->order);
@@ -422,13 +446,13 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want)
 	run_cut_locked(z, pg, npages, kind);
 	if (kind == BUDDY_READY) {
 		pg->zero = ZERO_READY;
-		count_add(&z->ready_taken, npages);
+		count_add_all(&zone_lead(z)->ready_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
 		pg->zero = ZERO_NOT;
 	} else {
 		pg->zero = ZERO_CLEAN;
-		count_add(&z->clean_taken, npages);
+		count_add_all(&zone_lead(z)->clean_taken, npages);
 		if (z->apart)
 			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
 	}
@@ -441,6 +465,7 @@ static void defer_push(struct zone *z, struct page *pg)
 {
 	struct page *head = atomic_load_explicit(&z->deferred, memory_order_relaxed);
 
+	SHARE_COUNT(zone_deferred);
 	page_set_kind(pg, PAGE_LIMBO);
 	do {
 		pg->inbox_next = head;
@@ -455,8 +480,10 @@ static void defer_push(struct zone *z, struct page *pg)
 /* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
 static noinline void late_work(struct zone *z)
 {
-	if (!z->late)
+	if (!z->late) {
+		SHARE_COUNT(zone_deferred);
 		z->late = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
+	}
 	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
 		struct page *pg = z->late;
 
@@ -465,18 +492,85 @@ static noinline void late_work(struct zone *z)
 	}
 }
 
-bool zone_lock(struct zone *z)
+/*
+ * How many of the zones' locks, and of their grow locks, this thread holds or is about to take. A call that
+ * finds some is a signal handler's: the call that it interrupted holds one, and so may the call that
+ * another thread's handler interrupted, which wants ours. So it waits for no zone, it only tries. They are
+ * raised before the word is taken and lowered after it was let go of.
+ */
+static _Thread_local uint32_t locks_held TLS_FAST;
+static _Thread_local uint32_t grows_held TLS_FAST;
+
+/* Some lock was not to be had once: from then on we look before we ask. */
+static _Atomic bool lock_lost;
+
+static bool is_stuck(struct lock *l)
 {
-	if (lock_acquire(&z->lock) != 0)
-		return false;
+	return atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK;
+}
+
+/* 0; -EBUSY: somebody else has it, who will let go; -EDEADLK, -EAGAIN: as lock_acquire. */
+static int lock_or_try(struct lock *l, bool tries)
+{
+	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && is_stuck(l))
+		return lock_held(l) ? -EDEADLK : -EAGAIN;
+	if (likely(!tries)) {
+		int err = lock_acquire(l);
+
+		if (unlikely(err == -EAGAIN) && !lock_fork_under_way())
+			atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
+		return err;
+	}
+	if (SLUICE_DEBUG) /* whose ranks they are cannot be told */
+		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	if (lock_held(l))
+		return -EDEADLK;
+	return lock_try(l) ? 0 : -EBUSY;
+}
+
+static int zone_lock_err(struct zone *z)
+{
+	int err;
+
+	locks_held++;
+	err = lock_or_try(&z->lock, locks_held > 1);
+	if (unlikely(err)) {
+		locks_held--;
+		return err;
+	}
 	if (unlikely(z->late || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
 		late_work(z);
-	return true;
+	return 0;
+}
+
+bool zone_lock(struct zone *z)
+{
+	return zone_lock_err(z) == 0;
 }
 
 void zone_unlock(struct zone *z)
 {
 	lock_release(&z->lock);
+	locks_held--;
+	if (SLUICE_DEBUG && unlikely(locks_held))
+		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold begins to count again */
+}
+
+static int grow_lock(struct zone *z)
+{
+	int err;
+
+	grows_held++;
+	err = lock_or_try(&z->grow, grows_held > 1 || locks_held);
+	if (unlikely(err))
+		grows_held--;
+	return err;
+}
+
+static void grow_unlock(struct zone *z)
+{
+	lock_release(&z->grow);
+	grows_held--;
 }
 
 /* ---- regions ----------------------------------------------------------------------------- */
@@ -499,10 +593,10 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 	return true;
 }
 
-/* Whether the zone has grown to what it takes at a time; not where that is filled at once. */
+/* Whether the process has grown to what a zone takes at a time; not where that is filled at once. */
 static bool is_grown(struct zone *z)
 {
-	uint64_t pages = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
+	uint64_t pages = zone_sum(z, total_pages);
 
 	return pages + REGION_META_PAGES >= options.region_step >> PG_SHIFT &&
 	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
@@ -557,7 +651,9 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
  */
 static void reserve_space(struct zone *z)
 {
-	size_t bytes = align_down(options.reserve_address, REGION_BYTES);
+	size_t bytes = max_size(align_down(options.reserve_address / zone_family(z), REGION_BYTES),
+				min_size(align_down(options.reserve_address, REGION_BYTES),
+					 REGION_BYTES));
 
 	if (!buddy_first_region(z) || atomic_load_explicit(&z->locked, memory_order_relaxed))
 		bytes = min_size(bytes, REGION_BYTES);
@@ -647,19 +743,20 @@ static bool region_online(struct region *r, size_t step, size_t least)
 /*
  * Room in a region that is there comes first (of an offline one too), then a new region.
  */
-bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
+int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = max_size(STEP_MIN, PG_BYTES << (order + 1));
 	struct region *r;
 	size_t step;
 	bool limited;
 	bool good = false;
+	int err = grow_lock(z);
 
-	if (lock_acquire(&z->grow) != 0)
-		return false;
+	if (err)
+		return err;
 	if (atomic_load_explicit(&z->grown, memory_order_relaxed) != seen) {
-		lock_release(&z->grow);
-		return true; /* somebody did */
+		grow_unlock(z);
+		return 0; /* somebody did */
 	}
 	step = step_bytes(z, &limited);
 	for (r = buddy_first_region(z); r && !good; r = r->next) {
@@ -670,8 +767,8 @@ bool zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		r = region_new(z, limited, step, least);
 		good = r && region_grow(z, r, step, least);
 	}
-	lock_release(&z->grow);
-	return good;
+	grow_unlock(z);
+	return good ? 0 : -ENOMEM;
 }
 
 void buddy_init(struct zone *z)
@@ -681,25 +778,102 @@ void buddy_init(struct zone *z)
 
 /* ---- the interface ----------------------------------------------------------------------- */
 
-/* One hold of the lock: up to BUDDY_BATCH runs. False: the lock could not be had. */
-static bool alloc_hold(struct zone *z, const struct want *want, unsigned n, struct page **out,
-		       unsigned *got)
-{
-	unsigned most = want->anywhere ? RANGE_BATCH : BUDDY_BATCH;
-	unsigned end = *got + (n - *got < most ? n - *got : most);
+/* An allocation: what is asked for, and what was had so far. */
+struct taking {
+	struct want want;
+	unsigned n;
+	unsigned least;
+	struct page **out;
+	unsigned got;
+	bool busy; /* a zone was passed over whose lock somebody has who will let go of it */
+};
 
-	if (!zone_lock(z))
-		return false;
-	while (*got < end) {
-		struct page *pg = run_alloc_locked(z, want);
+#define KINDS_DIRTY (1u << BUDDY_DIRTY)
+#define KINDS_ALL ((1u << BUDDY_KINDS) - 1)
+
+/* One hold of the lock: up to BUDDY_BATCH runs of the kinds, until `end` are had. */
+static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+{
+	unsigned most = t->want.anywhere ? RANGE_BATCH : BUDDY_BATCH;
+	int err = zone_lock_err(z);
+
+	if (err) {
+		t->busy |= err == -EBUSY;
+		return err;
+	}
+	if (end > t->got + most)
+		end = t->got + most;
+	while (t->got < end) {
+		struct page *pg = run_alloc_locked(z, &t->want, kinds);
 
 		if (!pg)
 			break;
-		out[(*got)++] = pg;
+		t->out[t->got++] = pg;
 	}
 	zone_unlock(z);
 	ready_look(z);
-	return true;
+	return 0;
+}
+
+/* As many of the kinds as there are, until `end` are had. */
+static int alloc_holds(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+{
+	unsigned before;
+	int err;
+
+	do {
+		before = t->got;
+		err = alloc_hold(z, t, kinds, end);
+	} while (!err && t->got < end && t->got != before);
+	return err;
+}
+
+/* Whether a zone seems to have what is wanted. A look without its lock: it may have gone, or come, since,
+ * and then the zone is asked in vain, or passed over as if it had been a moment ago. */
+static bool may_have(const struct zone *z, const struct want *want, unsigned kinds)
+{
+	unsigned order = want->anywhere ? want->order - 2 : want->order;
+
+	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
+		if ((kinds & 1u << kind) && orders_of(z, kind) >> order)
+			return true;
+	return false;
+}
+
+/* What the others have of the kinds, those behind z first; no two locks are held together. */
+static void alloc_of_others(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+{
+	uint32_t n = zone_family(z);
+	uint32_t me = (uint32_t)(z - zone_lead(z));
+
+	for (uint32_t i = 1; i < n && t->got < end; i++) {
+		struct zone *other = &zone_all[(me + i) % n];
+
+		if (may_have(other, &t->want, kinds))
+			alloc_holds(other, t, kinds, end);
+	}
+}
+
+/*
+ * What is free: dirty memory of the zone's own, then of others, so that memory which is backed already is
+ * used before what would have to be; then what the zone has otherwise; and if that is too little what others
+ * have. Returns what became of the zone's own lock.
+ */
+static int alloc_free(struct zone *z, struct taking *t)
+{
+	int err;
+
+	if (likely(zone_family(z) == 1))
+		return alloc_holds(z, t, KINDS_ALL, t->n);
+	if (may_have(z, &t->want, KINDS_DIRTY))
+		alloc_holds(z, t, KINDS_DIRTY, t->n);
+	alloc_of_others(z, t, KINDS_DIRTY, t->n);
+	if (t->got == t->n)
+		return 0;
+	err = alloc_holds(z, t, KINDS_ALL, t->n);
+	if (t->got < t->least)
+		alloc_of_others(z, t, KINDS_ALL, t->n);
+	return err;
 }
 
 static uint64_t growth(struct zone *z)
@@ -708,6 +882,8 @@ static uint64_t growth(struct zone *z)
 	       atomic_load_explicit(&z->mapped, memory_order_relaxed);
 }
 
+/* The growth of all zones is counted at one place, which is written as it grows, so that limits hold
+ * however many there are. z: zone_lead's, here and below. */
 static bool ask_others(struct zone *z, uint64_t pages)
 {
 	uint64_t used = buddy_used_pages(z);
@@ -720,8 +896,9 @@ static bool ask_others(struct zone *z, uint64_t pages)
 	return buddy_before_growth && buddy_before_growth(pages);
 }
 
-bool ask_others_in_time(struct zone *z, uint64_t pages)
+bool ask_others_in_time(struct zone *any, uint64_t pages)
 {
+	struct zone *z = zone_lead(any);
 	uint64_t at = atomic_load_explicit(&z->ask_at, memory_order_relaxed);
 
 	if (likely(growth(z) < at))
@@ -736,8 +913,9 @@ bool ask_others_in_time(struct zone *z, uint64_t pages)
 	return true;
 }
 
-void buddy_ask_within(struct zone *z, uint64_t pages)
+void buddy_ask_within(struct zone *any, uint64_t pages)
 {
+	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
 
 	atomic_store_explicit(&z->ask_most, pages, memory_order_relaxed);
@@ -745,38 +923,91 @@ void buddy_ask_within(struct zone *z, uint64_t pages)
 		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
 }
 
-void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes)
+void buddy_ask_again(struct zone *any, uint64_t pages)
 {
+	struct zone *z = zone_lead(any);
+	uint64_t at = growth(z) + pages;
+
+	if (at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+}
+
+void buddy_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
+{
+	struct zone *z = zone_lead(any);
+
 	atomic_store_explicit(&z->mapped, (mapped + bytes) >> PG_SHIFT, memory_order_relaxed);
 	ask_others_in_time(z, bytes >> PG_SHIFT);
+}
+
+/* The zone's free memory, and as much growth as is needed to have the least that is asked for. */
+static int alloc_grow(struct zone *z, struct taking *t, bool asked)
+{
+	for (;;) {
+		uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
+		int err = alloc_free(z, t);
+
+		if (err || t->got >= t->least)
+			return err;
+		/* Small steps are not worth it: who is asked in time is. */
+		if (!asked && seen && is_grown(z)) {
+			asked = true;
+			if (ask_others(zone_lead(z), t->want.npages))
+				continue;
+		}
+		err = zone_grow(z, t->want.order, seen);
+		t->busy |= err == -EBUSY;
+		if (err)
+			return err;
+	}
+}
+
+/* One zone more. NULL: there is none, or a fork is under way, which holds the locks only for now. */
+static struct zone *zone_add(uint32_t seen)
+{
+	uint32_t n = seen;
+
+	if (seen == ZONES_ALL || lock_fork_under_way())
+		return NULL;
+	/* Or somebody else did. */
+	if (atomic_compare_exchange_strong_explicit(&zones_used, &n, n + 1, memory_order_relaxed,
+						    memory_order_relaxed))
+		stat_add(STAT_zones_added, 1);
+	return &zone_all[seen];
+}
+
+/*
+ * The zone's own lock is not to be had, or the kernel refuses to grow it: others serve, by growth, too. Where
+ * no zone's locks are to be had at all, which this thread holds (we are a signal handler's call) or a
+ * thread that does not come back, one more comes into use.
+ */
+static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
+{
+	uint32_t n = zone_family(z);
+	uint32_t me = (uint32_t)(z - zone_lead(z));
+	bool lost = err != -ENOMEM;
+
+	for (uint32_t i = 1; i < n && t->got < t->least; i++) {
+		err = alloc_grow(&zone_all[(me + i) % n], t, true);
+		lost = lost && err != -ENOMEM;
+	}
+	if (t->got >= t->least || !lost || t->busy)
+		return;
+	z = zone_add(n);
+	if (z)
+		alloc_grow(z, t, true);
 }
 
 static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, unsigned least,
 			   struct page **out)
 {
 	bool asked = ask_others_in_time(z, (uint64_t)want->npages * least);
-	unsigned got = 0;
+	struct taking t = { .want = *want, .n = n, .least = least, .out = out };
+	int err = alloc_grow(z, &t, asked);
 
-	while (got < n) {
-		uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
-		unsigned before = got;
-
-		if (!alloc_hold(z, want, n, out, &got))
-			break;
-		if (got != before)
-			continue;
-		if (got >= least)
-			break;
-		/* Small steps are not worth it: who is asked in time is. */
-		if (!asked && seen && is_grown(z)) {
-			asked = true;
-			if (ask_others(z, want->npages))
-				continue;
-		}
-		if (!zone_grow(z, want->order, seen))
-			break;
-	}
-	return got;
+	if (unlikely(t.got < least) && zone_is_one_of_all(z))
+		alloc_elsewhere(z, &t, err);
+	return t.got;
 }
 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
@@ -830,6 +1061,33 @@ static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
 	return n;
 }
 
+/* What z may keep of `pages` that all may: its part, and half of what it has in use itself. */
+static uint64_t zone_part(struct zone *z, uint64_t pages)
+{
+	uint64_t all = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
+	uint64_t unused = atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+
+	return pages / zone_family(z) + (all > unused ? (all - unused) / 2 : 0);
+}
+
+/* Purge `over` dirty pages, but not more than `most`: of the zone that has the most of them. */
+static void trim_most(struct zone *z, uint64_t over, uint64_t most)
+{
+	struct zone *lead = zone_lead(z);
+	uint32_t n = zone_family(z);
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t here = atomic_load_explicit(&lead[i].dirty_pages, memory_order_relaxed);
+
+		if (here > dirty) {
+			dirty = here;
+			z = &lead[i];
+		}
+	}
+	buddy_purge(z, dirty > over ? dirty - over : 0, most);
+}
+
 /*
  * While there is no background thread a free gives dirty pages back: at once those above a few times
  * what is in use, or a few times dirty_max if that is more, for a program that frees it all; those above
@@ -840,46 +1098,70 @@ static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
 static void trim(struct zone *z, uint64_t freed)
 {
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	uint64_t used = buddy_used_pages(z);
-	uint64_t soft = (options.dirty_max >> PG_SHIFT) + used / 2;
-	uint64_t hard = soft + max_size(3 * used, TRIM_TEARDOWN * (options.dirty_max >> PG_SHIFT));
+	uint64_t max = options.dirty_max >> PG_SHIFT;
+	uint64_t used;
+	uint64_t soft;
+	uint64_t hard;
+	struct zone *lead = zone_lead(z);
 
 	if (unlikely(buddy_after_free != NULL))
 		buddy_after_free(z);
 	if (!buddy_trim_inline)
 		return;
-	if (dirty <= soft)
-		atomic_store_explicit(&z->trim_low, 0, memory_order_relaxed);
-	else if (dirty > hard)
-		buddy_purge(z, hard - hard / 8, 3 * freed + TRIM_PAGES);
-	else
-		buddy_purge(z, soft, trim_decayed(z, dirty, min_size(freed, dirty)));
+	/* While each zone keeps to its part the sum is not looked at: who frees next here goes on. */
+	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
+		return;
+	dirty = zone_sum(z, dirty_pages);
+	used = buddy_used_pages(z);
+	soft = max + used / 2;
+	hard = soft + max_size(3 * used, TRIM_TEARDOWN * max);
+	if (dirty <= soft) {
+		if (atomic_load_explicit(&lead->trim_low, memory_order_relaxed))
+			atomic_store_explicit(&lead->trim_low, 0, memory_order_relaxed);
+	} else if (dirty > hard) {
+		trim_most(z, dirty - (hard - hard / 8), 3 * freed + TRIM_PAGES);
+	} else {
+		trim_most(z, dirty - soft, trim_decayed(lead, dirty, min_size(freed, dirty)));
+	}
 }
 
-static always_inline void free_bulk(struct page *const *runs, unsigned n, bool trims)
+/* Of what a free brings those of one zone by one hold of its lock. n: BUDDY_BATCH at most. */
+static always_inline void free_batch(struct page *const *runs, unsigned n, bool trims)
 {
-	uint64_t freed = 0;
-	unsigned at = 0;
+	uint32_t left = n == 32 ? UINT32_MAX : (1u << n) - 1;
 
-	while (at < n) {
-		struct zone *z = region_of(runs[at])->zone;
-		unsigned end = at + (n - at < BUDDY_BATCH ? n - at : BUDDY_BATCH);
+	while (left) {
+		struct zone *z = region_of(runs[__builtin_ctz(left)])->zone;
+		bool locked = zone_lock(z);
+		uint64_t freed = 0;
 
-		if (!zone_lock(z)) {
-			defer_push(z, runs[at++]);
+		for (uint32_t m = left; m; m &= m - 1) {
+			struct page *pg = runs[__builtin_ctz(m)];
+
+			if (region_of(pg)->zone != z)
+				continue;
+			left &= ~(m & -m);
+			freed += pg->npages;
+			if (likely(locked))
+				run_free_locked(pg);
+			else
+				defer_push(z, pg);
+		}
+		if (!locked)
 			continue;
-		}
-		for (; at < end && region_of(runs[at])->zone == z; at++) {
-			freed += runs[at]->npages;
-			run_free_locked(runs[at]);
-		}
 		zone_unlock(z);
 		ready_look(z);
 		park_wake();
 		if (trims)
 			trim(z, freed);
-		freed = 0;
 	}
+}
+
+static always_inline void free_bulk(struct page *const *runs, unsigned n, bool trims)
+{
+	_Static_assert(BUDDY_BATCH == 32, "a bit for each run of a batch");
+	for (unsigned at = 0; at < n; at += BUDDY_BATCH)
+		free_batch(runs + at, n - at < BUDDY_BATCH ? n - at : BUDDY_BATCH, trims);
 }
 
 void buddy_free_bulk(struct page *const *runs, unsigned n)
@@ -900,6 +1182,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	uint32_t want = page_number(pg) + npages;
 	uint32_t at = end;
 	uint32_t ready = 0;
+	uint32_t clean;
 	unsigned kind = BUDDY_CLEAN;
 
 	if (want > REGION_PAGES || !zone_lock(z))
@@ -925,9 +1208,11 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 		if (kind == BUDDY_READY)
 			ready -= at - want;
 	}
-	count_add(&z->ready_taken, ready);
-	count_add(&z->clean_taken,
-		  (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT));
+	if (ready)
+		count_add_all(&zone_lead(z)->ready_taken, ready);
+	clean = (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT);
+	if (clean)
+		count_add_all(&zone_lead(z)->clean_taken, clean);
 	pg->npages = npages;
 	pg->zero = ZERO_NOT;
 	zone_unlock(z);
@@ -1021,7 +1306,7 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 /* The largest that is no larger than what is wanted; else the smallest. */
 static unsigned purge_order(const struct zone *z, const struct purge *p)
 {
-	uint32_t orders = z->orders[BUDDY_DIRTY];
+	uint32_t orders = orders_of(z, BUDDY_DIRTY);
 	uint32_t fit = orders & ((2u << (31u - (unsigned)__builtin_clz(purge_want(z, p)))) - 1);
 
 	return fit ? 31u - (unsigned)__builtin_clz(fit) : (unsigned)__builtin_ctz(orders);
@@ -1035,7 +1320,7 @@ static bool purge_take(struct zone *z, struct purge *p)
 	p->dirty = 0;
 	if (!zone_lock(z))
 		return false;
-	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && z->orders[BUDDY_DIRTY])
+	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && orders_of(z, BUDDY_DIRTY))
 		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][purge_order(z, p)].last);
 	zone_unlock(z);
 	return p->n != 0;
@@ -1144,6 +1429,39 @@ uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
 	return purged << PG_SHIFT;
 }
 
+uint64_t zones_purge(uint64_t keep, uint64_t most)
+{
+	uint64_t given = 0;
+
+	for (uint32_t i = 0; i < zones_count() && given < most; i++) {
+		uint64_t all = zones_sum(dirty_pages);
+		uint64_t here = atomic_load_explicit(&zone_all[i].dirty_pages,
+						     memory_order_relaxed);
+		uint64_t others = all > here ? all - here : 0;
+
+		if (all > keep)
+			given += buddy_purge(&zone_all[i], keep > others ? keep - others : 0,
+					     most - given) >>
+				 PG_SHIFT;
+	}
+	return given << PG_SHIFT;
+}
+
+void zones_purge_descriptors(void)
+{
+	for (uint32_t i = 0; i < zones_count(); i++)
+		buddy_purge_descriptors(&zone_all[i]);
+}
+
+uint64_t zones_release_regions(void)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < zones_count(); i++)
+		bytes += buddy_release_regions(&zone_all[i]);
+	return bytes;
+}
+
 /* A large clean block from page *at of the region on, taken off its list; NULL: there is none. */
 static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
 {
@@ -1215,13 +1533,37 @@ static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
 	return n;
 }
 
+/* Have [at, at + bytes) read as zero, and cost no memory where the kernel agrees to that. */
+static void meta_clear(char *at, size_t bytes)
+{
+	char *first = (char *)align_up((uintptr_t)at, vm_os_page);
+	char *last = (char *)align_down((uintptr_t)at + bytes, vm_os_page);
+
+	if (first >= last || !vm_purge(first, (size_t)(last - first))) {
+		memset(at, 0, bytes); /* locked in memory */
+		return;
+	}
+	memset(at, 0, (size_t)(first - at));
+	memset(last, 0, (size_t)(at + bytes - last));
+}
+
+/*
+ * Its pages are about to be somebody else's address space: no pointer into them may lead to one of its
+ * descriptors, whatever that will be when the front of the region is in use again. All lead to page 0,
+ * which is none.
+ */
+static void region_forget(struct region *r)
+{
+	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
+}
+
 /*
  * Wholly free and clean regions wait to be grown into again, with no descriptor that costs memory. Not
  * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated.
  */
 static void purge_regions(struct zone *z)
 {
-	if (z->apart || lock_acquire(&z->grow) != 0)
+	if (z->apart || grow_lock(z) != 0)
 		return;
 	for (struct region *r = buddy_first_region(z); r; r = r->next) {
 		if (!region_take_pages(z, r, false))
@@ -1229,7 +1571,7 @@ static void purge_regions(struct zone *z)
 		DELAY_HERE(region_taken);
 		vm_purge(r->head, (REGION_META_PAGES << PG_SHIFT) - offsetof(struct region, head));
 	}
-	lock_release(&z->grow);
+	grow_unlock(z);
 }
 
 void buddy_purge_descriptors(struct zone *z)
@@ -1250,7 +1592,7 @@ uint64_t buddy_release_regions(struct zone *z)
 {
 	uint64_t bytes = 0;
 
-	if (lock_acquire(&z->grow) != 0)
+	if (grow_lock(z) != 0)
 		return 0;
 	for (struct region *r = buddy_first_region(z); r; r = r->next) {
 		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
@@ -1259,6 +1601,8 @@ uint64_t buddy_release_regions(struct zone *z)
 		if (!n && (r->offline || r->pages != REGION_META_PAGES))
 			continue;
 		DELAY_HERE(region_taken);
+		/* Before others can have the address space. */
+		region_forget(r);
 		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
 			/* The kernel has no mapping left to split one; it stays as it was. */
 			if (!n || region_add_pages(z, r, REGION_META_PAGES + n))
@@ -1271,11 +1615,10 @@ uint64_t buddy_release_regions(struct zone *z)
 		r->reserved = REGION_META_PAGES;
 		r->offline = 1;
 		r->populated = false;
-		vm_purge(r->page, sizeof(r->page));
 		bytes += (uint64_t)n << PG_SHIFT;
 		stat_add(STAT_regions_released, 1);
 	}
-	lock_release(&z->grow);
+	grow_unlock(z);
 	return bytes;
 }
 
@@ -1309,6 +1652,10 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 		i += n;
 	}
 	CHECK(region_free == r->free_pages);
+	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
+	/* It is set at every length, and cleared as a whole: the first and the last page tell. */
+	if (r->reserved < REGION_PAGES)
+		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
 }
 
 void buddy_check(struct zone *z)
@@ -1327,6 +1674,6 @@ void buddy_check(struct zone *z)
 	CHECK(pages[BUDDY_READY] == z->ready_pages);
 	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
 		for (unsigned o = 0; o < ORDERS; o++)
-			CHECK(!z->blocks[kind][o].first == !(z->orders[kind] & (1u << o)));
+			CHECK(!z->blocks[kind][o].first == !(orders_of(z, kind) & (1u << o)));
 	zone_unlock(z);
 }

@@ -14,65 +14,121 @@
 
 enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_READY, BUDDY_KINDS };
 
+/*
+ * Grouped by who writes: on a line of its own is what threads meet at, what only the lock's holder uses,
+ * and what others read of it.
+ */
 struct zone {
-	/* Guarded by: lock (the counters may be read by anyone, atomic). */
-	struct lock lock;
-	cache_aligned uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
-	struct page_list_head blocks[BUDDY_KINDS][ORDERS];
-	struct page *late; /* runs taken from deferred, not worked off yet */
-	uint32_t steps;    /* debug: list operations for the run in hand */
+	/* Guarded by: lock. */
+	cache_aligned struct lock lock;
+
+	/* Guarded by: lock; read by anyone, atomic: by threads of other zones that look for memory, and
+	 * by all who sum. */
+	cache_aligned _Atomic uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
 	_Atomic uint64_t free_pages;
 	_Atomic uint64_t dirty_pages; /* of the free ones */
 	_Atomic uint64_t total_pages; /* usable pages of all regions */
-	_Atomic uint64_t clean_taken; /* clean pages handed out, ever: the process grows by them */
 	_Atomic uint64_t ready_pages; /* of the free ones */
 	_Atomic uint64_t ready_large; /* of them, those in blocks of READY_LARGE pages or more */
-	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
 	_Atomic uint64_t ready_made;  /* clean pages taken to be populated, ever */
+
+	/* Guarded by: lock. */
+	cache_aligned struct page_list_head blocks[BUDDY_KINDS][ORDERS];
+	struct page *late; /* runs taken from deferred, not worked off yet */
+	uint32_t steps;    /* debug: list operations for the run in hand */
 	bool apart; /* blocks of different kinds do not merge, so that each is backed as a whole or
-		     * not at all; see buddy_init */
+		     * not at all; see buddy_init; set once */
 
-	/* Any thread, atomic. */
-	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
-	_Atomic uint64_t ask_most; /* pages of growth between two times, at most; 0: no limit */
-	_Atomic uint64_t mapped;   /* pages of mappings beside the zone, at the last one's making */
-	_Atomic uint64_t cached;   /* pages in page caches, while pcp_counted */
+	/* Any thread, atomic: runs freed by who could not have the lock. */
+	cache_aligned _Atomic(struct page *) deferred;
 
-	/* Any thread, atomic: dirty pages, the least seen since trim_at (ms), and how many of those
-	 * that were left in the period before are still to be given back; see trim. */
-	_Atomic uint64_t trim_low;
+	/* Any thread, atomic; of the process's zones only the first one's are in use, for all of them
+	 * (zone_lead). They change when the process grows, and seldom otherwise. */
+	cache_aligned _Atomic uint64_t
+		clean_taken;          /* clean pages handed out, ever: the process's growth */
+	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
+	_Atomic uint64_t ask_at;      /* the growth at which others are asked for what they cache */
+	_Atomic uint64_t ask_most;    /* pages of growth between two times, at most; 0: no limit */
+	_Atomic uint64_t mapped; /* pages of mappings beside the zones, at the last one's making */
+
+	/* The same: pages in page caches, while pcp_counted, on a line of its own. */
+	cache_aligned _Atomic uint64_t cached;
+
+	/* The same: dirty pages, the least seen since trim_at (ms), and how many of those that were left
+	 * in the period before are still to be given back; see trim. */
+	cache_aligned _Atomic uint64_t trim_low;
 	_Atomic uint64_t trim_due;
 	_Atomic uint64_t trim_at;
 
 	/* Any thread, atomic: the marks of the reserve in pages (who takes pages and finds less than
 	 * ready_low, or frees some and finds more than ready_over, wakes its thread), the word that
 	 * thread sleeps on (1: asleep), and the ms before which nothing is to be populated. */
-	_Atomic uint64_t ready_low;
+	cache_aligned _Atomic uint64_t ready_low;
 	_Atomic uint64_t ready_over;
 	_Atomic uint32_t ready_word;
 	_Atomic uint64_t ready_after;
 
-	/* Any thread, atomic: runs freed by who could not have the lock. */
-	cache_aligned _Atomic(struct page *) deferred;
-
 	/* Guarded by: grow (the list is only added to, and read without a lock). */
 	cache_aligned struct lock grow;
 	_Atomic(struct region *) regions;
-	_Atomic uint64_t grown; /* times pages were added */
+	_Atomic uint64_t grown; /* times pages were added; guarded by: lock */
 	uintptr_t reserve_next;
 	uintptr_t reserve_end;
 	bool reserve_refused;
 	_Atomic bool locked; /* what was made usable last is locked in memory; read by anyone */
 };
 
-extern struct zone zone_main;
+/*
+ * The process's zones; see zone.h for how many are in use and who uses which. A zone elsewhere (a test's)
+ * is by itself: what is said of others does not hold for it.
+ */
+#define ZONES_MAX 16u
+#define ZONES_ALL                                                                                  \
+	(ZONES_MAX + 1) /* there is always one more, for when the locks of the others are lost */
+extern struct zone zone_all[ZONES_ALL];
+#define zone_main (zone_all[0])
+extern _Atomic uint32_t zones_used; /* from the first on; it only grows */
+
+static inline uint32_t zones_count(void)
+{
+	return atomic_load_explicit(&zones_used, memory_order_relaxed);
+}
+
+static inline bool zone_is_one_of_all(const struct zone *z)
+{
+	return (uintptr_t)z - (uintptr_t)zone_all < sizeof(zone_all);
+}
+
+/* The zone that counts for all that share their memory with z. */
+static inline struct zone *zone_lead(struct zone *z)
+{
+	return zone_is_one_of_all(z) ? zone_all : z;
+}
+
+/* The zones that share their memory, from zone_lead(z) on. */
+static inline uint32_t zone_family(const struct zone *z)
+{
+	return zone_is_one_of_all(z) ? zones_count() : 1;
+}
+
+/* A counter's sum over all zones that share their memory with z; inexact while they change. */
+#define zone_sum(z, field)                                                                         \
+	__extension__({                                                                            \
+		const struct zone *first_ = zone_lead(z);                                          \
+		uint32_t n_ = zone_family(first_);                                                 \
+		uint64_t sum_ = 0;                                                                 \
+		for (uint32_t i_ = 0; i_ < n_; i_++)                                               \
+			sum_ += atomic_load_explicit(&first_[i_].field, memory_order_relaxed);     \
+		sum_;                                                                              \
+	})
+#define zones_sum(field) zone_sum(zone_all, field)
 
 /* The options are known. Before the second thread, and best before there are any pages. */
 void buddy_init(struct zone *z);
 
 /*
- * Up to n runs of npages (1 to RUN_PAGES_MAX) each into out; returns how many. Grows the zone
- * until at least `least` are had or the kernel refuses. May enter the kernel; never under a pcp
+ * Up to n runs of npages (1 to RUN_PAGES_MAX) each into out; returns how many. What is free in other zones
+ * comes before growth; see alloc_runs. Grows the zone until at least `least` are had or the kernel refuses. May enter the kernel; never under a pcp
  * lock. A run comes in state PAGE_LIMBO with npages and zero set.
  */
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
@@ -118,6 +174,9 @@ extern bool (*buddy_before_growth)(uint64_t pages); /* that will be taken; 0: no
 /* Ask again after that many pages at the most; 0: no limit. */
 void buddy_ask_within(struct zone *z, uint64_t pages);
 
+/* The growth that asks next comes after so many pages at most: this one's answer was not all. */
+void buddy_ask_again(struct zone *z, uint64_t pages);
+
 /* A mapping of bytes is about to be made beside the zone, where there are `mapped` bytes of them:
  * growth like any other. */
 void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
@@ -131,11 +190,14 @@ static inline uint64_t buddy_ready_pages(struct zone *z)
 	return atomic_load_explicit(&z->ready_pages, memory_order_relaxed);
 }
 
-/* Pages of the zone that are in use by somebody, page caches included. */
+/* Pages of the zone, and of those it shares its memory with, that are in use by somebody, page caches
+ * included. */
 static inline uint64_t buddy_used_pages(struct zone *z)
 {
-	return atomic_load_explicit(&z->total_pages, memory_order_relaxed) -
-	       atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+	uint64_t all = zone_sum(z, total_pages);
+	uint64_t unused = zone_sum(z, free_pages);
+
+	return all > unused ? all - unused : 0;
 }
 
 /* Lengthen a run to npages by the free blocks behind it, or leave it as it is. */
@@ -183,6 +245,11 @@ void buddy_ready_wake(struct zone *z);
 
 /* Unmap the regions that are wholly free. Returns bytes of address space given back. */
 uint64_t buddy_release_regions(struct zone *z);
+
+/* The same for all zones of the process: dirty pages that are left are summed. */
+uint64_t zones_purge(uint64_t keep, uint64_t most);
+void zones_purge_descriptors(void);
+uint64_t zones_release_regions(void);
 
 /* The zone's regions, for walks without a lock: they are never taken off. */
 static inline struct region *buddy_first_region(struct zone *z)

@@ -14,13 +14,19 @@ static inline void count_add(_Atomic uint64_t *c, uint64_t n)
 			      memory_order_relaxed);
 }
 
+/* Counters of zone_lead, which several zones' holders change. */
+static inline void count_add_all(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
 /* The zone's lock, with the deferred frees worked off. False: it could not be had. */
 bool zone_lock(struct zone *z);
 void zone_unlock(struct zone *z);
 
 /* Make more pages, such that a block of the order can be had from them; seen: zone.grown when there
- * was none. False: refused. */
-bool zone_grow(struct zone *z, unsigned order, uint64_t seen);
+ * was none. 0; -ENOMEM: refused; -EBUSY, -EDEADLK, -EAGAIN: no lock to be had. */
+int zone_grow(struct zone *z, unsigned order, uint64_t seen);
 
 /* Before so many pages of growth: ask others for what they cache, if that is due. True: it was. */
 bool ask_others_in_time(struct zone *z, uint64_t pages);

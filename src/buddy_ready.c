@@ -49,6 +49,7 @@ void buddy_ready_wake(struct zone *z)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(&z->ready_word, memory_order_relaxed) &&
 	    atomic_exchange_explicit(&z->ready_word, 0, memory_order_relaxed)) {
+		SHARE_COUNT(zone_ready);
 		stat_add(STAT_reserve_wakes, 1);
 		syscall(SYS_futex, &z->ready_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
 			0);
@@ -72,15 +73,10 @@ void buddy_ready_hold(struct zone *z)
 
 static void put_back(struct zone *z, struct page *pg)
 {
-	if (!zone_lock(z)) {
-		buddy_free_drained(&pg, 1);
-		return;
-	}
-	/* Nobody returned it, as run_free_locked counts. */
+	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
 	if (pg->zero == ZERO_READY)
-		count_add(&z->ready_taken, pg->npages);
-	run_free_locked(pg);
-	zone_unlock(z);
+		count_add_all(&zone_lead(z)->ready_taken, pg->npages);
+	buddy_free_drained(&pg, 1);
 }
 
 /* ---- filling ----------------------------------------------------------------------------- */
@@ -97,7 +93,7 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
 	if (pg) {
 		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
-		count_add(&z->clean_taken, pg->npages);
+		count_add_all(&zone_lead(z)->clean_taken, pg->npages);
 		count_add(&z->ready_made, pg->npages);
 	}
 	zone_unlock(z);
@@ -112,7 +108,7 @@ static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 
 	if (pg)
 		return pg;
-	if (zone_grow(z, order_of(READY_LARGE), seen))
+	if (zone_grow(z, order_of(READY_LARGE), seen) == 0)
 		pg = clean_take(z, whole, most);
 	return pg || !whole ? pg : clean_take(z, false, most);
 }

@@ -14,6 +14,7 @@
 #include "control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -149,7 +150,7 @@ void control_serve(void)
 		struct sockaddr_un from;
 		socklen_t len = sizeof(from);
 		int fd = sys_accept4(listener.fd, (struct sockaddr *)&from, &len,
-				     SOCK_CLOEXEC | SOCK_NONBLOCK);
+				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0)
 			break;

@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 
+#include "share.h"
 #include "types.h"
 
 #ifndef SLUICE_DELAYS
@@ -59,13 +60,15 @@ static inline void delay_at(enum delay_point p)
 		delay_pass(p);
 }
 
-/* name: a row of delay.def; rank: of a lock that was just taken. */
+/* name: a row of delay.def; rank: of a lock that was just taken, which is counted, too
+ * (share.h). */
 #define DELAY_HERE(name) delay_at(DELAY_##name)
-#define DELAY_HELD(rank) delay_at((enum delay_point)(DELAY_held_CONTROL + (rank)))
+#define DELAY_HELD(rank)                                                                           \
+	(SHARE_LOCK(rank), delay_at((enum delay_point)(DELAY_held_CONTROL + (rank))))
 #define DELAY_LOAD() delay_load()
 #else
 #define DELAY_HERE(name) ((void)0)
-#define DELAY_HELD(rank) ((void)0)
+#define DELAY_HELD(rank) SHARE_LOCK(rank)
 #define DELAY_LOAD() ((void)0)
 #endif
 

@@ -10,16 +10,19 @@
  * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
  *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
  *     ours gives up after LOCK_FORK_WAIT_MS while a fork is under way, and later ones at once; the
- *     call is then served by a mapping of its own, the thread gets on, and so does the fork.
+ *     call is then served by the arena, the thread gets on, and so does the fork.
  *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
  *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
  *     child's is made anew by glibc.
  * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
  *     in the child.
  *
- * _Fork, vfork and raw clone run no handlers: a child of _Fork or clone may use malloc only if the
- * process had one thread, as POSIX says; a child of vfork or posix_spawn runs in the parent's
- * memory, as its calling thread.
+ * (C) _Fork and raw clone run no handlers. The first slow call of the child finds that it is one
+ *     (heap_copy_mark), and does what the child's handler does, with what the words say: a lock or a heap that nobody
+ *     was in is whole, because the kernel lets nobody write while it copies; what another thread was in is left
+ *     alone for good, and each call does without it.
+ *
+ * A child of vfork or posix_spawn runs in the parent's memory, as its calling thread.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -31,6 +34,7 @@
 #include <sys/single_threaded.h>
 #endif
 
+#include "arena.h"
 #include "background.h"
 #include "buddy.h"
 #include "control.h"
@@ -59,6 +63,11 @@ static void stdio_unlock(bool locked)
 	if (locked)
 		_IO_list_unlock();
 }
+
+static bool others_run(void)
+{
+	return !__libc_single_threaded;
+}
 #else
 static void stdio_lock(bool *locked)
 {
@@ -69,25 +78,37 @@ static void stdio_unlock(bool locked)
 {
 	(void)locked;
 }
+
+static bool others_run(void)
+{
+	return true;
+}
 #endif
 
 static uint32_t parent_tid;
-static bool stdio_locked; /* guarded by: reclaim_control */
+static bool stdio_locked;   /* guarded by: reclaim_control */
+static unsigned zones_held; /* likewise */
 
 static void prepare(void)
 {
 	bool locked;
 
+	heap_copy_check();
 	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
 	lock_fork_begin();
+	if (others_run())
+		arena_fork_prepare();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
+	zones_held = zones_count(); /* none comes into use while a fork is under way */
 	heap_fork_prepare();
-	lock_fork_prepare(&zone_main.grow);
+	for (unsigned i = 0; i < zones_held; i++)
+		lock_fork_prepare(&zone_all[i].grow);
 	pcp_fork_prepare();
-	lock_fork_prepare(&zone_main.lock);
+	for (unsigned i = 0; i < zones_held; i++)
+		lock_fork_prepare(&zone_all[i].lock);
 	DELAY_HERE(fork_locked);
 }
 
@@ -95,31 +116,63 @@ static void parent(void)
 {
 	bool locked;
 
-	lock_fork_parent(&zone_main.lock);
+	for (unsigned i = 0; i < zones_held; i++)
+		lock_fork_parent(&zone_all[i].lock);
 	pcp_fork_parent();
-	lock_fork_parent(&zone_main.grow);
+	for (unsigned i = 0; i < zones_held; i++)
+		lock_fork_parent(&zone_all[i].grow);
 	heap_fork_parent();
 	lock_fork_end();
+	arena_sweep();
 	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
 	stdio_unlock(locked);
 }
 
-static void child(void)
+/* copy: of _Fork or clone; holder: the calling thread's TID in its parent. */
+static void new_process(bool copy, uint32_t holder)
 {
+	bool draining = (atomic_load_explicit(&reclaim_control.word, memory_order_relaxed) &
+			 0x3fffffffu) == holder &&
+			!reclaim_control.fork_held;
+
+	atomic_store_explicit(heap_copy_mark, 1, memory_order_relaxed);
 	lock_fork_new_process();
 	background_fork_child();
 	pressure_fork_child();
 	control_fork_child();
-	lock_fork_child(&zone_main.lock);
-	pcp_fork_child(parent_tid);
-	lock_fork_child(&zone_main.grow);
-	heap_fork_child();
-	lock_fork_end();
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_child(&zone_all[i].lock);
+	pcp_fork_child(holder);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		lock_fork_child(&zone_all[i].grow);
+	heap_fork_child(copy, draining);
 	lock_fork_child(&reclaim_control);
+}
+
+static void child(void)
+{
+	new_process(false, parent_tid);
+	lock_fork_end();
+	arena_fork_child(parent_tid);
+}
+
+/* Another thread may have been in a fork of its own: what it held is whole. Its depth is not ours. */
+static void copy_begins(void)
+{
+	uint32_t depth = lock_depth;
+	uint32_t holder = self_tid();
+
+	new_process(true, holder);
+	lock_depth = depth;
+	if (lock_fork_under_way())
+		lock_fork_end();
+	arena_fork_child(holder);
+	stat_add(STAT_copies, 1);
 }
 
 void fork_init(void)
 {
+	heap_copy_begins = copy_begins;
 	pthread_atfork(prepare, parent, child);
 }

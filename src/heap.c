@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap.c - the calls: allocation, free and realloc when the fast paths of heap.h do not suffice.
- * Used by shim, api, reclaim; uses the other files of the heap, slab, large, huge, pcp.
+ * Used by shim, api, reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
  *
  * (A) The owner is in its window only for a bounded number of list steps. Whatever may wait or
  *     enter the kernel (pages, adoption) is done outside of it, but for a pool's lock, briefly, where
  *     slabs are left; what is had there is in limbo, seen by nobody, until the window is entered again.
  * (B) A call that cannot use its thread's heap (held, re-entered, exited, or not to be had) uses
- *     the fallback heap under its lock; when even that is not to be had, a mapping of its own.
+ *     the fallback heap under its lock; when even that is not to be had, the arena.
  *     Frees are remote frees then, which need no lock. In the copy of the process that writes a
  *     backtrace all objects are mappings, and those of before stay.
  *
@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arena.h"
 #include "huge.h"
 #include "longrun.h"
 #include "stats.h"
@@ -67,11 +68,15 @@ _Noreturn void heap_popped_twice(struct object *o)
 
 /* ---- allocation -------------------------------------------------------------------------- */
 
-/* A mapping for who can have neither heap nor lock, or when no region can grow. */
+/* For who can have neither heap nor lock, or when no region can grow: out of the arena, without a lock. What
+ * is too large for that is an object with a mapping of its own, as is everything in the copy that writes
+ * a backtrace, where a thread that is not there may have been inside the arena. */
 static void *emergency_alloc(size_t size, size_t align)
 {
-	stat_add(STAT_emergency_maps, 1);
-	return huge_alloc(size, align);
+	if (unlikely(heap_in_copy) || !arena_takes(size, align))
+		return huge_alloc(size, align);
+	stat_add(STAT_emergency_objects, 1);
+	return arena_alloc(size, align);
 }
 
 static noinline void *alloc_general(size_t size)
@@ -145,6 +150,10 @@ void *heap_alloc_large(size_t size, bool *zero)
 	pcp = heap_pcp();
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
+	if (unlikely(!p) && arena_takes(size, 1)) {
+		*zero = false; /* others may have had its place before */
+		p = emergency_alloc(size, 1);
+	}
 	if (!p) {
 		buddy_before_mapping(&zone_main, huge_bytes(), size);
 		p = huge_alloc(size, 1);
@@ -172,7 +181,7 @@ void *heap_alloc_aligned(size_t size, size_t align)
 		if (!p && heap_reclaim && heap_reclaim())
 			p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
 	}
-	return p ? p : huge_alloc(size, align);
+	return p ? p : emergency_alloc(size, align);
 }
 
 /* ---- free -------------------------------------------------------------------------------- */
@@ -275,7 +284,9 @@ noinline void heap_free_slow(void *p)
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		free_large(pg);
-	} else if (!huge_free(p)) {
+	} else if (!huge_free(p) && !arena_free(p)) {
+		if (arena_covers(p))
+			sluice_fatal("block freed twice, or not at its start: address %p", p);
 		if (pg)
 			heap_bad_free(p, pg);
 		sluice_fatal("free of memory that is not ours: address %p", p);
@@ -297,6 +308,8 @@ size_t heap_usable(void *p)
 	if (pg && page_kind(pg) == PAGE_LARGE)
 		return large_usable(pg);
 	n = huge_usable(p);
+	if (!n)
+		n = arena_usable(p);
 	if (!n)
 		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
 	return n;
@@ -341,6 +354,8 @@ static noinline void *realloc_slow(void *p, size_t size)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	void *q;
 
+	heap_copy_check();
+
 	if (unlikely(heap_in_copy))
 		return size <= old ? p : realloc_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {
@@ -350,6 +365,9 @@ static noinline void *realloc_slow(void *p, size_t size)
 		check_not_in_bin(p, pg);
 		if (size > SMALL_MAX && (size <= old || size < REALLOC_MAP_MIN) &&
 		    large_resize(pg, size))
+			return p;
+	} else if (arena_usable(p)) {
+		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		if (size > old)

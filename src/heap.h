@@ -90,8 +90,6 @@ struct heap {
 	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
 	uint8_t age_next;                       /* the bin whose turn it is */
 	uint32_t slow_calls;
-	_Atomic uint32_t drained; /* nothing is in it; others look at it */
-	_Atomic uint32_t bare;    /* and bin_slots cost no memory; likewise */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -103,21 +101,30 @@ struct heap {
 	 * thread that ended without telling us makes it 0 by CAS. */
 	_Atomic uint32_t tid;
 
+	/* What walkers look at is in one line, which its owner seldom writes. */
+
 	/* Any thread, atomic: slabs posted by a remote free. */
 	cache_aligned _Atomic(struct page *) inbox;
-
-	/* Who marks at a growth sets it (reclaim_control); who marks over that mark changes it to its own:
-	 * the gate, as it has to be still for the heap to have been idle since the growth; 0: it was not. */
-	_Atomic uint64_t growth_gate;
 
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
+	/* Owner thread inside its window, or the holder of the gate; others look at them. */
+	_Atomic uint32_t drained; /* nothing is in it */
+	_Atomic uint32_t bare;    /* and bin_slots cost no memory */
+
 	/* Guarded by: the registry lock, once the heap is on a list of it. */
-	struct heap *free_next;       /* heaps that wait for a thread */
 	_Atomic uint32_t idle;        /* it is one of them; others look at it */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
+	struct heap *free_next;       /* heaps that wait for a thread */
 	uint32_t orphan;              /* left by a fork with what its thread had */
+
+	/* Guarded by: reclaim_control; the forking thread's alone: the heaps that it holds. */
+	struct heap *fork_next;
+
+	/* Who marks at a growth sets it (reclaim_control); who marks over that mark changes it to its own:
+	 * the gate, as it has to be still for the heap to have been idle since the growth; 0: it was not. */
+	_Atomic uint64_t growth_gate;
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
@@ -139,6 +146,9 @@ _Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of t
 extern _Atomic uint64_t heap_bins_bytes;
 extern _Atomic uint64_t heap_bins_most;
 
+/* From now on heap_bins_bytes is kept. Before the second thread. */
+void heap_bins_count_all(void);
+
 /* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
 extern _Thread_local struct heap *heap_self TLS_FAST;
 extern struct heap heap_none;
@@ -154,7 +164,7 @@ void heap_init_late(void);
 /*
  * The slow and the general ways. Sizes are bytes; NULL: no memory (errno is the shim's business).
  * Any thread, any context: a call that interrupts another one of its own thread is served from
- * the fallback heap or a mapping of its own.
+ * the fallback heap or the arena.
  */
 void *heap_alloc_slow(size_t size);                  /* size <= SMALL_MAX */
 void *heap_alloc_large(size_t size, bool *zero);     /* size > SMALL_MAX */
@@ -192,15 +202,49 @@ void heap_leave_own(void);
 uint64_t heap_idle_mark(bool quiet);
 /* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
 uint64_t heap_idle_mark_all(bool quiet);
+/* The same for a drain: no other idle mark goes over it until heap_drain_end, or another drain. */
+uint64_t heap_drain_mark(bool quiet);
+void heap_drain_end(uint64_t generation);
 unsigned heap_idle_take(uint64_t generation);
 
 /*
- * The same for those that made no call between two growths, beside the marks of others: one that is there
- * stays, and is as good. What was posted to the heaps that are marked is looked at. purges: the memory of
- * bins is given back as well, which interrupts processors. For one caller at a time (reclaim_control).
+ * A walk over the heaps, in parts, from `at` over `left` of them at most. What is done on the way is limited by
+ * steps, which are counted down (heap_parts.h); a part ends when there are none, and the next one goes on
+ * where it ended, in the middle of a heap, too.
  */
-bool heap_growth_mark(void);
-unsigned heap_growth_take(bool purges);
+struct heap_walk {
+	struct heap *at; /* heaps are never taken off the list */
+	uint32_t left;
+};
+
+static inline struct heap_walk heap_walk_all(void)
+{
+	return (struct heap_walk){ heap_first(), UINT32_MAX };
+}
+
+static inline bool heap_walk_ended(const struct heap_walk *w)
+{
+	return !w->at || !w->left;
+}
+
+/* Empty those that are marked with the generation, or with what the last growth relies on (HEAP_GROWTH).
+ * Returns how many were. One caller at a time (reclaim_control). */
+#define HEAP_GROWTH UINT64_MAX
+unsigned heap_take_walk(struct heap_walk *w, uint64_t generation, bool purges, uint32_t *steps);
+
+/*
+ * The same for those that made no call between two growths, beside the marks of others: one that is there
+ * stays, and is as good. What was posted to the heaps that are marked is looked at. Each marks the `looks` heaps
+ * behind those of the last one, and begins with the first when it was at the end; true: some are marked.
+ * purges: the memory of bins is given back as well, which interrupts processors. For one caller at a
+ * time (reclaim_control).
+ */
+bool heap_growth_mark(uint32_t looks, uint32_t *steps);
+unsigned heap_growth_take(bool purges, uint32_t *steps);
+
+/* Both, for a process that is about to grow, and the page caches of the caller and of those heaps: what one call
+ * may do for others (GROWTH_LOOKS, GROWTH_STEPS). False: all heaps were looked at since it was false last. */
+bool heap_growth_step(void);
 
 /* What came of a heap in a drain, but for its page cache. */
 enum heap_outcome {
@@ -241,9 +285,10 @@ unsigned heap_open_inboxes(void);
  * class with room to all. The marks stay. One caller at a time (reclaim_control).
  */
 void heap_visit(uint64_t generation);
+void heap_visit_walk(struct heap_walk *w, uint64_t generation, uint32_t *steps);
 
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
-void heap_drain_sleeping(void);
+void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);
 
 /* The thread that the process began with has ended, and others go on. */
 extern _Atomic uint32_t heap_leader_gone;
@@ -264,7 +309,26 @@ extern bool (*heap_reclaim)(void);
 /* fork, in this order of layers; see fork.c. */
 void heap_fork_prepare(void);
 void heap_fork_parent(void);
-void heap_fork_child(void);
+
+/* copy: no handlers ran, see heap_copy_mark. draining: the interrupted call of the forking thread is a drain, and
+ * goes on in the child with the heaps that it holds. */
+void heap_fork_child(bool copy, bool draining);
+
+/*
+ * A process that is made by _Fork or a raw clone runs no fork handlers. Its first call that goes the slow way
+ * finds that this word was wiped, and calls heap_copy_begins, which sets it again. A child of vfork
+ * has its parent's word.
+ */
+extern _Atomic uint32_t *heap_copy_mark;
+extern void (*heap_copy_begins)(void);
+extern bool heap_in_copy; /* the copy that writes a backtrace, see heap_parts.h */
+
+static always_inline void heap_copy_check(void)
+{
+	if (unlikely(!atomic_load_explicit(heap_copy_mark, memory_order_relaxed)) &&
+	    heap_copy_begins && !heap_in_copy)
+		heap_copy_begins();
+}
 
 /* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);

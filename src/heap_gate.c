@@ -9,8 +9,8 @@
  *     its taker never came); pending(g) -> free by the owner's next call;
  *     pending(g) -> held(g) by the CAS of a taker that marked with this g, or saw this mark, and made all
  *     threads pass a barrier after that; held -> held + exited by the owner's exit; held -> free by its
- *     holder, which finishes the heap if its owner exited; held(g) -> pending(g) by a visitor. g is
- *     never used twice.
+ *     holder, which retires the heap if its owner exited, with what is left in it; held(g) -> pending(g) by a
+ *     visitor, or a taker that emptied a part. g is never used twice.
  * (C) A taker that finds busy set lets go at once: its owner is inside since before the mark.
  * (D) The owner never waits for a holder: its calls use the fallback heap meanwhile.
  *
@@ -25,8 +25,10 @@
  * taker's load of busy, through the membarrier between them; the holder's release store of the
  * gate with the owner's acquire load.
  * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
- * has the heap. Who marks or takes looks at each heap once and makes one barrier for all; who visits
- * does BINS turns a heap; fork waits FORK_WAIT_TRIES for all.
+ * has the heap. A growth (heap_growth_step), which a malloc does, looks at GROWTH_LOOKS heaps three times, makes one
+ * barrier, and moves what GROWTH_STEPS allow, in heaps that it leaves half empty if need be; debug builds count
+ * it (heap_look_count, heap_work_count). Who else marks or takes looks at each heap once and makes one barrier for
+ * all, and can do it in parts (heap_walk); who visits does BINS turns a heap; fork waits FORK_WAIT_NS for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
  * space (Desnoyers et al. 2012; membarrier(2)).
@@ -41,12 +43,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "delay.h"
 #include "options.h"
 #include "park.h"
 #include "stats.h"
 
-#define FORK_WAIT_TRIES 500u /* of 20 us each, for all heaps together */
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
 static union {
 	struct heap heap;
@@ -128,6 +131,7 @@ static bool gate_take_back(struct heap *h)
 
 	while ((g & GATE_STATE) == GATE_PENDING) {
 		DELAY_HERE(gate_take_back);
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE,
 							    memory_order_acq_rel,
 							    memory_order_acquire))
@@ -146,6 +150,7 @@ static _Atomic uint32_t trims_asked;
 
 void heap_ask_trim(void)
 {
+	SHARE_COUNT(trims_asked);
 	atomic_fetch_add_explicit(&trims_asked, 1, memory_order_relaxed);
 	stat_add(STAT_trims_asked, 1);
 }
@@ -179,10 +184,22 @@ static inline void work_begin(bool call)
 		heap_work = (struct heap_work){ .call = call };
 }
 
+/* In a handler that interrupted the holder of a lock it is only tried: who holds this one may wait for
+ * that. */
+static bool fallback_lock(void)
+{
+	if (!lock_depth)
+		return lock_acquire(&heap_fallback.lock) == 0;
+	atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	return lock_try(&heap_fallback.lock);
+}
+
 struct heap *heap_call_begin(bool create)
 {
-	struct heap *h = heap_self;
+	struct heap *h;
 
+	heap_copy_check();
+	h = heap_self;
 	work_begin(true);
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();
@@ -196,10 +213,7 @@ struct heap *heap_call_begin(bool create)
 	if (unlikely(heap_in_copy))
 		return NULL;
 	heap_init();
-	/* In a handler that interrupted the holder of a lock: who holds this one may wait for that. */
-	if (lock_depth)
-		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	if (lock_depth ? !lock_try(&heap_fallback.lock) : lock_acquire(&heap_fallback.lock) != 0) {
+	if (!fallback_lock()) {
 		work_begin(false);
 		return NULL;
 	}
@@ -231,6 +245,7 @@ bool heap_gate_exit(struct heap *h)
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
 	while ((g & GATE_STATE) == GATE_HELD) {
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &g, g | GATE_EXITED,
 							  memory_order_acq_rel,
 							  memory_order_acquire))
@@ -243,7 +258,14 @@ bool heap_gate_exit(struct heap *h)
 
 static uint64_t next_generation(void)
 {
+	SHARE_COUNT(gate_generation);
 	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
+}
+
+/* Nobody has used it since it was emptied. */
+static bool is_empty(const struct heap *h)
+{
+	return atomic_load_explicit(&h->drained, memory_order_relaxed) != 0;
 }
 
 /* The pages of slabs that were released in a heap go to the buddy core; returns how many. */
@@ -272,13 +294,26 @@ static uint64_t free_released(struct heap *h)
 	return free_list(pg);
 }
 
-/* Empty a heap that is held; returns pages that came free. */
-static uint64_t drain_held(struct heap *h)
+/* Empty a heap that is held, or a part of it; returns pages that came free. What is left is seen again
+ * (is_empty). */
+static uint64_t drain_part(struct heap *h, uint32_t *steps)
 {
 	DELAY_HERE(gate_taken);
-	heap_leave_slabs(h, SLAB_IDLE);
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	if (!heap_leave_part(h, SLAB_IDLE, steps))
+		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 	return free_released(h);
+}
+
+static uint64_t drain_held(struct heap *h)
+{
+	uint64_t pages = 0;
+	uint32_t steps;
+
+	do {
+		steps = UINT32_MAX;
+		pages += drain_part(h, &steps);
+	} while (!is_empty(h));
+	return pages;
 }
 
 void heap_gate_release(struct heap *h)
@@ -288,12 +323,13 @@ void heap_gate_release(struct heap *h)
 	 * heap_enter. */
 	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
 
+	SHARE_COUNT(heap_gate);
 	if (!(g & GATE_EXITED) &&
 	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
 						    memory_order_acquire))
 		return;
-	drain_held(h);
-	pcp_drain(&h->pcp);
+	/* Its owner has gone. Whatever is in it yet is as that of a thread which sleeps: it is found by those
+	 * who look for such, or the heap's next thread has it. */
 	atomic_store_explicit(&h->gate, GATE_FREE, memory_order_release);
 	heap_retire(h);
 }
@@ -301,13 +337,6 @@ void heap_gate_release(struct heap *h)
 static bool heap_lost(const struct heap *h)
 {
 	return h == heap_self || atomic_load_explicit(&h->quarantined, memory_order_relaxed);
-}
-
-/* Nobody has used it since it was emptied. */
-static bool is_empty(const struct heap *h)
-{
-	return atomic_load_explicit(&h->idle, memory_order_relaxed) ||
-	       atomic_load_explicit(&h->drained, memory_order_relaxed);
 }
 
 /* A post may still arrive at a heap that was emptied, or whose thread has gone, and page-level calls
@@ -330,22 +359,28 @@ void heap_drain_fallback(void)
 	struct heap *h = heap_fallback.heap;
 
 	pcp_drain(&h->pcp);
-	if (atomic_load_explicit(&h->drained, memory_order_relaxed) ||
-	    lock_acquire(&heap_fallback.lock) != 0)
+	if (is_empty(h) || !fallback_lock())
 		return;
 	heap_leave_slabs(h, SLAB_RECENT);
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 	heap_call_end(h);
 }
+
+/* The generation of the drain that waits for its barrier just now, with no lock held; 0: none. Nobody marks over
+ * its marks: what they miss by that the drain takes. It is a hint; who is not seen to have it loses marks. */
+static _Atomic uint64_t drain_generation;
 
 /* By CAS, for a plain store could write over held. A mark that is there already, of a taker that
  * never came or of a growth, becomes ours. */
 static bool mark(struct heap *h, uint64_t g)
 {
 	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		if (old != GATE_FREE && kept && kept != g && (old & ~GATE_STATE) == kept)
+			return false;
+		SHARE_COUNT(heap_gate);
 		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							   memory_order_seq_cst,
 							   memory_order_relaxed))
@@ -368,6 +403,7 @@ static uint64_t mark_beside(struct heap *h, uint64_t g)
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE) {
+		SHARE_COUNT(heap_gate);
 		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							  memory_order_seq_cst,
 							  memory_order_relaxed))
@@ -382,6 +418,7 @@ static enum heap_outcome try_take(struct heap *h, uint64_t g)
 {
 	uint64_t gate = g | GATE_PENDING;
 
+	SHARE_COUNT(heap_gate);
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_HELD,
 						     memory_order_seq_cst, memory_order_relaxed))
 		return gate == GATE_FREE ? HEAP_CALLING : HEAP_HELD;
@@ -398,9 +435,8 @@ static bool take(struct heap *h, uint64_t g)
 	return try_take(h, g) == HEAP_EMPTIED;
 }
 
-static uint64_t idle_mark(bool quiet, bool bins)
+static uint64_t idle_mark(uint64_t g, bool quiet, bool bins)
 {
-	uint64_t g = next_generation();
 	bool any = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
@@ -416,12 +452,26 @@ static uint64_t idle_mark(bool quiet, bool bins)
 
 uint64_t heap_idle_mark(bool quiet)
 {
-	return idle_mark(quiet, false);
+	return idle_mark(next_generation(), quiet, false);
 }
 
 uint64_t heap_idle_mark_all(bool quiet)
 {
-	return idle_mark(quiet, true);
+	return idle_mark(next_generation(), quiet, true);
+}
+
+uint64_t heap_drain_mark(bool quiet)
+{
+	uint64_t g = next_generation();
+
+	atomic_store_explicit(&drain_generation, g, memory_order_relaxed);
+	return idle_mark(g, quiet, true);
+}
+
+void heap_drain_end(uint64_t g)
+{
+	atomic_compare_exchange_strong_explicit(&drain_generation, &g, 0, memory_order_relaxed,
+						memory_order_relaxed);
 }
 
 /* The other way to let go: the mark is there as before, and so are the barrier and the owner's way to
@@ -431,15 +481,33 @@ static void put_back(struct heap *h, uint64_t g)
 	uint64_t gate = g | GATE_HELD;
 
 	DELAY_HERE(gate_visited);
+	SHARE_COUNT(heap_gate);
 	/* Release pairs with the owner's acquire load in gate_take_back. */
 	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_PENDING,
 						     memory_order_acq_rel, memory_order_acquire))
 		heap_gate_release(h); /* its owner has gone */
 }
 
-void heap_visit(uint64_t g)
+/* The heap that a walk looks at next, while there is one and it has steps left. */
+static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
 {
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+	if (!w->left || !w->at || !*steps)
+		return NULL;
+	heap_look_count();
+	return w->at;
+}
+
+static void walk_on(struct heap_walk *w)
+{
+	w->at = heap_next(w->at);
+	w->left--;
+}
+
+void heap_visit_walk(struct heap_walk *w, uint64_t g, uint32_t *steps)
+{
+	struct heap *h;
+
+	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
 		unsigned turns = BINS;
 
 		/* Between two bins its owner may have it. */
@@ -449,19 +517,30 @@ void heap_visit(uint64_t g)
 				done = heap_age_next(h, BIN_MAX);
 			free_released(h);
 			put_back(h, g);
+			heap_spend(steps, TAKE_STEPS + AGE_OBJECTS);
 		}
 	}
 }
 
+void heap_visit(uint64_t g)
+{
+	struct heap_walk w = heap_walk_all();
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		heap_visit_walk(&w, g, &steps);
+	}
+}
+
 /* A held heap takes what was posted to it; what came free goes to the buddy core. */
-static void open_held(struct heap *h)
+static void open_held(struct heap *h, uint32_t *steps)
 {
 	/* One that was empty but for that is to stay so, for nobody would look at it again. */
 	if (is_empty(h)) {
-		drain_held(h);
+		drain_part(h, steps);
 	} else {
-		while (heap_open_inbox(h))
-			;
+		heap_open_part(h, steps);
 		free_released(h);
 	}
 }
@@ -484,22 +563,37 @@ unsigned heap_open_inboxes(void)
 	if (!any || !barrier_expedited())
 		return 0;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint32_t steps = UINT32_MAX;
+
 		if (!take(h, g))
 			continue;
-		open_held(h);
+		open_held(h, &steps);
 		heap_gate_release(h);
 		taken++;
 	}
 	return taken;
 }
 
-void heap_drain_sleeping(void)
+/* False: steps were used up before it was empty. */
+static bool drain_pages(struct heap *h, uint32_t *steps)
 {
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+	struct pcp_drain d;
+
+	if (!atomic_load_explicit(&h->pcp.count, memory_order_relaxed))
+		return true;
+	d = pcp_drain_part(&h->pcp, *steps / BUDDY_BATCH + 1);
+	return heap_spend(steps, d.runs + SLAB_STEPS);
+}
+
+void heap_drain_sleeping(struct heap_walk *w, uint32_t steps)
+{
+	struct heap *h;
+
+	for (; (h = walk_look(w, &steps)) != NULL; walk_on(w)) {
 		if ((atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
 			    GATE_PENDING ||
 		    atomic_load_explicit(&h->idle, memory_order_relaxed))
-			pcp_drain(&h->pcp);
+			drain_pages(h, &steps);
 	}
 }
 
@@ -530,30 +624,28 @@ static void purge_held(struct heap *h)
 	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
 }
 
-static bool idle_take(struct heap *h, uint64_t g, bool purges)
+/* Of one heap what steps allow. False: they are used up, and there may be more in it. */
+static bool idle_take(struct heap *h, uint64_t g, bool purges, uint32_t *steps, unsigned *taken)
 {
 	bool empty = is_empty(h);
 	uint64_t pages;
 
 	if (!take(h, g))
+		return true;
+	heap_spend(steps, TAKE_STEPS);
+	pages = drain_part(h, steps);
+	if (!is_empty(h)) {
+		put_back(h, g);
 		return false;
-	pages = drain_held(h) + pcp_drain(&h->pcp).pages;
+	}
+	pages += pcp_drain_part(&h->pcp, *steps / BUDDY_BATCH + 1).pages;
 	/* A purge interrupts processors that run the process: only if pages will be purged as
 	 * well, or when the heap was empty already. */
 	if (purges && (pages || empty))
 		purge_held(h);
 	heap_gate_release(h);
+	++*taken;
 	return true;
-}
-
-unsigned heap_idle_take(uint64_t g)
-{
-	unsigned taken = 0;
-
-	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		taken += idle_take(h, g, true);
-	stat_add(STAT_heaps_drained, taken);
-	return taken;
 }
 
 /* The generation that a growth relies on; 0: none. */
@@ -562,43 +654,111 @@ static uint64_t growth_generation(struct heap *h)
 	return atomic_load_explicit(&h->growth_gate, memory_order_relaxed) & ~GATE_STATE;
 }
 
-bool heap_growth_mark(void)
+unsigned heap_take_walk(struct heap_walk *w, uint64_t marked, bool purges, uint32_t *steps)
 {
+	unsigned taken = 0;
+	struct heap *h;
+
+	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
+		uint64_t g = marked == HEAP_GROWTH ? growth_generation(h) : marked;
+
+		if (g && !idle_take(h, g, purges, steps, &taken))
+			break;
+	}
+	stat_add(STAT_heaps_drained, taken);
+	return taken;
+}
+
+unsigned heap_idle_take(uint64_t g)
+{
+	struct heap_walk w = heap_walk_all();
+	unsigned taken = 0;
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		taken += heap_take_walk(&w, g, true, &steps);
+	}
+	return taken;
+}
+
+/*
+ * Guarded by: reclaim_control. The heaps that the last growth has marked and that were not taken yet, and
+ * the one that the next growth begins to mark with: each marks as many as it may look at, so that all are
+ * reached in turn. NULL: it begins at the first one.
+ */
+static struct {
+	struct heap_walk marked;
+	struct heap *next;
+	bool late; /* to take those that are marked took more than one growth */
+} growth;
+
+unsigned heap_growth_take(bool purges, uint32_t *steps)
+{
+	return heap_take_walk(&growth.marked, HEAP_GROWTH, purges, steps);
+}
+
+bool heap_growth_mark(uint32_t looks, uint32_t *steps)
+{
+	struct heap_walk w = { growth.next ? growth.next : heap_first(), looks };
+	struct heap_walk end = w;
 	uint64_t g = next_generation();
 	bool any = false;
+	struct heap *h;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t gate = may_hold_something(h) ? mark_beside(h, g) : 0;
+	for (; (h = walk_look(&end, steps)) != NULL; walk_on(&end)) {
+		uint64_t gate;
 
+		drain_pages(h, steps); /* also of those that make calls */
+		gate = may_hold_something(h) ? mark_beside(h, g) : 0;
 		atomic_store_explicit(&h->growth_gate, gate, memory_order_relaxed);
 		any |= gate != 0;
 	}
+	w.left -= end.left;
+	growth.marked = w;
+	growth.next = end.at;
 	if (!any)
 		return false;
 	DELAY_HERE(gate_marked);
 	any = barrier_expedited();
 	DELAY_HERE(gate_barrier);
-	for (struct heap *h = heap_first(); any && h; h = heap_next(h)) {
+	if (!any) {
+		for (; w.left; walk_on(&w))
+			atomic_store_explicit(&w.at->growth_gate, 0, memory_order_relaxed);
+		return false;
+	}
+	for (; (h = walk_look(&w, steps)) != NULL; walk_on(&w)) {
 		g = growth_generation(h);
 		if (g && has_inbox(h) && take(h, g)) {
-			open_held(h);
+			heap_spend(steps, TAKE_STEPS);
+			open_held(h, steps);
 			put_back(h, g);
 		}
 	}
-	return any;
+	return true;
 }
 
-unsigned heap_growth_take(bool purges)
+bool heap_growth_step(void)
 {
-	unsigned taken = 0;
+	uint32_t steps = GROWTH_STEPS;
+	bool more = true;
 
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		uint64_t g = growth_generation(h);
-
-		taken += g && idle_take(h, g, purges);
+	if (SLUICE_DEBUG)
+		heap_work = (struct heap_work){ .growth = true };
+	pcp_drain_part(heap_pcp_self(), GROWTH_STEPS / BUDDY_BATCH);
+	pcp_drain_part(&heap_fallback.heap->pcp, GROWTH_STEPS / BUDDY_BATCH);
+	heap_growth_take(false, &steps);
+	if (!heap_walk_ended(&growth.marked)) {
+		growth.late = true;
+	} else {
+		heap_growth_mark(GROWTH_LOOKS, &steps);
+		/* Who fell asleep while the last ones were emptied has waited for this mark. */
+		more = growth.next || growth.late;
+		growth.late = false;
 	}
-	stat_add(STAT_heaps_drained, taken);
-	return taken;
+	if (SLUICE_DEBUG)
+		heap_work = (struct heap_work){ .call = false };
+	return more;
 }
 
 static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)
@@ -658,27 +818,48 @@ void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
 	d->locked = pages.skipped;
 }
 
-bool heap_gate_hold_all(void)
+bool heap_gate_held_by(const struct heap *h, uint64_t held)
 {
-	uint64_t held = next_generation() | GATE_HELD;
-	unsigned tries = FORK_WAIT_TRIES;
+	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & ~GATE_EXITED) == held;
+}
 
+/* By CAS: a mark may come and go meanwhile, and a heap that somebody holds already is not ours to let go. */
+static bool hold(struct heap *h, uint64_t held)
+{
+	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+
+	DELAY_HERE(gate_marking);
+	/* The full barrier that pairs with heap_enter is the membarrier in heap_gate_hold_all. */
+	while ((old & GATE_STATE) != GATE_HELD) {
+		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, held,
+							  memory_order_seq_cst,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+bool heap_gate_hold_all(uint64_t *held, struct heap **list)
+{
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	*list = NULL;
+	*held = next_generation() | GATE_HELD;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* The full barrier that pairs with heap_enter is the membarrier below. No thread can have
-		 * one that is idle, for the registry is locked. */
-		if (h != heap_self && !atomic_load_explicit(&h->idle, memory_order_relaxed))
-			atomic_store_explicit(&h->gate, held, memory_order_seq_cst);
+		/* No thread can have one that is idle, because the registry is locked. One that holds nothing is
+		 * let be: to let go of it after the fork would copy its page, in the parent and in the child. */
+		if (!may_hold_something(h) ||
+		    atomic_load_explicit(&h->idle, memory_order_relaxed) || !hold(h, *held))
+			continue;
+		h->fork_next = *list;
+		*list = h;
 	}
 	DELAY_HERE(fork_gated);
 	if (!barrier_expedited())
 		return false;
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		while (h != heap_self && tries &&
-		       !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
-		       atomic_load_explicit(&h->busy, memory_order_acquire)) {
-			tries--;
+	for (struct heap *h = *list; h; h = h->fork_next) {
+		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
 			lock_pause_us(20);
-		}
 	}
 	return true;
 }

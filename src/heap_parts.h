@@ -38,9 +38,13 @@ void heap_drain_fallback(void);
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */
 bool heap_gate_exit(struct heap *h);
 
-/* fork: hold every heap but the caller's own; wait, for a bounded time, until their threads are out.
- * False: that cannot be known (no membarrier). */
-bool heap_gate_hold_all(void);
+/* fork: hold every heap but the caller's own that may hold something and that nobody holds, by a gate that *held
+ * says, and list them (fork_next); wait, for a bounded
+ * time, until their threads are out. False: that cannot be known (no membarrier). */
+bool heap_gate_hold_all(uint64_t *held, struct heap **list);
+
+/* Whether the heap is held by that gate. */
+bool heap_gate_held_by(const struct heap *h, uint64_t held);
 void heap_gate_release(struct heap *h);
 
 void heap_gate_init(void);
@@ -48,7 +52,7 @@ void heap_gate_init(void);
 /* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
  * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
  * there before is never freed. */
-extern bool heap_in_copy;
+/* bool heap_in_copy, in heap.h */
 
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
 
@@ -83,10 +87,28 @@ static inline bool heap_is_real(const struct heap *h)
 #define CALL_OBJECTS (TRIM_BATCH * BIN_MAX + AGE_OBJECTS + 2 * BIN_STEP)
 #define CALL_SLABS (TRIM_BATCH * (LEAVE_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
 
+/*
+ * What a growth does at the most for all threads: heaps that it looks at (three times each: to take those that
+ * the one before has marked, to mark the next ones, and to open their inboxes), and objects, slabs and
+ * runs of pages that it moves, in steps: one for an object, SLAB_STEPS for a slab, one for a
+ * run of pages, and TAKE_STEPS for a heap that it takes. It ends with the part in which its steps are used up.
+ */
+#define GROWTH_LOOKS 128u
+#define GROWTH_STEPS 2048u
+#define SLAB_STEPS 4u
+#define TAKE_STEPS 64u
+#define PART_OBJECTS BIN_STEP
+#define PART_SLABS (BIN_STEP + INBOX_BATCH + AGE_BATCH + 2)
+#define GROWTH_OBJECTS (GROWTH_STEPS + PART_OBJECTS)
+#define GROWTH_SLABS (GROWTH_STEPS + PART_SLABS)
+
+/* Debug: what this thread did in its call, or in its growth. */
 struct heap_work {
 	uint32_t objects;
 	uint32_t slabs;
+	uint32_t looks;
 	bool call;
+	bool growth;
 };
 extern _Thread_local struct heap_work heap_work TLS_FAST;
 
@@ -97,7 +119,24 @@ static inline void heap_work_count(uint32_t objects, uint32_t slabs)
 		heap_work.slabs += slabs;
 		CHECK(!heap_work.call ||
 		      (heap_work.objects <= CALL_OBJECTS && heap_work.slabs <= CALL_SLABS));
+		CHECK(!heap_work.growth ||
+		      (heap_work.objects <= GROWTH_OBJECTS && heap_work.slabs <= GROWTH_SLABS));
 	}
+}
+
+static inline void heap_look_count(void)
+{
+	if (SLUICE_DEBUG) {
+		heap_work.looks++;
+		CHECK(!heap_work.growth || heap_work.looks <= 3 * GROWTH_LOOKS);
+	}
+}
+
+/* False: none are left. */
+static inline bool heap_spend(uint32_t *steps, uint32_t n)
+{
+	*steps = *steps > n ? *steps - n : 0;
+	return *steps != 0;
 }
 
 /* Adoptions that frees inside a window have left to be done after it. */
@@ -164,8 +203,14 @@ void heap_trim(struct heap *h);
 void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
-/* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room. */
+/* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room: it is drained. */
 void heap_leave_slabs(struct heap *h, enum slab_age age);
+
+/* The same for as many steps; false: they are used up, and it goes on with the next call. */
+bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps);
+
+/* Look at slabs that were posted, for as many steps; false: they are used up. */
+bool heap_open_part(struct heap *h, uint32_t *steps);
 
 /* Give the memory of the bins' places back to the kernel. After heap_leave_slabs; enters the kernel,
  * so for who holds the gate, which keeps nobody waiting. */

@@ -17,7 +17,8 @@
  * only).
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with what it does
  * of a trim or of a bin's turn CALL_OBJECTS and CALL_SLABS (heap_work_count). Who leaves a heap as a
- * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty.
+ * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty; who leaves
+ * a part of it (a growth), when its steps are used up, with PART_OBJECTS or PART_SLABS more at most.
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -113,6 +114,7 @@ static inline unsigned bin_room(struct heap *h, unsigned cls)
 
 _Atomic uint64_t heap_bins_bytes;
 _Atomic uint64_t heap_bins_most = UINT64_MAX;
+static bool bins_counted; /* heap_bins_count_all */
 
 /* Bytes of n objects of the bin's. */
 static uint64_t bin_bytes(unsigned bin, unsigned n)
@@ -121,6 +123,34 @@ static uint64_t bin_bytes(unsigned bin, unsigned n)
 				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
 
 	return (uint64_t)n * each;
+}
+
+/* All threads write this one line, so nobody does where there is no limit that it is for. */
+static inline void bins_count(uint64_t more)
+{
+	if (likely(!bins_counted))
+		return;
+	SHARE_COUNT(heap_bins);
+	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
+}
+
+static uint64_t heap_bins_room(struct heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bytes += bin_bytes(bin, bin_room(h, bin));
+	return bytes;
+}
+
+void heap_bins_count_all(void)
+{
+	uint64_t bytes = heap_bins_room(heap_fallback.heap);
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		bytes += heap_bins_room(h);
+	bins_counted = true;
+	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
 }
 
 /* Whether the bins may have that much more room than they have. */
@@ -148,8 +178,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 	if (old <= BIN_SMALL && room > BIN_SMALL)
 		bin_move(h, cls);
 	h->bin[cls].limit = bin_bottom(h, cls) + room;
-	atomic_fetch_add_explicit(&heap_bins_bytes, bin_bytes(cls, room - old),
-				  memory_order_relaxed);
+	bins_count(bin_bytes(cls, room - old));
 	return true;
 }
 
@@ -157,7 +186,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
 {
 	h->bin[cls].limit -= n;
-	atomic_fetch_sub_explicit(&heap_bins_bytes, bin_bytes(cls, n), memory_order_relaxed);
+	bins_count((uint64_t)0 - bin_bytes(cls, n));
 }
 
 /* A run in limbo: to the pcp after the window. */
@@ -180,6 +209,8 @@ static void partial_add(struct heap *h, struct page *pg)
 	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
 }
 
+/* One that could not be left may have room, or be empty but for what is on its remote list: the next free
+ * of the heap puts it where it belongs, and one of others posts it. */
 static void full_add(struct heap *h, struct page *pg)
 {
 	pg->wake = (int16_t)(pg->used - 1);
@@ -223,6 +254,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 		if (!pg) {
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
+			SHARE_COUNT(heap_inbox);
 			/* Acquire pairs with the release CAS in post. */
 			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
 			DELAY_HERE(inbox_taken);
@@ -259,6 +291,7 @@ void heap_post(struct page *pg)
 		DELAY_HERE(inbox_push);
 	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
 							memory_order_relaxed));
+	SHARE_COUNT(heap_inbox);
 	park_wake();
 	stat_add(STAT_slabs_posted, 1);
 }
@@ -522,7 +555,6 @@ static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 		heap_release_slab(h, pg);
 	} else if (put != POOL_PUT) {
 		full_add(h, pg);
-		pg->wake = WAKE_NEVER;
 	}
 }
 
@@ -552,19 +584,19 @@ static void pool_refresh(struct heap *h, struct ring_adopt *due)
 		heap_release_slab(h, due->pg);
 }
 
-/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. False: there were none. */
-static bool bin_leave(struct heap *h, unsigned cls, unsigned n)
+/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. Returns how many there were. */
+static unsigned bin_leave(struct heap *h, unsigned cls, unsigned n)
 {
 	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 	struct due_list d;
 
 	if (!have)
-		return false;
+		return 0;
 	d.n = 0;
 	bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
-	return true;
+	return have < n ? have : n;
 }
 
 /* In the window of h: nothing in the bin any more, and no room. */
@@ -593,6 +625,26 @@ static void flush_all(struct heap *h)
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_empty(h, bin);
 	ring_empty(h);
+}
+
+/* The same, some of it; false: steps were used up. */
+static bool flush_part(struct heap *h, uint32_t *steps)
+{
+	struct ring_adopt due;
+	unsigned n;
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		while ((n = bin_leave(h, bin, BIN_STEP)) != 0)
+			if (!heap_spend(steps, n))
+				return false;
+		bin_empty(h, bin);
+	}
+	while (ring_flush_one(&h->ring, &due)) {
+		pool_refresh(h, &due);
+		if (!heap_spend(steps, SLAB_STEPS))
+			return false;
+	}
+	return true;
 }
 
 bool heap_leave_some(struct heap *h, unsigned bin)
@@ -631,21 +683,46 @@ bool heap_age_next(struct heap *h, unsigned objects)
 	return true;
 }
 
-void heap_leave_slabs(struct heap *h, enum slab_age age)
+bool heap_open_part(struct heap *h, uint32_t *steps)
+{
+	while (inbox_take(h, INBOX_BATCH))
+		if (!heap_spend(steps, INBOX_BATCH * SLAB_STEPS))
+			return false;
+	return true;
+}
+
+bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
 {
 	struct page *pg;
 	struct page *next;
 
-	flush_all(h);
-	while (inbox_take(h, INBOX_BATCH))
-		;
-	for (unsigned cls = 0; cls < CLASSES; cls++)
-		leave_class(h, cls, age, UINT32_MAX);
+	if (!flush_part(h, steps) || !heap_open_part(h, steps))
+		return false;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		while (h->current[cls] || h->partial[cls].first) {
+			leave_class(h, cls, age, 1);
+			if (!heap_spend(steps, 2 * SLAB_STEPS))
+				return false;
+		}
+	}
 	for (pg = h->full.first; pg; pg = next) {
 		next = pg->next;
 		page_list_del(&h->full, pg, LIST_FULL);
 		slab_leave(h, pg, age);
+		if (!heap_spend(steps, SLAB_STEPS) && next)
+			return false;
 	}
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	return true;
+}
+
+void heap_leave_slabs(struct heap *h, enum slab_age age)
+{
+	uint32_t steps;
+
+	do {
+		steps = UINT32_MAX;
+	} while (!heap_leave_part(h, age, &steps));
 }
 
 void heap_purge_bins(struct heap *h)

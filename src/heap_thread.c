@@ -37,6 +37,7 @@
 #include "park.h"
 #include "stats.h"
 #include "vm.h"
+#include "zone.h"
 
 #define REAP_LOOKS 3u
 #define ORPHAN_LOOKS 3u
@@ -65,8 +66,13 @@ static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
-static pid_t process;   /* ours; in a vfork child getpid() is another */
-static bool fork_gated; /* the forking thread knows who was inside; guarded by: registry */
+static pid_t process;          /* ours; in a vfork child getpid() is another */
+static bool fork_gated;        /* the forking thread knows who was inside; guarded by: registry */
+static uint64_t fork_held;     /* the gate of the heaps that it holds; guarded by: registry */
+static struct heap *fork_list; /* these heaps; likewise */
+static _Atomic uint32_t never_wiped = 1;
+_Atomic uint32_t *heap_copy_mark = &never_wiped;
+void (*heap_copy_begins)(void);
 
 static void thread_exit(void *arg);
 
@@ -77,6 +83,7 @@ void heap_retire(struct heap *h)
 
 	atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+	SHARE_COUNT(heap_free);
 	do {
 		h->free_next = head;
 	} while (!atomic_compare_exchange_weak_explicit(&registry.free, &head, h,
@@ -89,6 +96,8 @@ static struct heap *free_take(void)
 {
 	struct heap *h = atomic_load_explicit(&registry.free, memory_order_acquire);
 
+	if (h)
+		SHARE_COUNT(heap_free);
 	while (h &&
 	       !atomic_compare_exchange_weak_explicit(&registry.free, &h, h->free_next,
 						      memory_order_acquire, memory_order_acquire))
@@ -100,6 +109,7 @@ static void heap_publish(struct heap *h)
 {
 	struct heap *head = atomic_load_explicit(&heaps, memory_order_relaxed);
 
+	SHARE_COUNT(heap_list);
 	do {
 		atomic_store_explicit(&h->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(&heaps, &head, h, memory_order_release,
@@ -125,6 +135,16 @@ static void populate(struct heap *h)
 		vm_populate(h, HEAP_BYTES);
 }
 
+static void make_copy_mark(void)
+{
+	_Atomic uint32_t *mark = vm_map_wiped();
+
+	if (!mark)
+		return;
+	atomic_store_explicit(mark, 1, memory_order_relaxed);
+	heap_copy_mark = mark;
+}
+
 void heap_init(void)
 {
 	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
@@ -136,8 +156,9 @@ void heap_init(void)
 						    memory_order_acquire)) {
 		vm_init();
 		process = getpid();
+		make_copy_mark();
 		options_known = options_load();
-		buddy_init(&zone_main);
+		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		heap_init_bins(heap_fallback.heap);
 		ring_post = heap_post;
@@ -154,7 +175,7 @@ void heap_init_late(void)
 {
 	if (!options_known) {
 		options_known = options_load();
-		buddy_init(&zone_main);
+		zones_init();
 		populate(heap_self);
 	}
 	heap_gate_init();
@@ -222,13 +243,14 @@ noinline struct heap *heap_create_self(void)
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
+		pcp_set_zone(&h->pcp, zone_pick());
 	} else {
 		char *place = meta_alloc(HEAP_OFFSET + HEAP_BYTES);
 
 		if (!place)
 			return &heap_none;
 		h = (struct heap *)(void *)(place + HEAP_OFFSET);
-		pcp_init(&h->pcp, &zone_main);
+		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
@@ -258,6 +280,7 @@ struct pcp *heap_pcp_self(void)
 
 struct pcp *heap_pcp(void)
 {
+	heap_copy_check();
 	if (unlikely(heap_self == &heap_none))
 		heap_create_self();
 	return heap_pcp_self();
@@ -336,7 +359,7 @@ bool heap_take_orphan(void)
 void heap_fork_prepare(void)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_gated = heap_gate_hold_all();
+	fork_gated = heap_gate_hold_all(&fork_held, &fork_list);
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
@@ -348,13 +371,21 @@ void heap_fork_parent(void)
 		lock_fork_parent(slab_pool_lock(cls));
 	lock_fork_parent(&heap_fallback.lock);
 	lock_fork_parent(&registry.lock);
-	/* A heap that was made since has its gate free. */
-	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self &&
-		    !atomic_load_explicit(&h->quarantined, memory_order_relaxed) &&
-		    atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
-			heap_gate_release(h);
+	for (struct heap *next, *h = fork_list; h; h = next) {
+		next = h->fork_next;
+		heap_gate_release(h);
 	}
+}
+
+/* Whether nobody was in the heap when the process was copied. That of _Fork and clone is what each processor
+ * had written at one moment, as the kernel lets nobody write while it copies; so busy and gate say it there. */
+static bool was_outside(const struct heap *h, bool copy)
+{
+	uint64_t state = atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE;
+
+	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
+		return false;
+	return heap_gate_held_by(h, fork_held) ? fork_gated || copy : copy && state != GATE_HELD;
 }
 
 /*
@@ -363,15 +394,14 @@ void heap_fork_parent(void)
  * half changed: it stays held for good; objects of its slabs may still be freed (on their remote
  * lists), and that is all.
  */
-static void fork_child_heap(struct heap *h)
+static void fork_child_heap(struct heap *h, bool copy)
 {
 	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 		return;
 	if (atomic_load_explicit(&h->idle, memory_order_relaxed)) {
-		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
-	} else if (fork_gated && !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
-		   (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
-			   GATE_HELD) {
+		if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+			atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	} else if (was_outside(h, copy)) {
 		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
 		h->orphan = 1;
 		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
@@ -386,18 +416,49 @@ static void fork_child_heap(struct heap *h)
 	}
 }
 
-void heap_fork_child(void)
+/* So prepare let it be, and so does the child: reap finds that its thread is no more. */
+static bool holds_nothing(const struct heap *h)
+{
+	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
+	       !atomic_load_explicit(&h->idle, memory_order_relaxed);
+}
+
+static bool is_held_by_drain(const struct heap *h)
+{
+	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) == GATE_HELD &&
+	       !heap_gate_held_by(h, fork_held);
+}
+
+/* The child's own. In a copy without handlers a drainer that is not there may have been in it. */
+static void fork_child_own(struct heap *h)
+{
+	if (is_held_by_drain(h)) {
+		heap_self = &heap_none;
+		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
+		stat_add(STAT_heaps_quarantined, 1);
+		return;
+	}
+	if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
+		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+}
+
+void heap_fork_child(bool copy, bool draining)
 {
 	process = getpid();
 	atomic_store_explicit(&heap_leader_gone, 0, memory_order_relaxed);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
+	for (struct heap *h = fork_list; h; h = h->fork_next)
+		fork_child_heap(h, copy);
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self)
-			fork_child_heap(h);
-		else
-			atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+		if (h == heap_self)
+			fork_child_own(h);
+		else if (!holds_nothing(h) && (!draining || !is_held_by_drain(h)))
+			fork_child_heap(h, copy);
 	}
+	fork_list = NULL;
 	lock_fork_child(&registry.lock);
 }

@@ -143,9 +143,11 @@ static void units_store(struct page *pg, uint64_t units)
 {
 	int more = __builtin_popcountll(units) - __builtin_popcountll(units_load(pg));
 
-	if (more)
+	if (more) {
+		SHARE_COUNT(holes_now);
 		atomic_fetch_add_explicit(&holes_now, (uint64_t)(int64_t)more,
 					  memory_order_relaxed);
+	}
 	atomic_store_explicit(&slab_holes(pg)->units, units, memory_order_relaxed);
 }
 

@@ -8,8 +8,10 @@
  *     hand the same address to another thread at once.
  * (B) A slot's addr goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ...; never back to
  *     EMPTY, so that a probe may stop at the first EMPTY.
- * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. The kernel's own limit on the
- *     number of mappings (65,530 by default) is below it.
+ * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns NULL, as
+ *     where the kernel refuses. The kernel's own limit on mappings (vm.max_map_count: 65,530 by default,
+ *     1,048,576 on some systems) may be above it; each object that counts here has 1 MiB at least, or
+ *     was too large for the arena when no lock could be had. Calls without a lock take no slot (arena.c).
  *
  * Bound: one probe for a pointer, two for one that moves, each of SLOTS slots at the most; at most two
  * calls of vm.
@@ -66,6 +68,7 @@ static struct slot *find(uintptr_t addr)
 /* Count one more slot in use. False: the table is as full as may be. */
 static bool count_in(void)
 {
+	SHARE_COUNT(huge_used);
 	if (atomic_fetch_add_explicit(&used, 1, memory_order_relaxed) < SLOTS_USED_MAX)
 		return true;
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
@@ -127,7 +130,9 @@ void *huge_alloc(size_t size, size_t align)
 		return NULL;
 	}
 	vm_huge_as_set(p, bytes, false);
+	SHARE_COUNT(huge_mapped);
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
+	SHARE_COUNT(huge_slot);
 	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
 	stat_add(STAT_huges_made, 1);
@@ -148,6 +153,9 @@ bool huge_free(void *p)
 
 	if (!s)
 		return false;
+	SHARE_COUNT(huge_slot);
+	SHARE_COUNT(huge_used);
+	SHARE_COUNT(huge_mapped);
 	DELAY_HERE(huge_seized);
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);

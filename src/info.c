@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "arena.h"
 #include "buddy.h"
 #include "heap.h"
 #include "holes.h"
@@ -74,21 +75,21 @@ static void add_region(struct region *r, struct info *in, struct info_class *by_
 
 void info_collect(struct info *in, struct info_class *by_class)
 {
-	struct zone *z = &zone_main;
-
 	*in = (struct info){ 0 };
 	if (by_class)
 		memset(by_class, 0, CLASSES * sizeof(*by_class));
-	in->region_bytes = atomic_load_explicit(&z->total_pages, memory_order_relaxed) << PG_SHIFT;
-	in->free_bytes = atomic_load_explicit(&z->free_pages, memory_order_relaxed) << PG_SHIFT;
-	in->dirty_bytes = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) << PG_SHIFT;
-	in->reserve_bytes = buddy_ready_pages(z) << PG_SHIFT;
+	in->region_bytes = zones_sum(total_pages) << PG_SHIFT;
+	in->free_bytes = zones_sum(free_pages) << PG_SHIFT;
+	in->dirty_bytes = zones_sum(dirty_pages) << PG_SHIFT;
+	in->reserve_bytes = zones_sum(ready_pages) << PG_SHIFT;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		in->pcp_bytes += (uint64_t)atomic_load_explicit(&p->count, memory_order_relaxed)
 				 << PG_SHIFT;
-	for (struct region *r = buddy_first_region(z); r; r = r->next)
-		add_region(r, in, by_class);
+	for (uint32_t i = 0; i < zones_count(); i++)
+		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
+			add_region(r, in, by_class);
 	huge_count(&in->huge_objects, &in->huge_bytes);
+	in->arena_bytes = arena_bytes();
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		in->heaps++;
 }
@@ -104,7 +105,7 @@ static const struct {
 	GAUGE(region_bytes), GAUGE(free_bytes),  GAUGE(dirty_bytes),  GAUGE(reserve_bytes),
 	GAUGE(pcp_bytes),    GAUGE(slab_bytes),  GAUGE(object_bytes), GAUGE(hole_bytes),
 	GAUGE(pinned_bytes), GAUGE(large_bytes), GAUGE(huge_bytes),   GAUGE(huge_objects),
-	GAUGE(free_blocks),  GAUGE(heaps),
+	GAUGE(free_blocks),  GAUGE(heaps),       GAUGE(arena_bytes),
 #undef GAUGE
 };
 
@@ -120,7 +121,7 @@ static uint64_t gauge_of(const struct info *in, size_t i)
 
 static uint64_t lock_wait_ns(void)
 {
-	return atomic_load_explicit(&zone_main.lock.wait_ns, memory_order_relaxed);
+	return zones_sum(lock.wait_ns);
 }
 
 bool info_lookup(const char *name, uint64_t *value)

@@ -18,6 +18,7 @@ struct info {
 	uint64_t large_bytes;
 	uint64_t huge_bytes;
 	uint64_t huge_objects;
+	uint64_t arena_bytes; /* mapped for the arena */
 	uint64_t free_blocks;
 	uint64_t heaps;
 };

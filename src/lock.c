@@ -456,8 +456,13 @@ void lock_fork_parent(struct lock *l)
 
 void lock_fork_child(struct lock *l)
 {
+	bool whole = l->fork_held || atomic_load_explicit(&l->word, memory_order_relaxed) == 0;
+
+	/* To write to a page costs the child a copy of it. */
+	if (whole && !l->fork_held && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
+		return;
 	lock_depth -= l->fork_held;
-	atomic_store_explicit(&l->word, l->fork_held ? 0 : self_tid(), memory_order_relaxed);
+	atomic_store_explicit(&l->word, whole ? 0 : self_tid(), memory_order_relaxed);
 	atomic_store_explicit(&l->sleep, 0, memory_order_relaxed);
 	atomic_store_explicit(&l->sleepers, 0, memory_order_relaxed);
 	l->fork_held = false;

@@ -127,7 +127,7 @@ static inline bool lock_held(struct lock *l)
 
 /*
  * fork: take it, unless the interrupted call of this thread has it, or it is stuck; let go of it in the
- * parent; in the child write its word again (it is never unlocked there: the kernel would look for the
+ * parent; in the child, of a fork or of a call that runs no handlers, write its word again (it is never unlocked there: the kernel would look for the
  * parent's TID), to 0, or to the child's own TID if the interrupted call goes on with it, or if nobody can.
  */
 void lock_fork_prepare(struct lock *l);

@@ -25,6 +25,7 @@
 #include "delay.h"
 #include "options.h"
 #include "park.h"
+#include "share.h"
 #include "stats.h"
 
 #define LINES STAT_SHARDS
@@ -67,9 +68,13 @@ static struct page *slot_take(_Atomic uint64_t *slot, uint64_t seen)
 	struct page *pg = page_in(seen);
 
 	DELAY_HERE(longrun_take);
-	if (!pg || !atomic_compare_exchange_strong_explicit(slot, &seen, 0, memory_order_acquire,
-							    memory_order_relaxed))
+	if (!pg)
 		return NULL;
+	SHARE_COUNT(longrun_slot);
+	if (!atomic_compare_exchange_strong_explicit(slot, &seen, 0, memory_order_acquire,
+						     memory_order_relaxed))
+		return NULL;
+	SHARE_COUNT(longrun_kept);
 	atomic_fetch_sub_explicit(&kept, pg->npages, memory_order_relaxed);
 	return pg;
 }
@@ -125,10 +130,12 @@ bool longrun_put(struct page *pg)
 
 	if (n <= PCP_RUN_MAX)
 		return false;
+	SHARE_COUNT(longrun_kept);
 	if (atomic_fetch_add_explicit(&kept, n, memory_order_relaxed) + n <= most_pages()) {
 		for (unsigned i = 0; i < LINE_SLOTS; i++) {
 			uint64_t none = 0;
 
+			SHARE_COUNT(longrun_slot);
 			if (atomic_compare_exchange_strong_explicit(&own->slot[i], &none,
 								    (uintptr_t)pg |
 									    (uint64_t)n

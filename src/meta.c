@@ -4,8 +4,12 @@
  * Used by heap; uses vm. Lock-free: the pointer moves by CAS, and a thread that finds the chunk
  * used up maps a new one and puts it in place by CAS; who loses that race unmaps its own.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
 #include "meta.h"
 
+#include "share.h"
 #include "vm.h"
 
 #define META_CHUNK ((size_t)256 << 10)
@@ -29,6 +33,7 @@ void *meta_alloc(size_t bytes)
 		struct chunk *fresh;
 
 		if (c) {
+			SHARE_COUNT(meta_used);
 			size_t at = atomic_fetch_add_explicit(&c->used, bytes,
 							      memory_order_relaxed);
 

@@ -9,6 +9,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -317,7 +318,7 @@ static void load_file(void)
 {
 	char text[CONF_FILE_BYTES];
 	ssize_t n;
-	int fd = sys_open(CONF_FILE, O_RDONLY | O_CLOEXEC, 0);
+	int fd = sys_open(CONF_FILE, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 
 	if (fd < 0)
 		return;

@@ -24,6 +24,7 @@ void park_wake_slow(void)
 	int saved = errno;
 
 	DELAY_HERE(park_wake);
+	SHARE_COUNT(park_word);
 	if (atomic_exchange_explicit(&park_word, 0, memory_order_relaxed))
 		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;

@@ -34,7 +34,9 @@
 #include "pcp.h"
 
 #include <errno.h>
+#include <limits.h>
 
+#include "clock.h"
 #include "delay.h"
 #include "options.h"
 #include "pagemap.h"
@@ -46,7 +48,8 @@
 #define BULK_BATCH 128u
 #define OWN_BATCH 8u
 #define FACTOR_MAX 4u
-#define WAIT_TRIES 2000u /* of 10 us each */
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all page caches together */
+#define WAIT_NS UINT64_C(20000000)
 
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
 					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
@@ -60,11 +63,18 @@ static inline uint32_t count_of(struct pcp *p)
 	return atomic_load_explicit(&p->count, memory_order_relaxed);
 }
 
+static inline uint32_t holder_of(struct pcp *p)
+{
+	return atomic_load_explicit(&p->lock.word, memory_order_relaxed);
+}
+
 static inline void count_set(struct pcp *p, uint32_t n)
 {
-	if (unlikely(counted))
-		atomic_fetch_add_explicit(&p->zone->cached, (uint64_t)n - count_of(p),
+	if (unlikely(counted)) {
+		SHARE_COUNT(pcp_cached);
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, (uint64_t)n - count_of(p),
 					  memory_order_relaxed);
+	}
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
 }
 
@@ -351,12 +361,12 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 
 /* ---- any thread -------------------------------------------------------------------------- */
 
-struct pcp_drain pcp_drain(struct pcp *p)
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
 {
 	struct page *run[DRAIN_BATCH];
-	struct pcp_drain result = { 0, false };
+	struct pcp_drain result = { 0, 0, false };
 
-	for (;;) {
+	for (; holds; holds--) {
 		unsigned n;
 
 		if (!pcp_enter_remote(p)) {
@@ -372,6 +382,7 @@ struct pcp_drain pcp_drain(struct pcp *p)
 		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
 			result.pages += run[i]->npages;
+		result.runs += n;
 		if (n)
 			buddy_free_drained(run, n);
 		if (n < DRAIN_BATCH)
@@ -381,6 +392,11 @@ struct pcp_drain pcp_drain(struct pcp *p)
 	if (result.pages)
 		stat_add(STAT_pcp_drains, 1);
 	return result;
+}
+
+struct pcp_drain pcp_drain(struct pcp *p)
+{
+	return pcp_drain_part(p, UINT_MAX);
 }
 
 uint64_t pcp_decay(struct pcp *p)
@@ -427,6 +443,7 @@ void pcp_init(struct pcp *p, struct zone *z)
 	(void)pcp_enter_remote(p);
 	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
 	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
+	SHARE_COUNT(pcp_list);
 	do {
 		atomic_store_explicit(&p->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
@@ -436,11 +453,21 @@ void pcp_init(struct pcp *p, struct zone *z)
 	pcp_leave_remote(p);
 }
 
+void pcp_set_zone(struct pcp *p, struct zone *z)
+{
+	if (z == p->zone || !pcp_enter_remote(p))
+		return;
+	if (count_of(p) == 0)
+		p->zone = z;
+	pcp_leave_remote(p);
+}
+
 void pcp_count_all(void)
 {
 	counted = true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		atomic_fetch_add_explicit(&p->zone->cached, count_of(p), memory_order_relaxed);
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, count_of(p),
+					  memory_order_relaxed);
 }
 
 struct pcp *pcp_first(void)
@@ -451,12 +478,19 @@ struct pcp *pcp_first(void)
 /* Take the lock for sure, unless its holder does not come back within 20 ms. */
 static bool lock_wait(struct pcp *p)
 {
-	for (unsigned i = 0; i < WAIT_TRIES; i++) {
-		if (pcp_enter_remote(p))
-			return true;
+	uint64_t end = 0;
+
+	/* By the clock: a sleep takes ten times as long as it is told to. */
+	while (!pcp_enter_remote(p)) {
+		uint64_t now = clock_ns();
+
+		if (!end)
+			end = now + WAIT_NS;
+		if (now >= end)
+			return false;
 		lock_pause_us(10);
 	}
-	return false;
+	return true;
 }
 
 static bool set_disabled(bool on)
@@ -481,6 +515,7 @@ static bool set_disabled(bool on)
 
 bool pcp_disable(void)
 {
+	SHARE_COUNT(pcp_disabled);
 	if (atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) != 0)
 		return true;
 	return set_disabled(true);
@@ -488,37 +523,70 @@ bool pcp_disable(void)
 
 void pcp_enable(void)
 {
+	SHARE_COUNT(pcp_disabled);
 	if (atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1)
 		set_disabled(false);
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+/*
+ * Each hold that prepare takes says so in the flags. One that a call of this thread has, which a signal handler
+ * interrupted and which forks, stays that call's, in the child as well.
+ */
 void pcp_fork_prepare(void)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		(void)lock_wait(p); /* who could not be had is seen by the TID in the word */
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		bool held;
+
+		/* What holds nothing is let be, as in heap_gate_hold_all. */
+		if (!count_of(p))
+			continue;
+		held = pcp_enter_remote(p);
+
+		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
+			lock_pause_us(10);
+			held = pcp_enter_remote(p);
+		}
+		if (held)
+			p->flags |= PCP_FORK_HELD;
+	}
 }
 
 void pcp_fork_parent(void)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		if (atomic_load_explicit(&p->lock.word, memory_order_relaxed) == self_tid())
-			atomic_store_explicit(&p->lock.word, 0, memory_order_release);
+		if (holder_of(p) != self_tid() || !(p->flags & PCP_FORK_HELD))
+			continue;
+		p->flags &= (uint16_t)~PCP_FORK_HELD;
+		pcp_leave_remote(p);
 	}
+}
+
+/* What a thread held that is not there may be half changed. */
+static void forget(struct pcp *p)
+{
+	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
+		p->runs[rc] = (struct page_list_head){ NULL, NULL };
+	count_set(p, 0);
 }
 
 void pcp_fork_child(uint32_t parent_tid)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		uint32_t holder = atomic_load_explicit(&p->lock.word, memory_order_relaxed);
+		uint32_t word = 0;
 
-		if (holder != parent_tid) {
-			for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
-				p->runs[rc] = (struct page_list_head){ NULL, NULL };
-			count_set(p, 0);
-		}
-		atomic_store_explicit(&p->lock.word, 0, memory_order_relaxed);
+		if (!holder_of(p))
+			continue;
+		if (p->flags & PCP_FORK_HELD)
+			p->flags &= (uint16_t)~PCP_FORK_HELD;
+		else if (holder_of(p) == parent_tid)
+			word = self_tid();
+		else
+			forget(p);
+		atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
 	}
 }
 

@@ -27,7 +27,8 @@ static inline unsigned run_class_of(uint32_t n)
 }
 
 enum pcp_flag {
-	PCP_DISABLED = 1, /* no run may enter */
+	PCP_DISABLED = 1,  /* no run may enter */
+	PCP_FORK_HELD = 2, /* pcp_fork_prepare has its lock */
 };
 
 /*
@@ -59,6 +60,10 @@ void pcp_count_all(void);
 /* Make it ready and known to drains. p: zeroed, and never freed. */
 void pcp_init(struct pcp *p, struct zone *z);
 
+/* Its owner, which has not used it yet, is served by that zone from now on; while there are runs in it, by
+ * the one it was. */
+void pcp_set_zone(struct pcp *p, struct zone *z);
+
 /*
  * A run of the class, in state PAGE_LIMBO. The owner's way: never waits on p, goes past it to the
  * buddy core when it is locked. NULL: no memory. May wait for the zone's lock and grow the zone.
@@ -74,11 +79,15 @@ void pcp_free_bulk(struct pcp *p, struct page **runs, unsigned n);
 
 struct pcp_drain {
 	uint64_t pages; /* drained */
+	uint32_t runs;  /* in so many runs */
 	bool skipped;   /* the lock was held each time we tried */
 };
 
 /* Any thread: empty p into the buddy core, a batch for each hold, and let it start small. */
 struct pcp_drain pcp_drain(struct pcp *p);
+
+/* The same in so many holds at most. */
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds);
 
 /* Any thread: let high fall by an eighth towards high_min and spill what is above (kernel:
  * decay_pcp_high). Returns pages given to the buddy core. */
@@ -98,8 +107,8 @@ static inline struct pcp *pcp_next(struct pcp *p)
 bool pcp_disable(void);
 void pcp_enable(void);
 
-/* fork: hold every pcp (waiting a bounded time for each) and let go of them; in the child those
- * that could not be had are emptied without looking at them. */
+/* fork: hold every pcp (waiting a bounded time for all) and let go of them; in the child those that another
+ * thread holds are emptied without looking at them. */
 void pcp_fork_prepare(void);
 void pcp_fork_parent(void);
 void pcp_fork_child(uint32_t parent_tid);

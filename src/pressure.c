@@ -18,8 +18,9 @@
  *
  * Bound: a look reads three short files for each cgroup above the process, at most once in a quarter of
  * what is left; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
- * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess and drains one page cache after
- * the other until there is none.
+ * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess, and drains one page cache after
+ * the other until there is none or it has looked at KEEP_LOOKS: where more threads have more than is allowed,
+ * the calls that follow go on with the others.
  * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
  * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
  * Allocates nothing, uses no stdio; keeps errno; sleeps.
@@ -31,12 +32,16 @@
 #include "pressure.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "buddy.h"
 #include "cgroup.h"
 #include "clock.h"
+#include "heap.h"
 #include "holes.h"
 #include "huge.h"
 #include "lock.h"
@@ -67,6 +72,7 @@
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
 #define SOURCES 2u
 #define BINS_PART 4u   /* of what may be kept, that bins may hold */
+#define KEEP_LOOKS 64u /* page caches that one call looks at for what is above */
 #define LEVEL "medium" /* of low, medium and critical */
 
 static _Atomic uint32_t looking;
@@ -139,8 +145,7 @@ static uint64_t live_pages(void)
 /* Free pages that the kernel backs. */
 static uint64_t backed_pages(void)
 {
-	return atomic_load_explicit(&zone_main.dirty_pages, memory_order_relaxed) +
-	       buddy_ready_pages(&zone_main);
+	return zones_sum(dirty_pages) + zones_sum(ready_pages);
 }
 
 static void group_refresh(uint64_t now)
@@ -206,7 +211,7 @@ static uint64_t make_room(uint64_t want)
 
 	if (now_ms() < vain_until) {
 		reclaim_before_growth();
-		return buddy_purge(&zone_main, 0, want / PG_BYTES + 1);
+		return zones_purge(0, want / PG_BYTES + 1);
 	}
 	given = reclaim_pressure(want, 0, true);
 	if (given < want / 4)
@@ -219,6 +224,7 @@ static bool before_growth(uint64_t pages)
 	uint64_t want = 0;
 	uint64_t given = 0;
 	int saved = errno;
+
 
 	if (!lock_depth && look_begin()) {
 		want = shortage(pages << PG_SHIFT);
@@ -262,7 +268,7 @@ static uint64_t excess_pages(uint64_t *allowed)
 }
 
 /* An eighth more than need be, so that not each free has to. */
-static void purge_excess(struct zone *z)
+static void purge_excess(void)
 {
 	uint64_t allowed;
 	uint64_t excess = excess_pages(&allowed);
@@ -270,9 +276,30 @@ static void purge_excess(struct zone *z)
 	if (!excess)
 		return;
 	excess += allowed / 8;
-	excess -= min_size(excess, buddy_ready_release(z, 0, excess) >> PG_SHIFT);
+	excess -= min_size(excess, buddy_ready_release(&zone_main, 0, excess) >> PG_SHIFT);
 	if (excess)
-		buddy_purge(z, 0, excess);
+		zones_purge(0, excess);
+}
+
+/* As many page caches, from where the last one of all ended, are looked at; each that holds something is emptied. */
+static void drain_some_caches(unsigned looks)
+{
+	static _Atomic(struct pcp *) cursor;
+	struct pcp *p = atomic_load_explicit(&cursor, memory_order_acquire);
+	uint64_t allowed;
+
+	for (; looks && excess_pages(&allowed); looks--) {
+		p = p ? pcp_next(p) : NULL;
+		if (!p)
+			p = pcp_first();
+		if (!p)
+			break;
+		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
+			continue;
+		pcp_drain(p);
+		purge_excess();
+	}
+	atomic_store_explicit(&cursor, p, memory_order_release);
 }
 
 static void keep_below(struct zone *z)
@@ -282,19 +309,15 @@ static void keep_below(struct zone *z)
 	bool excess = excess_pages(&allowed) != 0;
 	uint64_t bins = min_size(allowed / BINS_PART, UINT64_MAX >> PG_SHIFT) << PG_SHIFT;
 
+	(void)z; /* what is kept is summed */
 	if (atomic_load_explicit(&heap_bins_most, memory_order_relaxed) != bins)
 		atomic_store_explicit(&heap_bins_most, bins, memory_order_relaxed);
 	if (!excess || inside)
 		return;
 	inside = true;
 	longrun_drain();
-	purge_excess(z);
-	for (struct pcp *p = pcp_first(); p && excess_pages(&allowed); p = pcp_next(p)) {
-		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
-			continue;
-		pcp_drain(p);
-		purge_excess(z);
-	}
+	purge_excess();
+	drain_some_caches(KEEP_LOOKS);
 	inside = false;
 }
 
@@ -473,6 +496,7 @@ void pressure_init(void)
 	buddy_before_growth = before_growth;
 	if (options.soft_limit || options.cache_limit) {
 		pcp_count_all();
+		heap_bins_count_all();
 		buddy_after_free = keep_below;
 	}
 }

@@ -185,8 +185,9 @@ static void begin(void)
 	if (begun)
 		return;
 	begun = true;
-	for (struct region *r = buddy_first_region(&zone_main); r; r = r->next)
-		populate_slabs(r);
+	for (uint32_t i = 0; i < zones_count(); i++)
+		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
+			populate_slabs(r);
 }
 
 /* False: not all of it may be had now. */

@@ -59,7 +59,7 @@
 #undef SIZECLASS
 
 struct pool {
-	struct lock lock;
+	cache_aligned struct lock lock;
 	/* Guarded by: lock. */
 	struct page_list_head fresh; /* with room, not looked at for holes yet */
 	struct page_list_head room;
@@ -68,9 +68,16 @@ struct pool {
 	struct page *late;          /* taken from `waiting`, not on a list yet */
 	_Atomic uint64_t count;     /* of all; also read without the lock */
 	_Atomic uint64_t count_new; /* of fresh; likewise */
-	/* Any thread, atomic: frees into un-owned slabs that have not been followed by a try to
-	 * adopt yet, or never will (no lock was to be had): what take_empty has to look for. */
-	_Atomic int64_t owed;
+	/* Any thread, atomic: frees into un-owned slabs, counted after the free; and those of them that a try to adopt
+	 * has followed, which sees what came of the slab. The others may have made a slab empty, and no
+	 * try may ever follow (no lock was to be had): take_empty looks for such. Neither ever falls: a
+	 * count of what is owed would be wrong for good by each try that was under way when it was paid. */
+	_Atomic uint64_t freed;
+	_Atomic uint64_t tried;
+	/* Guarded by: lock. What `freed` was when the walk of take_empty began, and when the last one did that
+	 * has come to the end; that is also read without the lock. */
+	uint64_t walk_freed;
+	_Atomic uint64_t walked;
 	/* Any thread, atomic: slabs in limbo that were to be left un-owned while the lock could not be had
 	 * (a fork holds it, or the call that a signal handler interrupted). Who has it next does that. */
 	_Atomic(struct page *) waiting;
@@ -158,6 +165,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	struct object *last;
 	unsigned n;
 
+	SHARE_COUNT(slab_state);
 	/* Acquire pairs with the release CAS in slab_free_remote; release, for the owner that was
 	 * set before, with its acquire side. */
 	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acq_rel,
@@ -194,6 +202,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 
 	stat_add(STAT_frees_remote, n);
 	DELAY_HERE(slab_remote);
+	SHARE_COUNT(slab_state);
 	do {
 		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
 			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
@@ -208,7 +217,9 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
 	if ((s & STATE_OWN_MASK) == STATE_UNOWNED) {
-		atomic_fetch_add_explicit(&pools[cls].owed, 1, memory_order_relaxed);
+		SHARE_COUNT(pool_freed);
+		/* Release pairs with the acquire load where a walk begins. */
+		atomic_fetch_add_explicit(&pools[cls].freed, 1, memory_order_release);
 		return SLAB_ADOPT;
 	}
 	if (!(to & ~s & STATE_POSTED))
@@ -236,6 +247,7 @@ uint64_t slab_pool_count_new(unsigned cls)
 
 void slab_pool_age(void)
 {
+	SHARE_COUNT(pool_age);
 	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
 }
 
@@ -283,6 +295,7 @@ static void waiting_push(struct pool *pool, struct page *pg)
 {
 	struct page *head = atomic_load_explicit(&pool->waiting, memory_order_relaxed);
 
+	SHARE_COUNT(pool_waiting);
 	do {
 		pg->inbox_next = head;
 		/* Release pairs with the acquire exchange in late_work. */
@@ -300,21 +313,26 @@ static bool pool_late(struct pool *pool)
  * now is for take_empty. */
 static noinline void late_work(struct pool *pool)
 {
-	if (!pool->late)
+	if (!pool->late) {
+		SHARE_COUNT(pool_waiting);
 		pool->late = atomic_exchange_explicit(&pool->waiting, NULL, memory_order_acquire);
+	}
 	for (unsigned n = 0; pool->late && n < LATE_BATCH; n++) {
 		struct page *pg = pool->late;
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 		pool->late = pg->inbox_next;
+		SHARE_COUNT(slab_state);
 		/* As in slab_pool_put. */
 		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
 							      (s & ~STATE_FLAGS) | STATE_UNOWNED,
 							      memory_order_acq_rel,
 							      memory_order_relaxed))
 			;
-		if ((int)state_count(s) == pg->used)
-			atomic_fetch_add_explicit(&pool->owed, 1, memory_order_relaxed);
+		if ((int)state_count(s) == pg->used) {
+			SHARE_COUNT(pool_freed);
+			atomic_fetch_add_explicit(&pool->freed, 1, memory_order_release);
+		}
 		pool_add(pool, pg, state_count(s), SLAB_RECENT);
 		stat_add(STAT_slabs_unowned, 1);
 	}
@@ -362,6 +380,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 							(s & ~STATE_FLAGS) | STATE_UNOWNED,
 							memory_order_acq_rel,
 							memory_order_relaxed));
+	SHARE_COUNT(slab_state);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	pool_add(pool, pg, state_count(s), how);
 	if (how != SLAB_LOOKED_AT)
@@ -387,10 +406,12 @@ static struct page *pool_next(struct pool *pool, struct page *pg)
 							      : pool->fresh.first;
 }
 
-/* With the pool's lock: an un-owned slab off its list, into limbo. */
+/* With the pool's lock: an un-owned slab off its list, into limbo. What is on its remote list is for the
+ * caller to collect, once it has let go of the lock: nobody else can have the slab. */
 static void pool_remove(struct pool *pool, struct page *pg)
 {
 	enum page_list tag = (enum page_list)pg->list;
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 	hold_step(LOCK_POOL, 1);
 	if (pool->look == pg)
@@ -402,7 +423,18 @@ static void pool_remove(struct pool *pool, struct page *pg)
 					      : &pool->full,
 		      pg, tag);
 	count_add(&pool->count, UINT64_MAX);
-	slab_collect_to(pg, STATE_LIMBO);
+	/* Acquire and release as in slab_collect_to. */
+	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
+						      (s & ~STATE_FLAGS) | STATE_LIMBO,
+						      memory_order_acq_rel, memory_order_relaxed))
+		;
+}
+
+static void pool_unlock_taken(struct pool *pool, struct page *pg)
+{
+	lock_release(&pool->lock);
+	if (pg)
+		slab_collect_to(pg, STATE_LIMBO);
 }
 
 struct page *slab_pool_take(unsigned cls)
@@ -416,7 +448,7 @@ struct page *slab_pool_take(unsigned cls)
 	pg = pool->fresh.last ? pool->fresh.last : pool->room.first;
 	if (pg)
 		pool_remove(pool, pg);
-	lock_release(&pool->lock);
+	pool_unlock_taken(pool, pg);
 	if (pg)
 		stat_add(STAT_slabs_adopted, 1);
 	return pg;
@@ -435,7 +467,7 @@ struct page *slab_pool_take_new(unsigned cls, bool all)
 		pg = NULL;
 	if (pg)
 		pool_remove(pool, pg);
-	lock_release(&pool->lock);
+	pool_unlock_taken(pool, pg);
 	return pg;
 }
 
@@ -447,7 +479,8 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	DELAY_HERE(slab_adopt);
 	if (!pool_lock(pool))
 		return false;
-	atomic_fetch_sub_explicit(&pool->owed, 1, memory_order_relaxed);
+	SHARE_COUNT(pool_freed);
+	atomic_fetch_add_explicit(&pool->tried, 1, memory_order_relaxed);
 	/*
 	 * The slab may have been adopted, emptied and its descriptor used for something else
 	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is un-owned
@@ -461,7 +494,7 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 		pg->list == LIST_POOL_FULL);
 	if (mine)
 		pool_remove(pool, pg);
-	lock_release(&pool->lock);
+	pool_unlock_taken(pool, mine ? pg : NULL);
 	stat_add(STAT_slabs_adopted, mine);
 	return mine;
 }
@@ -486,6 +519,16 @@ static struct page *pool_find_empty(struct pool *pool, bool *end)
 	return NULL;
 }
 
+/* A slab may be empty that nobody looks at: something was freed since the last walk began, and tries to adopt
+ * did not follow all frees. */
+static bool pool_owes(struct pool *pool)
+{
+	uint64_t freed = atomic_load_explicit(&pool->freed, memory_order_relaxed);
+
+	return freed != atomic_load_explicit(&pool->tried, memory_order_relaxed) &&
+	       freed != atomic_load_explicit(&pool->walked, memory_order_relaxed);
+}
+
 struct page *slab_pool_take_empty(unsigned cls)
 {
 	struct pool *pool = &pools[cls];
@@ -493,18 +536,23 @@ struct page *slab_pool_take_empty(unsigned cls)
 	bool whole = false; /* the walk began at the beginning */
 	bool end;
 
-	if (atomic_load_explicit(&pool->owed, memory_order_relaxed) <= 0 && !pool_late(pool))
+	if (!pool_owes(pool) && !pool_late(pool))
 		return NULL;
 	do {
 		end = false;
 		if (!pool_lock(pool))
 			return NULL;
-		whole |= !pool->look;
+		if (!pool->look) {
+			whole = true;
+			/* Acquire: what was freed into a slab before it was counted is seen by this walk. */
+			pool->walk_freed = atomic_load_explicit(&pool->freed, memory_order_acquire);
+		}
 		pg = pool_find_empty(pool, &end);
-		end &= whole;
 		if (end)
-			atomic_store_explicit(&pool->owed, 0, memory_order_relaxed);
-		lock_release(&pool->lock);
+			atomic_store_explicit(&pool->walked, pool->walk_freed,
+					      memory_order_relaxed);
+		end &= whole;
+		pool_unlock_taken(pool, pg);
 	} while (!pg && !end);
 	return pg;
 }

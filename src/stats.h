@@ -6,6 +6,7 @@
 #ifndef SLUICE_STATS_H
 #define SLUICE_STATS_H
 
+#include "share.h"
 #include "types.h"
 
 enum stat_id {
@@ -32,6 +33,7 @@ static inline void stat_add(enum stat_id s, uint64_t n)
 
 	if (unlikely(!shard))
 		shard = stat_shard_pick();
+	SHARE_COUNT(stats);
 	atomic_fetch_add_explicit(&stat_shards[shard - 1].count[s], n, memory_order_relaxed);
 }
 

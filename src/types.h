@@ -10,13 +10,14 @@
  *               a power of two is the front of a block whose tail went back (exact-tail return).
  *   run class   one of RUN_CLASSES run lengths that a pcp keeps a list of.
  *   region      64 MiB of address space, aligned to 64 MiB: its metadata first, then its pages.
- *   zone        a buddy core: a lock, free lists by order, and the regions it owns.
+ *   zone        a buddy core: a lock, free lists by order, and the regions it owns. There are several.
  *   pcp         a thread's page cache: runs by run class, under a spinlock of its own.
  *   slab        a run carved into objects of one size class.
  *   object      what malloc hands out below SMALL_MAX.
  *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
  *   ring        a heap's objects on the way to slabs of others.
  *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
+ *   arena       a few mappings out of which calls are served that can have neither heap nor lock.
  *   dirty       a free page that the kernel still backs with memory that was written.
  *   clean       a free page that is known to read as zero and to cost no memory.
  *   ready       a free page that is known to read as zero and that the kernel backs already.
@@ -191,7 +192,8 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 
 /*
  * A region's metadata, at its front. head[i] is the index of the first page of the run that page
- * i belongs to; stale when page i is free, which the range checks of every reader allow for.
+ * i belongs to; stale when page i is free, which the range checks of every reader allow for; 0 when its
+ * address space is not the region's, where others may have memory.
  */
 struct region {
 	struct zone *zone;   /* set once */

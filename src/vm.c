@@ -31,6 +31,10 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -131,6 +135,19 @@ void *vm_map(size_t bytes, size_t align)
 {
 	return map_aligned(align_up(bytes, vm_os_page), max_size(align, vm_os_page),
 			   PROT_READ | PROT_WRITE, 0);
+}
+
+void *vm_map_wiped(void)
+{
+	int saved = errno;
+	void *p = vm_map(vm_os_page, vm_os_page);
+
+	if (p && madvise(p, vm_os_page, MADV_WIPEONFORK) != 0) {
+		vm_unmap(p, vm_os_page);
+		p = NULL;
+	}
+	errno = saved;
+	return p;
 }
 
 bool vm_commit(void *addr, size_t bytes)

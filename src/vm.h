@@ -25,6 +25,10 @@ bool vm_map_at(void *addr, size_t bytes);
 /* Read-write memory wherever the kernel likes, aligned (a power of two). Reads as zero. */
 void *vm_map(size_t bytes, size_t align);
 
+/* A page of memory that reads as zero in a process that is made as a copy of this one (MADV_WIPEONFORK). NULL: the
+ * kernel has no such memory. */
+void *vm_map_wiped(void);
+
 /* Make reserved address space read-write. False: refused, nothing changed. */
 bool vm_commit(void *addr, size_t bytes);
 

@@ -406,11 +406,11 @@ static void test_regions(void)
 
 static void test_stats(void)
 {
-	static const char *const gauges[] = { "pcp_bytes",    "free_bytes",   "dirty_bytes",
-					      "region_bytes", "huge_bytes",   "heaps",
-					      "lock_wait_ns", "slab_bytes",   "object_bytes",
-					      "hole_bytes",   "pinned_bytes", "large_bytes",
-					      "reserve_bytes" };
+	static const char *const gauges[] = { "pcp_bytes",     "free_bytes",   "dirty_bytes",
+					      "region_bytes",  "huge_bytes",   "heaps",
+					      "lock_wait_ns",  "slab_bytes",   "object_bytes",
+					      "hole_bytes",    "pinned_bytes", "large_bytes",
+					      "reserve_bytes", "arena_bytes" };
 	uint64_t v = 12;
 	bool all = true;
 

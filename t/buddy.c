@@ -25,7 +25,7 @@
 
 static struct zone *zone_new(void)
 {
-	static struct zone zones[24];
+	static struct zone zones[26];
 	static unsigned used;
 	struct zone *z = &zones[used++];
 
@@ -748,6 +748,61 @@ static void test_release_taken(void)
 	ok(all_merged(z), "the zone is whole");
 }
 
+/* Nothing of a region's index leads anywhere. */
+static bool index_is_clear(const struct region *r, uint32_t from)
+{
+	for (uint32_t i = from; i < REGION_PAGES; i++)
+		if (r->head[i])
+			return false;
+	return page_kind(&r->page[0]) == PAGE_NONE;
+}
+
+static void use_all(struct page **run, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		page_set_heads(run[i], run[i]->npages);
+		page_set_kind(run[i], PAGE_LARGE);
+	}
+}
+
+/* What the kernel puts where a region was is none of the region's: no pointer into it leads to a
+ * descriptor, whatever begins there when the front of the region is in use again. */
+static void test_release_index(void)
+{
+	static struct page *run[REGION_PAGES / 16];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	void *index = (void *)align_down((uintptr_t)r->head, vm_os_page);
+	unsigned n = (unsigned)z->total_pages / 16;
+	uint64_t step = options.region_step;
+	struct page *pg;
+
+	n = buddy_alloc_bulk(z, 16, n, 1, run);
+	use_all(run, n);
+	ok(!index_is_clear(r, 0), "a region in use has an index");
+	buddy_free_bulk(run, n);
+	buddy_release_regions(z);
+	ok(index_is_clear(r, 0), "one whose address space was given up has none");
+	options.region_step = 1 << 20;
+	pg = buddy_alloc(z, 2);
+	ok(pg && region_of(pg) == r && r->reserved < REGION_PAGES, "its front is taken back");
+	use_all(&pg, 1);
+	ok(index_is_clear(r, r->reserved), "the rest of it leads nowhere");
+	options.region_step = step;
+	buddy_free(pg);
+	/* Not by mlock, which sanitizers turn off. */
+	if (syscall(SYS_mlock, index, sizeof(r->head)) != 0) {
+		tap_skip(1, "memory cannot be locked here");
+		return;
+	}
+	pg = buddy_alloc(z, 40);
+	use_all(&pg, 1);
+	buddy_free(pg);
+	buddy_release_regions(z);
+	ok(index_is_clear(r, 0), "nor does it where the index is locked in memory");
+	syscall(SYS_munlock, index, sizeof(r->head));
+}
+
 /* ---- frees without the lock -------------------------------------------------------------- */
 
 static void test_deferred(void)
@@ -977,7 +1032,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(128);
+	tap_plan(133);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
@@ -999,6 +1054,7 @@ int main(void)
 	test_extend();
 	test_release();
 	test_release_taken();
+	test_release_index();
 	test_deferred();
 	test_deferred_many();
 	test_random();

@@ -17,6 +17,7 @@
 #include <sluice/sluice.h>
 #include <time.h>
 
+#include "arena.h"
 #include "background.h"
 #include "barrier.h"
 #include "buddy.h"
@@ -240,6 +241,19 @@ static void wake_the_parked(void)
 	pages();
 }
 
+static void arena_alone(void)
+{
+	arena_free(arena_alloc(100, 1));
+}
+
+static void arena_in_fork(void)
+{
+	lock_fork_begin();
+	arena_alone();
+	lock_fork_end();
+	arena_sweep();
+}
+
 /* Until the background thread comes by. */
 static void wait_for_it(void)
 {
@@ -298,6 +312,26 @@ static void from_bins(struct worker *w)
 		heap_free(a);
 		heap_free(b);
 	}
+}
+
+/* Calls that can have neither heap nor lock. Some object is always there, so that no chunk has to be made
+ * for each. */
+static void arena_calls(struct worker *w)
+{
+	void *p[8] = { NULL };
+
+	(void)w;
+	for (unsigned i = 0; i < CALLS; i++) {
+		void **at = &p[i % 8];
+
+		if (*at && !arena_free(*at))
+			tap_bail_out("an object is lost");
+		*at = arena_alloc(16 + rnd() % 30000, 1);
+		if (!*at)
+			tap_bail_out("no memory");
+	}
+	for (unsigned i = 0; i < 8; i++)
+		arena_free(p[i]);
 }
 
 static void warm_up(struct worker *w)
@@ -364,6 +398,12 @@ static const struct {
 	[DELAY_holes_return] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
 	[DELAY_huge_claimed] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_huge_seized] = { map, all_kinds, DRAIN, NULL },
+	[DELAY_arena_making] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_taken] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_freed] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_emptied] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_kept] = { arena_in_fork, arena_calls, 0, NULL },
+	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_fork_gated] = { fork_once, all_kinds, GATE2, NULL },
 	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
 	/* Last: from here on there is a background thread. */

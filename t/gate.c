@@ -21,7 +21,9 @@
 #include "vm.h"
 #include "worker.h"
 
-#define TESTS 103
+#define TESTS 108
+
+static uint32_t all_steps = UINT32_MAX; /* never used up */
 
 /* ---- what a heap that somebody emptied looks like ------------------------------------------ */
 
@@ -259,8 +261,10 @@ static unsigned open_inboxes(const struct heap *h)
 /* The mark stays: who has it may take the heap. */
 static unsigned mark_open(const struct heap *h)
 {
-	heap_growth_mark();
-	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING ? heap_growth_take(true) : 0;
+	heap_growth_mark(UINT32_MAX, &all_steps);
+	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING
+		       ? heap_growth_take(true, &all_steps)
+		       : 0;
 }
 
 /* The same when the process is about to grow, or in want of memory: there is no second pass. */
@@ -437,27 +441,30 @@ static void test_growth(void)
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
 	g = heap_idle_mark(true);
-	ok(heap_growth_mark(), "a growth finds a heap that was marked by an idle round");
+	ok(heap_growth_mark(UINT32_MAX, &all_steps),
+	   "a growth finds a heap that was marked by an idle round");
 	is_int(w.heap->gate, g | GATE_PENDING, "and leaves that mark");
 	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
-	is_int(heap_growth_take(true), 0, "and the growth does not");
+	is_int(heap_growth_take(true, &all_steps), 0, "and the growth does not");
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, call_slow);
-	heap_growth_mark();
+	heap_growth_mark(UINT32_MAX, &all_steps);
 	g = heap_idle_mark(true);
 	is_int(w.heap->gate, g | GATE_PENDING, "an idle round marks over the mark of a growth");
-	is_int(heap_growth_take(true), 1, "which takes the heap all the same");
+	is_int(heap_growth_take(true, &all_steps), 1, "which takes the heap all the same");
 	is_int(heap_idle_take(g), 0, "once");
 	worker_do(&w, call_slow);
-	heap_growth_mark();
+	heap_growth_mark(UINT32_MAX, &all_steps);
 	g = heap_idle_mark(true);
 	heap_visit(g);
 	worker_do(&w, call_slow);
-	is_int(heap_growth_take(true) + heap_idle_take(g), 0, "a call takes both marks back");
-	heap_growth_mark();
+	is_int(heap_growth_take(true, &all_steps) + heap_idle_take(g), 0,
+	       "a call takes both marks back");
+	heap_growth_mark(UINT32_MAX, &all_steps);
 	worker_do(&w, call_slow);
 	g = heap_idle_mark(true);
-	is_int(heap_growth_take(true), 0, "a mark of after the call is none of before it");
+	is_int(heap_growth_take(true, &all_steps), 0,
+	       "a mark of after the call is none of before it");
 	is_int(heap_idle_take(g), 1, "but one of its own");
 	worker_do(&w, free_all);
 	worker_end(&w);
@@ -552,6 +559,75 @@ static void test_held(void)
 	start_clean();
 }
 
+#define LOCKED_SIZE 100u
+#define LOCKED_OBJECTS 1000u
+
+static void fill_one_class(struct worker *w)
+{
+	for (w->n = 0; w->n < LOCKED_OBJECTS; w->n++)
+		w->p[w->n] = alloc(LOCKED_SIZE);
+}
+
+static void free_and_trim(struct worker *w)
+{
+	struct heap_drain d;
+
+	free_all(w);
+	heap_drain(heap_self, 0, &d);
+}
+
+/* Slabs that could not be left because the lock of their pool was not to be had. */
+static void test_pool_locked(void)
+{
+	static struct worker w;
+	struct lock *lock = slab_pool_lock(class_of(LOCKED_SIZE));
+	uint64_t slabs = value("slab_bytes");
+
+	worker_begin(&w);
+	worker_do(&w, fill_one_class);
+	if (lock_acquire(lock) != 0)
+		tap_bail_out("the lock of a pool is held");
+	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is not to be had");
+	lock_release(lock);
+	ok(w.heap->full.first != NULL, "slabs stay with it");
+	worker_do(&w, free_and_trim);
+	is_int(value("slab_bytes"), slabs, "its thread sees that they come empty");
+	worker_end(&w);
+	start_clean();
+}
+
+static void hold_fallback(struct worker *w)
+{
+	(void)w;
+	if (lock_acquire(&heap_fallback.lock) != 0)
+		tap_bail_out("the fallback heap is locked");
+}
+
+static void let_fallback_go(struct worker *w)
+{
+	(void)w;
+	lock_release(&heap_fallback.lock);
+}
+
+/* Who has the fallback heap may wait for the lock that the interrupted call holds. */
+static void test_fallback_held(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	atomic_store(&heap_fallback.heap->drained, 0);
+	worker_do(&w, hold_fallback);
+	lock_depth++; /* as in a handler that interrupted the holder of a lock */
+	heap_sweep();
+	lock_depth--;
+	ok(!heap_fallback.heap->drained,
+	   "a drain in such a handler does not wait for the fallback heap");
+	worker_do(&w, let_fallback_go);
+	heap_sweep();
+	ok(heap_fallback.heap->drained, "another one empties it");
+	worker_end(&w);
+}
+
 static void test_exit(void)
 {
 	static struct worker w;
@@ -578,10 +654,10 @@ static void test_exit(void)
 	       "a thread that ends while its heap is held says so");
 	ok(!h->idle && !bins_empty(h), "and leaves it to the holder");
 	heap_gate_release(h);
-	ok(h->idle && h->gate == GATE_FREE && h->tid == 0 && bins_empty(h) && owns_nothing(h) &&
-		   h->pcp.count == 0,
-	   "who finishes it");
-	is_int(value("slab_bytes"), slabs, "so that nothing of it is left");
+	ok(h->idle && h->gate == GATE_FREE && h->tid == 0 && heap_idle_any(),
+	   "who lets it go as it is, for it may be in a malloc of its own");
+	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
+	   "so that the next who looks for idle ones takes it, and nothing of it is left");
 	for (unsigned i = 0; i < 2; i++) {
 		worker_begin(&next[i]);
 		worker_do(&next[i], check);
@@ -686,6 +762,8 @@ int main(void)
 	test_growth();
 	test_visit();
 	test_held();
+	test_pool_locked();
+	test_fallback_held();
 	test_exit();
 	test_barriers();
 	return tap_done();

@@ -166,9 +166,12 @@ static void *stress_growth(void *arg)
 	uint32_t s = 7;
 
 	while (!atomic_load(&stress_stop)) {
+		uint32_t steps = 64 + rnd(&s) % 4096;
+
 		lock_acquire(&reclaim_control);
-		stress_grown += heap_growth_take(false);
-		heap_growth_mark();
+		stress_grown += heap_growth_take(false, &steps);
+		if (steps)
+			heap_growth_mark(4 + rnd(&s) % 16, &steps);
 		lock_release(&reclaim_control);
 		usleep(rnd(&s) % 30000);
 	}

@@ -13,11 +13,11 @@
 #include <sys/time.h>
 #include <time.h>
 
+#include "arena.h"
 #include "buddy.h"
 #include "child.h"
 #include "core.h"
 #include "heap.h"
-#include "huge.h"
 #include "info.h"
 #include "init.h"
 #include "large.h"
@@ -427,28 +427,46 @@ static void test_held(void)
 static void test_no_lock(void)
 {
 	uint64_t maps = value("emergency_maps");
+	uint64_t objects = value("emergency_objects");
 	void *mine = alloc(300);
+	bool zero = true;
 	char *p;
 	char *q;
+	char *r;
 
+	pcp_drain(&heap_self->pcp);
 	heap_fork_prepare();
 	atomic_store(&heap_self->busy, 1);
 	p = heap_alloc_small(300);
 	q = heap_alloc_aligned(300, 16384);
+	lock_fork_begin(); /* else another zone comes into use */
+	lock_fork_prepare(&zone_main.lock); /* and what large blocks need */
+	r = heap_alloc_large(200000, &zero);
+	lock_fork_parent(&zone_main.lock);
+	lock_fork_end();
 	heap_free(mine);
 	atomic_store(&heap_self->busy, 0);
 	heap_fork_parent();
-	ok(p && q, "who can have neither heap nor lock gets memory all the same");
-	is_int(value("emergency_maps") - maps, 2, "by mappings of its own");
-	ok(huge_usable(p) >= 300 && heap_usable(p) >= 300, "which are known as such");
+	ok(p && q && r, "who can have neither heap nor lock gets memory all the same");
+	is_int(value("emergency_objects") - objects, 3, "out of the arena");
+	is_int(value("emergency_maps") - maps, 1, "by one mapping for all");
+	ok(!zero, "and is not told that it reads as zero");
+	ok(arena_usable(p) >= 300 && heap_usable(p) >= 300, "its objects are known as such");
 	is_int((uintptr_t)q % 16384, 0, "and aligned as asked for");
 	memset(p, 'p', 300);
+	ok(heap_realloc(p, heap_usable(p) - 1) == p,
+	   "one that stays nearly as large stays where it is");
 	p = heap_realloc(p, 1000);
 	ok(p[299] == 'p', "it can be resized");
+	memset(r, 'r', 200000);
+	r = heap_realloc(r, 2000000);
+	ok(r[199999] == 'r', "also beyond the arena");
+	heap_free(r);
 	heap_free(p);
 	heap_free(q);
 	heap_check();
-	ok(huge_usable(q) == 0, "and freed");
+	arena_check();
+	is_int(arena_bytes(), 0, "when all are freed, no mapping is left");
 }
 
 /* ---- signals ----------------------------------------------------------------------------- */
@@ -541,6 +559,23 @@ static void free_never_handed_out(void *arg)
 	heap_free((char *)align_down((uintptr_t)p, PG_BYTES) + 2 * PG_BYTES - 16);
 }
 
+/* A call that can have neither heap nor lock; the object is freed at `at` bytes into it, n times. */
+static void free_in_arena(void *arg)
+{
+	const size_t *at = arg;
+	char *p[2];
+
+	heap_fork_prepare();
+	atomic_store(&heap_self->busy, 1);
+	p[0] = alloc(300);
+	p[1] = alloc(300); /* the chunk stays */
+	atomic_store(&heap_self->busy, 0);
+	heap_fork_parent();
+	memset(p[0], 0, 300);
+	heap_free(p[0] + *at);
+	heap_free(p[0] + *at);
+}
+
 static void size_of_freed(void *arg)
 {
 	void *p = alloc(100 * MIB);
@@ -555,6 +590,9 @@ static void test_misuse(void)
 	size_t small = 100;
 	size_t large = 100000;
 	size_t huge = 100 * MIB;
+	size_t start = 0;
+	size_t middle = 16;
+	size_t odd = 8;
 	int local;
 
 	ok(child_is_stopped(free_twice, &small, "object freed twice"),
@@ -566,6 +604,11 @@ static void test_misuse(void)
 	   "the middle of an object stops the program");
 	ok(child_is_stopped(free_middle, &large, "free of the middle of a large block"),
 	   "so does that of a large block");
+	ok(child_is_stopped(free_in_arena, &start, "block freed twice, or not at its start"),
+	   "an object of the arena freed twice stops the program");
+	ok(child_is_stopped(free_in_arena, &middle, "block freed twice, or not at its start") &&
+		   child_is_stopped(free_in_arena, &odd, "block freed twice, or not at its start"),
+	   "so does the middle of one");
 	ok(child_is_stopped(free_foreign, &local, "free of memory that is not ours"),
 	   "a pointer to the stack stops the program");
 	ok(child_is_stopped(free_never_handed_out, NULL, ""),
@@ -605,7 +648,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(47);
+	tap_plan(53);
 	sluice_init();
 	test_sizes();
 	test_zero_size();

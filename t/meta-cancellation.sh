@@ -9,7 +9,7 @@ plan 6
 
 # What POSIX names, what it allows (stdio, directories), and glibc's own.
 names='accept accept4 aio_suspend aio_suspend_time64 clock_nanosleep close closefrom connect copy_file_range creat
-epoll_pwait epoll_pwait2 epoll_wait fallocate fcntl fdatasync flock fsync getrandom io_getevents lockf mq_receive mq_send
+epoll_pwait epoll_pwait2 epoll_wait fallocate fcntl fdatasync flock futimens ioctl lseek posix_fadvise pthread_rwlock_rdlock pthread_rwlock_wrlock pthread_tryjoin_np semop fsync getrandom io_getevents lockf mq_receive mq_send
 mq_timedreceive mq_timedsend msgrcv msgsnd msync nanosleep open open_by_handle_at openat pause poll posix_fallocate ppoll
 pread preadv preadv2 pselect pthread_clockjoin_np pthread_cond_clockwait pthread_cond_timedwait pthread_cond_wait
 pthread_join pthread_testcancel pthread_timedjoin_np pwrite pwritev pwritev2 read readv recv recvfrom recvmmsg recvmsg

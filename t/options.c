@@ -125,7 +125,8 @@ static void test_defaults(void)
 
 		if (r->type == TYPE_STRING)
 			bad += strlen(r->field) > r->max;
-		else if (r->type == TYPE_LIMIT && (r->def_bits & OPTION_PERCENT))
+		else if ((r->type == TYPE_LIMIT && (r->def_bits & OPTION_PERCENT)) ||
+			 (r->type == TYPE_AUTO && r->def_bits == OPTION_AUTO))
 			bad += number(r) != r->def_bits;
 		else
 			bad += number(r) != r->def_bits || r->def_bits < r->min ||

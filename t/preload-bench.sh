@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 35
+plan 42
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -98,6 +98,29 @@ print([k["left"] for k in remote.values()], [k["signals"] for k in remote.values
 END
 )" "[0, 0, 0] [0.0, 0.0, 0.0] 0.0 0.0 True 28 2 [28, 2, 2]" \
 	"a remote drain reaches every thread and disturbs none; one that asks leaves those that make no call"
+
+complains 2 '--threads: several numbers only with scale' --threads 1,2
+complains 2 '--only x: no workload matches' scale --only x
+out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
+	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)
+is "$? $(printf '%s\n' "$out" | grep -c -E '^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
+	"0 42" "scale has a line for each row, number of threads and allocator"
+is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+runs = [(row, int(n), s) for row, by in d["rows"].items() for n, one in by.items() for s in one["samples"]["sluice"]]
+print(sorted({row for row, _, _ in runs}), {s["malloc"] == sys.argv[2] and s["threads"] == n for _, n, s in runs},
+      {s["worst_ns"] > 0 and s["ops"] >= n and s["cpu_ns"] > 0 for _, n, s in runs if _ != "fork"},
+      {s["forks"] for row, _, s in runs if row == "fork"})
+END
+)" "['big', 'churn', 'fork', 'growth', 'handoff', 'pages', 'start'] {True} {True} {2.0}" \
+	"and each run had so many threads, Sluice as its malloc, and a slowest call"
+# 4e9 operations are not done in a second by anybody.
+"$bench" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 --alloc sluice="$SLUICE_LIB" \
+	--allocs sluice >"$TMP/out" 2>"$TMP/err"
+is "$? $(cat "$TMP/err") $(grep -c 'sluice *failed' "$TMP/out")" \
+	"1 sluice-bench: churn-2t: sluice: not done after 1 s 2" \
+	"an allocator that does not end in time is named once, and not tried with more threads"
 
 "$work" pingpong size=x >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number" \

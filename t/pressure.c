@@ -401,6 +401,7 @@ static void test_bins_shrink(void)
 		object[i] = alloc(64);
 	for (unsigned i = 0; i < 300; i++)
 		heap_free(object[i]);
+	heap_bins_count_all();
 	bytes = heap_bins_bytes;
 	for (unsigned i = 300; i < 600; i++) {
 		heap_bins_most = 0;

@@ -313,6 +313,32 @@ static void test_many_unowned(void)
 	is_int(n, MANY, "and in the end all of them");
 }
 
+/* Who has freed into an un-owned slab and is about to look at it, while others walk over the pool. */
+static void test_try_under_way(void)
+{
+	struct page *slow = slab_owned(CLS);
+	struct page *lost = slab_owned(CLS);
+	struct object *o[3];
+
+	take(slow, o, 2);
+	take(lost, &o[2], 1);
+	slab_pool_put(slow, SLAB_RECENT);
+	slab_pool_put(lost, SLAB_RECENT);
+	while (slab_pool_take_empty(CLS))
+		;
+	is_int(free_one(slow, o[0]), SLAB_ADOPT, "somebody is to look at an un-owned slab");
+	ok(!slab_pool_take_empty(CLS),
+	   "a walk over the pool that comes before finds nothing empty");
+	ok(slab_pool_adopt(slow, CLS), "then the first one looks");
+	is_int(free_one(lost, o[2]), SLAB_ADOPT,
+	       "another slab becomes empty, and nobody looks at it");
+	ok(slab_pool_take_empty(CLS) == lost && lost->used == 0, "the next walk finds it");
+	free_one(slow, o[1]);
+	slab_collect_to(slow, STATE_OWNED);
+	slab_end(slow);
+	slab_end(lost);
+}
+
 static void test_pool_locked(void)
 {
 	struct page *in = slab_owned(CLS);
@@ -640,7 +666,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(80);
+	tap_plan(85);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -652,6 +678,7 @@ int main(void)
 	test_unowned();
 	test_unowned_full();
 	test_many_unowned();
+	test_try_under_way();
 	test_pool_locked();
 	test_pool_waiting();
 	test_misuse();

@@ -137,13 +137,15 @@ inline leave(h)
 	fi
 }
 
-/* pool_remove, under the pool's lock: off its list, into limbo. */
+/* pool_remove, under the pool's lock: off its list, into limbo. What is on the remote list is collected when
+ * the lock is free again. */
 inline pool_remove()
 {
 	atomic {
 		assert(pooled && own == UNOWNED);
 		pooled = false;
-		collect(true)
+		own = OWNED;
+		posted = true
 	}
 }
 
@@ -178,6 +180,7 @@ inline adopt(h)
 #ifndef ADOPT_NO_LOCK
 		pool_lock = false;
 #endif
+		atomic { collect(true) };
 		if
 		:: attach(h)
 		:: put() /* pool_refresh */
@@ -295,8 +298,9 @@ active proctype drain()
 		lock_pool();
 		if
 		:: atomic { pooled && remote == used -> assert(own == UNOWNED); pooled = false;
-			    collect(true) };
+			    own = OWNED; posted = true };
 			pool_lock = false;
+			atomic { collect(true) };
 			atomic { unmake() }
 		:: atomic { !(pooled && remote == used) -> pool_lock = false }
 		fi

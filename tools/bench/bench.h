@@ -41,6 +41,7 @@ extern const struct workload queue_workloads[];
 extern const struct workload thread_workloads[];
 extern const struct workload sharing_workloads[];
 extern const struct workload process_workloads[];
+extern const struct workload scale_workloads[];
 extern const struct workload steady_workloads[]; /* and the following: tools/latency */
 extern const struct workload growth_workloads[];
 extern const struct workload burst_workloads[];
@@ -53,6 +54,9 @@ uint64_t param(const char *name);
 /* The steady part: its wall time and the process's CPU time are taken. */
 void bench_begin(void);
 void bench_end(uint64_t ops);
+
+/* In place of both: what the workload took itself. */
+void bench_measured(uint64_t ops, uint64_t wall, uint64_t cpu);
 
 /* A number of its own for the JSON line; at most 16 of them. */
 void bench_extra(const char *name, double value);

@@ -97,6 +97,13 @@ void bench_end(uint64_t ops)
 	total_ops = ops;
 }
 
+void bench_measured(uint64_t ops, uint64_t wall, uint64_t cpu)
+{
+	wall_ns = wall;
+	cpu_ns = cpu;
+	total_ops = ops;
+}
+
 void bench_extra(const char *name, double value)
 {
 	if (extra_count == EXTRAS)

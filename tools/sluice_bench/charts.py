@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Charts by gnuplot, each as SVG and PNG: time and peak RSS by workload against the baseline, the
-latencies of single calls, the cost by thread count; and for `drain` when the caches are empty."""
+latencies of single calls, the cost by thread count; for `drain` when the caches are empty; and for `scale`
+what each row does over the number of threads."""
 
 import os
 import re
@@ -120,6 +121,58 @@ set xtics ({ticks})
 set xrange [-0.5:{len(modes) - 0.5}]
 {scale}set ylabel {quoted(label)}
 plot {plots}
+""")
+    return paths
+
+
+# ---- scale ------------------------------------------------------------------------------------
+
+
+SCALE_PANELS = (("ops", "operations a CPU second", "set format y '%.0s%c'"),
+                ("switches", "context switches for 1,000 operations", "set yrange [0.009:*]"),
+                ("worst_us", "worst call, us of CPU time", ""),
+                ("peak_mib", "peak RSS, MiB", ""))
+SCALE_LEAST = 0.01  # 0 has no place on a logarithmic axis
+
+
+def draw_scale(document, folder):
+    """A chart for each row: four panels over the number of threads."""
+    names = [n for n in document["allocators"] if n != "sluice"]
+    names += [n for n in document["allocators"] if n == "sluice"]
+    counts = document["threads"]
+    ticks = ", ".join(f"'{n}' {n}" for n in counts)
+    paths = []
+    for row, by_threads in document["rows"].items():
+        blocks, panels = [], []
+        for key, label, settings in SCALE_PANELS:
+            plots = []
+            for index, allocator in enumerate(names):
+                lines = []
+                for threads, one in by_threads.items():
+                    value = one["summary"].get(allocator, {}).get(key)
+                    if value:
+                        low, mid, high = (max(value[k], SCALE_LEAST) for k in ("min", "median", "max"))
+                        lines.append(f"{threads} {mid:.5f} {low:.5f} {high:.5f}")
+                if not lines:
+                    continue
+                colour, point = style(allocator, names)
+                blocks.append(block(f"{key}{index}", lines))
+                plots.append(f"${key}{index} using 1:2:3:4 with yerrorlines lc rgb '{colour}' pt {point} "
+                             f"ps 0.7 lw 1.5 title {quoted(allocator)}")
+            if plots:
+                panels.append(f"set title {quoted(row + ': ' + label)} noenhanced\n"
+                              f"set yrange [*:*]\nset format y '%g'\n{settings}\n"
+                              f"plot {', '.join(plots)}\n")
+        if panels:
+            paths += render(folder, f"scale-{row}", 1000, 760, "".join(blocks) + f"""
+set multiplot layout 2,2
+set logscale xy
+set grid lc rgb '#aaaaaa' lw 0.5
+set key outside top center horizontal
+set xtics ({ticks}) rotate by -45
+set xrange [{counts[0] / 1.3}:{counts[-1] * 1.3}]
+set xlabel 'threads'
+{''.join(panels)}unset multiplot
 """)
     return paths
 

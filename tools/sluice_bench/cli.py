@@ -5,11 +5,12 @@ import argparse
 import sys
 import time
 
-from . import allocators, command, drain, measure, report, workloads
-from .command import Parser, complain, count
+from . import allocators, command, drain, measure, report, scale, workloads
+from .command import Parser, complain, counts
 from .errors import BenchError, Skip, UsageError
 from .places import Places
 
+TIMEOUT = 600
 EPILOG = """\
 The order of rounds is rotated, single-threaded workloads are pinned to one core, and every ratio is
 the median of ratios within a round, with an interval that covers 95 % (sign test). Exit status: 0; 1
@@ -24,30 +25,41 @@ def parser(version):
                description="Compare memory allocators side by side.")
     p.add_argument("command", nargs="?", metavar="COMMAND",
                    help="instead of comparing allocators: `pages`, what the page layer costs by itself; "
-                        "`drain`, how soon and at whose cost the page caches of threads are emptied")
-    command.add_arguments(p, "sluice-bench", version, repeat=7, timeout=600,
+                        "`drain`, how soon and at whose cost the page caches of threads are emptied; "
+                        "`scale`, what each allocator does with 1 to 4,096 threads")
+    command.add_arguments(p, "sluice-bench", version, repeat=f"7, scale {scale.REPEAT}",
+                          timeout=f"{TIMEOUT}, scale {scale.TIMEOUT}",
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
     p.add_argument("--baseline", metavar="NAME",
                    help=f"the allocator that ratios are against (default {allocators.BASELINE})")
     p.add_argument("--scale", metavar="X", type=command.factor, help="multiplies the work (default 1)")
-    p.add_argument("--threads", metavar="N", type=count(1),
+    p.add_argument("--threads", metavar="N[,N]", type=counts(1),
                    help="threads of the workloads that do not name a number (default: the cores), or "
-                        f"of drain (default {drain.THREADS})")
+                        f"of drain (default {drain.THREADS}), or all numbers of scale (default "
+                        f"{','.join(map(str, scale.THREADS))})")
     p.add_argument("--time", choices=("wall", "cpu"), default="wall",
                    help="what is compared: wall time, or the CPU time of all threads, which a busy "
                         "machine disturbs less (default wall)")
+    p.set_defaults(timeout=None)
     return p
 
 
 def options_of(argv, version):
     options = parser(version).parse_args(argv)
-    if options.command not in (None, "pages", "drain"):
+    if options.command not in (None, "pages", "drain", "scale"):
         raise UsageError(f"there is no command {options.command} (--help lists the options)")
-    if options.threads is None:
-        options.threads = drain.THREADS if options.command == "drain" else workloads.cpus()
+    of_scale = options.command == "scale"
+    if not of_scale:
+        if options.threads is None:
+            options.threads = [drain.THREADS if options.command == "drain" else workloads.cpus()]
+        if len(options.threads) > 1:
+            raise UsageError("--threads: several numbers only with scale")
+        options.threads = options.threads[0]
     if options.repeat is None:
-        options.repeat = 3 if options.quick else 7
+        options.repeat = (2 if of_scale else 3) if options.quick else scale.REPEAT if of_scale else 7
+    if options.timeout is None:
+        options.timeout = scale.TIMEOUT if of_scale else TIMEOUT
     if options.scale is None:
         options.scale = 0.1 if options.quick else 1.0
     return options
@@ -121,5 +133,7 @@ def main(argv, script, version, libdir, libexecdir):
             return pages.main(options, places)
         if options.command == "drain":
             return drain.main(options, places)
+        if options.command == "scale":
+            return scale.main(options, places)
         return compare(options, places, version)
     return command.run(work)

@@ -26,6 +26,12 @@ def count(least):
     return convert
 
 
+def counts(least):
+    """Numbers with commas between them."""
+    one = count(least)
+    return lambda text: [one(part) for part in text.split(",")]
+
+
 def factor(text):
     try:
         value = float(text)
