@@ -16,7 +16,6 @@
 #include "cgroup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -150,7 +150,7 @@ void control_serve(void)
 		struct sockaddr_un from;
 		socklen_t len = sizeof(from);
 		int fd = sys_accept4(listener.fd, (struct sockaddr *)&from, &len,
-				 SOCK_CLOEXEC | SOCK_NONBLOCK);
+				     SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0)
 			break;
@@ -159,7 +159,10 @@ void control_serve(void)
 	}
 }
 
-void control_fork_child(void)
+void control_fork_child(bool copy)
 {
-	ourfd_close(&listener);
+	if (copy)
+		ourfd_forget(&listener);
+	else
+		ourfd_close(&listener);
 }

@@ -25,6 +25,6 @@ int control_socket(void);
 void control_serve(void);
 
 /* In a fork child: the parent's socket is not ours. */
-void control_fork_child(void);
+void control_fork_child(bool copy);
 
 #endif

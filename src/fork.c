@@ -139,8 +139,8 @@ static void new_process(bool copy, uint32_t holder)
 	atomic_store_explicit(heap_copy_mark, 1, memory_order_relaxed);
 	lock_fork_new_process();
 	background_fork_child();
-	pressure_fork_child();
-	control_fork_child();
+	pressure_fork_child(copy);
+	control_fork_child(copy);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].lock);
 	pcp_fork_child(holder);

@@ -8,9 +8,7 @@
 #endif
 #include "ourfd.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "sys.h"

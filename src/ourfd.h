@@ -34,6 +34,12 @@ void ourfd_set_event(struct ourfd *o, int fd);
 /* Whether it is there and the file that it was; else it is forgotten. */
 bool ourfd_good(struct ourfd *o);
 
+/* It is not ours: a copy of the process may share the table of descriptors with its parent (CLONE_FILES). */
+static inline void ourfd_forget(struct ourfd *o)
+{
+	o->fd = -1;
+}
+
 /* Close it, if it is still ours. */
 void ourfd_close(struct ourfd *o);
 

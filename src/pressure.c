@@ -501,10 +501,14 @@ void pressure_init(void)
 	}
 }
 
-void pressure_fork_child(void)
+void pressure_fork_child(bool copy)
 {
-	for (unsigned i = 0; i < SOURCES; i++)
-		ourfd_close(&psi[i]);
+	for (unsigned i = 0; i < SOURCES; i++) {
+		if (copy)
+			ourfd_forget(&psi[i]);
+		else
+			ourfd_close(&psi[i]);
+	}
 	listening = false;
 	awake_since = 0;
 	group_known = false;

@@ -15,7 +15,7 @@ void pressure_init(void);
 bool pressure_allows(uint64_t bytes);
 
 /* In a fork child: nobody looks at the limits just now, and the parent's triggers are not ours. */
-void pressure_fork_child(void);
+void pressure_fork_child(bool copy);
 
 /* ---- the background thread only; generation: of its marks, for reclaim_pressure --------------- */
 

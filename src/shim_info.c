@@ -9,16 +9,16 @@
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "export.h"
 #include "heap.h"
 #include "info.h"
 #include "log.h"
 #include "stats.h"
+#include "sys.h"
 
 EXPORT struct mallinfo2 mallinfo2(void)
 {
@@ -61,19 +61,41 @@ EXPORT struct mallinfo mallinfo(void)
 }
 #pragma GCC diagnostic pop
 
+/* Nothing of ours is held here, but what stdio does with the stream is a cancellation point (fwrite is the only
+ * one in the library), and malloc_info is none. */
+static bool info_write(FILE *out, const char *text, size_t len)
+{
+	bool good;
+	int cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	good = fwrite(text, 1, len, out) == len;
+	pthread_setcancelstate(cancel, NULL);
+	return good;
+}
+
+#define INFO_BYTES 320
+#define PUT(...)                                                                                   \
+	do {                                                                                       \
+		char line[INFO_BYTES];                                                             \
+                                                                                                   \
+		good &= info_write(out, line, log_format(line, sizeof(line), __VA_ARGS__));        \
+	} while (0)
+
 /* XML of a form of our own, as glibc's manual allows. 0, or -1 with errno EINVAL or stdio's. */
 EXPORT int malloc_info(int options, FILE *out)
 {
 	struct info_class c[CLASSES];
 	struct info in;
+	bool good = true;
 
 	if (options != 0) {
 		errno = EINVAL;
 		return -1;
 	}
 	info_collect(&in, c);
-	fprintf(out, "<malloc version=\"sluice-1\">\n");
-#define LINE(field) fprintf(out, "<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
+	PUT("<malloc version=\"sluice-1\">\n");
+#define LINE(field) PUT("<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
 	LINE(region_bytes);
 	LINE(free_bytes);
 	LINE(dirty_bytes);
@@ -87,16 +109,17 @@ EXPORT int malloc_info(int options, FILE *out)
 	LINE(heaps);
 #undef LINE
 	for (unsigned i = 0; i < STATS; i++)
-		fprintf(out, "<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
-			stat_sum((enum stat_id)i));
+		PUT("<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
+		    stat_sum((enum stat_id)i));
 	for (unsigned i = 0; i < CLASSES; i++)
 		if (c[i].slabs)
-			fprintf(out,
-				"<class size=\"%zu\" slabs=\"%lu\" slab_bytes=\"%lu\" "
-				"object_bytes=\"%lu\" hole_bytes=\"%lu\" pinned_bytes=\"%lu\"/>\n",
-				class_size(i), c[i].slabs, c[i].slab_bytes, c[i].object_bytes,
-				c[i].hole_bytes, c[i].pinned_bytes);
-	return fprintf(out, "</malloc>\n") < 0 ? -1 : 0;
+			PUT("<class size=\"%zu\" slabs=\"%lu\" slab_bytes=\"%lu\" "
+			    "object_bytes=\"%lu\" hole_bytes=\"%lu\" pinned_bytes=\"%lu\"/>\n",
+			    class_size(i), c[i].slabs, c[i].slab_bytes, c[i].object_bytes,
+			    c[i].hole_bytes, c[i].pinned_bytes);
+	PUT("</malloc>\n");
+	return good ? 0 : -1;
+#undef PUT
 }
 
 /* Whether sleeping threads' heaps can be emptied. */
@@ -158,7 +181,7 @@ EXPORT void malloc_stats(void)
 		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n",
 				stat_name((enum stat_id)i),
 				(unsigned long)stat_sum((enum stat_id)i));
-	w = syscall(SYS_write, STDERR_FILENO, text, n);
+	w = sys_write(STDERR_FILENO, text, n);
 	(void)w;
 }
 

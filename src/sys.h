@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sys.h - system calls as such. Those of libc with the same names are cancellation points: a thread with a pending
- * cancel would end inside them, with our locks held. Results and errno are as libc's. Primitive; used by all
- * layers that read or write a file or wait for one. t/meta-cancellation.sh holds that nothing else is called.
+ * sys.h - system calls that are cancellation points in libc, and are none here.
+ *
+ * A thread that is to be cancelled ends inside libc's open, read, poll and the like; malloc and what
+ * else the library offers are no cancellation points, and what is held then would be held for good. So
+ * no such function of libc is called anywhere (t/meta-cancellation.sh), but these: the same arguments
+ * and results, errno as libc's. syscall(2) looks at no cancel. Allocates nothing; no lock.
+ *
+ * A call that is new to Linux's newer processors (arm64 has no poll) goes by way of the one that they have;
+ * where both are there, the one that libc makes: a seccomp filter knows it.
  */
 #ifndef SLUICE_SYS_H
 #define SLUICE_SYS_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,9 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* mode: for O_CREAT only. */
 static inline int sys_open(const char *path, int flags, mode_t mode)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+static inline int sys_close(int fd)
+{
+	return (int)syscall(SYS_close, fd);
 }
 
 static inline ssize_t sys_read(int fd, void *buf, size_t len)
@@ -32,22 +45,21 @@ static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 	return syscall(SYS_write, fd, buf, len);
 }
 
-static inline int sys_close(int fd)
+/* At least `least`, closed on exec. */
+static inline int sys_dup_above(int fd, int least)
 {
-	return (int)syscall(SYS_close, fd);
-}
-
-/* The lowest free descriptor from `from` on. */
-static inline int sys_dup_above(int fd, int from)
-{
-	return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, from);
+	return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, (long)least);
 }
 
 static inline int sys_poll(struct pollfd *fds, nfds_t n, int ms)
 {
-	struct timespec ts = { ms / 1000, (long)(ms % 1000) * 1000000 };
+#ifdef SYS_poll
+	return (int)syscall(SYS_poll, fds, n, ms);
+#else
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
 
-	return (int)syscall(SYS_ppoll, fds, n, ms < 0 ? NULL : &ts, NULL, (size_t)0);
+	return (int)syscall(SYS_ppoll, fds, n, ms < 0 ? NULL : &ts, NULL, (size_t)(_NSIG / 8));
+#endif
 }
 
 static inline int sys_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags)
@@ -62,7 +74,7 @@ static inline ssize_t sys_recv(int fd, void *buf, size_t len, int flags)
 
 static inline ssize_t sys_send(int fd, const void *buf, size_t len, int flags)
 {
-	return syscall(SYS_sendto, fd, buf, len, flags, NULL, (socklen_t)0);
+	return syscall(SYS_sendto, fd, buf, len, flags, NULL, (size_t)0);
 }
 
 #endif

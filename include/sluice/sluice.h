@@ -5,6 +5,11 @@
  * Unless a function says otherwise it may be called from any thread at any time, but not from a
  * signal handler or from a fork child of a multi-threaded process before the fork handlers ran.
  * Sizes are bytes, times nanoseconds. No function here sets errno unless it says so.
+ *
+ * None is a cancellation point, none throws, and none calls back into the program. A call must be let come to its
+ * end: to leave it from a signal handler (siglongjmp, pthread_exit, asynchronous cancellation; also from the handler
+ * of the SIGSEGV that an argument causes) leaves what it holds as it is. No other thread waits for that without
+ * end, but memory is lost, and drains may be refused from then on. See doc/locking.md.
  */
 #ifndef SLUICE_H
 #define SLUICE_H
