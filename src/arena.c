@@ -106,16 +106,11 @@ static struct {
 	_Atomic uint32_t current; /* the block that objects come out of; a hint */
 } inside[SLOTS];
 
-/* The start bits of the slots of each scale, one slot after the other. */
+/* The start bits of the slots of each scale, one slot after the other. Those of the scales above the first are mapped
+ * with the first chunk of the scale, and stay. */
 #define START_WORDS(scale) (SCALE_SLOTS * BLOCKS * (STARTS(scale) / 64))
 static _Atomic uint64_t start_0[START_WORDS(0)];
-static _Atomic uint64_t start_1[START_WORDS(1)];
-static _Atomic uint64_t start_2[START_WORDS(2)];
-static _Atomic uint64_t start_3[START_WORDS(3)];
-static _Atomic uint64_t start_4[START_WORDS(4)];
-static _Atomic uint64_t start_5[START_WORDS(5)];
-static _Atomic uint64_t *const start[SCALES] = { start_0, start_1, start_2,
-						 start_3, start_4, start_5 };
+static _Atomic(_Atomic uint64_t *) start[SCALES] = { start_0 };
 
 static _Atomic uint64_t mapped;
 
@@ -167,7 +162,8 @@ struct place {
 
 static _Atomic uint64_t *starts_at(unsigned slot, unsigned block)
 {
-	return start[scale_of(slot)] +
+	/* Acquire pairs with the release in starts_ready. */
+	return atomic_load_explicit(&start[scale_of(slot)], memory_order_acquire) +
 	       (size_t)(slot % SCALE_SLOTS * BLOCKS + block) * (STARTS(scale_of(slot)) / 64);
 }
 
@@ -346,6 +342,23 @@ static void *fill(unsigned slot, unsigned first, size_t size, size_t align)
 		       : fill_row(slot, first, row_length(slot, size, align), size, align);
 }
 
+/* Returns false if there is no memory for the start bits of a scale. */
+static bool starts_ready(unsigned scale)
+{
+	size_t bytes = START_WORDS(scale) * sizeof(uint64_t);
+	_Atomic uint64_t *none = NULL;
+	_Atomic uint64_t *mine;
+
+	if (atomic_load_explicit(&start[scale], memory_order_relaxed))
+		return true;
+	mine = vm_map(bytes, 1);
+	if (mine &&
+	    !atomic_compare_exchange_strong_explicit(&start[scale], &none, mine,
+						     memory_order_release, memory_order_relaxed))
+		vm_unmap(mine, bytes); /* another thread was first */
+	return mine != NULL;
+}
+
 /* A chunk in a slot that the caller made BUSY, of which it has the first `need` blocks. False: the kernel
  * refuses; the slot is free. */
 static bool make(unsigned slot, unsigned need)
@@ -357,7 +370,7 @@ static bool make(unsigned slot, unsigned need)
 	while (at > 0 && lengths[at] < need)
 		at--;
 	DELAY_HERE(arena_making);
-	for (; at < sizeof(lengths) && lengths[at] >= need; at++) {
+	for (; at < sizeof(lengths) && lengths[at] >= need && starts_ready(scale_of(slot)); at++) {
 		p = vm_map(lengths[at] * block_bytes(slot), block_bytes(slot));
 		if (likely(p != NULL))
 			break;
@@ -646,6 +659,8 @@ static unsigned starts_of(unsigned slot, unsigned b)
 {
 	unsigned n = 0;
 
+	if (!atomic_load_explicit(&start[scale_of(slot)], memory_order_relaxed))
+		return 0;
 	for (unsigned i = 0; i < STARTS(scale_of(slot)) / 64; i++)
 		n += (unsigned)__builtin_popcountll(
 			atomic_load_explicit(&starts_at(slot, b)[i], memory_order_relaxed));
