@@ -46,6 +46,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "stats.h"
 
 #define SPINS_MAX 100u
 #define SPINS_MIN 10u
@@ -250,7 +251,10 @@ static void sleep_ordinary(struct lock *l, unsigned ms)
 	DELAY_HERE(lock_marked);
 	if (word_of(l) == 0 || (seen & LOCK_STUCK))
 		return;
-	syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0);
+	if (syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0) !=
+		    0 &&
+	    errno == ETIMEDOUT)
+		stat_add(STAT_lock_timeouts, 1);
 }
 
 /* Sleep until the lock is had, or there is no point. */

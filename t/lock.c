@@ -18,6 +18,7 @@
 #include "child.h"
 #include "lock.h"
 #include "realtime.h"
+#include "stats.h"
 #include "tap.h"
 
 #define THREADS 4u
@@ -240,6 +241,7 @@ static void *sleep_for_it(void *arg)
 /* For 300 ms, in which a sleeper that woke each 10 ms would wake 30 times. */
 static void test_many(void)
 {
+	uint64_t timeouts = stat_sum(STAT_lock_timeouts);
 	pthread_t t[MANY];
 	pthread_attr_t attr;
 
@@ -257,6 +259,9 @@ static void test_many(void)
 	for (unsigned i = 0; i < MANY; i++)
 		pthread_join(t[i], NULL);
 	is_int(atomic_load(&had), MANY, "each gets it");
+	timeouts = stat_sum(STAT_lock_timeouts) - timeouts;
+	tap_diag("%u sleeps ended by themselves", (unsigned)timeouts);
+	ok(timeouts < MANY / 4, "because it was woken");
 	tap_diag("%u switches of %u sleepers", atomic_load(&switches), MANY);
 	ok(atomic_load(&switches) < 10 * MANY, "and none woke each few milliseconds meanwhile");
 	is_int(atomic_load(&lock.sleepers), 0, "at the end nobody sleeps");
@@ -634,7 +639,7 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(59);
+	tap_plan(60);
 	test_alone();
 	test_exclusion();
 	test_wait();

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "bedroom.h"
+#include "child.h"
 #include "options.h"
 #include "pagemap.h"
 #include "pcp.h"
@@ -500,11 +501,68 @@ static void test_stress(void)
 	is_int(pages_used(), 0, "nothing is lost");
 }
 
+/* ---- fork ------------------------------------------------------------------------------------ */
+
+static struct pcp *forked;
+static uint32_t parent;
+
+static void in_child(void *arg)
+{
+	bool interrupted = arg != NULL;
+
+	lock_fork_new_process();
+	pcp_fork_child(parent);
+	if (atomic_load(&forked->lock.word) != (interrupted ? self_tid() : 0))
+		_exit(3);
+	if (interrupted)
+		spin_unlock(&forked->lock);
+	pcp_check(forked);
+	if (!pcp_drain(forked).pages)
+		_exit(4);
+}
+
+/* A child of a thread that did not have it, as if another had been in it. */
+static void in_child_of_other(void *arg)
+{
+	(void)arg;
+	lock_fork_new_process();
+	pcp_fork_child(1);
+	if (atomic_load(&forked->lock.word) || pcp_drain(forked).pages)
+		_exit(3);
+}
+
+/* T8: a fork in a handler that interrupted a call which has a page cache. */
+static void test_fork(void)
+{
+	struct pcp *p = pcp_new();
+
+	forked = p;
+	parent = self_tid();
+	put_pages(p, 1, 4);
+	pcp_fork_prepare();
+	is_int(atomic_load(&p->lock.word), parent, "before a fork a page cache is held");
+	ok(child_is_well(in_child, NULL), "the child finds it free, and as it was");
+	pcp_fork_parent();
+	is_int(atomic_load(&p->lock.word), 0, "and so does the parent");
+	if (!spin_trylock(&p->lock))
+		tap_bail_out("the lock is held");
+	pcp_fork_prepare();
+	ok(child_is_well(in_child, p), "what an interrupted call holds stays its own in the child");
+	ok(child_is_well(in_child_of_other, NULL), "what another thread held is emptied there");
+	pcp_fork_parent();
+	is_int(atomic_load(&p->lock.word), parent, "and in the parent the call holds it still");
+	spin_unlock(&p->lock);
+	pcp_drain(p);
+	pcp_fork_prepare();
+	is_int(atomic_load(&p->lock.word), 0, "one that holds nothing is let be");
+	pcp_fork_parent();
+}
+
 int main(void)
 {
 	static struct page *all[PAGES];
 
-	tap_plan(79);
+	tap_plan(86);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
@@ -528,5 +586,6 @@ int main(void)
 	test_disable();
 	test_disable_refused();
 	test_stress();
+	test_fork();
 	return tap_done();
 }
