@@ -88,7 +88,7 @@ static bool read_cpu(const char **text, unsigned *cpu)
 	return true;
 }
 
-/* Reads a list as 0-3,8; returns false if it is not one. */
+/* Reads a list as 0-3+8 (a comma would end the setting); returns false if it is not one. */
 static bool read_cpus(const char *text)
 {
 	unsigned first;
@@ -98,11 +98,11 @@ static bool read_cpus(const char *text)
 		if (!read_cpu(&text, &first))
 			return false;
 		last = first;
-		if (*text == '-' && (text++, !read_cpu(&text, &last)))
+		if (*text == '-' && (text++, !read_cpu(&text, &last) || last < first))
 			return false;
 		for (unsigned cpu = first; cpu <= last; cpu++)
 			cpus[cpu / CPU_BITS] |= 1ul << (cpu % CPU_BITS);
-	} while (*text == ',' && text++);
+	} while (*text == '+' && text++);
 	return *text == '\0';
 }
 
@@ -119,7 +119,7 @@ static void find_cpus(void)
 	memset(cpus, 0, sizeof(cpus));
 	cpus_bytes = sizeof(cpus);
 	if (!read_cpus(options.background_cpus)) {
-		log_warn("background_cpus:%s: not a list of processors below 8192, as 0-3,8",
+		log_warn("background_cpus:%s: not a list of processors below 8192, as 0-3+8",
 			 options.background_cpus);
 		cpus_bytes = 0;
 	}

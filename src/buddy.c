@@ -1663,6 +1663,8 @@ void buddy_check(struct zone *z)
 	uint64_t free_pages = 0;
 	uint64_t pages[BUDDY_KINDS] = { 0 };
 
+	bool grow = lock_acquire(&z->grow) == 0; /* the lengths of regions */
+
 	while (!zone_lock(z)) /* a fork */
 		lock_pause();
 	for (struct region *r = buddy_first_region(z); r; r = r->next) {
@@ -1676,4 +1678,6 @@ void buddy_check(struct zone *z)
 		for (unsigned o = 0; o < ORDERS; o++)
 			CHECK(!z->blocks[kind][o].first == !(orders_of(z, kind) & (1u << o)));
 	zone_unlock(z);
+	if (grow)
+		lock_release(&z->grow);
 }

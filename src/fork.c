@@ -30,6 +30,9 @@
 #include "fork.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #if defined(__GLIBC__)
 #include <sys/single_threaded.h>
 #endif
@@ -41,6 +44,7 @@
 #include "delay.h"
 #include "heap.h"
 #include "lock.h"
+#include "longrun.h"
 #include "pcp.h"
 #include "pressure.h"
 #include "reclaim.h"
@@ -89,10 +93,30 @@ static uint32_t parent_tid;
 static bool stdio_locked;   /* guarded by: reclaim_control */
 static unsigned zones_held; /* likewise */
 
+/*
+ * While a fork is under way its thread takes no signals (but SIGSYS, which a seccomp filter answers a system call
+ * with): a handler that forks would find the locks to be its own, and one that jumps away would leave them all held,
+ * stdio's as well. The program's own fork handlers run without this, before prepare and after parent or child.
+ */
+static _Thread_local uint64_t signals_before TLS_FAST;
+
+static void signals_block(void)
+{
+	uint64_t all = ~(UINT64_C(1) << (SIGSYS - 1));
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &signals_before, sizeof(all));
+}
+
+static void signals_restore(void)
+{
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals_before, NULL, sizeof(signals_before));
+}
+
 static void prepare(void)
 {
 	bool locked;
 
+	signals_block();
 	heap_copy_check();
 	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
@@ -127,6 +151,7 @@ static void parent(void)
 	locked = stdio_locked;
 	lock_fork_parent(&reclaim_control);
 	stdio_unlock(locked);
+	signals_restore();
 }
 
 /* copy: of _Fork or clone; holder: the calling thread's TID in its parent. */
@@ -134,9 +159,9 @@ static void new_process(bool copy, uint32_t holder)
 {
 	bool draining = (atomic_load_explicit(&reclaim_control.word, memory_order_relaxed) &
 			 0x3fffffffu) == holder &&
-			!reclaim_control.fork_held;
+			!atomic_load_explicit(&reclaim_control.fork_tid, memory_order_relaxed);
 
-	atomic_store_explicit(heap_copy_mark, 1, memory_order_relaxed);
+	atomic_store_explicit(heap_copy_word(), 1, memory_order_relaxed);
 	lock_fork_new_process();
 	background_fork_child();
 	pressure_fork_child(copy);
@@ -146,6 +171,7 @@ static void new_process(bool copy, uint32_t holder)
 	pcp_fork_child(holder);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
+	longrun_fork_child();
 	heap_fork_child(copy, draining);
 	lock_fork_child(&reclaim_control);
 }
@@ -155,6 +181,7 @@ static void child(void)
 	new_process(false, parent_tid);
 	lock_fork_end();
 	arena_fork_child(parent_tid);
+	signals_restore();
 }
 
 /* Another thread may have been in a fork of its own: what it held is whole. Its depth is not ours. */

@@ -319,13 +319,19 @@ void heap_fork_child(bool copy, bool draining);
  * finds that this word was wiped, and calls heap_copy_begins, which sets it again. A child of vfork
  * has its parent's word.
  */
-extern _Atomic uint32_t *heap_copy_mark;
+extern _Atomic(_Atomic uint32_t *) heap_copy_mark;
 extern void (*heap_copy_begins)(void);
 extern bool heap_in_copy; /* the copy that writes a backtrace, see heap_parts.h */
 
+/* Acquire pairs with the release where it is made. */
+static always_inline _Atomic uint32_t *heap_copy_word(void)
+{
+	return atomic_load_explicit(&heap_copy_mark, memory_order_acquire);
+}
+
 static always_inline void heap_copy_check(void)
 {
-	if (unlikely(!atomic_load_explicit(heap_copy_mark, memory_order_relaxed)) &&
+	if (unlikely(!atomic_load_explicit(heap_copy_word(), memory_order_relaxed)) &&
 	    heap_copy_begins && !heap_in_copy)
 		heap_copy_begins();
 }

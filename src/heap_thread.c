@@ -71,7 +71,7 @@ static bool fork_gated;        /* the forking thread knows who was inside; guard
 static uint64_t fork_held;     /* the gate of the heaps that it holds; guarded by: registry */
 static struct heap *fork_list; /* these heaps; likewise */
 static _Atomic uint32_t never_wiped = 1;
-_Atomic uint32_t *heap_copy_mark = &never_wiped;
+_Atomic(_Atomic uint32_t *) heap_copy_mark = &never_wiped;
 void (*heap_copy_begins)(void);
 
 static void thread_exit(void *arg);
@@ -142,7 +142,7 @@ static void make_copy_mark(void)
 	if (!mark)
 		return;
 	atomic_store_explicit(mark, 1, memory_order_relaxed);
-	heap_copy_mark = mark;
+	atomic_store_explicit(&heap_copy_mark, mark, memory_order_release);
 }
 
 void heap_init(void)
@@ -156,6 +156,7 @@ void heap_init(void)
 						    memory_order_acquire)) {
 		vm_init();
 		process = getpid();
+		(void)self_tid(); /* lock.c notes the process */
 		make_copy_mark();
 		options_known = options_load();
 		zones_init();

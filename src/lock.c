@@ -72,12 +72,16 @@ const uint32_t hold_most[LOCK_RANKS] = {
 uint32_t lock_tid_slow(void)
 {
 	int32_t none = 0;
+	uint32_t tid = (uint32_t)syscall(SYS_gettid);
+	int32_t pid = (int32_t)getpid();
 
 	if (!atomic_load_explicit(&process, memory_order_relaxed))
-		atomic_compare_exchange_strong_explicit(&process, &none, (int32_t)getpid(),
-							memory_order_relaxed, memory_order_relaxed);
-	lock_tid = (uint32_t)syscall(SYS_gettid);
-	return lock_tid;
+		atomic_compare_exchange_strong_explicit(&process, &none, pid, memory_order_relaxed,
+							memory_order_relaxed);
+	/* A child of vfork has its parent's thread-local words, which go on when it has ended. */
+	if (atomic_load_explicit(&process, memory_order_relaxed) == pid)
+		lock_tid = tid;
+	return tid;
 }
 
 static void rank_push(uint8_t rank)
@@ -423,27 +427,39 @@ void lock_pause(void)
 
 /* ---- fork ---------------------------------------------------------------------------------- */
 
+/* Odd from here on, and another number, also where the last fork did not come to its end. */
 void lock_fork_begin(void)
 {
-	atomic_fetch_add_explicit(&lock_forking, 1, memory_order_relaxed);
+	atomic_store_explicit(&lock_forking, (forking() + 1) | 1, memory_order_relaxed);
 }
 
 void lock_fork_end(void)
 {
-	atomic_fetch_add_explicit(&lock_forking, 1, memory_order_relaxed);
+	atomic_store_explicit(&lock_forking, (forking() | 1) + 1, memory_order_relaxed);
 }
+
+static uint32_t parent_tid; /* in a child: of the thread that made it */
 
 void lock_fork_new_process(void)
 {
+	parent_tid = lock_tid;
 	lock_tid = 0;
 	atomic_store_explicit(&process, 0, memory_order_relaxed);
+	(void)self_tid();
+}
+
+static uint32_t fork_tid(struct lock *l)
+{
+	return atomic_load_explicit(&l->fork_tid, memory_order_relaxed);
 }
 
 void lock_fork_prepare(struct lock *l)
 {
 	int saved = errno;
 
-	l->fork_held = acquire(l, true) == 0;
+	/* Only the holder writes it: a lock that cannot be had may be another fork's. */
+	if (acquire(l, true) == 0)
+		atomic_store_explicit(&l->fork_tid, self_tid(), memory_order_relaxed);
 	rank_reset(); /* locks of one rank are held together here */
 	/* Those that slept before the fork began look at it now, and wait for it as long as it says. */
 	if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst))
@@ -453,21 +469,23 @@ void lock_fork_prepare(struct lock *l)
 
 void lock_fork_parent(struct lock *l)
 {
-	if (l->fork_held)
-		lock_release(l);
-	l->fork_held = false;
+	if (fork_tid(l) != self_tid())
+		return;
+	atomic_store_explicit(&l->fork_tid, 0, memory_order_relaxed);
+	lock_release(l);
 }
 
 void lock_fork_child(struct lock *l)
 {
-	bool whole = l->fork_held || atomic_load_explicit(&l->word, memory_order_relaxed) == 0;
+	uint32_t forker = fork_tid(l);
+	bool whole = forker || atomic_load_explicit(&l->word, memory_order_relaxed) == 0;
 
 	/* To write to a page costs the child a copy of it. */
-	if (whole && !l->fork_held && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
+	if (whole && !forker && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
 		return;
-	lock_depth -= l->fork_held;
+	lock_depth -= forker && forker == parent_tid;
 	atomic_store_explicit(&l->word, whole ? 0 : self_tid(), memory_order_relaxed);
 	atomic_store_explicit(&l->sleep, 0, memory_order_relaxed);
 	atomic_store_explicit(&l->sleepers, 0, memory_order_relaxed);
-	l->fork_held = false;
+	atomic_store_explicit(&l->fork_tid, 0, memory_order_relaxed);
 }

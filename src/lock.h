@@ -31,7 +31,7 @@ struct lock {
 	_Atomic uint32_t sleepers; /* threads that sleep on it, or are about to */
 	_Atomic uint16_t spins;    /* looks at the word that were worth it, on average; inexact */
 	uint8_t rank;
-	bool fork_held;             /* taken by lock_fork_prepare */
+	_Atomic uint32_t fork_tid;  /* the thread that took it in lock_fork_prepare, else 0 */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
 	_Atomic uint64_t wait_ns;   /* time spent in waiting; statistics, inexact */
 };

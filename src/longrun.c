@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * longrun.c - a cache of long runs; see longrun.h.
- * Used by large, pcp (what is too long for one), reclaim, pressure and background; uses buddy.
+ * Used by large, heap (what is too long for a pcp), reclaim, pressure, background and fork; uses buddy.
  *
  * (A) A slot holds 0, or the address of the descriptor of a run in state PAGE_LIMBO, with the run's pages above
  *     bit 48, and OLD once the run was kept over a call of longrun_age. Whoever makes a slot 0 has the run.
@@ -14,7 +14,8 @@
  * descriptor says. The CAS compares the length as well, so a run that was taken, cut and kept again meanwhile is not
  * taken for what it was.
  * Allocates nothing. May wait for a zone's lock (what goes to the buddy core). Signal handlers: at any time.
- * Fork: a slot is one word, so the child's is whole; a run that a thread had in hand is lost to the child.
+ * Fork: a slot is one word, so the child's is whole; a run that a thread had in hand is lost to the child, which
+ * counts anew what it has. A handler's fork that interrupted a call of ours leaves the counting to that call.
  * Source: the large-object cache of TCMalloc and mimalloc's cached segments.
  */
 #ifdef HAVE_CONFIG_H
@@ -39,6 +40,24 @@ static struct line {
 	cache_aligned _Atomic uint64_t slot[LINE_SLOTS];
 } lines[LINES];
 static _Atomic uint64_t kept; /* pages */
+
+/* This thread is between the change of a slot and that of what is kept. */
+static _Thread_local bool inside TLS_FAST;
+
+static bool enter(void)
+{
+	bool before = inside;
+
+	inside = true;
+	atomic_signal_fence(memory_order_seq_cst);
+	return before;
+}
+
+static void leave(bool before)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	inside = before;
+}
 
 uint64_t longrun_pages(void)
 {
@@ -66,16 +85,21 @@ static uint32_t pages_in(uint64_t slot)
 static struct page *slot_take(_Atomic uint64_t *slot, uint64_t seen)
 {
 	struct page *pg = page_in(seen);
+	bool before;
 
 	DELAY_HERE(longrun_take);
 	if (!pg)
 		return NULL;
+	before = enter();
 	SHARE_COUNT(longrun_slot);
-	if (!atomic_compare_exchange_strong_explicit(slot, &seen, 0, memory_order_acquire,
-						     memory_order_relaxed))
-		return NULL;
-	SHARE_COUNT(longrun_kept);
-	atomic_fetch_sub_explicit(&kept, pg->npages, memory_order_relaxed);
+	if (atomic_compare_exchange_strong_explicit(slot, &seen, 0, memory_order_acquire,
+						    memory_order_relaxed)) {
+		SHARE_COUNT(longrun_kept);
+		atomic_fetch_sub_explicit(&kept, pg->npages, memory_order_relaxed);
+	} else {
+		pg = NULL;
+	}
+	leave(before);
 	return pg;
 }
 
@@ -123,32 +147,51 @@ static uint64_t most_pages(void)
 	return min_size(KEEP_BYTES, options.dirty_max / 2) >> PG_SHIFT;
 }
 
+/* Into a slot that is empty. */
+static bool line_put(struct line *l, uint64_t slot)
+{
+	for (unsigned i = 0; i < LINE_SLOTS; i++) {
+		uint64_t none = 0;
+
+		SHARE_COUNT(longrun_slot);
+		if (atomic_compare_exchange_strong_explicit(&l->slot[i], &none, slot,
+							    memory_order_release,
+							    memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
 bool longrun_put(struct page *pg)
 {
-	struct line *own = own_line();
 	uint32_t n = pg->npages;
+	bool before;
+	bool good;
 
 	if (n <= PCP_RUN_MAX)
 		return false;
+	before = enter();
 	SHARE_COUNT(longrun_kept);
-	if (atomic_fetch_add_explicit(&kept, n, memory_order_relaxed) + n <= most_pages()) {
-		for (unsigned i = 0; i < LINE_SLOTS; i++) {
-			uint64_t none = 0;
+	good = atomic_fetch_add_explicit(&kept, n, memory_order_relaxed) + n <= most_pages() &&
+	       line_put(own_line(), (uintptr_t)pg | (uint64_t)n << PAGES_SHIFT);
+	if (!good)
+		atomic_fetch_sub_explicit(&kept, n, memory_order_relaxed);
+	leave(before);
+	if (good)
+		park_wake();
+	return good;
+}
 
-			SHARE_COUNT(longrun_slot);
-			if (atomic_compare_exchange_strong_explicit(&own->slot[i], &none,
-								    (uintptr_t)pg |
-									    (uint64_t)n
-										    << PAGES_SHIFT,
-								    memory_order_release,
-								    memory_order_relaxed)) {
-				park_wake();
-				return true;
-			}
-		}
-	}
-	atomic_fetch_sub_explicit(&kept, n, memory_order_relaxed);
-	return false;
+void longrun_fork_child(void)
+{
+	uint64_t pages = 0;
+
+	if (inside)
+		return;
+	for (unsigned i = 0; i < SLOTS; i++)
+		pages += pages_in(atomic_load_explicit(&lines[i / LINE_SLOTS].slot[i % LINE_SLOTS],
+						       memory_order_relaxed));
+	atomic_store_explicit(&kept, pages, memory_order_relaxed);
 }
 
 uint64_t longrun_drain(void)

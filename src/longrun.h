@@ -25,4 +25,7 @@ uint64_t longrun_age(void);
 /* Pages that are kept. */
 uint64_t longrun_pages(void);
 
+/* What other threads were about to keep or to take is not the child's. */
+void longrun_fork_child(void);
+
 #endif

@@ -179,7 +179,8 @@ static void warn_value(const struct option_row *row, const char *value, const ch
 	default:
 		log_warn("%s: option %s: '%s' is not valid, use %lu to %lu%s%s", from, row->name,
 			 value, (unsigned long)row->min, (unsigned long)row->max,
-			 row->type == TYPE_UINT ? "" : " bytes (K, M, G may follow)",
+			 row->type == TYPE_UINT || row->max < 1024 ? ""
+								   : " bytes (K, M, G may follow)",
 			 row->type == TYPE_LIMIT  ? " or 0% to 1000%"
 			 : row->type == TYPE_AUTO ? " or auto"
 						  : "");

@@ -246,7 +246,7 @@ static bool reclaim_for_alloc(void)
 {
 	struct reclaim_report r = { 0 };
 	struct heap_walk walk = heap_walk_all();
-	uint64_t before = atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed);
+	uint64_t before = zones_sum(free_pages);
 	uint64_t marked = 0;
 	int saved = errno;
 	bool gave;
@@ -270,8 +270,7 @@ static bool reclaim_for_alloc(void)
 	}
 	drain_caches(&r);
 	r.bytes_drained += heap_sweep();
-	gave = r.bytes_drained ||
-	       atomic_load_explicit(&zone_main.free_pages, memory_order_relaxed) > before;
+	gave = r.bytes_drained || zones_sum(free_pages) > before;
 	errno = saved;
 	return gave;
 }

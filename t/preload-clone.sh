@@ -5,7 +5,7 @@
 # doc/locking.md, "fork and its kin".
 # TIMEOUT: 300
 . "${0%/*}/tap.sh"
-plan 10
+plan 11
 
 clone=$builddir/t/helpers/clone
 
@@ -20,6 +20,7 @@ run() {
 
 run "fork" fork
 run "fork in a signal handler that interrupted malloc" handler
+run "fork in a handler that interrupted a fork" nested
 run "_Fork, which runs no handlers" _Fork
 run "a raw clone, which runs none either" clone
 run "_Fork, and fork in its child" twice

@@ -5,7 +5,7 @@
  *
  *	clone WAY
  *
- * WAY: fork, handler (fork in a signal handler that interrupted malloc), _Fork, clone (a raw one), twice (_Fork, whose
+ * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork, clone (a raw one), twice (_Fork, whose
  * child forks), vfork, spawn, leader-gone (fork after the initial thread has ended)
  */
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -202,13 +203,30 @@ static int by_handler(void)
 	return bad ? -1 : handler_status;
 }
 
+/* A handler forks while a fork is under way, at one moment of it or another. */
+static int by_nested(void)
+{
+	static int turn;
+	struct sigaction sa = { .sa_handler = on_alarm };
+	struct itimerval once = { { 0, 0 }, { 0, 20 + 37 * turn++ % 1500 } };
+	int before = handled;
+	int status;
+
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &once, NULL);
+	status = by_fork();
+	while (handled == before)
+		sched_yield();
+	return status | handler_status;
+}
+
 static const struct way {
 	const char *name;
 	int (*make)(void);
 } ways[] = {
 	{ "fork", by_fork },   { "handler", by_handler }, { "_Fork", by__fork },
 	{ "clone", by_clone }, { "twice", by_twice },     { "vfork", by_vfork },
-	{ "spawn", by_spawn },
+	{ "spawn", by_spawn }, { "nested", by_nested },
 };
 
 static void go(const struct way *way)
