@@ -38,14 +38,14 @@
 extern char **environ;
 
 enum {
-	OWN = 24,         /* objects that a thread has */
-	CROSS = 512,      /* objects on their way from thread to thread */
-	SEATS = 1024,     /* threads that are watched */
-	WAVE = 100,       /* threads of one wave */
-	CHURNERS = 4,     /* threads that live throughout */
-	CHILDREN_MAX = 6, /* processes at a time */
-	WHOLE = 2048,     /* up to here each byte carries the pattern */
-	PAGE = 4096,      /* above it 8 bytes of each page, and EDGE at both ends */
+	OWN = 24,          /* objects that a thread has */
+	CROSS = 512,       /* objects on their way from thread to thread */
+	SEATS = 1024,      /* threads that are watched */
+	WAVE = 100,        /* threads of one wave */
+	CHURNERS = 4,      /* threads that live throughout */
+	CHILDREN_MAX = 16, /* processes at a time */
+	WHOLE = 2048,      /* up to here each byte carries the pattern */
+	PAGE = 4096,       /* above it 8 bytes of each page, and EDGE at both ends */
 	EDGE = 64,
 	STACK = 256 << 10,
 	SETTLE_S = 30,      /* for memory to go back to the kernel */
@@ -230,6 +230,13 @@ static void watch(pid_t pid)
 	_exit(0);
 }
 
+static void handle(int sig, void (*f)(int))
+{
+	struct sigaction action = { .sa_handler = f, .sa_flags = SA_RESTART };
+
+	sigaction(sig, &action, NULL);
+}
+
 static void start_watching(void)
 {
 	pid_t pid = getpid();
@@ -243,7 +250,7 @@ static void start_watching(void)
 		watch(pid);
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE };
 	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
-		signal(fatal[i], give_up);
+		handle(fatal[i], give_up);
 }
 
 static void sit_down(void)
@@ -381,8 +388,11 @@ static void *by_some_function(uint64_t r, size_t n)
 	unsigned char *p;
 
 	if (r % 8 == 0) {
+		uintptr_t address;
+
 		p = aligned_alloc(align, n);
-		if ((uintptr_t)p % align != 0) {
+		address = (uintptr_t)p;
+		if (address % align != 0) {
 			helper_say("CORRUPT: %p is not aligned to %zu", (void *)p, align);
 			give_up(0);
 		}
@@ -960,8 +970,8 @@ int main(int argc, char **argv)
 	helper_say("seed %llu", (unsigned long long)run_seed);
 	start_watching();
 	sit_down();
-	signal(SIGUSR1, handler); /* restarts system calls */
-	signal(SIGUSR2, handler);
+	handle(SIGUSR1, handler);
+	handle(SIGUSR2, handler);
 	phase(seconds / 4 < 15 ? seconds / 4 + 1 : 15, waves < 60 ? waves : 60);
 	long before = settled_rss(0);
 	phase(seconds, waves < 60 ? waves : 60);
