@@ -288,13 +288,15 @@ bool reclaim_before_growth(void)
 	int saved = errno;
 	bool more;
 	bool gave;
+	uint64_t after;
 
 	if (!lock_try(&reclaim_control))
 		return false;
 	longrun_drain();
 	more = heap_growth_step();
 	lock_release(&reclaim_control);
-	gave = zones_sum(free_pages) > before;
+	after = zones_sum(free_pages);
+	gave = after > before;
 	if (more)
 		buddy_ask_again(&zone_main, gave ? 1 : AGAIN_PAGES);
 	errno = saved;

@@ -77,7 +77,7 @@ static bool info_write(FILE *out, const char *text, size_t len)
 #define INFO_BYTES 320
 #define PUT(...)                                                                                   \
 	do {                                                                                       \
-		char line[INFO_BYTES];                                                             \
+		char line[INFO_BYTES] = { 0 };                                                     \
                                                                                                    \
 		good &= info_write(out, line, log_format(line, sizeof(line), __VA_ARGS__));        \
 	} while (0)

@@ -54,7 +54,8 @@ void stats_append(const char *path)
 	int saved = errno;
 	size_t len;
 	ssize_t n;
-	int fd = sys_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int fd = sys_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+			  0600);
 
 	if (fd >= 0) {
 		len = log_format(line, sizeof(line), "sluice pid=%u program=%s", (unsigned)getpid(),

@@ -439,7 +439,7 @@ static void test_no_lock(void)
 	atomic_store(&heap_self->busy, 1);
 	p = heap_alloc_small(300);
 	q = heap_alloc_aligned(300, 16384);
-	lock_fork_begin(); /* else another zone comes into use */
+	lock_fork_begin();                  /* else another zone comes into use */
 	lock_fork_prepare(&zone_main.lock); /* and what large blocks need */
 	r = heap_alloc_large(200000, &zero);
 	lock_fork_parent(&zone_main.lock);

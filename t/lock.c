@@ -364,7 +364,7 @@ static void *ask_realtime(void *arg)
 static noinline int vfork_holds(unsigned sleepers)
 {
 	int status = 1;
-	pid_t pid = vfork(); /* NOLINT: this is what is tested */
+	pid_t pid = vfork();
 
 	if (pid == 0) {
 		bool good = lock_acquire(&lock) == 0 && waited_for_by(sleepers);

@@ -28,17 +28,21 @@
 enum { PATIENCE_S = 100, OTHERS = 2, SLOTS = 64, BIG = 3 << 20, STEPS = 40 };
 
 static const char *volatile step = "start";
+static volatile size_t step_length = 5;
 
 static void hung(int sig)
 {
 	(void)sig;
-	helper_say("HANG: %s", step);
+	if (write(STDOUT_FILENO, "HANG: ", 6) != 6 || write(STDOUT_FILENO, step, step_length) < 0)
+		_exit(3);
 	_exit(2);
 }
 
 static void begin(const char *what)
 {
+	step_length = 0;
 	step = what;
+	step_length = strlen(what);
 	alarm(PATIENCE_S);
 }
 

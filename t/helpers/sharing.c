@@ -61,8 +61,10 @@ static void *take(size_t size)
 {
 	void *p = heap_alloc(size);
 
-	if (!p)
+	if (!p) {
 		fail("no memory");
+		return NULL;
+	}
 	*(volatile char *)p = 1;
 	return p;
 }
