@@ -322,6 +322,34 @@ static void test_late(void)
 	pthread_key_delete(late_key);
 }
 
+/* Each bin's row is left for a longer one on the way. */
+static void *fill_bins(void *arg)
+{
+	static void *all[1000];
+
+	for (size_t size = 16; size <= 1024; size += 16) {
+		unsigned n = 60 + (unsigned)(size / 16 % 8) * 20; /* full with few or with many */
+
+		for (unsigned i = 0; i < n; i++)
+			all[i] = alloc(size);
+		for (unsigned i = 0; i < n; i++)
+			heap_free(all[i]);
+	}
+	return arg;
+}
+
+static void test_full_bins(void)
+{
+	uint64_t slab_bytes;
+
+	heap_sweep();
+	slab_bytes = value("slab_bytes");
+	run_thread(fill_bins, NULL);
+	heap_sweep();
+	is_int(value("slab_bytes"), slab_bytes,
+	       "no object is lost in bins that grew to their capacity");
+}
+
 /* ---- frees by others --------------------------------------------------------------------- */
 
 static void *freer(void *arg)
@@ -648,7 +676,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(53);
+	tap_plan(54);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -658,6 +686,7 @@ int main(void)
 	test_exit();
 	test_many_threads();
 	test_late();
+	test_full_bins();
 	test_inbox();
 	test_reentry();
 	test_held();
