@@ -40,6 +40,7 @@
 #include "buddy.h"
 #include "clock.h"
 #include "control.h"
+#include "cpulist.h"
 #include "delay.h"
 #include "heap.h"
 #include "holes.h"
@@ -73,21 +74,6 @@ struct round {
 static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* those of our threads; written before the first */
 static long cpus_bytes;                         /* 0: not known */
 
-/* Reads a number of at most CPUS_MAX - 1; returns false if there is none. */
-static bool read_cpu(const char **text, unsigned *cpu)
-{
-	const char *at = *text;
-	unsigned n = 0;
-
-	for (; *at >= '0' && *at <= '9' && n < CPUS_MAX; at++)
-		n = n * 10 + (unsigned)(*at - '0');
-	if (at == *text || n >= CPUS_MAX)
-		return false;
-	*text = at;
-	*cpu = n;
-	return true;
-}
-
 /* Reads a list as 0-3+8 (a comma would end the setting); returns false if it is not one. */
 static bool read_cpus(const char *text)
 {
@@ -95,14 +81,11 @@ static bool read_cpus(const char *text)
 	unsigned last;
 
 	do {
-		if (!read_cpu(&text, &first))
-			return false;
-		last = first;
-		if (*text == '-' && (text++, !read_cpu(&text, &last) || last < first))
+		if (!cpulist_next(&text, '+', &first, &last) || last >= CPUS_MAX)
 			return false;
 		for (unsigned cpu = first; cpu <= last; cpu++)
 			cpus[cpu / CPU_BITS] |= 1ul << (cpu % CPU_BITS);
-	} while (*text == '+' && text++);
+	} while (text[-1] == '+');
 	return *text == '\0';
 }
 

@@ -504,15 +504,10 @@ static _Thread_local uint32_t grows_held TLS_FAST;
 /* Some lock was not to be had once: from then on we look before we ask. */
 static _Atomic bool lock_lost;
 
-static bool is_stuck(struct lock *l)
-{
-	return atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK;
-}
-
 /* 0; -EBUSY: somebody else has it, who will let go; -EDEADLK, -EAGAIN: as lock_acquire. */
 static int lock_or_try(struct lock *l, bool tries)
 {
-	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && is_stuck(l))
+	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && lock_is_stuck(l))
 		return lock_held(l) ? -EDEADLK : -EAGAIN;
 	if (likely(!tries)) {
 		int err = lock_acquire(l);

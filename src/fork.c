@@ -54,10 +54,15 @@
 extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 
+static bool others_run(void)
+{
+	return !__libc_single_threaded;
+}
+
 /* glibc's fork leaves stdio alone while there is one thread, so must we. */
 static void stdio_lock(bool *locked)
 {
-	*locked = !__libc_single_threaded && _IO_list_lock && _IO_list_unlock;
+	*locked = others_run() && _IO_list_lock && _IO_list_unlock;
 	if (*locked)
 		_IO_list_lock();
 }
@@ -66,11 +71,6 @@ static void stdio_unlock(bool locked)
 {
 	if (locked)
 		_IO_list_unlock();
-}
-
-static bool others_run(void)
-{
-	return !__libc_single_threaded;
 }
 #else
 static void stdio_lock(bool *locked)
@@ -157,8 +157,7 @@ static void parent(void)
 /* copy: of _Fork or clone; holder: the calling thread's TID in its parent. */
 static void new_process(bool copy, uint32_t holder)
 {
-	bool draining = (atomic_load_explicit(&reclaim_control.word, memory_order_relaxed) &
-			 0x3fffffffu) == holder &&
+	bool draining = lock_holder(&reclaim_control) == holder &&
 			!atomic_load_explicit(&reclaim_control.fork_tid, memory_order_relaxed);
 
 	atomic_store_explicit(heap_copy_word(), 1, memory_order_relaxed);

@@ -196,8 +196,7 @@ void heap_leave_own(void);
  * Gate 2. Mark every heap that may hold something; its owner's next call takes the mark back. Makes
  * all threads pass a barrier: quiet, one that interrupts nobody (8 to 20 ms), or one by interrupts
  * (1 us). 0: nothing to mark, or the kernel has no membarrier (heap_gate_error). Needs no lock. Then,
- * as much later as a thread has to have been idle, empty those whose mark is still there, for one
- * caller at a time (reclaim_control); returns how many.
+ * as much later as a thread has to have been idle, heap_take_walk empties those whose mark is still there.
  */
 uint64_t heap_idle_mark(bool quiet);
 /* The same with those that hold nothing but memory for their bins, which they get rid of when taken. */
@@ -205,7 +204,6 @@ uint64_t heap_idle_mark_all(bool quiet);
 /* The same for a drain: no other idle mark goes over it until heap_drain_end, or another drain. */
 uint64_t heap_drain_mark(bool quiet);
 void heap_drain_end(uint64_t generation);
-unsigned heap_idle_take(uint64_t generation);
 
 /*
  * A walk over the heaps, in parts, from `at` over `left` of them at most. What is done on the way is limited by
@@ -284,7 +282,6 @@ unsigned heap_open_inboxes(void);
  * turn: those that were neither refilled nor full for some go to their slabs, and some slabs of their
  * class with room to all. The marks stay. One caller at a time (reclaim_control).
  */
-void heap_visit(uint64_t generation);
 void heap_visit_walk(struct heap_walk *w, uint64_t generation, uint32_t *steps);
 
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
@@ -321,7 +318,11 @@ void heap_fork_child(bool copy, bool draining);
  */
 extern _Atomic(_Atomic uint32_t *) heap_copy_mark;
 extern void (*heap_copy_begins)(void);
-extern bool heap_in_copy; /* the copy that writes a backtrace, see heap_parts.h */
+
+/* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
+ * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
+ * there before is never freed. */
+extern bool heap_in_copy;
 
 /* Acquire pairs with the release where it is made. */
 static always_inline _Atomic uint32_t *heap_copy_word(void)

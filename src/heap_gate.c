@@ -522,17 +522,6 @@ void heap_visit_walk(struct heap_walk *w, uint64_t g, uint32_t *steps)
 	}
 }
 
-void heap_visit(uint64_t g)
-{
-	struct heap_walk w = heap_walk_all();
-
-	while (!heap_walk_ended(&w)) {
-		uint32_t steps = UINT32_MAX;
-
-		heap_visit_walk(&w, g, &steps);
-	}
-}
-
 /* A held heap takes what was posted to it; what came free goes to the buddy core. */
 static void open_held(struct heap *h, uint32_t *steps)
 {
@@ -666,19 +655,6 @@ unsigned heap_take_walk(struct heap_walk *w, uint64_t marked, bool purges, uint3
 			break;
 	}
 	stat_add(STAT_heaps_drained, taken);
-	return taken;
-}
-
-unsigned heap_idle_take(uint64_t g)
-{
-	struct heap_walk w = heap_walk_all();
-	unsigned taken = 0;
-
-	while (!heap_walk_ended(&w)) {
-		uint32_t steps = UINT32_MAX;
-
-		taken += heap_take_walk(&w, g, true, &steps);
-	}
 	return taken;
 }
 

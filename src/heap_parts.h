@@ -49,11 +49,6 @@ void heap_gate_release(struct heap *h);
 
 void heap_gate_init(void);
 
-/* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
- * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
- * there before is never freed. */
-/* bool heap_in_copy, in heap.h */
-
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
 
 /*

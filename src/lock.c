@@ -52,7 +52,7 @@
 #define SPINS_MIN 10u
 #define RT_WAIT_MS 20u /* a sleep of a real-time thread, after which it looks what the matter is */
 #define PAUSE_US 100
-#define TID_MASK FUTEX_TID_MASK
+_Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
 
 _Thread_local uint32_t lock_tid TLS_FAST;
 _Atomic uint32_t lock_forking;
@@ -189,7 +189,7 @@ static uint64_t patience_ns(const struct lock *l)
 /* After a sleep that nobody ended. True: waiting for this holder is in vain. */
 static bool is_stuck(struct lock *l, struct wait *w)
 {
-	uint32_t holder = word_of(l) & TID_MASK;
+	uint32_t holder = lock_holder(l);
 
 	if (holder != w->holder) {
 		w->holder = holder;
@@ -261,17 +261,25 @@ static void sleep_ordinary(struct lock *l, unsigned ms)
 		stat_add(STAT_lock_timeouts, 1);
 }
 
+/* The number of the fork that this wait meets; 0: none. */
+static uint32_t fork_met(const struct wait *w)
+{
+	uint32_t fork = forking();
+
+	return !w->forker && (fork & 1) ? fork : 0;
+}
+
 /* Sleep until the lock is had, or there is no point. */
 static int wait_for(struct lock *l, struct wait *w)
 {
 	unsigned ms = LOCK_STUCK_MS;
 
 	for (;;) {
-		uint32_t fork = w->forker ? 0 : forking() & 1 ? forking() : 0;
+		uint32_t fork = fork_met(w);
 
 		if (take(l, w->tid))
 			return 0;
-		if (sleep_flags(l) & LOCK_STUCK)
+		if (lock_is_stuck(l))
 			return -EAGAIN;
 		if (fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork)
 			return -EAGAIN;
@@ -300,7 +308,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 	int err = 0;
 	uint64_t start;
 
-	w.holder = word_of(l) & TID_MASK;
+	w.holder = lock_holder(l);
 	if (w.holder == tid)
 		return -EDEADLK;
 	start = w.since_ns = clock_ns();

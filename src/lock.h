@@ -120,9 +120,21 @@ void lock_release(struct lock *l);
 void lock_pause(void);
 void lock_pause_us(uint32_t us);
 
+/* The TID of the holder; 0: it is free. */
+static inline uint32_t lock_holder(struct lock *l)
+{
+	return atomic_load_explicit(&l->word, memory_order_relaxed) & 0x3fffffffu;
+}
+
 static inline bool lock_held(struct lock *l)
 {
-	return (atomic_load_explicit(&l->word, memory_order_relaxed) & 0x3fffffffu) == self_tid();
+	return lock_holder(l) == self_tid();
+}
+
+/* Nobody waits for its holder any more. */
+static inline bool lock_is_stuck(struct lock *l)
+{
+	return atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK;
 }
 
 /*

@@ -64,6 +64,11 @@ uint64_t longrun_pages(void)
 	return atomic_load_explicit(&kept, memory_order_relaxed);
 }
 
+static _Atomic uint64_t *slot_at(unsigned i)
+{
+	return &lines[i / LINE_SLOTS].slot[i % LINE_SLOTS];
+}
+
 static struct line *own_line(void)
 {
 	uint32_t shard = stat_shard_self;
@@ -189,8 +194,7 @@ void longrun_fork_child(void)
 	if (inside)
 		return;
 	for (unsigned i = 0; i < SLOTS; i++)
-		pages += pages_in(atomic_load_explicit(&lines[i / LINE_SLOTS].slot[i % LINE_SLOTS],
-						       memory_order_relaxed));
+		pages += pages_in(atomic_load_explicit(slot_at(i), memory_order_relaxed));
 	atomic_store_explicit(&kept, pages, memory_order_relaxed);
 }
 
@@ -199,7 +203,7 @@ uint64_t longrun_drain(void)
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; i < SLOTS && longrun_pages(); i++) {
-		_Atomic uint64_t *slot = &lines[i / LINE_SLOTS].slot[i % LINE_SLOTS];
+		_Atomic uint64_t *slot = slot_at(i);
 
 		pages += give_up(slot, atomic_load_explicit(slot, memory_order_relaxed));
 	}
@@ -211,7 +215,7 @@ uint64_t longrun_age(void)
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; i < SLOTS && longrun_pages(); i++) {
-		_Atomic uint64_t *slot = &lines[i / LINE_SLOTS].slot[i % LINE_SLOTS];
+		_Atomic uint64_t *slot = slot_at(i);
 		uint64_t seen = atomic_load_explicit(slot, memory_order_relaxed);
 
 		if (seen & OLD)

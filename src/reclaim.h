@@ -47,7 +47,7 @@ typedef void reclaim_see(void *arg, const struct heap_drain *d);
 bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
 			reclaim_see *see, void *arg);
 
-/* Gate 2 (heap_idle_take) with what it frees given back to the kernel; one caller at a time, a fork
+/* Gate 2 (heap_take_walk) with what it frees given back to the kernel; one caller at a time, a fork
  * waits for it. generation: of heap_idle_mark, 0: nothing was marked. */
 void reclaim_idle(uint64_t generation, struct reclaim_report *report);
 

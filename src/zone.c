@@ -17,14 +17,14 @@
 #include "zone.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpulist.h"
 #include "options.h"
+#include "sys.h"
 #include "vm.h"
 
 #define PROCESSORS 1024u
@@ -45,29 +45,15 @@ struct topology {
 	unsigned size[NODES];     /* processors of each node */
 };
 
-/* The next of "a-b,c,d-e". False: no more. */
-static bool range_next(const char **at, unsigned *first, unsigned *last)
-{
-	char *end;
-
-	if (**at < '0' || **at > '9')
-		return false;
-	*first = *last = (unsigned)strtoul(*at, &end, 10);
-	if (*end == '-')
-		*last = (unsigned)strtoul(end + 1, &end, 10);
-	*at = *end == ',' ? end + 1 : end;
-	return *last >= *first;
-}
-
 /* The first bytes of a file as a text; an empty one if it cannot be read. */
 static void read_text(const char *path, char *text)
 {
-	long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	long n = 0;
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	ssize_t n = 0;
 
 	if (fd >= 0) {
-		n = syscall(SYS_read, fd, text, TEXT - 1);
-		syscall(SYS_close, fd);
+		n = sys_read(fd, text, TEXT - 1);
+		sys_close(fd);
 	}
 	text[n > 0 ? n : 0] = 0;
 }
@@ -99,7 +85,7 @@ static void node_read(struct topology *t, unsigned node)
 	path[n++] = (char)('0' + node % 10);
 	memcpy(path + n, "/cpulist", sizeof("/cpulist"));
 	read_text(path, text);
-	while (range_next(&at, &first, &last))
+	while (cpulist_next(&at, ',', &first, &last))
 		for (unsigned i = first; i <= last && i < PROCESSORS; i++)
 			if (t->node[i])
 				t->node[i] = (uint8_t)(node + 1);
@@ -117,7 +103,7 @@ static void nodes_of_processors(struct topology *t)
 	read_text("/sys/devices/system/node/online", text);
 	if (!strpbrk(text, "-,"))
 		return; /* there is one */
-	while (range_next(&at, &first, &last))
+	while (cpulist_next(&at, ',', &first, &last))
 		for (unsigned i = first; i <= last && i < NODES; i++)
 			node_read(t, i);
 }
@@ -127,13 +113,14 @@ static void faked(struct topology *t)
 {
 	const char *at = options.zones_topology;
 
-	for (unsigned node = 0; node < NODES && *at; node++) {
-		char *end;
-		unsigned long n = strtoul(at, &end, 10);
+	unsigned n;
 
+	for (unsigned node = 0; node < NODES && cpulist_number(&at, &n); node++) {
 		for (; n && t->processors < PROCESSORS; n--)
 			t->node[t->processors++] = (uint8_t)(node + 1);
-		at = *end == '+' ? end + 1 : "";
+		if (*at != '+')
+			break;
+		at++;
 	}
 }
 

@@ -14,6 +14,7 @@
 
 #include "arena.h"
 #include "child.h"
+#include "free_once.h"
 #include "huge.h"
 #include "lock.h"
 #include "options.h"
@@ -401,6 +402,11 @@ static void *come_and_go(void *arg)
 	return NULL;
 }
 
+static void *make_one(void)
+{
+	return get(100, 1);
+}
+
 static void *free_same(void *arg)
 {
 	return (void *)(uintptr_t)arena_free(arg);
@@ -441,9 +447,6 @@ static void run(void *(*fn)(void *arg), bool with_forks)
 
 static void test_threads(void)
 {
-	pthread_t t[THREADS];
-	unsigned bad = 0;
-
 	run(fill_places, false);
 	is_int(atomic_load(&wrong), 0, "threads allocate and free each other's objects");
 	is_int(arena_bytes(), 0, "and no mapping is left");
@@ -454,21 +457,7 @@ static void test_threads(void)
 	run(fill_places, true);
 	is_int(atomic_load(&wrong), 0, "also while forks begin and end");
 	is_int(arena_bytes(), 0, "and no mapping is left");
-	for (unsigned round = 0; round < 200; round++) {
-		void *p = get(100, 1);
-		unsigned n = 0;
-
-		for (unsigned i = 0; i < THREADS; i++)
-			pthread_create(&t[i], NULL, free_same, p);
-		for (unsigned i = 0; i < THREADS; i++) {
-			void *result;
-
-			pthread_join(t[i], &result);
-			n += (unsigned)(uintptr_t)result;
-		}
-		bad += n != 1;
-	}
-	is_int(bad, 0, "of threads that free one object one does");
+	is_int(freed_not_once(make_one, free_same), 0, "of threads that free one object one does");
 }
 
 int main(void)

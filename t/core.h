@@ -20,6 +20,32 @@ static inline uint64_t value(const char *name)
 	return v;
 }
 
+/* Empties all heaps that are marked with the generation; returns how many. */
+static inline unsigned heap_idle_take(uint64_t generation)
+{
+	struct heap_walk w = heap_walk_all();
+	unsigned taken = 0;
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		taken += heap_take_walk(&w, generation, true, &steps);
+	}
+	return taken;
+}
+
+/* Gives the bins of all such heaps a turn. */
+static inline void heap_visit(uint64_t generation)
+{
+	struct heap_walk w = heap_walk_all();
+
+	while (!heap_walk_ended(&w)) {
+		uint32_t steps = UINT32_MAX;
+
+		heap_visit_walk(&w, generation, &steps);
+	}
+}
+
 static inline void *alloc(size_t size)
 {
 	void *p = heap_alloc(size);

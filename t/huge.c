@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "free_once.h"
 #include "huge.h"
 #include "options.h"
 #include "stats.h"
@@ -251,6 +252,11 @@ MOVED static void *stress(void *arg)
 }
 
 /* Several threads free one object at the same time: one of them does. */
+static void *make_one(void)
+{
+	return huge_alloc(4096, 1);
+}
+
 static void *free_same(void *arg)
 {
 	return (void *)(uintptr_t)huge_free(arg);
@@ -259,7 +265,6 @@ static void *free_same(void *arg)
 static void test_threads(void)
 {
 	pthread_t t[THREADS];
-	unsigned rounds_bad = 0;
 
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_create(&t[i], NULL, stress, (void *)(uintptr_t)(i + 1));
@@ -270,21 +275,7 @@ static void test_threads(void)
 		if (places[i])
 			huge_free(places[i]);
 	is_int(objects(), 0, "the table is empty at the end");
-	for (unsigned round = 0; round < 200; round++) {
-		void *p = huge_alloc(4096, 1);
-		unsigned n = 0;
-
-		for (unsigned i = 0; i < THREADS; i++)
-			pthread_create(&t[i], NULL, free_same, p);
-		for (unsigned i = 0; i < THREADS; i++) {
-			void *result;
-
-			pthread_join(t[i], &result);
-			n += (unsigned)(uintptr_t)result;
-		}
-		rounds_bad += n != 1;
-	}
-	is_int(rounds_bad, 0, "of threads that free one object one does");
+	is_int(freed_not_once(make_one, free_same), 0, "of threads that free one object one does");
 }
 
 int main(void)

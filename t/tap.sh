@@ -227,6 +227,16 @@ passes() {
 	diag "$tap_settings: $(cat "$TMP/err")"
 }
 
+# checked LABEL LIMIT PROGRAM ARGS...: one of our programs says that all its checks passed, and nothing else, on either
+# output, within LIMIT seconds (times SLUICE_TEST_TIMEOUT_MULT). One that hangs is named that way.
+checked() {
+	tap_label=$1
+	tap_limit=$(($2 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))
+	shift 2
+	tap_out=$(with_sluice timeout "$tap_limit" "$@" 2>&1)
+	like "$tap_out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$tap_label"
+}
+
 # A process that Sluice served has made at least one slab.
 proved_loaded() {
 	tap_stats

@@ -48,6 +48,13 @@ def block(name, lines):
     return f"${name} << END\n" + "\n".join(lines) + "\nEND\n"
 
 
+def drawn(name, lines, allocator, names, using, form):
+    """What one allocator has in a chart: its data as a block, and what plots them."""
+    colour, point = style(allocator, names)
+    return (block(name, lines),
+            f"${name} using {using} lc rgb '{colour}' pt {point} {form} title {quoted(allocator)}")
+
+
 def render(folder, name, width, height, body):
     """The same commands for both terminals; returns the files."""
     paths = []
@@ -155,10 +162,10 @@ def draw_scale(document, folder):
                         lines.append(f"{threads} {mid:.5f} {low:.5f} {high:.5f}")
                 if not lines:
                     continue
-                colour, point = style(allocator, names)
-                blocks.append(block(f"{key}{index}", lines))
-                plots.append(f"${key}{index} using 1:2:3:4 with yerrorlines lc rgb '{colour}' pt {point} "
-                             f"ps 0.7 lw 1.5 title {quoted(allocator)}")
+                data, plot = drawn(f"{key}{index}", lines, allocator, names, "1:2:3:4 with yerrorlines",
+                                   "ps 0.7 lw 1.5")
+                blocks.append(data)
+                plots.append(plot)
             if plots:
                 panels.append(f"set title {quoted(row + ': ' + label)} noenhanced\n"
                               f"set yrange [*:*]\nset format y '%g'\n{settings}\n"
@@ -199,10 +206,9 @@ def ratio_chart(folder, name, title, results, names, baseline, key):
                 lowest, highest = min(lowest, mid), max(highest, mid)
         if not lines:
             continue
-        colour, point = style(allocator, names)
-        blocks.append(block(f"a{index}", lines))
-        plots.append(f"$a{index} using 1:2:3:4 with xerrorbars lc rgb '{colour}' pt {point} ps 0.8 "
-                     f"lw 1 title {quoted(allocator)}")
+        data, plot = drawn(f"a{index}", lines, allocator, names, "1:2:3:4 with xerrorbars", "ps 0.8 lw 1")
+        blocks.append(data)
+        plots.append(plot)
     ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
     bands = "\n".join(f"set object rectangle from graph 0, first {y - 0.5} to graph 1, first {y + 0.5} "
                       "behind fillcolor rgb '#f3f3f3' fillstyle solid noborder"

@@ -4,7 +4,7 @@ what is kept by workload."""
 
 import subprocess
 
-from sluice_bench.charts import block, quoted, render, style
+from sluice_bench.charts import block, drawn, quoted, render, style
 from sluice_bench.places import program
 
 WIDTH, HEIGHT = 100, 20
@@ -112,10 +112,9 @@ def kept_chart(folder, results, names):
                 lines.append(f"{max(s['kept_kib'] / 1024, 0.5):.2f} {y + 0.3 - step * (i + 0.5):.3f}")
         if not lines:
             continue
-        colour, point = style(name, names)
-        blocks.append(block(f"a{i}", lines))
-        plots.append(f"$a{i} using 1:2 with points lc rgb '{colour}' pt {point} ps 1 "
-                     f"title {quoted(name)}")
+        data, plot = drawn(f"a{i}", lines, name, names, "1:2 with points", "ps 1")
+        blocks.append(data)
+        plots.append(plot)
     if not plots:
         return []
     ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
