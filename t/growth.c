@@ -98,6 +98,7 @@ static void test_large(void)
 	while (!w.heap->drained && ++n < ROUNDS)
 		reclaim_before_growth();
 	ok(w.heap->drained, "a heap that holds much is emptied");
+	tap_diag("%u growths", n);
 	ok(n > 2, "but not by one growth");
 	ok(intact(&w), "what its thread has in use is as it was");
 

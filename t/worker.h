@@ -12,7 +12,7 @@
 #include "heap.h"
 #include "tap.h"
 
-#define OBJECTS 2000u
+#define OBJECTS 8000u
 
 struct worker {
 	pthread_t thread;
