@@ -17,6 +17,7 @@
 #include "init.h"
 #include "reclaim.h"
 #include "tap.h"
+#define OBJECTS 8000u /* some of them alone are more than one growth moves */
 #include "worker.h"
 
 #define THREADS 700u

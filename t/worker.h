@@ -12,7 +12,9 @@
 #include "heap.h"
 #include "tap.h"
 
-#define OBJECTS 8000u
+#ifndef OBJECTS
+#define OBJECTS 2000u
+#endif
 
 struct worker {
 	pthread_t thread;

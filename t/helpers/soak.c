@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -66,6 +67,8 @@ enum kind {
 	K_WAVES,
 	K_BIG,
 	K_CROSS,
+	K_LIMITS,
+	K_INFO,
 	KINDS
 };
 
@@ -76,12 +79,14 @@ static const char *const kinds[KINDS] = {
 		"handlerfork", /* they fork as well, where they interrupted malloc and its kin */
 	[K_FORK] = "fork",
 	[K_VFORK] = "vfork",
-	[K_SPAWN] = "spawn", /* posix_spawn */
-	[K_CLONE] = "clone", /* _Fork, and raw clone */
-	[K_DRAIN] = "drain", /* malloc_trim and sluice_drain */
-	[K_WAVES] = "waves", /* threads that start and end */
-	[K_BIG] = "big",     /* blocks above 256 KiB */
-	[K_CROSS] = "cross", /* objects are freed by other threads */
+	[K_SPAWN] = "spawn",   /* posix_spawn */
+	[K_CLONE] = "clone",   /* _Fork, and raw clone */
+	[K_DRAIN] = "drain",   /* malloc_trim and sluice_drain */
+	[K_WAVES] = "waves",   /* threads that start and end */
+	[K_BIG] = "big",       /* blocks above 256 KiB */
+	[K_CROSS] = "cross",   /* objects are freed by other threads */
+	[K_LIMITS] = "limits", /* RLIMIT_AS falls to what is there, and is lifted again */
+	[K_INFO] = "info",     /* malloc_info, mallinfo2 */
 };
 
 static unsigned wanted = (1u << KINDS) - 1;
@@ -130,6 +135,19 @@ static void doing(const char *what)
 static void count(enum kind kind)
 {
 	atomic_fetch_add_explicit(&watched->count[kind], 1, memory_order_relaxed);
+}
+
+/*
+ * RLIMIT_AS is low while it is odd; a child of fork lifts its own. A call that begins and ends with the same even number
+ * must have its memory.
+ */
+static _Atomic unsigned dips;
+
+static struct rlimit usual_limit;
+
+static bool may_fail(unsigned dip)
+{
+	return (dip & 1) || atomic_load(&dips) != dip;
 }
 
 /* The watcher is told, prints the stacks and ends us. Runs as a handler too. */
@@ -418,9 +436,14 @@ static void new_object(struct own *own, struct object *o)
 
 	if (!big_enter(n))
 		return;
+	unsigned dip = atomic_load(&dips);
 	in_call = 1;
 	o->p = by_some_function(r, n);
 	in_call = 0;
+	if (o->p == NULL && may_fail(dip)) {
+		big_leave(n);
+		return;
+	}
 	if (o->p == NULL || malloc_usable_size(o->p) < n) {
 		helper_say("CORRUPT: malloc(%zu) is %p, errno %d", n, (void *)o->p, errno);
 		give_up(0);
@@ -440,9 +463,14 @@ static void resize_object(struct own *own, struct object *o)
 	if (!big_enter(n))
 		return;
 	look(o->p, old, old, seed);
+	unsigned dip = atomic_load(&dips);
 	in_call = 1;
 	unsigned char *p = realloc(o->p, n);
 	in_call = 0;
+	if (p == NULL && may_fail(dip)) {
+		big_leave(n);
+		return;
+	}
 	if (p == NULL) {
 		helper_say("CORRUPT: realloc(%zu to %zu) failed, errno %d", old, n, errno);
 		give_up(0);
@@ -516,6 +544,8 @@ static void *thread_of_child(void *arg)
 static void child(struct own *own, bool with_thread)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* fork copies the limit before the memory: the one may be low and the number even. */
+	setrlimit(RLIMIT_AS, &usual_limit);
 	for (unsigned i = 0; i < 30; i++)
 		work_with_objects(own);
 	end_objects(own);
@@ -600,13 +630,17 @@ static void by_vfork(uint64_t r)
 static void by_spawn(uint64_t r)
 {
 	char name[] = "/bin/true", *command[] = { name, NULL }, *none[] = { NULL };
+	unsigned dip = atomic_load(&dips);
 	pid_t pid;
 
 	count(K_SPAWN);
 	doing("posix_spawn");
 	if (posix_spawn(&pid, name, NULL, NULL, command, r & 1 ? environ : none) == 0) {
 		doing("posix_spawn: the child");
-		child_ended(pid, "posix_spawn");
+		if (may_fail(dip)) /* nor can it load itself */
+			waitpid(pid, NULL, 0);
+		else
+			child_ended(pid, "posix_spawn");
 	}
 }
 
@@ -666,16 +700,20 @@ static void handler(int sig)
 	atomic_fetch_add_explicit(&watched->handlers, 1, memory_order_relaxed);
 	for (unsigned i = 0; i < 3; i++) {
 		uint64_t r = helper_random(&random);
+		unsigned dip = atomic_load(&dips);
 
 		o[i].n = 1 + (r >> 8) % (r % 16 ? 1000 : r % 128 ? 60000 : 3 << 20);
 		o[i].p = malloc(o[i].n);
-		if (o[i].p == NULL) {
+		if (o[i].p == NULL && !may_fail(dip)) {
 			helper_say("CORRUPT: malloc(%zu) in a handler is NULL", o[i].n);
 			give_up(0);
 		}
-		fill(&o[i]);
+		if (o[i].p != NULL)
+			fill(&o[i]);
 	}
 	for (unsigned i = 0; i < 3; i++) {
+		if (o[i].p == NULL)
+			continue;
 		look(o[i].p, o[i].n, o[i].n, pattern(o[i].p));
 		free(o[i].p);
 	}
@@ -739,6 +777,22 @@ static void drain_somehow(uint64_t r)
 	in_call = 0;
 }
 
+static void ask(void)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *to = open_memstream(&text, &n);
+
+	count(K_INFO);
+	doing("malloc_info");
+	if (to != NULL) {
+		malloc_info(0, to);
+		fclose(to);
+	}
+	free(text);
+	(void)mallinfo2();
+}
+
 static void work(struct own *own)
 {
 	uint64_t r = helper_random(&own->random);
@@ -750,6 +804,8 @@ static void work(struct own *own)
 		new_process(own);
 	if (on(K_DRAIN) && (r >> 8) % 128 == 0)
 		drain_somehow(r >> 16);
+	if (on(K_INFO) && (r >> 24) % 512 == 0)
+		ask();
 }
 
 static void leave(void *arg)
@@ -864,6 +920,48 @@ static void drain_all(void)
 		      NULL);
 }
 
+static void *sleeps(void *arg)
+{
+	for (;;)
+		sleep(1);
+	return arg;
+}
+
+/* The first one loads a library of its own, and libc ends the program where it cannot. */
+static void first_cancel(void)
+{
+	pthread_t t;
+
+	if (!start(&t, sleeps, 0))
+		return;
+	pthread_cancel(t);
+	pthread_join(t, NULL);
+}
+
+/* Little or nothing more can be mapped for a moment. */
+static void dip(uint64_t r)
+{
+	struct rlimit low = usual_limit;
+	char text[128] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	long pages = 0;
+
+	if (fd < 0)
+		return;
+	if (read(fd, text, sizeof text - 1) > 0)
+		sscanf(text, "%ld", &pages);
+	close(fd);
+	if (pages == 0)
+		return;
+	count(K_LIMITS);
+	low.rlim_cur = (rlim_t)pages * PAGE + (r % 3 ? r % ((uint64_t)8 << 20) : 0);
+	atomic_fetch_add(&dips, 1);
+	setrlimit(RLIMIT_AS, &low);
+	usleep((useconds_t)(r >> 32) % 60000);
+	setrlimit(RLIMIT_AS, &usual_limit);
+	atomic_fetch_add(&dips, 1);
+}
+
 /* Everything for some seconds, and then nothing: all threads have ended and all objects are freed. */
 static void phase(unsigned seconds, unsigned waves)
 {
@@ -881,6 +979,8 @@ static void phase(unsigned seconds, unsigned waves)
 	for (time_t end = time(NULL) + (time_t)seconds; time(NULL) < end;) {
 		doing("the run");
 		usleep(100000);
+		if (on(K_LIMITS))
+			dip(helper_random(&random));
 	}
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < n; i++) {
@@ -970,6 +1070,8 @@ int main(int argc, char **argv)
 	helper_say("seed %llu", (unsigned long long)run_seed);
 	start_watching();
 	sit_down();
+	first_cancel();
+	getrlimit(RLIMIT_AS, &usual_limit);
 	handle(SIGUSR1, handler);
 	handle(SIGUSR2, handler);
 	phase(seconds / 4 < 15 ? seconds / 4 + 1 : 15, waves < 60 ? waves : 60);
