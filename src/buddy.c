@@ -62,6 +62,8 @@
 #define STEP_MIN ((size_t)1 << 20)
 #define STEP_FIRST ((size_t)2 << 20)
 #define TRIM_PAGES 64u
+#define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
+#define TRIM_EARNED 4u
 #define TRIM_TEARDOWN 4u
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 #define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
@@ -1035,12 +1037,42 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 	return alloc_runs(z, &want, 1, 1, &pg) ? pg : NULL;
 }
 
+/*
+ * How many dirty pages may be kept beside those that always may, `most` for the first reason. Dirty pages that were taken
+ * since the last look (trim_reused) were kept for a good reason. What a free gave back and was taken
+ * again within decay_ms would better have been kept.
+ */
+static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
+{
+	uint64_t taken = atomic_load_explicit(&z->clean_taken, memory_order_relaxed);
+	uint64_t since = taken -
+			 atomic_exchange_explicit(&z->trim_seen, taken, memory_order_relaxed);
+	uint64_t gone = atomic_load_explicit(&z->trim_gone, memory_order_relaxed);
+	uint64_t earned = atomic_load_explicit(&z->trim_earned, memory_order_relaxed);
+	uint64_t reused = atomic_exchange_explicit(&z->trim_reused, 0, memory_order_relaxed);
+	uint64_t again = 0;
+
+	if (now - atomic_load_explicit(&z->trim_gone_at, memory_order_relaxed) <= options.decay_ms)
+		again = min_size(gone, since);
+	if (again || reused) {
+		atomic_store_explicit(&z->trim_gone, gone - again, memory_order_relaxed);
+		earned = max_size(earned, min_size(earned + reused, most)) + TRIM_EARNED * again;
+	} else if (earned && now - atomic_load_explicit(&z->trim_earned_at, memory_order_relaxed) >
+				     TRIM_LATELY * (uint64_t)options.decay_ms) {
+		earned = 0;
+	} else {
+		return earned;
+	}
+	atomic_store_explicit(&z->trim_earned, earned, memory_order_relaxed);
+	atomic_store_explicit(&z->trim_earned_at, now, memory_order_relaxed);
+	return earned;
+}
+
 /* Of the dirty pages that were free for all of decay_ms, those that may go in this call. */
-static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
+static uint64_t trim_decayed(struct zone *z, uint64_t now, uint64_t dirty, uint64_t freed)
 {
 	uint64_t low = atomic_load_explicit(&z->trim_low, memory_order_relaxed);
 	uint64_t due = atomic_load_explicit(&z->trim_due, memory_order_relaxed);
-	uint64_t now = clock_ns() / 1000000;
 	uint64_t n;
 
 	if (low > dirty - freed)
@@ -1056,17 +1088,17 @@ static uint64_t trim_decayed(struct zone *z, uint64_t dirty, uint64_t freed)
 	return n;
 }
 
-/* What z may keep of `pages` that all may: its part, and half of what it has in use itself. */
+/* What z may keep of `pages` that all may: its part, and a quarter of what it has in use itself. */
 static uint64_t zone_part(struct zone *z, uint64_t pages)
 {
 	uint64_t all = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
 	uint64_t unused = atomic_load_explicit(&z->free_pages, memory_order_relaxed);
 
-	return pages / zone_family(z) + (all > unused ? (all - unused) / 2 : 0);
+	return pages / zone_family(z) + (all > unused ? (all - unused) / 4 : 0);
 }
 
-/* Purge `over` dirty pages, but not more than `most`: of the zone that has the most of them. */
-static void trim_most(struct zone *z, uint64_t over, uint64_t most)
+/* Purge `over` dirty pages, but not more than `most`: of the zone that has the most of them. Returns how many. */
+static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 {
 	struct zone *lead = zone_lead(z);
 	uint32_t n = zone_family(z);
@@ -1080,15 +1112,41 @@ static void trim_most(struct zone *z, uint64_t over, uint64_t most)
 			z = &lead[i];
 		}
 	}
-	buddy_purge(z, dirty > over ? dirty - over : 0, most);
+	return buddy_purge(z, dirty > over ? dirty - over : 0, most) >> PG_SHIFT;
+}
+
+/* More than may be kept is dirty. */
+static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t most, uint64_t freed)
+{
+	struct zone *lead = zone_lead(z);
+	uint64_t now = clock_ns() / 1000000;
+	uint64_t hard = soft + trim_earned(lead, now, most);
+	uint64_t earned;
+	uint64_t n;
+
+	if (dirty > hard) {
+		n = trim_most(z, dirty - (hard - soft / 8), 3 * freed + TRIM_PAGES);
+		if (!n)
+			return;
+		atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
+		count_add_all(&lead->trim_gone, n);
+		atomic_store_explicit(&lead->trim_gone_at, now, memory_order_relaxed);
+		return;
+	}
+	n = trim_most(z, dirty - soft, trim_decayed(lead, now, dirty, min_size(freed, dirty)));
+	if (!n)
+		return;
+	atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
+	earned = atomic_load_explicit(&lead->trim_earned, memory_order_relaxed);
+	atomic_store_explicit(&lead->trim_earned, earned - min_size(earned, n),
+			      memory_order_relaxed);
 }
 
 /*
- * While there is no background thread a free gives dirty pages back: at once those above a few times
- * what is in use, or a few times dirty_max if that is more, for a program that frees it all; those above
- * dirty_max and half of what is in use once nobody has used them for decay_ms, for one that takes and
- * frees big blocks, or builds something and tears it down, in turn. Bounded: a few times what the call
- * freed and a little more, so that it never falls behind.
+ * While there is no background thread a free gives dirty pages back: those above dirty_max and a quarter of what
+ * is in use. A program that takes and frees big blocks in turn, or builds something and tears it down again and again,
+ * uses them again soon: that earns it more that are kept, until nobody has used those for decay_ms. Bounded: a
+ * few times what the call freed and a little more, so that it never falls behind.
  */
 static void trim(struct zone *z, uint64_t freed)
 {
@@ -1096,7 +1154,7 @@ static void trim(struct zone *z, uint64_t freed)
 	uint64_t max = options.dirty_max >> PG_SHIFT;
 	uint64_t used;
 	uint64_t soft;
-	uint64_t hard;
+	uint64_t last;
 	struct zone *lead = zone_lead(z);
 
 	if (unlikely(buddy_after_free != NULL))
@@ -1107,17 +1165,18 @@ static void trim(struct zone *z, uint64_t freed)
 	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
 		return;
 	dirty = zone_sum(z, dirty_pages);
+	if (dirty < max / 2)
+		return;
+	last = atomic_load_explicit(&lead->trim_last, memory_order_relaxed);
+	if (dirty < last)
+		count_add_all(&lead->trim_reused, last - dirty);
+	atomic_store_explicit(&lead->trim_last, dirty, memory_order_relaxed);
 	used = buddy_used_pages(z);
-	soft = max + used / 2;
-	hard = soft + max_size(3 * used, TRIM_TEARDOWN * max);
-	if (dirty <= soft) {
-		if (atomic_load_explicit(&lead->trim_low, memory_order_relaxed))
-			atomic_store_explicit(&lead->trim_low, 0, memory_order_relaxed);
-	} else if (dirty > hard) {
-		trim_most(z, dirty - (hard - hard / 8), 3 * freed + TRIM_PAGES);
-	} else {
-		trim_most(z, dirty - soft, trim_decayed(lead, dirty, min_size(freed, dirty)));
-	}
+	soft = max + used / 4;
+	if (dirty > soft)
+		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
+	else if (atomic_load_explicit(&lead->trim_low, memory_order_relaxed))
+		atomic_store_explicit(&lead->trim_low, 0, memory_order_relaxed);
 }
 
 /* Of what a free brings those of one zone by one hold of its lock. n: BUDDY_BATCH at most. */

@@ -55,10 +55,20 @@ struct zone {
 	cache_aligned _Atomic uint64_t cached;
 
 	/* The same: dirty pages, the least seen since trim_at (ms), and how many of those that were left
-	 * in the period before are still to be given back; see trim. */
+	 * in the period before are still to be given back; those that frees gave back, and were not taken
+	 * again yet, when they did it last (ms), and the growth at the last look; dirty pages at the last
+	 * free, and those that were taken since a look; those that may be kept because of it, and since
+	 * when (ms). See trim. */
 	cache_aligned _Atomic uint64_t trim_low;
 	_Atomic uint64_t trim_due;
 	_Atomic uint64_t trim_at;
+	_Atomic uint64_t trim_gone;
+	_Atomic uint64_t trim_gone_at;
+	_Atomic uint64_t trim_seen;
+	_Atomic uint64_t trim_last;
+	_Atomic uint64_t trim_reused;
+	_Atomic uint64_t trim_earned;
+	_Atomic uint64_t trim_earned_at;
 
 	/* Any thread, atomic: the marks of the reserve in pages (who takes pages and finds less than
 	 * ready_low, or frees some and finds more than ready_over, wakes its thread), the word that
@@ -158,7 +168,7 @@ static inline void buddy_free(struct page *pg)
 	buddy_free_bulk(&pg, 1);
 }
 
-/* Whether buddy_free_bulk gives dirty pages above dirty_max back to the kernel by itself, as many as
+/* Whether buddy_free_bulk gives dirty pages that are too many (trim) back to the kernel by itself, as many as
  * it freed (three times as many at worst) and TRIM_PAGES more at a time; not while a background
  * thread does. */
 extern bool buddy_trim_inline;

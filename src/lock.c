@@ -29,7 +29,7 @@
  * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
  * waiting for itself).
  * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock (Pizlo
- * 2016); adaptive spinning as in glibc; Linux Documentation/locking/pi-futex.rst.
+ * 2016); adaptive spinning after glibc's; Linux Documentation/locking/pi-futex.rst.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -48,8 +48,9 @@
 #include "clock.h"
 #include "stats.h"
 
-#define SPINS_MAX 100u
+#define SPINS_MAX 500u /* about what a sleep and a wake-up cost */
 #define SPINS_MIN 10u
+#define SPIN_PROBE 16u
 #define RT_WAIT_MS 20u /* a sleep of a real-time thread, after which it looks what the matter is */
 #define PAUSE_US 100
 _Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
@@ -145,20 +146,30 @@ struct wait {
 	bool realtime;
 };
 
-/* Twice as many looks as it took lately, and a few more. */
+/*
+ * Twice as many looks as were enough lately, fewer each time that they were not; as many as there may be in one wait of
+ * SPIN_PROBE, or a lock that is held for a little longer than it was would never be spun for again.
+ */
 static bool spin(struct lock *l, uint32_t tid)
 {
-	int usual = atomic_load_explicit(&l->spins, memory_order_relaxed);
-	int most = (int)min_size((size_t)usual * 2 + SPINS_MIN, SPINS_MAX);
+	unsigned usual = atomic_load_explicit(&l->spins, memory_order_relaxed);
+	unsigned most = usual < SPINS_MIN ? SPINS_MIN : usual;
 	bool got = false;
-	int n;
+	unsigned n;
 
+	if (atomic_load_explicit(&l->contended, memory_order_relaxed) % SPIN_PROBE == 0)
+		most = SPINS_MAX;
 	for (n = 0; n < most && !got; n++) {
 		cpu_relax();
 		got = atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && take(l, tid);
 	}
+	if (!got)
+		usual -= usual / 8;
+	else if (2 * n > usual)
+		usual = 2 * n < SPINS_MAX ? 2 * n : SPINS_MAX;
+	else
+		usual -= (usual - 2 * n) / 8;
 	/* Two threads may write it at once: it is a hint. */
-	usual += ((got ? n : 0) - usual) / 8;
 	atomic_store_explicit(&l->spins, (uint16_t)usual, memory_order_relaxed);
 	return got;
 }

@@ -29,7 +29,7 @@ struct lock {
 	_Atomic uint32_t word;     /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
 	_Atomic uint32_t sleep;    /* enum lock_sleep; ordinary threads sleep on it */
 	_Atomic uint32_t sleepers; /* threads that sleep on it, or are about to */
-	_Atomic uint16_t spins;    /* looks at the word that were worth it, on average; inexact */
+	_Atomic uint16_t spins;    /* looks at the word that are worth it; inexact */
 	uint8_t rank;
 	_Atomic uint32_t fork_tid;  /* the thread that took it in lock_fork_prepare, else 0 */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */

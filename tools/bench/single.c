@@ -108,18 +108,18 @@ static void replace(void)
 
 /*
  * A structure is built and torn down, in the order in which it was built. With warm=1 no round comes
- * before the time is taken, so that fresh memory is part of it; warm=2 runs one first.
+ * before the time is taken, so that fresh memory is part of it; warm=N runs N - 1 first.
  */
 static void grow(void)
 {
 	uint32_t live = (uint32_t)param("live");
 	uint64_t rounds = param("rounds");
-	bool warm = param("warm") > 1;
+	uint64_t warm = param("warm");
 	const uint32_t *sizes = sizes_make((uint32_t)param("min"), (uint32_t)param("max"), 5);
 	void **slots = bench_map(live * sizeof(*slots));
 
-	for (uint64_t r = warm ? 0 : 1; r <= rounds; r++) {
-		if (r == 1)
+	for (uint64_t r = 1; r < warm + rounds; r++) {
+		if (r == warm)
 			bench_begin();
 		for (uint32_t i = 0; i < live; i++) {
 			size_t size = size_at(sizes, i + r);

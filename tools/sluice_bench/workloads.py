@@ -82,7 +82,7 @@ def rows():
     yield work("grow-fresh", "grow", "a structure of 1,000,000 objects, from the start of the process",
                live=million, min=16, max=256, rounds=1, warm=1, quick={"live": 100000})
     yield work("grow-again", "grow", "the same, built and torn down again and again",
-               live=million, min=16, max=256, rounds=4, warm=2, quick={"live": 100000})
+               live=million, min=16, max=256, rounds=4, warm=3, quick={"live": 100000})
 
     for threads in (1, 2, 4, 8, 32):
         yield work(f"local-{threads}t", "local", f"{threads} threads, each with 1,000 objects of its own",

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a program with one thread keeps of what it frees, with dirty_max:16M.
+ *
+ *   once SIZE PERCENT     150 MiB of blocks of SIZE, all but PERCENT of them are freed
+ *   shrink SIZE TO        150 MiB of blocks of SIZE shrink to TO bytes
+ *   child SIZE            the same as once in a child of fork, whose parent filled it
+ *   again SIZE            it is built and torn down again and again: from the third time on nothing goes back
+ *   turns                 big blocks come and go at random: nothing goes back
+ */
+#include "check.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define TOTAL ((size_t)150 << 20)
+#define DIRTY_MAX ((size_t)16 << 20)
+#define SLACK                                                                                      \
+	((size_t)12                                                                                \
+	 << 20) /* caches, metadata, pages that are in use in part, and the program itself */
+#define LIVE 32u
+
+static unsigned char **blocks;
+static size_t count;
+
+static size_t rss(void)
+{
+	char text[128] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	size_t pages = 0;
+
+	if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || sscanf(text, "%*u %zu", &pages) != 1)
+		_exit(98);
+	close(fd);
+	return pages * 4096;
+}
+
+static unsigned long purges(void)
+{
+	int (*stat)(const char *, uint64_t *);
+	void *sym = dlsym(RTLD_DEFAULT, "sluice_stat");
+	uint64_t n = 0;
+
+	memcpy(&stat, &sym, sizeof stat);
+	if (!stat || stat("purge_calls", &n) != 0)
+		_exit(97);
+	return n;
+}
+
+static void build(size_t size)
+{
+	if (!blocks) {
+		count = TOTAL / size;
+		blocks = mmap(NULL, count * sizeof *blocks, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (blocks == MAP_FAILED)
+			_exit(96);
+	}
+	for (size_t i = 0; i < count; i++) {
+		blocks[i] = malloc(size);
+		if (!blocks[i])
+			_exit(95);
+		memset(blocks[i], 1, size);
+	}
+}
+
+/* All but the first `percent`, in order. */
+static void tear_down(unsigned percent)
+{
+	for (size_t i = count * percent / 100; i < count; i++)
+		free(blocks[i]);
+}
+
+static void kept(size_t live, size_t before)
+{
+	size_t now = rss();
+
+	CHECK(now <= before + live + live / 4 + DIRTY_MAX + SLACK,
+	      "%zu KiB are kept of %zu in use, %zu before", now >> 10, live >> 10, before >> 10);
+}
+
+static void once(size_t size, unsigned percent)
+{
+	size_t before = rss();
+
+	build(size);
+	tear_down(percent);
+	kept(TOTAL / 100 * percent, before);
+}
+
+static void shrink(size_t size, size_t to)
+{
+	size_t before = rss();
+
+	build(size);
+	for (size_t i = 0; i < count; i++) {
+		blocks[i] = realloc(blocks[i], to);
+		CHECK(blocks[i] && blocks[i][to - 1] == 1, "what is left is not what it was");
+	}
+	kept(count * to, before);
+}
+
+static void child(size_t size)
+{
+	size_t before = rss();
+	int status = -1;
+
+	build(size);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		tear_down(0);
+		kept(0, before);
+		_exit(helper_end());
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "the child ended with %#x",
+	      (unsigned)status);
+}
+
+static void again(size_t size)
+{
+	unsigned long before = 0;
+
+	for (unsigned round = 0; round < 6; round++) {
+		if (round == 2)
+			before = purges();
+		build(size);
+		tear_down(0);
+	}
+	CHECK(before > 0, "nothing went back at first");
+	CHECK(purges() == before, "%lu purges", purges() - before);
+}
+
+static void turns(void)
+{
+	static void *live[LIVE];
+	uint64_t seed = 7;
+	unsigned long before = 0;
+
+	for (unsigned i = 0; i < 6000; i++) {
+		uint64_t r = helper_random(&seed);
+
+		if (i == 2000)
+			before = purges();
+		free(live[r % LIVE]);
+		live[r % LIVE] = malloc(4096 + (r >> 8) % (4 << 20));
+		if (!live[r % LIVE])
+			_exit(95);
+	}
+	CHECK(purges() - before <= 20, "%lu purges in 4,000 turns", purges() - before);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	size_t size = argc > 2 ? strtoul(argv[2], NULL, 0) : 1;
+	size_t more = argc > 3 ? strtoul(argv[3], NULL, 0) : 1;
+
+	if (strcmp(what, "once") == 0)
+		once(size, (unsigned)more);
+	else if (strcmp(what, "shrink") == 0)
+		shrink(size, more);
+	else if (strcmp(what, "child") == 0)
+		child(size);
+	else if (strcmp(what, "again") == 0)
+		again(size);
+	else if (strcmp(what, "turns") == 0)
+		turns();
+	return helper_end();
+}
