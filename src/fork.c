@@ -94,16 +94,20 @@ static bool stdio_locked;   /* guarded by: reclaim_control */
 static unsigned zones_held; /* likewise */
 
 /*
- * While a fork is under way its thread takes no signals (but SIGSYS, which a seccomp filter answers a system call
- * with): a handler that forks would find the locks to be its own, and one that jumps away would leave them all held,
- * stdio's as well. The program's own fork handlers run without this, before prepare and after parent or child.
+ * While a fork is under way its thread takes no signals but those that an instruction of its own raises (a
+ * blocked one would end the process; SIGSYS is what a seccomp filter answers a system call with): a handler
+ * that forks would find the locks to be its own, and one that jumps away would leave them all held, stdio's as
+ * well. The program's own fork handlers run without this, before prepare and after parent or child.
  */
 static _Thread_local uint64_t signals_before TLS_FAST;
 
 static void signals_block(void)
 {
-	uint64_t all = ~(UINT64_C(1) << (SIGSYS - 1));
+	static const int own[] = { SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+	uint64_t all = UINT64_MAX;
 
+	for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		all &= ~(UINT64_C(1) << (own[i] - 1));
 	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &signals_before, sizeof(all));
 }
 

@@ -69,14 +69,17 @@ _Noreturn void heap_popped_twice(struct object *o)
 /* ---- allocation -------------------------------------------------------------------------- */
 
 /* For who can have neither heap nor lock, or when no region can grow: out of the arena, without a lock. What
- * is too large for that is an object with a mapping of its own, as is everything in the copy that writes
+ * is too large for that, or finds it full, is an object with a mapping of its own, as is everything in the copy that writes
  * a backtrace, where a thread that is not there may have been inside the arena. */
 static void *emergency_alloc(size_t size, size_t align)
 {
+	void *p;
+
 	if (unlikely(heap_in_copy) || !arena_takes(size, align))
 		return huge_alloc(size, align);
 	stat_add(STAT_emergency_objects, 1);
-	return arena_alloc(size, align);
+	p = arena_alloc(size, align);
+	return likely(p != NULL) ? p : huge_alloc(size, align);
 }
 
 static noinline void *alloc_general(size_t size)

@@ -206,6 +206,8 @@ struct heap *heap_call_begin(bool create)
 	if (likely(heap_is_real(h)) && heap_window_open(h)) {
 		heap_touched(h);
 		trim_if_asked(h);
+		if (unlikely(!atomic_load_explicit(&h->tid, memory_order_relaxed)))
+			heap_note_tid(h);
 		if (unlikely(++h->slow_calls % AGE_EVERY == 0))
 			heap_age_next(h, AGE_OBJECTS);
 		return h;

@@ -227,6 +227,7 @@ _Noreturn void heap_freed_twice(void *p, const struct page *pg);
 
 /* A heap for the calling thread. heap_none stays when there is no memory for one. */
 struct heap *heap_create_self(void);
+void heap_note_tid(struct heap *h);
 
 /* Put a heap that has no thread where the next thread finds it. */
 void heap_retire(struct heap *h);

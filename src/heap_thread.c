@@ -182,13 +182,23 @@ void heap_init_late(void)
 	heap_gate_init();
 }
 
+/*
+ * In a child of vfork, which has its parent's heap, and in a process that only shares our memory, self_tid is
+ * that of a process that may end before the thread does, or is not ours: reap must not believe it. Then it
+ * stays 0, and the thread itself notes it at a later call.
+ */
+void heap_note_tid(struct heap *h)
+{
+	(void)self_tid();
+	atomic_store_explicit(&h->tid, lock_tid, memory_order_relaxed);
+}
+
 /* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
 static bool reap(struct heap *h)
 {
 	int saved = errno;
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
-	bool gone = tid && tid != self_tid() && syscall(SYS_tgkill, process, tid, 0) != 0 &&
-		    errno == ESRCH;
+	bool gone = tid && tid != self_tid() && lock_is_dead(tid);
 
 	errno = saved;
 	if (!gone ||
@@ -264,7 +274,7 @@ noinline struct heap *heap_create_self(void)
 		return heap_self;
 	}
 	h->exit_rounds = 0;
-	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+	heap_note_tid(h);
 	heap_self = h;
 	/* May call malloc for its own table; heap_self is set, so that is served. */
 	if (exit_key_made)
@@ -371,11 +381,11 @@ void heap_fork_parent(void)
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_parent(slab_pool_lock(cls));
 	lock_fork_parent(&heap_fallback.lock);
-	lock_fork_parent(&registry.lock);
 	for (struct heap *next, *h = fork_list; h; h = next) {
 		next = h->fork_next;
 		heap_gate_release(h);
 	}
+	lock_fork_parent(&registry.lock);
 }
 
 /* Whether nobody was in the heap when the process was copied. That of _Fork and clone is what each processor

@@ -4,8 +4,10 @@
  *
  * The first malloc may come from the dynamic loader, before any constructor and before libc has
  * its environment: it makes the heap ready with what is known. The constructor does the rest:
- * options from the environment if they could not be had, the fork handlers (which must be
- * registered early, so that ours run last in prepare), the membarrier while there is one thread.
+ * options from the environment if they could not be had, the fork handlers, the membarrier while there is one
+ * thread. It comes before those of all other libraries (-z initfirst, libsluice_la_LDFLAGS), so that our fork handlers are
+ * the first that are registered and the last that prepare runs, as those of glibc's own malloc: no other one
+ * runs, and waits for somebody, while our locks are held.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -13,6 +15,7 @@
 #include "init.h"
 
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "background.h"
 #include "fork.h"
@@ -23,7 +26,7 @@
 #include "reserve.h"
 #include "stats.h"
 
-__attribute__((constructor(101))) void sluice_init(void)
+void sluice_init(void)
 {
 	static bool done;
 
@@ -37,6 +40,20 @@ __attribute__((constructor(101))) void sluice_init(void)
 	pressure_init();
 	fork_init();
 	background_init();
+}
+
+/* glibc passes what main gets; its own constructor, which sets environ to the same, may come after this one. */
+__attribute__((constructor(101))) static void library_begins(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+#if defined(__GLIBC__)
+	if (!environ)
+		environ = envp;
+#else
+	(void)envp;
+#endif
+	sluice_init();
 }
 
 __attribute__((destructor(101))) static void sluice_fini(void)

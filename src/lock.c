@@ -183,12 +183,10 @@ static bool is_realtime(void)
 	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
 }
 
-/* The holder is a thread that is no more. That of a child of vfork is its parent's thread. */
-static bool is_dead(uint32_t holder)
+/* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
+bool lock_is_dead(uint32_t tid)
 {
-	return syscall(SYS_tgkill, atomic_load_explicit(&process, memory_order_relaxed), holder,
-		       0) != 0 &&
-	       errno == ESRCH;
+	return syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 }
 
 static uint64_t patience_ns(const struct lock *l)
@@ -207,7 +205,7 @@ static bool is_stuck(struct lock *l, struct wait *w)
 		w->since_ns = clock_ns();
 		return false;
 	}
-	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || is_dead(holder));
+	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || lock_is_dead(holder));
 }
 
 /* Nobody waits any more. One who let go meanwhile has seen neither this nor them. */

@@ -131,6 +131,9 @@ static inline bool lock_held(struct lock *l)
 	return lock_holder(l) == self_tid();
 }
 
+/* Whether a thread is no more. Another process may have its number by now: then it is taken for alive. */
+bool lock_is_dead(uint32_t tid);
+
 /* Nobody waits for its holder any more. */
 static inline bool lock_is_stuck(struct lock *l)
 {

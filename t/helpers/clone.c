@@ -6,13 +6,19 @@
  *	clone WAY
  *
  * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork, clone (a raw one), twice (_Fork, whose
- * child forks), vfork, spawn, leader-gone (fork after the initial thread has ended)
+ * child forks), vfork, spawn, leader-gone (fork after the initial thread has ended), first-vfork (the first call of some
+ * threads is made by a child of vfork), shares-memory (a process with our memory and a TLS of its own allocates for long), and
+ * with atfork.so preloaded, whose fork handlers were registered before main: lock-stdio, lock-setuid (they wait for a thread that is in
+ * fopen, or in setuid), fault (they make one, which the program's handler mends)
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -259,6 +265,190 @@ static void go(const struct way *way)
 	}
 }
 
+/* ---- whose heap is it ---- */
+
+static atomic_int ready;
+
+static void *churns(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+	long bad = 0;
+
+	while (!stop)
+		bad += churn(&seed, 500);
+	return (void *)bad;
+}
+
+__attribute__((noinline)) static void allocate_in_vfork(void)
+{
+	int status = -1;
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		free(malloc(64));
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void *vforks_first(void *arg)
+{
+	allocate_in_vfork();
+	atomic_fetch_add(&ready, 1);
+	return churns(arg);
+}
+
+/* So that heaps of threads that are taken for dead are looked for, and found. */
+static void many_come(unsigned first)
+{
+	pthread_t t[12];
+	void *bad;
+
+	for (unsigned i = 0; i < 12; i++) {
+		usleep(20000);
+		CHECK(pthread_create(&t[i], NULL, churns, (void *)(uintptr_t)(first + i)) == 0);
+	}
+	usleep(500000);
+	stop = 1;
+	for (unsigned i = 0; i < 12; i++) {
+		pthread_join(t[i], &bad);
+		CHECK(!bad);
+	}
+}
+
+static void first_vfork(void)
+{
+	pthread_t t[3];
+	void *bad;
+
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(pthread_create(&t[i], NULL, vforks_first, (void *)(uintptr_t)(i + 1)) == 0);
+	while (atomic_load(&ready) < 3)
+		usleep(1000);
+	many_come(10);
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_join(t[i], &bad);
+		CHECK(!bad);
+	}
+}
+
+static int process_churns(void *arg)
+{
+	atomic_store(&ready, 1);
+	syscall(SYS_exit, churns(arg) != NULL);
+	return 0;
+}
+
+/* Not a thread for libc or the kernel, though it shares all memory. Its TLS is made as libc makes one. */
+static int shares_memory(void)
+{
+	static char stack[256 << 10] __attribute__((aligned(64)));
+	void *(*allocate_tls)(void *);
+	void *sym = dlsym(RTLD_DEFAULT, "_dl_allocate_tls");
+	char *self = (char *)pthread_self();
+	char *tls;
+	int status = -1;
+	pid_t pid;
+
+	if (!sym)
+		return 77;
+	memcpy(&allocate_tls, &sym, sizeof(sym));
+	tls = allocate_tls(NULL);
+	memcpy(tls, &tls, sizeof(tls));
+	memcpy(tls + 16, &tls, sizeof(tls));
+	memcpy(tls + 40, self + 40, 16); /* the stack protector's and the pointer guard */
+	pid = clone(process_churns, stack + sizeof(stack), CLONE_VM | CLONE_SETTLS | SIGCHLD,
+		    (void *)(uintptr_t)7, NULL, tls, NULL);
+	if (pid < 0)
+		return 77;
+	while (!atomic_load(&ready))
+		usleep(1000);
+	many_come(10);
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0, "it ended with %#x",
+	      (unsigned)status);
+	return helper_end();
+}
+
+/* ---- fork handlers of a library that was there before ours ---- */
+
+static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
+static char *guarded;
+
+static void lock_library(void)
+{
+	pthread_mutex_lock(&library);
+}
+
+static void write_guarded(void)
+{
+	*(volatile char *)guarded = 1;
+}
+
+static void unguard(int sig)
+{
+	(void)sig;
+	mprotect(guarded, 4096, PROT_READ | PROT_WRITE);
+}
+
+static void *opens_a_file(void *arg)
+{
+	FILE *f;
+
+	pthread_mutex_lock(&library);
+	atomic_store(&ready, 1);
+	usleep(200000);
+	f = fopen("/dev/null", "r");
+	CHECK(f != NULL);
+	if (f)
+		fclose(f);
+	pthread_mutex_unlock(&library);
+	return arg;
+}
+
+static void *changes_user(void *arg)
+{
+	pthread_mutex_lock(&library);
+	atomic_store(&ready, 1);
+	usleep(200000);
+	CHECK(setuid(getuid()) == 0);
+	pthread_mutex_unlock(&library);
+	return arg;
+}
+
+static void fork_with(void (*handler)(void), void *(*other)(void *))
+{
+	void (**hook)(void) = dlsym(RTLD_DEFAULT, "atfork_prepare");
+	int status = -1;
+	pthread_t t;
+	pid_t pid;
+
+	CHECK(hook != NULL, "atfork.so is not there");
+	if (!hook || (other && pthread_create(&t, NULL, other, NULL) != 0))
+		return;
+	while (other && !atomic_load(&ready))
+		usleep(1000);
+	*hook = handler;
+	pid = fork();
+	if (pid == 0)
+		_exit(0);
+	*hook = NULL;
+	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	if (!other)
+		return;
+	pthread_mutex_unlock(&library);
+	pthread_join(t, NULL);
+}
+
+static void fault(void)
+{
+	struct sigaction action = { .sa_handler = unguard };
+
+	sigaction(SIGSEGV, &action, NULL);
+	guarded = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fork_with(write_guarded, NULL);
+	CHECK(*guarded == 1);
+}
+
 static void *leader_goes(void *arg)
 {
 	pthread_join(*(pthread_t *)arg, NULL);
@@ -277,6 +467,16 @@ int main(int argc, char **argv)
 			return 2;
 		pthread_exit(NULL);
 	}
+	if (argc == 2 && strcmp(argv[1], "shares-memory") == 0)
+		return shares_memory();
+	if (argc == 2 && strcmp(argv[1], "first-vfork") == 0)
+		return first_vfork(), helper_end();
+	if (argc == 2 && strcmp(argv[1], "lock-stdio") == 0)
+		return fork_with(lock_library, opens_a_file), helper_end();
+	if (argc == 2 && strcmp(argv[1], "lock-setuid") == 0)
+		return fork_with(lock_library, changes_user), helper_end();
+	if (argc == 2 && strcmp(argv[1], "fault") == 0)
+		return fault(), helper_end();
 	for (size_t i = 0; argc == 2 && i < sizeof(ways) / sizeof(ways[0]); i++) {
 		if (strcmp(argv[1], ways[i].name) == 0) {
 			go(&ways[i]);
