@@ -14,6 +14,7 @@
  *   failure            NULL with errno ENOMEM, in every member; success leaves errno alone
  *   free and its kin   keep errno
  *   malloc_usable_size the size class's or the run's length; all of it may be used
+ *   calloc             all of that reads as zero, not only what was asked for, as glibc
  *
  * Signal handlers may call malloc and free at any time (beyond what POSIX asks for).
  */
@@ -106,13 +107,17 @@ EXPORT void *calloc(size_t n, size_t size)
 
 	if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_LIMIT)
 		return out_of_memory();
-	if (bytes <= SMALL_MAX)
+	if (likely(bytes <= SMALL_MAX)) {
 		p = heap_alloc_small(bytes);
-	else
-		p = heap_alloc_large(bytes, &zero);
+		if (unlikely(!p))
+			return out_of_memory();
+		/* Whoever serves the call gives as much as an object of the class has. */
+		return memset(p, 0, class_size(class_of(bytes)));
+	}
+	p = heap_alloc_large(bytes, &zero);
 	if (unlikely(!p))
 		return out_of_memory();
-	return zero ? p : memset(p, 0, bytes);
+	return zero ? p : memset(p, 0, heap_usable(p));
 }
 
 EXPORT void *realloc(void *p, size_t size)

@@ -14,7 +14,7 @@ aligned:aligned blocks, of the initial size and reallocated
 bad-alignment:bad alignments give EINVAL or are rounded up as in glibc 2.36
 errno:errno is left alone by success and by free
 realloc:realloc keeps the contents, up to 64 MiB and down again
-calloc:calloc gives zeros out of dirty memory
+calloc:calloc gives zeros out of dirty memory, up to malloc_usable_size
 free:all ways to free do, and no-ops are no-ops
 info:mallinfo, malloc_info, malloc_stats and mallopt
 trim:malloc_trim gives memory back"

@@ -552,12 +552,11 @@ static void calloc_group(void)
 				M.free(p[i]);
 			for (int i = 0; i < 8; i++) {
 				p[i] = round & 1 ? M.calloc(n, 1) : M.calloc(1, n);
-				size_t at = 0;
-				while (at < n && p[i][at] == 0)
+				size_t at = 0, u = M.usable(p[i]);
+				while (at < u && p[i][at] == 0)
 					at++;
-				CHECK(at == n, "calloc of %zu bytes: byte %zu is %#x", n, at,
-				      p[i][at]);
-				memset(p[i], 0x5A, n);
+				CHECK(at == u, "calloc of %zu bytes: byte %zu is set", n, at);
+				memset(p[i], 0x5A, u);
 			}
 			for (int i = 0; i < 8; i++)
 				M.free(p[i]);
@@ -574,10 +573,10 @@ static void calloc_group(void)
 		M.free(big);
 		for (int i = 0; i < 64; i++) {
 			all[i] = M.calloc(parts[k] / 8, 8);
-			size_t at = 0, n = parts[k] / 8 * 8;
-			while (at < n && all[i][at] == 0)
+			size_t at = 0, n = parts[k] / 8 * 8, u = M.usable(all[i]);
+			while (at < u && all[i][at] == 0)
 				at++;
-			CHECK(at == n, "calloc of %zu bytes out of a dirty 8 MiB: byte %zu is set",
+			CHECK(at == u, "calloc of %zu bytes out of a dirty 8 MiB: byte %zu is set",
 			      n, at);
 		}
 		for (int i = 0; i < 64; i++)
