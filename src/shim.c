@@ -36,6 +36,8 @@
 #define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
 
 void cfree(void *p);
+size_t malloc_size(const void *p);
+size_t malloc_good_size(size_t size);
 void free_sized(void *p, size_t size);
 void free_aligned_sized(void *p, size_t align, size_t size);
 
@@ -211,6 +213,43 @@ EXPORT size_t malloc_usable_size(void *p)
 {
 	return p ? heap_usable(p) : 0;
 }
+
+/* Other mallocs' name for it. */
+EXPORT size_t malloc_size(const void *p)
+{
+	return p ? heap_usable((void *)(uintptr_t)p) : 0;
+}
+
+/* What malloc_usable_size will say of an object of this size. */
+EXPORT size_t malloc_good_size(size_t size)
+{
+	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
+
+	if (size <= SMALL_MAX)
+		return class_size(class_of(size));
+	if (size > LARGE_MAX)
+		return size <= SIZE_LIMIT ? align_up(size, vm_os_page) : size;
+	if (pages <= PCP_RUN_MAX)
+		pages = run_class_pages[run_class_of((uint32_t)pages)];
+	return pages << PG_SHIFT;
+}
+
+/*
+ * The names under which glibc exports the family once more. Wrappers call them so as not to call themselves:
+ * what they hand out reaches our free, so it has to be ours. (__posix_memalign is a name of other mallocs only.)
+ */
+#define SAME(type, name, as, ...)                                                                  \
+	type name(__VA_ARGS__);                                                                    \
+	ALIAS(as) type name(__VA_ARGS__)
+
+SAME(void *, __libc_malloc, malloc, size_t);
+SAME(void, __libc_free, free, void *);
+SAME(void *, __libc_calloc, calloc, size_t, size_t);
+SAME(void *, __libc_realloc, realloc, void *, size_t);
+SAME(void *, __libc_memalign, memalign, size_t, size_t);
+SAME(void *, __libc_valloc, valloc, size_t);
+SAME(void *, __libc_pvalloc, pvalloc, size_t);
+SAME(int, __posix_memalign, posix_memalign, void **, size_t, size_t);
 
 /* 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
 EXPORT int malloc_trim(size_t pad)

@@ -59,6 +59,10 @@ EXPORT struct mallinfo mallinfo(void)
 	r.keepcost = clamp(m.keepcost);
 	return r;
 }
+
+/* glibc's other names, see shim.c. */
+struct mallinfo __libc_mallinfo(void);
+ALIAS(mallinfo) struct mallinfo __libc_mallinfo(void);
 #pragma GCC diagnostic pop
 
 /* Nothing of ours is held here, but what stdio does with the stream is a cancellation point (fwrite is the only
@@ -204,3 +208,6 @@ EXPORT int mallopt(int param, int value)
 		return 0;
 	}
 }
+
+int __libc_mallopt(int param, int value);
+ALIAS(mallopt) int __libc_mallopt(int param, int value);

@@ -16,10 +16,11 @@ errno:errno is left alone by success and by free
 realloc:realloc keeps the contents, up to 64 MiB and down again
 calloc:calloc gives zeros out of dirty memory, up to malloc_usable_size
 free:all ways to free do, and no-ops are no-ops
+names:a block by any of the other names is one of ours
 info:mallinfo, malloc_info, malloc_stats and mallopt
 trim:malloc_trim gives memory back"
 
-plan 29
+plan 31
 
 family=$builddir/t/helpers/family
 FAMILY_LIB=$SLUICE_LIB

@@ -40,6 +40,19 @@ static struct {
 	int (*malloc_info)(int, FILE *);
 	void (*malloc_stats)(void);
 	int (*mallopt)(int, int);
+	size_t (*size)(const void *);
+	size_t (*good_size)(size_t);
+	/* The other names, L: of glibc's. */
+	void *(*Lmalloc)(size_t);
+	void *(*Lcalloc)(size_t, size_t);
+	void *(*Lrealloc)(void *, size_t);
+	void (*Lfree)(void *);
+	void *(*Lmemalign)(size_t, size_t);
+	void *(*Lvalloc)(size_t);
+	void *(*Lpvalloc)(size_t);
+	struct mallinfo (*Lmallinfo)(void);
+	int (*Lmallopt)(int, int);
+	int (*Pmemalign)(void **, size_t, size_t);
 } M;
 
 static const struct {
@@ -66,6 +79,18 @@ static const struct {
 	{ "malloc_info", &M.malloc_info },
 	{ "malloc_stats", &M.malloc_stats },
 	{ "mallopt", &M.mallopt },
+	{ "malloc_size", &M.size },
+	{ "malloc_good_size", &M.good_size },
+	{ "__libc_malloc", &M.Lmalloc },
+	{ "__libc_calloc", &M.Lcalloc },
+	{ "__libc_realloc", &M.Lrealloc },
+	{ "__libc_free", &M.Lfree },
+	{ "__libc_memalign", &M.Lmemalign },
+	{ "__libc_valloc", &M.Lvalloc },
+	{ "__libc_pvalloc", &M.Lpvalloc },
+	{ "__libc_mallinfo", &M.Lmallinfo },
+	{ "__libc_mallopt", &M.Lmallopt },
+	{ "__posix_memalign", &M.Pmemalign },
 };
 
 static size_t page;
@@ -615,6 +640,76 @@ static void free_group(void)
 	      helper_rss_kib());
 }
 
+/* ---- the other names: what one hands out any other takes ---- */
+
+/* The i-th way to a block of n bytes by one of them; NULL: the C library has no such name. */
+static void *other_names(int i, size_t n)
+{
+	void *out = NULL;
+
+	switch (i) {
+	case 0:
+		return M.Lmalloc(n);
+	case 1:
+		return M.Lcalloc(1, n);
+	case 2:
+		return M.Lrealloc(NULL, n);
+	case 3:
+		return M.Lrealloc(M.malloc(10), n);
+	case 4:
+		return M.realloc(M.Lmalloc(10), n);
+	case 5:
+		return M.Lmemalign(256, n);
+	case 6:
+		return M.Lvalloc(n);
+	case 7:
+		return M.Lpvalloc(n);
+	case 8:
+		if (M.Pmemalign != NULL)
+			CHECK(M.Pmemalign(&out, 64, n) == 0, "__posix_memalign(%zu)", n);
+		return out;
+	default:
+		return M.malloc(n);
+	}
+}
+
+static void names_group(void)
+{
+	for (size_t s = 0; s < NSIZES; s++)
+		for (int i = 0; i < 10; i++)
+			for (int how = 0; how < 3; how++) {
+				size_t n = sizes[s] ? sizes[s] : 1;
+				void *p = other_names(i, n);
+
+				if (p == NULL)
+					continue;
+				CHECK(M.usable(p) >= n, "name %d: %zu of %zu bytes", i, M.usable(p),
+				      n);
+				CHECK(M.size == NULL || M.size(p) == M.usable(p),
+				      "malloc_size: %zu", M.size(p));
+				helper_fill(p, n, n);
+				if (how == 2) {
+					p = M.realloc(p, 2 * n);
+					CHECK(helper_verify(p, n, n) == n, "name %d: %zu bytes", i,
+					      n);
+				}
+				(how == 1 ? M.free : M.Lfree)(p);
+			}
+	for (size_t s = 0; M.good_size != NULL && s < NSIZES; s++) {
+		void *p = M.malloc(sizes[s]);
+
+		CHECK(M.good_size(sizes[s]) == M.usable(p), "malloc_good_size(%zu) is %zu, not %zu",
+		      sizes[s], M.good_size(sizes[s]), M.usable(p));
+		M.free(p);
+	}
+	if (M.size != NULL) {
+		CHECK(M.size(NULL) == 0, "malloc_size(NULL)");
+		CHECK(M.good_size(SIZE_MAX) == SIZE_MAX, "malloc_good_size(SIZE_MAX)");
+	}
+	CHECK(M.Lmallinfo().uordblks > 0, "__libc_mallinfo");
+	CHECK(M.Lmallopt(M_ARENA_MAX, 1) == 1, "__libc_mallopt");
+}
+
 /* ---- what tells and tunes ---- */
 
 /* A thread that is to be cancelled calls malloc_stats. */
@@ -747,6 +842,7 @@ static const struct {
 	{ "realloc", realloc_group },
 	{ "calloc", calloc_group },
 	{ "free", free_group },
+	{ "names", names_group },
 	{ "info", info_group },
 	{ "trim", trim_group },
 };
