@@ -189,10 +189,12 @@ EXPORT void malloc_stats(void)
 	(void)w;
 }
 
-/* glibc's parameters are accepted and have no effect here; 0 for those it does not know. */
+/*
+ * glibc's parameters that only tune are accepted, and have no effect here. 0 for what would change what the
+ * program sees, and is not done, and for those that glibc does not know.
+ */
 EXPORT int mallopt(int param, int value)
 {
-	(void)value;
 	switch (param) {
 	case M_MXFAST:
 	case M_TRIM_THRESHOLD:
@@ -200,10 +202,11 @@ EXPORT int mallopt(int param, int value)
 	case M_MMAP_THRESHOLD:
 	case M_MMAP_MAX:
 	case M_CHECK_ACTION:
-	case M_PERTURB:
 	case M_ARENA_TEST:
 	case M_ARENA_MAX:
 		return 1;
+	case M_PERTURB: /* what is freed or allocated is not filled */
+		return (value & 0xff) == 0;
 	default:
 		return 0;
 	}

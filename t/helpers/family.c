@@ -770,6 +770,13 @@ static void info_group(void)
 	CHECK(M.mallopt(M_ARENA_MAX, 1) == 1, "mallopt(M_ARENA_MAX, 1)");
 	CHECK(M.mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1, "mallopt(M_MMAP_THRESHOLD, 1 MiB)");
 	CHECK(M.mallopt(M_TRIM_THRESHOLD, 1 << 20) == 1, "mallopt(M_TRIM_THRESHOLD, 1 MiB)");
+	CHECK(M.mallopt(M_PERTURB, 0) == 1, "mallopt(M_PERTURB, 0)");
+	r = M.mallopt(M_PERTURB, 0xA5);
+	unsigned char *filled = M.malloc(1000);
+	CHECK(r == 0 || filled[500] == 0x5A, "mallopt(M_PERTURB) = %d, and malloc gives %#x", r,
+	      filled[500]);
+	M.free(filled);
+	M.mallopt(M_PERTURB, 0);
 	r = M.mallopt(987654, 1);
 	CHECK(r == 0 || r == 1, "mallopt of an unknown parameter = %d", r);
 	M.malloc_stats(); /* to stderr: the script looks */
