@@ -610,6 +610,8 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	size_t limit;
 	size_t step = min_size(options.region_step, max_size(STEP_FIRST, pages << PG_SHIFT));
 
+	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
+		step = STEP_MIN;
 	*limited = vm_address_limited(&limit);
 	if (*limited)
 		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
@@ -642,17 +644,14 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	stat_add(STAT_regions_made, 1);
 }
 
-/*
- * Guarded by: grow. Reserve address space for many regions, less and less when refused; but for one to
- * begin with, and where memory is locked, for mlockall counts it all (RLIMIT_MEMLOCK).
- */
+/* Guarded by: grow. Reserve address space for many regions, less and less when refused; but for one to begin with. */
 static void reserve_space(struct zone *z)
 {
 	size_t bytes = max_size(align_down(options.reserve_address / zone_family(z), REGION_BYTES),
 				min_size(align_down(options.reserve_address, REGION_BYTES),
 					 REGION_BYTES));
 
-	if (!buddy_first_region(z) || atomic_load_explicit(&z->locked, memory_order_relaxed))
+	if (!buddy_first_region(z))
 		bytes = min_size(bytes, REGION_BYTES);
 
 	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
@@ -664,12 +663,13 @@ static void reserve_space(struct zone *z)
 			return;
 		}
 	}
-	z->reserve_refused = !atomic_load_explicit(&z->locked, memory_order_relaxed);
+	z->reserve_refused = true;
 }
 
 /*
  * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
  * there is none, mapped with room for step bytes or, when refused, for less, but not below least.
+ * Where memory is locked nothing is reserved: the kernel counts that as well (RLIMIT_MEMLOCK).
  * Guarded by: grow.
  */
 static struct region *region_new(struct zone *z, bool limited, size_t step, size_t least)
@@ -677,7 +677,8 @@ static struct region *region_new(struct zone *z, bool limited, size_t step, size
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
 	struct region *r;
 
-	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused)
+	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused &&
+	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
 		reserve_space(z);
 	if (z->reserve_next != z->reserve_end) {
 		r = (struct region *)z->reserve_next;
@@ -723,18 +724,25 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 	return false;
 }
 
-/* Get an offline region's address space back, if nobody took it. Guarded by: grow. */
+/* Get address space behind a region's, all of an offline one's, if nobody took it. Guarded by: grow. */
 static bool region_online(struct region *r, size_t step, size_t least)
 {
-	char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
-	size_t room = REGION_BYTES - ((size_t)REGION_META_PAGES << PG_SHIFT);
+	char *at = (char *)r + ((size_t)r->reserved << PG_SHIFT);
+	size_t room = REGION_BYTES - ((size_t)r->reserved << PG_SHIFT);
 
 	step = min_size(max_size(step, least), room);
-	if (!vm_map_at(at, step))
+	if (step < least || !vm_map_at(at, step))
 		return false;
-	r->reserved = REGION_META_PAGES + (uint32_t)(step >> PG_SHIFT);
+	r->reserved += (uint32_t)(step >> PG_SHIFT);
 	r->offline = 0;
 	return true;
+}
+
+/* Whether it is worth a try: it has no room, and its address space is not all that it may have. */
+static bool region_short(struct zone *z, const struct region *r)
+{
+	return r->offline || (atomic_load_explicit(&z->locked, memory_order_relaxed) &&
+			      r->pages == r->reserved && r->reserved < REGION_PAGES);
 }
 
 /*
@@ -757,7 +765,7 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 	}
 	step = step_bytes(z, &limited);
 	for (r = buddy_first_region(z); r && !good; r = r->next) {
-		if (!r->offline || region_online(r, step, least))
+		if (!region_short(z, r) || region_online(r, step, least))
 			good = region_grow(z, r, step, least);
 	}
 	if (!good) {
@@ -1674,6 +1682,31 @@ uint64_t buddy_release_regions(struct zone *z)
 	}
 	grow_unlock(z);
 	return bytes;
+}
+
+static void release_space(struct zone *z)
+{
+	if (grow_lock(z) != 0)
+		return;
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
+
+		if (!r->offline && r->pages < r->reserved &&
+		    vm_unmap(at, (size_t)(r->reserved - r->pages) << PG_SHIFT))
+			r->reserved = r->pages;
+	}
+	if (z->reserve_next != z->reserve_end &&
+	    vm_unmap((void *)z->reserve_next, z->reserve_end - z->reserve_next))
+		z->reserve_next = z->reserve_end;
+	/* The next growth finds out whether it really is. */
+	atomic_store_explicit(&z->locked, true, memory_order_relaxed);
+	grow_unlock(z);
+}
+
+void zones_release_space(void)
+{
+	for (uint32_t i = 0; i < ZONES_ALL; i++)
+		release_space(&zone_all[i]);
 }
 
 /* ---- debug ------------------------------------------------------------------------------- */

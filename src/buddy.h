@@ -259,6 +259,12 @@ uint64_t buddy_release_regions(struct zone *z);
 /* The same for all zones of the process: dirty pages that are left are summed. */
 uint64_t zones_purge(uint64_t keep, uint64_t most);
 void zones_purge_descriptors(void);
+
+/*
+ * The process is about to lock its memory, for which the kernel counts address space: of all zones what is only
+ * reserved goes back. Regions grow where nobody else took the place behind them then, by little at a time.
+ */
+void zones_release_space(void);
 uint64_t zones_release_regions(void);
 
 /* The zone's regions, for walks without a lock: they are never taken off. */

@@ -3,7 +3,7 @@
 #
 # Programs that lock their memory: mlockall, with and without MCL_ONFAULT.
 . "${0%/*}/tap.sh"
-plan 10
+plan 11
 
 locked=$builddir/t/helpers/locked
 
@@ -21,4 +21,5 @@ run "what cannot be given back is not asked for over and over" refused
 run "a reserve is locked once" reserve profile:latency,reserve:8M,psi:0,cgroup:0
 run "at the limit of RLIMIT_MEMLOCK malloc fails, and nothing else" limit
 run "reserved address space is little of that limit" current
+run "little is locked that is not used, and what is used is" space
 proved_loaded "the program was served by the library" locked

@@ -11,7 +11,9 @@
  *   reserve  beside a reserve of 8 MiB nothing more is locked than that
  *   limit    RLIMIT_MEMLOCK of 8 MiB, without privileges, and MCL_FUTURE: there is memory, then there is none,
  *            and once it is unlocked there is some again
- *   current  the same with MCL_CURRENT and 128 MiB: it is not refused for what is only reserved
+ *   current  the same with MCL_CURRENT and 24 MiB: it is not refused for what is only reserved
+ *   space    of the address space that the kernel counts as locked (VmLck) little is only reserved, at once and
+ *            with 150 MiB in use; and MCL_FUTURE alone locks what is made usable from then on
  */
 #include "check.h"
 
@@ -26,6 +28,7 @@
 enum { BLOCKS = 2400, BYTES = 65536, SLACK_KIB = 6144, SKIP = 77 };
 
 #define SMALL_KIB 6144   /* the library's tables, and what it is made usable by first */
+#define SPACE_KIB 16384  /* of address space may be locked in a small program */
 #define RESERVE_KIB 8192 /* preload-locked.sh sets it */
 
 static int (*stat_by_name)(const char *, uint64_t *);
@@ -58,6 +61,22 @@ static void free_all(void)
 {
 	for (unsigned i = 0; i < BLOCKS; i++)
 		free(p[i]);
+}
+
+static long locked_kib(void)
+{
+	char text[4096];
+	ssize_t n;
+	char *at;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	at = strstr(text, "VmLck:");
+	return at != NULL ? strtol(at + 6, NULL, 10) : -1;
 }
 
 /* From the first growth on what is free is less than two steps, all the time. */
@@ -94,6 +113,8 @@ static void begin(long before)
 	long kib = helper_rss_kib() - before;
 
 	CHECK(kib < 2 * SMALL_KIB, "%ld KiB were locked", kib);
+	CHECK(locked_kib() >= 0 && locked_kib() < SPACE_KIB, "%ld KiB count as locked",
+	      locked_kib());
 	fprintf(stderr, "%ld KiB were locked\n", kib);
 }
 
@@ -191,10 +212,33 @@ static int limit(void)
 
 static int current(void)
 {
-	if (!become_limited((size_t)128 << 20))
+	if (!become_limited((size_t)24 << 20))
 		return SKIP;
 	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0, "errno %d", errno);
-	CHECK(take_until_refused() > 128, "there is too little");
+	CHECK(take_until_refused() > 64, "there is too little");
+	return helper_end();
+}
+
+static int space(void)
+{
+	long used = BLOCKS * (BYTES / 1024);
+	long begin;
+	long most;
+
+	if (mlockall(MCL_FUTURE) != 0)
+		return SKIP;
+	begin = locked_kib();
+	take_all();
+	CHECK(locked_kib() - begin > used - SPACE_KIB, "%ld KiB were locked of %ld",
+	      locked_kib() - begin, used);
+	free_all();
+	munlockall();
+	malloc_trim(0);
+	CHECK(lock_all(0) == 0, "errno %d", errno);
+	most = locked_kib();
+	take_all();
+	most = locked_kib() > most ? locked_kib() : most;
+	CHECK(most < used + used / 16 + SPACE_KIB, "%ld KiB are locked of %ld", most, used);
 	return helper_end();
 }
 
@@ -213,6 +257,8 @@ int main(int argc, char **argv)
 		return limit();
 	if (strcmp(name, "current") == 0)
 		return current();
+	if (strcmp(name, "space") == 0)
+		return space();
 	before = helper_rss_kib();
 	if (lock_all(strcmp(name, "onfault") == 0 ? MCL_ONFAULT : 0) != 0)
 		return SKIP;
@@ -243,7 +289,7 @@ int main(int argc, char **argv)
 		CHECK(helper_rss_kib() < 8 * SLACK_KIB, "%ld KiB are left", helper_rss_kib());
 	} else {
 		fprintf(stderr,
-			"usage: locked future|onfault|unlock|begin|growth|refused|reserve|limit|current\n");
+			"usage: locked future|onfault|unlock|begin|growth|refused|reserve|limit|current|space\n");
 		return 2;
 	}
 	return helper_end();
