@@ -102,8 +102,8 @@ static void find_cpus(void)
 	memset(cpus, 0, sizeof(cpus));
 	cpus_bytes = sizeof(cpus);
 	if (!read_cpus(options.background_cpus)) {
-		log_warn("background_cpus:%s: not a list of processors below 8192, as 0-3+8",
-			 options.background_cpus);
+		options_say("option background_cpus: '%s' is not a list of processors below 8192, as 0-3+8",
+			    options.background_cpus);
 		cpus_bytes = 0;
 	}
 }

@@ -15,16 +15,42 @@
 #include "init.h"
 
 #include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "background.h"
 #include "fork.h"
 #include "heap.h"
+#include "log.h"
 #include "options.h"
 #include "pressure.h"
 #include "reclaim.h"
 #include "reserve.h"
 #include "stats.h"
+#include "vm.h"
+
+static pid_t process; /* that began with this image */
+
+/* The environment with one more word; the array stays, for the program may keep it. */
+static void leave_word(char *word)
+{
+	size_t len = strcspn(word, "=") + 1;
+	size_t n = 0;
+	char **env;
+
+	for (; environ[n]; n++) {
+		if (strncmp(environ[n], word, len) == 0) {
+			environ[n] = word;
+			return;
+		}
+	}
+	env = vm_map((n + 2) * sizeof(*env), 1);
+	if (!env)
+		return;
+	memcpy(env, environ, n * sizeof(*env));
+	env[n] = word;
+	environ = env;
+}
 
 void sluice_init(void)
 {
@@ -33,6 +59,7 @@ void sluice_init(void)
 	if (done)
 		return;
 	done = true;
+	process = getpid();
 	heap_init();
 	heap_init_late();
 	reserve_init();
@@ -40,6 +67,8 @@ void sluice_init(void)
 	pressure_init();
 	fork_init();
 	background_init();
+	if (options_told() && environ)
+		leave_word(options_told());
 }
 
 /* glibc passes what main gets; its own constructor, which sets environ to the same, may come after this one. */
@@ -58,6 +87,10 @@ __attribute__((constructor(101))) static void library_begins(int argc, char **ar
 
 __attribute__((destructor(101))) static void sluice_fini(void)
 {
-	if (options.stats_file[0])
-		stats_append(options.stats_file);
+	int err = options.stats_file[0] ? stats_append(options.stats_file) : 0;
+
+	/* Children that did no exec have the same to say. */
+	if (err && getpid() == process && !options_told())
+		log_warn("option stats_file: '%s' cannot be written: %s", options.stats_file,
+			 log_error(err));
 }

@@ -9,7 +9,6 @@
 #include "log.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,15 +96,23 @@ static void format_args(struct out *o, const char *fmt, va_list ap)
 		o->buf[o->at] = '\0';
 }
 
-size_t log_format(char *buf, size_t len, const char *fmt, ...)
+size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
 {
 	struct out o = { buf, len, 0 };
+
+	format_args(&o, fmt, ap);
+	return o.at;
+}
+
+size_t log_format(char *buf, size_t len, const char *fmt, ...)
+{
+	size_t n;
 	va_list ap;
 
 	va_start(ap, fmt);
-	format_args(&o, fmt, ap);
+	n = log_vformat(buf, len, fmt, ap);
 	va_end(ap);
-	return o.at;
+	return n;
 }
 
 static void write_line(const char *prefix, const char *fmt, va_list ap)

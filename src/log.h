@@ -8,9 +8,11 @@
 #ifndef SLUICE_LOG_H
 #define SLUICE_LOG_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifndef SLUICE_DEBUG
 #define SLUICE_DEBUG 0
@@ -23,11 +25,27 @@
 size_t log_format(char *buf, size_t len, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+
 /* One line "sluice: ..." on standard error. Keeps errno. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* One line "sluice: fatal: ..." on standard error, a backtrace where built in, then abort. */
 _Noreturn void sluice_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* What an errno means. */
+static inline const char *log_error(int err)
+{
+#ifdef __GLIBC__
+	const char *text = strerrordesc_np(err); /* in English, and allocates nothing */
+
+	return text ? text : "unknown error";
+#else
+	(void)err;
+	return "it is refused";
+#endif
+}
 
 /* Whether sluice_fatal adds a backtrace; set from the option. */
 extern bool log_backtrace;

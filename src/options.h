@@ -43,10 +43,18 @@ enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS, THP_RESERVE };
 
 /*
  * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's
- * name). What is wrong gets one line on standard error each and is skipped. A profile leaves alone what
+ * name, with a slash, which gets the line's number). What is wrong gets one line on standard error each and is skipped. A profile leaves alone what
  * was set by its own name, in this call or an earlier one. Returns how many settings were refused.
  */
 unsigned options_parse(const char *text, const char *from);
+
+/* As log_warn, of what is wrong with an option, at the start; not if a process that this one descends from has read
+ * the same options, and so said it. */
+void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "NAME=value" for the environment if something was said, so that those that this process starts do not say it
+ * again; else NULL. */
+char *options_told(void);
 
 /* /etc/sluice.conf (settings separated by commas or lines, # begins a comment), then SLUICE_CONF,
  * which is left out for programs that gained privileges. False: libc has no environment yet, and

@@ -74,7 +74,7 @@ bool reserve_wanted(void)
 void reserve_init(void)
 {
 	if (options.low > options.high && !((options.low ^ options.high) & OPTION_PERCENT))
-		log_warn("option low is above option high: what high says counts for both");
+		options_say("option low is above option high: what high says counts for both");
 }
 
 void reserve_end(void)

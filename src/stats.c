@@ -48,14 +48,13 @@ const char *stat_name(enum stat_id s)
 	return names[s];
 }
 
-void stats_append(const char *path)
+int stats_append(const char *path)
 {
 	char line[LINE_BYTES];
 	int saved = errno;
 	size_t len;
-	ssize_t n;
-	int fd = sys_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-			  0600);
+	int err = 0;
+	int fd = sys_open(path, STATS_FILE_FLAGS, STATS_FILE_MODE);
 
 	if (fd >= 0) {
 		len = log_format(line, sizeof(line), "sluice pid=%u program=%s", (unsigned)getpid(),
@@ -64,9 +63,10 @@ void stats_append(const char *path)
 			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
 					  (unsigned long)stat_sum((enum stat_id)i));
 		line[len++] = '\n';
-		n = sys_write(fd, line, len);
-		(void)n;
+		if (sys_write(fd, line, len) < 0)
+			err = errno;
 		sys_close(fd);
 	}
 	errno = saved;
+	return err;
 }

@@ -40,7 +40,13 @@ static inline void stat_add(enum stat_id s, uint64_t n)
 uint64_t stat_sum(enum stat_id s);
 const char *stat_name(enum stat_id s);
 
-/* Append "sluice pid=N program=NAME name=value ..." to the file; errors are silent. */
-void stats_append(const char *path);
+/* How the file is opened: never one that a link names, and without waiting for who reads a FIFO. */
+#define STATS_FILE_FLAGS                                                                           \
+	(O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+#define STATS_FILE_MODE 0600
+
+/* Append "sluice pid=N program=NAME name=value ..." to the file. Returns 0, also when it cannot be opened (any
+ * more), or the errno of the write. */
+int stats_append(const char *path);
 
 #endif

@@ -67,6 +67,19 @@ struct parse {
 	bool changes;     /* expected: options are not all at their defaults afterwards */
 };
 
+struct from_text {
+	const char *text;
+	const char *from;
+};
+
+static void parse_from(void *arg)
+{
+	const struct from_text *f = arg;
+
+	if (options_parse(f->text, f->from) != 1)
+		_exit(3);
+}
+
 static void parse_in_child(void *arg)
 {
 	const struct parse *p = arg;
@@ -236,6 +249,7 @@ static void test_units(void)
 	is_int(dirty_max_of("3K"), 3 << 10, "or of K");
 	is_int(dirty_max_of("3M"), 3 << 20, "or of M");
 	is_int(dirty_max_of("3G"), INT64_C(3) << 30, "or of G");
+	is_int(value_of("soft_limit", &options.soft_limit, "10T"), INT64_C(10) << 40, "or of T");
 	ok(dirty_max_of("3k") == 3 << 10 && dirty_max_of("3m") == 3 << 20 &&
 		   dirty_max_of("3g") == UINT64_C(3) << 30,
 	   "small letters will do");
@@ -252,8 +266,17 @@ static void test_bad_values(void)
 		"+1",
 		"1x",
 		"1KK",
-		"1T",
+		"2T",
+		"1TT",
 		"1 K",
+		"1 B",
+		"1B",
+		"1 iB",
+		"1\tM",
+		"1\001B",
+		"1kib",
+		"16777216T",
+		"18446744073709551615",
 		"0x10",
 		"1.5M",
 		"18446744073709551616",
@@ -282,9 +305,17 @@ static uint64_t cache_limit_of(const char *value)
 
 static void test_limits(void)
 {
-	static const char *const bad[] = { "%",   "-1%", "1001%", "99999999999999999999%",
-					   "5%%", "5 %", "5M%",   "1.5%",
-					   "" };
+	static const char *const bad[] = { "%",
+					   "-1%",
+					   "1001%",
+					   "99999999999999999999%",
+					   "5%%",
+					   "5 %",
+					   "5M%",
+					   "1.5%",
+					   "",
+					   "9223372036854785808",
+					   "9223372036854775833" };
 	bool all = true;
 
 	is_int(cache_limit_of("3M"), 3 << 20, "a limit is a size");
@@ -297,8 +328,9 @@ static void test_limits(void)
 		char text[64];
 
 		snprintf(text, sizeof(text), "cache_limit:%s", bad[i]);
-		all &= refused(text, "use 0 to 17592186044416 bytes (K, M, G may follow) or 0% to "
-				     "1000%");
+		all &= refused(text,
+			       "use 0 to 16T or 0% to 1000% (bytes; K, M, G or T may follow); "
+			       "it stays 0");
 	}
 	ok(all, "what is neither is refused with one line that says what is valid");
 }
@@ -363,6 +395,65 @@ static void test_comments(void)
 	ok(silent("# one, two, dirty_max:1M\n", false), "a comment goes to the end of its line");
 	ok(silent("# one\ndirty_max:1M\n", true), "the line after a comment counts");
 	ok(silent("dirty_max:1M # as much as that\n", true), "a comment may follow a setting");
+}
+
+/* ---- what is said ------------------------------------------------------------------------- */
+
+static bool says(const char *text, const char *from, const char *line)
+{
+	char want[256];
+	struct child c;
+	struct from_text f = { text, from };
+
+	back_to_defaults();
+	child_run(&c, parse_from, &f);
+	snprintf(want, sizeof(want), "sluice: %s\n", line);
+	if (c.status == 0 && strcmp(c.stderr, want) == 0)
+		return true;
+	tap_diag("'%s' says: %s", text, c.stderr);
+	return false;
+}
+
+static void test_lines(void)
+{
+	const char *env = "SLUICE_CONF";
+	const char *file = "/etc/sluice.conf";
+
+	ok(says("dirty_mx:1M", env,
+		"SLUICE_CONF: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run --help "
+		"lists them)"),
+	   "of a name that does not exist: which one was meant");
+	ok(says("xyzzy:1", env,
+		"SLUICE_CONF: there is no option 'xyzzy' (sluice-run --help lists them)"),
+	   "if one is near");
+	ok(says("ditry-MAX:1M", env,
+		"SLUICE_CONF: there is no option 'ditry-MAX', did you mean dirty_max? (sluice-run "
+		"--help lists them)"),
+	   "with letters in each other's place, of the wrong size, and a dash");
+	ok(says("idle_ms=5", env,
+		"SLUICE_CONF: 'idle_ms=5' is not of the form name:value, did you mean idle_ms:value?"),
+	   "of a setting without a colon: its form");
+	ok(says("background:alwys", env,
+		"SLUICE_CONF: option background: 'alwys' is not valid, did you mean always? use "
+		"auto|always|never; it stays auto"),
+	   "of a word: which are valid, which was meant, and which one stays");
+	ok(says("backtrace:5", env,
+		"SLUICE_CONF: option backtrace: '5' is not valid, use on or off; it stays on"),
+	   "of a switch: what the man page says");
+	ok(says("# one\nidle_ms:77\n\n  dirty_max:1 B, cgroup:1\n", file,
+		"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, M, G "
+		"or T may follow); it stays 64M"),
+	   "of a file: the line");
+	ok(says("idle_ms:77,idle_ms:5\n", file,
+		"/etc/sluice.conf:1: option idle_ms: '5' is not valid, use 10 to 3600000; it stays 77"),
+	   "and what stays is what was set before");
+	ok(says("low:5000%", env,
+		"SLUICE_CONF: option low: '5000%' is not valid, use 0 to 1T or 0% to 1000% (bytes; K, "
+		"M, G or T may follow); it stays 75%"),
+	   "a percentage as one");
+	ok(says("a\033[2Jb:1", env,
+		"SLUICE_CONF: there is no option 'a?[2Jb' (sluice-run --help lists them)"),
+	   "nothing in it moves a terminal's cursor");
 }
 
 /* ---- profiles ---------------------------------------------------------------------------- */
@@ -442,14 +533,16 @@ static void test_autos(void)
 		   value_of("reserve", &options.reserve, "auto") == OPTION_AUTO,
 	   "a size may be the word auto");
 	is_int(value_of("reserve", &options.reserve, "3M"), 3 << 20, "or bytes");
-	ok(refused("reserve:aut", "use 0 to 1099511627776 bytes (K, M, G may follow) or auto") &&
-		   refused("reserve:10%", "reserve") && refused("reserve:", "reserve"),
+	ok(refused("reserve:aut",
+		   "use 0 to 1T or auto (bytes; K, M, G or T may follow); it stays 0") &&
+		   refused("reserve:10%", "reserve") && refused("reserve:", "reserve") &&
+		   refused("reserve:18446744073709551615", "reserve"),
 	   "what is neither is refused with one line that says what is valid");
 }
 
 int main(void)
 {
-	tap_plan(55);
+	tap_plan(66);
 	defaults = options;
 	test_profiles();
 	test_defaults();
@@ -464,5 +557,6 @@ int main(void)
 	test_names();
 	test_lists();
 	test_comments();
+	test_lines();
 	return tap_done();
 }

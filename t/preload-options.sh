@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# SLUICE_CONF: what is wrong in it gets one line that names the option, and the program runs.
+# SLUICE_CONF and the file: what is wrong gets one line, once for a tree of processes, and the program runs.
 . "${0%/*}/tap.sh"
-plan 21
+plan 34
 
 if [ -e /etc/sluice.conf ]; then
 	diag "/etc/sluice.conf is read as well"
@@ -53,6 +53,55 @@ is "$out, $(grep -c '^sluice: SLUICE_CONF: ' "$TMP/err")" "it ran, 3" "three bad
 : >"$STATS"
 LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="nonsense:1,stats_file:$STATS" ls / >"$TMP/out" 2>"$TMP/err"
 proved_loaded "a good setting after a bad one is taken"
+
+# tree LABEL SETTINGS WANT [SCRIPT]: the lines of a tree of processes, without their first word.
+tree() {
+	out=$(LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="$2" timeout 60 sh -c "${4:-ls / && (ls /; ls /) && env ls /}" \
+		2>"$TMP/err" >"$TMP/out")
+	is "$? $(sed 's/^sluice: //' "$TMP/err")" "0 $3" "$1"
+}
+told="SLUICE_CONF: there is no option 'nonsense' (sluice-run --help lists them)"
+tree "a process, those it starts, and what it becomes, say it once" nonsense:1 "$told"
+tree "also when it becomes another program first" nonsense:1 "$told" "exec env nice env ls /"
+tree "one that has other settings says what is wrong with those" nonsense:1 "$told
+SLUICE_CONF: there is no option 'rubbish' (sluice-run --help lists them)" \
+	"ls / && SLUICE_CONF=rubbish:1 ls /"
+tree "what is only found out later is said once, too" background_cpus:x,low:90%,high:10% \
+	"option low is above option high: what high says counts for both
+option background_cpus: 'x' is not a list of processors below 8192, as 0-3+8"
+tree "nothing is left in the environment where all is well" dirty_max:1M "" \
+	"if env | grep SLUICE_TOLD; then false; fi"
+mkfifo "$TMP/fifo"
+tree "a stats_file whose directory is not there" "stats_file:$TMP/no/stats" \
+	"option stats_file: '$TMP/no/stats' cannot be written: No such file or directory"
+tree "one that takes nothing" stats_file:/dev/full \
+	"option stats_file: '/dev/full' cannot be written: No space left on device"
+tree "a directory" "stats_file:$TMP" "option stats_file: '$TMP' cannot be written: Is a directory"
+tree "a FIFO that nobody reads, which keeps no program waiting" "stats_file:$TMP/fifo" \
+	"option stats_file: '$TMP/fifo' cannot be written: No such device or address"
+
+# file LABEL WANT: as tree, with $TMP/etc as /etc of those processes.
+file() {
+	if [ "$(id -u)" -ne 0 ] || ! unshare -m mount --bind "$TMP/etc" /etc 2>/dev/null; then
+		skip "$1" "no mount namespace to be had"
+		return
+	fi
+	# shellcheck disable=SC2016 # expanded by that shell
+	unshare -m sh -c 'mount --bind "$1/etc" /etc && LD_PRELOAD=$2 timeout 60 sh -c "ls / && (ls /; ls /) && env ls /"' \
+		sh "$TMP" "$SLUICE_LIB" >"$TMP/out" 2>"$TMP/err"
+	is "$? $(sed 's/^sluice: //' "$TMP/err")" "0 $2" "$1"
+}
+mkdir "$TMP/etc" && cp /etc/ld.so.cache "$TMP/etc/"
+printf '# ours\nidle_ms:500 # is right\n\n  dirty_max:1 B,dirty_mx:1\n' >"$TMP/etc/sluice.conf"
+file "faults in the file are told with their lines, once" \
+	"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, M, G or T may follow); it stays 64M
+/etc/sluice.conf:4: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run --help lists them)"
+rm "$TMP/etc/sluice.conf" && mkfifo "$TMP/etc/sluice.conf"
+file "a FIFO in its place keeps no program waiting" "/etc/sluice.conf: it is not read: it is no regular file"
+rm "$TMP/etc/sluice.conf" && ln -s sluice.conf "$TMP/etc/sluice.conf"
+file "a link to itself is told" "/etc/sluice.conf: it is not read: Too many levels of symbolic links"
+rm "$TMP/etc/sluice.conf"
+file "none at all is no fault" ""
 
 # A program that gained privileges reads the configuration of whoever started it: not SLUICE_CONF.
 # It loads the library itself, as the loader would not preload it.
