@@ -1,36 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * shim_cxx.c - the C++ operators new and delete, by their mangled names, without the C++ runtime.
- * Uses heap; used by C++ programs.
+ * Uses heap and shim_nomem; used by C++ programs.
  *
- * When there is no memory, an operator hands over to the C++ runtime's own of the same name, which
- * runs the new_handler and throws (or, nothrow, returns NULL); our frames are compiled with
- * -fexceptions, so that what it throws passes through. Source: the Itanium C++ ABI's mangling,
- * with size_t as `m` (LP64).
- *
- * A size that no object can have goes to the plain form: libstdc++'s aligned form rounds the size
- * up to the alignment, and its sum wraps round to a small one.
+ * What is done when there is no memory stands in shim_nomem.c; our frames are compiled with -fexceptions, so that
+ * what is thrown passes through. Source: the Itanium C++ ABI's mangling, with size_t as `m` (LP64).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include <dlfcn.h>
 #include <stdint.h>
 
 #include "export.h"
 #include "heap.h"
-
-struct nothrow; /* std::nothrow_t */
-
-/* The next definition of the symbol after ours: the C++ runtime's. */
-static void *next_symbol(const char *name)
-{
-	void *next = dlsym(RTLD_NEXT, name);
-
-	if (!next)
-		sluice_fatal("no memory, and no C++ runtime to throw std::bad_alloc (%s)", name);
-	return next;
-}
+#include "shim_nomem.h"
 
 static inline void *new_bytes(size_t size)
 {
@@ -44,15 +27,29 @@ static inline void *new_aligned(size_t size, size_t align)
 	return align <= ALIGN_MIN ? heap_alloc(size) : heap_alloc_aligned(size, align);
 }
 
+void *new_try(size_t size, size_t align)
+{
+	return new_aligned(size, align);
+}
+
+/* Out of line, so that an operator that hits has no room for it on its stack. */
+static noinline void *failed(const char *name, const char *plain, size_t size, size_t align,
+			     const struct nothrow *tag, const void *caller)
+{
+	const struct new_form form = { name, plain, tag, align };
+
+	return new_no_memory(&form, size, caller);
+}
+#define FAILED(name, plain, size, align, tag)                                                      \
+	failed(name, plain, size, align, tag, __builtin_return_address(0))
+
 #define NEW(name)                                                                                  \
 	void *name(size_t size);                                                                   \
 	EXPORT void *name(size_t size)                                                             \
 	{                                                                                          \
 		void *p = new_bytes(size);                                                         \
                                                                                                    \
-		if (unlikely(!p))                                                                  \
-			p = ((void *(*)(size_t))next_symbol(#name))(size);                         \
-		return p;                                                                          \
+		return likely(p != NULL) ? p : FAILED(#name, NULL, size, ALIGN_MIN, NULL);         \
 	}
 
 #define NEW_NOTHROW(name)                                                                          \
@@ -61,10 +58,7 @@ static inline void *new_aligned(size_t size, size_t align)
 	{                                                                                          \
 		void *p = new_bytes(size);                                                         \
                                                                                                    \
-		if (unlikely(!p))                                                                  \
-			p = ((void *(*)(size_t, const struct nothrow *))next_symbol(#name))(size,  \
-											    tag);  \
-		return p;                                                                          \
+		return likely(p != NULL) ? p : FAILED(#name, NULL, size, ALIGN_MIN, tag);          \
 	}
 
 #define NEW_ALIGNED(name, plain)                                                                   \
@@ -73,11 +67,7 @@ static inline void *new_aligned(size_t size, size_t align)
 	{                                                                                          \
 		void *p = new_aligned(size, align);                                                \
                                                                                                    \
-		if (unlikely(size > (size_t)PTRDIFF_MAX))                                          \
-			return ((void *(*)(size_t))next_symbol(#plain))(size);                     \
-		if (unlikely(!p))                                                                  \
-			p = ((void *(*)(size_t, size_t))next_symbol(#name))(size, align);          \
-		return p;                                                                          \
+		return likely(p != NULL) ? p : FAILED(#name, #plain, size, align, NULL);           \
 	}
 
 #define NEW_ALIGNED_NOTHROW(name, plain)                                                           \
@@ -86,13 +76,7 @@ static inline void *new_aligned(size_t size, size_t align)
 	{                                                                                          \
 		void *p = new_aligned(size, align);                                                \
                                                                                                    \
-		if (unlikely(size > (size_t)PTRDIFF_MAX))                                          \
-			return ((void *(*)(size_t, const struct nothrow *))next_symbol(            \
-				#plain))(size, tag);                                               \
-		if (unlikely(!p))                                                                  \
-			p = ((void *(*)(size_t, size_t, const struct nothrow *))next_symbol(       \
-				#name))(size, align, tag);                                         \
-		return p;                                                                          \
+		return likely(p != NULL) ? p : FAILED(#name, #plain, size, align, tag);            \
 	}
 
 #define DELETE(name, ...)                                                                          \

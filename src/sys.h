@@ -13,11 +13,13 @@
 #ifndef SLUICE_SYS_H
 #define SLUICE_SYS_H
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -70,6 +72,19 @@ static inline int sys_accept4(int fd, struct sockaddr *from, socklen_t *len, int
 static inline ssize_t sys_recv(int fd, void *buf, size_t len, int flags)
 {
 	return syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+}
+
+/*
+ * dlopen. NULL in a program that is linked statically: where one could, the linker would warn of it, and what is loaded
+ * would bring a libc of its own.
+ */
+static inline void *sys_dlopen(const char *file, int mode)
+{
+	void *symbol = dlsym(RTLD_DEFAULT, "dlopen");
+	void *(*fn)(const char *, int);
+
+	memcpy(&fn, &symbol, sizeof(fn));
+	return fn ? fn(file, mode) : NULL;
 }
 
 static inline ssize_t sys_send(int fd, const void *buf, size_t len, int flags)

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_nomem.h - what a C++ operator new does that finds no memory.
+ */
+#ifndef SLUICE_SHIM_NOMEM_H
+#define SLUICE_SHIM_NOMEM_H
+
+#include <stddef.h>
+
+struct nothrow; /* std::nothrow_t */
+
+/* An operator as C++ names it, mangled. */
+struct new_form {
+	const char *name;
+	const char *plain;         /* the same without an alignment; NULL: it has none */
+	const struct nothrow *tag; /* NULL: it throws */
+	size_t align;
+};
+
+/*
+ * Calls the new_handler while there is one and no memory, and throws std::bad_alloc or, nothrow, returns NULL.
+ * caller: who called the operator, for the runtime whose exceptions it can catch.
+ */
+void *new_no_memory(const struct new_form *form, size_t size, const void *caller);
+
+/* What our operators try. NULL: no memory. */
+void *new_try(size_t size, size_t align);
+
+#endif
