@@ -29,6 +29,7 @@ void (*backtrace_begins)(void);
 #include <dlfcn.h>
 #include <errno.h>
 #include <libunwind.h>
+#include <link.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -37,6 +38,7 @@ void (*backtrace_begins)(void);
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include "clock.h"
 #include "log.h"
@@ -83,7 +85,7 @@ static bool find(void *lib, const char *name, void *fn)
 
 static bool load(struct unwinder *u)
 {
-	void *lib = dlopen(LIBUNWIND_SONAME, RTLD_NOW | RTLD_LOCAL);
+	void *lib = sys_dlopen(LIBUNWIND_SONAME, RTLD_NOW | RTLD_LOCAL);
 
 	return lib && FIND_GETCONTEXT(lib, u) &&
 	       find(lib, SYMBOL(unw_init_local), &u->init_local) &&
@@ -125,6 +127,50 @@ static always_inline void walk(const struct unwinder *u)
 			return;
 		write_frame(n, ip);
 	}
+}
+
+/* ---- a program that is linked statically ---------------------------------------------------- */
+
+/*
+ * What libunwind would be loaded for is what a C++ program has anyway, for its exceptions; a C program need not. No
+ * table of symbols is loaded: the addresses are as addr2line(1) takes them.
+ */
+_Unwind_Reason_Code _Unwind_Backtrace(_Unwind_Trace_Fn fn, void *arg) __attribute__((weak));
+uintptr_t _Unwind_GetIP(struct _Unwind_Context *context) __attribute__((weak));
+extern const ElfW(Ehdr) __ehdr_start __attribute__((weak, visibility("hidden")));
+
+static _Unwind_Reason_Code static_frame(struct _Unwind_Context *context, void *arg)
+{
+	unsigned *n = arg;
+	uintptr_t ip = _Unwind_GetIP(context);
+	uintptr_t base = __ehdr_start.e_type == ET_DYN ? (uintptr_t)&__ehdr_start : 0;
+	char line[LINE_BYTES];
+	size_t len;
+	ssize_t w;
+
+	if (!ip || *n >= FRAMES_MAX)
+		return _URC_END_OF_STACK;
+	len = log_format(line, sizeof(line), "sluice:   #%u %p in %s\n", (*n)++,
+			 (void *)(ip - base), program_invocation_name);
+	w = sys_write(STDERR_FILENO, line, len);
+	(void)w;
+	return _URC_NO_REASON;
+}
+
+static bool is_static(void)
+{
+	return dlsym(RTLD_DEFAULT, "dlopen") == NULL;
+}
+
+static void static_walk(void)
+{
+	unsigned n = 0;
+
+	if (_Unwind_Backtrace && _Unwind_GetIP)
+		_Unwind_Backtrace(static_frame, &n);
+	if (!n)
+		log_warn(
+			"no backtrace: the program is linked statically, and has nothing that unwinds its stack");
 }
 
 /*
@@ -204,7 +250,9 @@ noinline void backtrace_write(void)
 		struct unwinder u;
 
 		prepare_copy();
-		if (load(&u))
+		if (is_static())
+			static_walk();
+		else if (load(&u))
 			walk(&u);
 		backtrace_end_copy();
 	}

@@ -10,12 +10,21 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
+#include <threads.h>
 
 #include "background.h"
 #include "export.h"
 
 typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/*
+ * In a program that is linked statically there is no next one: it is the same function under a name that no shared
+ * libc has. What defines it is linked for the sake of something that needs it and that a shared one has, too.
+ */
+create_fn __pthread_create __attribute__((weak));
+__attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
 
 static _Thread_local int inside; /* our own thread is being made */
 
@@ -27,7 +36,8 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 	int err;
 
 	if (!fn) {
-		void *sym = dlsym(RTLD_NEXT, "pthread_create");
+		void *sym = __pthread_create ? (void *)(uintptr_t)__pthread_create
+					     : dlsym(RTLD_NEXT, "pthread_create");
 
 		if (!sym)
 			return EAGAIN;
