@@ -126,47 +126,69 @@ EXPORT int malloc_info(int options, FILE *out)
 #undef PUT
 }
 
+/* Whole lines on their way to standard error; a thread may have 16 KiB of stack for all that it does. */
+#define STATS_BYTES 1024
+#define STATS_LINE 192
+struct stats_text {
+	char text[STATS_BYTES];
+	size_t n;
+};
+
+static void stats_flush(struct stats_text *t)
+{
+	long w = sys_write(STDERR_FILENO, t->text, t->n);
+
+	(void)w;
+	t->n = 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *t, const char *fmt,
+							     ...)
+{
+	va_list ap;
+
+	if (t->n > STATS_BYTES - STATS_LINE)
+		stats_flush(t);
+	va_start(ap, fmt);
+	t->n += log_vformat(t->text + t->n, STATS_LINE, fmt, ap);
+	va_end(ap);
+}
+
 /* Whether sleeping threads' heaps can be emptied. */
-static size_t gate2_line(char *text, size_t room)
+static void gate2_line(struct stats_text *t)
 {
 	int err = heap_gate_error();
 
 	if (!err)
-		return log_format(text, room, "gate2           = on\n");
-	return log_format(text, room, "gate2           = off (membarrier: %s)\n",
-			  strerrordesc_np(err));
+		stats_line(t, "gate2           = on\n");
+	else
+		stats_line(t, "gate2           = off (membarrier: %s)\n", log_error(err));
 }
 
 /* The classes of which memory is pinned. */
-static size_t class_lines(char *text, size_t room, const struct info_class *c)
+static void class_lines(struct stats_text *t, const struct info_class *c)
 {
-	size_t n = 0;
-
 	for (unsigned i = 0; i < CLASSES; i++)
 		if (c[i].pinned_bytes)
-			n += log_format(text + n, room - n,
-					"class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
-					"pinned %lu\n",
-					(unsigned long)class_size(i), (unsigned long)c[i].slabs,
-					(unsigned long)c[i].slab_bytes,
-					(unsigned long)c[i].object_bytes,
-					(unsigned long)c[i].hole_bytes,
-					(unsigned long)c[i].pinned_bytes);
-	return n;
+			stats_line(t,
+				   "class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
+				   "pinned %lu\n",
+				   (unsigned long)class_size(i), (unsigned long)c[i].slabs,
+				   (unsigned long)c[i].slab_bytes, (unsigned long)c[i].object_bytes,
+				   (unsigned long)c[i].hole_bytes,
+				   (unsigned long)c[i].pinned_bytes);
 }
 
 /* To standard error, without stdio, and no cancellation point, as glibc's. */
 EXPORT void malloc_stats(void)
 {
-	char text[12288];
 	struct info_class c[CLASSES];
+	struct stats_text t;
 	struct info in;
-	size_t n = 0;
-	long w;
 
+	t.n = 0;
 	info_collect(&in, c);
-#define LINE(field, label)                                                                         \
-	n += log_format(text + n, sizeof(text) - n, "%s = %lu\n", label, (unsigned long)in.field)
+#define LINE(field, label) stats_line(&t, "%s = %lu\n", label, (unsigned long)in.field)
 	LINE(region_bytes, "region bytes   ");
 	LINE(free_bytes, "free bytes     ");
 	LINE(dirty_bytes, "dirty bytes    ");
@@ -179,14 +201,12 @@ EXPORT void malloc_stats(void)
 	LINE(huge_bytes, "huge bytes     ");
 	LINE(heaps, "heaps          ");
 #undef LINE
-	n += class_lines(text + n, sizeof(text) - n, c);
-	n += gate2_line(text + n, sizeof(text) - n);
+	class_lines(&t, c);
+	gate2_line(&t);
 	for (unsigned i = 0; i < STATS; i++)
-		n += log_format(text + n, sizeof(text) - n, "%s = %lu\n",
-				stat_name((enum stat_id)i),
-				(unsigned long)stat_sum((enum stat_id)i));
-	w = sys_write(STDERR_FILENO, text, n);
-	(void)w;
+		stats_line(&t, "%s = %lu\n", stat_name((enum stat_id)i),
+			   (unsigned long)stat_sum((enum stat_id)i));
+	stats_flush(&t);
 }
 
 /*

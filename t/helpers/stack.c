@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How much stack each function that the library exports needs. usage: stack CALL
+ *
+ * CALL is an exported name. It is called in a thread with PTHREAD_STACK_MIN of stack, as its first call and again; and
+ * in one whose stack is painted before, by which its depth is known, which is printed: "CALL BYTES". What a program
+ * cannot tell apart from the thread's own start is counted in.
+ *
+ * "limit BYTES" is what a thread of PTHREAD_STACK_MIN has.
+ */
+#include "check.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sluice/sluice.h>
+#include <sys/mman.h>
+
+enum { PAINTED = 256 << 10, BLOCKS = 600 };
+
+static const size_t too_much = (size_t)1 << 50;
+static void *symbol;
+static void *blocks[BLOCKS];
+static FILE *null;
+
+/* Memory of all kinds, that others have freed into as well. */
+static void some_use(void)
+{
+	for (int i = 0; i < BLOCKS; i++)
+		blocks[i] = malloc((size_t)i * (size_t)i + 1);
+	for (int i = 0; i < BLOCKS; i++)
+		free(blocks[i]);
+}
+
+#define AS(type) ((type)symbol)
+
+static void nothing(void *p)
+{
+	free(p);
+}
+
+/* One function for each kind of argument. */
+static void of_size(void)
+{
+	void *(*fn)(size_t) = AS(void *(*)(size_t));
+
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		nothing(fn(n));
+	for (int i = 0; i < BLOCKS; i++)
+		blocks[i] = fn(5000);
+	for (int i = 0; i < BLOCKS; i++)
+		nothing(blocks[i]);
+}
+
+static void of_size_that_fails(void)
+{
+	of_size();
+	nothing(AS(void *(*)(size_t))(too_much));
+}
+
+static void of_two_sizes(void)
+{
+	void *(*fn)(size_t, size_t) = AS(void *(*)(size_t, size_t));
+
+	for (size_t n = 16; n < (size_t)64 << 20; n = n * 4)
+		nothing(fn(16, n));
+	for (size_t n = 16; n < (size_t)1 << 20; n = n * 4)
+		nothing(fn(n, 16));
+	nothing(fn(16, too_much));
+}
+
+static void of_new_aligned(void)
+{
+	void *(*fn)(size_t, size_t) = AS(void *(*)(size_t, size_t));
+
+	for (size_t n = 16; n < (size_t)1 << 20; n = n * 4)
+		nothing(fn(n, n));
+}
+
+static void of_new_nothrow(void)
+{
+	void *(*fn)(size_t, const void *) = AS(void *(*)(size_t, const void *));
+
+	nothing(fn(1000, ""));
+	nothing(fn(too_much, ""));
+}
+
+static void of_new_aligned_nothrow(void)
+{
+	void *(*fn)(size_t, size_t, const void *) = AS(void *(*)(size_t, size_t, const void *));
+
+	nothing(fn(1000, 64, ""));
+	nothing(fn(too_much, 64, ""));
+}
+
+static void of_out(void)
+{
+	void *p = NULL;
+
+	if (AS(int (*)(void **, size_t, size_t))(&p, 64, 100000) == 0)
+		nothing(p);
+}
+
+static void of_block(void)
+{
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		AS(void (*)(void *, size_t, size_t))(malloc(n), n, 16);
+	for (int i = 0; i < BLOCKS; i++)
+		blocks[i] = malloc(5000);
+	for (int i = 0; i < BLOCKS; i++)
+		AS(void (*)(void *, size_t, size_t))(blocks[i], 5000, 5000);
+}
+
+static void of_realloc(void)
+{
+	void *p = NULL;
+
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		p = AS(void *(*)(void *, size_t))(p, n);
+	for (size_t n = (size_t)64 << 20; n; n = n / 3)
+		p = AS(void *(*)(void *, size_t))(p, n);
+	nothing(p);
+}
+
+static void of_reallocarray(void)
+{
+	nothing(AS(void *(*)(void *, size_t, size_t))(malloc(10), 1000, 1000));
+}
+
+static void of_query(void)
+{
+	void *p = malloc(100);
+
+	AS(size_t(*)(void *))(p);
+	nothing(p);
+}
+
+static void of_number(void)
+{
+	AS(size_t(*)(size_t))(1000);
+}
+
+static void of_none(void)
+{
+	AS(void (*)(void))();
+}
+
+static void of_mallinfo(void)
+{
+	AS(struct mallinfo(*)(void))();
+}
+
+static void of_mallinfo2(void)
+{
+	AS(struct mallinfo2(*)(void))();
+}
+
+static void of_info(void)
+{
+	CHECK(AS(int (*)(int, FILE *))(0, null) == 0, "malloc_info");
+}
+
+static void of_trim(void)
+{
+	some_use();
+	AS(int (*)(size_t))(0);
+}
+
+static void of_mallopt(void)
+{
+	AS(int (*)(int, int))(M_ARENA_MAX, 1);
+}
+
+static void of_mlockall(void)
+{
+	AS(int (*)(int))(0);
+}
+
+static void *ends(void *arg)
+{
+	return arg;
+}
+
+static void of_create(void)
+{
+	pthread_t t;
+
+	if (AS(int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+		       void *))(&t, NULL, ends, NULL) == 0)
+		pthread_join(t, NULL);
+}
+
+static void of_drain(void)
+{
+	struct sluice_drain_report r;
+
+	some_use();
+	CHECK(AS(int (*)(unsigned, struct sluice_drain_report *))(31, &r) == 0, "sluice_drain");
+}
+
+static void of_drain_threads(void)
+{
+	size_t n = 0;
+
+	some_use();
+	AS(int (*)(unsigned, struct sluice_drain_report *, struct sluice_thread_drain *, size_t *))
+	(0, NULL, NULL, &n);
+}
+
+static void of_stat(void)
+{
+	uint64_t v;
+
+	CHECK(AS(int (*)(const char *, uint64_t *))("slab_bytes", &v) == 0, "sluice_stat");
+}
+
+static void of_class_stats(void)
+{
+	AS(size_t(*)(struct sluice_class *, size_t))(NULL, 0);
+}
+
+/* The functions for pages, each with its other half, by their names. */
+static void of_pages(void)
+{
+	static void *some[64];
+	struct sluice_page_list list = { 0 };
+	void *p;
+
+#define FN(type, name) ((type)dlsym(RTLD_DEFAULT, #name))
+	p = FN(void *(*)(unsigned), sluice_page_alloc)(3);
+	FN(void (*)(void *, unsigned), sluice_page_free)(p, 3);
+	size_t n = FN(size_t(*)(unsigned, size_t, void **), sluice_page_alloc_bulk)(0, 64, some);
+	FN(void (*)(unsigned, size_t, void *const *), sluice_page_free_bulk)(0, n, some);
+	FN(size_t(*)(unsigned, size_t, struct sluice_page_list *), sluice_page_alloc_bulk_list)
+	(0, 64, &list);
+	p = FN(void *(*)(struct sluice_page_list *), sluice_page_list_pop)(&list);
+	if (p != NULL)
+		FN(void (*)(void *, unsigned), sluice_page_free)(p, 0);
+	FN(void (*)(unsigned, struct sluice_page_list *), sluice_page_free_bulk_list)(0, &list);
+#undef FN
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} calls[] = {
+	{ "malloc", of_size_that_fails },
+	{ "__libc_malloc", of_size_that_fails },
+	{ "valloc", of_size_that_fails },
+	{ "__libc_valloc", of_size_that_fails },
+	{ "pvalloc", of_size_that_fails },
+	{ "__libc_pvalloc", of_size_that_fails },
+	{ "_Znwm", of_size },
+	{ "_Znam", of_size },
+	{ "calloc", of_two_sizes },
+	{ "__libc_calloc", of_two_sizes },
+	{ "memalign", of_two_sizes },
+	{ "__libc_memalign", of_two_sizes },
+	{ "aligned_alloc", of_two_sizes },
+	{ "_ZnwmSt11align_val_t", of_new_aligned },
+	{ "_ZnamSt11align_val_t", of_new_aligned },
+	{ "_ZnwmRKSt9nothrow_t", of_new_nothrow },
+	{ "_ZnamRKSt9nothrow_t", of_new_nothrow },
+	{ "_ZnwmSt11align_val_tRKSt9nothrow_t", of_new_aligned_nothrow },
+	{ "_ZnamSt11align_val_tRKSt9nothrow_t", of_new_aligned_nothrow },
+	{ "posix_memalign", of_out },
+	{ "__posix_memalign", of_out },
+	{ "free", of_block },
+	{ "__libc_free", of_block },
+	{ "cfree", of_block },
+	{ "free_sized", of_block },
+	{ "free_aligned_sized", of_block },
+	{ "_ZdlPv", of_block },
+	{ "_ZdaPv", of_block },
+	{ "_ZdlPvm", of_block },
+	{ "_ZdaPvm", of_block },
+	{ "_ZdlPvRKSt9nothrow_t", of_block },
+	{ "_ZdaPvRKSt9nothrow_t", of_block },
+	{ "_ZdlPvSt11align_val_t", of_block },
+	{ "_ZdaPvSt11align_val_t", of_block },
+	{ "_ZdlPvmSt11align_val_t", of_block },
+	{ "_ZdaPvmSt11align_val_t", of_block },
+	{ "_ZdlPvSt11align_val_tRKSt9nothrow_t", of_block },
+	{ "_ZdaPvSt11align_val_tRKSt9nothrow_t", of_block },
+	{ "realloc", of_realloc },
+	{ "__libc_realloc", of_realloc },
+	{ "reallocarray", of_reallocarray },
+	{ "malloc_usable_size", of_query },
+	{ "malloc_size", of_query },
+	{ "malloc_good_size", of_number },
+	{ "mallinfo", of_mallinfo },
+	{ "__libc_mallinfo", of_mallinfo },
+	{ "mallinfo2", of_mallinfo2 },
+	{ "malloc_info", of_info },
+	{ "malloc_stats", of_none },
+	{ "malloc_trim", of_trim },
+	{ "mallopt", of_mallopt },
+	{ "__libc_mallopt", of_mallopt },
+	{ "mlockall", of_mlockall },
+	{ "pthread_create", of_create },
+	{ "sluice_version", of_none },
+	{ "sluice_drain", of_drain },
+	{ "sluice_drain_threads", of_drain_threads },
+	{ "sluice_pcp_disable", of_none },
+	{ "sluice_pcp_enable", of_none },
+	{ "sluice_page_size", of_none },
+	{ "sluice_page_order_max", of_none },
+	{ "sluice_page_alloc", of_pages },
+	{ "sluice_page_free", of_pages },
+	{ "sluice_page_alloc_bulk", of_pages },
+	{ "sluice_page_free_bulk", of_pages },
+	{ "sluice_page_alloc_bulk_list", of_pages },
+	{ "sluice_page_free_bulk_list", of_pages },
+	{ "sluice_page_list_pop", of_pages },
+	{ "sluice_stat", of_stat },
+	{ "sluice_class_stats", of_class_stats },
+};
+
+static void *twice(void *arg)
+{
+	void (*run)(void) = *(void (**)(void))arg;
+
+	run();
+	run();
+	return NULL;
+}
+
+static void *room(void *arg)
+{
+	pthread_attr_t attr;
+	void *low;
+	size_t size;
+
+	if (pthread_getattr_np(pthread_self(), &attr) == 0 &&
+	    pthread_attr_getstack(&attr, &low, &size) == 0)
+		*(size_t *)arg = (size_t)((char *)__builtin_frame_address(0) - (char *)low);
+	return NULL;
+}
+
+/* Bytes from the top of the stack that were written; 0: the thread cannot be made. */
+static size_t painted(void *(*start)(void *), void *arg)
+{
+	unsigned char *low = mmap(NULL, PAINTED, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attr;
+	pthread_t t;
+	size_t at = 0;
+
+	if (low == MAP_FAILED)
+		return 0;
+	memset(low, 0xA5, PAINTED);
+	pthread_attr_init(&attr);
+	if (pthread_attr_setstack(&attr, low, PAINTED) != 0 ||
+	    pthread_create(&t, &attr, start, arg) != 0)
+		return 0;
+	pthread_join(t, NULL);
+	while (at < PAINTED && low[at] == 0xA5)
+		at++;
+	return PAINTED - at;
+}
+
+static void small(void *(*start)(void *), void *arg)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	CHECK(pthread_attr_setstacksize(&attr, (size_t)PTHREAD_STACK_MIN) == 0,
+	      "PTHREAD_STACK_MIN");
+	CHECK(pthread_create(&t, &attr, start, arg) == 0, "no thread");
+	pthread_join(t, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	size_t left = 0;
+
+	null = fopen("/dev/null", "we");
+	if (argc == 2 && strcmp(argv[1], "limit") == 0) {
+		small(room, &left);
+		helper_say("limit %zu", left);
+		return 0;
+	}
+	for (size_t i = 0; argc == 2 && i < sizeof calls / sizeof *calls; i++) {
+		void (*run)(void) = calls[i].run;
+
+		if (strcmp(calls[i].name, argv[1]) != 0)
+			continue;
+		symbol = dlsym(RTLD_DEFAULT, calls[i].name);
+		CHECK(symbol != NULL, "%s is missing", calls[i].name);
+		some_use();
+		small(twice, (void *)&run);
+		helper_say("%s %zu", calls[i].name,
+			   painted(twice, (void *)&run) - painted(ends, NULL));
+		return helper_failed != 0;
+	}
+	fprintf(stderr, "usage: stack CALL|limit\n");
+	return 2;
+}
