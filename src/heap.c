@@ -366,7 +366,8 @@ static noinline void *realloc_slow(void *p, size_t size)
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
-		if (size > SMALL_MAX && (size <= old || size < REALLOC_MAP_MIN) &&
+		/* Also below SMALL_MAX, unless less than half of its last page would be used. */
+		if (size > PG_BYTES / 2 && (size <= old || size < REALLOC_MAP_MIN) &&
 		    large_resize(pg, size))
 			return p;
 	} else if (arena_usable(p)) {

@@ -27,10 +27,11 @@ static uint32_t pages_of(size_t size)
 	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
 }
 
-/* Bins take it if its length is a run class of theirs; see heap_free. */
+/* Bins take it if its length is a run class of theirs; see heap_free. Not if it was cut to what malloc would take of
+ * a slab: nobody would ask that bin. */
 static void set_bin(struct page *pg)
 {
-	bool fits = pg->npages <= LARGE_BIN_PAGES &&
+	bool fits = pg->npages <= LARGE_BIN_PAGES && pg->npages > SMALL_MAX >> PG_SHIFT &&
 		    run_class_pages[run_class_of(pg->npages)] == pg->npages;
 
 	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;

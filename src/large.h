@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * large.h - objects that are a run of pages: above SMALL_MAX, up to RUN_PAGES_MAX pages.
+ * large.h - objects that are a run of pages: above SMALL_MAX, up to RUN_PAGES_MAX pages; below it if they were larger,
+ * or have a large alignment.
  */
 #ifndef SLUICE_LARGE_H
 #define SLUICE_LARGE_H

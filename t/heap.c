@@ -157,6 +157,51 @@ static void test_realloc(void)
 	buddy_check(&zone_main);
 }
 
+/* From..to: whatever is more than half of what stays. */
+static void test_shrink_in_place(void)
+{
+	static const struct {
+		size_t from;
+		size_t to;
+		size_t stays; /* bytes usable */
+	} cases[] = {
+		{ 40000, 24000, 32768 },   { 33000, 32768, 32768 },  { 40000, 10000, 16384 },
+		{ 100000, 60000, 65536 },  { 300000, 20000, 32768 }, { 2000000, 1100000, 1310720 },
+		{ 3000000, 50000, 65536 },
+	};
+	unsigned moved = 0;
+	unsigned wrong = 0;
+	unsigned lost = 0;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned char *p[16];
+
+		for (unsigned k = 0; k < 16; k++) {
+			p[k] = alloc(cases[i].from);
+			count_up(p[k], cases[i].from);
+		}
+		for (unsigned k = 0; k < 16; k++) {
+			unsigned char *q = heap_realloc(p[k], cases[i].to);
+
+			moved += q != p[k];
+			wrong += heap_usable(q) != cases[i].stays;
+			lost += !counts_up(q, cases[i].to);
+			p[k] = heap_realloc(q, cases[i].from);
+			lost += !counts_up(p[k], cases[i].to);
+			count_up(p[k], cases[i].from);
+			p[k] = heap_realloc(p[k], cases[i].to);
+		}
+		for (unsigned k = 0; k < 16; k++)
+			heap_free(p[k]);
+	}
+	is_int(moved, 0,
+	       "a block that shrinks to more than half of its last page stays where it is");
+	is_int(wrong, 0, "what is behind it is split off");
+	is_int(lost, 0, "it keeps its data, and grows again");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
 static void test_zero_flag(void)
 {
 	unsigned lies = 0;
@@ -676,12 +721,13 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(54);
+	tap_plan(57);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
 	test_aligned();
 	test_realloc();
+	test_shrink_in_place();
 	test_zero_flag();
 	test_exit();
 	test_many_threads();
