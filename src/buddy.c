@@ -20,6 +20,8 @@
  *     indices of a region without usable pages.
  * (G) The index of a page whose address space is not ours (given up, or never had) is 0, and page 0 is
  *     PAGE_NONE. So what the kernel puts there leads to no descriptor. (buddy_check)
+ *     Address space is given up of whole regions, or of free blocks inside one (PAGE_AWAY). Those are on
+ *     the list zone.away, on no other, and counted nowhere. (buddy_check)
  * (H) A run goes back to the zone of its region, whoever frees it. A zone grows only when no zone has what
  *     is wanted; what is counted for limits is counted over all zones.
  *
@@ -33,7 +35,8 @@
  * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds, and two for each other zone that seems to have
  * some; a free of n runs as many for each zone that they are of; an allocation that grows a
  * zone has one of zone.grow besides, in which it looks at each region once and asks the kernel at most
- * 2 * ORDERS times for less and less; a free that trims purges what trim says; a purge has two holds for
+ * 2 * ORDERS times for less and less, and once for each place whose way somebody blocks since it was last looked at,
+ * or once or twice in all if the last growth was refused; a free that trims purges what trim says; a purge has two holds for
  * each BUDDY_BATCH blocks.
  * Allocates nothing. May block in the kernel outside its locks. Signal handlers: as said. Fork:
  * see fork.c.
@@ -60,6 +63,10 @@
 #include "vm.h"
 
 #define STEP_MIN ((size_t)1 << 20)
+#define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
+#define RETRY_REFUSALS 64u /* of growth, until those whose way was blocked are tried again */
+#define AWAY_ORDER 6u      /* 1 MiB */
+#define AWAY_MAX 256u      /* each splits a mapping, of which a process has 65,530 */
 #define STEP_FIRST ((size_t)2 << 20)
 #define TRIM_PAGES 64u
 #define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
@@ -439,8 +446,9 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 	}
 	if (!pg && (kinds & 1u << BUDDY_CLEAN)) {
 		kind = BUDDY_CLEAN;
-		pg = npages > RANGE_SHORT ? kind_take(z, BUDDY_CLEAN, want)
-					  : block_take(z, BUDDY_CLEAN, want->order);
+		pg = npages > RANGE_SHORT || buddy_is_tight(z)
+			     ? kind_take(z, BUDDY_CLEAN, want)
+			     : block_take(z, BUDDY_CLEAN, want->order);
 	}
 	if (!pg)
 		return NULL;
@@ -613,6 +621,8 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
 		step = STEP_MIN;
 	*limited = vm_address_limited(&limit);
+	if (*limited != buddy_is_tight(z))
+		atomic_store_explicit(&zone_lead(z)->tight, *limited, memory_order_relaxed);
 	if (*limited)
 		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
 	return align_down(step, PG_BYTES);
@@ -666,16 +676,28 @@ static void reserve_space(struct zone *z)
 	z->reserve_refused = true;
 }
 
+/* Bytes for a region, below the last one if nobody has that, or elsewhere. */
+static struct region *region_map(struct zone *z, size_t bytes)
+{
+	struct region *last = buddy_first_region(z);
+	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
+	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
+
+	if (err == -EEXIST)
+		return vm_map(bytes, REGION_BYTES);
+	return err ? NULL : r;
+}
+
 /*
  * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
- * there is none, mapped with room for step bytes or, when refused, for less, but not below least.
- * Where memory is locked nothing is reserved: the kernel counts that as well (RLIMIT_MEMLOCK).
- * Guarded by: grow.
+ * there is none, mapped with room for step bytes. Where memory is locked nothing is reserved: the kernel counts
+ * that as well (RLIMIT_MEMLOCK). Guarded by: grow.
  */
-static struct region *region_new(struct zone *z, bool limited, size_t step, size_t least)
+static struct region *region_new(struct zone *z, bool limited, size_t step)
 {
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
 	struct region *r;
+	size_t bytes;
 
 	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused &&
 	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
@@ -688,16 +710,11 @@ static struct region *region_new(struct zone *z, bool limited, size_t step, size
 		region_publish(z, r, REGION_PAGES);
 		return r;
 	}
-	least = min_size(least, REGION_BYTES - meta);
-	for (step = min_size(max_size(step, least), REGION_BYTES - meta); step >= least;
-	     step = align_down(step / 2, PG_BYTES)) {
-		r = vm_map(meta + step, REGION_BYTES);
-		if (r) {
-			region_publish(z, r, (uint32_t)((meta + step) >> PG_SHIFT));
-			return r;
-		}
-	}
-	return NULL;
+	bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
+	r = region_map(z, bytes);
+	if (r)
+		region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT));
+	return r;
 }
 
 /*
@@ -709,7 +726,6 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 	size_t room = (size_t)(r->reserved - r->pages) << PG_SHIFT;
 	bool locked;
 
-	least = min_size(least, (size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
 	if (room < least)
 		return false;
 	locked = vm_locked((char *)r + ((size_t)r->pages << PG_SHIFT));
@@ -724,33 +740,140 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 	return false;
 }
 
-/* Get address space behind a region's, all of an offline one's, if nobody took it. Guarded by: grow. */
-static bool region_online(struct region *r, size_t step, size_t least)
+/*
+ * Have room for bytes behind the pages of r: what it has reserved, or more address space behind that (all
+ * of it, of an offline one). 0; -EEXIST: somebody else has it; -ENOMEM: refused. Guarded by: grow.
+ */
+static int region_room(struct region *r, size_t bytes)
 {
-	char *at = (char *)r + ((size_t)r->reserved << PG_SHIFT);
-	size_t room = REGION_BYTES - ((size_t)r->reserved << PG_SHIFT);
+	size_t old = (size_t)r->reserved << PG_SHIFT;
+	size_t end = align_up(((size_t)r->pages << PG_SHIFT) + bytes, vm_os_page);
+	int err;
 
-	step = min_size(max_size(step, least), room);
-	if (step < least || !vm_map_at(at, step))
-		return false;
-	r->reserved += (uint32_t)(step >> PG_SHIFT);
+	if (end <= old)
+		return 0;
+	err = vm_try_map_at((char *)r + old, end - old);
+	if (err)
+		return err;
+	r->reserved = (uint32_t)(end >> PG_SHIFT);
 	r->offline = 0;
-	return true;
-}
-
-/* Whether it is worth a try: it has no room, and its address space is not all that it may have. */
-static bool region_short(struct zone *z, const struct region *r)
-{
-	return r->offline || (atomic_load_explicit(&z->locked, memory_order_relaxed) &&
-			      r->pages == r->reserved && r->reserved < REGION_PAGES);
+	return 0;
 }
 
 /*
- * Room in a region that is there comes first (of an offline one too), then a new region.
+ * Get up to step bytes of the address space of a block back, the front of it first, and free its pages. 0;
+ * -EEXIST: somebody else has it; -ENOMEM: refused, or no lock. Guarded by: grow.
  */
+static int away_return(struct zone *z, struct page **link, size_t step)
+{
+	struct page *pg = *link;
+	uint32_t n = (uint32_t)(align_up(step, vm_os_page) >> PG_SHIFT);
+	bool mapped = pg->zero == ZERO_NOT;
+	struct page *rest;
+	int err;
+
+	if (n + (STEP_LEAST >> PG_SHIFT) > pg->npages)
+		n = pg->npages; /* the rest would be of no use */
+	rest = n < pg->npages ? pg + n : pg->next;
+	err = mapped ? 0 : vm_try_map_at(page_address(pg), (size_t)n << PG_SHIFT);
+	if (err)
+		return err;
+	if (!zone_lock(z)) {
+		if (!mapped)
+			vm_unmap(page_address(pg), (size_t)n << PG_SHIFT);
+		return -ENOMEM;
+	}
+	if (n < pg->npages) {
+		rest->npages = pg->npages - n;
+		rest->zero = pg->zero;
+		rest->bare = 0;
+		rest->next = pg->next;
+		rest->list = LIST_NONE;
+		page_set_kind(rest, PAGE_AWAY);
+	} else {
+		z->away_count--;
+	}
+	*link = rest;
+	pg->npages = n;
+	run_free_locked(pg);
+	count_add(&z->total_pages, n);
+	count_add(&z->grown, 1);
+	zone_unlock(z);
+	return 0;
+}
+
+/* Whether a block for which `least` bytes are enough wherever they begin can be had from it. */
+static bool away_holds(const struct page *pg, size_t least)
+{
+	uint32_t n = 1u << order_of((uint32_t)(least >> PG_SHIFT) / 2);
+	uint32_t first = page_number(pg);
+
+	return align_up(first, n) + n <= first + pg->npages;
+}
+
+/* What was given back. 0; -EEXIST: there is none; -ENOMEM. Guarded by: grow. */
+static int grow_away(struct zone *z, size_t step, size_t least)
+{
+	for (struct page **at = &z->away; *at; at = &(*at)->next) {
+		int err;
+
+		if ((*at)->bare || !away_holds(*at, least))
+			continue;
+		err = away_return(z, at, step);
+		if (err != -EEXIST)
+			return err;
+		(*at)->bare = 1; /* it is in somebody's way */
+	}
+	return -EEXIST;
+}
+
+/*
+ * By step bytes of address space, or what is left in a region, but at least `least`: what was given back, then
+ * what lies behind a region, so that its metadata serve as many pages as they can, then a new region.
+ * Guarded by: grow.
+ */
+static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
+{
+	int err = grow_away(z, step, least);
+	struct region *r;
+
+	if (err != -EEXIST)
+		return err == 0;
+	for (r = buddy_first_region(z); r; r = r->next) {
+		size_t bytes = min_size(step, (size_t)(REGION_PAGES - r->pages) << PG_SHIFT);
+
+		if (r->blocked || bytes < least)
+			continue;
+		err = region_room(r, bytes);
+		if (err == -EEXIST)
+			r->blocked = true;
+		else
+			return !err && region_grow(z, r, bytes, least);
+	}
+	/* The metadata are not worth it for less. */
+	if (step < STEP_MIN && !z->refused)
+		return false;
+	step = max_size(step, STEP_MIN);
+	r = region_new(z, limited, step);
+	return r && region_grow(z, r, step, least);
+}
+
+/* Guarded by: grow. */
+static void try_blocked_again(struct zone *z)
+{
+	for (struct region *r = buddy_first_region(z); r; r = r->next)
+		r->blocked = false;
+	for (struct page *pg = z->away; pg; pg = pg->next)
+		pg->bare = 0;
+}
+
+/* Room in a region that is there comes first; then address space, less and less while it is refused. A
+ * growth after one that was refused asks once, so that what fails again and again costs little. */
 int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
-	size_t least = max_size(STEP_MIN, PG_BYTES << (order + 1));
+	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
+				(size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
+	size_t most = REGION_BYTES;
 	struct region *r;
 	size_t step;
 	bool limited;
@@ -763,15 +886,19 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		grow_unlock(z);
 		return 0; /* somebody did */
 	}
-	step = step_bytes(z, &limited);
-	for (r = buddy_first_region(z); r && !good; r = r->next) {
-		if (!region_short(z, r) || region_online(r, step, least))
-			good = region_grow(z, r, step, least);
+	limited = buddy_is_tight(z);
+	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
+		most = STEP_MIN; /* what is mapped is filled */
+	step = max_size(z->refused ? 0 : min_size(most, step_bytes(z, &limited)), least);
+	for (r = buddy_first_region(z); r && !good; r = r->next)
+		good = region_grow(z, r, step, least);
+	while (!good && step >= least) {
+		good = grow_space(z, limited, step, least);
+		step = step > least ? max_size(align_down(step / 2, vm_os_page), least) : 0;
 	}
-	if (!good) {
-		r = region_new(z, limited, step, least);
-		good = r && region_grow(z, r, step, least);
-	}
+	z->refused = !good;
+	if (!good && ++z->refusals % RETRY_REFUSALS == 0)
+		try_blocked_again(z);
 	grow_unlock(z);
 	return good ? 0 : -ENOMEM;
 }
@@ -1018,9 +1145,9 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
+	uint32_t odd = buddy_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* from here on */
 	struct want want = { npages, order_of(npages),
-			     npages > RANGE_SHORT ||
-				     (npages >= RANGE_PAGES_MIN && !is_pow2(npages)) };
+			     npages > RANGE_SHORT || (npages >= odd && !is_pow2(npages)) };
 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
 	return alloc_runs(z, &want, n, least, out);
@@ -1619,14 +1746,21 @@ static void region_forget(struct region *r)
 	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
 }
 
+/* Unmap those that are wholly free, and clean unless `dirty` is set, until `want` bytes are had. Guarded by:
+ * grow. */
+static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty);
+
 /*
  * Wholly free and clean regions wait to be grown into again, with no descriptor that costs memory. Not
- * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated.
+ * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated. Where address space is
+ * limited they are unmapped, for the program's own mappings.
  */
 static void purge_regions(struct zone *z)
 {
 	if (z->apart || grow_lock(z) != 0)
 		return;
+	if (buddy_is_tight(z))
+		release_regions(z, UINT64_MAX, false);
 	for (struct region *r = buddy_first_region(z); r; r = r->next) {
 		if (!region_take_pages(z, r, false))
 			continue;
@@ -1650,15 +1784,13 @@ void buddy_purge_descriptors(struct zone *z)
 	}
 }
 
-uint64_t buddy_release_regions(struct zone *z)
+static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 {
 	uint64_t bytes = 0;
 
-	if (grow_lock(z) != 0)
-		return 0;
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	for (struct region *r = buddy_first_region(z); r && bytes < want; r = r->next) {
 		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
-		uint32_t n = region_take_pages(z, r, true);
+		uint32_t n = region_take_pages(z, r, dirty);
 
 		if (!n && (r->offline || r->pages != REGION_META_PAGES))
 			continue;
@@ -1680,33 +1812,132 @@ uint64_t buddy_release_regions(struct zone *z)
 		bytes += (uint64_t)n << PG_SHIFT;
 		stat_add(STAT_regions_released, 1);
 	}
+	return bytes;
+}
+
+uint64_t buddy_release_regions(struct zone *z)
+{
+	uint64_t bytes;
+
+	if (grow_lock(z) != 0)
+		return 0;
+	bytes = release_regions(z, UINT64_MAX, true);
 	grow_unlock(z);
 	return bytes;
 }
 
-static void release_space(struct zone *z)
+/* What is reserved and was not used yet. Guarded by: grow. */
+static uint64_t release_reserved(struct zone *z)
+{
+	uint64_t bytes = 0;
+
+	if (z->reserve_next != z->reserve_end &&
+	    vm_unmap((void *)z->reserve_next, z->reserve_end - z->reserve_next)) {
+		bytes += z->reserve_end - z->reserve_next;
+		z->reserve_end = z->reserve_next;
+	}
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
+
+		/* One without pages goes as a whole, as it may have had some; no index leads into this. */
+		if (n && r->pages != REGION_META_PAGES &&
+		    vm_unmap((char *)r + ((size_t)r->pages << PG_SHIFT), n)) {
+			r->reserved = r->pages;
+			bytes += n;
+		}
+	}
+	return bytes;
+}
+
+/* A free block of the order off its list, clean ones first. NULL: there is none, or no lock. */
+static struct page *away_take(struct zone *z, unsigned order)
+{
+	struct page *pg = NULL;
+
+	if (!zone_lock(z))
+		return NULL;
+	for (unsigned kind = 0; kind < BUDDY_KINDS && !pg; kind++)
+		pg = z->blocks[kind][order].first;
+	if (pg) {
+		run_begin(z);
+		block_remove(z, pg, PAGE_AWAY);
+		dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
+		count_add(&z->total_pages, (uint64_t)0 - pg->npages);
+	}
+	zone_unlock(z);
+	return pg;
+}
+
+/* Of free blocks. Guarded by: grow. */
+static uint64_t release_blocks(struct zone *z, uint64_t want)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned order = ORDER_MAX; order >= AWAY_ORDER; order--) {
+		struct page *pg;
+
+		while (bytes < want && z->away_count < AWAY_MAX &&
+		       (pg = away_take(z, order)) != NULL) {
+			size_t n = (size_t)pg->npages << PG_SHIFT;
+			bool gone;
+
+			DELAY_HERE(region_taken);
+			/* Before others can have the address space; see region_forget. */
+			memset(&region_of(pg)->head[page_number(pg)], 0,
+			       pg->npages * sizeof(uint16_t));
+			gone = vm_unmap(page_address(pg), n);
+			pg->zero = gone ? ZERO_CLEAN : ZERO_NOT; /* it is still mapped */
+			pg->bare = 0;
+			pg->list = LIST_NONE;
+			pg->next = z->away;
+			z->away = pg;
+			z->away_count++;
+			if (!gone)
+				return bytes;
+			bytes += n;
+		}
+	}
+	return bytes;
+}
+
+uint64_t buddy_release_space(struct zone *z, uint64_t want)
+{
+	uint64_t bytes;
+
+	if (grow_lock(z) != 0)
+		return 0;
+	bytes = release_reserved(z);
+	if (bytes < want)
+		bytes += release_regions(z, want - bytes, true);
+	if (bytes < want)
+		bytes += release_blocks(z, want - bytes);
+	grow_unlock(z);
+	return bytes;
+}
+
+uint64_t zones_release_space(uint64_t want)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
+		bytes += buddy_release_space(&zone_all[i], want - bytes);
+	return bytes;
+}
+
+/* It is as if memory were locked already; the next growth finds out whether it really is. */
+static void forget_reserved(struct zone *z)
 {
 	if (grow_lock(z) != 0)
 		return;
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
-		char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
-
-		if (!r->offline && r->pages < r->reserved &&
-		    vm_unmap(at, (size_t)(r->reserved - r->pages) << PG_SHIFT))
-			r->reserved = r->pages;
-	}
-	if (z->reserve_next != z->reserve_end &&
-	    vm_unmap((void *)z->reserve_next, z->reserve_end - z->reserve_next))
-		z->reserve_next = z->reserve_end;
-	/* The next growth finds out whether it really is. */
+	release_reserved(z);
 	atomic_store_explicit(&z->locked, true, memory_order_relaxed);
 	grow_unlock(z);
 }
 
-void zones_release_space(void)
+void zones_release_reserved(void)
 {
 	for (uint32_t i = 0; i < ZONES_ALL; i++)
-		release_space(&zone_all[i]);
+		forget_reserved(&zone_all[i]);
 }
 
 /* ---- debug ------------------------------------------------------------------------------- */
@@ -1735,6 +1966,9 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 			CHECK((dirty != 0) == (block_kind(pg) == BUDDY_DIRTY));
 			pages[block_kind(pg)] += dirty ? dirty : n;
 			region_free += n;
+		} else if (page_kind(pg) == PAGE_AWAY) {
+			n = pg->npages;
+			CHECK(i + n <= r->pages && r->head[i] == 0 && r->head[i + n - 1] == 0);
 		}
 		i += n;
 	}

@@ -49,6 +49,7 @@ struct zone {
 	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
 	_Atomic uint64_t ask_at;      /* the growth at which others are asked for what they cache */
 	_Atomic uint64_t ask_most;    /* pages of growth between two times, at most; 0: no limit */
+	_Atomic uint32_t tight; /* address space is limited: nothing is to be left over of blocks */
 	_Atomic uint64_t mapped; /* pages of mappings beside the zones, at the last one's making */
 
 	/* The same: pages in page caches, while pcp_counted, on a line of its own. */
@@ -85,6 +86,10 @@ struct zone {
 	uintptr_t reserve_next;
 	uintptr_t reserve_end;
 	bool reserve_refused;
+	bool refused;        /* the last growth: the next one asks for little */
+	uint32_t refusals;   /* of growth, ever */
+	struct page *away;   /* blocks whose address space was given back, linked by next */
+	uint32_t away_count; /* AWAY_MAX at most */
 	_Atomic bool locked; /* what was made usable last is locked in memory; read by anyone */
 };
 
@@ -195,6 +200,16 @@ void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
  * caller holds no lock of the two. */
 extern void (*buddy_after_free)(struct zone *z);
 
+/*
+ * As a rule memory that was never used costs nothing but address space, and blocks of it are found faster than
+ * places between runs. Where that is limited a run begins right behind the last one: of runs of 10 pages in
+ * blocks of 16, say, 3 pages of 8 would be lost.
+ */
+static inline bool buddy_is_tight(struct zone *z)
+{
+	return atomic_load_explicit(&zone_lead(z)->tight, memory_order_relaxed) != 0;
+}
+
 static inline uint64_t buddy_ready_pages(struct zone *z)
 {
 	return atomic_load_explicit(&z->ready_pages, memory_order_relaxed);
@@ -256,6 +271,13 @@ void buddy_ready_wake(struct zone *z);
 /* Unmap the regions that are wholly free. Returns bytes of address space given back. */
 uint64_t buddy_release_regions(struct zone *z);
 
+/*
+ * The kernel refuses a mapping of so many bytes: give address space back that nothing lies in, for others
+ * to use, and for us when we grow. First what is reserved and regions that are wholly free, then free blocks
+ * of 1 MiB or more out of others, the largest first. Returns its bytes, which may be more than `want`.
+ */
+uint64_t buddy_release_space(struct zone *z, uint64_t want);
+
 /* The same for all zones of the process: dirty pages that are left are summed. */
 uint64_t zones_purge(uint64_t keep, uint64_t most);
 void zones_purge_descriptors(void);
@@ -264,8 +286,9 @@ void zones_purge_descriptors(void);
  * The process is about to lock its memory, for which the kernel counts address space: of all zones what is only
  * reserved goes back. Regions grow where nobody else took the place behind them then, by little at a time.
  */
-void zones_release_space(void);
+void zones_release_reserved(void);
 uint64_t zones_release_regions(void);
+uint64_t zones_release_space(uint64_t want);
 
 /* The zone's regions, for walks without a lock: they are never taken off. */
 static inline struct region *buddy_first_region(struct zone *z)

@@ -135,6 +135,25 @@ noinline void *heap_alloc_slow(size_t size)
 	return o;
 }
 
+/*
+ * The kernel refuses an object: what others cache comes first, then address space that nothing lies in, which
+ * may be in pieces too small for it, or be wanted for a mapping.
+ */
+static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
+{
+	void *p = NULL;
+
+	if (heap_reclaim && heap_reclaim() && size <= LARGE_MAX && align <= LARGE_MAX)
+		p = large_alloc(heap_pcp(), size, align, zero);
+	if (p || !zones_release_space(size))
+		return p;
+	*zero = true;
+	p = huge_alloc(size, align);
+	if (!p && zones_release_space(UINT64_MAX))
+		p = huge_alloc(size, align);
+	return p;
+}
+
 void *heap_alloc_large(size_t size, bool *zero)
 {
 	struct pcp *pcp;
@@ -162,11 +181,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 		p = huge_alloc(size, 1);
 		*zero = true;
 	}
-	if (unlikely(!p) && heap_reclaim && heap_reclaim()) {
-		*zero = false;
-		p = size <= LARGE_MAX ? large_alloc(pcp, size, 1, zero) : NULL;
-	}
-	return p;
+	return likely(p) ? p : alloc_scarce(size, 1, zero);
 }
 
 void *heap_alloc_aligned(size_t size, size_t align)
@@ -179,12 +194,13 @@ void *heap_alloc_aligned(size_t size, size_t align)
 	 * multiple of align, or the class is exactly the multiple asked for. */
 	if (align <= PG_BYTES && size <= SMALL_MAX)
 		return heap_alloc_small(align_up(max_size(size, 1), align));
-	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy)) {
+	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
 		p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
-		if (!p && heap_reclaim && heap_reclaim())
-			p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
-	}
-	return p ? p : emergency_alloc(size, align);
+	if (unlikely(!p))
+		p = emergency_alloc(size, align);
+	if (unlikely(!p) && likely(!heap_in_copy))
+		p = alloc_scarce(max_size(size, 1), align, &zero);
+	return p;
 }
 
 /* ---- free -------------------------------------------------------------------------------- */
@@ -377,6 +393,8 @@ static noinline void *realloc_slow(void *p, size_t size)
 		if (size > old)
 			buddy_before_mapping(&zone_main, huge_bytes(), size - old);
 		q = huge_realloc(p, size);
+		if (unlikely(!q) && size > old && zones_release_space(size - old))
+			q = huge_realloc(p, size);
 		if (q)
 			return q;
 	}

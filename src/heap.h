@@ -270,6 +270,9 @@ struct heap_drain {
 #define HEAP_PAGES UINT64_MAX
 void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d);
 
+/* The same, but `cached` says nothing: to count what a heap has free walks all its slabs. */
+void heap_drain_uncounted(struct heap *h, uint64_t marked, struct heap_drain *d);
+
 /* Why gate 2 is off, an errno of membarrier; 0: it is on. */
 int heap_gate_error(void);
 

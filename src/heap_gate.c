@@ -739,13 +739,14 @@ bool heap_growth_step(void)
 	return more;
 }
 
-static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)
+static enum heap_outcome drain_own(struct heap *h, bool counts, struct heap_drain *d)
 {
 	struct page *released;
 
 	if (!heap_window_open(h))
 		return HEAP_INSIDE;
-	d->cached += heap_free_bytes(h);
+	if (counts)
+		d->cached += heap_free_bytes(h);
 	heap_trim(h);
 	released = h->release;
 	h->release = NULL;
@@ -754,7 +755,8 @@ static enum heap_outcome drain_own(struct heap *h, struct heap_drain *d)
 	return HEAP_EMPTIED;
 }
 
-static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct heap_drain *d)
+static enum heap_outcome drain_other(struct heap *h, uint64_t marked, bool counts,
+				     struct heap_drain *d)
 {
 	enum heap_outcome outcome;
 	bool holds;
@@ -768,7 +770,8 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct hea
 		return heap_gate_error() ? HEAP_CLOSED : HEAP_HELD;
 	outcome = try_take(h, marked);
 	if (outcome == HEAP_EMPTIED) {
-		d->cached += heap_free_bytes(h);
+		if (counts)
+			d->cached += heap_free_bytes(h);
 		d->drained += drain_held(h) << PG_SHIFT;
 		/* Who is drained may be about to go on. */
 		if (!holds)
@@ -779,7 +782,7 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, struct hea
 	return holds ? outcome : HEAP_EMPTIED;
 }
 
-void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
+static void drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain *d)
 {
 	struct pcp_drain pages;
 
@@ -790,10 +793,21 @@ void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
 			  << PG_SHIFT,
 	};
 	if (marked != HEAP_PAGES)
-		d->outcome = h == heap_self ? drain_own(h, d) : drain_other(h, marked, d);
+		d->outcome = h == heap_self ? drain_own(h, counts, d)
+					    : drain_other(h, marked, counts, d);
 	pages = pcp_drain(&h->pcp);
 	d->drained += pages.pages << PG_SHIFT;
 	d->locked = pages.skipped;
+}
+
+void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
+{
+	drain(h, marked, true, d);
+}
+
+void heap_drain_uncounted(struct heap *h, uint64_t marked, struct heap_drain *d)
+{
+	drain(h, marked, false, d);
 }
 
 bool heap_gate_held_by(const struct heap *h, uint64_t held)

@@ -38,6 +38,13 @@ static void set_bin(struct page *pg)
 	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
 }
 
+/* Where address space is limited what a run class has too much is of more use than page caches are. */
+static bool is_exact(struct zone *z, uint32_t n)
+{
+	return unlikely(buddy_is_tight(z)) && n > LARGE_BIN_PAGES &&
+	       run_class_pages[run_class_of(n)] != n;
+}
+
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 {
 	uint32_t n = pages_of(size);
@@ -45,7 +52,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 
 	if (align > PG_BYTES)
 		pg = buddy_alloc_aligned(pcp->zone, n, order_of((uint32_t)(align >> PG_SHIFT)));
-	else if (n <= PCP_RUN_MAX)
+	else if (n <= PCP_RUN_MAX && !is_exact(pcp->zone, n))
 		pg = pcp_alloc(pcp, run_class_of(n));
 	else if ((pg = longrun_take(n)) == NULL)
 		pg = buddy_alloc(pcp->zone, n);

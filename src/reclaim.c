@@ -92,18 +92,21 @@ static void drain_caches(struct reclaim_report *r)
 
 /* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for its heap only, so that a
  * fork, say, waits for no more. */
-static void drain_heap(struct heap *h, uint64_t marked, uint64_t *wait_ns, struct heap_drain *d)
+static void drain_heap(struct heap *h, uint64_t marked, bool counts, uint64_t *wait_ns,
+		       struct heap_drain *d)
 {
+	void (*drain)(struct heap *, uint64_t, struct heap_drain *) = counts ? heap_drain
+									     : heap_drain_uncounted;
 	uint64_t begin;
 	uint64_t waited = 0;
 
 	if (marked == HEAP_PAGES) {
-		heap_drain(h, marked, d);
+		drain(h, marked, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
-		heap_drain(h, marked, d);
+		drain(h, marked, d);
 		lock_release(&reclaim_control);
 	} else {
-		heap_drain(h, HEAP_PAGES, d);
+		drain(h, HEAP_PAGES, d);
 		d->outcome = HEAP_HELD;
 	}
 	if (!d->locked)
@@ -129,7 +132,7 @@ static void drain_heaps(uint64_t marked, struct reclaim_report *r, reclaim_see *
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		struct heap_drain d;
 
-		drain_heap(h, marked, &wait_ns, &d);
+		drain_heap(h, marked, see != NULL, &wait_ns, &d);
 		r->bytes_drained += d.drained;
 		if (d.outcome == HEAP_EMPTIED && !d.locked)
 			r->heaps_emptied++;
@@ -265,7 +268,7 @@ static bool reclaim_for_alloc(void)
 	if (heap_self != &heap_none && heap_self != &heap_gone) {
 		struct heap_drain own;
 
-		heap_drain(heap_self, 0, &own);
+		heap_drain_uncounted(heap_self, 0, &own);
 		r.bytes_drained += own.drained;
 	}
 	drain_caches(&r);

@@ -17,6 +17,6 @@
 EXPORT int mlockall(int flags)
 {
 	if (flags & (MCL_CURRENT | MCL_FUTURE))
-		zones_release_space();
+		zones_release_reserved();
 	return (int)syscall(SYS_mlockall, flags);
 }

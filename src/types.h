@@ -21,6 +21,7 @@
  *   dirty       a free page that the kernel still backs with memory that was written.
  *   clean       a free page that is known to read as zero and to cost no memory.
  *   ready       a free page that is known to read as zero and that the kernel backs already.
+ *   away        a free block whose address space was given back to the kernel.
  *   reserve     the ready pages that are kept, so that growth meets no page fault.
  *   drain       to take runs out of a pcp back into the buddy core.
  *   purge       to give dirty pages back to the kernel; they become clean.
@@ -89,6 +90,7 @@ enum page_kind {
 	PAGE_SLAB,
 	PAGE_LARGE,
 	PAGE_RAW, /* handed out by sluice_page_alloc_bulk */
+	PAGE_AWAY, /* head of a free block whose address space was given back; see buddy_release_space */
 };
 
 /* Which list the links of a descriptor are on (K2: pcp_list, buddy_list; ours has more). */
@@ -202,6 +204,7 @@ struct region {
 	uint32_t free_pages; /* in the buddy lists; guarded by the zone's lock */
 	uint32_t reserved;   /* pages of address space held from page 0 on; grow lock */
 	uint32_t offline;    /* its pages were given back with their address space */
+	bool blocked;        /* somebody else has what lies behind it; grow lock */
 	bool populated;      /* the kernel backs all metadata; the reserve's thread and grow lock */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint16_t head[REGION_PAGES];

@@ -126,9 +126,29 @@ void *vm_reserve(size_t bytes, size_t align)
 	return map_aligned(bytes, align, PROT_NONE, MAP_NORESERVE);
 }
 
+int vm_try_map_at(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err = 0;
+	void *p;
+
+	if (injected_fault())
+		return -ENOMEM;
+	p = mmap(addr, bytes, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (p == MAP_FAILED) {
+		err = errno == EEXIST || errno == EINVAL ? -EEXIST : -ENOMEM;
+	} else if (p != addr) { /* as in map_exactly */
+		vm_unmap(p, bytes);
+		err = -EEXIST;
+	}
+	errno = saved;
+	return err;
+}
+
 bool vm_map_at(void *addr, size_t bytes)
 {
-	return map_exactly(addr, bytes, PROT_READ | PROT_WRITE, 0) != NULL;
+	return vm_try_map_at(addr, bytes) == 0;
 }
 
 void *vm_map(size_t bytes, size_t align)

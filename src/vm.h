@@ -22,6 +22,9 @@ void *vm_reserve(size_t bytes, size_t align);
 /* Read-write memory at exactly addr, where nothing is mapped. False: refused, nothing changed. */
 bool vm_map_at(void *addr, size_t bytes);
 
+/* The same. 0; -EEXIST: something is there, or addr is within a page of the kernel's; -ENOMEM: refused. */
+int vm_try_map_at(void *addr, size_t bytes);
+
 /* Read-write memory wherever the kernel likes, aligned (a power of two). Reads as zero. */
 void *vm_map(size_t bytes, size_t align);
 

@@ -25,7 +25,7 @@
 
 static struct zone *zone_new(void)
 {
-	static struct zone zones[26];
+	static struct zone zones[30];
 	static unsigned used;
 	struct zone *z = &zones[used++];
 
@@ -757,6 +757,170 @@ static bool index_is_clear(const struct region *r, uint32_t from)
 	return page_kind(&r->page[0]) == PAGE_NONE;
 }
 
+static void use_all(struct page **run, unsigned n);
+
+/* Runs of 1 MiB, in the order of their addresses. */
+static unsigned take_blocks(struct zone *z, struct page **run)
+{
+	unsigned n = (unsigned)z->free_pages / 64;
+
+	vm_refuse(true);
+	n = buddy_alloc_blocks(z, 6, n, run);
+	vm_refuse(false);
+	for (unsigned i = 1; i < n; i++)
+		for (unsigned k = i; k && run[k - 1] > run[k]; k--) {
+			struct page *pg = run[k];
+
+			run[k] = run[k - 1];
+			run[k - 1] = pg;
+		}
+	return n;
+}
+
+static void test_space(void)
+{
+	static struct page *run[64];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	uint64_t regions = stat_sum(STAT_regions_made);
+	unsigned n = take_blocks(z, run);
+	uint64_t total;
+	char *away = page_address(run[21]);
+
+	use_all(run, n);
+	fill(run[20], 'a');
+	fill(run[23], 'b');
+	free_dirty(run[21]);
+	free_dirty(run[24]);
+	total = z->total_pages;
+	is_int(buddy_release_space(z, 1), (uint64_t)1 << 20,
+	       "of a region in use a free block gives its address space, if that is enough");
+	is_int(buddy_release_space(z, UINT64_MAX), (uint64_t)1 << 20, "or all do");
+	is_int(buddy_release_space(z, UINT64_MAX), 0, "not twice");
+	ok(!mapped(away) && !mapped(page_address(run[24])), "it is not mapped any more");
+	is_int(total - z->total_pages, 128, "and does not count");
+	ok(page_of(away) == &r->page[0] && page_of(away + (1 << 20) - 1) == &r->page[0],
+	   "nor does a pointer into it lead anywhere");
+	buddy_check(z);
+	ok(filled(run[20], 'a') && filled(run[23], 'b'), "what is beside it keeps its data");
+	free_dirty(run[23]);
+	buddy_check(z);
+	run[23] = buddy_alloc(z, 64);
+	total = z->total_pages;
+	run[21] = buddy_alloc(z, 64);
+	ok(run[21] && region_of(run[21]) == r && filled(run[21], 0),
+	   "growth takes it back, and it reads as zero");
+	ok(z->total_pages > total && stat_sum(STAT_regions_made) == regions,
+	   "before there is a new region");
+	buddy_check(z);
+	use_all(&run[21], 1);
+	run[24] = buddy_alloc(z, 64);
+	for (unsigned i = 0; i < n; i++)
+		free_dirty(run[i]);
+	ok(all_merged(z), "and all merges in the end");
+	buddy_check(z);
+}
+
+/* What was given up may be somebody else's, or not be had in one piece. */
+static void test_space_taken(void)
+{
+	static struct page *run[64];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	uint64_t step = options.region_step;
+	unsigned n = take_blocks(z, run);
+	struct page *pg;
+	char *p;
+	void *q;
+
+	fill(run[0], 'a');
+	for (unsigned i = 1; i < n; i++)
+		free_dirty(run[i]);
+	p = page_address(run[n / 2]);
+	ok(buddy_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20, "large blocks go, too");
+	is_int(z->total_pages - z->free_pages, 64, "all that is not in use");
+	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	memset(q, 'f', 4096);
+	options.region_step = 1 << 20;
+	pg = buddy_alloc(z, 1);
+	ok(pg && region_of(pg) == r && z->total_pages < 4 * 64,
+	   "no more comes back than a growth takes");
+	buddy_check(z);
+	options.region_step = step;
+	run[1] = buddy_alloc(z, RUN_PAGES_MAX);
+	ok(run[1] && region_of(run[1]) != r, "where others are, another region serves");
+	fill(run[1], 'g');
+	ok(((char *)q)[4095] == 'f', "and what is theirs is left alone");
+	munmap(q, 4096);
+	free_dirty(run[1]);
+	free_dirty(pg);
+	ok(filled(run[0], 'a'), "as is what is in use");
+	free_dirty(run[0]);
+	buddy_check(z);
+	is_int(pages_used(z), 0, "all of it is free at the end");
+}
+
+/* Without a reservation a region goes on behind its end. */
+static void test_extended(void)
+{
+	static struct page *run[4096];
+	struct zone *z = zone_new();
+	uint64_t step = options.region_step;
+	struct region *r;
+	unsigned n = 0;
+	void *q;
+
+	options.reserve_address = 0;
+	options.region_step = 1 << 20;
+	run[n++] = buddy_alloc(z, 1);
+	r = buddy_first_region(z);
+	ok(r && r->reserved < 128, "a region without a reservation has what a growth takes");
+	while (z->total_pages < 1024)
+		run[n++] = buddy_alloc(z, 64);
+	ok(buddy_first_region(z) == r && !r->next, "it is extended in place");
+	q = mmap((char *)r + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	while (!r->blocked)
+		run[n++] = buddy_alloc(z, 64);
+	ok(buddy_first_region(z) != r && buddy_first_region(z)->next == r,
+	   "until somebody has what is behind it");
+	buddy_check(z);
+	munmap(q, 4096);
+	buddy_free_bulk(run, n);
+	/* All is refused, and then it is not. */
+	n = 0;
+	vm_refuse(true);
+	while ((run[n] = buddy_alloc(z, 1)) != NULL)
+		n++;
+	options.vm_fail_at = stat_sum(STAT_vm_calls) + 1;
+	vm_refuse(false);
+	run[n] = buddy_alloc(z, 1);
+	ok(run[n] != NULL, "a growth that was refused is tried again");
+	buddy_free_bulk(run, n + 1);
+	is_int(pages_used(z), 0, "all of it is free at the end");
+	buddy_check(z);
+	options.region_step = step;
+	options.reserve_address = (uint64_t)1 << 30;
+}
+
+/* Where address space is limited, which the zone was told, runs lie side by side. */
+static void test_packed(void)
+{
+	static struct page *run[512];
+	struct zone *z = zone_with_region();
+	unsigned n = (unsigned)z->free_pages / 10;
+
+	z->tight = 1;
+	vm_refuse(true);
+	ok(buddy_alloc_bulk(z, 10, n, 1, run) >= n * 98 / 100,
+	   "runs of 10 pages leave nothing over");
+	vm_refuse(false);
+	for (unsigned i = 0; i < n; i++)
+		if (run[i])
+			free_dirty(run[i]);
+	ok(all_merged(z), "and merge");
+}
+
 static void use_all(struct page **run, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -950,6 +1114,17 @@ static bool random_step(struct zone *z, struct shadow *s, unsigned *state)
 	return true;
 }
 
+/* All address space that was given up inside regions is had again, so that blocks can merge. */
+static void take_back(struct zone *z)
+{
+	static struct page *run[4096];
+	unsigned n = 0;
+
+	while (z->away && n < 4096 && (run[n] = buddy_alloc(z, 64)) != NULL)
+		n++;
+	buddy_free_bulk(run, n);
+}
+
 static void test_random(void)
 {
 	static struct shadow runs[RUNS];
@@ -966,6 +1141,8 @@ static void test_random(void)
 			buddy_purge(z, (uint64_t)rand_r(&state) % 300, UINT64_MAX);
 		if (i % 3000 == 0)
 			buddy_release_regions(z);
+		if (i % 1000 == 500)
+			buddy_release_space(z, (uint64_t)rand_r(&state) % (16 << 20));
 		if (i % 100)
 			continue;
 		buddy_check(z);
@@ -977,6 +1154,7 @@ static void test_random(void)
 	for (unsigned k = 0; k < RUNS; k++)
 		if (runs[k].pg)
 			buddy_free(runs[k].pg);
+	take_back(z);
 	ok(all_merged(z), "and at the end all is merged");
 }
 
@@ -999,6 +1177,8 @@ static void *stress_thread(void *arg)
 			buddy_purge(st->z, (uint64_t)rand_r(&state) % 300, 2000);
 		if (i % 2000 == 0)
 			buddy_release_regions(st->z);
+		if (i % 2000 == 1000)
+			buddy_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20));
 		if (i % 1000 == 0)
 			buddy_check(st->z);
 	}
@@ -1024,6 +1204,7 @@ static void test_stress(void)
 		good &= st[i].good;
 	}
 	ok(good, "four threads at once: every run keeps its data");
+	take_back(z);
 	ok(all_merged(z), "and when all is freed all is merged");
 	buddy_purge(z, 0, UINT64_MAX);
 	buddy_release_regions(z);
@@ -1032,7 +1213,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(133);
+	tap_plan(157);
 	vm_init();
 	srand(1);
 	options.reserve_address = (uint64_t)1 << 30;
@@ -1055,6 +1236,10 @@ int main(void)
 	test_release();
 	test_release_taken();
 	test_release_index();
+	test_space();
+	test_space_taken();
+	test_extended();
+	test_packed();
 	test_deferred();
 	test_deferred_many();
 	test_random();

@@ -10,7 +10,7 @@ limits=$builddir/t/helpers/limits
 mib=1048576
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
-plan 39
+plan 49
 
 # E1: programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
@@ -76,6 +76,17 @@ for member in malloc memalign; do
 done
 out=$(under --as=$((1024 * mib)) "$limits" exhaust malloc 900 2>&1)
 like "$out, status $?" "$passed" "malloc up to a limit of 1 GiB of address space"
+
+# One size up to the limit: nearly all of it, a few mapping calls for what is refused, and all of it again. 3,000 of
+# the requests are refused by plan; each asks the kernel twice or three times.
+for size in 40 64 900 20000 700000; do
+	: >"$STATS"
+	out=$(under --as=$((400 * mib)) "$limits" fill $size 93 2>"$TMP/err")
+	like "$out, status $?" "$passed" "blocks of $size bytes up to 400 MiB of address space, and again"
+	diag "$(cat "$TMP/err")"
+	calls=$(sed -n 's/.* vm_calls=\([0-9]*\).*/\1/p' "$STATS" | tail -n 1)
+	ok "$(test "${calls:-1000000}" -lt 25000; echo $?)" "with few mapping calls ($calls)"
+done
 
 # A mapping call of the library fails, each in turn. FAULTS_END: it works again afterwards.
 # faults LABEL COUNT FIRST LAST

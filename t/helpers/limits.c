@@ -6,14 +6,24 @@
  *                                    MIB are to be had; then everything again
  *        limits faults [MIB]         a mapping of the library fails somewhere (set by the script)
  *        limits churn                grow and purge in turn with 8 threads
+ *        limits fill SIZE PERCENT    blocks of one size until NULL, three times; they and what else the
+ *                                    process has are that much of the limit; when all was freed half
+ *                                    of it is to be had in one piece
+ *        limits measure SIZE         the same once, and what it costs; no check (the tables of doc/reclaim.md)
+ *        limits late MIB             what a program can do that uses so much and sets a limit then
  *
  * exhaust and faults print how many requests failed on stderr.
  */
 #include "check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 static const char *const members[] = { "malloc",         "calloc",        "realloc",
 				       "reallocarray",   "aligned_alloc", "memalign",
@@ -329,6 +339,179 @@ static int churn(void)
 	return helper_end();
 }
 
+/* ---- one size up to the limit ---- */
+
+/* A line of the own status, in KiB, without an allocation. */
+static size_t status_kib(const char *name)
+{
+	static char text[8192];
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof text - 1);
+	char *at;
+
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	at = strstr(text, name);
+	return at == NULL ? 0 : strtoul(at + strlen(name), NULL, 10);
+}
+
+static size_t fill_once(size_t size)
+{
+	size_t usable = 0;
+	struct node *p;
+
+	while ((p = request(0, size)) != NULL) {
+		p->next = all;
+		p->size = size;
+		all = p;
+		usable += malloc_usable_size(p);
+	}
+	/* What cannot be had costs little, and changes nothing. */
+	for (int i = 0; i < 1000; i++)
+		CHECK(request(0, size) == NULL, "malloc(%zu) after NULL", size);
+	return usable;
+}
+
+static void free_nodes(void)
+{
+	while (all != NULL) {
+		struct node *p = all;
+
+		all = p->next;
+		free(p);
+	}
+}
+
+/* The program's own. */
+static void map_half(size_t bytes, const char *when)
+{
+	void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(p != MAP_FAILED, "a mapping of %zu bytes %s", bytes, when);
+	if (p != MAP_FAILED)
+		munmap(p, bytes);
+}
+
+static int fill(size_t size, size_t percent)
+{
+	struct rlimit limit;
+	size_t began = status_kib("VmSize:") << 10;
+
+	getrlimit(RLIMIT_AS, &limit);
+	for (int round = 0; round < 3; round++) {
+		size_t usable = fill_once(size);
+
+		CHECK(usable + began >= limit.rlim_cur / 100 * percent,
+		      "round %d: %zu KiB and %zu KiB of %zu KiB", round, usable >> 10, began >> 10,
+		      (size_t)limit.rlim_cur >> 10);
+		free_nodes();
+		if (round == 1) {
+			malloc_trim(0);
+			map_half(limit.rlim_cur / 2, "after malloc_trim");
+		}
+		void *p = request(0, limit.rlim_cur / 2);
+		CHECK(p != NULL, "half of the limit after all was freed, round %d", round);
+		free(p);
+		map_half(limit.rlim_cur / 2, "after it was had and freed");
+	}
+	return helper_end();
+}
+
+static double cpu_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int measure(size_t size)
+{
+	struct rlimit limit;
+	double begin;
+	double filled;
+	double null;
+	size_t n = 0;
+	void *p;
+	int piece;
+
+	getrlimit(RLIMIT_AS, &limit);
+	begin = cpu_s();
+	while ((p = malloc(size)) != NULL) {
+		((struct node *)p)->next = all;
+		all = p;
+		n++;
+	}
+	filled = cpu_s() - begin;
+	begin = cpu_s();
+	for (int i = 0; i < 10000; i++)
+		free(malloc(size));
+	null = cpu_s() - begin;
+	free_nodes();
+	p = malloc(limit.rlim_cur / 2);
+	piece = p != NULL;
+	free(p);
+	p = mmap(NULL, limit.rlim_cur / 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	printf("%zu | %.1f | %.3f | %.1f | %s | %s\n", size,
+	       100.0 * (double)(n * size) / (double)limit.rlim_cur, filled,
+	       null * 1e9 / 10000 / 1000, piece ? "yes" : "no", p != MAP_FAILED ? "yes" : "no");
+	return 0;
+}
+
+/* ---- a limit that comes when the program has grown ---- */
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+static int late(size_t mib)
+{
+	struct rlimit limit;
+	size_t small = status_kib("VmSize:");
+	size_t blocks = (mib << 20) / 512;
+	pthread_t t[8];
+	int n = 0;
+
+	CHECK(small < 150 << 10, "a small program has %zu KiB of address space", small);
+	for (size_t i = 0; i < blocks; i++) {
+		struct node *p = request(0, 500);
+
+		if (p == NULL)
+			return 98;
+		p->next = all;
+		all = p;
+	}
+	size_t now = status_kib("VmSize:");
+	CHECK(now < small + (mib << 10) * 3 / 2 + (128 << 10),
+	      "%zu KiB of address space for %zu MiB", now, mib);
+	/* A GiB or two more than it uses: its own mappings, threads and blocks of each size. */
+	getrlimit(RLIMIT_AS, &limit);
+	limit.rlim_cur = (rlim_t)((mib * 3 / 2) + 1024) << 20;
+	setrlimit(RLIMIT_AS, &limit);
+	while (n < 8 && pthread_create(&t[n], NULL, nothing, NULL) == 0)
+		n++;
+	CHECK(n == 8, "%d threads of 8", n);
+	while (n > 0)
+		pthread_join(t[--n], NULL);
+	void *m = mmap(NULL, 200 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(m != MAP_FAILED, "mmap of 200 MiB: errno %d", errno);
+	for (size_t size = 500; size <= 300 << 20; size *= 3) {
+		void *p = request(0, size);
+
+		CHECK(p != NULL, "malloc(%zu)", size);
+		free(p);
+	}
+	/* And one below what it has: what is free can be had all the same, what is not is refused. */
+	free_nodes();
+	limit.rlim_cur = (rlim_t)status_kib("VmSize:") << 10;
+	setrlimit(RLIMIT_AS, &limit);
+	void *p = request(0, mib << 19);
+	CHECK(p != NULL, "half of what was freed, in one piece, with no address space left");
+	free(p);
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	static char buffer[1024];
@@ -340,6 +523,14 @@ int main(int argc, char **argv)
 		return faults();
 	if (argc == 2 && strcmp(argv[1], "churn") == 0)
 		return churn();
-	fprintf(stderr, "usage: limits exhaust MEMBER MIB|faults|churn\n");
+	if (argc == 4 && strcmp(argv[1], "fill") == 0)
+		return fill((size_t)atol(argv[2]), (size_t)atol(argv[3]));
+	if (argc == 3 && strcmp(argv[1], "measure") == 0)
+		return measure((size_t)atol(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "late") == 0)
+		return late((size_t)atol(argv[2]));
+	fprintf(stderr,
+		"usage: limits exhaust MEMBER MIB|faults|churn|fill SIZE PERCENT|measure SIZE|"
+		"late MIB\n");
 	return 2;
 }
