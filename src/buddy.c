@@ -65,6 +65,7 @@
 #define STEP_MIN ((size_t)1 << 20)
 #define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
 #define RETRY_REFUSALS 64u /* of growth, until those whose way was blocked are tried again */
+#define RESERVE_PART 4u    /* of what is usable: what is reserved beyond it */
 #define AWAY_ORDER 6u      /* 1 MiB */
 #define AWAY_MAX 256u      /* each splits a mapping, of which a process has 65,530 */
 #define STEP_FIRST ((size_t)2 << 20)
@@ -654,12 +655,17 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	stat_add(STAT_regions_made, 1);
 }
 
-/* Guarded by: grow. Reserve address space for many regions, less and less when refused; but for one to begin with. */
+/*
+ * Guarded by: grow. Reserve address space for some regions, less and less when refused; for one to begin
+ * with. It is a part of what
+ * is usable, because a program may set a limit on its address space at any time, and what is reserved
+ * counts. Each reservation makes a mapping or two, so their number grows with the logarithm up to the option's bytes.
+ */
 static void reserve_space(struct zone *z)
 {
-	size_t bytes = max_size(align_down(options.reserve_address / zone_family(z), REGION_BYTES),
-				min_size(align_down(options.reserve_address, REGION_BYTES),
-					 REGION_BYTES));
+	uint64_t part = (zone_sum(z, total_pages) << PG_SHIFT) / RESERVE_PART / zone_family(z);
+	size_t bytes = min_size(align_down(options.reserve_address, REGION_BYTES),
+				max_size(align_down(part, REGION_BYTES), REGION_BYTES));
 
 	if (!buddy_first_region(z))
 		bytes = min_size(bytes, REGION_BYTES);

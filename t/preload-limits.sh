@@ -10,7 +10,7 @@ limits=$builddir/t/helpers/limits
 mib=1048576
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
-plan 49
+plan 51
 
 # E1: programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
@@ -86,6 +86,13 @@ for size in 40 64 900 20000 700000; do
 	diag "$(cat "$TMP/err")"
 	calls=$(sed -n 's/.* vm_calls=\([0-9]*\).*/\1/p' "$STATS" | tail -n 1)
 	ok "$(test "${calls:-1000000}" -lt 25000; echo $?)" "with few mapping calls ($calls)"
+done
+
+# A limit that is set when the program has grown.
+for size in 100 700; do
+	out=$(with_sluice "$limits" late $size 2>"$TMP/err")
+	like "$out, status $?" "$passed" "a limit on address space set by a program that has $size MiB"
+	diag "$(cat "$TMP/err")"
 done
 
 # A mapping call of the library fails, each in turn. FAULTS_END: it works again afterwards.
