@@ -33,6 +33,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +53,8 @@
 #include "pressure.h"
 #include "reclaim.h"
 #include "reserve.h"
+#include "sandbox.h"
+#include "vm.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
@@ -108,11 +111,17 @@ static void find_cpus(void)
 	}
 }
 
-/* Each of our threads calls it for itself. The kernel leaves out what the process may not use. */
-static void use_cpus(void)
+/*
+ * Each of our threads calls it for itself, and is inside (sandbox.h) since before it was made. The kernel leaves out what the
+ * process may not use. libc would name another thread by way of a file of /proc.
+ */
+static void thread_begins(const char *name)
 {
+	sandbox_own = true;
 	if (cpus_bytes)
 		(void)syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus);
+	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
+	sandbox_leave();
 }
 
 /* ---- the rounds ------------------------------------------------------------------------------ */
@@ -213,10 +222,15 @@ static bool alone(void)
 {
 	struct stat tasks;
 	nlink_t ours = 1 + (reserve_wanted() ? 1 : 0);
+	bool known = sandbox_enter();
 
+	if (known) {
+		known = stat("/proc/self/task", &tasks) == 0;
+		sandbox_leave();
+	}
 	/* Where nobody can tell (no /proc) they end at once: others that are there lose no more than a
 	 * background. */
-	if (stat("/proc/self/task", &tasks) != 0) {
+	if (!known) {
 		reserve_end();
 		buddy_trim_inline = true;
 		return true;
@@ -238,13 +252,18 @@ static void *background_main(void *arg)
 	};
 
 	(void)arg;
-	use_cpus();
+	thread_begins("sluice");
 	for (;;) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
-		int asked = control_socket();
+		int asked = -1;
 		bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 
+		if (sandbox_enter()) {
+			asked = control_socket();
+			vm_limits_read();
+			sandbox_leave();
+		}
 		if (!leader) {
 			if (alone())
 				break;
@@ -256,8 +275,11 @@ static void *background_main(void *arg)
 			r.idle_at = now_ms() + options.idle_ms;
 			r.decay_at = now_ms() + options.decay_ms;
 		}
-		if (pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation, asked))
+		if (pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation, asked) &&
+		    sandbox_enter()) {
 			control_serve();
+			sandbox_leave();
+		}
 		tick(&r);
 	}
 	/* The handlers of exit are the program's, and run here. */
@@ -266,7 +288,7 @@ static void *background_main(void *arg)
 }
 
 /* A detached thread with all signals blocked, and of ordinary priority, whoever makes it. */
-static bool start(void *(*main)(void *), const char *name)
+static bool start(void *(*main)(void *))
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
 	sigset_t all;
@@ -274,6 +296,9 @@ static bool start(void *(*main)(void *), const char *name)
 	pthread_t t;
 	bool good;
 
+	/* Where there is a filter it would have that, too. Until thread_begins nobody installs one. */
+	if (!sandbox_enter())
+		return false;
 	sigfillset(&all);
 	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &signals);
@@ -284,16 +309,16 @@ static bool start(void *(*main)(void *), const char *name)
 	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
 	pthread_attr_setschedparam(&attr, &ordinary); /* else glibc takes the caller's */
 	good = pthread_create(&t, &attr, main, NULL) == 0;
+	if (!good)
+		sandbox_leave();
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &signals, NULL);
-	if (good)
-		pthread_setname_np(t, name);
 	return good;
 }
 
 static void *reserve_thread(void *arg)
 {
-	use_cpus();
+	thread_begins("sluice-reserve");
 	return reserve_main(arg);
 }
 
@@ -318,13 +343,13 @@ void background_start(bool threads)
 	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_relaxed,
 						     memory_order_relaxed))
 		return;
-	if (!start(background_main, "sluice")) {
+	if (!start(background_main)) {
 		atomic_store_explicit(&running, 0, memory_order_relaxed);
 		return;
 	}
 	buddy_trim_inline = false;
 	if (reserve_wanted())
-		start(reserve_thread, "sluice-reserve");
+		start(reserve_thread);
 }
 
 void background_fork_child(void)

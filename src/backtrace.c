@@ -42,6 +42,7 @@ void (*backtrace_begins)(void);
 
 #include "clock.h"
 #include "log.h"
+#include "sandbox.h"
 #include "sys.h"
 #include "types.h"
 
@@ -244,8 +245,11 @@ static bool wait_for(pid_t pid, unsigned ms)
 
 noinline void backtrace_write(void)
 {
-	pid_t pid = copy_process();
+	pid_t pid;
 
+	if (sandbox_any())
+		return;
+	pid = copy_process();
 	if (pid == 0) {
 		struct unwinder u;
 

@@ -48,6 +48,7 @@
 #include "pcp.h"
 #include "pressure.h"
 #include "reclaim.h"
+#include "sandbox.h"
 #include "stats.h"
 
 #if defined(__GLIBC__)
@@ -165,6 +166,7 @@ static void new_process(bool copy, uint32_t holder)
 			!atomic_load_explicit(&reclaim_control.fork_tid, memory_order_relaxed);
 
 	atomic_store_explicit(heap_copy_word(), 1, memory_order_relaxed);
+	sandbox_fork_child();
 	lock_fork_new_process();
 	background_fork_child();
 	pressure_fork_child(copy);

@@ -47,6 +47,7 @@
 #include "delay.h"
 #include "options.h"
 #include "park.h"
+#include "sandbox.h"
 #include "stats.h"
 
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
@@ -66,8 +67,13 @@ static _Atomic int barrier_error; /* errno of the last barrier that was asked fo
 
 static bool membarrier(int command)
 {
-	bool good = HEAP_HAS_WINDOW && syscall(SYS_membarrier, command, 0, 0) == 0;
+	bool good = false;
 
+	errno = EPERM;
+	if (HEAP_HAS_WINDOW && sandbox_enter()) {
+		good = syscall(SYS_membarrier, command, 0, 0) == 0;
+		sandbox_leave();
+	}
 	atomic_store_explicit(&barrier_error, good ? 0 : errno, memory_order_relaxed);
 	return good;
 }

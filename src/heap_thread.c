@@ -155,8 +155,8 @@ void heap_init(void)
 	if (atomic_compare_exchange_strong_explicit(&state, &expected, 1, memory_order_acquire,
 						    memory_order_acquire)) {
 		vm_init();
-		process = getpid();
 		(void)self_tid(); /* lock.c notes the process */
+		process = (pid_t)lock_process();
 		make_copy_mark();
 		options_known = options_load();
 		zones_init();
@@ -198,7 +198,7 @@ static bool reap(struct heap *h)
 {
 	int saved = errno;
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
-	bool gone = tid && tid != self_tid() && lock_is_dead(tid);
+	bool gone = tid && tid != self_tid() && lock_thread_gone(tid);
 
 	errno = saved;
 	if (!gone ||
@@ -457,7 +457,7 @@ static void fork_child_own(struct heap *h)
 
 void heap_fork_child(bool copy, bool draining)
 {
-	process = getpid();
+	process = (pid_t)lock_process();
 	atomic_store_explicit(&heap_leader_gone, 0, memory_order_relaxed);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));

@@ -26,6 +26,7 @@
 #include "pressure.h"
 #include "reclaim.h"
 #include "reserve.h"
+#include "sandbox.h"
 #include "stats.h"
 #include "vm.h"
 
@@ -87,10 +88,14 @@ __attribute__((constructor(101))) static void library_begins(int argc, char **ar
 
 __attribute__((destructor(101))) static void sluice_fini(void)
 {
-	int err = options.stats_file[0] ? stats_append(options.stats_file) : 0;
+	int err;
 
+	if (!options.stats_file[0] || !sandbox_enter())
+		return;
+	err = stats_append(options.stats_file);
 	/* Children that did no exec have the same to say. */
 	if (err && getpid() == process && !options_told())
 		log_warn("option stats_file: '%s' cannot be written: %s", options.stats_file,
 			 log_error(err));
+	sandbox_leave();
 }

@@ -39,6 +39,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -46,6 +47,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "park.h"
+#include "sandbox.h"
 #include "stats.h"
 
 #define SPINS_MAX 500u /* about what a sleep and a wake-up cost */
@@ -70,11 +73,40 @@ const uint32_t hold_most[LOCK_RANKS] = {
 #undef LOCKRANK
 };
 
+/*
+ * As libc knows it, without a system call: the number of a thread's clock is made of it (posix-timers.h of the
+ * kernel). Not of a thread that a raw clone made, whose TLS says nothing, or that of another thread.
+ */
+static uint32_t tid_of_libc(void)
+{
+	clockid_t clock;
+
+	CHECK(pthread_getcpuclockid(pthread_self(), &clock) == 0);
+	return ~(uint32_t)(clock >> 3) & FUTEX_TID_MASK;
+}
+
+/* In a sandbox: a child of vfork has its parent's TLS, and so its TID; no other process comes here but by a fork. */
+static uint32_t tid_in_sandbox(void)
+{
+	uint32_t tid = tid_of_libc();
+
+	if (!atomic_load_explicit(&process, memory_order_relaxed))
+		atomic_store_explicit(&process, (int32_t)tid, memory_order_relaxed);
+	lock_tid = tid;
+	return tid;
+}
+
 uint32_t lock_tid_slow(void)
 {
 	int32_t none = 0;
-	uint32_t tid = (uint32_t)syscall(SYS_gettid);
-	int32_t pid = (int32_t)getpid();
+	uint32_t tid;
+	int32_t pid;
+
+	if (!sandbox_enter())
+		return tid_in_sandbox();
+	tid = (uint32_t)syscall(SYS_gettid);
+	pid = (int32_t)getpid();
+	sandbox_leave();
 
 	if (!atomic_load_explicit(&process, memory_order_relaxed))
 		atomic_compare_exchange_strong_explicit(&process, &none, pid, memory_order_relaxed,
@@ -177,16 +209,32 @@ static bool spin(struct lock *l, uint32_t tid)
 /* Whether this thread waits with priority inheritance. Others have no priority to lend. */
 static bool is_realtime(void)
 {
-	long policy = syscall(SYS_sched_getscheduler, 0);
+	long policy;
 
+	if (!sandbox_enter())
+		return false;
+	policy = syscall(SYS_sched_getscheduler, 0);
+	sandbox_leave();
 	policy &= ~(long)SCHED_RESET_ON_FORK;
 	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
 }
 
-/* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
-bool lock_is_dead(uint32_t tid)
+/* That of a child of vfork is its parent's. */
+uint32_t lock_process(void)
 {
-	return syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
+	return (uint32_t)atomic_load_explicit(&process, memory_order_relaxed);
+}
+
+/* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
+bool lock_thread_gone(uint32_t tid)
+{
+	bool gone;
+
+	if (!sandbox_enter())
+		return false;
+	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
+	sandbox_leave();
+	return gone;
 }
 
 static uint64_t patience_ns(const struct lock *l)
@@ -205,7 +253,7 @@ static bool is_stuck(struct lock *l, struct wait *w)
 		w->since_ns = clock_ns();
 		return false;
 	}
-	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || lock_is_dead(holder));
+	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || lock_thread_gone(holder));
 }
 
 /* Nobody waits any more. One who let go meanwhile has seen neither this nor them. */
@@ -430,11 +478,7 @@ void lock_release(struct lock *l)
 
 void lock_pause_us(uint32_t us)
 {
-	const struct timespec ts = { us / 1000000, (long)(us % 1000000) * 1000 };
-	int saved = errno;
-
-	syscall(SYS_nanosleep, &ts, NULL);
-	errno = saved;
+	park_nap_us(us);
 }
 
 void lock_pause(void)

@@ -80,6 +80,11 @@ uint32_t lock_tid_slow(void);
  */
 extern _Thread_local uint32_t lock_depth TLS_FAST;
 
+/* Whose process this is, and whether a thread of it is no more (false: that cannot be asked, or another
+ * process has its number by now). The latter changes errno. */
+uint32_t lock_process(void);
+bool lock_thread_gone(uint32_t tid);
+
 static always_inline uint32_t self_tid(void)
 {
 	uint32_t tid = lock_tid;
@@ -130,9 +135,6 @@ static inline bool lock_held(struct lock *l)
 {
 	return lock_holder(l) == self_tid();
 }
-
-/* Whether a thread is no more. Another process may have its number by now: then it is taken for alive. */
-bool lock_is_dead(uint32_t tid);
 
 /* Nobody waits for its holder any more. */
 static inline bool lock_is_stuck(struct lock *l)

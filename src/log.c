@@ -9,6 +9,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #include "backtrace.h"
 #include "sys.h"
+#include "types.h"
 
 #define LINE_BYTES 512
 
@@ -142,28 +144,29 @@ void log_warn(const char *fmt, ...)
 /* Another thread has said its line, and will end the program. */
 static void let_it_end(void)
 {
+	static _Atomic uint32_t never;
 	const struct timespec enough = { BACKTRACE_MS / 1000 + 1, 0 };
 
-	syscall(SYS_nanosleep, &enough, NULL);
+	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &enough, NULL, 0);
 }
 
 void sluice_fatal(const char *fmt, ...)
 {
-	static _Atomic long entered;
-	long tid = syscall(SYS_gettid);
-	long first = 0;
+	static _Atomic(void *) entered;
+	static _Thread_local char me TLS_FAST; /* its address is the thread's: no system call */
+	void *first = NULL;
 	va_list ap;
 
 	backtrace_end_copy();
 	/* A second thread, or a fault on the way, must not print over the first line. */
-	if (atomic_compare_exchange_strong_explicit(&entered, &first, tid, memory_order_relaxed,
-						    memory_order_relaxed)) {
+	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
+						    memory_order_relaxed, memory_order_relaxed)) {
 		va_start(ap, fmt);
 		write_line("sluice: fatal: ", fmt, ap);
 		va_end(ap);
 		if (log_backtrace)
 			backtrace_write();
-	} else if (first != tid) {
+	} else if (first != &me) {
 		let_it_end();
 	}
 	abort();

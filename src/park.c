@@ -40,10 +40,10 @@ void park_wait(void)
 	errno = saved;
 }
 
-void park_nap(uint64_t ms)
+void park_nap_us(uint64_t us)
 {
 	static _Atomic uint32_t never;
-	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+	const struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
 	int saved = errno;
 
 	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);

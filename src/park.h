@@ -24,7 +24,12 @@ static always_inline void park_wake(void)
 /* Sleep until park_wake finds the word set. The caller has set it. */
 void park_wait(void);
 
-/* Sleep for ms by a futex, which a seccomp filter of a program with threads allows. */
-void park_nap(uint64_t ms);
+/* Sleep by a futex, which each seccomp filter allows. Keeps errno; no cancellation point. */
+void park_nap_us(uint64_t us);
+
+static inline void park_nap(uint64_t ms)
+{
+	park_nap_us(ms * 1000);
+}
 
 #endif

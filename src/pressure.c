@@ -6,6 +6,9 @@
  * In a memory cgroup mmap does not fail: the fault kills. So who is about to take clean pages looks
  * at what is left (growth), at the latest when a quarter of that has been taken since the last look.
  * What is left is what the cgroup and all above it may use yet, less a margin of 1/16 of the limit.
+ * Files say that, and those are read at the start and by the background thread (a calling thread may be in a sandbox
+ * that kills for it); in between it is what they said, less what we have taken since. So a process without a background thread
+ * does not know what others of its group take, nor that a limit was changed.
  *
  * (A) One thread at a time looks (looking); while little is left the others wait for it, 20 ms at the
  *     most, for it may be making room.
@@ -16,8 +19,8 @@
  * (C) Only the background thread has descriptors, of PSI triggers and an eventfd (ourfd.h).
  * (D) Nothing is sized by the number of processors.
  *
- * Bound: a look reads three short files for each cgroup above the process, at most once in a quarter of
- * what is left; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
+ * Bound: a look sums some counters, at most once in a quarter of what is left; the background thread's reads three short files for each
+ * cgroup above the process; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
  * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess, and drains one page cache after
  * the other until there is none or it has looked at KEEP_LOOKS: where more threads have more than is allowed,
  * the calls that follow go on with the others.
@@ -52,6 +55,7 @@
 #include "park.h"
 #include "pcp.h"
 #include "reclaim.h"
+#include "sandbox.h"
 #include "stats.h"
 #include "sys.h"
 
@@ -81,7 +85,12 @@ static _Atomic uint32_t looking;
 static struct cgroup group;
 static bool group_known;
 static uint64_t group_at; /* ms: when it was found */
-static uint64_t events;   /* of the group, seen last */
+static struct {
+	uint64_t left; /* bytes below all limits when the files were read; UINT64_MAX: there is none */
+	uint64_t margin; /* of which are to stay so many */
+	uint64_t ours;   /* bytes that the library had from the kernel then */
+} said = { UINT64_MAX, 0, 0 };
+static uint64_t events; /* of the group, seen last */
 static bool events_known;
 static uint64_t vain_until;      /* ms: growth's */
 static uint64_t look_vain_until; /* ms: the background thread's */
@@ -157,25 +166,38 @@ static void group_refresh(uint64_t now)
 	group_known = true;
 }
 
+/* Bytes that the kernel backs, or that it would if all that was handed out were touched. */
+static uint64_t ours_bytes(void)
+{
+	return (live_pages() + cached_pages() + backed_pages()) << PG_SHIFT;
+}
+
+/* Read what the files say. At the start and by the background thread only, and not in a sandbox. */
+static void read_files(void)
+{
+	uint64_t margin;
+
+	group_refresh(now_ms());
+	said.left = UINT64_MAX;
+	if (!group.levels)
+		return;
+	margin = max_size(cgroup_limit(&group) / 16, MARGIN_MIN);
+	said.margin = min_size(margin, MARGIN_MAX);
+	/* More than what is near, for it has to do until the next time. */
+	said.left = cgroup_headroom(&group, 2 * said.margin + 4 * LEFT_SOME);
+	said.ours = ours_bytes();
+}
+
 /* Bytes that may be taken before memory is short; negative: it is. INT64_MAX: no limit is known. */
-static int64_t spare_bytes(uint64_t coming)
+static int64_t spare_bytes(void)
 {
 	int64_t spare = INT64_MAX;
 
-	group_refresh(now_ms());
-	if (group.levels) {
-		uint64_t margin = cgroup_limit(&group) / 16;
-		uint64_t left;
-
-		margin = max_size(margin, MARGIN_MIN);
-		margin = min_size(margin, MARGIN_MAX);
-		left = cgroup_headroom(&group, 2 * margin + coming);
-		if (left < INT64_MAX)
-			spare = (int64_t)left - (int64_t)margin;
-	}
+	if (said.left < INT64_MAX)
+		spare = (int64_t)(said.left + said.ours - ours_bytes() - said.margin);
 	if (options.soft_limit) {
-		uint64_t used = (live_pages() + cached_pages() + backed_pages()) << PG_SHIFT;
-		int64_t left = (int64_t)options.soft_limit - (int64_t)used - (int64_t)MARGIN_MIN;
+		int64_t left = (int64_t)options.soft_limit - (int64_t)ours_bytes() -
+			       (int64_t)MARGIN_MIN;
 
 		if (left < spare)
 			spare = left;
@@ -186,7 +208,7 @@ static int64_t spare_bytes(uint64_t coming)
 /* Bytes to be given back before `coming` more are taken; 0: enough is left. Says when to look again. */
 static uint64_t shortage(uint64_t coming)
 {
-	int64_t spare = spare_bytes(coming);
+	int64_t spare = spare_bytes();
 	int64_t need = (int64_t)(coming + STEP_MIN);
 	uint64_t step;
 
@@ -329,7 +351,7 @@ bool pressure_allows(uint64_t bytes)
 
 	if (!look_begin())
 		return false;
-	spare = spare_bytes(bytes);
+	spare = spare_bytes();
 	look_end();
 	if (spare < (int64_t)(bytes + LEFT_LITTLE))
 		return false;
@@ -433,6 +455,10 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 	bool event = false;
 	int ready;
 
+	if (!sandbox_enter()) {
+		park_nap(min_size(ms, most));
+		return false;
+	}
 	psi_listen();
 	for (unsigned i = 0; i < SOURCES; i++)
 		fds[i + 1] = (struct pollfd){
@@ -440,12 +466,13 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
 	ready = sys_poll(fds, SOURCES + 1, (int)min_size(ms, most));
+	for (unsigned i = 0; ready > 0 && i < SOURCES; i++)
+		event |= psi_event(&psi[i], fds[i + 1].revents);
+	sandbox_leave();
 	if (ready < 0 && errno != EINTR)
 		park_nap(min_size(ms, most)); /* refused by a seccomp filter */
 	if (ready <= 0)
 		return false;
-	for (unsigned i = 0; i < SOURCES; i++)
-		event |= psi_event(&psi[i], fds[i + 1].revents);
 	if (event) {
 		stat_add(STAT_pressure_events, 1);
 		reclaim_pressure(UINT64_MAX, generation, false);
@@ -475,8 +502,13 @@ void pressure_look(uint64_t generation)
 		keep_below(&zone_main);
 	if (!look_begin())
 		return;
+	held = false;
+	if (sandbox_enter()) {
+		read_files();
+		held = held_back();
+		sandbox_leave();
+	}
 	want = shortage(0);
-	held = held_back();
 	if (want && held) {
 		stat_add(STAT_pressure_events, 1);
 		want = UINT64_MAX;
@@ -494,6 +526,7 @@ void pressure_look(uint64_t generation)
 void pressure_init(void)
 {
 	buddy_before_growth = before_growth;
+	read_files();
 	if (options.soft_limit || options.cache_limit) {
 		pcp_count_all();
 		heap_bins_count_all();

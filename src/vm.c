@@ -25,6 +25,7 @@
 
 #include "delay.h"
 #include "options.h"
+#include "sandbox.h"
 #include "stats.h"
 
 #ifndef MAP_FIXED_NOREPLACE
@@ -43,12 +44,31 @@
 
 size_t vm_os_page = 4096;
 
+static _Atomic size_t address_limit = SIZE_MAX; /* RLIMIT_AS when it was last read */
+
 void vm_init(void)
 {
 	long n = sysconf(_SC_PAGESIZE);
 
 	if (n > 0 && (size_t)n > vm_os_page)
 		vm_os_page = (size_t)n;
+	vm_limits_read();
+}
+
+/* Keeps errno. */
+void vm_limits_read(void)
+{
+	int saved = errno;
+	struct rlimit rl;
+
+	if (!sandbox_enter())
+		return;
+	if (getrlimit(RLIMIT_AS, &rl) == 0)
+		atomic_store_explicit(&address_limit,
+				      rl.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)rl.rlim_cur,
+				      memory_order_relaxed);
+	sandbox_leave();
+	errno = saved;
 }
 
 /* Counts a call and says whether fault injection wants it to fail. */
@@ -72,6 +92,9 @@ static void *map(void *hint, size_t bytes, int prot, int flags)
 	if (injected_fault())
 		return NULL;
 	p = mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	/* The program may have set a limit since. */
+	if (p == MAP_FAILED && errno == ENOMEM)
+		vm_limits_read();
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -178,6 +201,11 @@ bool vm_commit(void *addr, size_t bytes)
 	if (injected_fault())
 		return false;
 	good = mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	/* A sandbox that refuses mprotect allows mmap. Nothing is there yet that it would replace. */
+	if (!good && errno != ENOMEM)
+		good = mmap(addr, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+			    0) != MAP_FAILED;
 	errno = saved;
 	return good;
 }
@@ -319,11 +347,6 @@ bool vm_populate(void *addr, size_t bytes)
 
 bool vm_address_limited(size_t *limit)
 {
-	int saved = errno;
-	struct rlimit rl;
-	bool limited = getrlimit(RLIMIT_AS, &rl) == 0 && rl.rlim_cur != RLIM_INFINITY;
-
-	*limit = limited ? (size_t)rl.rlim_cur : SIZE_MAX;
-	errno = saved;
-	return limited;
+	*limit = atomic_load_explicit(&address_limit, memory_order_relaxed);
+	return *limit != SIZE_MAX;
 }

@@ -242,14 +242,20 @@ static void test_growth(void)
 	put_bytes("memory.max", 400 * MIB);
 	put_bytes("memory.current", 100 * MIB);
 	memcpy(options.cgroup_root, root, sizeof(root));
+	pressure_fork_child(false); /* which group it is, is found out again */
+	pressure_look(0);
 	blocks_make(64);
 	blocks_free(64);
 	is_int(value("pressure_near"), 0, "far below the limit nothing is done");
+	put_bytes("memory/memory.usage_in_bytes", 370 * MIB);
+	put_bytes("memory.current", 370 * MIB);
+	pressure_look(0);
+	is_int(value("pressure_near"), 0, "nor a little below it");
+	blocks_make(80);
+	ok(value("pressure_near") > 0, "near the limit, growth notices by what was taken since");
+	blocks_free(80);
 	put_bytes("memory/memory.usage_in_bytes", 399 * MIB);
 	put_bytes("memory.current", 399 * MIB);
-	blocks_make(80);
-	ok(value("pressure_near") > 0, "near the limit, growth notices");
-	blocks_free(80);
 	purged = value("purged_bytes");
 	pressure_look(0);
 	ok(value("purged_bytes") > purged, "and what is free is given back");

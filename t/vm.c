@@ -147,6 +147,7 @@ static void align_in_little(void *arg)
 	rl.rlim_cur = 400 * MIB;
 	if (setrlimit(RLIMIT_AS, &rl) != 0)
 		_exit(4);
+	vm_limits_read();
 	if (!vm_address_limited(&limit) || limit != 400 * MIB)
 		_exit(5);
 	/* 256 MiB and an alignment of 64 do not fit by asking for both. */

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifdef __cplusplus
@@ -53,6 +54,30 @@ __attribute__((format(printf, 1, 2), unused)) static void helper_say(const char 
 			helper_say("    " __VA_ARGS__);                                            \
 		}                                                                                  \
 	} while (0)
+
+/* A system call that is made by nobody else's code. */
+__attribute__((unused)) static long helper_raw_syscall(long n, long a, long b, long c)
+{
+#if defined(__x86_64__)
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(n), "D"(a), "S"(b), "d"(c)
+			 : "rcx", "r11", "memory");
+	return r;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = n;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+
+	__asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
+	return x0;
+#else
+	return syscall(n, a, b, c);
+#endif
+}
 
 /* The last line, and the exit status of the program. */
 __attribute__((unused)) static int helper_end(void)
