@@ -48,6 +48,7 @@
 #include "log.h"
 #include "longrun.h"
 #include "options.h"
+#include "ourfd.h"
 #include "park.h"
 #include "pcp.h"
 #include "pressure.h"
@@ -225,7 +226,8 @@ static bool alone(void)
 	bool known = sandbox_enter();
 
 	if (known) {
-		known = stat("/proc/self/task", &tasks) == 0;
+		known = ourfd_good(&ourfd_proc) &&
+			fstatat(ourfd_proc.fd, "self/task", &tasks, 0) == 0;
 		sandbox_leave();
 	}
 	/* Where nobody can tell (no /proc) they end at once: others that are there lose no more than a

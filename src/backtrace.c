@@ -42,6 +42,7 @@ void (*backtrace_begins)(void);
 
 #include "clock.h"
 #include "log.h"
+#include "ourfd.h"
 #include "sandbox.h"
 #include "sys.h"
 #include "types.h"
@@ -254,9 +255,10 @@ noinline void backtrace_write(void)
 		struct unwinder u;
 
 		prepare_copy();
+		/* The program may be in a chroot whose owner has a libunwind of his own. */
 		if (is_static())
 			static_walk();
-		else if (load(&u))
+		else if (ourfd_same_root() && load(&u))
 			walk(&u);
 		backtrace_end_copy();
 	}

@@ -2,12 +2,13 @@
 /*
  * cgroup.c - see cgroup.h. Used by pressure; uses the primitives.
  *
- * (A) No descriptor is kept: a file is opened, read and closed in one function. So nothing leaks into
- *     children, a program may close what it likes, and a file that has gone costs one failed open.
+ * (A) All is opened at the start (ourfd.h says why), and kept for groups that have a limit: four files each. Those are read from their
+ *     beginning again and again (pread), by a child of fork as well. A limit that a group gets later, and a process that is
+ *     moved to another group, are not noticed.
  * (B) What cannot be read or understood is no limit.
  *
  * Lock: the caller's, one caller at a time. No allocation, no stdio; keeps errno; enters the kernel, so not to be called under a lock
- * or in a heap's window. May run in a signal handler and in a fork child. 1 to 3 us a file.
+ * or in a heap's window. May run in a signal handler and in a fork child. 1 us a file.
  * Source: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
  */
 #ifdef HAVE_CONFIG_H
@@ -16,7 +17,9 @@
 #include "cgroup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -30,19 +33,18 @@
 static char text[TEXT_BYTES];
 static char file_path[CGROUP_PATH_MAX + NAME_BYTES];
 
-/* The file's text, cut off at len - 1. False: there is none. */
-static bool read_text(const char *path, char *out, size_t len)
+static enum ourfd_fs kind; /* likewise: what the files have to be of */
+
+/* The file's text from its beginning, cut off at len - 1. False: there is none. */
+static bool read_text(int fd, char *out, size_t len)
 {
 	int saved = errno;
-	int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY, 0);
 	size_t got = 0;
 	ssize_t n;
 
-	if (fd >= 0) {
-		while (got < len - 1 && (n = sys_read(fd, out + got, len - 1 - got)) > 0)
-			got += (size_t)n;
-		sys_close(fd);
-	}
+	while (fd >= 0 && got < len - 1 &&
+	       (n = sys_pread(fd, out + got, len - 1 - got, (off_t)got)) > 0)
+		got += (size_t)n;
 	out[got] = '\0';
 	errno = saved;
 	return got != 0;
@@ -63,21 +65,31 @@ static bool parse_bytes(const char *s, uint64_t *out)
 	return at != s && (*at == '\0' || *at == '\n' || *at == ' ');
 }
 
+/* The directory of the hierarchy, while a group is looked for. */
+static int base_dir = -1;
+
 /* A file of the group whose directory is the first dir_len bytes of the path. */
-static bool group_text(const struct cgroup *g, size_t dir_len, const char *name, char *out,
-		       size_t len)
+static int group_open(const struct cgroup *g, size_t dir_len, const char *name, int flags)
 {
-	memcpy(file_path, g->path, dir_len);
-	file_path[dir_len] = '/';
-	memcpy(file_path + dir_len + 1, name, strlen(name) + 1);
-	return read_text(file_path, out, len);
+	size_t len = dir_len - g->base;
+
+	memcpy(file_path, ".", 1);
+	memcpy(file_path + 1, g->path + g->base, len);
+	file_path[1 + len] = '/';
+	memcpy(file_path + 2 + len, name, strlen(name) + 1);
+	return ourfd_open(base_dir, file_path, flags, kind);
 }
 
-static bool group_number(const struct cgroup *g, size_t dir_len, const char *name, uint64_t *out)
+static bool file_text(struct ourfd *file, char *out, size_t len)
+{
+	return ourfd_good(file) && read_text(file->fd, out, len);
+}
+
+static bool file_number(struct ourfd *file, uint64_t *out)
 {
 	char digits[NAME_BYTES];
 
-	return group_text(g, dir_len, name, digits, sizeof(digits)) && parse_bytes(digits, out);
+	return file_text(file, digits, sizeof(digits)) && parse_bytes(digits, out);
 }
 
 /* The number behind "key " at the start of a line; 0: there is none. */
@@ -154,20 +166,18 @@ static bool append(char *path, size_t *at, const char *s, size_t len)
 	return true;
 }
 
-static bool exists(const char *path)
+/* A directory of the group's hierarchy, or what stands for it in a test. */
+static bool exists(const struct cgroup *g)
 {
-	int saved = errno;
-	bool yes = access(path, F_OK) == 0;
+	struct stat st;
 
-	errno = saved;
-	return yes;
+	memcpy(file_path, ".", 1);
+	memcpy(file_path + 1, g->path + g->base, strlen(g->path + g->base) + 1);
+	return fstatat(base_dir, file_path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-/*
- * Where the hierarchy is mounted. Of a system with both versions the second one is in unified. *base:
- * length of it.
- */
-static bool base_find(struct cgroup *g, const char *root, size_t *base)
+/* Where the hierarchy is mounted. Of a system with both versions the second one is in unified. */
+static bool base_find(struct cgroup *g, const char *root)
 {
 	size_t at = 0;
 
@@ -175,28 +185,31 @@ static bool base_find(struct cgroup *g, const char *root, size_t *base)
 		return false;
 	if (g->version == 1 && !append(g->path, &at, "/memory", 7))
 		return false;
-	*base = at;
+	g->base = at;
 	if (g->version == 2 && append(g->path, &at, "/unified", 8)) {
-		if (exists(g->path))
-			*base = at;
-		g->path[*base] = '\0';
+		base_dir = ourfd_directory(g->path, kind);
+		if (base_dir >= 0)
+			g->base = at;
+		g->path[g->base] = '\0';
 	}
-	return true;
+	if (base_dir < 0)
+		base_dir = ourfd_directory(g->path, kind);
+	return base_dir >= 0;
 }
 
 /* In a container the mount may begin below the hierarchy's root, at a group that the membership
  * names from the root on: leave out groups at its front until what is left is there. */
-static bool dir_find(struct cgroup *g, size_t base, const char *dir, size_t len)
+static bool dir_find(struct cgroup *g, const char *dir, size_t len)
 {
 	for (;;) {
-		size_t at = base;
+		size_t at = g->base;
 		const char *next;
 
 		while (len && dir[len - 1] == '/')
 			len--;
 		if (!append(g->path, &at, dir, len))
 			return false;
-		if (exists(g->path))
+		if (exists(g))
 			return true;
 		if (!len)
 			return false;
@@ -208,51 +221,151 @@ static bool dir_find(struct cgroup *g, size_t base, const char *dir, size_t len)
 
 /* ---- limits ------------------------------------------------------------------------------ */
 
-static void level_add(struct cgroup *g, size_t dir_len)
+static const char *const file_names[2][CGROUP_FILES] = {
+	{ "memory.limit_in_bytes", NULL, "memory.usage_in_bytes", "memory.stat" },
+	{ "memory.max", "memory.high", "memory.current", "memory.stat" },
+};
+
+static uint64_t level_limit(struct cgroup_level *l)
 {
 	uint64_t limit = UINT64_MAX;
 	uint64_t v;
 
-	if (g->version == 1) {
-		if (group_number(g, dir_len, "memory.limit_in_bytes", &v) && v < UNLIMITED_MIN)
+	for (unsigned i = CGROUP_LIMIT; i <= CGROUP_HIGH; i++)
+		if (file_number(&l->file[i], &v) && v < UNLIMITED_MIN && v < limit)
 			limit = v;
-	} else {
-		if (group_number(g, dir_len, "memory.max", &v))
-			limit = v;
-		if (group_number(g, dir_len, "memory.high", &v) && v < limit)
-			limit = v;
-	}
-	if (limit == UINT64_MAX || g->levels == CGROUP_LEVELS)
-		return;
-	g->level[g->levels++] = (struct cgroup_level){ limit, (uint16_t)dir_len };
+	return limit;
 }
 
-bool cgroup_find_in(struct cgroup *g, const char *root, const char *membership)
+static void level_file(struct cgroup *g, struct cgroup_level *l, unsigned file)
 {
-	const char *dir = NULL;
-	size_t len = 0;
-	size_t base;
+	const char *name = file_names[g->version - 1][file];
 
-	g->levels = 0;
-	g->version = membership_find(membership, &dir, &len);
-	if (!g->version || !base_find(g, root, &base) || !dir_find(g, base, dir, len)) {
-		g->version = 0;
-		return false;
+	ourfd_set(&l->file[file], name ? group_open(g, l->dir_len, name, O_RDONLY) : -1);
+}
+
+/* Before any of it is kept: most groups have no limit. */
+static uint64_t first_limit(const struct cgroup *g, size_t dir_len)
+{
+	uint64_t limit = UINT64_MAX;
+
+	for (unsigned i = CGROUP_LIMIT; i <= CGROUP_HIGH; i++) {
+		const char *name = file_names[g->version - 1][i];
+		int fd = name ? group_open(g, dir_len, name, O_RDONLY) : -1;
+		char digits[NAME_BYTES];
+		uint64_t v;
+
+		if (read_text(fd, digits, sizeof(digits)) && parse_bytes(digits, &v) &&
+		    v < UNLIMITED_MIN && v < limit)
+			limit = v;
+		if (fd >= 0)
+			sys_close(fd);
 	}
+	return limit;
+}
+
+static void level_close(struct cgroup_level *l)
+{
+	for (unsigned i = 0; i < CGROUP_FILES; i++)
+		ourfd_close(&l->file[i]);
+}
+
+static void level_add(struct cgroup *g, size_t dir_len)
+{
+	struct cgroup_level *l = &g->level[g->levels];
+
+	if (g->levels == CGROUP_LEVELS)
+		return;
+	*l = (struct cgroup_level){ .dir_len = (uint16_t)dir_len };
+	for (unsigned i = 0; i < CGROUP_FILES; i++)
+		l->file[i].fd = -1;
+	l->limit = first_limit(g, dir_len);
+	if (l->limit == UINT64_MAX)
+		return;
+	for (unsigned i = 0; i < CGROUP_FILES; i++)
+		level_file(g, l, i);
+	g->levels++;
+}
+
+static void close_all(struct cgroup *g)
+{
+	for (unsigned i = 0; i < g->levels; i++)
+		level_close(&g->level[i]);
+	if (g->version)
+		ourfd_close(&g->events);
+	g->levels = 0;
+	g->version = 0;
+	ourfd_forget(&g->events);
+}
+
+static bool find(struct cgroup *g, const char *root, const char *dir, size_t len)
+{
+	if (!base_find(g, root) || !dir_find(g, dir, len))
+		return false;
 	for (len = strlen(g->path);; len--) {
-		if (len == base || g->path[len] == '/' || g->path[len] == '\0')
+		if (len == g->base || g->path[len] == '/' || g->path[len] == '\0')
 			level_add(g, len);
-		if (len == base)
+		if (len == g->base)
 			return true;
 	}
 }
 
+static void base_close(void)
+{
+	if (base_dir >= 0)
+		sys_close(base_dir);
+	base_dir = -1;
+}
+
+bool cgroup_find_in(struct cgroup *g, const char *root, const char *membership, enum ourfd_fs fs)
+{
+	int saved = errno;
+	const char *dir = NULL;
+	size_t len = 0;
+
+	base_close();
+	close_all(g);
+	kind = fs;
+	g->version = membership_find(membership, &dir, &len);
+	if (g->version && !find(g, root, dir, len))
+		g->version = 0;
+	if (g->version && g->levels)
+		ourfd_set(&g->events,
+			  cgroup_open(g, g->version == 1 ? "memory.failcnt" : "memory.events",
+				      O_RDONLY));
+	errno = saved;
+	return g->version != 0;
+}
+
+int cgroup_open(const struct cgroup *g, const char *name, int flags)
+{
+	return group_open(g, strlen(g->path), name, flags);
+}
+
+void cgroup_found(void)
+{
+	base_close();
+}
+
+/* Where the option names another place, files may be whatever they are. */
 bool cgroup_find(struct cgroup *g)
 {
-	g->version = 0;
-	g->levels = 0;
-	return read_text("/proc/self/cgroup", text, sizeof(text)) &&
-	       cgroup_find_in(g, options.cgroup_root, text);
+	bool usual = strcmp(options.cgroup_root, "/sys/fs/cgroup") == 0;
+	enum ourfd_fs fs = usual ? OURFD_CGROUP : OURFD_ANY;
+	int fd = ourfd_proc.fd >= 0 ? ourfd_open(ourfd_proc.fd, "self/cgroup", O_RDONLY,
+						 usual ? OURFD_PROC : OURFD_ANY)
+				    : -1;
+	bool known = read_text(fd, text, sizeof(text));
+
+	if (fd >= 0)
+		sys_close(fd);
+	return known && cgroup_find_in(g, options.cgroup_root, text, fs);
+}
+
+void cgroup_refresh(struct cgroup *g)
+{
+	for (unsigned i = 0; i < g->levels; i++)
+		g->level[i].limit = level_limit(&g->level[i]);
 }
 
 uint64_t cgroup_limit(const struct cgroup *g)
@@ -266,30 +379,29 @@ uint64_t cgroup_limit(const struct cgroup *g)
 }
 
 /* Pages of files, which the kernel drops before it kills. */
-static uint64_t file_bytes(const struct cgroup *g, size_t dir_len)
+static uint64_t file_bytes(const struct cgroup *g, struct cgroup_level *l)
 {
-	if (!group_text(g, dir_len, "memory.stat", text, sizeof(text)))
+	if (!file_text(&l->file[CGROUP_STAT], text, sizeof(text)))
 		return 0;
 	if (g->version == 1)
 		return keyed(text, "total_inactive_file") + keyed(text, "total_active_file");
 	return keyed(text, "inactive_file") + keyed(text, "active_file");
 }
 
-uint64_t cgroup_headroom(const struct cgroup *g, uint64_t enough)
+uint64_t cgroup_headroom(struct cgroup *g, uint64_t enough)
 {
-	const char *name = g->version == 1 ? "memory.usage_in_bytes" : "memory.current";
 	uint64_t least = UINT64_MAX;
 
 	for (unsigned i = 0; i < g->levels; i++) {
-		const struct cgroup_level *l = &g->level[i];
+		struct cgroup_level *l = &g->level[i];
 		uint64_t used;
 		uint64_t left;
 
-		if (!group_number(g, l->dir_len, name, &used))
+		if (!file_number(&l->file[CGROUP_USAGE], &used))
 			continue;
 		left = used < l->limit ? l->limit - used : 0;
 		if (left < enough) {
-			uint64_t file = file_bytes(g, l->dir_len);
+			uint64_t file = file_bytes(g, l);
 
 			used = file < used ? used - file : 0;
 			left = used < l->limit ? l->limit - used : 0;
@@ -300,14 +412,15 @@ uint64_t cgroup_headroom(const struct cgroup *g, uint64_t enough)
 	return least;
 }
 
-uint64_t cgroup_events(const struct cgroup *g)
+uint64_t cgroup_events(struct cgroup *g)
 {
-	size_t len = strlen(g->path);
 	uint64_t v;
 
+	if (!g->levels)
+		return 0;
 	if (g->version == 1)
-		return group_number(g, len, "memory.failcnt", &v) ? v : 0;
-	if (g->version != 2 || !group_text(g, len, "memory.events", text, sizeof(text)))
+		return file_number(&g->events, &v) ? v : 0;
+	if (!file_text(&g->events, text, sizeof(text)))
 		return 0;
 	return keyed(text, "high") + keyed(text, "max");
 }

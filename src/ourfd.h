@@ -5,6 +5,10 @@
  * It is above the low numbers, which programs count on, and closes on exec. A program that closes all
  * descriptors may give the number to a file of its own: so before it is used it is compared with what
  * was opened.
+ *
+ * All are made at the start, where no other thread can see the low number that a new one has for a moment; and where a path
+ * means what it says: later the program may be in a chroot that belongs to somebody else. What lies in /proc and
+ * in the cgroup file systems is opened below a directory that was checked to be one of those, and checked itself.
  */
 #ifndef SLUICE_OURFD_H
 #define SLUICE_OURFD_H
@@ -17,7 +21,7 @@ struct ourfd {
 	int fd; /* -1: none */
 	dev_t dev;
 	ino_t ino;
-	uint64_t event; /* an eventfd's number, for those share one inode; 0: no eventfd */
+	bool event; /* an eventfd, which share one inode: it has a mark as well */
 };
 
 #define OURFD_NONE                                                                                 \
@@ -28,7 +32,22 @@ struct ourfd {
 /* Take over a descriptor that was just opened (close on exec); -1: none. */
 void ourfd_set(struct ourfd *o, int fd);
 
-/* The same for an eventfd; not kept where the kernel does not number them (before 5.2). */
+/* Where a file has to lie. */
+enum ourfd_fs { OURFD_ANY, OURFD_PROC, OURFD_CGROUP };
+
+/* At the start of the process: opens /proc. */
+void ourfd_init(void);
+extern struct ourfd ourfd_proc; /* the directory */
+
+/* Whether the root directory is the one that it was at the start. */
+bool ourfd_same_root(void);
+
+/* A directory, to open what is in it; a file of it. At the start only. Neither waits, nor follows a link at the end. -1: it is
+ * none, or not in such a file system. To be closed, or taken over by ourfd_set. */
+int ourfd_directory(const char *path, enum ourfd_fs fs);
+int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs);
+
+/* The same for an eventfd. */
 void ourfd_set_event(struct ourfd *o, int fd);
 
 /* Whether it is there and the file that it was; else it is forgotten. */

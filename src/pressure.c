@@ -16,7 +16,8 @@
  *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
  *     seen by others, is what the threads that are inside such a call are about to purge, and what
  *     bins have grown since. What bins have room for counts as kept, and is a quarter at the most.
- * (C) Only the background thread has descriptors, of PSI triggers and an eventfd (ourfd.h).
+ * (C) All files are opened at the start (ourfd.h), for what the background thread does with them later: reads, and a trigger that is
+ *     written. The children of fork have the same.
  * (D) Nothing is sized by the number of processors.
  *
  * Bound: a look sums some counters, at most once in a quarter of what is left; the background thread's reads three short files for each
@@ -67,7 +68,7 @@
 #define LEFT_LITTLE (16 * MIB)
 #define LEFT_SOME (64 * MIB)
 #define WAIT_TRIES 200u    /* of 100 us each */
-#define REFRESH_MS 1000u   /* limits change, and processes move */
+#define REFRESH_MS 1000u   /* limits change */
 #define VAIN_MS 20u        /* after a reclaim that gave next to nothing, */
 #define LOOK_VAIN_MS 1000u /* and after one by the background thread */
 #define LOOK_MS 250u       /* a sleep at most, */
@@ -83,8 +84,7 @@ static _Atomic uint32_t looking;
 
 /* Guarded by: looking. */
 static struct cgroup group;
-static bool group_known;
-static uint64_t group_at; /* ms: when it was found */
+static uint64_t group_at; /* ms: when its limits were read */
 static struct {
 	uint64_t left; /* bytes below all limits when the files were read; UINT64_MAX: there is none */
 	uint64_t margin; /* of which are to stay so many */
@@ -157,15 +157,6 @@ static uint64_t backed_pages(void)
 	return zones_sum(dirty_pages) + zones_sum(ready_pages);
 }
 
-static void group_refresh(uint64_t now)
-{
-	if (!options.cgroup || (group_known && now - group_at < REFRESH_MS))
-		return;
-	cgroup_find(&group);
-	group_at = now;
-	group_known = true;
-}
-
 /* Bytes that the kernel backs, or that it would if all that was handed out were touched. */
 static uint64_t ours_bytes(void)
 {
@@ -177,10 +168,12 @@ static void read_files(void)
 {
 	uint64_t margin;
 
-	group_refresh(now_ms());
-	said.left = UINT64_MAX;
 	if (!group.levels)
 		return;
+	if (now_ms() - group_at >= REFRESH_MS) {
+		cgroup_refresh(&group);
+		group_at = now_ms();
+	}
 	margin = max_size(cgroup_limit(&group) / 16, MARGIN_MIN);
 	said.margin = min_size(margin, MARGIN_MAX);
 	/* More than what is near, for it has to do until the next time. */
@@ -363,72 +356,78 @@ bool pressure_allows(uint64_t bytes)
 
 /* ---- PSI --------------------------------------------------------------------------------- */
 
-/* The system's PSI trigger, and the group's own or, version 1, its eventfd. Background thread, but for a
- * fork child, which has none. */
+/* The system's PSI file and the group's own, each with a trigger once we listen; in version 1 the latter is an eventfd. Made at the start,
+ * then the background thread's. */
 static struct ourfd psi[SOURCES] = { OURFD_NONE, OURFD_NONE };
+static struct ourfd level_file =
+	OURFD_NONE; /* version 1: what the eventfd is registered with, until then */
+static struct ourfd level_control = OURFD_NONE;
 static bool listening;
 static uint64_t awake_since; /* ms; 0: not yet */
 
-static void psi_open(struct ourfd *p, const char *path)
+/* Version 1 says on an eventfd when the group's memory is hard to be had. */
+static void level_open(void)
+{
+	int level = cgroup_open(&group, "memory.pressure_level", O_RDONLY);
+	int control = cgroup_open(&group, "cgroup.event_control", O_WRONLY);
+
+	ourfd_set(&level_file, level);
+	ourfd_set(&level_control, control);
+	if (level >= 0 && control >= 0)
+		ourfd_set_event(&psi[1], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+/* No trigger yet: to close one takes a grace period, which a process that ends soon should not wait for. */
+static void psi_open(void)
+{
+	if (ourfd_proc.fd >= 0)
+		ourfd_set(&psi[0],
+			  ourfd_open(ourfd_proc.fd, "pressure/memory", O_RDWR, OURFD_PROC));
+	if (group.version == 2)
+		ourfd_set(&psi[1], cgroup_open(&group, "memory.pressure", O_RDWR));
+	else if (group.version == 1)
+		level_open();
+}
+
+/* A parent that has written one shares it with its children (EBUSY): each event tells one of them. */
+static void trigger_write(struct ourfd *p)
 {
 	char text[64];
-	size_t len;
+	size_t len = log_format(text, sizeof(text), "some %lu %u",
+				(unsigned long)options.psi_stall_ms * 1000, PSI_WINDOW_US);
 
-	ourfd_set(p, sys_open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0));
-	len = log_format(text, sizeof(text), "some %lu %u",
-			 (unsigned long)options.psi_stall_ms * 1000, PSI_WINDOW_US);
-	if (p->fd >= 0 && sys_write(p->fd, text, len + 1) < 0)
+	if (ourfd_good(p) && sys_write(p->fd, text, len + 1) < 0 && errno != EBUSY)
 		ourfd_close(p);
 }
 
-/* A file of the process's own group. */
-static const char *group_file(const char *name)
+static void level_register(struct ourfd *p)
 {
-	static char path[CGROUP_PATH_MAX + 32];
-
-	log_format(path, sizeof(path), "%s/%s", group.path, name);
-	return path;
-}
-
-/* Version 1 says on an eventfd when the group's memory is hard to be had. */
-static void level_open(struct ourfd *p)
-{
-	int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int level = sys_open(group_file("memory.pressure_level"), O_RDONLY | O_CLOEXEC | O_NOCTTY,
-			     0);
-	int control = sys_open(group_file("cgroup.event_control"), O_WRONLY | O_CLOEXEC | O_NOCTTY,
-			       0);
 	char text[64];
-	size_t len = log_format(text, sizeof(text), "%d %d " LEVEL, event, level);
-	bool good = event >= 0 && level >= 0 && control >= 0 && sys_write(control, text, len) > 0;
+	bool good = ourfd_good(p);
 
-	if (control >= 0)
-		sys_close(control);
-	if (level >= 0)
-		sys_close(level);
-	if (good)
-		ourfd_set_event(p, event);
-	else if (event >= 0)
-		sys_close(event);
+	if (ourfd_good(&level_control) && ourfd_good(&level_file)) {
+		size_t len = log_format(text, sizeof(text), "%d %d " LEVEL, p->fd, level_file.fd);
+
+		good = good && sys_write(level_control.fd, text, len) > 0;
+	}
+	ourfd_close(&level_control);
+	ourfd_close(&level_file);
+	if (!good)
+		ourfd_close(p);
 }
 
-/* Not in a process that ends soon: to close a trigger takes a grace period. */
 static void psi_listen(void)
 {
 	if (!awake_since)
 		awake_since = now_ms();
-	if (listening || !options.psi || now_ms() - awake_since < PSI_AFTER_MS)
+	if (listening || now_ms() - awake_since < PSI_AFTER_MS)
 		return;
 	listening = true;
-	psi_open(&psi[0], "/proc/pressure/memory");
-	if (!look_begin())
-		return;
-	group_refresh(now_ms());
-	if (group.version == 2)
-		psi_open(&psi[1], group_file("memory.pressure"));
-	else if (group.version == 1)
-		level_open(&psi[1]);
-	look_end();
+	trigger_write(&psi[0]);
+	if (psi[1].event)
+		level_register(&psi[1]);
+	else
+		trigger_write(&psi[1]);
 }
 
 static bool psi_event(struct ourfd *p, short revents)
@@ -462,7 +461,7 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 	psi_listen();
 	for (unsigned i = 0; i < SOURCES; i++)
 		fds[i + 1] = (struct pollfd){
-			.fd = psi[i].fd,
+			.fd = listening ? psi[i].fd : -1, /* without a trigger: an error */
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
 	ready = sys_poll(fds, SOURCES + 1, (int)min_size(ms, most));
@@ -525,8 +524,15 @@ void pressure_look(uint64_t generation)
 
 void pressure_init(void)
 {
-	buddy_before_growth = before_growth;
+	ourfd_init();
+	if (options.cgroup)
+		cgroup_find(&group);
+	if (options.psi && options.background != BACKGROUND_NEVER)
+		psi_open();
+	cgroup_found();
+	group_at = now_ms();
 	read_files();
+	buddy_before_growth = before_growth;
 	if (options.soft_limit || options.cache_limit) {
 		pcp_count_all();
 		heap_bins_count_all();
@@ -536,15 +542,15 @@ void pressure_init(void)
 
 void pressure_fork_child(bool copy)
 {
-	for (unsigned i = 0; i < SOURCES; i++) {
-		if (copy)
-			ourfd_forget(&psi[i]);
-		else
-			ourfd_close(&psi[i]);
+	/* What a copy does with a descriptor it may do to its parent's. */
+	for (unsigned i = 0; copy && i < SOURCES; i++)
+		ourfd_forget(&psi[i]);
+	if (copy) {
+		ourfd_forget(&level_file);
+		ourfd_forget(&level_control);
 	}
 	listening = false;
 	awake_since = 0;
-	group_known = false;
 	events_known = false;
 	atomic_store_explicit(&looking, 0, memory_order_relaxed);
 }

@@ -32,6 +32,16 @@ static inline int sys_open(const char *path, int flags, mode_t mode)
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
+static inline int sys_openat(int dir, const char *path, int flags)
+{
+	return (int)syscall(SYS_openat, dir, path, flags, 0);
+}
+
+static inline ssize_t sys_pread(int fd, void *buf, size_t len, off_t at)
+{
+	return syscall(SYS_pread64, fd, buf, len, at);
+}
+
 static inline int sys_close(int fd)
 {
 	return (int)syscall(SYS_close, fd);
@@ -47,10 +57,9 @@ static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 	return syscall(SYS_write, fd, buf, len);
 }
 
-/* At least `least`, closed on exec. */
-static inline int sys_dup_above(int fd, int least)
+static inline int sys_fcntl(int fd, int command, long arg)
 {
-	return (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, (long)least);
+	return (int)syscall(SYS_fcntl, fd, command, arg);
 }
 
 static inline int sys_poll(struct pollfd *fds, nfds_t n, int ms)

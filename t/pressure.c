@@ -77,7 +77,7 @@ static struct cgroup group;
 
 static uint64_t limit_of(const char *membership)
 {
-	return cgroup_find_in(&group, root, membership) ? cgroup_limit(&group) : 1;
+	return cgroup_find_in(&group, root, membership, OURFD_ANY) ? cgroup_limit(&group) : 1;
 }
 
 /* ---- which group, which limits ------------------------------------------------------------- */
@@ -94,9 +94,11 @@ static void test_v1(void)
 	is_int(group.version, 1, "which is known as such");
 	is_int(group.levels, 1, "a group without a limit says so by a large number");
 	put_bytes("memory/a/memory.limit_in_bytes", 50 * MIB);
-	is_int(limit_of(V1), 50 * MIB, "the least limit of all groups above it counts");
 	put_bytes("memory/a/b/memory.usage_in_bytes", 10 * MIB);
 	put_bytes("memory/a/memory.usage_in_bytes", 45 * MIB);
+	put("memory/a/memory.stat", "");
+	put("memory/a/b/memory.failcnt", "");
+	is_int(limit_of(V1), 50 * MIB, "the least limit of all groups above it counts");
 	is_int(cgroup_headroom(&group, 0), 5 * MIB,
 	       "what is left is the least of all of them, which others may use too");
 	put("memory/a/memory.stat", "cache 1\ntotal_inactive_file 1048576\n"
@@ -124,6 +126,11 @@ static void test_v2(void)
 	is_int(limit_of(V2), 80 * MIB, "memory.max is one");
 	put_bytes("a/b/memory.high", 60 * MIB);
 	is_int(limit_of(V2), 60 * MIB, "memory.high below it wins");
+	put("a/b/memory.current", "");
+	put("a/memory.current", "");
+	put("a/b/memory.stat", "");
+	put("a/memory.stat", "");
+	put("a/b/memory.events", "");
 	put_bytes("a/memory.high", 40 * MIB);
 	is_int(limit_of(V2), 40 * MIB, "also of a group above");
 	put_bytes("a/b/memory.current", 59 * MIB);
@@ -181,7 +188,8 @@ static void test_garbage(void)
 	memcpy(text, "4:memory:/", 10);
 	text[sizeof(text) - 1] = '\0';
 	is_int(limit_of(text), 1, "a path that is too long is not followed");
-	is_int(cgroup_find_in(&group, "/nowhere", "4:memory:/a\n"), 0, "nor one that is not there");
+	is_int(cgroup_find_in(&group, "/nowhere", "4:memory:/a\n", OURFD_ANY), 0,
+	       "nor one that is not there");
 }
 
 /* ---- growth ---------------------------------------------------------------------------------- */
@@ -242,7 +250,9 @@ static void test_growth(void)
 	put_bytes("memory.max", 400 * MIB);
 	put_bytes("memory.current", 100 * MIB);
 	memcpy(options.cgroup_root, root, sizeof(root));
-	pressure_fork_child(false); /* which group it is, is found out again */
+	put("memory/memory.failcnt", "0\n");
+	put("memory.events", "high 0\nmax 0\n");
+	pressure_init(); /* finds the group again */
 	pressure_look(0);
 	blocks_make(64);
 	blocks_free(64);

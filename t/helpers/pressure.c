@@ -120,8 +120,10 @@ static int files(void)
 	int n = others(fd);
 	void *keep;
 
-	while (n)
-		ours[fd[--n]] = 1;
+	/* Those of the library are there from the start, and above. */
+	while (n--)
+		ours[fd[n]] = fd[n] < 100;
+	n = 0;
 
 	for (int ms = 0; ms < 20000 && n == 0; ms += 50) {
 		keep = malloc(4096);

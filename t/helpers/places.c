@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the library opens, and where.
+ *
+ * usage: places chroot DIR one|threads   goes into DIR, and allocates there, for 3 s where it has threads
+ *        places calls                    threads allocate and sleep while each call that makes a descriptor is
+ *                                        answered by SIGSYS: none comes but from the program
+ *        places low                      close(0) and open, while threads allocate
+ *        places control                  as calls, until a line comes on standard input
+ */
+#include "check.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+
+static _Atomic int ending;
+
+static void nap_ms(long ms)
+{
+	const struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static void *churn(void *arg)
+{
+	static _Thread_local void *v[2000];
+
+	(void)arg;
+	while (!ending) {
+		for (int i = 0; i < 2000; i++)
+			v[i] = malloc(3000);
+		for (int i = 0; i < 2000; i++)
+			free(v[i]);
+		nap_ms(20);
+	}
+	return NULL;
+}
+
+static void in_chroot(const char *dir, bool threads)
+{
+	pthread_t t;
+
+	CHECK(chroot(dir) == 0 && chdir("/") == 0, "%s: %s", dir, strerror(errno));
+	if (threads && pthread_create(&t, NULL, churn, NULL) == 0) {
+		nap_ms(3000);
+		ending = 1;
+		pthread_join(t, NULL);
+	}
+	for (int i = 0; i < 200000; i++) {
+		char *q = malloc(500);
+
+		if (!q)
+			abort();
+		q[0] = 1;
+	}
+}
+
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static _Atomic int seen;
+static _Atomic long last;
+
+static void refused(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *u = context;
+
+	(void)sig;
+	last = info->si_syscall;
+	atomic_fetch_add(&seen, 1);
+#if defined(__x86_64__)
+	u->uc_mcontext.gregs[REG_RAX] = -EPERM;
+#else
+	u->uc_mcontext.regs[0] = (unsigned long)-EPERM;
+#endif
+}
+
+/* By a call that the library does not see, so that it goes on as it always does. */
+static void trap_makers(void)
+{
+	static const int makers[] = { SYS_openat, SYS_socket,   SYS_accept4, SYS_accept,
+				      SYS_dup,    SYS_eventfd2, SYS_pipe2,   SYS_memfd_create };
+	struct sock_filter code[32];
+	struct sock_fprog program = { 0, code };
+	struct sigaction action = { .sa_sigaction = refused, .sa_flags = SA_SIGINFO };
+	const uint32_t at = offsetof(struct seccomp_data, nr);
+
+	code[program.len++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at);
+	for (size_t i = 0; i < sizeof makers / sizeof *makers; i++) {
+		code[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+								   (uint32_t)makers[i], 0, 1);
+		code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
+								   SECCOMP_RET_TRAP);
+	}
+	code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	if (sigaction(SIGSYS, &action, NULL) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    helper_raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program) != 0)
+		exit(77);
+}
+
+static void calls(bool until_line)
+{
+	pthread_t t[4];
+	char line[8];
+
+	trap_makers();
+	for (int i = 0; i < 4; i++)
+		if (pthread_create(&t[i], NULL, churn, NULL) != 0)
+			abort();
+	if (until_line) {
+		helper_say("ready");
+		while (read(STDIN_FILENO, line, sizeof line) < 0 && errno == EINTR)
+			;
+	} else {
+		nap_ms(3000);
+	}
+	ending = 1;
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	CHECK(seen == 0, "%d descriptors made, the last by call %ld", seen, last);
+}
+
+static void low(void)
+{
+	pthread_t t;
+	long bad = 0;
+
+	CHECK(pthread_create(&t, NULL, churn, NULL) == 0, "no thread");
+	for (int round = 0; round < 150; round++) {
+		for (int k = 0; k < 2000; k++) {
+			close(0);
+			bad += open("/dev/null", O_RDONLY) != 0;
+		}
+		nap_ms(10);
+	}
+	ending = 1;
+	pthread_join(t, NULL);
+	CHECK(bad == 0, "%ld times the lowest was not had", bad);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	CHECK(dlsym(RTLD_DEFAULT, "sluice_stat") != NULL, "the library is not there");
+	if (argc > 3 && strcmp(what, "chroot") == 0)
+		in_chroot(argv[2], strcmp(argv[3], "threads") == 0);
+	else if (strcmp(what, "calls") == 0 || strcmp(what, "control") == 0)
+		calls(strcmp(what, "control") == 0);
+	else if (strcmp(what, "low") == 0)
+		low();
+	return helper_end();
+}
