@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "background.h"
+#include "control.h"
 #include "fork.h"
 #include "heap.h"
 #include "log.h"
@@ -66,6 +67,7 @@ void sluice_init(void)
 	reserve_init();
 	reclaim_init();
 	pressure_init();
+	control_init();
 	fork_init();
 	background_init();
 	if (options_told() && environ)

@@ -73,14 +73,15 @@ static inline int sys_poll(struct pollfd *fds, nfds_t n, int ms)
 #endif
 }
 
-static inline int sys_accept4(int fd, struct sockaddr *from, socklen_t *len, int flags)
+static inline ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
 {
-	return (int)syscall(SYS_accept4, fd, from, len, flags);
+	return syscall(SYS_recvmsg, fd, m, flags);
 }
 
-static inline ssize_t sys_recv(int fd, void *buf, size_t len, int flags)
+static inline ssize_t sys_sendto(int fd, const void *buf, size_t len, int flags, const void *to,
+				 socklen_t to_len)
 {
-	return syscall(SYS_recvfrom, fd, buf, len, flags, NULL, NULL);
+	return syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
 }
 
 /*
@@ -94,11 +95,6 @@ static inline void *sys_dlopen(const char *file, int mode)
 
 	memcpy(&fn, &symbol, sizeof(fn));
 	return fn ? fn(file, mode) : NULL;
-}
-
-static inline ssize_t sys_send(int fd, const void *buf, size_t len, int flags)
-{
-	return syscall(SYS_sendto, fd, buf, len, flags, NULL, (size_t)0);
 }
 
 #endif

@@ -5,7 +5,7 @@
 # and never by a low number.
 # TIMEOUT: 200
 . "${0%/*}/tap.sh"
-plan 8
+plan 9
 tmpdir
 
 places=$builddir/t/helpers/places
@@ -64,6 +64,7 @@ run() {
 	fi
 }
 run "no descriptor is made once the program runs" calls ""
+run "nor where sluice-ctl may ask" calls control:1
 is "$(SLUICE_CONF=idle_ms:20,decay_ms:20 LD_PRELOAD=$SLUICE_LIB timeout 100 "$places" low 2>&1)" "3 checks, 0 failed" \
 	"the lowest number is always the program's"
 

@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers nobody else.
 . "${0%/*}/tap.sh"
-plan 21
+plan 27
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -99,21 +99,84 @@ sleep 600 &
 jobs="$jobs $!"
 fails 1 "does not use Sluice" "a process without the library" stats $!
 
-# One that has the process's name, and is not it.
-: >"$TMP/false"
-/usr/bin/python3 -c '
-import socket, sys, time
-s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-s.bind("\0sluice." + sys.argv[1])
-s.listen()
+# speaks FILE NAME ANSWER: a process that answers by ANSWER (Python's bytes) in the name of process NAME, "": of itself.
+speaks() {
+	: >"$1"
+	/usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("\0sluice." + (sys.argv[1] or str(os.getpid())))
 print("ready", flush=True)
-time.sleep(600)' "$pid" >"$TMP/false" &
-jobs="$jobs $!"
-until grep -q ready "$TMP/false"; do sleep 0.05; done
-fails 1 "listens in its name" "a process that listens in another one's name is not asked" stats "$pid"
+while True:
+    s.sendto(eval(sys.argv[2]), s.recvfrom(64)[1])' "$2" "$3" >"$1" &
+	speaker=$!
+	jobs="$jobs $speaker"
+	until grep -q ready "$1"; do sleep 0.05; done
+}
+speaks "$TMP/false" "$pid" 'b"ok\nfree_bytes 1\n"'
+fails 1 "process $speaker listens in its name" "a process that answers in another one's name is not believed" stats "$pid"
+
+# One that has been taken over, asked from root's terminal.
+speaks "$TMP/evil" "" 'b"ok\n\x1b]0;x\x07 1\nb\"x 2\n\x9b31m\\ 3\nfree_bytes 4\n"'
+try stats "$speaker"
+is "$status $out" '0 \x1b]0;x\x07 1
+b"x 2
+\x9b31m\x5c 3
+free_bytes 4' "what a process says is printed without control characters"
+try --json stats "$speaker"
+is "$(printf '%s' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin))')" \
+	"{'free_bytes': 4}" "and as JSON only what is a name and a number"
+speaks "$TMP/refusal" "" 'b"error \x1b[2J\n"'
+fails 1 'refused: error \\x1b\[2J' "a refusal as well" stats "$speaker"
 
 start lone control:1,background:always sleep 600
 listens "$pid"
 is "$status" 0 "a process with one thread answers with background:always"
+# ask PID TEXT: the answer to a request that sluice-ctl does not make.
+ask() {
+	/usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.settimeout(60)
+s.bind("")
+r, w = os.pipe()
+s.connect("\0sluice." + sys.argv[1])
+socket.send_fds(s, [sys.argv[2].encode()], [r, w] * 20)
+print(s.recv(20000).decode().splitlines()[0])' "$1" "$2"
+}
+had=$(find "/proc/$pid/fd" -type l | wc -l)
+is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do ask "$pid" "drain $n"; done | sort -u)" \
+	"error these flags of a drain are not known" "numbers that are none of a drain's are refused, however long"
+is "$(find "/proc/$pid/fd" -type l | wc -l)" "$had" "descriptors that are sent along are not taken"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
+	: >"$TMP/flooded"
+	SLUICE_CONF=idle_ms:100,decay_ms:100,control:1 with_sluice "$pressure" back 60 60 >"$TMP/flooded" 2>&1 &
+	victim=$!
+	until grep -q ready "$TMP/flooded"; do sleep 0.05; done
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c '
+import socket, sys, time
+name = "\0sluice." + sys.argv[1]
+silent = []
+while True:
+    for kind in socket.SOCK_SEQPACKET, socket.SOCK_DGRAM:
+        s = socket.socket(socket.AF_UNIX, kind)
+        s.setblocking(False)
+        try:
+            s.connect(name)
+            silent.append(s)
+            if kind == socket.SOCK_DGRAM:
+                s.send(b"stats")
+        except OSError:
+            s.close()
+            time.sleep(0.001)
+    del silent[:-400]' "$victim" 2>/dev/null &
+	flooder=$!
+	wait "$victim"
+	kill "$flooder"
+	like "$(cat "$TMP/flooded")" "^back" "another user who asks all the time does not keep the memory from going back"
+else
+	skip "another user who asks all the time" "not root, or no setpriv"
+fi
+
 start alone control:1 sleep 600
 fails 1 "does not listen.*background:always" "and not without" stats "$pid"

@@ -108,25 +108,12 @@ static _Noreturn void die_unheard(pid_t pid)
 	    (int)pid);
 }
 
-/* Anybody can take the name: look who did. */
-static void check_peer(int fd, pid_t pid)
-{
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
-		die(EXIT_REFUSED, "%d: its socket does not say whose it is: %s", (int)pid,
-		    strerror(errno));
-	if (peer.pid != pid)
-		die(EXIT_REFUSED, "%d: process %d listens in its name, not asked", (int)pid,
-		    (int)peer.pid);
-}
-
 static int reach(pid_t pid)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	const int on = 1;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%d",
 			   (int)pid);
 
@@ -134,11 +121,56 @@ static int reach(pid_t pid)
 		die(EXIT_REFUSED, "no socket to be had: %s", strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	/* A name to be answered to, which the kernel chooses. */
+	if (bind(fd, (struct sockaddr *)&(struct sockaddr_un){ .sun_family = AF_UNIX },
+		 sizeof(addr.sun_family)) != 0)
+		die(EXIT_REFUSED, "no name for a socket to be had: %s", strerror(errno));
 	if (connect(fd, (struct sockaddr *)&addr,
 		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0)
 		die_unheard(pid);
-	check_peer(fd, pid);
 	return fd;
+}
+
+/* Anybody can take the name: who answers says the kernel. */
+static ssize_t receive(int fd, pid_t pid, char *answer, size_t len)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} room;
+	struct iovec text = { answer, len };
+	struct msghdr m = {
+		.msg_iov = &text,
+		.msg_iovlen = 1,
+		.msg_control = &room,
+		.msg_controllen = sizeof(room.bytes),
+	};
+	ssize_t n = recvmsg(fd, &m, 0);
+	const struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	struct ucred peer = { 0 };
+
+	if (n < 0)
+		return n;
+	if (c && c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof(peer)))
+		memcpy(&peer, CMSG_DATA(c), sizeof(peer));
+	if (peer.pid != pid)
+		die(EXIT_REFUSED, "%d: process %d listens in its name, not believed", (int)pid,
+		    (int)peer.pid);
+	return n;
+}
+
+/* What the process says goes to a terminal: nothing but printable characters and ends of lines. */
+static void put_line(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if ((c >= 0x20 && c < 0x7f && c != '\\') || c == '\n')
+			fputc(c, out);
+		else
+			fprintf(out, "\\x%02x", c);
+	}
 }
 
 /* The lines behind "ok". */
@@ -150,7 +182,7 @@ static char *ask(pid_t pid, const char *request)
 
 	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
 		die(EXIT_REFUSED, "%d: cannot be asked: %s", (int)pid, strerror(errno));
-	n = recv(fd, answer, sizeof(answer) - 1, 0);
+	n = receive(fd, pid, answer, sizeof(answer) - 1);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		die(EXIT_REFUSED, "%d: no answer within %d s", (int)pid, ANSWER_SECONDS);
 	if (n <= 0)
@@ -162,9 +194,19 @@ static char *ask(pid_t pid, const char *request)
 		    (int)pid);
 	if (strncmp(answer, "ok\n", 3) != 0) {
 		answer[strcspn(answer, "\n")] = '\0';
-		die(EXIT_REFUSED, "%d: refused: %s", (int)pid, answer);
+		fprintf(stderr, ME ": %d: refused: ", (int)pid);
+		put_line(stderr, answer);
+		fputc('\n', stderr);
+		exit(EXIT_REFUSED);
 	}
 	return answer + 3;
+}
+
+/* Names are words and values numbers; a line that is something else is left out. */
+static bool is_pair(const char *line, const char *value)
+{
+	return line[strspn(line, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0' && *line &&
+	       value[strspn(value, "0123456789")] == '\0' && *value;
 }
 
 static void print_json(char *lines)
@@ -178,6 +220,8 @@ static void print_json(char *lines)
 		if (!value)
 			continue;
 		*value++ = '\0';
+		if (!is_pair(line, value))
+			continue;
 		printf("%s\n  \"%s\": %s", comma, line, value);
 		comma = ",";
 	}
@@ -267,7 +311,7 @@ int main(int argc, char **argv)
 	if (w.json)
 		print_json(answer);
 	else
-		fputs(answer, stdout);
+		put_line(stdout, answer);
 	if (fflush(stdout) != 0 || ferror(stdout))
 		die(EXIT_REFUSED, "standard output: %s", strerror(errno));
 	return 0;
