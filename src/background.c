@@ -20,6 +20,13 @@
  * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),
  *     whoever makes it: a real-time thread that is pinned makes it as well.
  *
+ * (E) It ends when no thread but the first one and ours is there (a process that is to be single-threaded may
+ *     enter namespaces, and drop privileges for all of itself), after `grace`, and is started with the next thread. Whoever
+ *     ends tells it to look (park_look), a moment too early, so it looks a few times; a thread that never called malloc
+ *     does not tell, so while there is no other kind it looks ten times a second. Its last work is to
+ *     give back what nobody uses. What it was the only one to touch it leaves before `running` is 0; then it looks again, for
+ *     who makes a thread looks at `running` after that.
+ *
  * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
  * thread caches.
  */
@@ -60,15 +67,35 @@
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
 
+#define LOOK_MS 10u      /* after a thread said that it ends, then twice as long each time, */
+#define LOOK_MOST_MS 80u /* up to that */
+#define GRACE_MS                                                                                   \
+	20u /* alone for that long before the end; more for a program that goes on making threads, */
+#define GRACE_MOST_MS 1000u
+#define AGAIN_MS 2000u /* this soon after the last end */
+#define LEAVE_MS 2000u
+#define LEADER_GONE_MS 20u
+
+enum { STAY, LEAVE_ALONE, LEAVE };
+
 static _Atomic uint32_t running;
-static sigset_t signals; /* blocked by who started the thread */
+static _Atomic uint32_t tid; /* of the background thread; 0: it has not begun, or there is none */
+static _Atomic uint32_t reserve_tid; /* likewise; 1: being made */
+static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
+static _Atomic uint32_t thread_made; /* since the last look */
+static uint64_t grace = GRACE_MS;    /* by who starts it, with running */
+static uint64_t ended_at;            /* ms: guarded by running */
+static sigset_t signals;             /* blocked by who started the thread */
 
 struct round {
 	uint64_t generation; /* of the marks on the heaps, 0: none */
 	uint64_t low;        /* dirty pages, the least seen in this decay */
 	uint64_t idle_at;    /* ms when each is due */
 	uint64_t decay_at;
-	bool decayed; /* since the last marks: empty heaps that still cost memory are due */
+	uint64_t look_at; /* ms: when to look whether others are there; 0: nobody has said that it ends */
+	uint64_t look_ms;  /* until the look after that */
+	uint64_t alone_at; /* ms: alone since; 0: others are there */
+	bool decayed;      /* since the last marks: empty heaps that still cost memory are due */
 };
 
 /* ---- which processors ---------------------------------------------------------------------- */
@@ -148,6 +175,18 @@ static bool anything_cached(void)
 	return false;
 }
 
+static bool is_always(void)
+{
+	return options.background == BACKGROUND_ALWAYS;
+}
+
+/* With background:always others need not be looked for, so the word is left alone. */
+static bool asked_to_look(void)
+{
+	return atomic_load_explicit(&leave, memory_order_relaxed) != STAY ||
+	       (!is_always() && atomic_load_explicit(&park_looks, memory_order_relaxed));
+}
+
 /* Sleep without a timer if nothing is cached. False: something is. */
 static bool park(void)
 {
@@ -161,7 +200,7 @@ static bool park(void)
 	/* Who cached something before it could see the word has done so visibly now. */
 	passed = heap_barrier();
 	DELAY_HERE(park_barrier);
-	if (!passed || anything_cached()) {
+	if (!passed || anything_cached() || asked_to_look()) {
 		atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 		return false;
 	}
@@ -213,16 +252,13 @@ static void tick(struct round *r)
 	pressure_look(r->generation);
 }
 
-/*
- * A process whose first thread has ended ends, with exit(0), when its last thread does. That must not be one
- * of ours: once they are alone (the first thread is there as a zombie) they end, too.
- */
-#define LEADER_GONE_MS 20u
+/* ---- the end --------------------------------------------------------------------------------- */
 
+/* No thread but ours and the first one, which may have ended: then it is there as a zombie. */
 static bool alone(void)
 {
+	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_acquire);
 	struct stat tasks;
-	nlink_t ours = 1 + (reserve_wanted() ? 1 : 0);
 	bool known = sandbox_enter();
 
 	if (known) {
@@ -230,20 +266,78 @@ static bool alone(void)
 			fstatat(ourfd_proc.fd, "self/task", &tasks, 0) == 0;
 		sandbox_leave();
 	}
-	/* Where nobody can tell (no /proc) they end at once: others that are there lose no more than a
-	 * background. */
-	if (!known) {
-		reserve_end();
-		buddy_trim_inline = true;
-		return true;
-	}
+	/* Where nobody can tell (no /proc) those count that have a heap: others lose no more than a background. */
+	if (!known)
+		return !heap_others(reserve);
 	/* A directory for each, and two links more. */
-	if (tasks.st_nlink > 2 + 1 + ours)
-		return false;
-	if (tasks.st_nlink == 2 + 1 + 1)
+	return tasks.st_nlink <= 2 + 1 + 1 + (reserve ? 1 : 0);
+}
+
+/*
+ * Whether it is to end. A process whose first thread has ended ends, with exit(0), when its last thread does. That
+ * must not be one of ours: once they are alone they end at once.
+ */
+static bool is_over(struct round *r)
+{
+	bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
+	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
+	uint64_t now = now_ms();
+
+	if (asked == LEAVE)
 		return true;
-	reserve_end();
+	if (!r->look_at && asked_to_look()) {
+		r->look_ms = LOOK_MS;
+		r->look_at = now + LOOK_MS;
+	}
+	if (asked == STAY && leader && (!r->look_at || now < r->look_at))
+		return false;
+	/* Who ends from here on says it again. */
+	atomic_store_explicit(&park_looks, 0, memory_order_seq_cst);
+	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
+		r->alone_at = 0;
+	if ((!is_always() || !leader || asked == LEAVE_ALONE) && alone()) {
+		r->look_at = now + LOOK_MS;
+		if (!r->alone_at)
+			r->alone_at = now;
+		return asked == LEAVE_ALONE || !leader || now - r->alone_at >= grace;
+	}
+	atomic_compare_exchange_strong_explicit(&leave, &(uint32_t){ LEAVE_ALONE }, STAY,
+						memory_order_relaxed, memory_order_relaxed);
+	r->alone_at = 0;
+	r->look_ms = min_size(2 * max_size(r->look_ms, LOOK_MS), LOOK_MOST_MS);
+	r->look_at = now + r->look_ms;
+	if (r->look_ms == LOOK_MOST_MS && leader &&
+	    (is_always() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
+		r->look_at = 0;
 	return false;
+}
+
+static void end_reserve(void)
+{
+	reserve_end();
+	while (atomic_load_explicit(&reserve_tid, memory_order_acquire)) {
+		park_nap(1);
+		buddy_ready_wake(&zone_main);
+	}
+}
+
+/* The next one may run before this one has returned. */
+static void finish(void)
+{
+	struct reclaim_report report;
+	bool room = atomic_load_explicit(&leave, memory_order_relaxed) == LEAVE;
+
+	if (!room)
+		reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &report);
+	end_reserve();
+	pressure_end();
+	control_fork_child(false);
+	buddy_trim_inline = true;
+	ended_at = room ? 0 : now_ms();
+	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
+	atomic_store_explicit(&running, 0, memory_order_seq_cst);
+	if (!room && !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed) && !alone())
+		background_start(true);
 }
 
 static void *background_main(void *arg)
@@ -256,37 +350,42 @@ static void *background_main(void *arg)
 
 	(void)arg;
 	thread_begins("sluice");
-	for (;;) {
+	atomic_store_explicit(&tid, self_tid(), memory_order_release);
+	/* A program's only thread may be gone before it. */
+	atomic_store_explicit(&park_looks, 1, memory_order_relaxed);
+	while (!is_over(&r)) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
 		int asked = -1;
-		bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 
 		if (sandbox_enter()) {
 			asked = control_socket();
 			vm_limits_read();
 			sandbox_leave();
 		}
-		if (!leader) {
-			if (alone())
-				break;
-			ms = min_size(ms, TICKS * LEADER_GONE_MS);
+		ms = max_size(ms / TICKS, 1);
+		if (!atomic_load_explicit(&heap_leader_gone, memory_order_relaxed)) {
+			if (r.look_at)
+				ms = min_size(ms, LOOK_MS);
+		} else {
+			ms = min_size(ms, LEADER_GONE_MS);
 		}
 		/* A parked thread would not see requests. */
-		if (leader && asked < 0 && !r.generation && park()) {
+		if (!r.look_at && asked < 0 && !r.generation && park()) {
 			r.low = 0;
 			r.idle_at = now_ms() + options.idle_ms;
 			r.decay_at = now_ms() + options.decay_ms;
+			continue;
 		}
 		/* Who asks all the time is answered once a tick, and changes nothing else. */
-		served = pressure_wait(ms / TICKS ? ms / TICKS : 1, r.generation,
-				       served ? -1 : asked);
+		served = pressure_wait(ms, r.generation, served ? -1 : asked);
 		if (served && sandbox_enter()) {
 			control_serve();
 			sandbox_leave();
 		}
 		tick(&r);
 	}
+	finish();
 	/* The handlers of exit are the program's, and run here. */
 	pthread_sigmask(SIG_SETMASK, &signals, NULL);
 	return NULL;
@@ -297,6 +396,7 @@ static bool start(void *(*main)(void *))
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
 	sigset_t all;
+	sigset_t before;
 	pthread_attr_t attr;
 	pthread_t t;
 	bool good;
@@ -306,7 +406,9 @@ static bool start(void *(*main)(void *))
 		return false;
 	sigfillset(&all);
 	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &signals);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
+		signals = before; /* else they are what the first one was started with */
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -317,14 +419,17 @@ static bool start(void *(*main)(void *))
 	if (!good)
 		sandbox_leave();
 	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &signals, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return good;
 }
 
 static void *reserve_thread(void *arg)
 {
 	thread_begins("sluice-reserve");
-	return reserve_main(arg);
+	atomic_store_explicit(&reserve_tid, self_tid(), memory_order_relaxed);
+	reserve_main(arg);
+	atomic_store_explicit(&reserve_tid, 0, memory_order_release);
+	return NULL;
 }
 
 static bool wanted(bool threads)
@@ -344,23 +449,70 @@ void background_start(bool threads)
 {
 	uint32_t no = 0;
 
-	if (likely(atomic_load_explicit(&running, memory_order_relaxed)) || !wanted(threads) ||
-	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_relaxed,
+	/* The first store pairs with is_over's exchange, the load of running with its store in finish. */
+	if (threads && !atomic_load_explicit(&thread_made, memory_order_relaxed))
+		atomic_store_explicit(&thread_made, 1, memory_order_relaxed);
+	if (likely(atomic_load_explicit(&running, memory_order_seq_cst)) || !wanted(threads) ||
+	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_acquire,
 						     memory_order_relaxed))
 		return;
+	grace = ended_at && now_ms() - ended_at < AGAIN_MS ? min_size(2 * grace, GRACE_MOST_MS)
+							   : GRACE_MS;
+	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
+	atomic_store_explicit(&reserve_tid, reserve_wanted() ? 1 : 0, memory_order_relaxed);
+	reserve_again();
+	buddy_trim_inline = false;
 	if (!start(background_main)) {
-		atomic_store_explicit(&running, 0, memory_order_relaxed);
+		buddy_trim_inline = true;
+		atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
+		atomic_store_explicit(&running, 0, memory_order_release);
 		return;
 	}
-	buddy_trim_inline = false;
-	if (reserve_wanted())
-		start(reserve_thread);
+	if (reserve_wanted() && !start(reserve_thread))
+		atomic_store_explicit(&reserve_tid, 0, memory_order_release);
+}
+
+bool background_leave(bool only_alone)
+{
+	uint64_t end = now_ms() + LEAVE_MS;
+	uint32_t asked = only_alone ? LEAVE_ALONE : LEAVE;
+	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_relaxed);
+	uint32_t t;
+
+	/* It has been made, and has not said who it is yet. */
+	while (!(t = atomic_load_explicit(&tid, memory_order_acquire)) &&
+	       atomic_load_explicit(&running, memory_order_relaxed) && now_ms() < end)
+		park_nap(1);
+	if (!t || t == self_tid())
+		return false;
+	if (atomic_load_explicit(&running, memory_order_relaxed)) {
+		atomic_store_explicit(&leave, asked, memory_order_seq_cst);
+		park_look();
+		park_wake();
+	}
+	while (!heap_thread_gone(t) || (reserve > 1 && !heap_thread_gone(reserve))) {
+		if (now_ms() >= end)
+			return false;
+		/* Others are there. */
+		if (only_alone && atomic_load_explicit(&running, memory_order_relaxed) &&
+		    atomic_load_explicit(&leave, memory_order_relaxed) == STAY)
+			return false;
+		park_nap(1);
+	}
+	atomic_compare_exchange_strong_explicit(&tid, &t, 0, memory_order_relaxed,
+						memory_order_relaxed);
+	return true;
 }
 
 void background_fork_child(void)
 {
 	reserve_fork_child();
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
+	atomic_store_explicit(&tid, 0, memory_order_relaxed);
+	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
+	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
+	atomic_store_explicit(&park_looks, 0, memory_order_relaxed);
+	ended_at = 0;
 	buddy_trim_inline = true;
 }

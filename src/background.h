@@ -17,6 +17,12 @@ void background_init(void);
  */
 void background_start(bool threads);
 
+/*
+ * The process is at a limit of threads, or wants to be single-threaded: ours end at once. only_alone: if no others are there.
+ * Returns whether they were there and have left the kernel; waits for that, 2 s at most. Not in a window and without locks.
+ */
+bool background_leave(bool only_alone);
+
 /* In a fork child: it is no more. */
 void background_fork_child(void);
 

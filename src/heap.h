@@ -293,6 +293,15 @@ void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);
 /* The thread that the process began with has ended, and others go on. */
 extern _Atomic uint32_t heap_leader_gone;
 
+/*
+ * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a thread calls park_look before it
+ * ends. A system call for each one looked at, up to the first that is there.
+ */
+bool heap_others(uint32_t ours);
+
+/* Whether the process has no such thread, not even one that is about to leave the kernel. Keeps errno. */
+bool heap_thread_gone(uint32_t tid);
+
 /* Each thread that runs empties its own bins, ring and inbox when a call of it next goes the slow way. */
 void heap_ask_trim(void);
 

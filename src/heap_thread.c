@@ -332,6 +332,28 @@ static void thread_exit(void *arg)
 		atomic_store_explicit(&heap_leader_gone, 1, memory_order_relaxed);
 		park_wake();
 	}
+	park_look();
+}
+
+bool heap_thread_gone(uint32_t tid)
+{
+	int saved = errno;
+	bool gone = lock_thread_gone(tid);
+
+	errno = saved;
+	return gone;
+}
+
+bool heap_others(uint32_t ours)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
+
+		if (tid && tid != (uint32_t)process && tid != self_tid() && tid != ours &&
+		    !heap_thread_gone(tid))
+			return true;
+	}
+	return false;
 }
 
 bool heap_take_orphan(void)

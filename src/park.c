@@ -18,6 +18,7 @@
 #include "delay.h"
 
 _Atomic uint32_t park_word;
+_Atomic uint32_t park_looks;
 
 void park_wake_slow(void)
 {
@@ -37,6 +38,26 @@ void park_wait(void)
 	DELAY_HERE(park_sleep);
 	while (atomic_load_explicit(&park_word, memory_order_relaxed))
 		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void park_look_slow(void)
+{
+	int saved = errno;
+
+	SHARE_COUNT(park_looks);
+	if (!atomic_exchange_explicit(&park_looks, 1, memory_order_relaxed))
+		syscall(SYS_futex, &park_looks, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+	park_wake();
+}
+
+void park_nap_look(uint64_t ms)
+{
+	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+	int saved = errno;
+
+	syscall(SYS_futex, &park_looks, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
 	errno = saved;
 }
 

@@ -11,7 +11,8 @@
 
 #include "types.h"
 
-extern _Atomic uint32_t park_word; /* 1: parked, or about to be */
+extern _Atomic uint32_t park_word;  /* 1: parked, or about to be */
+extern _Atomic uint32_t park_looks; /* 1: it is to look whether other threads are there */
 
 void park_wake_slow(void);
 
@@ -23,6 +24,18 @@ static always_inline void park_wake(void)
 
 /* Sleep until park_wake finds the word set. The caller has set it. */
 void park_wait(void);
+
+/* A thread is about to end: the background thread looks whether it is alone, once for all that end meanwhile. */
+void park_look_slow(void);
+
+static always_inline void park_look(void)
+{
+	if (!atomic_load_explicit(&park_looks, memory_order_relaxed))
+		park_look_slow();
+}
+
+/* Sleep for ms, or until park_look finds the word clear. */
+void park_nap_look(uint64_t ms);
 
 /* Sleep by a futex, which each seccomp filter allows. Keeps errno; no cancellation point. */
 void park_nap_us(uint64_t us);

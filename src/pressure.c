@@ -72,6 +72,7 @@
 #define VAIN_MS 20u        /* after a reclaim that gave next to nothing, */
 #define LOOK_VAIN_MS 1000u /* and after one by the background thread */
 #define LOOK_MS 250u       /* a sleep at most, */
+#define PART_MS 40u        /* of it in one go */
 #define LOOK_NEAR_MS 50u   /* and while not much is left */
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
@@ -451,6 +452,8 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 {
 	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
 	uint64_t most = left_below(LEFT_SOME) ? LOOK_NEAR_MS : LOOK_MS;
+	bool looks = atomic_load_explicit(&park_looks, memory_order_relaxed);
+	uint64_t left = min_size(ms, most);
 	bool event = false;
 	int ready;
 
@@ -459,12 +462,27 @@ bool pressure_wait(uint64_t ms, uint64_t generation, int also)
 		return false;
 	}
 	psi_listen();
+	if (also < 0 && psi[0].fd < 0 && psi[1].fd < 0) {
+		sandbox_leave();
+		if (looks) /* it is known already */
+			park_nap(left);
+		else
+			park_nap_look(left);
+		return false;
+	}
 	for (unsigned i = 0; i < SOURCES; i++)
 		fds[i + 1] = (struct pollfd){
 			.fd = listening ? psi[i].fd : -1, /* without a trigger: an error */
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
-	ready = sys_poll(fds, SOURCES + 1, (int)min_size(ms, most));
+	/* No descriptor of ours says that a thread is about to end: it is looked for. */
+	do {
+		uint64_t part = min_size(left, PART_MS);
+
+		ready = sys_poll(fds, SOURCES + 1, (int)part);
+		left -= part;
+	} while (ready == 0 && left &&
+		 (looks || !atomic_load_explicit(&park_looks, memory_order_relaxed)));
 	for (unsigned i = 0; ready > 0 && i < SOURCES; i++)
 		event |= psi_event(&psi[i], fds[i + 1].revents);
 	sandbox_leave();
@@ -538,6 +556,14 @@ void pressure_init(void)
 		heap_bins_count_all();
 		buddy_after_free = keep_below;
 	}
+}
+
+void pressure_end(void)
+{
+	for (unsigned i = 0; i < SOURCES; i++)
+		ourfd_close(&psi[i]);
+	listening = false;
+	awake_since = 0;
 }
 
 void pressure_fork_child(bool copy)

@@ -19,9 +19,12 @@ void pressure_fork_child(bool copy);
 
 /* ---- the background thread only; generation: of its marks, for reclaim_pressure --------------- */
 
-/* Sleep, or less if little is left; an event ends the sleep, and free memory is given back before this returns. also: a further
+/* Sleep, or less if little is left; an event ends the sleep, as park_look does, and free memory is given back before this returns. also: a further
  * descriptor to wait for, or -1; true: it has something to be read. */
 bool pressure_wait(uint64_t ms, uint64_t generation, int also);
+
+/* The background thread ends: its descriptors are closed. */
+void pressure_end(void);
 
 /* See how near the limits are, and give back what is free when they are. */
 void pressure_look(uint64_t generation);

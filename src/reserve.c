@@ -83,6 +83,12 @@ void reserve_end(void)
 	buddy_ready_wake(&zone_main);
 }
 
+void reserve_again(void)
+{
+	atomic_store_explicit(&ended, 0, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
+}
+
 void reserve_fork_child(void)
 {
 	atomic_store_explicit(&ended, 0, memory_order_relaxed);

@@ -17,6 +17,9 @@ bool reserve_wanted(void);
 void *reserve_main(void *arg);
 void reserve_end(void);
 
+/* Before its thread is made again. */
+void reserve_again(void);
+
 /* In a fork child, which has no such thread. */
 void reserve_fork_child(void);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * shim_thread.c - pthread_create: after the real one has returned is a safe point to start the
- * background thread, and the moment when the process has several threads. Uses background.
+ * background thread, and the moment when the process has several threads. When it fails for want of room ours makes some.
+ * Likewise unshare and setns, for which a process must have one thread. Uses background.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -9,10 +10,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <threads.h>
+#include <unistd.h>
 
 #include "background.h"
 #include "export.h"
@@ -33,6 +37,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 {
 	static _Atomic(create_fn *) real;
 	create_fn *fn = atomic_load_explicit(&real, memory_order_relaxed);
+	bool left;
 	int err;
 
 	if (!fn) {
@@ -45,10 +50,41 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 		atomic_store_explicit(&real, fn, memory_order_relaxed);
 	}
 	err = fn(thread, attr, start, arg);
-	if (!err && !inside) {
-		inside = 1;
+	if (inside)
+		return err;
+	inside = 1;
+	/* Ours may be the one too many. */
+	left = err == EAGAIN && background_leave(false);
+	if (left)
+		err = fn(thread, attr, start, arg);
+	if (!err || left)
 		background_start(true);
-		inside = 0;
-	}
+	inside = 0;
 	return err;
+}
+
+/*
+ * What only a process of one thread may do: when ours is the only other one it ends before. A moment later it would
+ * have ended by itself.
+ */
+EXPORT int unshare(int flags)
+{
+	long r = syscall(SYS_unshare, flags);
+
+	if (r != 0 && errno == EINVAL && background_leave(true)) {
+		r = syscall(SYS_unshare, flags);
+		background_start(false);
+	}
+	return (int)r;
+}
+
+EXPORT int setns(int fd, int type)
+{
+	long r = syscall(SYS_setns, fd, type);
+
+	if (r != 0 && errno == EINVAL && background_leave(true)) {
+		r = syscall(SYS_setns, fd, type);
+		background_start(false);
+	}
+	return (int)r;
 }

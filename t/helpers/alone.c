@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A program whose threads come and go: which threads the process has, and what one with a single thread may do.
+ * Usage: alone CASE. 77: the machine cannot do it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "check.h"
+
+#define MIB (1 << 20)
+#define TRIES 12000 /* of 5 ms */
+
+static void nap(void)
+{
+	const struct timespec ts = { 0, 5000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Threads of the process, or those of a name. */
+static unsigned threads(const char *name)
+{
+	DIR *d = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	for (struct dirent *e = d ? readdir(d) : NULL; e; e = readdir(d)) {
+		char path[300];
+		char is[32] = "";
+		FILE *f;
+
+		if (e->d_name[0] == '.')
+			continue;
+		if (!name) {
+			n++;
+			continue;
+		}
+		snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+		f = fopen(path, "r");
+		if (f && fscanf(f, "%31s", is) == 1 && strcmp(is, name) == 0)
+			n++;
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+static int becomes(const char *name, unsigned n)
+{
+	for (int i = 0; i < TRIES; i++, nap())
+		if (threads(name) == n)
+			return 1;
+	return 0;
+}
+
+/* What the kernel allows while there is one thread only, and what needs no privilege. */
+static int single(void)
+{
+	return unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD) == 0;
+}
+
+static long resident(void)
+{
+	long size, pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (!f || fscanf(f, "%ld %ld", &size, &pages) != 2)
+		abort();
+	fclose(f);
+	return pages * sysconf(_SC_PAGESIZE) / MIB;
+}
+
+static void *allocates(void *arg)
+{
+	free(malloc(100));
+	return arg;
+}
+
+static void *allocates_much(void *arg)
+{
+	enum { N = 40000 };
+	void **p = malloc(N * sizeof *p);
+
+	for (int i = 0; i < N; i++)
+		p[i] = memset(malloc(1000), 1, 1000);
+	for (int i = 0; i < N; i++)
+		free(p[i]);
+	free(p);
+	return arg;
+}
+
+static void *does_nothing(void *arg)
+{
+	return arg;
+}
+
+static void *ends_by_exit(void *arg)
+{
+	free(malloc(50));
+	pthread_exit(arg);
+}
+
+static volatile int hold;
+
+/* Never calls malloc. */
+static void *is_held(void *arg)
+{
+	while (hold)
+		syscall(SYS_sched_yield);
+	return arg;
+}
+
+static pthread_t make(void *(*fn)(void *))
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, NULL) != 0)
+		abort();
+	return t;
+}
+
+static void *(*const kinds[])(void *) = { allocates, allocates_much, does_nothing, ends_by_exit };
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static void join_some(int n)
+{
+	pthread_t t[16];
+
+	for (int i = 0; i < n; i++)
+		t[i] = make(kinds[i % KINDS]);
+	for (int i = 0; i < n; i++)
+		pthread_join(t[i], NULL);
+}
+
+static int case_ends(void)
+{
+	pthread_t t;
+
+	CHECK(threads(NULL) == 1, "%u threads at the start", threads(NULL));
+	for (int round = 0; round < 3; round++) {
+		join_some(round == 1 ? 1 : 8);
+		CHECK(becomes(NULL, 1), "%u threads are left, round %d", threads(NULL), round);
+		CHECK(single(), "round %d: %s", round, strerror(errno));
+		hold = 1;
+		t = make(is_held);
+		CHECK(becomes("sluice", 1), "it does not start again, round %d", round);
+		hold = 0;
+		pthread_join(t, NULL);
+	}
+	for (int i = 0; i < 8; i++)
+		pthread_detach(make(kinds[i % KINDS]));
+	CHECK(becomes(NULL, 1), "%u threads are left of those detached", threads(NULL));
+	CHECK(becomes("sluice", 0) && resident() < 20, "%ld MiB are left", resident());
+	return helper_end();
+}
+
+/* Without waiting for anything: joined is single-threaded, as without the library. */
+static int case_at_once(void)
+{
+	for (int i = 0; i < 50; i++) {
+		int good = 0;
+
+		join_some(1 + i % 4);
+		/* The kernel's end of a thread comes a little after the join. */
+		for (int k = 0; k < 100 && !good; k++)
+			good = single();
+		CHECK(good, "round %d: %s", i, strerror(errno));
+	}
+	hold = 1;
+	pthread_t t = make(is_held);
+	CHECK(!single() && errno == EINVAL, "there is another thread");
+	CHECK(becomes("sluice", 1), "it is there as long as another thread is");
+	hold = 0;
+	pthread_join(t, NULL);
+	return helper_end();
+}
+
+static void *makes_one_more(void *arg)
+{
+	join_some(1);
+	return arg;
+}
+
+/* Threads end while others are made: neither too few of ours nor two. */
+static int case_churn(void)
+{
+	for (int i = 0; i < 300; i++) {
+		pthread_t a = make(makes_one_more);
+		pthread_t b = make(does_nothing);
+
+		if (i % 16 == 0)
+			nap();
+		if (i % 50 == 0)
+			single();
+		pthread_join(b, NULL);
+		if (i % 37 == 0)
+			CHECK(threads("sluice") <= 2, "%u of ours", threads("sluice"));
+		pthread_join(a, NULL);
+	}
+	CHECK(becomes(NULL, 1), "%u threads are left", threads(NULL));
+	return helper_end();
+}
+
+/* As many threads as the limit has room for. */
+static int case_limit(void)
+{
+	struct rlimit room = { 4, 4 };
+	unsigned failed = 0;
+	pthread_t t[3];
+
+	if (setgid(64321) != 0 || setuid(64321) != 0)
+		return 77;
+	if (setrlimit(RLIMIT_NPROC, &room) != 0)
+		return 77;
+	for (int round = 0; round < 20; round++) {
+		hold = 1;
+		for (int i = 0; i < 3; i++)
+			failed += pthread_create(&t[i], NULL, is_held, NULL) != 0;
+		if (failed)
+			break;
+		CHECK(pthread_create(&(pthread_t){ 0 }, NULL, is_held, NULL) == EAGAIN,
+		      "five threads where four may be");
+		hold = 0;
+		for (int i = 0; i < 3; i++)
+			pthread_join(t[i], NULL);
+		/* The kernel counts a thread a little longer than the join waits. */
+		becomes(NULL, 1);
+	}
+	CHECK(failed == 0, "%u threads could not be made", failed);
+	return helper_end();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(void);
+	} cases[] = {
+		{ "ends", case_ends },
+		{ "at-once", case_at_once },
+		{ "churn", case_churn },
+		{ "limit", case_limit },
+	};
+
+	for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
+		if (strcmp(cases[i].name, argv[1]) == 0)
+			return cases[i].run();
+	return 2;
+}

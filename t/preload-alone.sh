@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
+. "${0%/*}/tap.sh"
+plan 8
+
+alone=$builddir/t/helpers/alone
+quiet=psi:0,cgroup:0
+
+for conf in $quiet control:1 reserve:8M,$quiet; do
+	passes "threads end, and ours with them, and come again ($conf)" "" "$conf" "$alone" ends
+done
+proved_loaded "the program was served by the library" alone
+passes "once they are joined the process is single-threaded at once" "" "$quiet" "$alone" at-once
+passes "threads come while others go" "" "$quiet" "$alone" churn
+passes "at a limit of threads the program has all of them" "no other user can be had" "$quiet" "$alone" limit
+passes "also with a reserve" "no other user can be had" "reserve:8M,$quiet" "$alone" limit
