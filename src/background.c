@@ -15,7 +15,7 @@
  * (B) It blocks all signals but SIGSYS, which a seccomp filter answers a system call with (a
  *     blocked one kills the process, whatever its handler would have done), allocates nothing after its start, and never holds a lock over a
  *     system call.
- * (C) It is started at a safe point only, by default never while the process has one thread: such
+ * (C) It is started at a safe point only (heap_due), by default never while the process has one thread: such
  *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),
  *     whoever makes it: a real-time thread that is pinned makes it as well.
@@ -74,18 +74,26 @@
 #define GRACE_MOST_MS 1000u
 #define AGAIN_MS 2000u /* this soon after the last end */
 #define LEAVE_MS 2000u
+#define TRIES_MOST 65536u
 #define LEADER_GONE_MS 20u
+
+/* Who starts it: the program where it calls libc, or a call that allocates or frees. */
+enum from { FROM_LIBC, FROM_ALLOC, FROM_FREE };
 
 enum { STAY, LEAVE_ALONE, LEAVE };
 
+_Thread_local bool background_inside TLS_FAST;
 static _Atomic uint32_t running;
 static _Atomic uint32_t tid; /* of the background thread; 0: it has not begun, or there is none */
 static _Atomic uint32_t reserve_tid; /* likewise; 1: being made */
 static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
 static _Atomic uint32_t thread_made; /* since the last look */
 static uint64_t grace = GRACE_MS;    /* by who starts it, with running */
-static uint64_t ended_at;            /* ms: guarded by running */
-static sigset_t signals;             /* blocked by who started the thread */
+static _Atomic uint32_t tries;       /* of calls that found it due; inexact */
+static uint64_t
+	usual_mask; /* signals that a thread may have blocked outside of a handler; 0 as well */
+static uint64_t ended_at; /* ms: guarded by running */
+static uint64_t signals;  /* blocked by who started the thread */
 
 struct round {
 	uint64_t generation; /* of the marks on the heaps, 0: none */
@@ -97,6 +105,18 @@ struct round {
 	uint64_t alone_at; /* ms: alone since; 0: others are there */
 	bool decayed;      /* since the last marks: empty heaps that still cost memory are due */
 };
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* SIGSYS answers a system call that a filter refused; 32 and 33 are the C library's: with the latter it sets the user
+ * of each thread. */
+#define OUR_MASK (~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(3) << (32 - 1)))
+
+/* libc's own way lets none of its signals be blocked, but a thread of it has one blocked that we may run in. */
+static void set_mask(int how, const uint64_t *mask, uint64_t *before)
+{
+	(void)syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
+}
 
 /* ---- which processors ---------------------------------------------------------------------- */
 
@@ -145,7 +165,10 @@ static void find_cpus(void)
  */
 static void thread_begins(const char *name)
 {
+	uint64_t ours = OUR_MASK;
+
 	sandbox_own = true;
+	set_mask(SIG_SETMASK, &ours, NULL);
 	if (cpus_bytes)
 		(void)syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus);
 	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
@@ -252,6 +275,34 @@ static void tick(struct round *r)
 	pressure_look(r->generation);
 }
 
+/* ---- where nobody makes a thread by way of us ------------------------------------------------ */
+
+/* C11's threads, those of libc itself and raw ones are noticed by their first call. */
+static void watch(void)
+{
+	atomic_store_explicit(&heap_watch, options.background == BACKGROUND_AUTO,
+			      memory_order_relaxed);
+}
+
+static void watch_no_more(void)
+{
+	atomic_store_explicit(&heap_watch, 0, memory_order_relaxed);
+	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+	atomic_store_explicit(&tries, 0, memory_order_relaxed);
+}
+
+/*
+ * A handler of a signal may have interrupted libc while it held what pthread_create needs; while one runs its signal is
+ * blocked, as a rule. Only libc can block 32, and it allocates so in threads of its own alone; it frees so at a thread's end.
+ * Who asks has made sure that it is not pthread_create that calls us (background_inside).
+ */
+static bool may_make_threads(uint64_t mask, bool allocates)
+{
+	if (allocates && mask & UINT64_C(1) << (32 - 1))
+		return true;
+	return !(mask & OUR_MASK) || mask == usual_mask;
+}
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 /* No thread but ours and the first one, which may have ended: then it is there as a zombie. */
@@ -333,6 +384,7 @@ static void finish(void)
 	pressure_end();
 	control_fork_child(false);
 	buddy_trim_inline = true;
+	watch();
 	ended_at = room ? 0 : now_ms();
 	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
 	atomic_store_explicit(&running, 0, memory_order_seq_cst);
@@ -347,6 +399,8 @@ static void *background_main(void *arg)
 		.decay_at = now_ms() + options.decay_ms,
 	};
 	bool served = false;
+
+	uint64_t mask;
 
 	(void)arg;
 	thread_begins("sluice");
@@ -387,26 +441,25 @@ static void *background_main(void *arg)
 	}
 	finish();
 	/* The handlers of exit are the program's, and run here. */
-	pthread_sigmask(SIG_SETMASK, &signals, NULL);
+	mask = signals;
+	set_mask(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
 /* A detached thread with all signals blocked, and of ordinary priority, whoever makes it. */
-static bool start(void *(*main)(void *))
+static bool start(void *(*main)(void *), enum from from)
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
-	sigset_t all;
-	sigset_t before;
+	const uint64_t all = OUR_MASK;
+	uint64_t before = 0;
 	pthread_attr_t attr;
 	pthread_t t;
-	bool good;
+	bool good = false;
 
 	/* Where there is a filter it would have that, too. Until thread_begins nobody installs one. */
 	if (!sandbox_enter())
 		return false;
-	sigfillset(&all);
-	sigdelset(&all, SIGSYS);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	set_mask(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
 		signals = before; /* else they are what the first one was started with */
 	pthread_attr_init(&attr);
@@ -415,11 +468,12 @@ static bool start(void *(*main)(void *))
 	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
 	pthread_attr_setschedparam(&attr, &ordinary); /* else glibc takes the caller's */
-	good = pthread_create(&t, &attr, main, NULL) == 0;
+	if (from == FROM_LIBC || may_make_threads(before, from == FROM_ALLOC))
+		good = pthread_create(&t, &attr, main, NULL) == 0;
 	if (!good)
 		sandbox_leave();
 	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	set_mask(SIG_SETMASK, &before, NULL);
 	return good;
 }
 
@@ -439,13 +493,7 @@ static bool wanted(bool threads)
 	return options.background == BACKGROUND_ALWAYS;
 }
 
-void background_init(void)
-{
-	find_cpus();
-	background_start(false);
-}
-
-void background_start(bool threads)
+static void start_all(bool threads, enum from from)
 {
 	uint32_t no = 0;
 
@@ -462,14 +510,51 @@ void background_start(bool threads)
 	atomic_store_explicit(&reserve_tid, reserve_wanted() ? 1 : 0, memory_order_relaxed);
 	reserve_again();
 	buddy_trim_inline = false;
-	if (!start(background_main)) {
+	if (!start(background_main, from)) {
 		buddy_trim_inline = true;
 		atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
 		atomic_store_explicit(&running, 0, memory_order_release);
 		return;
 	}
-	if (reserve_wanted() && !start(reserve_thread))
+	watch_no_more();
+	if (reserve_wanted() && !start(reserve_thread, FROM_LIBC))
 		atomic_store_explicit(&reserve_tid, 0, memory_order_release);
+}
+
+void background_start(bool threads)
+{
+	start_all(threads, FROM_LIBC);
+}
+
+/* heap_due_begins. Ever more seldom, when it cannot be now. */
+static void notice(bool allocates)
+{
+	uint32_t n = atomic_load_explicit(&tries, memory_order_relaxed) + 1;
+	int saved = errno;
+
+	if (background_inside)
+		return;
+	atomic_store_explicit(&tries, n, memory_order_relaxed);
+	if (n & (n - 1) || !heap_in_process())
+		return;
+	if (n >= TRIES_MOST) {
+		atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+		atomic_store_explicit(&tries, 0, memory_order_relaxed);
+	}
+	background_inside = true;
+	start_all(true, allocates ? FROM_ALLOC : FROM_FREE);
+	background_inside = false;
+	if (atomic_load_explicit(&running, memory_order_relaxed))
+		watch_no_more();
+	errno = saved;
+}
+
+void background_init(void)
+{
+	find_cpus();
+	heap_due_begins = notice;
+	watch();
+	background_start(false);
 }
 
 bool background_leave(bool only_alone)
@@ -504,7 +589,7 @@ bool background_leave(bool only_alone)
 	return true;
 }
 
-void background_fork_child(void)
+void background_fork_child(bool copy)
 {
 	reserve_fork_child();
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
@@ -515,4 +600,13 @@ void background_fork_child(void)
 	atomic_store_explicit(&park_looks, 0, memory_order_relaxed);
 	ended_at = 0;
 	buddy_trim_inline = true;
+	watch_no_more();
+	watch();
+	if (is_always() && !copy)
+		atomic_store_explicit(&heap_due, HEAP_DUE_CALL, memory_order_relaxed);
+}
+
+void background_fork_mask(uint64_t mask)
+{
+	usual_mask = mask;
 }

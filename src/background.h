@@ -7,6 +7,11 @@
 
 #include <stdbool.h>
 
+#include "types.h"
+
+/* The thread is inside a function of libc that makes threads, or forks: none of ours is made by the calls of malloc there. */
+extern _Thread_local bool background_inside TLS_FAST;
+
 /* The start of the process: which processors it has is noted, and the thread is started if it is always wanted. */
 void background_init(void);
 
@@ -23,7 +28,11 @@ void background_start(bool threads);
  */
 bool background_leave(bool only_alone);
 
-/* In a fork child: it is no more. */
-void background_fork_child(void);
+/*
+ * In a fork child: it is no more. With background:always the child's first call that goes the slow way starts it; in a
+ * copy only one that makes a thread does, for libc's locks may be held there for good. mask: the signals that its thread had blocked.
+ */
+void background_fork_child(bool copy);
+void background_fork_mask(uint64_t mask);
 
 #endif

@@ -168,7 +168,7 @@ static void new_process(bool copy, uint32_t holder)
 	atomic_store_explicit(heap_copy_word(), 1, memory_order_relaxed);
 	sandbox_fork_child();
 	lock_fork_new_process();
-	background_fork_child();
+	background_fork_child(copy);
 	pressure_fork_child(copy);
 	control_fork_child(copy);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
@@ -186,6 +186,7 @@ static void child(void)
 	new_process(false, parent_tid);
 	lock_fork_end();
 	arena_fork_child(parent_tid);
+	background_fork_mask(signals_before);
 	signals_restore();
 }
 

@@ -34,6 +34,18 @@
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
 
 bool (*heap_reclaim)(void);
+_Atomic uint32_t heap_due;
+void (*heap_due_begins)(bool allocates);
+
+/* A call begins that allocates, or any. In a moment that is as good for libc as one at which the program calls it. */
+static always_inline void do_what_is_due(bool allocates)
+{
+	uint32_t due = atomic_load_explicit(&heap_due, memory_order_relaxed);
+
+	if (unlikely(due != HEAP_DUE_NOT) && (allocates || due == HEAP_DUE_CALL) &&
+	    heap_due_begins && !heap_in_copy)
+		heap_due_begins(allocates);
+}
 
 /* ---- slabs from outside the window --------------------------------------------------------- */
 
@@ -88,6 +100,7 @@ static noinline void *alloc_general(size_t size)
 	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
 
+	do_what_is_due(true);
 	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
 	 * handler's) may eat it up in between, but then that one got on. */
 	for (;;) {
@@ -103,6 +116,7 @@ static noinline void *alloc_general(size_t size)
 			return o;
 		}
 		heap_call_end(h);
+		do_what_is_due(true); /* it may have been the thread's first call */
 		heap_take_orphan();
 		pg = slab_obtain(&h->pcp, cls);
 		if (unlikely(!pg))
@@ -170,6 +184,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 		return huge_alloc(size, 1);
 	}
 	pcp = heap_pcp();
+	do_what_is_due(true);
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (unlikely(!p) && arena_takes(size, 1)) {
@@ -292,6 +307,7 @@ noinline void heap_free_slow(void *p)
 
 	if (!p)
 		return;
+	do_what_is_due(false);
 	if (unlikely(heap_in_copy)) {
 		huge_free(p);
 		return;

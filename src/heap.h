@@ -290,6 +290,21 @@ void heap_visit_walk(struct heap_walk *w, uint64_t generation, uint32_t *steps);
 /* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
 void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);
 
+/*
+ * What the library has to do at a moment when libc may be called, and no thread of the program comes by: a call that
+ * goes the slow way does it before it begins, without locks and outside of windows. libc frees a thread's memory with a lock
+ * held that pthread_create takes; so HEAP_DUE_ALLOC is left to calls that allocate.
+ */
+enum { HEAP_DUE_NOT, HEAP_DUE_ALLOC, HEAP_DUE_CALL };
+extern _Atomic uint32_t heap_due;
+extern void (*heap_due_begins)(bool allocates);
+
+/* 1: the first call of a thread that is not the first one makes it HEAP_DUE_ALLOC. */
+extern _Atomic uint32_t heap_watch;
+
+/* False in a child of vfork, which is another process in the same memory. */
+bool heap_in_process(void);
+
 /* The thread that the process began with has ended, and others go on. */
 extern _Atomic uint32_t heap_leader_gone;
 

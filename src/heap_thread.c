@@ -66,6 +66,7 @@ static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
+_Atomic uint32_t heap_watch;
 static pid_t process;          /* ours; in a vfork child getpid() is another */
 static bool fork_gated;        /* the forking thread knows who was inside; guarded by: registry */
 static uint64_t fork_held;     /* the gate of the heaps that it holds; guarded by: registry */
@@ -279,6 +280,10 @@ noinline struct heap *heap_create_self(void)
 	/* May call malloc for its own table; heap_self is set, so that is served. */
 	if (exit_key_made)
 		pthread_setspecific(exit_key, h);
+	if (unlikely(atomic_load_explicit(&heap_watch, memory_order_relaxed)) &&
+	    self_tid() != (uint32_t)process &&
+	    atomic_load_explicit(&heap_due, memory_order_relaxed) == HEAP_DUE_NOT)
+		atomic_store_explicit(&heap_due, HEAP_DUE_ALLOC, memory_order_relaxed);
 	return h;
 }
 
@@ -342,6 +347,11 @@ bool heap_thread_gone(uint32_t tid)
 
 	errno = saved;
 	return gone;
+}
+
+bool heap_in_process(void)
+{
+	return getpid() == process;
 }
 
 bool heap_others(uint32_t ours)

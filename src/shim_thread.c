@@ -30,8 +30,6 @@ typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), vo
 create_fn __pthread_create __attribute__((weak));
 __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
 
-static _Thread_local int inside; /* our own thread is being made */
-
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
 			  void *arg)
 {
@@ -49,17 +47,17 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 		memcpy(&fn, &sym, sizeof(fn));
 		atomic_store_explicit(&real, fn, memory_order_relaxed);
 	}
+	if (background_inside)
+		return fn(thread, attr, start, arg);
+	background_inside = true;
 	err = fn(thread, attr, start, arg);
-	if (inside)
-		return err;
-	inside = 1;
 	/* Ours may be the one too many. */
 	left = err == EAGAIN && background_leave(false);
 	if (left)
 		err = fn(thread, attr, start, arg);
 	if (!err || left)
 		background_start(true);
-	inside = 0;
+	background_inside = false;
 	return err;
 }
 
@@ -88,3 +86,29 @@ EXPORT int setns(int fd, int type)
 	}
 	return (int)r;
 }
+
+#if defined(__GLIBC__)
+extern pid_t __fork(void);
+
+/* No thread of ours is made while the program's fork handlers run, and none takes the place of a process. */
+EXPORT pid_t fork(void)
+{
+	bool outer = !background_inside;
+	pid_t pid;
+
+	background_inside = true;
+	pid = __fork();
+	if (pid < 0 && errno == EAGAIN && outer && background_leave(false)) {
+		pid = __fork();
+		if (pid != 0) {
+			int saved = errno;
+
+			background_start(true);
+			errno = saved;
+		}
+	}
+	if (outer)
+		background_inside = false;
+	return pid;
+}
+#endif

@@ -3,7 +3,7 @@
 #
 # The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
 . "${0%/*}/tap.sh"
-plan 8
+plan 13
 
 alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
@@ -16,3 +16,9 @@ passes "once they are joined the process is single-threaded at once" "" "$quiet"
 passes "threads come while others go" "" "$quiet" "$alone" churn
 passes "at a limit of threads the program has all of them" "no other user can be had" "$quiet" "$alone" limit
 passes "also with a reserve" "no other user can be had" "reserve:8M,$quiet" "$alone" limit
+passes "threads of C11 start ours, and their end ends it" "" "$quiet" "$alone" c11
+passes "so do threads that the C library makes for itself" "there are no timers" "$quiet" "$alone" timer
+passes "signal handlers make threads" "" "$quiet" "$alone" handler
+passes "with background:always a child has one soon, and none inside the fork" "" "background:always,$quiet" \
+	"$alone" children
+passes "also one that is asked from outside" "" "background:always,control:1" "$alone" children

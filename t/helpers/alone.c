@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <threads.h>
 #include <time.h>
 
 #include "check.h"
@@ -238,16 +240,175 @@ static int case_limit(void)
 	return helper_end();
 }
 
+/* ---- threads that nobody makes by pthread_create ---- */
+
+static int c11_thread(void *arg)
+{
+	(void)arg;
+	allocates_much(NULL);
+	while (hold)
+		nap();
+	return 0;
+}
+
+static int case_c11(void)
+{
+	thrd_t t[2];
+
+	for (int round = 0; round < 2; round++) {
+		hold = 1;
+		for (int i = 0; i < 2; i++)
+			CHECK(thrd_create(&t[i], c11_thread, NULL) == thrd_success, "no thread");
+		CHECK(becomes("sluice", 1), "it does not start, round %d", round);
+		hold = 0;
+		for (int i = 0; i < 2; i++)
+			thrd_join(t[i], NULL);
+		CHECK(becomes(NULL, 1), "%u threads are left", threads(NULL));
+	}
+	return helper_end();
+}
+
+static volatile int expired;
+
+static void expires(union sigval value)
+{
+	(void)value;
+	allocates_much(NULL);
+	expired++;
+}
+
+/* The C library's own threads: a helper for all timers, and one for each time that one expires. */
+static int case_timer(void)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = expires };
+	const struct itimerspec soon = { { 0, 200000000 }, { 0, 1000000 } };
+	timer_t timer;
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
+		return 77;
+	timer_settime(timer, 0, &soon, NULL);
+	CHECK(becomes("sluice", 1), "it does not start");
+	for (int i = 0; i < TRIES && !expired; i++)
+		nap();
+	CHECK(expired > 0, "no timer expired");
+	timer_delete(timer);
+	return helper_end();
+}
+
+/* A handler interrupts whatever there is, makes calls of malloc, threads and a child. */
+static volatile int handlers;
+
+static void handles(int sig)
+{
+	int saved = errno;
+	pthread_t t;
+
+	(void)sig;
+	handlers++;
+	free(malloc(5000));
+	allocates(NULL);
+	if (handlers % 8 == 0 && pthread_create(&t, NULL, allocates, NULL) == 0)
+		pthread_detach(t);
+	errno = saved;
+}
+
+static int case_handler(void)
+{
+	struct sigaction sa = { .sa_handler = handles };
+
+	alarm(100);
+	sigaction(SIGUSR1, &sa, NULL);
+	for (int i = 0; i < 200; i++) {
+		raise(SIGUSR1);
+		allocates_much(NULL);
+	}
+	CHECK(handlers == 200, "%d handlers", handlers);
+	CHECK(becomes(NULL, 1), "%u threads are left", threads(NULL));
+	return helper_end();
+}
+
+/* ---- children ---- */
+
+static unsigned in_handler; /* threads that its fork handler saw; 0: it has not run */
+
+static void child_handler(void)
+{
+	allocates_much(NULL);
+	in_handler = threads(NULL);
+}
+
+static int ends_well(pid_t pid)
+{
+	int status;
+
+	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 0;
+}
+
+static void *forks(void *arg)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(in_handler == 1 && allocates_much(&pid) && becomes("sluice", 1) ? 0 : 1);
+	CHECK(ends_well(pid), "a child of another thread");
+	return arg;
+}
+
+/* With background:always. */
+static int case_children(void)
+{
+	enum { N = 40000 };
+	static char *p[N];
+
+	pthread_atfork(NULL, NULL, child_handler);
+	for (int i = 0; i < N; i++)
+		p[i] = memset(malloc(1000), 1, 1000);
+	CHECK(becomes("sluice", 1), "it is there");
+	for (int round = 0; round < 5; round++) {
+		pid_t pid;
+
+		in_handler = 0;
+		pid = fork();
+		if (pid == 0) {
+			unsigned now = threads(NULL);
+
+			CHECK(in_handler == 1, "%u threads inside the fork", in_handler);
+			CHECK(now <= 2, "%u threads", now);
+			/* Its first calls are those of free. */
+			if (round % 2)
+				for (int i = 0; i < N; i++)
+					free(p[i]);
+			else
+				allocates_much(NULL);
+			CHECK(becomes("sluice", 1), "the child has none, round %d", round);
+			for (int i = 0; round % 2 && i < TRIES && resident() > 15; i++)
+				nap();
+			CHECK(!(round % 2) || resident() <= 15, "%ld MiB are left", resident());
+			pid = fork();
+			if (pid == 0) {
+				allocates_much(NULL);
+				_exit(becomes("sluice", 1) ? 0 : 1);
+			}
+			CHECK(ends_well(pid), "a grandchild");
+			_exit(helper_failed ? 1 : 0);
+		}
+		CHECK(ends_well(pid), "a child, round %d", round);
+	}
+	pthread_join(make(forks), NULL);
+	CHECK(threads("sluice") == 1, "%u in the parent", threads("sluice"));
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
 	} cases[] = {
-		{ "ends", case_ends },
-		{ "at-once", case_at_once },
-		{ "churn", case_churn },
-		{ "limit", case_limit },
+		{ "ends", case_ends },       { "at-once", case_at_once },   { "churn", case_churn },
+		{ "limit", case_limit },     { "c11", case_c11 },           { "timer", case_timer },
+		{ "handler", case_handler }, { "children", case_children },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
