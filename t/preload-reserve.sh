@@ -41,7 +41,7 @@ run "nor is there one in profile:memory" profile:memory,$quiet faults
 run "with reserve:0 beside the profile there is none, before it" reserve:0,profile:latency,$quiet faults
 run "or behind it" profile:latency,reserve:0,$quiet faults
 run "with background:auto it begins with the first thread, so not here" reserve:32M,$quiet faults
-run "the child of a fork uses what it has, and fills again when it has threads" profile:latency,$quiet child
+run "the child of a fork uses what it has, and fills it again" profile:latency,$quiet child
 
 run "what follows growth is given back when there is none" profile:latency,reserve:auto,$quiet idle
 is "$(cat "$TMP/err")" "nothing is left" "to the last"
