@@ -66,6 +66,7 @@
 #define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
 #define RETRY_REFUSALS 64u /* of growth, until those whose way was blocked are tried again */
 #define RESERVE_PART 4u    /* of what is usable: what is reserved beyond it */
+#define HOPELESS 4u        /* times all that we have: as much is not had by giving it back */
 #define AWAY_ORDER 6u      /* 1 MiB */
 #define AWAY_MAX 256u      /* each splits a mapping, of which a process has 65,530 */
 #define STEP_FIRST ((size_t)2 << 20)
@@ -879,7 +880,6 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
 				(size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
-	size_t most = REGION_BYTES;
 	struct region *r;
 	size_t step;
 	bool limited;
@@ -893,9 +893,7 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		return 0; /* somebody did */
 	}
 	limited = buddy_is_tight(z);
-	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
-		most = STEP_MIN; /* what is mapped is filled */
-	step = max_size(z->refused ? 0 : min_size(most, step_bytes(z, &limited)), least);
+	step = max_size(z->refused ? 0 : step_bytes(z, &limited), least);
 	for (r = buddy_first_region(z); r && !good; r = r->next)
 		good = region_grow(z, r, step, least);
 	while (!good && step >= least) {
@@ -1923,8 +1921,12 @@ uint64_t buddy_release_space(struct zone *z, uint64_t want)
 
 uint64_t zones_release_space(uint64_t want)
 {
+	uint64_t all = (zones_sum(total_pages) << PG_SHIFT) + REGION_BYTES;
 	uint64_t bytes = 0;
 
+	/* Who asks for what cannot be had in any case is not to cost the process what is free. */
+	if (want != UINT64_MAX && want / HOPELESS > all)
+		return 0;
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
 		bytes += buddy_release_space(&zone_all[i], want - bytes);
 	return bytes;
@@ -1936,6 +1938,7 @@ static void forget_reserved(struct zone *z)
 	if (grow_lock(z) != 0)
 		return;
 	release_reserved(z);
+	release_regions(z, UINT64_MAX, false); /* those that wait to be grown into */
 	atomic_store_explicit(&z->locked, true, memory_order_relaxed);
 	grow_unlock(z);
 }

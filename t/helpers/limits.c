@@ -405,6 +405,13 @@ static int fill(size_t size, size_t percent)
 		      "round %d: %zu KiB and %zu KiB of %zu KiB", round, usable >> 10, began >> 10,
 		      (size_t)limit.rlim_cur >> 10);
 		free_nodes();
+		if (round == 0) {
+			size_t had = status_kib("VmSize:");
+
+			CHECK(request(0, (size_t)1 << 46) == NULL, "64 TiB were had");
+			CHECK(status_kib("VmSize:") > had / 4 * 3,
+			      "all that was free was given up for it");
+		}
 		if (round == 1) {
 			malloc_trim(0);
 			map_half(limit.rlim_cur / 2, "after malloc_trim");
