@@ -6,7 +6,8 @@
 . "${0%/*}/tap.sh"
 need gdb
 need gcc
-plan 4
+need pgrep procps
+plan 6
 
 cat >"$TMP/program.c" <<'C'
 #include <stdio.h>
@@ -32,3 +33,39 @@ is "$out" "$want" "gdb says the same as without the library"
 like "$out" '^#50 ' "with a backtrace of 51 frames"
 proved_loaded "gdb was served by the library" gdb
 proved_loaded "the program that it debugs was served by the library" program
+
+# gcore writes what is mapped: of a program with 100 MiB not much more than that. A larger file is cut.
+cat >"$TMP/waits.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int main(void)
+{
+	for (int i = 0; i < 100 << 10; i++)
+		memset(malloc(1024), 1, 1024);
+	puts("ready");
+	fflush(stdout);
+	return getchar() == EOF;
+}
+C
+gcc -O0 -o "$TMP/waits" "$TMP/waits.c" || bail_out "gcc cannot compile the test's program"
+mkfifo "$TMP/in" "$TMP/out"
+with_sluice "$TMP/waits" <"$TMP/in" >"$TMP/out" &
+exec 3>"$TMP/in" 4<"$TMP/out"
+read -r _ <&4
+pid=$(pgrep -n -f "^$TMP/waits")
+(
+	ulimit -f 614400 # 300 MiB
+	gdb --nx --batch -ex 'set debuginfod enabled off' -p "$pid" -ex "gcore $TMP/core"
+) >"$TMP/gcore" 2>&1
+bytes=$(wc -c <"$TMP/core")
+echo >&3
+exec 3>&- 4<&-
+wait
+if [ ! -s "$TMP/core" ]; then
+	skip "gcore writes not much more than the program has" "gdb cannot attach here: $(tail -n 1 "$TMP/gcore")"
+else
+	ok "$(test "$bytes" -lt $((250 << 20)); echo $?)" "gcore writes not much more than the program has ($bytes bytes)"
+fi
+proved_loaded "the program was served by the library" waits
