@@ -470,10 +470,10 @@ static bool start(void *(*main)(void *), enum from from)
 	pthread_attr_setschedparam(&attr, &ordinary); /* else glibc takes the caller's */
 	if (from == FROM_LIBC || may_make_threads(before, from == FROM_ALLOC))
 		good = pthread_create(&t, &attr, main, NULL) == 0;
-	if (!good)
-		sandbox_leave();
 	pthread_attr_destroy(&attr);
 	set_mask(SIG_SETMASK, &before, NULL);
+	if (!good)
+		sandbox_leave();
 	return good;
 }
 

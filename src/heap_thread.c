@@ -35,6 +35,7 @@
 #include "meta.h"
 #include "options.h"
 #include "park.h"
+#include "sandbox.h"
 #include "stats.h"
 #include "vm.h"
 #include "zone.h"
@@ -351,7 +352,13 @@ bool heap_thread_gone(uint32_t tid)
 
 bool heap_in_process(void)
 {
-	return getpid() == process;
+	bool good;
+
+	if (!sandbox_enter())
+		return false;
+	good = getpid() == process;
+	sandbox_leave();
+	return good;
 }
 
 bool heap_others(uint32_t ours)

@@ -54,6 +54,18 @@ static void leave_word(char *word)
 	environ = env;
 }
 
+static void (*next_due)(bool allocates);
+
+/* The first call of the program that goes the slow way: libc has set environ by now, after our constructor. */
+static void leave_word_now(bool allocates)
+{
+	(void)allocates;
+	heap_due_begins = next_due;
+	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+	if (environ)
+		leave_word(options_told());
+}
+
 void sluice_init(void)
 {
 	static bool done;
@@ -70,8 +82,11 @@ void sluice_init(void)
 	control_init();
 	fork_init();
 	background_init();
-	if (options_told() && environ)
-		leave_word(options_told());
+	if (options_told()) {
+		next_due = heap_due_begins;
+		heap_due_begins = leave_word_now;
+		atomic_store_explicit(&heap_due, HEAP_DUE_CALL, memory_order_relaxed);
+	}
 }
 
 /* glibc passes what main gets; its own constructor, which sets environ to the same, may come after this one. */

@@ -161,6 +161,8 @@ int vm_try_map_at(void *addr, size_t bytes)
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	if (p == MAP_FAILED) {
 		err = errno == EEXIST || errno == EINVAL ? -EEXIST : -ENOMEM;
+		if (err == -ENOMEM)
+			vm_limits_read();
 	} else if (p != addr) { /* as in map_exactly */
 		vm_unmap(p, bytes);
 		err = -EEXIST;
