@@ -558,14 +558,6 @@ void pressure_init(void)
 	}
 }
 
-void pressure_end(void)
-{
-	for (unsigned i = 0; i < SOURCES; i++)
-		ourfd_close(&psi[i]);
-	listening = false;
-	awake_since = 0;
-}
-
 void pressure_fork_child(bool copy)
 {
 	/* What a copy does with a descriptor it may do to its parent's. */

@@ -23,9 +23,6 @@ void pressure_fork_child(bool copy);
  * descriptor to wait for, or -1; true: it has something to be read. */
 bool pressure_wait(uint64_t ms, uint64_t generation, int also);
 
-/* The background thread ends: its descriptors are closed. */
-void pressure_end(void);
-
 /* See how near the limits are, and give back what is free when they are. */
 void pressure_look(uint64_t generation);
 

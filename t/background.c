@@ -502,6 +502,8 @@ static void until_it_looked(void)
 {
 	unsigned long before = switches();
 
+	/* It looks each 250 ms, and may sleep in parts in between. */
+	sleep_ms(600);
 	for (unsigned ms = 0; ms < WAIT_MS && switches() < before + 2; ms += 10)
 		sleep_ms(10);
 }

@@ -77,8 +77,8 @@ refused() {
 	diag "$(cat "$TMP/err")"
 }
 refused profile:fast "option profile: 'fast' is not valid, use balanced|latency|memory"
-refused reserve:some "option reserve: 'some' is not valid, use 0 to 1099511627776 bytes (K, M, G may follow) or auto"
+refused reserve:some "option reserve: 'some' is not valid, use 0 to 1T or auto (bytes; K, M, G or T may follow)"
 refused reserve:2000G "option reserve: '2000G' is not valid"
-refused low:50X "option low: '50X' is not valid, use 0 to 1099511627776 bytes (K, M, G may follow) or 0% to 1000%"
+refused low:50X "option low: '50X' is not valid, use 0 to 1T or 0% to 1000% (bytes; K, M, G or T may follow)"
 refused high:1001% "option high: '1001%' is not valid"
 refused reserve:8M,low:90%,high:50% "option low is above option high"
