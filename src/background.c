@@ -203,17 +203,11 @@ static bool is_always(void)
 	return options.background == BACKGROUND_ALWAYS;
 }
 
-/* Whether it stays when the program has one thread: somebody may ask by way of the control socket, which is there all the time. */
-static bool stays(void)
-{
-	return is_always() || options.control;
-}
-
-/* Where it stays others need not be looked for, so the word is left alone. */
+/* With background:always others need not be looked for, so the word is left alone. */
 static bool asked_to_look(void)
 {
 	return atomic_load_explicit(&leave, memory_order_relaxed) != STAY ||
-	       (!stays() && atomic_load_explicit(&park_looks, memory_order_relaxed));
+	       (!is_always() && atomic_load_explicit(&park_looks, memory_order_relaxed));
 }
 
 /* Sleep without a timer if nothing is cached. False: something is. */
@@ -352,7 +346,7 @@ static bool is_over(struct round *r)
 	atomic_store_explicit(&park_looks, 0, memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
-	if ((!stays() || !leader || asked == LEAVE_ALONE) && alone()) {
+	if ((!is_always() || !leader || asked == LEAVE_ALONE) && alone()) {
 		r->look_at = now + LOOK_MS;
 		if (!r->alone_at)
 			r->alone_at = now;
@@ -364,7 +358,7 @@ static bool is_over(struct round *r)
 	r->look_ms = min_size(2 * max_size(r->look_ms, LOOK_MS), LOOK_MOST_MS);
 	r->look_at = now + r->look_ms;
 	if (r->look_ms == LOOK_MOST_MS && leader &&
-	    (stays() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
+	    (is_always() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
 		r->look_at = 0;
 	return false;
 }
