@@ -73,7 +73,7 @@ static int group_open(const struct cgroup *g, size_t dir_len, const char *name, 
 {
 	size_t len = dir_len - g->base;
 
-	memcpy(file_path, ".", 1);
+	file_path[0] = '.';
 	memcpy(file_path + 1, g->path + g->base, len);
 	file_path[1 + len] = '/';
 	memcpy(file_path + 2 + len, name, strlen(name) + 1);

@@ -18,6 +18,7 @@
 
 #include "background.h"
 #include "barrier.h"
+#define WANTS_BACKGROUND
 #include "core.h"
 #include "buddy.h"
 #include "heap.h"

@@ -22,6 +22,7 @@
 #include "barrier.h"
 #include "buddy.h"
 #include "child.h"
+#define WANTS_BACKGROUND
 #include "core.h"
 #include "delay.h"
 #include "heap_parts.h"

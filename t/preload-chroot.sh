@@ -71,6 +71,8 @@ is "$(SLUICE_CONF=idle_ms:20,decay_ms:20 LD_PRELOAD=$SLUICE_LIB timeout 100 "$pl
 # They are above 100, and where the process may have no such number there are none.
 numbers_more() {
 	ls /proc/self/fd >"$TMP/plain"
+	# shellcheck disable=SC2010
 	LD_PRELOAD=$SLUICE_LIB ls /proc/self/fd | grep -v -x -F -f "$TMP/plain" | awk '{ n++; low += $1 < 100 } END { print (n > 0), low + 0 }'
 }
+# shellcheck disable=SC3045
 is "$(numbers_more) $(ulimit -n 60 && numbers_more)" "1 0 0 0" "they are above 100, or nowhere"

@@ -17,6 +17,7 @@
 
 #include "buddy.h"
 #include "cgroup.h"
+#define WANTS_BACKGROUND
 #include "core.h"
 #include "heap.h"
 #include "init.h"

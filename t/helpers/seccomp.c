@@ -172,9 +172,9 @@ static void one(void)
 
 	use(object, OBJECTS);
 	CHECK(big != NULL, "as it says");
-	big = realloc(big, 90 << 20);
-	CHECK(big != NULL, "as it says");
-	free(big);
+	void *bigger = realloc(big, 90 << 20);
+	CHECK(bigger != NULL, "as it says");
+	free(bigger != NULL ? bigger : big);
 	CHECK(posix_memalign(&aligned, 1 << 20, 100) == 0, "as it says");
 	free(aligned);
 	drop(object, OBJECTS);
