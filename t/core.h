@@ -11,9 +11,10 @@
 #include "info.h"
 #include "tap.h"
 
-/* Their threads are not noticed, unless a test wants that: nobody takes what they cache but the test. */
+/* Their threads are not noticed, unless a test wants that: nobody takes what they cache but the test. Comes before the
+ * library's constructor, which is linked after the test. */
 #ifndef WANTS_BACKGROUND
-__attribute__((constructor)) static void without_background(void)
+__attribute__((constructor(101))) static void without_background(void)
 {
 	setenv("SLUICE_CONF", "background:never", 0);
 }
