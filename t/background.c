@@ -3,6 +3,7 @@
  * The background thread: when it is there, that memory comes back with nobody calling, and that it
  * sleeps when there is nothing to do.
  */
+#define WANTS_BACKGROUND
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -18,7 +19,6 @@
 
 #include "background.h"
 #include "barrier.h"
-#define WANTS_BACKGROUND
 #include "core.h"
 #include "buddy.h"
 #include "heap.h"

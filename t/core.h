@@ -5,20 +5,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "heap.h"
 #include "info.h"
 #include "tap.h"
-
-/* Their threads are not noticed, unless a test wants that: nobody takes what they cache but the test. Comes before the
- * library's constructor, which is linked after the test. */
-#ifndef WANTS_BACKGROUND
-__attribute__((constructor(101))) static void without_background(void)
-{
-	setenv("SLUICE_CONF", "background:never", 0);
-}
-#endif
 
 /* Gives a gauge or counter by name. */
 static inline uint64_t value(const char *name)

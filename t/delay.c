@@ -10,6 +10,7 @@
  *
  * TIMEOUT: 300
  */
+#define WANTS_BACKGROUND
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -22,7 +23,6 @@
 #include "barrier.h"
 #include "buddy.h"
 #include "child.h"
-#define WANTS_BACKGROUND
 #include "core.h"
 #include "delay.h"
 #include "heap_parts.h"
@@ -554,6 +554,7 @@ int main(void)
 {
 	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks apart */
 	sluice_init();
+	atomic_store(&heap_watch, 0); /* it is started when the test says so */
 	options.reserve = 0;
 	alloc(16);
 	tap_plan(6 + 3 * DELAY_POINTS);

@@ -3,6 +3,7 @@
  * What says that memory is short: limits of cgroups, in trees of files that look like those of the
  * kernel, and the two limits of our own.
  */
+#define WANTS_BACKGROUND
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
@@ -17,7 +18,6 @@
 
 #include "buddy.h"
 #include "cgroup.h"
-#define WANTS_BACKGROUND
 #include "core.h"
 #include "heap.h"
 #include "init.h"

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #define TAP_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
@@ -47,5 +48,14 @@ int tap_done(void);
 bool tap_ok_at(bool cond, const char *file, int line, const char *fmt, ...) TAP_PRINTF(4, 5);
 bool tap_is_int_at(intmax_t got, intmax_t want, const char *file, int line, const char *fmt, ...)
 	TAP_PRINTF(5, 6);
+
+/* Threads of a test are not noticed by the library, unless a test wants that: nobody takes what they cache but the
+ * test. Comes before the library's constructor, which is linked after the test. */
+#ifndef WANTS_BACKGROUND
+__attribute__((constructor(101))) static void without_background(void)
+{
+	setenv("SLUICE_CONF", "background:never", 0);
+}
+#endif
 
 #endif
