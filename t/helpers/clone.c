@@ -354,8 +354,8 @@ static int shares_memory(void)
 		return 77;
 	memcpy(&allocate_tls, &sym, sizeof(sym));
 	tls = allocate_tls(NULL);
-	memcpy(tls, &tls, sizeof(char *));
-	memcpy(tls + 16, &tls, sizeof(char *));
+	((char **)(void *)tls)[0] = tls;
+	((char **)(void *)tls)[2] = tls;
 	memcpy(tls + 40, self + 40, 16); /* the stack protector's and the pointer guard */
 	pid = clone(process_churns, stack + sizeof(stack), CLONE_VM | CLONE_SETTLS | SIGCHLD,
 		    (void *)(uintptr_t)7, NULL, tls, NULL);

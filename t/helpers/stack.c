@@ -17,6 +17,9 @@
 #include <pthread.h>
 #include <sluice/sluice.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 enum { PAINTED = 256 << 10, BLOCKS = 600 };
 
@@ -178,6 +181,37 @@ static void of_mlockall(void)
 	AS(int (*)(int))(0);
 }
 
+static void of_prctl(void)
+{
+	AS(int (*)(int, unsigned long, unsigned long, unsigned long, unsigned long))
+	(PR_GET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static void of_syscall(void)
+{
+	AS(long (*)(long, ...))(SYS_getpid);
+}
+
+static void of_setns(void)
+{
+	AS(int (*)(int, int))(-1, 0);
+}
+
+static void of_unshare(void)
+{
+	AS(int (*)(int))(0);
+}
+
+static void of_fork(void)
+{
+	pid_t pid = AS(pid_t(*)(void))();
+
+	if (pid == 0)
+		_exit(0);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
 static void *ends(void *arg)
 {
 	return arg;
@@ -300,6 +334,11 @@ static const struct {
 	{ "__libc_mallopt", of_mallopt },
 	{ "mlockall", of_mlockall },
 	{ "pthread_create", of_create },
+	{ "fork", of_fork },
+	{ "prctl", of_prctl },
+	{ "setns", of_setns },
+	{ "syscall", of_syscall },
+	{ "unshare", of_unshare },
 	{ "sluice_version", of_none },
 	{ "sluice_drain", of_drain },
 	{ "sluice_drain_threads", of_drain_threads },
