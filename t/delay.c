@@ -568,6 +568,7 @@ int main(void)
 	}
 	options.idle_ms = 20;
 	options.decay_ms = 20;
+	options.background = BACKGROUND_ALWAYS; /* it stays when it is alone */
 	background_start(true);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
 		if (is_park(p))
