@@ -17,6 +17,7 @@
 #include "free_once.h"
 #include "huge.h"
 #include "lock.h"
+#include "park.h"
 #include "options.h"
 #include "stats.h"
 #include "tap.h"
@@ -245,7 +246,7 @@ static void overwritten(void *arg)
 	char *p = get(100, 1);
 
 	(void)arg;
-	p[-1] = 1;
+	p[-1] ^= 1; /* whatever it was */
 	arena_free(p);
 }
 
@@ -417,10 +418,10 @@ static void *forks(void *arg)
 {
 	while (!atomic_load(&over)) {
 		lock_fork_begin();
-		lock_pause_us(100);
+		park_nap_us(100);
 		lock_fork_end();
 		arena_sweep();
-		lock_pause_us(100);
+		park_nap_us(100);
 	}
 	return arg;
 }
