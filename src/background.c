@@ -177,11 +177,6 @@ static void thread_begins(const char *name)
 
 /* ---- the rounds ------------------------------------------------------------------------------ */
 
-static uint64_t now_ms(void)
-{
-	return clock_ns() / 1000000;
-}
-
 static uint64_t dirty_pages(void)
 {
 	return zones_sum(dirty_pages);
@@ -260,7 +255,7 @@ static void decay_round(struct round *r)
 
 static void tick(struct round *r)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	if (dirty_pages() < r->low)
 		r->low = dirty_pages();
@@ -332,7 +327,7 @@ static bool is_over(struct round *r)
 {
 	bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
-	uint64_t now = now_ms();
+	uint64_t now = clock_ms();
 
 	if (asked == LEAVE)
 		return true;
@@ -383,7 +378,7 @@ static void finish(void)
 	end_reserve();
 	buddy_trim_inline = true;
 	watch();
-	ended_at = room ? 0 : now_ms();
+	ended_at = room ? 0 : clock_ms();
 	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
 	atomic_store_explicit(&running, 0, memory_order_seq_cst);
 	if (!room && !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed) && !alone())
@@ -393,11 +388,10 @@ static void finish(void)
 static void *background_main(void *arg)
 {
 	struct round r = {
-		.idle_at = now_ms() + options.idle_ms,
-		.decay_at = now_ms() + options.decay_ms,
+		.idle_at = clock_ms() + options.idle_ms,
+		.decay_at = clock_ms() + options.decay_ms,
 	};
 	bool served = false;
-
 	uint64_t mask;
 
 	(void)arg;
@@ -425,8 +419,8 @@ static void *background_main(void *arg)
 		/* A parked thread would not see requests. */
 		if (!r.look_at && asked < 0 && !r.generation && park()) {
 			r.low = 0;
-			r.idle_at = now_ms() + options.idle_ms;
-			r.decay_at = now_ms() + options.decay_ms;
+			r.idle_at = clock_ms() + options.idle_ms;
+			r.decay_at = clock_ms() + options.decay_ms;
 			continue;
 		}
 		/* Who asks all the time is answered once a tick, and changes nothing else. */
@@ -502,8 +496,8 @@ static void start_all(bool threads, enum from from)
 	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_acquire,
 						     memory_order_relaxed))
 		return;
-	grace = ended_at && now_ms() - ended_at < AGAIN_MS ? min_size(2 * grace, GRACE_MOST_MS)
-							   : GRACE_MS;
+	grace = ended_at && clock_ms() - ended_at < AGAIN_MS ? min_size(2 * grace, GRACE_MOST_MS)
+							     : GRACE_MS;
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, reserve_wanted() ? 1 : 0, memory_order_relaxed);
 	reserve_again();
@@ -557,14 +551,14 @@ void background_init(void)
 
 bool background_leave(bool only_alone)
 {
-	uint64_t end = now_ms() + LEAVE_MS;
+	uint64_t end = clock_ms() + LEAVE_MS;
 	uint32_t asked = only_alone ? LEAVE_ALONE : LEAVE;
 	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_relaxed);
 	uint32_t t;
 
 	/* It has been made, and has not said who it is yet. */
 	while (!(t = atomic_load_explicit(&tid, memory_order_acquire)) &&
-	       atomic_load_explicit(&running, memory_order_relaxed) && now_ms() < end)
+	       atomic_load_explicit(&running, memory_order_relaxed) && clock_ms() < end)
 		park_nap(1);
 	if (!t || t == self_tid())
 		return false;
@@ -573,8 +567,8 @@ bool background_leave(bool only_alone)
 		park_look();
 		park_wake();
 	}
-	while (!heap_thread_gone(t) || (reserve > 1 && !heap_thread_gone(reserve))) {
-		if (now_ms() >= end)
+	while (!lock_thread_gone(t) || (reserve > 1 && !lock_thread_gone(reserve))) {
+		if (clock_ms() >= end)
 			return false;
 		/* Others are there. */
 		if (only_alone && atomic_load_explicit(&running, memory_order_relaxed) &&
@@ -589,7 +583,7 @@ bool background_leave(bool only_alone)
 
 void background_fork_child(bool copy)
 {
-	reserve_fork_child();
+	reserve_again();
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
 	atomic_store_explicit(&tid, 0, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);

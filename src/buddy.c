@@ -658,9 +658,8 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 
 /*
  * Guarded by: grow. Reserve address space for some regions, less and less when refused; for one to begin
- * with. It is a part of what
- * is usable, because a program may set a limit on its address space at any time, and what is reserved
- * counts. Each reservation makes a mapping or two, so their number grows with the logarithm up to the option's bytes.
+ * with. It is a part of what is usable, because a program may set a limit on its address space at any time, and
+ * what is reserved counts. Each reservation makes a mapping or two, so their number grows with the logarithm up to the option's bytes.
  */
 static void reserve_space(struct zone *z)
 {
@@ -1258,7 +1257,7 @@ static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t most, uint64_t freed)
 {
 	struct zone *lead = zone_lead(z);
-	uint64_t now = clock_ns() / 1000000;
+	uint64_t now = clock_ms();
 	uint64_t hard = soft + trim_earned(lead, now, most);
 	uint64_t earned;
 	uint64_t n;

@@ -67,8 +67,7 @@ void buddy_ready_wait(struct zone *z, uint64_t ms)
 
 void buddy_ready_hold(struct zone *z)
 {
-	atomic_store_explicit(&z->ready_after, clock_ns() / 1000000 + HOLD_MS,
-			      memory_order_relaxed);
+	atomic_store_explicit(&z->ready_after, clock_ms() + HOLD_MS, memory_order_relaxed);
 }
 
 static void put_back(struct zone *z, struct page *pg)

@@ -68,15 +68,24 @@ static bool parse_bytes(const char *s, uint64_t *out)
 /* The directory of the hierarchy, while a group is looked for. */
 static int base_dir = -1;
 
-/* A file of the group whose directory is the first dir_len bytes of the path. */
-static int group_open(const struct cgroup *g, size_t dir_len, const char *name, int flags)
+/* Below it, as file_path: the first dir_len bytes of the group's path. Returns its length. */
+static size_t group_path(const struct cgroup *g, size_t dir_len)
 {
 	size_t len = dir_len - g->base;
 
 	file_path[0] = '.';
 	memcpy(file_path + 1, g->path + g->base, len);
-	file_path[1 + len] = '/';
-	memcpy(file_path + 2 + len, name, strlen(name) + 1);
+	file_path[1 + len] = '\0';
+	return 1 + len;
+}
+
+/* A file of the group whose directory is the first dir_len bytes of the path. */
+static int group_open(const struct cgroup *g, size_t dir_len, const char *name, int flags)
+{
+	size_t len = group_path(g, dir_len);
+
+	file_path[len] = '/';
+	memcpy(file_path + len + 1, name, strlen(name) + 1);
 	return ourfd_open(base_dir, file_path, flags, kind);
 }
 
@@ -171,8 +180,7 @@ static bool exists(const struct cgroup *g)
 {
 	struct stat st;
 
-	memcpy(file_path, ".", 1);
-	memcpy(file_path + 1, g->path + g->base, strlen(g->path + g->base) + 1);
+	group_path(g, strlen(g->path));
 	return fstatat(base_dir, file_path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 

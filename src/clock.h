@@ -14,4 +14,9 @@ static inline uint64_t clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static inline uint64_t clock_ms(void)
+{
+	return clock_ns() / 1000000;
+}
+
 #endif

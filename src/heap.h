@@ -257,21 +257,18 @@ enum heap_outcome {
 struct heap_drain {
 	uint32_t tid; /* 0: no thread has it */
 	enum heap_outcome outcome;
-	bool locked;      /* somebody sat on its page cache, which is not empty */
-	uint64_t cached;  /* bytes free in it before; its page cache's only unless it was emptied */
+	bool locked; /* somebody sat on its page cache, which is not empty */
+	uint64_t cached; /* bytes free in it before; its page cache's only unless it was emptied and counted */
 	uint64_t drained; /* bytes of pages that went to the buddy core */
 };
 
 /*
  * Empty one heap, a marked one of others' or the caller's own, and its page cache; marked: the
- * generation, or 0 if marking was in vain, or HEAP_PAGES for its page cache alone. One caller at a
- * time (reclaim_control) but for the latter.
+ * generation, or 0 if marking was in vain, or HEAP_PAGES for its page cache alone. counts: `cached` is wanted; to count what a
+ * heap has free walks all its slabs. One caller at a time (reclaim_control) but for HEAP_PAGES.
  */
 #define HEAP_PAGES UINT64_MAX
-void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d);
-
-/* The same, but `cached` says nothing: to count what a heap has free walks all its slabs. */
-void heap_drain_uncounted(struct heap *h, uint64_t marked, struct heap_drain *d);
+void heap_drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain *d);
 
 /* Why gate 2 is off, an errno of membarrier; 0: it is on. */
 int heap_gate_error(void);
@@ -313,9 +310,6 @@ extern _Atomic uint32_t heap_leader_gone;
  * ends. A system call for each one looked at, up to the first that is there.
  */
 bool heap_others(uint32_t ours);
-
-/* Whether the process has no such thread, not even one that is about to leave the kernel. Keeps errno. */
-bool heap_thread_gone(uint32_t tid);
 
 /* Each thread that runs empties its own bins, ring and inbox when a call of it next goes the slow way. */
 void heap_ask_trim(void);

@@ -788,7 +788,7 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, bool count
 	return holds ? outcome : HEAP_EMPTIED;
 }
 
-static void drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain *d)
+void heap_drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain *d)
 {
 	struct pcp_drain pages;
 
@@ -804,16 +804,6 @@ static void drain(struct heap *h, uint64_t marked, bool counts, struct heap_drai
 	pages = pcp_drain(&h->pcp);
 	d->drained += pages.pages << PG_SHIFT;
 	d->locked = pages.skipped;
-}
-
-void heap_drain(struct heap *h, uint64_t marked, struct heap_drain *d)
-{
-	drain(h, marked, true, d);
-}
-
-void heap_drain_uncounted(struct heap *h, uint64_t marked, struct heap_drain *d)
-{
-	drain(h, marked, false, d);
 }
 
 bool heap_gate_held_by(const struct heap *h, uint64_t held)
@@ -857,7 +847,7 @@ bool heap_gate_hold_all(uint64_t *held, struct heap **list)
 		return false;
 	for (struct heap *h = *list; h; h = h->fork_next) {
 		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
-			lock_pause_us(20);
+			park_nap_us(20);
 	}
 	return true;
 }

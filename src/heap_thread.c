@@ -24,10 +24,8 @@
 #endif
 #include "heap_parts.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backtrace.h"
@@ -198,12 +196,9 @@ void heap_note_tid(struct heap *h)
 /* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
 static bool reap(struct heap *h)
 {
-	int saved = errno;
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
-	bool gone = tid && tid != self_tid() && lock_thread_gone(tid);
 
-	errno = saved;
-	if (!gone ||
+	if (!tid || tid == self_tid() || !lock_thread_gone(tid) ||
 	    !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
 						     memory_order_relaxed))
 		return false;
@@ -341,15 +336,6 @@ static void thread_exit(void *arg)
 	park_look();
 }
 
-bool heap_thread_gone(uint32_t tid)
-{
-	int saved = errno;
-	bool gone = lock_thread_gone(tid);
-
-	errno = saved;
-	return gone;
-}
-
 bool heap_in_process(void)
 {
 	bool good;
@@ -367,7 +353,7 @@ bool heap_others(uint32_t ours)
 		uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
 
 		if (tid && tid != (uint32_t)process && tid != self_tid() && tid != ours &&
-		    !heap_thread_gone(tid))
+		    !lock_thread_gone(tid))
 			return true;
 	}
 	return false;

@@ -228,12 +228,14 @@ uint32_t lock_process(void)
 /* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
 bool lock_thread_gone(uint32_t tid)
 {
+	int saved = errno;
 	bool gone;
 
 	if (!sandbox_enter())
 		return false;
 	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 	sandbox_leave();
+	errno = saved;
 	return gone;
 }
 
@@ -476,14 +478,9 @@ void lock_release(struct lock *l)
 	lock_depth--;
 }
 
-void lock_pause_us(uint32_t us)
-{
-	park_nap_us(us);
-}
-
 void lock_pause(void)
 {
-	lock_pause_us(PAUSE_US);
+	park_nap_us(PAUSE_US);
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */

@@ -81,7 +81,7 @@ uint32_t lock_tid_slow(void);
 extern _Thread_local uint32_t lock_depth TLS_FAST;
 
 /* Whose process this is, and whether a thread of it is no more (false: that cannot be asked, or another
- * process has its number by now). The latter changes errno. */
+ * process has its number by now). Not even one that is about to leave the kernel. Keeps errno. */
 uint32_t lock_process(void);
 bool lock_thread_gone(uint32_t tid);
 
@@ -123,7 +123,6 @@ void lock_release(struct lock *l);
  * that from a SCHED_FIFO thread. Keeps errno; no cancellation point.
  */
 void lock_pause(void);
-void lock_pause_us(uint32_t us);
 
 /* The TID of the holder; 0: it is free. */
 static inline uint32_t lock_holder(struct lock *l)

@@ -9,15 +9,14 @@
 #include "log.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "backtrace.h"
+#include "park.h"
 #include "sys.h"
 #include "types.h"
 
@@ -144,10 +143,7 @@ void log_warn(const char *fmt, ...)
 /* Another thread has said its line, and will end the program. */
 static void let_it_end(void)
 {
-	static _Atomic uint32_t never;
-	const struct timespec enough = { BACKTRACE_MS / 1000 + 1, 0 };
-
-	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &enough, NULL, 0);
+	park_nap(BACKTRACE_MS / 1000 * 1000 + 1000);
 }
 
 void sluice_fatal(const char *fmt, ...)

@@ -96,11 +96,6 @@ static bool events_known;
 static uint64_t vain_until;      /* ms: growth's */
 static uint64_t look_vain_until; /* ms: the background thread's */
 
-static uint64_t now_ms(void)
-{
-	return clock_ns() / 1000000;
-}
-
 /* ---- who looks --------------------------------------------------------------------------- */
 
 /* Less than that many bytes were left at the last look. */
@@ -171,9 +166,9 @@ static void read_files(void)
 
 	if (!group.levels)
 		return;
-	if (now_ms() - group_at >= REFRESH_MS) {
+	if (clock_ms() - group_at >= REFRESH_MS) {
 		cgroup_refresh(&group);
-		group_at = now_ms();
+		group_at = clock_ms();
 	}
 	margin = max_size(cgroup_limit(&group) / 16, MARGIN_MIN);
 	said.margin = min_size(margin, MARGIN_MAX);
@@ -225,13 +220,13 @@ static uint64_t make_room(uint64_t want)
 {
 	uint64_t given;
 
-	if (now_ms() < vain_until) {
+	if (clock_ms() < vain_until) {
 		reclaim_before_growth();
 		return zones_purge(0, want / PG_BYTES + 1);
 	}
 	given = reclaim_pressure(want, 0, true);
 	if (given < want / 4)
-		vain_until = now_ms() + VAIN_MS;
+		vain_until = clock_ms() + VAIN_MS;
 	return given;
 }
 
@@ -420,8 +415,8 @@ static void level_register(struct ourfd *p)
 static void psi_listen(void)
 {
 	if (!awake_since)
-		awake_since = now_ms();
-	if (listening || now_ms() - awake_since < PSI_AFTER_MS)
+		awake_since = clock_ms();
+	if (listening || clock_ms() - awake_since < PSI_AFTER_MS)
 		return;
 	listening = true;
 	trigger_write(&psi[0]);
@@ -530,10 +525,10 @@ void pressure_look(uint64_t generation)
 		stat_add(STAT_pressure_events, 1);
 		want = UINT64_MAX;
 	}
-	if (want && (held || now_ms() >= look_vain_until)) {
+	if (want && (held || clock_ms() >= look_vain_until)) {
 		uint64_t given = reclaim_pressure(want, generation, false);
 
-		look_vain_until = given < min_size(want, MIB) / 4 ? now_ms() + LOOK_VAIN_MS : 0;
+		look_vain_until = given < min_size(want, MIB) / 4 ? clock_ms() + LOOK_VAIN_MS : 0;
 	}
 	look_end();
 }
@@ -548,7 +543,7 @@ void pressure_init(void)
 	if (options.psi && options.background != BACKGROUND_NEVER)
 		psi_open();
 	cgroup_found();
-	group_at = now_ms();
+	group_at = clock_ms();
 	read_files();
 	buddy_before_growth = before_growth;
 	if (options.soft_limit || options.cache_limit) {

@@ -95,18 +95,16 @@ static void drain_caches(struct reclaim_report *r)
 static void drain_heap(struct heap *h, uint64_t marked, bool counts, uint64_t *wait_ns,
 		       struct heap_drain *d)
 {
-	void (*drain)(struct heap *, uint64_t, struct heap_drain *) = counts ? heap_drain
-									     : heap_drain_uncounted;
 	uint64_t begin;
 	uint64_t waited = 0;
 
 	if (marked == HEAP_PAGES) {
-		drain(h, marked, d);
+		heap_drain(h, marked, counts, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
-		drain(h, marked, d);
+		heap_drain(h, marked, counts, d);
 		lock_release(&reclaim_control);
 	} else {
-		drain(h, HEAP_PAGES, d);
+		heap_drain(h, HEAP_PAGES, counts, d);
 		d->outcome = HEAP_HELD;
 	}
 	if (!d->locked)
@@ -268,7 +266,7 @@ static bool reclaim_for_alloc(void)
 	if (heap_self != &heap_none && heap_self != &heap_gone) {
 		struct heap_drain own;
 
-		heap_drain_uncounted(heap_self, 0, &own);
+		heap_drain(heap_self, 0, false, &own);
 		r.bytes_drained += own.drained;
 	}
 	drain_caches(&r);

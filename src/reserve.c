@@ -59,11 +59,6 @@ struct marks {
 	uint64_t step; /* what is missing to high by less is not filled */
 };
 
-static uint64_t now_ms(void)
-{
-	return clock_ns() / 1000000;
-}
-
 static _Atomic uint32_t ended; /* reserve_end */
 
 bool reserve_wanted(void)
@@ -84,12 +79,6 @@ void reserve_end(void)
 }
 
 void reserve_again(void)
-{
-	atomic_store_explicit(&ended, 0, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
-}
-
-void reserve_fork_child(void)
 {
 	atomic_store_explicit(&ended, 0, memory_order_relaxed);
 	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
@@ -204,7 +193,7 @@ static bool fill(const struct marks *m)
 	bool anew = m->high && !ready;
 
 	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
-		if (held(now_ms()) || !pressure_allows(READY_LARGE * PG_BYTES) ||
+		if (held(clock_ms()) || !pressure_allows(READY_LARGE * PG_BYTES) ||
 		    !buddy_ready_fill(&zone_main, large, m->high - ready))
 			return false;
 		park_wake(); /* from now on there is something for pressure to take */
@@ -216,7 +205,7 @@ static bool fill(const struct marks *m)
 
 static void pause_ms(uint32_t ms)
 {
-	lock_pause_us(ms * 1000);
+	park_nap(ms);
 }
 
 static bool is_over(void)
@@ -254,7 +243,7 @@ static void set_marks(const struct marks *m)
 void *reserve_main(void *arg)
 {
 	bool follows = options.reserve == OPTION_AUTO;
-	struct follow f = { .at = now_ms(), .size = follows ? 0 : options.reserve >> PG_SHIFT };
+	struct follow f = { .at = clock_ms(), .size = follows ? 0 : options.reserve >> PG_SHIFT };
 
 	(void)arg;
 	while (!atomic_load_explicit(&ended, memory_order_relaxed)) {
@@ -262,7 +251,7 @@ void *reserve_main(void *arg)
 		struct marks m = { 0, 0, 1 };
 
 		if (follows)
-			follow_growth(&f, now_ms());
+			follow_growth(&f, clock_ms());
 		if (seen >= FROM_PAGES)
 			m = marks_of(f.size);
 		set_marks(&m);

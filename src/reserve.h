@@ -17,10 +17,7 @@ bool reserve_wanted(void);
 void *reserve_main(void *arg);
 void reserve_end(void);
 
-/* Before its thread is made again. */
+/* Before its thread is made again, and in a fork child, which has none. */
 void reserve_again(void);
-
-/* In a fork child, which has no such thread. */
-void reserve_fork_child(void);
 
 #endif

@@ -65,26 +65,25 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
  * What only a process of one thread may do: when ours is the only other one it ends before. A moment later it would
  * have ended by itself.
  */
-EXPORT int unshare(int flags)
+static int by_one_thread(long n, long a, long b)
 {
-	long r = syscall(SYS_unshare, flags);
+	long r = syscall(n, a, b);
 
 	if (r != 0 && errno == EINVAL && background_leave(true)) {
-		r = syscall(SYS_unshare, flags);
+		r = syscall(n, a, b);
 		background_start(false);
 	}
 	return (int)r;
 }
 
+EXPORT int unshare(int flags)
+{
+	return by_one_thread(SYS_unshare, flags, 0);
+}
+
 EXPORT int setns(int fd, int type)
 {
-	long r = syscall(SYS_setns, fd, type);
-
-	if (r != 0 && errno == EINVAL && background_leave(true)) {
-		r = syscall(SYS_setns, fd, type);
-		background_start(false);
-	}
-	return (int)r;
+	return by_one_thread(SYS_setns, fd, type);
 }
 
 #if defined(__GLIBC__)

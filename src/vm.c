@@ -84,31 +84,44 @@ static bool injected_fault(void)
 	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
 }
 
-static void *map(void *hint, size_t bytes, int prot, int flags)
+/* NULL: refused, for *err. */
+static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 {
 	int saved = errno;
 	void *p;
 
+	*err = ENOMEM;
 	if (injected_fault())
 		return NULL;
 	p = mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	*err = p == MAP_FAILED ? errno : 0;
 	/* The program may have set a limit since. */
-	if (p == MAP_FAILED && errno == ENOMEM)
+	if (*err == ENOMEM)
 		vm_limits_read();
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* A kernel older than 4.17 takes the address of MAP_FIXED_NOREPLACE for a hint. */
-static void *map_exactly(void *addr, size_t bytes, int prot, int flags)
+static void *map(void *hint, size_t bytes, int prot, int flags)
 {
-	void *p = map(addr, bytes, prot, flags | MAP_FIXED_NOREPLACE);
+	int err;
 
-	if (p && p != addr) {
+	return try_map(hint, bytes, prot, flags, &err);
+}
+
+/* As vm_try_map_at. A kernel older than 4.17 takes the address of MAP_FIXED_NOREPLACE for a hint. */
+static int map_exactly(void *addr, size_t bytes, int prot, int flags)
+{
+	int err;
+	void *p = try_map(addr, bytes, prot, flags | MAP_FIXED_NOREPLACE, &err);
+
+	if (!p)
+		return err == EEXIST || err == EINVAL ? -EEXIST : -ENOMEM;
+	if (p != addr) {
 		vm_unmap(p, bytes);
-		p = NULL;
+		return -EEXIST;
 	}
-	return p;
+	return 0;
 }
 
 /*
@@ -127,9 +140,8 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 	vm_unmap(p, bytes);
 	at = align_down((uintptr_t)p, align);
 	for (unsigned i = 0; i < 16 && at > align; i++, at -= align) {
-		p = map_exactly((void *)at, bytes, prot, flags);
-		if (p)
-			return p;
+		if (map_exactly((void *)at, bytes, prot, flags) == 0)
+			return (void *)at;
 	}
 	if (bytes + align < bytes)
 		return NULL;
@@ -151,29 +163,7 @@ void *vm_reserve(size_t bytes, size_t align)
 
 int vm_try_map_at(void *addr, size_t bytes)
 {
-	int saved = errno;
-	int err = 0;
-	void *p;
-
-	if (injected_fault())
-		return -ENOMEM;
-	p = mmap(addr, bytes, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (p == MAP_FAILED) {
-		err = errno == EEXIST || errno == EINVAL ? -EEXIST : -ENOMEM;
-		if (err == -ENOMEM)
-			vm_limits_read();
-	} else if (p != addr) { /* as in map_exactly */
-		vm_unmap(p, bytes);
-		err = -EEXIST;
-	}
-	errno = saved;
-	return err;
-}
-
-bool vm_map_at(void *addr, size_t bytes)
-{
-	return vm_try_map_at(addr, bytes) == 0;
+	return map_exactly(addr, bytes, PROT_READ | PROT_WRITE, 0);
 }
 
 void *vm_map(size_t bytes, size_t align)

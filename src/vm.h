@@ -19,10 +19,8 @@ void vm_init(void);
 /* Address space without memory, aligned (a power of two). NULL: refused. */
 void *vm_reserve(size_t bytes, size_t align);
 
-/* Read-write memory at exactly addr, where nothing is mapped. False: refused, nothing changed. */
-bool vm_map_at(void *addr, size_t bytes);
-
-/* The same. 0; -EEXIST: something is there, or addr is within a page of the kernel's; -ENOMEM: refused. */
+/* Read-write memory at exactly addr, where nothing is mapped. 0; nothing changed: -EEXIST, something is there, or addr
+ * is within a page of the kernel's; -ENOMEM, refused. */
 int vm_try_map_at(void *addr, size_t bytes);
 
 /* Read-write memory wherever the kernel likes, aligned (a power of two). Reads as zero. */

@@ -112,7 +112,6 @@ static void nodes_of_processors(struct topology *t)
 static void faked(struct topology *t)
 {
 	const char *at = options.zones_topology;
-
 	unsigned n;
 
 	for (unsigned node = 0; node < NODES && cpulist_number(&at, &n); node++) {

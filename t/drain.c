@@ -201,7 +201,7 @@ static void test_calling(struct worker *w)
 	refill(w);
 	marked = heap_idle_mark(false);
 	worker_do(w, call);
-	heap_drain(w->heap, marked, &d);
+	heap_drain(w->heap, marked, true, &d);
 	is_int(d.outcome, HEAP_CALLING, "a call since the mark is noticed");
 	ok(!w->heap->drained && w->heap->gate == GATE_FREE, "and the heap left alone");
 	ok(w->heap->pcp.count == 0 && d.drained == d.cached && d.cached > 0,

@@ -573,7 +573,7 @@ static void free_and_trim(struct worker *w)
 	struct heap_drain d;
 
 	free_all(w);
-	heap_drain(heap_self, 0, &d);
+	heap_drain(heap_self, 0, true, &d);
 }
 
 /* Slabs that could not be left because the lock of their pool was not to be had. */

@@ -12,8 +12,7 @@ keep=$builddir/t/helpers/keep
 run() {
 	label=$1
 	shift
-	out=$(SLUICE_CONF=dirty_max:16M,psi:0,cgroup:0 with_sluice "$keep" "$@" 2>&1)
-	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$label"
+	passes "$label" "" dirty_max:16M,psi:0,cgroup:0 "$keep" "$@"
 }
 
 for size in 500 20000 200000 1000000 20000000; do

@@ -110,9 +110,9 @@ static void test_reserve(void)
 	ok(vm_commit(p + MIB, MIB), "a part of it can be made usable");
 	memset(p + MIB, 'c', MIB);
 	is_int(resident(p, 3 * MIB), MIB / vm_os_page, "which then costs what is used of it");
-	ok(!vm_map_at(p, 4096), "nothing is mapped where something is");
+	ok(vm_try_map_at(p, 4096) != 0, "nothing is mapped where something is");
 	ok(vm_unmap(p + 2 * MIB, MIB), "a part can be given up");
-	ok(vm_map_at(p + 2 * MIB, MIB) && all_bytes(p + 2 * MIB, MIB, 0),
+	ok(vm_try_map_at(p + 2 * MIB, MIB) == 0 && all_bytes(p + 2 * MIB, MIB, 0),
 	   "and mapped again, and reads as zero");
 	ok(all_bytes(p + MIB, MIB, 'c'), "the part beside it keeps its data");
 	vm_unmap(p, 256 * MIB);
@@ -277,7 +277,8 @@ static void test_faults(void)
 	ok(!vm_commit(p, 4096) && *p == 'f', "a commit fails, and nothing changes");
 	fail_next(0, 1);
 	ok(vm_unmap(p, 4096) && !mapped(p), "calls that give memory back are not made to fail");
-	ok(!vm_map_at(p, 4096) && vm_map_at(p, 4096), "a mapping at an address fails");
+	ok(vm_try_map_at(p, 4096) != 0 && vm_try_map_at(p, 4096) == 0,
+	   "a mapping at an address fails");
 	vm_unmap(p, 4096);
 }
 
@@ -308,7 +309,7 @@ static void test_errno(void)
 	vm_remap(p, 4096, (size_t)1 << 46);
 	vm_map((size_t)1 << 50, 1);
 	vm_reserve((size_t)1 << 50, 1);
-	vm_map_at(p, 4096);
+	vm_try_map_at(p, 4096);
 	vm_commit((char *)16, 4096);
 	vm_purge((char *)65536, 65536);
 	vm_unmap(p, 4096);

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "check.h"
+#include "statm.h"
 
 #define MIB (1 << 20)
 #define TRIES 12000 /* of 5 ms */
@@ -71,13 +72,7 @@ static int single(void)
 
 static long resident(void)
 {
-	long size, pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	if (!f || fscanf(f, "%ld %ld", &size, &pages) != 2)
-		abort();
-	fclose(f);
-	return pages * sysconf(_SC_PAGESIZE) / MIB;
+	return (statm_rss_kib() << 10) / MIB;
 }
 
 static void *allocates(void *arg)

@@ -16,6 +16,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "statm.h"
+
 #define THREADS_MAX 1024
 
 struct worker {
@@ -30,19 +32,6 @@ static size_t bytes_each;
 static const char *kind;
 static pthread_barrier_t filled;
 static pthread_barrier_t freed;
-
-/* By no call of the allocator. */
-static long rss_kib(void)
-{
-	char text[128] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	long pages = 0;
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%*d %ld", &pages) != 1)
-		abort();
-	close(fd);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
 
 static size_t next_size(struct worker *w)
 {
@@ -96,7 +85,7 @@ static long number(int argc, char **argv, int i, long fallback)
 int main(int argc, char **argv)
 {
 	long threads = number(argc, argv, 2, 32);
-	long floor = rss_kib();
+	long floor = statm_rss_kib();
 	long limit;
 	long peak;
 
@@ -120,7 +109,7 @@ int main(int argc, char **argv)
 			return 1;
 	}
 	pthread_barrier_wait(&filled);
-	peak = rss_kib() - floor;
+	peak = statm_rss_kib() - floor;
 	for (long i = 0; i < threads; i++) {
 		if (strcmp(kind, "main") == 0)
 			free_from(&worker[i], 0, 1);
@@ -131,9 +120,9 @@ int main(int argc, char **argv)
 	for (long i = 0; i < threads; i++)
 		madvise(worker[i].object, worker[i].list_bytes, MADV_DONTNEED);
 	limit = number(argc, argv, 5, -1);
-	for (long left = 10 * number(argc, argv, 4, 3); left > 0 && rss_kib() - floor > limit;
+	for (long left = 10 * number(argc, argv, 4, 3); left > 0 && statm_rss_kib() - floor > limit;
 	     left--)
 		usleep(100000);
-	printf("peak %ld rest %ld\n", peak, rss_kib() - floor);
+	printf("peak %ld rest %ld\n", peak, statm_rss_kib() - floor);
 	return 0;
 }

@@ -9,6 +9,7 @@
  *   turns                 big blocks come and go at random: nothing goes back
  */
 #include "check.h"
+#include "statm.h"
 
 #include <dlfcn.h>
 #include <sys/mman.h>
@@ -24,16 +25,9 @@
 static unsigned char **blocks;
 static size_t count;
 
-static size_t rss(void)
+static size_t rss_bytes(void)
 {
-	char text[128] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	size_t pages = 0;
-
-	if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || sscanf(text, "%*u %zu", &pages) != 1)
-		_exit(98);
-	close(fd);
-	return pages * 4096;
+	return (size_t)statm_rss_kib() << 10;
 }
 
 static unsigned long purges(void)
@@ -74,7 +68,7 @@ static void tear_down(unsigned percent)
 
 static void kept(size_t live, size_t before)
 {
-	size_t now = rss();
+	size_t now = rss_bytes();
 
 	CHECK(now <= before + live + live / 4 + DIRTY_MAX + SLACK,
 	      "%zu KiB are kept of %zu in use, %zu before", now >> 10, live >> 10, before >> 10);
@@ -82,7 +76,7 @@ static void kept(size_t live, size_t before)
 
 static void once(size_t size, unsigned percent)
 {
-	size_t before = rss();
+	size_t before = rss_bytes();
 
 	build(size);
 	tear_down(percent);
@@ -91,7 +85,7 @@ static void once(size_t size, unsigned percent)
 
 static void shrink(size_t size, size_t to)
 {
-	size_t before = rss();
+	size_t before = rss_bytes();
 
 	build(size);
 	for (size_t i = 0; i < count; i++) {
@@ -103,7 +97,7 @@ static void shrink(size_t size, size_t to)
 
 static void child(size_t size)
 {
-	size_t before = rss();
+	size_t before = rss_bytes();
 	int status = -1;
 
 	build(size);

@@ -20,24 +20,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "statm.h"
+
 #define KEEP_ONE_IN 20
 
 static unsigned char **object;
 static unsigned long count;
 static long floor_kib;
-
-/* By no call of the allocator. */
-static long rss_kib(void)
-{
-	char text[128] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	long pages = 0;
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%*d %ld", &pages) != 1)
-		abort();
-	close(fd);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
 
 static size_t size_of(unsigned long i)
 {
@@ -99,7 +88,7 @@ static void rest_for(long ms, long most, bool naps)
 {
 	long pause = naps ? 300 : 100;
 
-	for (; ms > 0 && rss_kib() - floor_kib > most; ms -= pause) {
+	for (; ms > 0 && statm_rss_kib() - floor_kib > most; ms -= pause) {
 		for (unsigned k = 0; naps && k < 100; k++) {
 			void *volatile p = malloc(64 + k);
 
@@ -141,9 +130,9 @@ int main(int argc, char **argv)
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (object == MAP_FAILED || (wait && pthread_create(&t, NULL, sleeper, NULL) != 0))
 		return 1;
-	floor_kib = rss_kib();
+	floor_kib = statm_rss_kib();
 	fill();
-	peak = rss_kib() - floor_kib;
+	peak = statm_rss_kib() - floor_kib;
 	thin_out();
 	if (wait)
 		rest_for(seconds * 1000, peak * percent / 100, naps);
@@ -151,7 +140,7 @@ int main(int argc, char **argv)
 		take_blocks();
 	else
 		malloc_trim(0);
-	rest = rss_kib() - floor_kib;
+	rest = statm_rss_kib() - floor_kib;
 	if (stats) {
 		malloc_stats();
 		malloc_info(0, stdout);
@@ -161,7 +150,7 @@ int main(int argc, char **argv)
 		fill();
 		wrong += changed();
 	}
-	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, rss_kib() - floor_kib,
+	printf("peak %ld rest %ld again %ld changed %lu\n", peak, rest, statm_rss_kib() - floor_kib,
 	       wrong);
 	return 0;
 }

@@ -18,6 +18,7 @@
  * resident memory must be within 8 MiB of what it was after the warm-up.
  */
 #include "check.h"
+#include "statm.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -899,18 +900,6 @@ static void *makes_waves(void *arg)
 
 /* ---- the run ---- */
 
-static long rss_kib(void)
-{
-	char text[128] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	long pages = 0;
-
-	if (fd < 0 || read(fd, text, sizeof text - 1) <= 0 || sscanf(text, "%*d %ld", &pages) != 1)
-		return -1;
-	close(fd);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 static void drain_all(void)
 {
 	malloc_trim(0);
@@ -942,19 +931,10 @@ static void first_cancel(void)
 static void dip(uint64_t r)
 {
 	struct rlimit low = usual_limit;
-	char text[128] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	long pages = 0;
 
-	if (fd < 0)
-		return;
-	if (read(fd, text, sizeof text - 1) > 0)
-		sscanf(text, "%ld", &pages);
-	close(fd);
-	if (pages == 0)
-		return;
 	count(K_LIMITS);
-	low.rlim_cur = (rlim_t)pages * PAGE + (r % 3 ? r % ((uint64_t)8 << 20) : 0);
+	low.rlim_cur = (rlim_t)statm_pages(STATM_SIZE) * PAGE +
+		       (r % 3 ? r % ((uint64_t)8 << 20) : 0);
 	atomic_fetch_add(&dips, 1);
 	setrlimit(RLIMIT_AS, &low);
 	usleep((useconds_t)(r >> 32) % 60000);
@@ -997,14 +977,14 @@ static void phase(unsigned seconds, unsigned waves)
  * `enough`, or has not fallen for three seconds. */
 static long settled_rss(long enough)
 {
-	long rss = rss_kib();
+	long rss = statm_rss_kib();
 	unsigned same = 0;
 
 	for (unsigned i = 0; i < SETTLE_S * 2 && rss > enough && same < 6; i++) {
 		doing("the end: memory goes");
 		usleep(500000);
 		drain_all();
-		long now = rss_kib();
+		long now = statm_rss_kib();
 		same = now < rss ? 0 : same + 1;
 		rss = now;
 	}
