@@ -1024,28 +1024,56 @@ static void say_counts(void)
 		   atomic_load(&watched->cancelled), atomic_load(&watched->handlers), line);
 }
 
+static _Noreturn void wrong(const char *name)
+{
+	fprintf(stderr,
+		"soak: %s: use --seconds N, --seed S, --patience N, --waves N, --only KIND,... or "
+		"--without KIND,...\n",
+		name);
+	exit(2);
+}
+
+static uint64_t number(const char *name, const char *value)
+{
+	char *end;
+	uint64_t n = strtoull(value, &end, 0);
+
+	if (end == value || *end != 0)
+		wrong(name);
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned seconds = 60, waves = 3;
 
 	run_seed = (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--seconds") == 0)
-			seconds = (unsigned)atoi(argv[i + 1]);
-		else if (strcmp(argv[i], "--seed") == 0)
-			run_seed = strtoull(argv[i + 1], NULL, 0);
-		else if (strcmp(argv[i], "--patience") == 0)
-			patience = (unsigned)atoi(argv[i + 1]);
-		else if (strcmp(argv[i], "--waves") == 0)
-			waves = (unsigned)atoi(argv[i + 1]);
-		else if (strcmp(argv[i], "--only") == 0)
-			wanted = kinds_of(argv[i + 1]);
-		else if (strcmp(argv[i], "--without") == 0)
-			wanted &= ~kinds_of(argv[i + 1]);
+	for (int i = 1; i < argc; i += 2) {
+		const char *name = argv[i];
+		const char *value = argv[i + 1]; /* NULL after the last */
+
+		if (value == NULL)
+			wrong(name);
+		if (strcmp(name, "--seconds") == 0)
+			seconds = (unsigned)number(name, value);
+		else if (strcmp(name, "--seed") == 0)
+			run_seed = number(name, value);
+		else if (strcmp(name, "--patience") == 0)
+			patience = (unsigned)number(name, value);
+		else if (strcmp(name, "--waves") == 0)
+			waves = (unsigned)number(name, value);
+		else if (strcmp(name, "--only") == 0)
+			wanted = kinds_of(value);
+		else if (strcmp(name, "--without") == 0)
+			wanted &= ~kinds_of(value);
 		else
-			return 2;
+			wrong(name);
 	}
 	void *sym = dlsym(RTLD_DEFAULT, "sluice_drain");
+	if (sym == NULL) {
+		fprintf(stderr, "soak: not the library: set LD_PRELOAD\n");
+		return 97;
+	}
 	memcpy(&drain, &sym, sizeof sym);
 	helper_say("seed %llu", (unsigned long long)run_seed);
 	start_watching();
