@@ -10,9 +10,17 @@
 
 : "${me:?}" "${top:?}"
 
-# What configure and make need.
-BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool libunwind-dev make pkg-config
-	systemtap-sdt-dev"
+# What configure and make need, and what they can do without.
+BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool make pkg-config python3"
+BUILD_OPTIONAL="libunwind-dev systemtap-sdt-dev"
+
+# without PACKAGE: what is lost without one of those.
+without() {
+	case $1 in
+	libunwind-dev) echo "no backtrace when Sluice stops a program" ;;
+	systemtap-sdt-dev) echo "no probe points for tracers" ;;
+	esac
+}
 
 # What the tests run, beyond those. A test whose program is missing is a SKIP.
 TEST_PACKAGES="apache2-utils binutils curl default-jdk-headless g++ gdb git gnuplot-nox groff-base libc-bin
@@ -46,31 +54,57 @@ as_root() {
 	fi
 }
 
-# apt_install PACKAGES...: without questions, without starting the services that come with them.
+# apt_install PACKAGES...: without questions. The services that come with them are neither started nor, at
+# the next boot, by themselves, and PostgreSQL makes no cluster: nothing here needs them.
 apt_install() {
 	# shellcheck disable=SC2016
 	as_root env DEBIAN_FRONTEND=noninteractive sh -c '
 		policy=/usr/sbin/policy-rc.d
+		cluster=/etc/postgresql-common/createcluster.d/sluice-check.conf
 		made=
 		if [ ! -e "$policy" ]; then
-			printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" && made=1
+			printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" && made=$policy
 		fi
+		if [ ! -e "$cluster" ] && mkdir -p "${cluster%/*}"; then
+			echo "create_main_cluster = false" >"$cluster" && made="$made $cluster"
+		fi
+		units=/lib/systemd/system
+		ls "$units" 2>/dev/null | sort >"$policy.before"
 		apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"
 		status=$?
-		[ -z "$made" ] || rm -f "$policy"
+		for unit in $(ls "$units" 2>/dev/null | sort | comm -13 "$policy.before" -); do
+			case $unit in
+			*@*) ;;
+			*.service | *.socket | *.timer)
+				deb-systemd-helper disable "$unit" || true
+				[ ! -e "/etc/init.d/${unit%.*}" ] || update-rc.d "${unit%.*}" disable || true
+				;;
+			esac
+		done
+		rm -f $made "$policy.before"
 		exit $status
 	' sh "$@" </dev/null
 }
 
+# how_large PACKAGES...: what apt-get says of them and of what they depend on.
+how_large() {
+	LC_ALL=C apt-get -q --assume-no --no-install-recommends install "$@" 2>/dev/null </dev/null | awk '
+		/^Need to get/ { got = $4 " " $5 }
+		/^After this operation/ { size = $4 " " $5 }
+		END { if (size) print got " to fetch, " size " on the disk" }
+	'
+}
+
 apt_updated=
 
-# packages must|may NAMES...: install those that are missing, and say so. With "may", one that cannot
+# packages must|may WHAT_FOR NAMES...: install those that are missing, and say so. With "may", one that cannot
 # be had is named and passed over.
 packages() {
 	how=$1
-	shift
+	what_for=$2
+	shift 2
 	if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
-		say "not a Debian system, nothing is installed; needed: $*"
+		say "not a Debian system, nothing is installed; needed $what_for: $*"
 		return 0
 	fi
 	missing=
@@ -82,10 +116,9 @@ packages() {
 		if [ "$how" = must ]; then
 			die "not root and no sudo; as root run: apt-get install$missing"
 		fi
-		say "not installed (not root and no sudo):$missing"
+		say "not installed (not root and no sudo), wanted $what_for:$missing"
 		return 0
 	fi
-	say "installing Debian packages:$missing"
 	mkdir -p "$builddir"
 	log=$builddir/packages.log
 	if [ -z "$apt_updated" ]; then
@@ -93,6 +126,9 @@ packages() {
 			say "apt-get update failed, see $log"
 		apt_updated=1
 	fi
+	say "installing Debian packages $what_for:$missing"
+	# shellcheck disable=SC2086
+	say "   with what they need $(how_large $missing); no service is started or enabled"
 	# shellcheck disable=SC2086
 	if apt_install $missing >>"$log" 2>&1; then
 		return 0
