@@ -364,13 +364,19 @@ static void check_not_in_bin(void *p, const struct page *pg)
 	heap_leave(h);
 }
 
+/* Whether a block that cannot grow where it lies becomes a mapping, which then grows by moving page tables. One
+ * that grows by much at a time stays a run instead: few more steps follow, and runs are used again without page
+ * faults. */
+static bool grows_into_mapping(size_t old, size_t size)
+{
+	return size >= REALLOC_MAP_MIN && size > old && (size > LARGE_MAX || size < old + old / 2);
+}
+
 static void *realloc_move(void *p, size_t old, size_t size)
 {
-	/* Large and still growing: from here on page tables are moved, not bytes. */
-	bool grows = old < size && size >= REALLOC_MAP_MIN;
 	void *q = NULL;
 
-	if (grows && likely(!heap_in_copy)) {
+	if (grows_into_mapping(old, size) && likely(!heap_in_copy)) {
 		buddy_before_mapping(&zone_main, huge_bytes(), size);
 		q = huge_alloc(size, 1);
 	}
@@ -399,8 +405,7 @@ static noinline void *realloc_slow(void *p, size_t size)
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
 		/* Also below SMALL_MAX, unless less than half of its last page would be used. */
-		if (size > PG_BYTES / 2 && (size <= old || size < REALLOC_MAP_MIN) &&
-		    large_resize(pg, size))
+		if (size > PG_BYTES / 2 && large_resize(pg, size))
 			return p;
 	} else if (arena_usable(p)) {
 		if (size <= old && size > old / 2)

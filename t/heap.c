@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -198,6 +199,50 @@ static void test_shrink_in_place(void)
 	       "a block that shrinks to more than half of its last page stays where it is");
 	is_int(wrong, 0, "what is behind it is split off");
 	is_int(lost, 0, "it keeps its data, and grows again");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+/* A block that grows by much, and is freed, again and again: its pages are used again. */
+static void test_grow_again(void)
+{
+	static const size_t from[] = { 600000, 3000000, 9000000 };
+	unsigned lost = 0;
+	uint64_t mapped = value("huges_made");
+	struct rusage before;
+	struct rusage after;
+
+	for (unsigned i = 0; i < sizeof(from) / sizeof(from[0]); i++) {
+		for (unsigned round = 0; round < 60; round++) {
+			unsigned char *p = alloc(from[i]);
+
+			if (round == 10)
+				getrusage(RUSAGE_SELF, &before);
+			count_up(p, from[i]);
+			p = heap_realloc(p, 2 * from[i]);
+			lost += !counts_up(p, from[i]);
+			count_up(p, 2 * from[i]);
+			heap_free(p);
+		}
+		getrusage(RUSAGE_SELF, &after);
+		/* Before: each round the pages of a new mapping, 100 at least. */
+		ok(after.ru_minflt - before.ru_minflt < 2000,
+		   "%zu bytes that double and are freed use their pages again", from[i]);
+		tap_diag("%ld page faults in 50 rounds", after.ru_minflt - before.ru_minflt);
+	}
+	is_int(value("huges_made") - mapped, 0, "none becomes a mapping");
+	is_int(lost, 0, "and no byte is lost");
+
+	unsigned char *p = alloc(2000000);
+	unsigned char *q = alloc(2000000);
+	size_t n = 2000000;
+
+	count_up(p, n);
+	while (n < 4000000 && value("huges_made") == mapped)
+		p = heap_realloc(p, n += 100000);
+	ok(counts_up(p, 2000000), "a block that grows by a little keeps its data");
+	heap_free(p);
+	heap_free(q);
 	heap_check();
 	buddy_check(&zone_main);
 }
@@ -721,13 +766,14 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(57);
+	tap_plan(63);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
 	test_aligned();
 	test_realloc();
 	test_shrink_in_place();
+	test_grow_again();
 	test_zero_flag();
 	test_exit();
 	test_many_threads();
