@@ -991,6 +991,26 @@ static long settled_rss(long enough)
 	return rss;
 }
 
+/* Where the memory is: mappings with more than 256 KiB, and what the library says of its own. */
+static void say_memory(void)
+{
+	char line[512];
+	char name[512] = "";
+	FILE *from = fopen("/proc/self/smaps", "re");
+	long kib;
+
+	while (from != NULL && fgets(line, sizeof line, from) != NULL) {
+		line[strcspn(line, "\n")] = 0;
+		if (sscanf(line, "Rss: %ld kB", &kib) == 1 && kib > 256)
+			helper_say("%ld KiB in %s", kib, name);
+		else if (strchr(line, '-') != NULL && strchr(line, '-') < strchr(line, ' '))
+			memcpy(name, line, sizeof name);
+	}
+	if (from != NULL)
+		fclose(from);
+	malloc_info(0, stderr);
+}
+
 static unsigned kinds_of(const char *list)
 {
 	unsigned set = 0;
@@ -1088,6 +1108,8 @@ int main(int argc, char **argv)
 	long after = settled_rss(before + KEPT_KIB);
 	say_counts();
 	helper_say("%ld KiB at the start, %ld at the end", before, after);
+	if (after > before + KEPT_KIB)
+		say_memory();
 	CHECK(after <= before + KEPT_KIB, "more than %d KiB above the start", KEPT_KIB);
 	CHECK(atomic_load(&watched->objects) > 0, "nothing was done");
 	atomic_store(&watched->done, true);
