@@ -304,19 +304,16 @@ static bool may_make_threads(uint64_t mask, bool allocates)
 static bool alone(void)
 {
 	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_acquire);
-	struct stat tasks;
-	bool known = sandbox_enter();
+	unsigned threads = 0;
 
-	if (known) {
-		known = ourfd_good(&ourfd_proc) &&
-			fstatat(ourfd_proc.fd, "self/task", &tasks, 0) == 0;
+	if (sandbox_enter()) {
+		threads = ourfd_threads();
 		sandbox_leave();
 	}
-	/* Where nobody can tell (no /proc) those count that have a heap: others lose no more than a background. */
-	if (!known)
+	/* Where nobody can tell (no /proc, a child of fork) those count that have a heap: others lose no more than a background. */
+	if (!threads)
 		return !heap_others(reserve);
-	/* A directory for each, and two links more. */
-	return tasks.st_nlink <= 2 + 1 + 1 + (reserve ? 1 : 0);
+	return threads <= 1u + 1u + (reserve ? 1u : 0u);
 }
 
 /*

@@ -360,9 +360,9 @@ bool cgroup_find(struct cgroup *g)
 {
 	bool usual = strcmp(options.cgroup_root, "/sys/fs/cgroup") == 0;
 	enum ourfd_fs fs = usual ? OURFD_CGROUP : OURFD_ANY;
-	int fd = ourfd_proc.fd >= 0 ? ourfd_open(ourfd_proc.fd, "self/cgroup", O_RDONLY,
-						 usual ? OURFD_PROC : OURFD_ANY)
-				    : -1;
+	int fd = ourfd_proc >= 0 ? ourfd_open(ourfd_proc, "self/cgroup", O_RDONLY,
+					      usual ? OURFD_PROC : OURFD_ANY)
+				 : -1;
 	bool known = read_text(fd, text, sizeof(text));
 
 	if (fd >= 0)

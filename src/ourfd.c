@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ourfd.c - see ourfd.h. Primitive; used by pressure and control.
- * No lock, one thread at a time; no allocation; may run in a fork child.
+ * No lock, one thread at a time; no allocation; may run in a fork child. But ourfd_close_on is called beside the background thread: that
+ * finds what it is about to use closed, or another file, as where the program closes all descriptors.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -10,8 +11,11 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/vfs.h>
 
+#include "sandbox.h"
 #include "sys.h"
 
 #define NUMBER_MIN 100
@@ -21,7 +25,11 @@
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #endif
 
-struct ourfd ourfd_proc = OURFD_NONE;
+#define KNOWN_MAX 64 /* descriptors at a time that ourfd_close_on finds */
+
+int ourfd_proc = -1;
+static struct ourfd status = OURFD_NONE; /* of the process */
+static struct ourfd known[KNOWN_MAX];    /* copies of what was made; event: the place is taken */
 static struct stat root;
 
 void ourfd_init(void)
@@ -30,8 +38,85 @@ void ourfd_init(void)
 
 	if (stat("/", &root) != 0)
 		root.st_ino = 0;
-	ourfd_set(&ourfd_proc, ourfd_directory("/proc", OURFD_PROC));
+	ourfd_proc = ourfd_directory("/proc", OURFD_PROC);
 	errno = saved;
+}
+
+void ourfd_opened(void)
+{
+	int saved = errno;
+
+	if (ourfd_proc >= 0) {
+		ourfd_set(&status, ourfd_open(ourfd_proc, "self/status", O_RDONLY, OURFD_PROC));
+		sys_close(ourfd_proc);
+	}
+	ourfd_proc = -1;
+	errno = saved;
+}
+
+unsigned ourfd_threads(void)
+{
+	char text[4096];
+	const char *line;
+	ssize_t n;
+
+	if (!ourfd_good(&status))
+		return 0;
+	n = sys_pread(status.fd, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = '\0';
+	line = strstr(text, "\nThreads:\t");
+	return line ? (unsigned)strtoul(line + 10, NULL, 10) : 0;
+}
+
+static void know(const struct ourfd *o)
+{
+	for (unsigned i = 0; i < KNOWN_MAX; i++) {
+		if (!known[i].event) {
+			known[i] = *o;
+			known[i].event = true;
+			return;
+		}
+	}
+}
+
+static bool is_it(const struct ourfd *k, const struct ourfd *o)
+{
+	return k->event && k->fd == o->fd && k->dev == o->dev && k->ino == o->ino;
+}
+
+static void know_no_more(const struct ourfd *o)
+{
+	for (unsigned i = 0; i < KNOWN_MAX; i++) {
+		if (is_it(&known[i], o))
+			known[i].event = false;
+	}
+}
+
+bool ourfd_close_on(dev_t dev)
+{
+	bool any = false;
+	struct stat st;
+
+	for (unsigned i = 0; i < KNOWN_MAX; i++) {
+		if (!known[i].event || known[i].dev != dev)
+			continue;
+		known[i].event = false;
+		if (fstat(known[i].fd, &st) == 0 && st.st_dev == dev && st.st_ino == known[i].ino)
+			any = sys_close(known[i].fd) == 0 || any;
+	}
+	return any;
+}
+
+void ourfd_fork_child(bool copy)
+{
+	if (copy) {
+		memset(known, 0, sizeof(known));
+		ourfd_forget(&status);
+	} else if (status.fd >= 0 && sandbox_enter()) {
+		ourfd_close(&status); /* the parent's */
+		sandbox_leave();
+	}
+	status.fd = -1;
 }
 
 bool ourfd_same_root(void)
@@ -86,6 +171,7 @@ void ourfd_set(struct ourfd *o, int fd)
 		return;
 	}
 	*o = (struct ourfd){ high, st.st_dev, st.st_ino, false };
+	know(o);
 }
 
 void ourfd_set_event(struct ourfd *o, int fd)
@@ -110,7 +196,9 @@ bool ourfd_good(struct ourfd *o)
 
 void ourfd_close(struct ourfd *o)
 {
-	if (ourfd_good(o))
+	if (ourfd_good(o)) {
+		know_no_more(o);
 		sys_close(o->fd);
+	}
 	o->fd = -1;
 }

@@ -35,9 +35,22 @@ void ourfd_set(struct ourfd *o, int fd);
 /* Where a file has to lie. */
 enum ourfd_fs { OURFD_ANY, OURFD_PROC, OURFD_CGROUP };
 
-/* At the start of the process: opens /proc. */
+/*
+ * At the start of the process: opens /proc; ourfd_opened: all that the start opens is there, and no directory stays open. Who is
+ * in a chroot must not have one that is outside: it is a way out.
+ */
 void ourfd_init(void);
-extern struct ourfd ourfd_proc; /* the directory */
+void ourfd_opened(void);
+extern int ourfd_proc; /* the directory, until then; -1: none */
+
+/* How many threads the process has, also those that have ended while others go on (the first one); 0: it is not known. */
+unsigned ourfd_threads(void);
+
+/* Close what lies in the file system of that device: the program wants to unmount it. False: there was nothing. */
+bool ourfd_close_on(dev_t dev);
+
+/* In a child; copy: it may share the table of descriptors with its parent. */
+void ourfd_fork_child(bool copy);
 
 /* Whether the root directory is the one that it was at the start. */
 bool ourfd_same_root(void);

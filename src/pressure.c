@@ -376,9 +376,8 @@ static void level_open(void)
 /* No trigger yet: to close one takes a grace period, which a process that ends soon should not wait for. */
 static void psi_open(void)
 {
-	if (ourfd_proc.fd >= 0)
-		ourfd_set(&psi[0],
-			  ourfd_open(ourfd_proc.fd, "pressure/memory", O_RDWR, OURFD_PROC));
+	if (ourfd_proc >= 0)
+		ourfd_set(&psi[0], ourfd_open(ourfd_proc, "pressure/memory", O_RDWR, OURFD_PROC));
 	if (group.version == 2)
 		ourfd_set(&psi[1], cgroup_open(&group, "memory.pressure", O_RDWR));
 	else if (group.version == 1)
@@ -543,6 +542,7 @@ void pressure_init(void)
 	if (options.psi && options.background != BACKGROUND_NEVER)
 		psi_open();
 	cgroup_found();
+	ourfd_opened();
 	group_at = clock_ms();
 	read_files();
 	buddy_before_growth = before_growth;
@@ -555,6 +555,7 @@ void pressure_init(void)
 
 void pressure_fork_child(bool copy)
 {
+	ourfd_fork_child(copy);
 	/* What a copy does with a descriptor it may do to its parent's. */
 	for (unsigned i = 0; copy && i < SOURCES; i++)
 		ourfd_forget(&psi[i]);

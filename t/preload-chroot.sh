@@ -5,7 +5,7 @@
 # and never by a low number.
 # TIMEOUT: 200
 . "${0%/*}/tap.sh"
-plan 9
+plan 12
 tmpdir
 
 places=$builddir/t/helpers/places
@@ -76,3 +76,15 @@ numbers_more() {
 }
 # shellcheck disable=SC3045
 is "$(numbers_more) $(ulimit -n 60 && numbers_more)" "1 0 0 0" "they are above 100, or nowhere"
+
+# A directory that is open is a way out of a chroot, and a file a reason not to unmount.
+for threads in one threads; do
+	is "$(LD_PRELOAD=$SLUICE_LIB timeout 60 "$places" directories "$threads" 2>&1)" \
+		"$([ "$threads" = one ] && echo 3 || echo 4) checks, 0 failed" "no directory is open, with $threads"
+done
+if unshare -m sh -c 'umount /proc' 2>/dev/null; then
+	is "$(timeout 60 unshare -m env LD_PRELOAD="$SLUICE_LIB" "$places" unmount /proc 2>&1)" \
+		"204 checks, 0 failed" "/proc can be unmounted"
+else
+	skip "/proc can be unmounted" "it cannot without the library either"
+fi

@@ -7,6 +7,8 @@
  *                                        answered by SIGSYS: none comes but from the program
  *        places low                      close(0) and open, while threads allocate
  *        places control                  as calls, until a line comes on standard input
+ *        places directories one|threads  no descriptor that is open is one of a directory; nor in a child
+ *        places unmount TARGET           unmounts it, with threads that allocate (in a mount namespace of its own)
  */
 #include "check.h"
 
@@ -19,8 +21,11 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -149,6 +154,61 @@ static void low(void)
 	CHECK(bad == 0, "%ld times the lowest was not had", bad);
 }
 
+/* ---- what is open ---------------------------------------------------------------------------- */
+
+static int directories(void)
+{
+	int n = 0;
+
+	for (int fd = 3; fd < 1024; fd++) {
+		struct stat st;
+
+		n += fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+	}
+	return n;
+}
+
+static void no_directory(bool threads)
+{
+	pthread_t t;
+	int status = -1;
+	pid_t child;
+
+	if (threads) {
+		CHECK(pthread_create(&t, NULL, churn, NULL) == 0, "no thread");
+		nap_ms(300);
+	}
+	free(malloc(1));
+	CHECK(directories() == 0, "%d directories are open", directories());
+	child = fork();
+	if (child == 0)
+		_exit(directories());
+	CHECK(waitpid(child, &status, 0) == child && status == 0, "status %x", (unsigned)status);
+	ending = 1;
+	if (threads)
+		pthread_join(t, NULL);
+}
+
+static void unmount(const char *target)
+{
+	pthread_t t;
+	int fd[200];
+
+	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0, "%s", strerror(errno));
+	CHECK(pthread_create(&t, NULL, churn, NULL) == 0, "no thread");
+	nap_ms(100);
+	errno = 0;
+	CHECK(umount2(target, 0) == 0, "%s: %s", target, strerror(errno));
+	/* The numbers that are free now are the program's. */
+	for (int i = 0; i < 200; i++)
+		fd[i] = open("/dev/null", O_RDONLY);
+	nap_ms(1500);
+	for (int i = 0; i < 200; i++)
+		CHECK(fd[i] >= 0 && fcntl(fd[i], F_GETFD) >= 0, "%d was closed", fd[i]);
+	ending = 1;
+	pthread_join(t, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -160,5 +220,9 @@ int main(int argc, char **argv)
 		calls(strcmp(what, "control") == 0);
 	else if (strcmp(what, "low") == 0)
 		low();
+	else if (argc > 2 && strcmp(what, "directories") == 0)
+		no_directory(strcmp(argv[2], "threads") == 0);
+	else if (argc > 2 && strcmp(what, "unmount") == 0)
+		unmount(argv[2]);
 	return helper_end();
 }
