@@ -75,7 +75,6 @@
 #define AGAIN_MS 2000u /* this soon after the last end */
 #define LEAVE_MS 2000u
 #define TRIES_MOST 65536u
-#define LEADER_GONE_MS 20u
 
 /* Who starts it: the program where it calls libc, or a call that allocates or frees. */
 enum from { FROM_LIBC, FROM_ALLOC, FROM_FREE };
@@ -317,8 +316,9 @@ static bool alone(void)
 }
 
 /*
- * Whether it is to end. A process whose first thread has ended ends, with exit(0), when its last thread does. That
- * must not be one of ours: once they are alone they end at once.
+ * Whether it is to end. A process whose first thread has ended ends, with exit(0), when its last thread does, which
+ * runs the program's exit handlers. That must not be one of ours, whose stack is small: the first thread sees them end before
+ * it does itself (leader_ends). One that did not, because it left by a system call, is not known; once ours are alone they end.
  */
 static bool is_over(struct round *r)
 {
@@ -326,30 +326,30 @@ static bool is_over(struct round *r)
 	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
 	uint64_t now = clock_ms();
 
-	if (asked == LEAVE)
+	if (asked == LEAVE || !leader)
 		return true;
 	if (!r->look_at && asked_to_look()) {
 		r->look_ms = LOOK_MS;
 		r->look_at = now + LOOK_MS;
 	}
-	if (asked == STAY && leader && (!r->look_at || now < r->look_at))
+	if (asked == STAY && (!r->look_at || now < r->look_at))
 		return false;
 	/* Who ends from here on says it again. */
 	atomic_store_explicit(&park_looks, 0, memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
-	if ((!is_always() || !leader || asked == LEAVE_ALONE) && alone()) {
+	if ((!is_always() || asked == LEAVE_ALONE) && alone()) {
 		r->look_at = now + LOOK_MS;
 		if (!r->alone_at)
 			r->alone_at = now;
-		return asked == LEAVE_ALONE || !leader || now - r->alone_at >= grace;
+		return asked == LEAVE_ALONE || now - r->alone_at >= grace;
 	}
 	atomic_compare_exchange_strong_explicit(&leave, &(uint32_t){ LEAVE_ALONE }, STAY,
 						memory_order_relaxed, memory_order_relaxed);
 	r->alone_at = 0;
 	r->look_ms = min_size(2 * max_size(r->look_ms, LOOK_MS), LOOK_MOST_MS);
 	r->look_at = now + r->look_ms;
-	if (r->look_ms == LOOK_MOST_MS && leader &&
+	if (r->look_ms == LOOK_MOST_MS &&
 	    (is_always() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
 		r->look_at = 0;
 	return false;
@@ -368,7 +368,8 @@ static void end_reserve(void)
 static void finish(void)
 {
 	struct reclaim_report report;
-	bool room = atomic_load_explicit(&leave, memory_order_relaxed) == LEAVE;
+	bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
+	bool room = leader && atomic_load_explicit(&leave, memory_order_relaxed) == LEAVE;
 
 	if (!room)
 		reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &report);
@@ -378,7 +379,7 @@ static void finish(void)
 	ended_at = room ? 0 : clock_ms();
 	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
 	atomic_store_explicit(&running, 0, memory_order_seq_cst);
-	if (!room && !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed) && !alone())
+	if (!room && leader && !alone())
 		background_start(true);
 }
 
@@ -407,12 +408,8 @@ static void *background_main(void *arg)
 			sandbox_leave();
 		}
 		ms = max_size(ms / TICKS, 1);
-		if (!atomic_load_explicit(&heap_leader_gone, memory_order_relaxed)) {
-			if (r.look_at)
-				ms = min_size(ms, LOOK_MS);
-		} else {
-			ms = min_size(ms, LEADER_GONE_MS);
-		}
+		if (r.look_at)
+			ms = min_size(ms, LOOK_MS);
 		/* A parked thread would not see requests. */
 		if (!r.look_at && asked < 0 && !r.generation && park()) {
 			r.low = 0;
@@ -490,9 +487,14 @@ static void start_all(bool threads, enum from from)
 	if (threads && !atomic_load_explicit(&thread_made, memory_order_relaxed))
 		atomic_store_explicit(&thread_made, 1, memory_order_relaxed);
 	if (likely(atomic_load_explicit(&running, memory_order_seq_cst)) || !wanted(threads) ||
-	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_acquire,
+	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_seq_cst,
 						     memory_order_relaxed))
 		return;
+	/* Pairs with the store in thread_exit: either this sees it, or leader_ends sees `running`. */
+	if (atomic_load_explicit(&heap_leader_gone, memory_order_seq_cst)) {
+		atomic_store_explicit(&running, 0, memory_order_relaxed);
+		return;
+	}
 	grace = ended_at && clock_ms() - ended_at < AGAIN_MS ? min_size(2 * grace, GRACE_MOST_MS)
 							     : GRACE_MS;
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
@@ -538,9 +540,17 @@ static void notice(bool allocates)
 	errno = saved;
 }
 
+static void leader_ends(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&running, memory_order_relaxed))
+		background_leave(false);
+}
+
 void background_init(void)
 {
 	find_cpus();
+	heap_leader_ends = leader_ends;
 	heap_due_begins = notice;
 	watch();
 	background_start(false);

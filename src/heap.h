@@ -302,8 +302,9 @@ extern _Atomic uint32_t heap_watch;
 /* False in a child of vfork, which is another process in the same memory. */
 bool heap_in_process(void);
 
-/* The thread that the process began with has ended, and others go on. */
+/* The thread that the process began with has ended, and others go on; what it calls then. */
 extern _Atomic uint32_t heap_leader_gone;
+extern void (*heap_leader_ends)(void);
 
 /*
  * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a thread calls park_look before it

@@ -65,6 +65,7 @@ static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
+void (*heap_leader_ends)(void);
 _Atomic uint32_t heap_watch;
 static pid_t process;          /* ours; in a vfork child getpid() is another */
 static bool fork_gated;        /* the forking thread knows who was inside; guarded by: registry */
@@ -330,8 +331,9 @@ static void thread_exit(void *arg)
 		return;
 	heap_exit(h);
 	if (self_tid() == (uint32_t)process) {
-		atomic_store_explicit(&heap_leader_gone, 1, memory_order_relaxed);
-		park_wake();
+		atomic_store_explicit(&heap_leader_gone, 1, memory_order_seq_cst);
+		if (heap_leader_ends)
+			heap_leader_ends();
 	}
 	park_look();
 }

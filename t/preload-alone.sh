@@ -3,7 +3,7 @@
 #
 # The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
 . "${0%/*}/tap.sh"
-plan 13
+plan 17
 
 alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
@@ -22,3 +22,8 @@ passes "signal handlers make threads" "" "$quiet" "$alone" handler
 passes "with background:always a child has one soon, and none inside the fork" "" "background:always,$quiet" \
 	"$alone" children
 passes "also one that is asked from outside" "" "background:always,control:1" "$alone" children
+for conf in auto always; do
+	passes "where the first thread ends the program's last one runs the handlers of exit ($conf)" "" \
+		"background:$conf,$quiet" "$alone" leader
+	passes "also one that never allocated ($conf)" "" "background:$conf,$quiet" "$alone" leader-idle
+done

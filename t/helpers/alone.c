@@ -395,15 +395,85 @@ static int case_children(void)
 	return helper_end();
 }
 
+static pid_t last_to_end;
+
+/* With what the program's own threads have of stack. */
+static void at_the_end(void)
+{
+	volatile char room[2 * MIB];
+
+	room[0] = room[sizeof room - 1] = 1;
+	CHECK(syscall(SYS_gettid) == last_to_end, "the handlers of exit run in another thread");
+	CHECK(room[0] == 1, "no room");
+	_exit(helper_end());
+}
+
+/* The first thread ends, by pthread_exit, then the others; the last of them has never called malloc in the second case. */
+static int leader(void *(*fn)(void *))
+{
+	enum { MORE = 3 };
+
+	atexit(at_the_end);
+	hold = 1;
+	for (int i = 0; i < MORE; i++)
+		make(kinds[i]);
+	make(fn);
+	for (int i = 0; i < TRIES && threads(NULL) > 3; i++)
+		nap();
+	CHECK(becomes("sluice", 1), "it is not there");
+	pthread_exit(NULL);
+}
+
+/* Until the first thread has ended: it is a zombie then. */
+static void wait_for_leader(void)
+{
+	char state[300] = "";
+
+	for (int i = 0; i < TRIES && !strstr(state, ") Z "); i++, nap()) {
+		int fd = open("/proc/self/stat", O_RDONLY);
+		ssize_t n = read(fd, state, sizeof state - 1);
+
+		state[n > 0 ? n : 0] = '\0';
+		close(fd);
+	}
+	last_to_end = (pid_t)syscall(SYS_gettid);
+}
+
+static void *last_allocates(void *arg)
+{
+	allocates_much(NULL);
+	wait_for_leader();
+	allocates_much(NULL);
+	return arg;
+}
+
+static void *last_does_not(void *arg)
+{
+	wait_for_leader();
+	return arg;
+}
+
+static int case_leader(void)
+{
+	return leader(last_allocates);
+}
+
+static int case_leader_idle(void)
+{
+	return leader(last_does_not);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
 	} cases[] = {
-		{ "ends", case_ends },       { "at-once", case_at_once },   { "churn", case_churn },
-		{ "limit", case_limit },     { "c11", case_c11 },           { "timer", case_timer },
+		{ "ends", case_ends },       { "at-once", case_at_once },
+		{ "churn", case_churn },     { "limit", case_limit },
+		{ "c11", case_c11 },         { "timer", case_timer },
 		{ "handler", case_handler }, { "children", case_children },
+		{ "leader", case_leader },   { "leader-idle", case_leader_idle },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
