@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +19,7 @@
 
 #include "backtrace.h"
 #include "park.h"
+#include "sandbox.h"
 #include "sys.h"
 #include "types.h"
 
@@ -116,16 +119,68 @@ size_t log_format(char *buf, size_t len, const char *fmt, ...)
 	return n;
 }
 
-static void write_line(const char *prefix, const char *fmt, va_list ap)
+#define WARN_MS 100
+#define FATAL_MS 1000
+#define BIT(signal) (UINT64_C(1) << ((signal)-1))
+#define WRITES                                                                                     \
+	(BIT(SIGPIPE) | BIT(SIGXFSZ) | BIT(SIGTTOU)) /* what a write may raise, in its thread */
+
+static uint64_t pending(void)
+{
+	uint64_t set = 0;
+
+	syscall(SYS_rt_sigpending, &set, sizeof(set));
+	return set & WRITES;
+}
+
+static long write_in_time(int fd, const char *text, size_t len, int ms)
+{
+	struct pollfd out = { .fd = fd, .events = POLLOUT };
+
+	if (sys_poll(&out, 1, ms) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return sys_write(fd, text, len);
+}
+
+long log_write(int fd, const char *text, size_t len, int ms)
+{
+	static const struct timespec none;
+	const uint64_t set = WRITES;
+	uint64_t mask;
+	uint64_t before;
+	uint64_t raised;
+	int err;
+	long n;
+
+	if (!sandbox_enter())
+		return sys_write(fd, text, len);
+	before = pending();
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &mask, sizeof(set));
+	n = write_in_time(fd, text, len, ms);
+	err = errno;
+	for (raised = n < 0 ? pending() & ~before : 0; raised; raised &= raised - 1) {
+		uint64_t one = raised & -raised;
+
+		syscall(SYS_rt_sigtimedwait, &one, NULL, &none, sizeof(one));
+	}
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	sandbox_leave();
+	errno = err;
+	return n;
+}
+
+static void write_line(const char *prefix, int ms, const char *fmt, va_list ap)
 {
 	char line[LINE_BYTES];
 	struct out o = { line, sizeof(line) - 1, 0 };
-	ssize_t n;
+	long n;
 
 	put_string(&o, prefix);
 	format_args(&o, fmt, ap);
 	line[o.at++] = '\n';
-	n = sys_write(STDERR_FILENO, line, o.at);
+	n = log_write(STDERR_FILENO, line, o.at, ms);
 	(void)n; /* nowhere left to say it */
 }
 
@@ -135,7 +190,7 @@ void log_warn(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	write_line("sluice: ", fmt, ap);
+	write_line("sluice: ", WARN_MS, fmt, ap);
 	va_end(ap);
 	errno = saved;
 }
@@ -158,7 +213,7 @@ void sluice_fatal(const char *fmt, ...)
 	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
 						    memory_order_relaxed, memory_order_relaxed)) {
 		va_start(ap, fmt);
-		write_line("sluice: fatal: ", fmt, ap);
+		write_line("sluice: fatal: ", FATAL_MS, fmt, ap);
 		va_end(ap);
 		if (log_backtrace)
 			backtrace_write();

@@ -28,7 +28,14 @@ size_t log_format(char *buf, size_t len, const char *fmt, ...)
 size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));
 
-/* One line "sluice: ..." on standard error. Keeps errno. */
+/*
+ * write(2) that no program can notice: it is not stopped or killed by the signals of a pipe that nobody reads, a file that is too
+ * large (RLIMIT_FSIZE) or a terminal that is not its own, nor does it wait for longer than ms for one that takes nothing.
+ * -1: with errno.
+ */
+long log_write(int fd, const char *text, size_t len, int ms);
+
+/* One line "sluice: ..." on standard error; none if nobody takes it for 0.1 s. Keeps errno. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* One line "sluice: fatal: ..." on standard error, a backtrace where built in, then abort. */

@@ -619,7 +619,7 @@ static void try_stats_file(void)
 	if (!options.stats_file[0])
 		return;
 	fd = sys_open(options.stats_file, STATS_FILE_FLAGS, STATS_FILE_MODE);
-	if (fd < 0 || sys_write(fd, "", 0) < 0)
+	if (fd < 0 || log_write(fd, "", 0, 0) < 0)
 		options_say("option stats_file: '%s' cannot be written: %s", options.stats_file,
 			    log_error(errno));
 	if (fd >= 0)

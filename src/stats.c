@@ -15,6 +15,7 @@
 #include "sys.h"
 
 #define LINE_BYTES 2048
+#define WRITE_MS 1000
 
 struct stat_shard stat_shards[STAT_SHARDS];
 _Thread_local uint32_t stat_shard_self TLS_FAST;
@@ -63,7 +64,7 @@ int stats_append(const char *path)
 			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
 					  (unsigned long)stat_sum((enum stat_id)i));
 		line[len++] = '\n';
-		if (sys_write(fd, line, len) < 0)
+		if (log_write(fd, line, len, WRITE_MS) < 0)
 			err = errno;
 		sys_close(fd);
 	}

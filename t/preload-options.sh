@@ -3,7 +3,7 @@
 #
 # SLUICE_CONF and the file: what is wrong gets one line, once for a tree of processes, and the program runs.
 . "${0%/*}/tap.sh"
-plan 34
+plan 38
 
 if [ -e /etc/sluice.conf ]; then
 	diag "/etc/sluice.conf is read as well"
@@ -79,6 +79,29 @@ tree "one that takes nothing" stats_file:/dev/full \
 tree "a directory" "stats_file:$TMP" "option stats_file: '$TMP' cannot be written: Is a directory"
 tree "a FIFO that nobody reads, which keeps no program waiting" "stats_file:$TMP/fifo" \
 	"option stats_file: '$TMP/fifo' cannot be written: No such device or address"
+
+# said LABEL SETTINGS WANT COMMAND...: the status of a program whose signals are as usual, and what it says on standard output.
+said() {
+	label=$1
+	settings=$2
+	want=$3
+	shift 3
+	out=$(timeout 60 env --default-signal LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="$settings" "$@" 2>&9)
+	is "$? $out" "0 $want" "$label"
+}
+mkfifo "$TMP/pipe"
+exec 8<>"$TMP/pipe" 9>"$TMP/pipe" 8<&-
+said "a line to a pipe that nobody reads kills no program" nonsense:1 "it ran" echo "it ran"
+exec 8<>"$TMP/pipe" 9>"$TMP/pipe"
+dd if=/dev/zero bs=4096 oflag=nonblock of="$TMP/pipe" 2>/dev/null
+said "one to a pipe that is full keeps none waiting" nonsense:1 "it ran" echo "it ran"
+exec 8<&- 9>"$TMP/err"
+# shellcheck disable=SC2016 # expanded by that shell
+said "a limit of file sizes neither, where standard error is a file" nonsense:1 "it ran" \
+	sh -c 'ulimit -f 0 && exec env SLUICE_CONF=rubbish:1 echo "it ran"'
+echo x >"$TMP/limited"
+said "nor with a stats_file" "stats_file:$TMP/limited" "it ran" sh -c 'ulimit -f 0 && exec echo "it ran"'
+exec 9>&-
 
 # file LABEL WANT: as tree, with $TMP/etc as /etc of those processes.
 file() {
