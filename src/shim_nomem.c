@@ -186,8 +186,12 @@ static void *try_again(const struct new_form *form, size_t size)
 void *new_no_memory(const struct new_form *form, size_t size, const void *caller)
 {
 	/* libstdc++'s aligned form rounds a size that no object can have up to a small one: its sum wraps. */
-	bool aligned = form->plain && size <= (size_t)PTRDIFF_MAX;
+	bool aligned = form->plain && (size <= (size_t)PTRDIFF_MAX || form->base_aligned);
 	void *symbol = find(form->plain && !aligned ? form->plain : form->name, caller);
 
-	return symbol ? call(symbol, form, aligned, size) : try_again(form, size);
+	if (symbol)
+		return call(symbol, form, aligned, size);
+	if (form->base_aligned)
+		return form->base_aligned(size, form->align);
+	return form->base ? form->base(size) : try_again(form, size);
 }

@@ -13,7 +13,7 @@ fi
 OPERATORS_LIB=$SLUICE_LIB
 export OPERATORS_LIB
 
-plan 15
+plan 16
 
 # run CASE LABEL
 run() {
@@ -28,6 +28,13 @@ run handler-helps "new_handler makes room and the request succeeds"
 run containers "strings, vectors and maps in four threads"
 run thread-locals "thread_local objects allocate and free in their destructors"
 proved_loaded "the program was served by the library"
+
+if g++ -std=c++17 -O1 -fno-builtin -DSHARED -o "$TMP/replaced" "$srcdir/t/helpers/replaced.cc" 2>"$TMP/err"; then
+	out=$(with_sluice "$TMP/replaced" 2>&1)
+	is "$out, status $?" "0 faults, status 0" "a program's own operators serve the other forms as well"
+else
+	bail_out "g++ cannot compile: $(head -n 3 "$TMP/err")"
+fi
 
 # A C program that loads modules of C++, so that only they see a runtime, and each its own.
 cat >"$TMP/host.c" <<'C'

@@ -11,7 +11,7 @@ archive=$builddir/.libs/libsluice.a
 [ -e "$archive" ] || skip_all "there is no archive (configured with --disable-static)"
 echo 'int main(void) { return 0; }' >"$TMP/empty.c"
 gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all "there is no C library to link statically"
-plan 32
+plan 36
 
 # link OUTPUT COMPILER SOURCE FLAGS...: the linker has nothing to say.
 link() {
@@ -42,6 +42,8 @@ for how in -static -static-pie; do
 	done
 	link cc g++ static.cc $how -DCATCH=1 -DHANDLER "$archive"
 	runs cc '^0 faults, status 0$' "$how: a new_handler is called"
+	link cc g++ replaced.cc $how -std=c++17 "$archive"
+	runs cc '^0 faults, status 0$' "$how: a program may have operators of its own"
 done
 for how in -static -rdynamic; do
 	link c gcc static.c $how -Wl,--whole-archive "$archive" -Wl,--no-whole-archive
