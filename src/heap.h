@@ -343,7 +343,7 @@ extern void (*heap_copy_begins)(void);
 
 /* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
  * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
- * there before is never freed. */
+ * there before is never freed. Likewise while heap_init is under way: then there is none that was there before. */
 extern bool heap_in_copy;
 
 /* Acquire pairs with the release where it is made. */

@@ -155,6 +155,8 @@ void heap_init(void)
 		return;
 	if (atomic_compare_exchange_strong_explicit(&state, &expected, 1, memory_order_acquire,
 						    memory_order_acquire)) {
+		/* What we call may be a function of another preloaded library, which allocates to begin (faketime). */
+		heap_in_copy = true;
 		vm_init();
 		(void)self_tid(); /* lock.c notes the process */
 		process = (pid_t)lock_process();
@@ -166,10 +168,12 @@ void heap_init(void)
 		ring_post = heap_post;
 		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
+		heap_in_copy = false;
 		atomic_store_explicit(&state, 2, memory_order_release);
 		return;
 	}
-	while (atomic_load_explicit(&state, memory_order_acquire) != 2)
+	/* Who asks from inside is served without a heap, and by heap_in_copy comes here in no other way than by api.c. */
+	while (atomic_load_explicit(&state, memory_order_acquire) != 2 && !heap_in_copy)
 		lock_pause();
 }
 
@@ -237,6 +241,8 @@ noinline struct heap *heap_create_self(void)
 {
 	struct heap *h = NULL;
 
+	if (unlikely(heap_in_copy))
+		return &heap_none;
 	heap_init();
 	if (!atomic_load_explicit(&registry.free, memory_order_relaxed))
 		reap_some();

@@ -3,7 +3,7 @@
 #
 # Other ways into a process than LD_PRELOAD alone (E7).
 . "${0%/*}/tap.sh"
-plan 10
+plan 14
 
 late=$builddir/t/helpers/late
 libs=$builddir/t/helpers/.libs
@@ -30,3 +30,17 @@ out=$(LD_PRELOAD="$libs/wrapper.so:$SLUICE_LIB" SLUICE_CONF="stats_file:$STATS" 
 like "$out, status $?" "$passed" "behind a tracer that finds us by dlsym(RTLD_NEXT)"
 like "$(cat "$TMP/err")" "^wrapper: [1-9][0-9]* mallocs, [1-9][0-9]* frees" "the tracer was used"
 proved_loaded "the traced program was served by the library" lifecycle
+
+# Functions of the C library that another library has put in front, and that allocate when they are first called.
+# ask ORDER PROGRAM...
+ask() {
+	preloads=$1
+	shift
+	timeout -s KILL 60 env LD_PRELOAD="$preloads" SLUICE_CONF=psi:0,cgroup:0 "$@" 2>&1
+}
+asks=$libs/asks.so
+for order in "$SLUICE_LIB:$asks" "$asks:$SLUICE_LIB"; do
+	out=$(ask "$order" "$builddir/t/helpers/lifecycle" process)
+	like "$out" '^[1-9][0-9]* checks, 0 failed$' "beside a library whose functions allocate to begin"
+	like "$out" '^asks: [4-9] functions, 0 bad$' "what these kept is as it was"
+done
