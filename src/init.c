@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "aside.h"
 #include "background.h"
 #include "control.h"
 #include "fork.h"
@@ -93,11 +94,12 @@ void sluice_init(void)
 __attribute__((constructor(101))) static void library_begins(int argc, char **argv, char **envp)
 {
 	(void)argc;
-	(void)argv;
 #if defined(__GLIBC__)
+	aside_step(argv, envp);
 	if (!environ)
 		environ = envp;
 #else
+	(void)argv;
 	(void)envp;
 #endif
 	sluice_init();
