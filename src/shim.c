@@ -88,17 +88,21 @@ EXPORT void cfree(void *p)
 	heap_free(p);
 }
 
+/*
+ * These two by way of free's name: what the program's malloc is in front of ours (valgrind's, one that is linked into it) often
+ * does not know them.
+ */
 EXPORT void free_sized(void *p, size_t size)
 {
 	(void)size;
-	heap_free(p);
+	free(p);
 }
 
 EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 {
 	(void)align;
 	(void)size;
-	heap_free(p);
+	free(p);
 }
 
 EXPORT void *calloc(size_t n, size_t size)

@@ -23,9 +23,10 @@ without() {
 }
 
 # What the tests run, beyond those. A test whose program is missing is a SKIP.
-TEST_PACKAGES="apache2-utils binutils curl default-jdk-headless g++ gdb git gnuplot-nox groff-base libc-bin
-	libcap2-bin lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql procps python3
-	redis-server redis-tools spin sqlite3 strace stress-ng tar util-linux xz-utils"
+TEST_PACKAGES="apache2-utils binutils bubblewrap criu curl default-jdk-headless eatmydata fakeroot
+	faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin libcap2-bin ltrace lua5.4 man-db
+	nginx nodejs openssh-client openssl perl postgresql procps python3 redis-server redis-tools spin
+	sqlite3 strace stress-ng tar uftrace util-linux valgrind xz-utils"
 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hosted [MODE]: a program for tools that run, watch or record others (preload-hosts.sh). It uses each member of the
+ * family, with one thread and with four, and ends with "N checks, M failed". It is also compiled by the test itself, for sanitizers.
+ *
+ *	one		with one thread
+ *	threads		with four (the default)
+ *	waits		with four, until a line comes on standard input; the blocks of before are looked at then
+ *	overflows	writes one byte behind a block
+ *	races		two threads write a word
+ */
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define THREADS 4
+#define BLOCKS 500
+#define ROUNDS 10
+
+void free_sized(void *p, size_t size) __attribute__((weak));
+void free_aligned_sized(void *p, size_t align, size_t size) __attribute__((weak));
+
+static unsigned checks;
+static unsigned failed;
+static unsigned raced;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void check(int good)
+{
+	pthread_mutex_lock(&lock);
+	checks++;
+	if (!good)
+		failed++;
+	pthread_mutex_unlock(&lock);
+}
+
+static void fill(unsigned char **block)
+{
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		block[i] = malloc(16 + i * 7);
+		memset(block[i], (int)i, 16 + i * 7);
+	}
+}
+
+static void look(unsigned char **block)
+{
+	int good = 1;
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		for (unsigned at = 0; at < 16 + i * 7; at++)
+			good &= block[i][at] == (unsigned char)i;
+		free(block[i]);
+	}
+	check(good);
+}
+
+static void *work(void *arg)
+{
+	for (int r = 0; r < ROUNDS; r++) {
+		unsigned char *block[BLOCKS];
+
+		fill(block);
+		look(block);
+	}
+	return arg;
+}
+
+static void family(void)
+{
+	char *p = malloc(100);
+	void *q = NULL;
+
+	p = realloc(p, 5000);
+	p = reallocarray(p, 10, 1000);
+	check(p && malloc_usable_size(p) >= 10000);
+	free(p);
+	p = calloc(10, 1000);
+	check(p && !p[0] && !p[9999]);
+	free(p);
+	p = memalign(64, 640);
+	check((uintptr_t)p % 64 == 0);
+	free(p);
+	check(posix_memalign(&q, 4096, 10000) == 0 && (uintptr_t)q % 4096 == 0);
+	free(q);
+	if (free_sized && free_aligned_sized) {
+		free_sized(malloc(100), 100);
+		free_aligned_sized(memalign(64, 128), 64, 128);
+	}
+	p = malloc(50 << 20);
+	p[0] = 1;
+	p = realloc(p, 60 << 20);
+	check(p && p[0] == 1);
+	free(p);
+	p = strdup("text");
+	check(p && p[3] == 't');
+	free(p);
+}
+
+static void *race(void *arg)
+{
+	raced++;
+	return arg;
+}
+
+static void together(void *(*fn)(void *), unsigned n)
+{
+	pthread_t t[THREADS];
+
+	for (unsigned i = 0; i < n; i++)
+		check(pthread_create(&t[i], NULL, fn, NULL) == 0);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(t[i], NULL);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "threads";
+	unsigned char *block[BLOCKS];
+	static volatile unsigned at = 100;
+
+	fill(block);
+	family();
+	if (strcmp(mode, "one") == 0)
+		work(NULL);
+	else
+		together(work, THREADS);
+	if (strcmp(mode, "waits") == 0) {
+		puts("ready");
+		fflush(stdout);
+		check(getchar() != EOF);
+		together(work, THREADS);
+	}
+	if (strcmp(mode, "overflows") == 0) {
+		char *p = malloc(at);
+
+		p[at] = 1;
+		free(p);
+	}
+	if (strcmp(mode, "races") == 0)
+		together(race, 2);
+	look(block);
+	printf("%u checks, %u failed\n", checks, failed);
+	return failed != 0;
+}
