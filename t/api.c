@@ -402,6 +402,20 @@ static void test_regions(void)
 	buddy_check(&zone_main);
 }
 
+static void test_disable_refused(void)
+{
+	struct pcp *p = pcp_first();
+
+	atomic_store(&p->lock.word, 1); /* by a thread that is not there */
+	errno = 0;
+	ok(sluice_pcp_disable() == -1 && errno == EBUSY,
+	   "where a cache cannot be reached turning them off is EBUSY");
+	atomic_store(&p->lock.word, 0);
+	fill_cache();
+	ok(value("pcp_bytes") > 0, "and they are on as before");
+	drain(ALL_FLAGS);
+}
+
 /* ---- statistics -------------------------------------------------------------------------- */
 
 static void test_stats(void)
@@ -437,6 +451,37 @@ static struct sluice_class class_of_size(void)
 	drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE);
 	is_int(sluice_class_stats(c, CLASSES), CLASSES, "there are statistics of all classes");
 	return c[class_of(SIZE)];
+}
+
+static void *free_objects(void *arg)
+{
+	void **p = arg;
+
+	for (unsigned i = 0; i < SLABS * EACH; i += 2)
+		heap_free(p[i]);
+	return NULL;
+}
+
+/* The thread's own caches are gone with it; what it freed waits in slabs whose owner makes no call. */
+static void test_remote(void)
+{
+	static void *p[SLABS * EACH];
+	struct sluice_class c[CLASSES];
+	uint64_t before;
+	pthread_t t;
+
+	for (unsigned i = 0; i < SLABS * EACH; i++)
+		p[i] = heap_alloc(SIZE);
+	sluice_class_stats(c, CLASSES);
+	before = c[class_of(SIZE)].object_bytes;
+	pthread_create(&t, NULL, free_objects, p);
+	pthread_join(t, NULL);
+	sluice_class_stats(c, CLASSES);
+	is_int(before - c[class_of(SIZE)].object_bytes, SLABS * EACH / 2 * SIZE,
+	       "what another thread freed counts as free before its slabs' owner knows");
+	for (unsigned i = 1; i < SLABS * EACH; i += 2)
+		heap_free(p[i]);
+	is_int(class_of_size().slabs, 0, "and it gives the slabs back when it does");
 }
 
 /* Of each slab one object is kept: its neighbour is free, and stays. */
@@ -487,7 +532,7 @@ static void test_class_stats(void)
 
 int main(void)
 {
-	tap_plan(87);
+	tap_plan(92);
 	options.reserve_address = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	options.decay_ms = 3600000; /* what is dirty stays so, however slow the machine is */
@@ -500,7 +545,9 @@ int main(void)
 	test_drain_flags();
 	test_sleepers();
 	test_regions();
+	test_disable_refused();
 	test_stats();
+	test_remote();
 	test_class_stats();
 	return tap_done();
 }

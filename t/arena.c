@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "arena.h"
@@ -19,6 +20,7 @@
 #include "lock.h"
 #include "park.h"
 #include "options.h"
+#include "refuse.h"
 #include "stats.h"
 #include "tap.h"
 #include "vm.h"
@@ -228,6 +230,28 @@ static void exhausted(void *arg)
 		_exit(4);
 }
 
+/* There are too many mappings to take one out of the middle of another. */
+static void not_unmapped(void *arg)
+{
+	char *p = get(100, 1);
+	uint64_t bytes = arena_bytes();
+
+	(void)arg;
+	if (!refuse(SYS_munmap, 1, (uint32_t)bytes, ENOMEM))
+		_exit(0);
+	if (!arena_free(p) || arena_bytes() != bytes || !mapped(p))
+		_exit(2);
+	arena_check();
+	if (arena_usable(p) || arena_free(p))
+		_exit(3);
+	for (unsigned i = 0; i < 100; i++) {
+		p = get(1000, 1);
+		if (!arena_covers(p) || arena_bytes() != bytes || !arena_free(p))
+			_exit(4);
+	}
+	arena_check();
+}
+
 static void test_refusal(void)
 {
 	bool good = true;
@@ -237,6 +261,8 @@ static void test_refusal(void)
 	for (uintptr_t n = 0; n <= 4; n++)
 		good &= child_is_well(refused_some, (void *)n);
 	ok(good, "when it refuses a long one, a shorter one does");
+	ok(child_is_well(not_unmapped, NULL),
+	   "a chunk that the kernel does not unmap is used again");
 	ok(child_is_well(exhausted, NULL),
 	   "when there is no place for a chunk calls fail, and huge objects do not");
 }
@@ -463,7 +489,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(36);
+	tap_plan(37);
 	vm_init();
 	test_one();
 	test_sizes();

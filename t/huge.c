@@ -26,6 +26,7 @@
 #define CYCLES 140000u
 #endif
 #define TURNS 4000u
+#define REFUSALS 140000u /* more than the table has places */
 
 static uint64_t objects(void)
 {
@@ -92,8 +93,12 @@ static void test_sizes(void)
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
 	ok(!huge_alloc(4096, 1), "and those that it is made to refuse");
+	for (unsigned i = 0; i < REFUSALS; i++)
+		huge_alloc(4096, 1);
 	options.vm_fail_at = 0;
 	is_int(objects(), 0, "none of them leaves anything in the table");
+	p = huge_alloc(4096, 1);
+	ok(p && huge_free(p), "nor takes a place in it, however many there were");
 }
 
 static void test_align(void)
@@ -127,6 +132,7 @@ static void test_realloc(void)
 	p = huge_realloc(q, 2 * MIB);
 	ok(p && all_bytes(p, MIB, 'r') && huge_usable(p) == 2 * MIB, "it can shrink");
 	is_int(bytes_now(), 2 * MIB, "and the rest goes back");
+	is_int(huge_bytes(), 2 * MIB, "which is known without a look at the table");
 	ok(huge_realloc(p, 2 * MIB) == p, "to its own size it stays where it is");
 	wall = mmap(p + 2 * MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 		    -1, 0);
@@ -144,7 +150,7 @@ static void test_realloc(void)
 	options.vm_fail_at = 0;
 	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'), "with its length and data");
 	ok(huge_free(q), "it can be freed then");
-	is_int(objects(), 0, "the table is empty");
+	is_int(objects() + huge_bytes(), 0, "the table is empty");
 }
 
 /* So many, at such distances, that some come to lie in each other's way in the table. */
@@ -280,7 +286,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(40);
+	tap_plan(42);
 	vm_init();
 	test_one();
 	test_sizes();

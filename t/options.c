@@ -395,6 +395,10 @@ static void test_comments(void)
 	ok(silent("# one, two, dirty_max:1M\n", false), "a comment goes to the end of its line");
 	ok(silent("# one\ndirty_max:1M\n", true), "the line after a comment counts");
 	ok(silent("dirty_max:1M # as much as that\n", true), "a comment may follow a setting");
+	back_to_defaults();
+	options_parse("stats_file:/tmp/a#b\n", "/etc/sluice.conf");
+	ok(strcmp(options.stats_file, "/tmp/a#b") == 0, "but not without a space before it");
+	back_to_defaults();
 }
 
 /* ---- what is said ------------------------------------------------------------------------- */
@@ -542,7 +546,7 @@ static void test_autos(void)
 
 int main(void)
 {
-	tap_plan(66);
+	tap_plan(67);
 	defaults = options;
 	test_profiles();
 	test_defaults();

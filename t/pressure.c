@@ -8,16 +8,20 @@
 #include "config.h"
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "buddy.h"
 #include "cgroup.h"
+#include "child.h"
+#include "clock.h"
 #include "core.h"
 #include "heap.h"
 #include "init.h"
@@ -25,6 +29,7 @@
 #include "pcp.h"
 #include "pressure.h"
 #include "reclaim.h"
+#include "refuse.h"
 #include "tap.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -141,8 +146,17 @@ static void test_v2(void)
 	is_int(cgroup_headroom(&group, 2 * MIB), 3 * MIB, "pages of files count as free");
 	put_bytes("a/memory.current", 90 * MIB);
 	is_int(cgroup_headroom(&group, 0), 0, "above a limit nothing is left");
-	put("a/b/memory.events", "low 100\nhigh 3\nmax 2\noom 1\noom_kill 1\n");
+	put("a/b/memory.events",
+	    "low 100\nhighest 9\nhigh 3\nmaximum 20\nmax 2\noom 1\noom_kill 1\n");
 	is_int(cgroup_events(&group), 5, "memory.events says how often it was held back");
+	put_bytes("a/memory.high", 90 * MIB);
+	put_bytes("a/b/memory.max", 30 * MIB);
+	cgroup_refresh(&group);
+	is_int(cgroup_limit(&group), 30 * MIB,
+	       "a limit that was lowered is seen when they are read again");
+	put_bytes("a/memory.max", 20 * MIB);
+	cgroup_refresh(&group);
+	is_int(cgroup_limit(&group), 20 * MIB, "so is that of a group above, the least of its two");
 	is_int(limit_of("0::/\n"), NONE, "the root group has no limit");
 }
 
@@ -494,6 +508,89 @@ static void test_soft_limit(void)
 	blocks_free(100);
 }
 
+/* ---- PSI ------------------------------------------------------------------------------------- */
+
+/* The number that the system's PSI file has; -1: it is not open. */
+static int psi_number(void)
+{
+	char name[64];
+	char file[64];
+
+	for (int i = 100; i < 200; i++) {
+		ssize_t n;
+
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", i);
+		n = readlink(name, file, sizeof(file) - 1);
+		file[n > 0 ? n : 0] = '\0';
+		if (strcmp(file, "/proc/pressure/memory") == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int psi_begin(void)
+{
+	int number;
+
+	options.psi = 1;
+	options.cgroup = 0;
+	options.background = BACKGROUND_AUTO;
+	pressure_init();
+	number = psi_number();
+	if (number < 0)
+		_exit(3);
+	return number;
+}
+
+/* Triggers are written at a wait that comes a second after the first one. */
+static void psi_waits(void)
+{
+	uint64_t begin = clock_ms();
+
+	while (clock_ms() - begin < 1200)
+		pressure_wait(50, 0, -1);
+	pressure_wait(1, 0, -1);
+}
+
+/* As a parent leaves it to its children. */
+static void psi_shared(void *arg)
+{
+	static const char trigger[] = "some 150000 2000000";
+	int number = psi_begin();
+
+	(void)arg;
+	if (write(number, trigger, sizeof(trigger)) < 0)
+		_exit(0); /* not for this user */
+	psi_waits();
+	if (fcntl(number, F_GETFD) < 0)
+		_exit(4);
+}
+
+static void psi_refused(void *arg)
+{
+	int number = psi_begin();
+
+	(void)arg;
+	if (!refuse(SYS_write, 0, (uint32_t)number, EINVAL))
+		_exit(0);
+	psi_waits();
+	if (fcntl(number, F_GETFD) >= 0)
+		_exit(4);
+}
+
+static void test_psi(void)
+{
+	int fd = open("/proc/pressure/memory", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		tap_skip(2, "there is no PSI here");
+		return;
+	}
+	close(fd);
+	ok(child_is_well(psi_shared, NULL), "where a trigger is there already it is listened to");
+	ok(child_is_well(psi_refused, NULL), "where none may be written the file is closed");
+}
+
 int main(void)
 {
 	options.background = BACKGROUND_NEVER;
@@ -510,5 +607,6 @@ int main(void)
 	test_soft_limit();
 	tree_new();
 	rmdir(root);
+	test_psi();
 	return tap_done();
 }

@@ -404,6 +404,32 @@ static void test_pool_waiting(void)
 	}
 }
 
+/* One of them that is empty by then is looked for, also when another call has had the lock since. */
+static void test_waiting_empty(void)
+{
+	struct page *late = slab_new(CLS);
+	struct page *other = slab_owned(CLS);
+	struct object *o[2];
+
+	take(late, &o[0], 1);
+	take(other, &o[1], 1);
+	ok(!slab_pool_take_empty(CLS), "nothing was freed into un-owned slabs");
+	if (lock_acquire(slab_pool_lock(CLS)) != 0)
+		tap_bail_out("the lock of a pool is held");
+	slab_pool_put(late, SLAB_RECENT);
+	free_one(late, o[0]);
+	lock_release(slab_pool_lock(CLS));
+	slab_pool_put(other, SLAB_RECENT);
+	ok(slab_pool_take_empty(CLS) == late,
+	   "a slab that had to wait for the lock, and is empty when it gets it, is found");
+	ok(slab_pool_take(CLS) == other, "beside one that is not");
+	slab_end(late);
+	attach(other, 0);
+	free_one(other, o[1]);
+	slab_collect_to(other, STATE_OWNED);
+	slab_end(other);
+}
+
 /* ---- misuse that is seen ----------------------------------------------------------------- */
 
 static void free_twice(void *arg)
@@ -666,7 +692,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(85);
+	tap_plan(88);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -681,6 +707,7 @@ int main(void)
 	test_try_under_way();
 	test_pool_locked();
 	test_pool_waiting();
+	test_waiting_empty();
 	test_misuse();
 	test_stress();
 	return tap_done();

@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "child.h"
 #include "options.h"
+#include "refuse.h"
 #include "stats.h"
 #include "tap.h"
 #include "vm.h"
@@ -300,6 +302,111 @@ static void test_align_trimmed(void)
 	is_int(address_pages(), before, "and no address space is left behind");
 }
 
+/* The kernel refuses each way, for the old mapping is two. */
+static void test_remap_refused(void)
+{
+	char *p = vm_map(2 * MIB, 1);
+	unsigned long before;
+
+	if (!p || mprotect(p + MIB, MIB, PROT_NONE) != 0)
+		tap_bail_out("no memory");
+	*p = 'k';
+	before = address_pages();
+	ok(!vm_remap(p, 2 * MIB, 8 * MIB) && *p == 'k', "what cannot be moved stays");
+	is_int(address_pages(), before, "and no room that was made for it is left behind");
+	vm_unmap(p, 2 * MIB);
+}
+
+/* ---- kernels that know less ---------------------------------------------------------------- */
+
+static char *page_new(void)
+{
+	char *p = vm_map(vm_os_page, 1);
+
+	if (!p)
+		_exit(3);
+	return p;
+}
+
+static void no_populate(void *arg)
+{
+	char *p = page_new();
+
+	(void)arg;
+	if (!refuse(SYS_madvise, 2, 23, EINVAL)) /* MADV_POPULATE_WRITE */
+		_exit(0);
+	errno = 77;
+	if (!vm_populate(p, vm_os_page) || errno != 77 || resident(p, vm_os_page) != 1)
+		_exit(4);
+	p[5] = 'k';
+	if (!vm_populate(p, vm_os_page) || p[5] != 'k')
+		_exit(5);
+}
+
+static void no_memory_to_populate(void *arg)
+{
+	char *p = page_new();
+
+	(void)arg;
+	if (!refuse(SYS_madvise, 2, 23, ENOMEM))
+		_exit(0);
+	errno = 77;
+	if (vm_populate(p, vm_os_page) || errno != 77)
+		_exit(4);
+}
+
+static void no_wipe(void *arg)
+{
+	unsigned long before;
+
+	(void)arg;
+	if (!refuse(SYS_madvise, 2, 18, EINVAL)) /* MADV_WIPEONFORK */
+		_exit(0);
+	before = address_pages();
+	errno = 77;
+	if (vm_map_wiped() || errno != 77)
+		_exit(4);
+	if (address_pages() != before)
+		_exit(5);
+}
+
+static void no_mprotect(void *arg)
+{
+	char *p = vm_reserve(MIB, 1);
+
+	(void)arg;
+	if (!refuse(SYS_mprotect, 2, PROT_READ | PROT_WRITE, EPERM))
+		_exit(0);
+	errno = 77;
+	if (!p || !vm_commit(p, MIB) || errno != 77)
+		_exit(4);
+	memset(p, 'c', MIB);
+}
+
+static void no_memory_to_commit(void *arg)
+{
+	char *p = vm_reserve(MIB, 1);
+
+	(void)arg;
+	if (!refuse(SYS_mprotect, 2, PROT_READ | PROT_WRITE, ENOMEM))
+		_exit(0);
+	errno = 77;
+	if (!p || vm_commit(p, MIB) || errno != 77)
+		_exit(4);
+}
+
+static void test_less(void)
+{
+	ok(child_is_well(no_populate, NULL),
+	   "a kernel that does not know how to populate is made to by a touch, which changes nothing");
+	ok(child_is_well(no_memory_to_populate, NULL), "where memory is refused that is said");
+	ok(child_is_well(no_wipe, NULL),
+	   "where no page is wiped in a fork there is none, and none is left mapped");
+	ok(child_is_well(no_mprotect, NULL), "where mprotect is refused memory is mapped instead");
+	ok(child_is_well(no_memory_to_commit, NULL),
+	   "but not where it was memory that was refused");
+}
+
 static void test_errno(void)
 {
 	void *p;
@@ -322,7 +429,7 @@ static void test_errno(void)
 
 int main(void)
 {
-	tap_plan(49);
+	tap_plan(56);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();
@@ -334,6 +441,8 @@ int main(void)
 	test_locked_large_pages();
 	test_faults();
 	test_align_trimmed();
+	test_remap_refused();
+	test_less();
 	test_errno();
 	return tap_done();
 }
