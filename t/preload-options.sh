@@ -3,7 +3,7 @@
 #
 # SLUICE_CONF and the file: what is wrong gets one line, once for a tree of processes, and the program runs.
 . "${0%/*}/tap.sh"
-plan 38
+plan 44
 
 if [ -e /etc/sluice.conf ]; then
 	diag "/etc/sluice.conf is read as well"
@@ -69,6 +69,27 @@ SLUICE_CONF: there is no option 'rubbish' (sluice-run --help lists them)" \
 tree "what is only found out later is said once, too" background_cpus:x,low:90%,high:10% \
 	"option low is above option high: what high says counts for both
 option background_cpus: 'x' is not a list of processors below 8192, as 0-3+8"
+
+# Which processors the background thread may run on; it is given a minute to come and to say so.
+cpus_of() {
+	LD_PRELOAD=$SLUICE_LIB SLUICE_CONF=background:always,background_cpus:$1 WANT=$2 timeout 70 bash -c '
+		for i in {1..600}; do
+			for t in /proc/$$/task/*; do
+				[ "$(cat $t/comm)" = sluice ] || continue
+				has=$(sed -n "s/^Cpus_allowed_list:[[:space:]]*//p" $t/status)
+				[ "$has" != "$WANT" ] || break 2
+			done
+			sleep 0.1
+		done
+		echo "$has"'
+}
+last=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status | sed 's/.*[-,]//')
+is "$(cpus_of "$last" "$last")" "$last" "the background thread runs on the processor that it is given"
+is "$(cpus_of "$last-$last+$last" "$last")" "$last" "and on those of a list"
+for list in "$last+" 3-1 8192 0-99999999999; do
+	err=$(LD_PRELOAD=$SLUICE_LIB SLUICE_CONF=background_cpus:$list ls / 2>&1 >/dev/null)
+	like "$err" "background_cpus: '[^']*' is not a list" "$list is no list of processors"
+done
 tree "nothing is left in the environment where all is well" dirty_max:1M "" \
 	"if env | grep SLUICE_TOLD; then false; fi"
 mkfifo "$TMP/fifo"

@@ -7,10 +7,15 @@
 #include "config.h"
 #endif
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "buddy.h"
 #include "child.h"
@@ -534,6 +539,73 @@ static unsigned number_of(unsigned processor)
 	return (unsigned)(zone_of_processor(processor) - zone_all);
 }
 
+static void put(const char *name, const char *text)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/%s", name);
+	if (strchr(name, '/')) {
+		*strrchr(path, '/') = '\0';
+		if (mkdir(path, 0755) != 0)
+			_exit(3);
+		path[strlen(path)] = '/';
+	}
+	f = fopen(path, "w");
+	if (!f || fputs(text, f) < 0 || fclose(f) != 0)
+		_exit(4);
+}
+
+#define NO_ROOT 77
+
+/* The system has two nodes; of the processors that we may run on the first is of node 12. */
+static void two_nodes(void *arg)
+{
+	cpu_set_t ours;
+	char first[16];
+	char others[32];
+	unsigned n = 0;
+
+	(void)arg;
+	if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("none", "/sys/devices/system/node", "tmpfs", 0, NULL) != 0)
+		_exit(NO_ROOT);
+	if (sched_getaffinity(0, sizeof(ours), &ours) != 0 || CPU_COUNT(&ours) < 2)
+		_exit(NO_ROOT);
+	while (!CPU_ISSET(n, &ours))
+		n++;
+	snprintf(first, sizeof(first), "%u\n", n);
+	snprintf(others, sizeof(others), "%u-1023\n", n + 1);
+	put("online", "0,12\n");
+	put("node0/cpulist", others);
+	put("node12/cpulist", first);
+	if (chosen("", OPTION_AUTO) < 2)
+		_exit(5);
+	/* Zones are given out node by node. */
+	if (number_of(n) != zones_chosen() - 1)
+		_exit(6);
+	for (unsigned i = n + 1; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &ours) && number_of(i) == zones_chosen() - 1)
+			_exit(7);
+	put("online", "0\n");
+	if (CPU_COUNT(&ours) <= 4 && chosen("", OPTION_AUTO) != 1)
+		_exit(8);
+	put("online", "3-1,x\n");
+	if (CPU_COUNT(&ours) <= 4 && chosen("", OPTION_AUTO) != 1)
+		_exit(9);
+}
+
+static void test_nodes(void)
+{
+	struct child c;
+
+	child_run(&c, two_nodes, NULL);
+	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == NO_ROOT)
+		tap_skip(1, "needs root, mounts, and two processors");
+	else
+		is_int(c.status, 0, "the system's nodes are those of its files");
+}
+
 static void test_topology(void)
 {
 	is_int(chosen("2", OPTION_AUTO), 1, "two processors have one zone");
@@ -559,13 +631,14 @@ static void test_topology(void)
 
 int main(void)
 {
-	tap_plan(40);
+	tap_plan(41);
 	test_lost();
 	test_order();
 	test_batches();
 	test_sums();
 	test_threads();
 	test_ready_taken();
+	test_nodes();
 	test_topology();
 	return tap_done();
 }
