@@ -451,7 +451,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 			heap_check_object(o[i], pg);
 		if (unlikely(o[i] == first))
 			heap_freed_twice(first, pg);
-		o[i]->next = first;
+		link_set(o[i], first);
 		first = o[i];
 	} while (++i < n);
 	*list = first;

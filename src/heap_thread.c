@@ -161,6 +161,7 @@ void heap_init(void)
 		(void)self_tid(); /* lock.c notes the process */
 		process = (pid_t)lock_process();
 		make_copy_mark();
+		link_init();
 		options_known = options_load();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);

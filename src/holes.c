@@ -235,14 +235,11 @@ static void map_free(struct page *pg, struct object_map *m)
 	unsigned n = slab_uncarved(pg);
 
 	map_uncarved(pg, m);
-	for (struct object *o = pg->free; o; o = o->next, n++) {
+	for (struct object *o = pg->free; o; o = slab_next(pg, o), n++) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
-		if (unlikely(off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off) ||
-			     map_has(m, class_index(pg->cls, off))))
-			sluice_fatal("object freed twice, or an object of its slab written to after "
-				     "it was freed: address %p, size class %u (%u bytes)",
-				     (void *)o, pg->cls, (unsigned)class_size(pg->cls));
+		if (unlikely(!class_divides(pg->cls, off) || map_has(m, class_index(pg->cls, off))))
+			slab_bad_count(pg, o);
 		map_set(m, class_index(pg->cls, off));
 	}
 	CHECK((unsigned)pg->used + n == pg->carved);
@@ -317,7 +314,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 		if (object_units(pg->cls, i) & holes) {
 			uncarved++;
 		} else {
-			o->next = pg->free;
+			link_set(o, pg->free);
 			pg->free = o;
 		}
 	}

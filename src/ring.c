@@ -47,7 +47,7 @@ static struct ring_adopt hand_over(struct ring *r, struct ring_entry *e)
 static void entry_push(struct ring *r, struct ring_entry *e, struct object *first,
 		       struct object *last, unsigned n, uint32_t bytes)
 {
-	last->next = e->first;
+	link_set(last, e->first);
 	e->first = first;
 	e->count += n;
 	e->bytes += bytes;

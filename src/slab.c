@@ -126,6 +126,21 @@ void slab_unmake(struct page *pg)
 	stat_add(STAT_slabs_freed, 1);
 }
 
+_Noreturn void slab_bad_link(const struct page *pg, const struct object *o)
+{
+	sluice_fatal("object written to after it was freed, or overrun by the one before it (link %p "
+		     "instead of ours): address %p, size class %u (%u bytes)",
+		     (void *)(uintptr_t)o->link, (const void *)o, pg->cls,
+		     (unsigned)class_size(pg->cls));
+}
+
+_Noreturn void slab_bad_count(const struct page *pg, const struct object *o)
+{
+	sluice_fatal("object freed twice, or another one of its slab: address %p, size class %u (%u "
+		     "bytes)",
+		     (const void *)o, pg->cls, (unsigned)class_size(pg->cls));
+}
+
 /* Carving writes nothing: memory that is not handed out stays untouched. */
 static unsigned carve(struct page *pg, struct object **out, unsigned n)
 {
@@ -182,9 +197,17 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	first = state_list(s);
 	/* The objects are in other processors' caches: walk them only if there is need. */
 	if (pg->free) {
-		for (last = first; last->next; last = last->next)
-			;
-		last->next = pg->free;
+		last = first;
+		for (unsigned i = 1; i < n; i++) {
+			struct object *next = slab_next(pg, last);
+
+			if (unlikely(!next))
+				slab_bad_count(pg, last);
+			last = next;
+		}
+		if (unlikely(slab_next(pg, last) != NULL))
+			slab_bad_count(pg, last);
+		link_set(last, pg->free);
 	}
 	pg->free = first;
 	pg->used = (int16_t)(pg->used - (int)n);
@@ -207,7 +230,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
 			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
 				     (void *)first, pg->cls, (unsigned)class_size(pg->cls));
-		last->next = state_list(s);
+		link_set(last, state_list(s));
 		to = (uint64_t)(uintptr_t)first | (s & STATE_FLAGS) |
 		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);
 		if ((s & STATE_FLAGS) == STATE_OWNED)
@@ -564,7 +587,7 @@ void slab_check(struct page *pg)
 
 	CHECK(page_kind(pg) == PAGE_SLAB && pg->cls < CLASSES);
 	CHECK(pg->carved <= c->objects && slab_carved_bytes(pg) == pg->carved * c->size);
-	for (struct object *o = pg->free; o; o = o->next) {
+	for (struct object *o = pg->free; o; o = slab_next(pg, o)) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < pg->carved);

@@ -23,8 +23,10 @@
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
 
+#include "links.h"
 #include "list.h"
 #include "lock.h"
+#include "pagemap.h"
 #include "sizeclass.h"
 #include "types.h"
 
@@ -65,6 +67,24 @@ static inline bool slab_has_room(const struct page *pg)
 
 /* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
 
+/* The link of free object o was written over. */
+_Noreturn void slab_bad_link(const struct page *pg, const struct object *o);
+
+/* A list of free objects is longer or shorter than it should be; o: where that was noticed. */
+_Noreturn void slab_bad_count(const struct page *pg, const struct object *o);
+
+/* What o leads to on a list of the slab's free objects; NULL: nothing. Stops the program when the link was
+ * written over. */
+static inline struct object *slab_next(const struct page *pg, const struct object *o)
+{
+	struct object *next = link_get(o);
+
+	if (unlikely((uintptr_t)next - (uintptr_t)page_address(pg) >= slab_carved_bytes(pg)) &&
+	    unlikely(next != NULL))
+		slab_bad_link(pg, o);
+	return next;
+}
+
 /* Turn a run of the class's length into a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
 
@@ -82,22 +102,34 @@ void slab_make(struct page *pg, unsigned cls);
 static always_inline unsigned slab_take_freed(struct page *pg, struct object **out, unsigned n,
 					      unsigned *far)
 {
+	uintptr_t start = (uintptr_t)page_address(pg);
+	uint32_t carved = slab_carved_bytes(pg);
 	struct object **end = out + n;
 	struct object **at = out;
 	struct object *o = pg->free;
 	unsigned left = *far;
 
 	do {
-		struct object *next = o->next;
+		struct object *next = link_get(o);
 
 		*at++ = o;
 		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
+		/* The list's end, or a link that is not ours. */
+		if (unlikely((uintptr_t)next - start >= carved)) {
+			if (unlikely(next != NULL))
+				slab_bad_link(pg, o);
+			o = NULL;
+			break;
+		}
 		o = next;
-	} while (left && o && at != end);
+	} while (left && at != end);
 	*far = left;
 	pg->free = o;
 	__builtin_prefetch(o, 1);
 	pg->used = (int16_t)(pg->used + (int)(at - out));
+	/* The list ends exactly when all that is carved is in use. */
+	if (unlikely((pg->used + (int)slab_uncarved(pg) == pg->carved) != (o == NULL)))
+		slab_bad_count(pg, at[-1]);
 	return (unsigned)(at - out);
 }
 

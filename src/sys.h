@@ -57,6 +57,12 @@ static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 	return syscall(SYS_write, fd, buf, len);
 }
 
+/* Does not wait until the kernel has gathered enough. */
+static inline ssize_t sys_getrandom(void *buf, size_t len)
+{
+	return syscall(SYS_getrandom, buf, len, 1 /* GRND_NONBLOCK */);
+}
+
 static inline int sys_fcntl(int fd, int command, long arg)
 {
 	return (int)syscall(SYS_fcntl, fd, command, arg);

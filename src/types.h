@@ -115,8 +115,9 @@ enum page_zero {
 	ZERO_READY,   /* it reads as zero, and the kernel backs all of it */
 };
 
+/* A free object, in the program's memory. */
 struct object {
-	struct object *next;
+	uint64_t link; /* to the next one of a list, see links.h */
 };
 
 /* What a slab keeps in the descriptor of its second page, for holes.c. Guarded by what guards the

@@ -347,7 +347,7 @@ static void listed_twice(void *arg)
 	struct page *pg = slab_thinned(CLS, 4 * EACH, 0);
 
 	(void)arg;
-	object_at(pg, 5)->next = object_at(pg, 200);
+	link_set(object_at(pg, 5), object_at(pg, 200));
 	holes_punch_slab(pg);
 }
 
@@ -377,7 +377,7 @@ static void free_behind(void *arg)
 
 static void test_misuse(void)
 {
-	ok(child_is_stopped(write_after_free, NULL, "object freed twice, or an object"),
+	ok(child_is_stopped(write_after_free, NULL, "object written to after it was freed"),
 	   "a free list that was written over stops the program");
 	ok(child_is_stopped(listed_twice, NULL, "object freed twice"),
 	   "so does an object that is on it twice");

@@ -210,8 +210,8 @@ static void test_post(void)
 	is_int(free_one(pg, o[0]), SLAB_POST, "the first remote free has to post the slab");
 	is_int(flags_of(pg), STATE_OWNED | STATE_POSTED, "which is marked as posted");
 	is_int(free_one(pg, o[1]), SLAB_PUT, "the second does not");
-	o[2]->next = o[3];
-	o[3]->next = o[4];
+	link_set(o[2], o[3]);
+	link_set(o[3], o[4]);
 	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT, "nor does a batch of three");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
 	is_int(pg->used, 20, "and still count as used");

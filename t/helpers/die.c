@@ -236,6 +236,97 @@ static void never_handed_out(void)
 	free(victim);
 }
 
+/* ---- free objects that are written to ----------------------------------------------------- */
+
+enum { MANY = 2048 };
+static unsigned char *many[MANY];
+
+/* Four of eight that follow each other are free. */
+static int many_freed(int i)
+{
+	return i % 8 < 4;
+}
+
+static void *frees_half(void *unused)
+{
+	(void)unused;
+	for (int i = 0; i < MANY; i++)
+		if (many_freed(i))
+			free(many[i]);
+	return NULL;
+}
+
+enum who { OWN, OTHER };
+enum what { POINTER, COPIED, LOW_BYTE, ZERO_BYTE, OVERFLOW_8 };
+
+static void harm(unsigned char *p, enum what what)
+{
+	void *to = static_data;
+
+	switch (what) {
+	case POINTER:
+	case OVERFLOW_8:
+		memcpy(p, &to, sizeof(to));
+		break;
+	case COPIED:
+		memcpy(p, many[0], sizeof(to));
+		break;
+	case LOW_BYTE:
+		p[0] ^= 0x10;
+		break;
+	case ZERO_BYTE:
+		p[0] = p[0] ? 0 : 1;
+		break;
+	}
+}
+
+/* Freed by whom, then harmed, all of them or those directly behind a live one; and allocated again. Which of them is
+ * noticed first is not known. */
+static void link_harmed(size_t size, enum who who, enum what what)
+{
+	pthread_t t;
+
+	for (int i = 0; i < MANY; i++)
+		many[i] = malloc(size);
+	if (who == OWN)
+		frees_half(NULL);
+	else if (pthread_create(&t, NULL, frees_half, NULL) != 0 || pthread_join(t, NULL) != 0)
+		exit(3);
+	puts("address 0x[0-9a-f]+");
+	fflush(stdout);
+	for (int i = 1; i < MANY; i++)
+		if (many_freed(i) && (what <= COPIED || many[i] == many[i - 1] + size))
+			harm(many[i], what);
+	for (int i = 0; i < 100000; i++) {
+		unsigned char *p = malloc(size);
+
+		if (p >= (unsigned char *)static_data &&
+		    p < (unsigned char *)static_data + sizeof(static_data)) {
+			puts("malloc was led astray");
+			exit(4);
+		}
+	}
+}
+
+#define LINK_CASE(name, size, who, what)                                                           \
+	static void name(void)                                                                     \
+	{                                                                                          \
+		link_harmed(size, who, what);                                                      \
+	}
+LINK_CASE(link_16, 16, OWN, POINTER)
+LINK_CASE(link_64, 64, OWN, POINTER)
+LINK_CASE(link_1024, 1024, OWN, POINTER)
+LINK_CASE(link_4096, 4096, OWN, POINTER)
+LINK_CASE(link_thread_16, 16, OTHER, POINTER)
+LINK_CASE(link_thread_64, 64, OTHER, POINTER)
+LINK_CASE(link_thread_1024, 1024, OTHER, POINTER)
+LINK_CASE(link_copied, 64, OTHER, COPIED)
+LINK_CASE(link_low_byte, 64, OTHER, LOW_BYTE)
+LINK_CASE(link_low_byte_16, 16, OTHER, LOW_BYTE)
+LINK_CASE(link_zero_byte, 128, OTHER, ZERO_BYTE)
+LINK_CASE(link_overflow, 64, OTHER, OVERFLOW_8)
+LINK_CASE(link_overflow_large, 2048, OTHER, OVERFLOW_8)
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -266,6 +357,19 @@ static const struct {
 	{ "interior-huge-16", interior_huge_16 },
 	{ "interior-realloc", interior_realloc },
 	{ "never-handed-out", never_handed_out },
+	{ "link-16", link_16 },
+	{ "link-64", link_64 },
+	{ "link-1024", link_1024 },
+	{ "link-4096", link_4096 },
+	{ "link-thread-16", link_thread_16 },
+	{ "link-thread-64", link_thread_64 },
+	{ "link-thread-1024", link_thread_1024 },
+	{ "link-copied", link_copied },
+	{ "link-low-byte", link_low_byte },
+	{ "link-low-byte-16", link_low_byte_16 },
+	{ "link-zero-byte", link_zero_byte },
+	{ "link-overflow", link_overflow },
+	{ "link-overflow-large", link_overflow_large },
 };
 
 int main(int argc, char **argv)
