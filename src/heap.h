@@ -424,6 +424,12 @@ static always_inline void *heap_alloc(size_t size)
 	return heap_alloc_large(size, &zero);
 }
 
+/*
+ * 2^64 / size, rounded up, of a bin's objects; 2^60 for large ones, which are looked at in ALIGN_MIN bytes. An offset below
+ * 2^32 is a multiple of the size exactly if offset * heap_divisor < heap_divisor, mod 2^64 (Lemire, Kaser, Kurz 2019).
+ */
+extern const uint64_t heap_divisor[BINS];
+
 /* Whose slab it is does not matter here: the bin takes objects of any. */
 static always_inline void heap_free(void *p)
 {
@@ -434,6 +440,7 @@ static always_inline void heap_free(void *p)
 	struct page *pg;
 	uint32_t first;
 	uint32_t offset;
+	uint64_t divisor;
 	struct bin *b;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
@@ -448,9 +455,11 @@ static always_inline void heap_free(void *p)
 	offset = (uint32_t)((uintptr_t)p & (REGION_BYTES - 1)) - (first << PG_SHIFT);
 	b = &h->bin[pg->cls];
 	top = b->top;
+	divisor = heap_divisor[pg->cls];
 	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For all
-	 * else nothing is carved, and the bin that cls names is not used. */
-	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely((uintptr_t)p & (ALIGN_MIN - 1)) ||
+	 * else nothing is carved, and the bin that cls names is not used. The middle of an object, aligned or
+	 * not, is no multiple of the size. */
+	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
 	    unlikely(top == b->limit) || unlikely(*top == o)) {
 		heap_leave(h);
 		heap_free_slow(p);

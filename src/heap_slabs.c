@@ -53,6 +53,14 @@ static const uint16_t bin_capacities[CLASSES] = {
 #undef SIZECLASS
 };
 
+#define DIVISOR(size) (UINT64_MAX / (size) + 1)
+const uint64_t heap_divisor[BINS] = {
+#define SIZECLASS(size, pages) DIVISOR(size),
+#include "sizeclass.def"
+#undef SIZECLASS
+	[CLASSES... BINS - 1] = DIVISOR(ALIGN_MIN)
+};
+
 static inline unsigned bin_capacity(unsigned bin)
 {
 	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
@@ -429,7 +437,6 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
  * least one. */
 static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct object **list)
 {
-	const struct size_class *c = &size_classes[pg->cls];
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
 	struct object *first = *list;
@@ -443,12 +450,12 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	do {
 		uintptr_t off = (uintptr_t)o[i] - start;
 
-		if (off >= carved && i)
-			break;
-		/* The fast path knows only that it is aligned to 16. */
-		if (unlikely(off >= carved ||
-			     (uint32_t)((off * c->inverse) >> 32) * c->size != off))
-			heap_check_object(o[i], pg);
+		/* That it is the start of an object its free has seen. */
+		if (off >= carved) {
+			if (i)
+				break;
+			heap_bad_free(o[i], pg);
+		}
 		if (unlikely(o[i] == first))
 			heap_freed_twice(first, pg);
 		link_set(o[i], first);

@@ -197,6 +197,65 @@ static void interior_small_16(void)
 	free(victim);
 }
 
+static void interior_small_32(void)
+{
+	aim(offset(block(64), 32));
+	free(victim);
+}
+
+static void interior_small_512(void)
+{
+	aim(offset(block(1000), 512));
+	free(victim);
+}
+
+/* The last 16 bytes. */
+static void interior_small_end(void)
+{
+	aim(offset(block(30000), 32768 - 16));
+	free(victim);
+}
+
+static void interior_32(void)
+{
+	aim(offset(block(32), 16));
+	free(victim);
+}
+
+static void interior_aligned(void)
+{
+	void *p = aligned_alloc(1024, 1024);
+
+	memset(p, 'x', 1024);
+	aim(offset(p, 64));
+	free(victim);
+}
+
+static void interior_realloc_small(void)
+{
+	aim(offset(block(400), 16));
+	keeps = realloc(victim, 2000);
+}
+
+static void interior_thread(void)
+{
+	pthread_t t;
+
+	aim(offset(block(500), 128));
+	if (pthread_create(&t, NULL, frees_it, victim) != 0)
+		exit(3);
+	pthread_join(t, NULL);
+}
+
+/* An object of a class whose size is no power of two, many of them into the slab. */
+static void interior_far(void)
+{
+	for (int i = 0; i < 200; i++)
+		keeps = malloc(48);
+	aim(offset(keeps, 16));
+	free(victim);
+}
+
 static void interior_large(void)
 {
 	aim(offset(block(100000), 16384));
@@ -351,6 +410,14 @@ static const struct {
 	{ "foreign-usable-size", foreign_usable_size },
 	{ "interior-small", interior_small },
 	{ "interior-small-16", interior_small_16 },
+	{ "interior-small-32", interior_small_32 },
+	{ "interior-small-512", interior_small_512 },
+	{ "interior-small-end", interior_small_end },
+	{ "interior-32", interior_32 },
+	{ "interior-aligned", interior_aligned },
+	{ "interior-realloc-small", interior_realloc_small },
+	{ "interior-thread", interior_thread },
+	{ "interior-far", interior_far },
 	{ "interior-large", interior_large },
 	{ "interior-large-16", interior_large_16 },
 	{ "interior-huge", interior_huge },
