@@ -176,7 +176,10 @@ static void test_root(void)
 	errno = 77;
 	ourfd_init();
 	is_int(errno, 77, "errno is kept at the start");
-	ok(ourfd_proc.fd >= 100 && ourfd_good(&ourfd_proc), "when proc is looked for");
+	ok(ourfd_proc >= 0, "when proc is looked for");
+	ourfd_opened();
+	is_int(ourfd_proc, -1, "which does not stay open");
+	is_int(ourfd_threads(), 1, "but the process's number of threads can be read");
 	ok(ourfd_same_root(), "the root is what it was");
 	if (geteuid() != 0)
 		tap_skip(1, "only root changes it");
@@ -188,7 +191,7 @@ int main(void)
 {
 	char command[128];
 
-	tap_plan(28);
+	tap_plan(30);
 	if (!mkdtemp(dir))
 		tap_bail_out("no directory to be had in /tmp");
 	test_set();
