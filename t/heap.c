@@ -758,15 +758,56 @@ static void refuse_all(void *arg)
 	buddy_check(&zone_main);
 }
 
+static bool holds(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != (unsigned char)(i * 7))
+			return false;
+	return true;
+}
+
+/* Of each kind one object: a small one, a large one, one with a mapping of its own. */
+static void resize_without(void *arg)
+{
+	static const size_t size[] = { 1000, 100000, 40 * MIB };
+	unsigned char *p[3];
+	unsigned char *q;
+
+	(void)arg;
+	for (unsigned k = 0; k < 3; k++) {
+		p[k] = alloc(size[k]);
+		for (size_t i = 0; i < size[k]; i++)
+			p[k][i] = (unsigned char)(i * 7);
+	}
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	for (size_t n = 200000; n >= 16; n -= n / 8)
+		while (heap_alloc(n))
+			;
+	for (unsigned k = 0; k < 3; k++)
+		if (heap_realloc(p[k], 4 * size[k]) || !holds(p[k], size[k]))
+			_exit(2);
+	q = heap_realloc(p[0], 30);
+	if (q != p[0] || !holds(q, 30))
+		_exit(3);
+	heap_check();
+	options.vm_fail_at = 0;
+	q = heap_realloc(p[1], 4 * size[1]);
+	if (!q || !holds(q, size[1]))
+		_exit(4);
+}
+
 static void test_no_memory(void)
 {
+	ok(child_is_well(resize_without, NULL),
+	   "what cannot grow for want of memory is as it was, and to shrink cannot fail");
 	ok(child_is_well(refuse_all, NULL),
 	   "when the kernel refuses memory calls fail, and work again when it gives some");
 }
 
 int main(void)
 {
-	tap_plan(63);
+	tap_plan(64);
 	sluice_init();
 	test_sizes();
 	test_zero_size();

@@ -441,6 +441,14 @@ static void test_lines(void)
 		"SLUICE_CONF: option background: 'alwys' is not valid, did you mean always? use "
 		"auto|always|never; it stays auto"),
 	   "of a word: which are valid, which was meant, and which one stays");
+	ok(says("thp:always, thp:alwais", env,
+		"SLUICE_CONF: option thp: 'alwais' is not valid, did you mean always? use "
+		"system|never|auto|always|reserve; it stays always"),
+	   "also if that is not the first one");
+	ok(says("0123456789012345678901234567890123456789012345678901234567890123456789:1", env,
+		"SLUICE_CONF: there is no option '0123456789012345678901234567890123456789012345678901234567890123...' "
+		"(sluice-run --help lists them)"),
+	   "of what is long: its beginning");
 	ok(says("backtrace:5", env,
 		"SLUICE_CONF: option backtrace: '5' is not valid, use on or off; it stays on"),
 	   "of a switch: what the man page says");
@@ -546,7 +554,7 @@ static void test_autos(void)
 
 int main(void)
 {
-	tap_plan(67);
+	tap_plan(69);
 	defaults = options;
 	test_profiles();
 	test_defaults();

@@ -202,6 +202,7 @@ static void test_bypass(void)
 	struct page *a = pcp_alloc(p, rc_of(2));
 	uint64_t bypassed = stat_sum(STAT_pcp_bypassed);
 	uint32_t count = p->count;
+	struct page *run[10];
 	struct page *b;
 	struct pcp_drain d;
 
@@ -213,6 +214,9 @@ static void test_bypass(void)
 	pcp_free(p, b);
 	is_int(p->count, count, "so does a free");
 	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 2, "both are counted");
+	is_int(pcp_alloc_bulk(p, 0, 10, run), 10, "one in bulk goes past it, too");
+	pcp_free_bulk(p, run, 10);
+	is_int(p->count, count, "and so does a free in bulk");
 	ok(b->kind != PAGE_PCP, "and the run that was freed is in the buddy core");
 	d = pcp_drain(p);
 	ok(d.skipped && d.pages == 0 && p->count == count, "a drain skips it, and says so");
@@ -562,7 +566,7 @@ int main(void)
 {
 	static struct page *all[PAGES];
 
-	tap_plan(86);
+	tap_plan(88);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;

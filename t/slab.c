@@ -15,6 +15,7 @@
 #include "options.h"
 #include "pagemap.h"
 #include "pcp.h"
+#include "ring.h"
 #include "slab.h"
 #include "take.h"
 #include "tap.h"
@@ -443,6 +444,20 @@ static void free_twice(void *arg)
 	free_one(pg, o[0]);
 }
 
+/* By a thread that does not own the slab, one after the other: neither has left its ring yet. */
+static void ring_twice(void *arg)
+{
+	static struct ring ring;
+	struct page *pg = slab_owned(CLS);
+	struct object *o[2];
+
+	(void)arg;
+	take(pg, o, 2);
+	ring_put(&ring, pg, o[0], o[0], 1);
+	ring_put(&ring, pg, o[1], o[1], 1);
+	ring_put(&ring, pg, o[1], o[1], 1);
+}
+
 static void free_into_no_slab(void *arg)
 {
 	struct page *pg = slab_owned(CLS);
@@ -473,6 +488,8 @@ static void test_misuse(void)
 {
 	ok(child_is_stopped(free_twice, NULL, "object freed twice"),
 	   "two remote frees of an object in a row stop the program");
+	ok(child_is_stopped(ring_twice, NULL, "object freed twice"),
+	   "so is one that waits in a ring");
 	ok(child_is_stopped(free_into_no_slab, NULL, "object freed twice"),
 	   "a remote free into what is a slab no more stops the program");
 	ok(child_is_stopped(free_too_many, NULL, "object freed twice"),
@@ -692,7 +709,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(88);
+	tap_plan(89);
 	vm_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
