@@ -484,6 +484,43 @@ static void test_remote(void)
 	is_int(class_of_size().slabs, 0, "and it gives the slabs back when it does");
 }
 
+#define FEW_BYTES 64u
+#define MANY 3000u
+
+/* Its bin becomes as long as one may be while it is full: it allocates of the class, and frees more. */
+static void *free_more(void *arg)
+{
+	void **p = arg;
+	void *own = heap_alloc(FEW_BYTES);
+
+	for (unsigned i = 0; i < MANY; i++)
+		heap_free(p[i]);
+	heap_free(own);
+	return NULL;
+}
+
+static uint64_t slabs_of_few(void)
+{
+	struct sluice_class c[CLASSES];
+
+	drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_IDLE);
+	sluice_class_stats(c, CLASSES);
+	return c[class_of(FEW_BYTES)].slabs;
+}
+
+static void test_long_bin(void)
+{
+	static void *p[MANY];
+	uint64_t before = slabs_of_few();
+	pthread_t t;
+
+	for (unsigned i = 0; i < MANY; i++)
+		p[i] = heap_alloc(FEW_BYTES);
+	pthread_create(&t, NULL, free_more, p);
+	pthread_join(t, NULL);
+	is_int(slabs_of_few(), before, "a bin that grows while it is full loses nothing");
+}
+
 /* Of each slab one object is kept: its neighbour is free, and stays. */
 static void test_class_stats(void)
 {
@@ -532,7 +569,7 @@ static void test_class_stats(void)
 
 int main(void)
 {
-	tap_plan(92);
+	tap_plan(93);
 	options.reserve_address = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	options.decay_ms = 3600000; /* what is dirty stays so, however slow the machine is */
@@ -548,6 +585,7 @@ int main(void)
 	test_disable_refused();
 	test_stats();
 	test_remote();
+	test_long_bin();
 	test_class_stats();
 	return tap_done();
 }

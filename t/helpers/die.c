@@ -74,6 +74,18 @@ static void double_large(void)
 	twice(100000);
 }
 
+/* Another one comes in between, so that the free looks like any other: the next allocation sees it. */
+static void double_large_around(void)
+{
+	void *other = block(100000);
+
+	aim(block(100000));
+	free(victim);
+	free(other);
+	free(victim);
+	keeps = malloc(100000);
+}
+
 static void double_huge(void)
 {
 	twice(100 << 20);
@@ -394,6 +406,7 @@ static const struct {
 	{ "double-small", double_small },
 	{ "double-medium", double_medium },
 	{ "double-large", double_large },
+	{ "double-large-around", double_large_around },
 	{ "double-huge", double_huge },
 	{ "double-zero", double_zero },
 	{ "double-realloc-zero", double_realloc_zero },
