@@ -243,6 +243,7 @@ static void free_remote(struct page *pg, struct object *o)
 {
 	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
 
+	mark_set(o, mark_base(pg));
 	switch (slab_free_remote(pg, o, o, 1)) {
 	case SLAB_POST:
 		heap_post(pg);
@@ -280,6 +281,8 @@ static void free_object(struct page *pg, void *p)
 
 	d.n = 0;
 	heap_check_object(p, pg);
+	if (unlikely(page_kind(pg) == PAGE_SLAB && mark_is_set(p, mark_base(pg))))
+		heap_freed_twice(p, pg);
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
 		if (page_kind(pg) == PAGE_LARGE)
@@ -289,10 +292,11 @@ static void free_object(struct page *pg, void *p)
 		return;
 	}
 	b = &h->bin[cls];
-	if (unlikely(*b->top == p))
+	/* Below the bottom, where NULL is, lies another bin. */
+	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
 		heap_freed_twice(p, pg);
 	if (!heap_free_gift(h, pg, p, &d)) {
-		if (b->top == b->limit)
+		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
 		*++b->top = p;
 	}

@@ -27,11 +27,13 @@
 
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom;
- * limit is the highest place that top may have.
+ * limit is the highest place that top may have, of whose address the low 32 bits are enough: all places of a heap lie
+ * side by side. divisor: of its objects' size, see heap_slabs.c; set once.
  */
 struct bin {
 	struct object **top;
-	struct object **limit;
+	uint32_t limit;
+	uint32_t divisor;
 };
 
 /* Objects a bin holds at the most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
@@ -138,6 +140,12 @@ struct heap {
 #define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
 #define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
 _Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of the kernel's pages");
+
+/* Places the bin may still fill. */
+static inline unsigned bin_space(const struct bin *b)
+{
+	return (b->limit - (uint32_t)(uintptr_t)b->top) / (uint32_t)sizeof(struct object *);
+}
 
 /*
  * Bytes of the objects that the bins of all heaps have room for, and how many that may become, but for
@@ -359,6 +367,9 @@ static always_inline void heap_copy_check(void)
 		heap_copy_begins();
 }
 
+/* The bins of the calling thread: stops the program if an object in them was freed twice. For its end. */
+void heap_check_bins(void);
+
 /* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);
 
@@ -424,12 +435,6 @@ static always_inline void *heap_alloc(size_t size)
 	return heap_alloc_large(size, &zero);
 }
 
-/*
- * 2^64 / size, rounded up, of a bin's objects; 2^60 for large ones, which are looked at in ALIGN_MIN bytes. An offset below
- * 2^32 is a multiple of the size exactly if offset * heap_divisor < heap_divisor, mod 2^64 (Lemire, Kaser, Kurz 2019).
- */
-extern const uint64_t heap_divisor[BINS];
-
 /* Whose slab it is does not matter here: the bin takes objects of any. */
 static always_inline void heap_free(void *p)
 {
@@ -440,7 +445,7 @@ static always_inline void heap_free(void *p)
 	struct page *pg;
 	uint32_t first;
 	uint32_t offset;
-	uint64_t divisor;
+	uint32_t divisor;
 	struct bin *b;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
@@ -455,16 +460,20 @@ static always_inline void heap_free(void *p)
 	offset = (uint32_t)((uintptr_t)p & (REGION_BYTES - 1)) - (first << PG_SHIFT);
 	b = &h->bin[pg->cls];
 	top = b->top;
-	divisor = heap_divisor[pg->cls];
+	divisor = b->divisor;
 	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For all
 	 * else nothing is carved, and the bin that cls names is not used. The middle of an object, aligned or
-	 * not, is no multiple of the size. */
+	 * not, is no multiple of the size. Of repeats the last two frees are looked at (below an empty bin lies another
+	 * bin, as the slow path knows); others are noticed where marks are. */
 	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
-	    unlikely(top == b->limit) || unlikely(*top == o)) {
+	    unlikely((uint32_t)(uintptr_t)top == b->limit) || unlikely(*top == o) ||
+	    unlikely(top[-1] == o)) {
 		heap_leave(h);
 		heap_free_slow(p);
 		return;
 	}
+	/* For its link and its mark, if it goes home: it may not have been touched for long. */
+	__builtin_prefetch(o, 1);
 	top[1] = o;
 	b->top = top + 1;
 	heap_leave(h);

@@ -160,7 +160,7 @@ static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
 	struct page *pg = h->current[cls];
 	unsigned far = TAKE_FAR;
 
-	if (*b->top || !pg || !pg->free || b->limit - b->top < (ptrdiff_t)TAKE_NEAR)
+	if (*b->top || !pg || !pg->free || bin_space(b) < TAKE_NEAR)
 		return false;
 	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far);
 	slab_prefetch_next(h, cls);

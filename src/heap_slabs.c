@@ -53,13 +53,24 @@ static const uint16_t bin_capacities[CLASSES] = {
 #undef SIZECLASS
 };
 
-#define DIVISOR(size) (UINT64_MAX / (size) + 1)
-const uint64_t heap_divisor[BINS] = {
+/*
+ * 2^32 / size, rounded up; 2^28 for large objects, which are looked at in ALIGN_MIN bytes. An offset into a slab is a multiple of
+ * the size exactly if offset * DIVISOR < DIVISOR, mod 2^32 (Lemire, Kaser, Kurz 2019): the k-th object's is k times what
+ * rounding up has added, and one that is no multiple adds DIVISOR at least to that, and never comes round again.
+ */
+#define DIVISOR(size) ((uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)))
+#define DIVISOR_ERROR(size) ((uint64_t)DIVISOR(size) * (size) - (UINT64_C(1) << 32))
+static const uint32_t divisors[BINS] = {
 #define SIZECLASS(size, pages) DIVISOR(size),
 #include "sizeclass.def"
 #undef SIZECLASS
 	[CLASSES... BINS - 1] = DIVISOR(ALIGN_MIN)
 };
+#define SIZECLASS(size, pages)                                                                     \
+	_Static_assert(((pages)*PG_BYTES / (size) + 1) * DIVISOR_ERROR(size) < DIVISOR(size),      \
+		       "multiples of " #size " are told from others");
+#include "sizeclass.def"
+#undef SIZECLASS
 
 static inline unsigned bin_capacity(unsigned bin)
 {
@@ -88,12 +99,17 @@ static inline struct object **bin_bottom(struct heap *h, unsigned cls)
 	return h->bin_bottom[cls] + h->bin_slots;
 }
 
+static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
+{
+	h->bin[bin].limit = (uint32_t)(uintptr_t)(bin_bottom(h, bin) + room);
+}
+
 /* An empty bin without room. The slots are zero, and no bottom is ever written. */
 static void bin_begin(struct heap *h, unsigned bin)
 {
 	h->bin_bottom[bin] = bin_first_row(bin);
 	h->bin[bin].top = bin_bottom(h, bin);
-	h->bin[bin].limit = bin_bottom(h, bin);
+	bin_set_limit(h, bin, 0);
 }
 
 /* To the longer row of its class; those of the classes that have one come first. */
@@ -110,14 +126,17 @@ static void bin_move(struct heap *h, unsigned cls)
 
 void heap_init_bins(struct heap *h)
 {
-	for (unsigned bin = 0; bin < BINS; bin++)
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		h->bin[bin].divisor = divisors[bin];
 		bin_begin(h, bin);
+	}
 }
 
 /* Places the bin has now. */
 static inline unsigned bin_room(struct heap *h, unsigned cls)
 {
-	return (unsigned)(h->bin[cls].limit - bin_bottom(h, cls));
+	return (h->bin[cls].limit - (uint32_t)(uintptr_t)bin_bottom(h, cls)) /
+	       (uint32_t)sizeof(struct object *);
 }
 
 _Atomic uint64_t heap_bins_bytes;
@@ -185,7 +204,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 		return false;
 	if (old <= BIN_SMALL && room > BIN_SMALL)
 		bin_move(h, cls);
-	h->bin[cls].limit = bin_bottom(h, cls) + room;
+	bin_set_limit(h, cls, room);
 	bins_count(bin_bytes(cls, room - old));
 	return true;
 }
@@ -193,7 +212,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 /* The n highest places go; they are free. */
 static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
 {
-	h->bin[cls].limit -= n;
+	bin_set_limit(h, cls, bin_room(h, cls) - n);
 	bins_count((uint64_t)0 - bin_bytes(cls, n));
 }
 
@@ -336,6 +355,38 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
+/*
+ * An object that is in the bin twice, or in it and on a list of its slab, finds its mark set. Marks that were set for this are taken off
+ * again, for the program may go on using the heap.
+ */
+void heap_check_bins(void)
+{
+	struct heap *h = heap_self;
+
+	if (!heap_is_real(h) || !heap_enter(h))
+		return;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct object **o;
+
+		for (o = h->bin[cls].top; *o; o--) {
+			uint64_t base = mark_base(page_of(*o));
+
+			if (unlikely(mark_is_set(*o, base)))
+				heap_freed_twice(*o, page_of(*o));
+			mark_set(*o, base);
+		}
+		for (o = h->bin[cls].top; *o; o--)
+			mark_clear(*o);
+	}
+	for (unsigned bin = CLASSES; bin < BINS; bin++) {
+		for (struct object **o = h->bin[bin].top; *o; o--)
+			for (struct object **at = o - 1; *at; at--)
+				if (unlikely(*at == *o))
+					heap_freed_twice(*o, page_of(*o));
+	}
+	heap_leave(h);
+}
+
 /* At most by half, so that the next frees find room. */
 bool heap_refill(struct heap *h, unsigned cls)
 {
@@ -439,6 +490,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 {
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
+	uint64_t base = mark_base(pg);
 	struct object *first = *list;
 	unsigned i = 0;
 
@@ -458,6 +510,9 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 		}
 		if (unlikely(o[i] == first))
 			heap_freed_twice(first, pg);
+		if (unlikely(mark_is_set(o[i], base)))
+			heap_freed_twice(o[i], pg);
+		mark_set(o[i], base);
 		link_set(o[i], first);
 		first = o[i];
 	} while (++i < n);
@@ -545,7 +600,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
 	if (shrinks)
 		bin_shrink(h, cls, n - 1);
-	DCHECK(h->bin[cls].top < h->bin[cls].limit);
+	DCHECK(bin_space(&h->bin[cls]) != 0);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }
@@ -666,15 +721,13 @@ bool heap_age_next(struct heap *h, unsigned objects)
 {
 	unsigned bin = h->age_next;
 	uint8_t next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
-	struct bin *b = &h->bin[bin];
 
 	h->age_next = next;
 	if (h->quiet[bin] < QUIET_TURNS) {
 		h->quiet[bin]++;
 		return false;
 	}
-	if (b->limit == bin_bottom(h, bin) &&
-	    (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
+	if (!bin_room(h, bin) && (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
 		return false;
 	for (; objects; objects -= AGE_OBJECTS) {
 		if (!bin_leave(h, bin, AGE_OBJECTS))
@@ -829,7 +882,7 @@ void heap_check(void)
 		return;
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		CHECK(h->bin[bin].top <= h->bin[bin].limit);
+		CHECK(bin_space(&h->bin[bin]) <= bin_room(h, bin));
 		for (struct object **o = h->bin[bin].top; *o; o--)
 			CHECK(page_kind(page_of(*o)) == (bin < CLASSES ? PAGE_SLAB : PAGE_LARGE) &&
 			      page_of(*o)->cls == bin);

@@ -285,6 +285,15 @@ static uint64_t purge_units(struct page *pg, uint64_t units)
 	return done;
 }
 
+/* An object is carved again some day. If it begins before the units that were given back, its mark is still there. */
+static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
+{
+	size_t at = (size_t)i * class_size(pg->cls);
+
+	if (!(hole_units(at, at + sizeof(struct object)) & gone))
+		mark_clear((struct object *)(void *)(page_address(pg) + at));
+}
+
 /* The units that cost no memory are known: the objects on them leave the free list. What is without
  * objects up to the slab's end is not carved at all. */
 static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
@@ -293,14 +302,17 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	char *base = page_address(pg);
 	unsigned tail = units_of_class(pg->cls);
 	unsigned uncarved = 0;
+	uint64_t base_mark = mark_base(pg);
 	uint32_t carved_bytes;
 	uint64_t holes;
 
 	while (tail && (empty >> (tail - 1) & 1))
 		tail--;
 	holes = empty & ~units_from(tail);
-	if (first_object(pg->cls, tail) < pg->carved)
+	if (first_object(pg->cls, tail) < pg->carved) {
 		pg->carved = (uint16_t)first_object(pg->cls, tail);
+		clear_kept(pg, pg->carved, units_from(tail));
+	}
 	carved_bytes = (uint32_t)(pg->carved * class_size(pg->cls));
 	atomic_store_explicit(&pg->carved_bytes, carved_bytes, memory_order_relaxed);
 	/* Where a unit in the middle of an object was refused, the object may lie on a hole too. */
@@ -313,8 +325,10 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 			continue;
 		if (object_units(pg->cls, i) & holes) {
 			uncarved++;
+			clear_kept(pg, i, holes);
 		} else {
 			link_set(o, pg->free);
+			mark_set(o, base_mark);
 			pg->free = o;
 		}
 	}

@@ -109,6 +109,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 {
 	int err;
 
+	heap_check_bins();
 	if (!options.stats_file[0] || !sandbox_enter())
 		return;
 	err = stats_append(options.stats_file);

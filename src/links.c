@@ -17,7 +17,7 @@
 #include "sys.h"
 
 /* Until link_init: unit tests go without. */
-struct link_key link_key = { 1, 1, 0 };
+struct link_key link_key = { 1, 1, 0, UINT64_C(0x9e3779b97f4a7c15) };
 
 /* The finalizer of splitmix64 (Steele et al. 2014). */
 static uint64_t mix(uint64_t v)
@@ -27,12 +27,12 @@ static uint64_t mix(uint64_t v)
 	return v ^ (v >> 31);
 }
 
-static void draw(uint64_t word[2])
+static void draw(uint64_t word[3])
 {
 	int saved = errno;
 	const void *kernel; /* 16 bytes that exec drew, of which libc makes its own secrets */
 
-	if (sys_getrandom(word, 2 * sizeof(*word)) != (ssize_t)(2 * sizeof(*word))) {
+	if (sys_getrandom(word, 3 * sizeof(*word)) != (ssize_t)(3 * sizeof(*word))) {
 		kernel = (const void *)getauxval(AT_RANDOM);
 		if (kernel)
 			memcpy(word, kernel, 2 * sizeof(*word));
@@ -41,6 +41,7 @@ static void draw(uint64_t word[2])
 		/* Of two words one each is made: libc's cannot be computed from ours. */
 		word[0] = mix(word[0] + mix(word[1]));
 		word[1] = mix(word[0] + (uintptr_t)&link_key);
+		word[2] = mix(word[1] + word[0]);
 	}
 	errno = saved;
 }
@@ -57,10 +58,11 @@ static uint64_t inverse_of(uint64_t odd)
 
 void link_init(void)
 {
-	uint64_t word[2] = { 0, 0 };
+	uint64_t word[3] = { 0, 0, 0 };
 
 	draw(word);
 	link_key.multiplier = word[0] | 1;
 	link_key.inverse = inverse_of(link_key.multiplier);
 	link_key.addend = word[1];
+	link_key.mark = word[2];
 }

@@ -89,6 +89,17 @@ static struct pool pools[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(
 
 /* ---- in hand ----------------------------------------------------------------------------- */
 
+/* After a slab was counted: a number that no slab in the same place has had before. */
+static uint32_t next_number(void)
+{
+	uint32_t shard = stat_shard_self - 1;
+
+	return (uint32_t)(atomic_load_explicit(&stat_shards[shard].count[STAT_slabs_made],
+					       memory_order_relaxed) *
+				  STAT_SHARDS +
+			  shard);
+}
+
 void slab_make(struct page *pg, unsigned cls)
 {
 	DCHECK(page_kind(pg) == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
@@ -108,6 +119,7 @@ void slab_make(struct page *pg, unsigned cls)
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
 	page_set_kind(pg, PAGE_SLAB);
 	stat_add(STAT_slabs_made, 1);
+	slab_holes(pg)->made = next_number();
 }
 
 void slab_unmake(struct page *pg)
@@ -131,6 +143,14 @@ _Noreturn void slab_bad_link(const struct page *pg, const struct object *o)
 	sluice_fatal("object written to after it was freed, or overrun by the one before it (link %p "
 		     "instead of ours): address %p, size class %u (%u bytes)",
 		     (void *)(uintptr_t)o->link, (const void *)o, pg->cls,
+		     (unsigned)class_size(pg->cls));
+}
+
+_Noreturn void slab_bad_mark(const struct page *pg, const struct object *o)
+{
+	sluice_fatal("object freed twice, or written to after it was freed (%p instead of our mark): "
+		     "address %p, size class %u (%u bytes)",
+		     (void *)(uintptr_t)o->mark, (const void *)o, pg->cls,
 		     (unsigned)class_size(pg->cls));
 }
 
@@ -585,13 +605,15 @@ void slab_check(struct page *pg)
 	const struct size_class *c = &size_classes[pg->cls];
 	unsigned n = 0;
 
+	uint64_t base = mark_base(pg);
+
 	CHECK(page_kind(pg) == PAGE_SLAB && pg->cls < CLASSES);
 	CHECK(pg->carved <= c->objects && slab_carved_bytes(pg) == pg->carved * c->size);
 	for (struct object *o = pg->free; o; o = slab_next(pg, o)) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < pg->carved);
-		CHECK(!holes_has(pg, off));
+		CHECK(!holes_has(pg, off) && mark_is_set(o, base));
 		n++;
 	}
 	CHECK(pg->used >= 0 && (unsigned)pg->used + n + slab_uncarved(pg) == pg->carved);

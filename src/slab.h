@@ -70,6 +70,9 @@ static inline bool slab_has_room(const struct page *pg)
 /* The link of free object o was written over. */
 _Noreturn void slab_bad_link(const struct page *pg, const struct object *o);
 
+/* A free object bears no mark: it was freed again and handed out, or written to. */
+_Noreturn void slab_bad_mark(const struct page *pg, const struct object *o);
+
 /* A list of free objects is longer or shorter than it should be; o: where that was noticed. */
 _Noreturn void slab_bad_count(const struct page *pg, const struct object *o);
 
@@ -104,6 +107,7 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 {
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
+	uint64_t base = mark_base(pg);
 	struct object **end = out + n;
 	struct object **at = out;
 	struct object *o = pg->free;
@@ -112,6 +116,9 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 	do {
 		struct object *next = link_get(o);
 
+		if (unlikely(!mark_is_set(o, base)))
+			slab_bad_mark(pg, o);
+		mark_clear(o);
 		*at++ = o;
 		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
 		/* The list's end, or a link that is not ours. */

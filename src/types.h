@@ -118,6 +118,7 @@ enum page_zero {
 /* A free object, in the program's memory. */
 struct object {
 	uint64_t link; /* to the next one of a list, see links.h */
+	uint64_t mark; /* that it is on a list, see links.h */
 };
 
 /* What a slab keeps in the descriptor of its second page, for holes.c. Guarded by what guards the
@@ -128,6 +129,7 @@ struct slab_holes {
 	uint16_t open_end;      /* ... to before this one are uncarved, though in holes no more */
 	_Atomic uint8_t tail;   /* units from here on cost no memory, but where carved since */
 	uint8_t stamp;          /* the pools' age when it was left un-owned */
+	uint32_t made;          /* which of all slabs it is, for marks; set once */
 };
 
 /*

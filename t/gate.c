@@ -32,7 +32,7 @@ static bool bins_empty(const struct heap *h)
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		struct object *const *bottom = h->bin_slots + h->bin_bottom[cls];
 
-		if (h->bin[cls].top != bottom || h->bin[cls].limit != bottom || *bottom)
+		if (h->bin[cls].top != bottom || bin_space(&h->bin[cls]) || *bottom)
 			return false;
 	}
 	return true;
@@ -126,7 +126,8 @@ static void test_asleep(void)
 	worker_do(&w, check);
 	ok(!w.heap->drained, "its next call is an ordinary call");
 	for (unsigned cls = 0; cls < CLASSES; cls++)
-		room += (unsigned)(w.heap->bin[cls].limit -
+		room += bin_space(&w.heap->bin[cls]) +
+			(unsigned)(w.heap->bin[cls].top -
 				   (w.heap->bin_slots + w.heap->bin_bottom[cls]));
 	ok(room <= 8, "and its cache starts small");
 	worker_do(&w, free_all);
@@ -238,6 +239,7 @@ static void test_late_post(void)
 
 	o = begin_and_give(&w);
 	pg = page_of(o);
+	mark_set(o, mark_base(pg));
 	ok(slab_free_remote(pg, o, o, 1) == SLAB_POST, "a remote free is about to post a slab");
 	mark_and_take();
 	ok(atomic_load(&pg->owner) == w.heap, "the slab stays with its heap when that is emptied");
@@ -276,6 +278,7 @@ static void test_late_post_growth(unsigned (*look)(const struct heap *), const c
 
 	o = begin_and_give(&w);
 	pg = page_of(o);
+	mark_set(o, mark_base(pg));
 	slab_free_remote(pg, o, o, 1);
 	mark_and_take();
 	heap_post(pg);
@@ -488,7 +491,8 @@ static unsigned room_of(const struct heap *h, size_t size)
 {
 	unsigned cls = class_of(size);
 
-	return (unsigned)(h->bin[cls].limit - (h->bin_slots + h->bin_bottom[cls]));
+	return bin_space(&h->bin[cls]) +
+	       (unsigned)(h->bin[cls].top - (h->bin_slots + h->bin_bottom[cls]));
 }
 
 static void test_visit(void)

@@ -56,6 +56,7 @@ static struct page *slab_new(unsigned cls)
 
 static void free_one(struct page *pg, struct object *o)
 {
+	mark_set(o, mark_base(pg));
 	slab_free_remote(pg, o, o, 1);
 }
 
@@ -537,6 +538,7 @@ static void stress_free(struct object *o)
 		if (word[i] != stress_mark(o, i))
 			atomic_fetch_add(&wrong, 1);
 	memset(word, 0, 256);
+	mark_set(o, mark_base(pg));
 	if (slab_free_remote(pg, o, o, 1) == SLAB_ADOPT && slab_pool_adopt(pg, CLS))
 		stress_leave(pg);
 }

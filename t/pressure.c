@@ -437,8 +437,8 @@ static void test_bins_shrink(void)
 	for (unsigned i = 300; i < 600; i++) {
 		heap_bins_most = 0;
 		heap_free(object[i]);
-		if (b->top - b->limit > above)
-			above = b->top - b->limit;
+		if ((int32_t)((uint32_t)(uintptr_t)b->top - b->limit) > above)
+			above = (int32_t)((uint32_t)(uintptr_t)b->top - b->limit);
 	}
 	heap_bins_most = UINT64_MAX;
 	ok(heap_bins_bytes < bytes, "a full bin loses room where all have too much");

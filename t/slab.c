@@ -74,6 +74,7 @@ static void slab_end(struct page *pg)
 
 static enum slab_remote free_one(struct page *pg, struct object *o)
 {
+	mark_set(o, mark_base(pg));
 	return slab_free_remote(pg, o, o, 1);
 }
 
@@ -213,6 +214,8 @@ static void test_post(void)
 	is_int(free_one(pg, o[1]), SLAB_PUT, "the second does not");
 	link_set(o[2], o[3]);
 	link_set(o[3], o[4]);
+	for (unsigned i = 2; i < 5; i++)
+		mark_set(o[i], mark_base(pg));
 	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT, "nor does a batch of three");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
 	is_int(pg->used, 20, "and still count as used");
@@ -520,7 +523,7 @@ static atomic_uint owners_left;
 
 static atomic_ulong *live_flag(struct object *o)
 {
-	return (atomic_ulong *)(void *)((char *)o + 8);
+	return (atomic_ulong *)(void *)((char *)o + sizeof(struct object));
 }
 
 static void put_somewhere(struct object *o, unsigned *seed)

@@ -130,6 +130,109 @@ static void double_large_thread(void)
 	free(victim);
 }
 
+/* ---- others are freed in between ---------------------------------------------------------- */
+
+static void *others[2000];
+
+static void *frees_victim(void *unused)
+{
+	(void)unused;
+	free(victim);
+	return NULL;
+}
+
+static void by_thread(void)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, frees_victim, NULL) != 0 || pthread_join(t, NULL) != 0)
+		exit(3);
+}
+
+/* The victim is freed, then n others, then the victim again; it is noticed when the program ends at the latest. */
+static void late(size_t size, int n)
+{
+	void *p = NULL;
+
+	for (int i = 0; i < n; i++) {
+		others[i] = malloc(size);
+		if (i == n / 2)
+			p = malloc(size);
+	}
+	keeps = malloc(size);
+	aim(p);
+	free(victim);
+	for (int i = 0; i < n; i++)
+		free(others[i]);
+	free(victim);
+}
+
+#define LATE_CASE(name, size, n)                                                                   \
+	static void name(void)                                                                     \
+	{                                                                                          \
+		late(size, n);                                                                     \
+	}
+LATE_CASE(late_1, 64, 1)
+LATE_CASE(late_16, 16, 1)
+LATE_CASE(late_20, 64, 20)
+LATE_CASE(late_200, 64, 200)
+LATE_CASE(late_2000, 64, 2000)
+LATE_CASE(late_2000_16, 16, 2000)
+LATE_CASE(late_1000_4k, 4096, 1000)
+LATE_CASE(late_30_20k, 20000, 30)
+LATE_CASE(late_3_64k, 65536, 3)
+
+static void late_thread_own(void)
+{
+	aim(block(100));
+	by_thread();
+	free(victim);
+}
+
+static void late_own_thread(void)
+{
+	aim(block(100));
+	free(victim);
+	by_thread();
+}
+
+static void late_threads(void)
+{
+	aim(block(100));
+	by_thread();
+	by_thread();
+}
+
+static void late_thread_many(void)
+{
+	for (int i = 0; i < 2000; i++)
+		others[i] = malloc(200);
+	aim(others[1000]);
+	by_thread();
+	for (int i = 0; i < 2000; i++)
+		if (i != 1000)
+			free(others[i]);
+	free(victim);
+}
+
+/* What realloc has left behind. */
+static void late_realloc_moved(void)
+{
+	aim(block(100));
+	keeps = realloc(victim, 5000);
+	free(before[0]);
+	free(victim);
+}
+
+/* The mark of a free object is written over: only a repeat of the last free is seen. */
+static void double_written(void)
+{
+	aim(block(100));
+	free(victim);
+	memset(victim, 'y', 100);
+	free(victim);
+}
+
 static void foreign_stack(void)
 {
 	char buf[256];
@@ -410,6 +513,21 @@ static const struct {
 	{ "double-huge", double_huge },
 	{ "double-zero", double_zero },
 	{ "double-realloc-zero", double_realloc_zero },
+	{ "late-1", late_1 },
+	{ "late-16", late_16 },
+	{ "late-20", late_20 },
+	{ "late-200", late_200 },
+	{ "late-2000", late_2000 },
+	{ "late-2000-16", late_2000_16 },
+	{ "late-1000-4k", late_1000_4k },
+	{ "late-30-20k", late_30_20k },
+	{ "late-3-64k", late_3_64k },
+	{ "late-thread-own", late_thread_own },
+	{ "late-own-thread", late_own_thread },
+	{ "late-threads", late_threads },
+	{ "late-thread-many", late_thread_many },
+	{ "late-realloc-moved", late_realloc_moved },
+	{ "double-written", double_written },
 	{ "double-large-thread", double_large_thread },
 	{ "realloc-freed-large", realloc_freed_large },
 	{ "foreign-stack", foreign_stack },
