@@ -991,23 +991,43 @@ static long settled_rss(long enough)
 	return rss;
 }
 
-/* Where the memory is: mappings with more than 256 KiB, and what the library says of its own. */
+/* Where the memory is: mappings with more than 256 KiB, the others by their length (glibc keeps stacks, of STACK
+ * bytes), and what the library says of its own. */
 static void say_memory(void)
 {
+	static struct {
+		unsigned long length;
+		unsigned n;
+		long kib;
+	} others[64];
 	char line[512];
 	char name[512] = "";
-	FILE *from = fopen("/proc/self/smaps", "re");
+	unsigned long from = 0, to = 0;
+	FILE *maps = fopen("/proc/self/smaps", "re");
 	long kib;
+	char flag;
 
-	while (from != NULL && fgets(line, sizeof line, from) != NULL) {
+	while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
 		line[strcspn(line, "\n")] = 0;
-		if (sscanf(line, "Rss: %ld kB", &kib) == 1 && kib > 256)
-			helper_say("%ld KiB in %s", kib, name);
-		else if (strchr(line, '-') != NULL && strchr(line, '-') < strchr(line, ' '))
+		if (sscanf(line, "%lx-%lx %c", &from, &to, &flag) == 3) {
 			memcpy(name, line, sizeof name);
+		} else if (sscanf(line, "Rss: %ld kB", &kib) == 1 && kib > 256) {
+			helper_say("%ld KiB in %s", kib, name);
+		} else if (sscanf(line, "Rss: %ld kB", &kib) == 1 && kib > 0) {
+			unsigned i = 0;
+
+			while (i < 63 && others[i].n && others[i].length != to - from)
+				i++;
+			others[i].length = to - from;
+			others[i].n++;
+			others[i].kib += kib;
+		}
 	}
-	if (from != NULL)
-		fclose(from);
+	if (maps != NULL)
+		fclose(maps);
+	for (unsigned i = 0; i < 64 && others[i].n; i++)
+		helper_say("%ld KiB in %u of %lu KiB", others[i].kib, others[i].n,
+			   others[i].length >> 10);
 	malloc_info(0, stderr);
 }
 
