@@ -25,6 +25,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef COVERAGE_DIR
+#define COVERAGE_DIR "coverage"
+#endif
+
 struct gcov_info;
 extern const struct gcov_info *const coverage_info_begin[]
 	__attribute__((weak, visibility("hidden")));
@@ -37,15 +41,21 @@ extern uint64_t coverage_end[] __attribute__((weak, visibility("hidden")));
 extern void __gcov_init(const struct gcov_info *info);
 extern void __gcov_dump(void);
 
+static size_t infos(void)
+{
+	return ((uintptr_t)coverage_info_end - (uintptr_t)coverage_info_begin) / sizeof(void *);
+}
+
 /* What was built otherwise has counters elsewhere: the third word of each description is that compilation's stamp. */
 static uint32_t layout(void)
 {
 	uint32_t sum = 0;
 
-	for (const struct gcov_info *const *i = coverage_info_begin; i < coverage_info_end; i++) {
+	for (size_t i = 0; i < infos(); i++) {
 		uint32_t stamp;
 
-		memcpy(&stamp, (const char *)*i + 2 * sizeof(void *), sizeof(stamp));
+		memcpy(&stamp, (const char *)coverage_info_begin[i] + 2 * sizeof(void *),
+		       sizeof(stamp));
 		sum = (sum << 5 | sum >> 27) ^ stamp;
 	}
 	return sum;
@@ -84,9 +94,8 @@ static void dump(char **envp)
 	for (; envp && *envp; envp++) {
 		if (strncmp(*envp, "SLUICE_COVERAGE_DUMP=", 21) != 0)
 			continue;
-		for (const struct gcov_info *const *i = coverage_info_begin; i < coverage_info_end;
-		     i++)
-			__gcov_init(*i);
+		for (size_t i = 0; i < infos(); i++)
+			__gcov_init(coverage_info_begin[i]);
 		__gcov_dump();
 		_exit(0);
 	}
@@ -118,8 +127,8 @@ __attribute__((constructor(101))) static void coverage_begins(int argc, char **a
 							   __ATOMIC_RELAXED);
 			}
 			munmap(shared, bytes);
-			mmap(coverage_begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			     fd, 0);
+			(void)mmap(coverage_begin, bytes, PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_FIXED, fd, 0);
 		}
 	}
 	syscall(SYS_close, fd);

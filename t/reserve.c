@@ -100,7 +100,7 @@ static void test_marks(void)
 	take(MIB_PAGES);
 	ok(rests_at(4 * MIB_PAGES), "where low is above high, high counts for both");
 	end();
-	begin(OPTION_PERCENT | 0, OPTION_PERCENT | 25);
+	begin(OPTION_PERCENT, OPTION_PERCENT | 25);
 	ok(rests_at(4 * MIB_PAGES), "where low is nothing");
 	take(3 * MIB_PAGES);
 	ok(rests_at(MIB_PAGES), "none is filled while there is any");

@@ -143,8 +143,10 @@ static void test_moment(void)
 #else
 	const struct itimerval often = { { 0, 50 }, { 0, 50 } };
 	const struct itimerval never = { 0 };
+	const struct sigaction action = { .sa_handler = filter_comes_or_goes,
+					  .sa_flags = SA_RESTART };
 
-	signal(SIGALRM, filter_comes_or_goes);
+	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
 	while (signals < SIGNALS)
 		if (sandbox_enter())
