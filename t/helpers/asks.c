@@ -45,7 +45,9 @@ static void allocate(struct asked *a)
 		unsigned char *q = calloc(1, sizes[i]);
 		void *aligned = NULL;
 
-		expect(p && q && malloc_usable_size(p) >= sizes[i]);
+		if (!p || !q)
+			abort();
+		expect(malloc_usable_size(p) >= sizes[i]);
 		memset(p, i + 1, sizes[i]);
 		expect(q[0] == 0 && q[sizes[i] - 1] == 0);
 		a->kept[i] = realloc(p, sizes[i] + 1);

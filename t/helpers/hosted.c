@@ -5,7 +5,7 @@
  *
  *	one		with one thread
  *	threads		with four (the default)
- *	waits		with four, until a line comes on standard input; the blocks of before are looked at then
+ *	waits		with one more, until a line comes on standard input; the blocks of before are looked at then
  *	overflows	writes one byte behind a block
  *	races		two threads write a word
  */
@@ -73,8 +73,8 @@ static void family(void)
 	char *p = malloc(100);
 	void *q = NULL;
 
-	p = realloc(p, 5000);
-	p = reallocarray(p, 10, 1000);
+	q = realloc(p, 5000);
+	p = reallocarray(q, 10, 1000);
 	check(p && malloc_usable_size(p) >= 10000);
 	free(p);
 	p = calloc(10, 1000);
@@ -91,9 +91,9 @@ static void family(void)
 	}
 	p = malloc(50 << 20);
 	p[0] = 1;
-	p = realloc(p, 60 << 20);
-	check(p && p[0] == 1);
-	free(p);
+	q = realloc(p, 60 << 20);
+	check(q && *(char *)q == 1);
+	free(q);
 	p = strdup("text");
 	check(p && p[3] == 't');
 	free(p);
@@ -103,6 +103,34 @@ static void *race(void *arg)
 {
 	raced++;
 	return arg;
+}
+
+static pthread_barrier_t gone_on;
+
+/* There while nothing happens, with blocks of its own. */
+static void *stay(void *arg)
+{
+	unsigned char *block[BLOCKS];
+
+	fill(block);
+	pthread_barrier_wait(&gone_on);
+	pthread_barrier_wait(&gone_on);
+	look(block);
+	return work(arg);
+}
+
+static void wait_for_line(void)
+{
+	pthread_t t;
+
+	pthread_barrier_init(&gone_on, NULL, 2);
+	check(pthread_create(&t, NULL, stay, NULL) == 0);
+	pthread_barrier_wait(&gone_on);
+	puts("ready");
+	fflush(stdout);
+	check(getchar() != EOF);
+	pthread_barrier_wait(&gone_on);
+	pthread_join(t, NULL);
 }
 
 static void together(void *(*fn)(void *), unsigned n)
@@ -128,9 +156,7 @@ int main(int argc, char **argv)
 	else
 		together(work, THREADS);
 	if (strcmp(mode, "waits") == 0) {
-		puts("ready");
-		fflush(stdout);
-		check(getchar() != EOF);
+		wait_for_line();
 		together(work, THREADS);
 	}
 	if (strcmp(mode, "overflows") == 0) {
