@@ -181,7 +181,8 @@ static bool exists(const struct cgroup *g)
 	struct stat st;
 
 	group_path(g, strlen(g->path));
-	return fstatat(base_dir, file_path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+	return sys_fstatat(base_dir, file_path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISDIR(st.st_mode);
 }
 
 /* Where the hierarchy is mounted. Of a system with both versions the second one is in unified. */

@@ -1,16 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* clock.h - the time since some start, which nobody sets. Safe anywhere; keeps errno. */
+/*
+ * clock.h - the time since some start, which nobody sets. Safe anywhere; keeps errno.
+ *
+ * It is the kernel's clock_gettime (vDSO), also where another library has put a function of that name in front of it (faketime,
+ * which may stop the time; a tracer, which may call malloc).
+ */
 #ifndef SLUICE_CLOCK_H
 #define SLUICE_CLOCK_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
+
+typedef int clock_read_fn(clockid_t, struct timespec *);
+extern _Atomic(clock_read_fn *) clock_read;
+
+/* At the start; until then, and where the kernel has none, it is the C library's, or the other one's. */
+void clock_init(void);
 
 static inline uint64_t clock_ns(void)
 {
 	struct timespec ts;
 
+#ifdef CLOCK_OF_TOOLS /* which are not linked with the library */
 	clock_gettime(CLOCK_MONOTONIC, &ts);
+#else
+	atomic_load_explicit(&clock_read, memory_order_relaxed)(CLOCK_MONOTONIC, &ts);
+#endif
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

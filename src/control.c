@@ -60,7 +60,7 @@ int control_socket(void)
 		return -1;
 	/* The name begins with a zero byte, and ends with the address. */
 	len = log_format(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%u",
-			 (unsigned)getpid());
+			 (unsigned)sys_getpid());
 	if (!named)
 		named = bind(listener.fd, (struct sockaddr *)&addr,
 			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) == 0;

@@ -35,6 +35,7 @@
 #include "park.h"
 #include "sandbox.h"
 #include "stats.h"
+#include "sys.h"
 #include "vm.h"
 #include "zone.h"
 
@@ -351,7 +352,7 @@ bool heap_in_process(void)
 
 	if (!sandbox_enter())
 		return false;
-	good = getpid() == process;
+	good = sys_getpid() == process;
 	sandbox_leave();
 	return good;
 }

@@ -20,6 +20,7 @@
 
 #include "aside.h"
 #include "background.h"
+#include "clock.h"
 #include "control.h"
 #include "fork.h"
 #include "heap.h"
@@ -30,6 +31,7 @@
 #include "reserve.h"
 #include "sandbox.h"
 #include "stats.h"
+#include "sys.h"
 #include "vm.h"
 
 static pid_t process; /* that began with this image */
@@ -74,7 +76,8 @@ void sluice_init(void)
 	if (done)
 		return;
 	done = true;
-	process = getpid();
+	process = sys_getpid();
+	clock_init();
 	heap_init();
 	heap_init_late();
 	reserve_init();
@@ -114,7 +117,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 		return;
 	err = stats_append(options.stats_file);
 	/* Children that did no exec have the same to say. */
-	if (err && getpid() == process && !options_told())
+	if (err && sys_getpid() == process && !options_told())
 		log_warn("option stats_file: '%s' cannot be written: %s", options.stats_file,
 			 log_error(err));
 	sandbox_leave();

@@ -50,6 +50,7 @@
 #include "park.h"
 #include "sandbox.h"
 #include "stats.h"
+#include "sys.h"
 
 #define SPINS_MAX 500u /* about what a sleep and a wake-up cost */
 #define SPINS_MIN 10u
@@ -105,7 +106,7 @@ uint32_t lock_tid_slow(void)
 	if (!sandbox_enter())
 		return tid_in_sandbox();
 	tid = (uint32_t)syscall(SYS_gettid);
-	pid = (int32_t)getpid();
+	pid = (int32_t)sys_getpid();
 	sandbox_leave();
 
 	if (!atomic_load_explicit(&process, memory_order_relaxed))
@@ -273,7 +274,7 @@ static struct timespec in_ms(clockid_t clock, unsigned ms)
 	struct timespec ts = { 0, 0 };
 
 	if (clock != CLOCK_MONOTONIC) /* FUTEX_WAIT takes an interval */
-		clock_gettime(clock, &ts);
+		atomic_load_explicit(&clock_read, memory_order_relaxed)(clock, &ts);
 	ts.tv_sec += (time_t)(ms / 1000);
 	ts.tv_nsec += (long)(ms % 1000) * 1000000L;
 	if (ts.tv_nsec >= 1000000000L) {

@@ -593,7 +593,7 @@ static bool read_file(char *text, size_t len, int *err)
 		*err = errno == ENOENT || errno == ENOTDIR ? 0 : errno;
 		return *err == 0;
 	}
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+	if (sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		n = sys_read(fd, text, len - 1);
 	*err = n < 0 ? errno : 0;
 	sys_close(fd);

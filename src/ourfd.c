@@ -36,7 +36,7 @@ void ourfd_init(void)
 {
 	int saved = errno;
 
-	if (stat("/", &root) != 0)
+	if (sys_fstatat(AT_FDCWD, "/", &root, 0) != 0)
 		root.st_ino = 0;
 	ourfd_proc = ourfd_directory("/proc", OURFD_PROC);
 	errno = saved;
@@ -101,7 +101,8 @@ bool ourfd_close_on(dev_t dev)
 		if (!known[i].event || known[i].dev != dev)
 			continue;
 		known[i].event = false;
-		if (fstat(known[i].fd, &st) == 0 && st.st_dev == dev && st.st_ino == known[i].ino)
+		if (sys_fstat(known[i].fd, &st) == 0 && st.st_dev == dev &&
+		    st.st_ino == known[i].ino)
 			any = sys_close(known[i].fd) == 0 || any;
 	}
 	return any;
@@ -123,8 +124,8 @@ bool ourfd_same_root(void)
 {
 	struct stat now;
 
-	return root.st_ino && stat("/", &now) == 0 && now.st_dev == root.st_dev &&
-	       now.st_ino == root.st_ino;
+	return root.st_ino && sys_fstatat(AT_FDCWD, "/", &now, 0) == 0 &&
+	       now.st_dev == root.st_dev && now.st_ino == root.st_ino;
 }
 
 static int checked(int fd, enum ourfd_fs fs)
@@ -166,7 +167,7 @@ void ourfd_set(struct ourfd *o, int fd)
 	sys_close(fd);
 	if (high < 0)
 		return; /* the process may not have so many */
-	if (fstat(high, &st) != 0) {
+	if (sys_fstat(high, &st) != 0) {
 		sys_close(high);
 		return;
 	}
@@ -188,8 +189,9 @@ bool ourfd_good(struct ourfd *o)
 {
 	struct stat st;
 
-	if (o->fd >= 0 && (fstat(o->fd, &st) != 0 || st.st_dev != o->dev || st.st_ino != o->ino ||
-			   (o->event && sys_fcntl(o->fd, F_GETSIG, 0) != EVENT_MARK)))
+	if (o->fd >= 0 &&
+	    (sys_fstat(o->fd, &st) != 0 || st.st_dev != o->dev || st.st_ino != o->ino ||
+	     (o->event && sys_fcntl(o->fd, F_GETSIG, 0) != EVENT_MARK)))
 		o->fd = -1;
 	return o->fd >= 0;
 }

@@ -18,6 +18,7 @@
 #include "export.h"
 #include "ourfd.h"
 #include "sandbox.h"
+#include "sys.h"
 
 /* Whether it is to be tried again. Keeps errno. */
 static bool made_room(long r, const char *target)
@@ -28,7 +29,7 @@ static bool made_room(long r, const char *target)
 
 	if (r == 0 || saved != EBUSY || !target || !sandbox_enter())
 		return false;
-	if (stat(target, &st) == 0)
+	if (sys_fstatat(AT_FDCWD, target, &st, 0) == 0)
 		closed = ourfd_close_on(st.st_dev);
 	sandbox_leave();
 	errno = saved;

@@ -20,6 +20,7 @@
 #include "heap.h"
 #include "lock.h"
 #include "sandbox.h"
+#include "sys.h"
 
 long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
 
@@ -88,7 +89,7 @@ _Static_assert(SYS_prctl == 167 && SYS_seccomp == 277, "as the text says");
 static bool in_vfork_child(void)
 {
 	heap_copy_check();
-	return lock_process() && lock_process() != (uint32_t)getpid();
+	return lock_process() && lock_process() != (uint32_t)sys_getpid();
 }
 
 /* 1: a filter of the calling thread; 2: of all; 0: no installation. */

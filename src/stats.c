@@ -58,8 +58,8 @@ int stats_append(const char *path)
 	int fd = sys_open(path, STATS_FILE_FLAGS, STATS_FILE_MODE);
 
 	if (fd >= 0) {
-		len = log_format(line, sizeof(line), "sluice pid=%u program=%s", (unsigned)getpid(),
-				 program_invocation_short_name);
+		len = log_format(line, sizeof(line), "sluice pid=%u program=%s",
+				 (unsigned)sys_getpid(), program_invocation_short_name);
 		for (unsigned i = 0; i < STATS; i++)
 			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
 					  (unsigned long)stat_sum((enum stat_id)i));

@@ -20,11 +20,62 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+
+/*
+ * Those that follow are no cancellation points, but other libraries put functions of these names in front of libc's
+ * (tracers, fakeroot), which may call malloc: we are in malloc.
+ */
+static inline void *sys_mmap(void *at, size_t len, int prot, int flags)
+{
+	return (void *)syscall(SYS_mmap, at, len, prot, flags, -1, 0L);
+}
+
+static inline int sys_munmap(void *at, size_t len)
+{
+	return (int)syscall(SYS_munmap, at, len);
+}
+
+static inline int sys_mprotect(void *at, size_t len, int prot)
+{
+	return (int)syscall(SYS_mprotect, at, len, prot);
+}
+
+static inline int sys_madvise(void *at, size_t len, int advice)
+{
+	return (int)syscall(SYS_madvise, at, len, advice);
+}
+
+static inline void *sys_mremap(void *at, size_t old_len, size_t len, int flags, void *to)
+{
+	return (void *)syscall(SYS_mremap, at, old_len, len, flags, to);
+}
+
+static inline pid_t sys_getpid(void)
+{
+	return (pid_t)syscall(SYS_getpid);
+}
+
+static inline int sys_getrlimit(int resource, struct rlimit *limit)
+{
+	return (int)syscall(SYS_prlimit64, 0, resource, NULL, limit);
+}
+
+static inline int sys_fstatat(int dir, const char *path, struct stat *st, int flags)
+{
+	return (int)syscall(SYS_newfstatat, dir, path, st, flags);
+}
+
+static inline int sys_fstat(int fd, struct stat *st)
+{
+	return sys_fstatat(fd, "", st, AT_EMPTY_PATH);
+}
 
 /* mode: for O_CREAT only. */
 static inline int sys_open(const char *path, int flags, mode_t mode)

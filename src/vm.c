@@ -19,6 +19,7 @@
 #include "vm.h"
 
 #include <errno.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@
 #include "options.h"
 #include "sandbox.h"
 #include "stats.h"
+#include "sys.h"
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -48,10 +50,10 @@ static _Atomic size_t address_limit = SIZE_MAX; /* RLIMIT_AS when it was last re
 
 void vm_init(void)
 {
-	long n = sysconf(_SC_PAGESIZE);
+	unsigned long n = getauxval(AT_PAGESZ);
 
-	if (n > 0 && (size_t)n > vm_os_page)
-		vm_os_page = (size_t)n;
+	if (n > vm_os_page)
+		vm_os_page = n;
 	vm_limits_read();
 }
 
@@ -63,7 +65,7 @@ void vm_limits_read(void)
 
 	if (!sandbox_enter())
 		return;
-	if (getrlimit(RLIMIT_AS, &rl) == 0)
+	if (sys_getrlimit(RLIMIT_AS, &rl) == 0)
 		atomic_store_explicit(&address_limit,
 				      rl.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)rl.rlim_cur,
 				      memory_order_relaxed);
@@ -93,7 +95,7 @@ static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 	*err = ENOMEM;
 	if (injected_fault())
 		return NULL;
-	p = mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+	p = sys_mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
 	*err = p == MAP_FAILED ? errno : 0;
 	/* The program may have set a limit since. */
 	if (*err == ENOMEM)
@@ -177,7 +179,7 @@ void *vm_map_wiped(void)
 	int saved = errno;
 	void *p = vm_map(vm_os_page, vm_os_page);
 
-	if (p && madvise(p, vm_os_page, MADV_WIPEONFORK) != 0) {
+	if (p && sys_madvise(p, vm_os_page, MADV_WIPEONFORK) != 0) {
 		vm_unmap(p, vm_os_page);
 		p = NULL;
 	}
@@ -192,12 +194,12 @@ bool vm_commit(void *addr, size_t bytes)
 
 	if (injected_fault())
 		return false;
-	good = mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
 	/* A sandbox that refuses mprotect allows mmap. Nothing is there yet that it would replace. */
 	if (!good && errno != ENOMEM)
-		good = mmap(addr, bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-			    0) != MAP_FAILED;
+		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) !=
+		       MAP_FAILED;
 	errno = saved;
 	return good;
 }
@@ -207,7 +209,7 @@ void vm_huge(void *addr, size_t bytes, bool wanted)
 	int saved = errno;
 
 	/* A kernel without huge pages refuses, and nothing is lost. */
-	(void)madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	(void)sys_madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	errno = saved;
 }
 
@@ -233,8 +235,8 @@ void vm_populate_huge(void *addr, size_t bytes)
 bool vm_locked(void *addr)
 {
 	int saved = errno;
-	void *page = (void *)align_up((uintptr_t)addr, vm_os_page);  /* else it is refused, too */
-	bool locked = madvise(page, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
+	void *page = (void *)align_up((uintptr_t)addr, vm_os_page); /* else it is refused, too */
+	bool locked = sys_madvise(page, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
 
 	errno = saved;
 	return locked;
@@ -247,7 +249,7 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 
 	if (injected_fault())
 		return NULL;
-	p = mremap(addr, old_bytes, bytes, flags, to);
+	p = sys_mremap(addr, old_bytes, bytes, flags, to);
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -293,7 +295,7 @@ void *vm_remap(void *addr, size_t old_bytes, size_t bytes)
 bool vm_unmap(void *addr, size_t bytes)
 {
 	int saved = errno;
-	bool good = munmap(addr, align_up(bytes, vm_os_page)) == 0;
+	bool good = sys_munmap(addr, align_up(bytes, vm_os_page)) == 0;
 
 	errno = saved;
 	return good;
@@ -310,7 +312,7 @@ bool vm_purge(void *addr, size_t bytes)
 		return false;
 	stat_add(STAT_purge_calls, 1);
 	DELAY_HERE(vm_purge);
-	if (madvise((void *)first, last - first, MADV_DONTNEED) != 0)
+	if (sys_madvise((void *)first, last - first, MADV_DONTNEED) != 0)
 		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
 	errno = saved;
 	return whole;
@@ -327,7 +329,7 @@ bool vm_populate(void *addr, size_t bytes)
 	if (injected_fault())
 		return false;
 	DELAY_HERE(vm_populate);
-	good = madvise((void *)first, last - first, MADV_POPULATE_WRITE) == 0;
+	good = sys_madvise((void *)first, last - first, MADV_POPULATE_WRITE) == 0;
 	if (!good && errno == EINVAL) {
 		for (uintptr_t at = first; at < last; at += vm_os_page)
 			atomic_fetch_or_explicit((_Atomic uint8_t *)at, 0, memory_order_relaxed);

@@ -3,7 +3,7 @@
 #
 # Other ways into a process than LD_PRELOAD alone (E7).
 . "${0%/*}/tap.sh"
-plan 14
+plan 17
 
 late=$builddir/t/helpers/late
 libs=$builddir/t/helpers/.libs
@@ -44,3 +44,13 @@ for order in "$SLUICE_LIB:$asks" "$asks:$SLUICE_LIB"; do
 	like "$out" '^[1-9][0-9]* checks, 0 failed$' "beside a library whose functions allocate to begin"
 	like "$out" '^asks: [4-9] functions, 0 bad$' "what these kept is as it was"
 done
+
+# Another library's mmap, and what else malloc calls, may call malloc; and its clock may stand still.
+: >"$STATS"
+for what in "lifecycle process" "alone ends"; do
+	# shellcheck disable=SC2086 # a program and its argument
+	out=$(LD_PRELOAD="$libs/tracer.so:$SLUICE_LIB" SLUICE_CONF="stats_file:$STATS,psi:0,cgroup:0" \
+		timeout 100 "$builddir/t/helpers/"$what 2>&1)
+	like "$out, status $?" "$passed" "behind a library that traces system calls and stops the clock: $what"
+done
+proved_loaded "that program was served by the library" alone

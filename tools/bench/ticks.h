@@ -11,6 +11,7 @@
 #include <x86intrin.h>
 #endif
 
+#define CLOCK_OF_TOOLS 1
 #include "clock.h"
 
 /* What stands before it has been done when the counter is read, and what stands after it has not
