@@ -694,6 +694,27 @@ static struct region *region_map(struct zone *z, size_t bytes)
 	return err ? NULL : r;
 }
 
+/* Metadata out of a reservation: what guards them stays without access. */
+static bool region_commit_meta(struct region *r)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+
+	if (vm_os_page > REGION_GUARD)
+		return vm_commit(r, meta);
+	return vm_commit((char *)r + REGION_GUARD, meta - 2 * REGION_GUARD);
+}
+
+/* Of a region that was mapped as a whole. */
+static void region_guard(struct region *r)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+
+	if (vm_os_page > REGION_GUARD)
+		return;
+	vm_guard(r, REGION_GUARD);
+	vm_guard((char *)r + meta - REGION_GUARD, REGION_GUARD);
+}
+
 /*
  * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
  * there is none, mapped with room for step bytes. Where memory is locked nothing is reserved: the kernel counts
@@ -710,7 +731,7 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 		reserve_space(z);
 	if (z->reserve_next != z->reserve_end) {
 		r = (struct region *)z->reserve_next;
-		if (!vm_commit(r, meta))
+		if (!region_commit_meta(r))
 			return NULL;
 		z->reserve_next += REGION_BYTES;
 		region_publish(z, r, REGION_PAGES);
@@ -718,8 +739,10 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 	}
 	bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
 	r = region_map(z, bytes);
-	if (r)
+	if (r) {
+		region_guard(r);
 		region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT));
+	}
 	return r;
 }
 

@@ -121,7 +121,7 @@ static bool populate(struct page *pg)
 	size_t bytes = (size_t)pg->npages << PG_SHIFT;
 
 	if (!r->populated)
-		r->populated = vm_populate(r, sizeof(*r));
+		r->populated = vm_populate(&r->zone, sizeof(*r) - REGION_GUARD);
 	vm_populate(pg, pg->npages * sizeof(*pg));
 	if (options.thp == THP_RESERVE && pg->npages == READY_LARGE)
 		vm_populate_huge(at, bytes);

@@ -196,25 +196,33 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 }
 
 /*
+ * Bytes without access at a region's front, and between its metadata and its first page, where the kernel's pages are no
+ * larger.
+ */
+#define REGION_GUARD 4096u
+
+/*
  * A region's metadata, at its front. head[i] is the index of the first page of the run that page
  * i belongs to; stale when page i is free, which the range checks of every reader allow for; 0 when its
  * address space is not the region's, where others may have memory.
  */
 struct region {
-	struct zone *zone;   /* set once */
-	struct region *next; /* zone's list, set once */
-	uint32_t pages;      /* usable from page 0 on; guarded by the zone's lock */
-	uint32_t free_pages; /* in the buddy lists; guarded by the zone's lock */
-	uint32_t reserved;   /* pages of address space held from page 0 on; grow lock */
-	uint32_t offline;    /* its pages were given back with their address space */
-	bool blocked;        /* somebody else has what lies behind it; grow lock */
-	bool populated;      /* the kernel backs all metadata; the reserve's thread and grow lock */
+	char guard[REGION_GUARD]; /* no access: what runs out of the region before this one ends here */
+	struct zone *zone;        /* set once */
+	struct region *next;      /* zone's list, set once */
+	uint32_t pages;           /* usable from page 0 on; guarded by the zone's lock */
+	uint32_t free_pages;      /* in the buddy lists; guarded by the zone's lock */
+	uint32_t reserved;        /* pages of address space held from page 0 on; grow lock */
+	uint32_t offline;         /* its pages were given back with their address space */
+	bool blocked;             /* somebody else has what lies behind it; grow lock */
+	bool populated; /* the kernel backs all metadata; the reserve's thread and grow lock */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint16_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
 };
 
-#define REGION_META_PAGES ((uint32_t)((sizeof(struct region) + PG_BYTES - 1) >> PG_SHIFT))
+#define REGION_META_PAGES                                                                          \
+	((uint32_t)((sizeof(struct region) + REGION_GUARD + PG_BYTES - 1) >> PG_SHIFT))
 
 static inline uintptr_t align_up(uintptr_t v, uintptr_t align)
 {

@@ -204,6 +204,15 @@ bool vm_commit(void *addr, size_t bytes)
 	return good;
 }
 
+void vm_guard(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err = mprotect(addr, bytes, PROT_NONE);
+
+	(void)err;
+	errno = saved;
+}
+
 void vm_huge(void *addr, size_t bytes, bool wanted)
 {
 	int saved = errno;

@@ -33,6 +33,9 @@ void *vm_map_wiped(void);
 /* Make reserved address space read-write. False: refused, nothing changed. */
 bool vm_commit(void *addr, size_t bytes);
 
+/* Take away access from memory that is not in use; where that is refused nothing changes. */
+void vm_guard(void *addr, size_t bytes);
+
 /* Let the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbid it. */
 void vm_huge(void *addr, size_t bytes, bool wanted);
 

@@ -9,6 +9,7 @@
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -501,6 +502,69 @@ LINK_CASE(link_zero_byte, 128, OTHER, ZERO_BYTE)
 LINK_CASE(link_overflow, 64, OTHER, OVERFLOW_8)
 LINK_CASE(link_overflow_large, 2048, OTHER, OVERFLOW_8)
 
+/* ---- guards ------------------------------------------------------------------------------- */
+
+enum { REGION = 64 << 20, KERNEL_PAGE = 4096 };
+static volatile uintptr_t guard_low, guard_high; /* faulted reads them */
+
+static void faulted(int sig, siginfo_t *info, void *context)
+{
+	uintptr_t at = (uintptr_t)info->si_addr;
+	static const char good[] = "guarded\n";
+	static const char bad[] = "fault elsewhere\n";
+
+	(void)sig;
+	(void)context;
+	if (at >= guard_low && at < guard_high)
+		_exit(write(STDOUT_FILENO, good, sizeof(good) - 1) < 0);
+	_exit(write(STDOUT_FILENO, bad, sizeof(bad) - 1) < 0 ? 1 : 3);
+}
+
+static void expect_fault(uintptr_t low, uintptr_t high)
+{
+	struct sigaction act = { .sa_sigaction = faulted, .sa_flags = SA_SIGINFO };
+
+	guard_low = low;
+	guard_high = high;
+	sigaction(SIGSEGV, &act, NULL);
+}
+
+/* A region is full of long blocks, and so is the next one: who runs out of the last of the first comes to the second's metadata. */
+static void guard_end(void)
+{
+	static uintptr_t seen[1200];
+	uintptr_t first = 0;
+
+	for (int i = 0; i < 1200; i++) {
+		void *p = malloc(512 << 10);
+
+		memset(p, 'x', 100);
+		seen[i] = (uintptr_t)p / REGION;
+		for (int k = 0; k < i && !first; k++) {
+			if (seen[k] + 1 == seen[i])
+				first = seen[k];
+			if (seen[i] + 1 == seen[k])
+				first = seen[i];
+		}
+	}
+	if (!first)
+		exit(5);
+	expect_fault((first + 1) * REGION, (first + 1) * REGION + KERNEL_PAGE);
+	for (volatile char *at = (char *)((first + 1) * REGION - KERNEL_PAGE);; at += 16)
+		*at = 'y';
+}
+
+/* Down from an object: behind a region's metadata, or between objects, before those are reached. */
+static void guard_front(void)
+{
+	uintptr_t p = (uintptr_t)malloc(100);
+	uintptr_t base = p / REGION * REGION;
+
+	expect_fault(base + 2 * KERNEL_PAGE, p);
+	for (volatile char *at = (char *)p; at > (char *)base; at -= KERNEL_PAGE)
+		*at = *at;
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -554,6 +618,8 @@ static const struct {
 	{ "interior-huge", interior_huge },
 	{ "interior-huge-16", interior_huge_16 },
 	{ "interior-realloc", interior_realloc },
+	{ "guard-end", guard_end },
+	{ "guard-front", guard_front },
 	{ "never-handed-out", never_handed_out },
 	{ "link-16", link_16 },
 	{ "link-64", link_64 },
