@@ -22,13 +22,13 @@
 #include "config.h"
 #endif
 #include <errno.h>
-#include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "export.h"
+#include "glibc_malloc.h"
 #include "heap.h"
 #include "reclaim.h"
 #include "vm.h"

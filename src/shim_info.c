@@ -8,12 +8,12 @@
 #endif
 #include <errno.h>
 #include <limits.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "export.h"
+#include "glibc_malloc.h"
 #include "heap.h"
 #include "info.h"
 #include "log.h"

@@ -9,12 +9,15 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tap.h"
+
+#undef stderr /* musl's is "(stderr)", which no member can be called */
 
 struct child {
 	int status;        /* as waitpid gives it */

@@ -18,6 +18,7 @@
 #include "reclaim.h"
 #include "tap.h"
 #include "worker.h"
+#include "vm.h"
 
 #define TESTS 55
 #define ROOM 64u
@@ -77,7 +78,8 @@ static void test_emptied(void)
 	   "that it had as much as there was, and that all came free");
 	is_int(value("slab_bytes"), slabs, "no slab of it is left");
 	is_int(value("pcp_bytes"), 0, "nor a page in a cache");
-	is_int(value("dirty_bytes"), 0, "all is back at the kernel");
+	ok(value("dirty_bytes") < max_size(PG_BYTES, vm_os_page),
+	   "all is back at the kernel that has whole pages of its");
 	is_int(report.heaps_skipped, 0, "no heap was skipped");
 	ok(report.heaps_emptied >= 2 && report.bytes_drained >= pages && report.bytes_purged > 0,
 	   "the totals are there (what was never written needs no purge)");

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "backed.h"
 #include "barrier.h"
 #include "core.h"
 #include "buddy.h"
@@ -87,7 +88,7 @@ static unsigned bin_pages(struct heap *h)
 	size_t bytes = align_down((uintptr_t)h + HEAP_BYTES, vm_os_page) - (uintptr_t)first;
 	unsigned n = 0;
 
-	if (mincore(first, bytes, vec) != 0)
+	if (backed_pages(first, bytes, vec) != 0)
 		return 0;
 	for (size_t i = 0; i < bytes / vm_os_page; i++)
 		n += vec[i] & 1;

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "backed.h"
 #include "buddy.h"
 #include "child.h"
 #include "heap.h"
@@ -73,7 +74,7 @@ static uint64_t resident(struct page *pg)
 	size_t each = vm_os_page / HOLE_BYTES;
 	uint64_t units = 0;
 
-	if (mincore(page_address(pg), n * vm_os_page, in) != 0)
+	if (backed_pages(page_address(pg), n * vm_os_page, in) != 0)
 		tap_bail_out("no mincore");
 	for (size_t i = 0; i < n * each; i++)
 		units |= (uint64_t)(in[i / each] & 1) << i;

@@ -400,6 +400,10 @@ static void test_vfork(void)
 	tap_skip(4, "TSan makes a fork of vfork");
 	return;
 #endif
+	if (tap_emulated()) {
+		tap_skip(4, "the emulator makes a fork of vfork");
+		return;
+	}
 	atomic_store(&may_let_go, 0);
 	holder = start(in_vfork, NULL);
 	while (!atomic_load(&lock.word))

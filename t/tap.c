@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 1024
@@ -20,6 +21,16 @@
 static atomic_int planned;
 static atomic_int run;
 static atomic_int failed;
+
+/* By the name of the process, or because run-test has it run so. */
+bool tap_emulated(void)
+{
+	const char *by = getenv("TEST_EMULATOR");
+	char name[16] = "";
+
+	prctl(PR_GET_NAME, name);
+	return (by && *by) || strncmp(name, "qemu-", 5) == 0;
+}
 
 struct line {
 	char text[LINE_MAX_BYTES];

@@ -36,6 +36,12 @@ void tap_skip(int n, const char *fmt, ...) TAP_PRINTF(2, 3);
 /* Instead of a plan: no test of this program can run here. Does not return. */
 void tap_skip_all(const char *fmt, ...) TAP_PRINTF(1, 2) __attribute__((noreturn));
 
+/*
+ * Whether an emulator of user programs (qemu-user) runs this. It has a thread of its own and page faults of its own, makes a fork
+ * of vfork, keeps blocked signals, knows no mincore, and cannot fork while it has several threads.
+ */
+bool tap_emulated(void);
+
 /* A line for the reader: "# ...". */
 void tap_diag(const char *fmt, ...) TAP_PRINTF(1, 2);
 
@@ -48,6 +54,20 @@ int tap_done(void);
 bool tap_ok_at(bool cond, const char *file, int line, const char *fmt, ...) TAP_PRINTF(4, 5);
 bool tap_is_int_at(intmax_t got, intmax_t want, const char *file, int line, const char *fmt, ...)
 	TAP_PRINTF(5, 6);
+
+/*
+ * SLUICE_TEST_PAGE is the size of the kernel's page that the library is to believe in, a power of two above the real one: it gives
+ * back whole ones only, and with debug checks asks for nothing else. Before the library's constructor.
+ */
+extern size_t vm_os_page __attribute__((weak));
+
+__attribute__((constructor(101))) static void with_page(void)
+{
+	const char *bytes = getenv("SLUICE_TEST_PAGE");
+
+	if (&vm_os_page && bytes && *bytes)
+		vm_os_page = strtoul(bytes, NULL, 10);
+}
 
 /* Threads of a test are not noticed by the library, unless a test wants that: nobody takes what they cache but the
  * test. Comes before the library's constructor, which is linked after the test. */

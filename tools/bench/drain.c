@@ -281,6 +281,25 @@ static void send(struct worker *w)
 	pthread_kill(w->thread, SIGRTMIN);
 }
 
+/* False: until then nothing was answered. */
+static bool wait_answer(const struct timespec *until)
+{
+#ifdef __GLIBC__
+	return sem_clockwait(&answered, CLOCK_MONOTONIC, until) == 0;
+#else
+	struct timespec now;
+
+	while (sem_trywait(&answered) != 0) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > until->tv_sec ||
+		    (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec))
+			return false;
+		nanosleep(&(struct timespec){ 0, 10000 }, NULL);
+	}
+	return true;
+#endif
+}
+
 static void drain_signal(const struct timespec *until)
 {
 	unsigned left = worker_count;
@@ -288,7 +307,7 @@ static void drain_signal(const struct timespec *until)
 	for (unsigned i = 0; i < worker_count; i++)
 		send(&workers[i]);
 	/* An answer for each signal: the cache is empty, or it was locked and there is one to come. */
-	while (left && sem_clockwait(&answered, CLOCK_MONOTONIC, until) == 0) {
+	while (left && wait_answer(until)) {
 		left = 0;
 		for (unsigned i = 0; i < worker_count; i++) {
 			uint32_t asked = atomic_load_explicit(&workers[i].asked,

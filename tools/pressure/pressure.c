@@ -249,7 +249,9 @@ static void by_tcmalloc(void)
 
 static void by_trim(void)
 {
+#ifdef __GLIBC__ /* musl has no such function */
 	malloc_trim(0);
+#endif
 }
 
 /* dlsym gives a data pointer for what is a function. */
