@@ -609,6 +609,12 @@ static bool is_grown(struct zone *z)
 	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
 }
 
+/* Regions grow by whole pages of the kernel's and of ours, whichever are larger. */
+static size_t step_whole(size_t step)
+{
+	return align_down(step, max_size(PG_BYTES, vm_os_page));
+}
+
 /*
  * Bytes to try for, largest first: as many as there are, up to what the option says, so that a small
  * process that locks its memory (mlockall) locks little that it does not use; less under a limit on
@@ -627,7 +633,7 @@ static size_t step_bytes(struct zone *z, bool *limited)
 		atomic_store_explicit(&zone_lead(z)->tight, *limited, memory_order_relaxed);
 	if (*limited)
 		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
-	return align_down(step, PG_BYTES);
+	return step_whole(step);
 }
 
 /* Make the next bytes of a region's reserved address space usable. Guarded by: grow. */
@@ -761,8 +767,8 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 	atomic_store_explicit(&z->locked, locked, memory_order_relaxed);
 	if (locked)
 		step = STEP_MIN;
-	for (step = min_size(max_size(step, least), room); step >= least;
-	     step = align_down(step / 2, PG_BYTES)) {
+	for (step = step_whole(min_size(max_size(step, least), room)); step >= least;
+	     step = step_whole(step / 2)) {
 		if (region_commit(z, r, step))
 			return true;
 	}

@@ -221,8 +221,13 @@ struct region {
 	cache_aligned struct page page[REGION_PAGES];
 };
 
+/* Whole pages of any kernel's, the largest of which has 64 KiB: what lies behind is made usable, given back and got again by
+ * itself. */
+#define OS_PAGE_MAX ((size_t)65536)
 #define REGION_META_PAGES                                                                          \
-	((uint32_t)((sizeof(struct region) + REGION_GUARD + PG_BYTES - 1) >> PG_SHIFT))
+	((uint32_t)(((sizeof(struct region) + REGION_GUARD + OS_PAGE_MAX - 1) &                    \
+		     ~(OS_PAGE_MAX - 1)) >>                                                        \
+		    PG_SHIFT))
 
 static inline uintptr_t align_up(uintptr_t v, uintptr_t align)
 {

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "delay.h"
+#include "log.h"
 #include "options.h"
 #include "sandbox.h"
 #include "stats.h"
@@ -86,6 +87,14 @@ static bool injected_fault(void)
 	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
 }
 
+/* What the kernel is asked for begins at a page of its own, whatever ours are: else it would refuse. A length it rounds
+ * up itself. */
+static void check_page(const void *addr)
+{
+	DCHECK(((uintptr_t)addr & (vm_os_page - 1)) == 0);
+	(void)addr;
+}
+
 /* NULL: refused, for *err. */
 static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 {
@@ -104,6 +113,15 @@ static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+static bool unmap(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good = sys_munmap(addr, bytes) == 0; /* the kernel rounds up */
+
+	errno = saved;
+	return good;
+}
+
 static void *map(void *hint, size_t bytes, int prot, int flags)
 {
 	int err;
@@ -120,7 +138,7 @@ static int map_exactly(void *addr, size_t bytes, int prot, int flags)
 	if (!p)
 		return err == EEXIST || err == EINVAL ? -EEXIST : -ENOMEM;
 	if (p != addr) {
-		vm_unmap(p, bytes);
+		unmap(p, bytes);
 		return -EEXIST;
 	}
 	return 0;
@@ -139,7 +157,7 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 
 	if (!p || ((uintptr_t)p & (align - 1)) == 0)
 		return p;
-	vm_unmap(p, bytes);
+	unmap(p, bytes);
 	at = align_down((uintptr_t)p, align);
 	for (unsigned i = 0; i < 16 && at > align; i++, at -= align) {
 		if (map_exactly((void *)at, bytes, prot, flags) == 0)
@@ -152,9 +170,9 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 		return NULL;
 	front = align_up((uintptr_t)p, align) - (uintptr_t)p;
 	if (front)
-		vm_unmap(p, front);
+		unmap(p, front);
 	if (align - front)
-		vm_unmap(p + front + bytes, align - front);
+		unmap(p + front + bytes, align - front);
 	return p + front;
 }
 
@@ -192,6 +210,7 @@ bool vm_commit(void *addr, size_t bytes)
 	int saved = errno;
 	bool good;
 
+	check_page(addr);
 	if (injected_fault())
 		return false;
 	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
@@ -217,6 +236,7 @@ void vm_huge(void *addr, size_t bytes, bool wanted)
 {
 	int saved = errno;
 
+	check_page(addr);
 	/* A kernel without huge pages refuses, and nothing is lost. */
 	(void)sys_madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	errno = saved;
@@ -256,6 +276,7 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 	int saved = errno;
 	void *p;
 
+	check_page(addr);
 	if (injected_fault())
 		return NULL;
 	p = sys_mremap(addr, old_bytes, bytes, flags, to);
@@ -278,12 +299,12 @@ static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
 		return NULL;
 	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front);
 	if (!p) {
-		vm_unmap(place, room);
+		unmap(place, room);
 		return NULL;
 	}
 	if (front)
-		vm_unmap(place, front);
-	vm_unmap(p + bytes, bytes);
+		unmap(place, front);
+	unmap(p + bytes, bytes);
 	return p;
 }
 
@@ -303,11 +324,8 @@ void *vm_remap(void *addr, size_t old_bytes, size_t bytes)
 
 bool vm_unmap(void *addr, size_t bytes)
 {
-	int saved = errno;
-	bool good = sys_munmap(addr, align_up(bytes, vm_os_page)) == 0;
-
-	errno = saved;
-	return good;
+	check_page(addr);
+	return unmap(addr, bytes);
 }
 
 bool vm_purge(void *addr, size_t bytes)
