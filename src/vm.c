@@ -226,7 +226,7 @@ bool vm_commit(void *addr, size_t bytes)
 void vm_guard(void *addr, size_t bytes)
 {
 	int saved = errno;
-	int err = mprotect(addr, bytes, PROT_NONE);
+	int err = sys_mprotect(addr, bytes, PROT_NONE);
 
 	(void)err;
 	errno = saved;

@@ -31,6 +31,9 @@ TEST_PACKAGES="apache2-utils binutils bubblewrap criu curl default-jdk-headless 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"
 
+# What the builds for other machines and C libraries need (of .ci/run only).
+OTHER_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross linux-libc-dev musl-tools qemu-user"
+
 # A test that hangs is ended; one that waits for a busy machine is not.
 export SLUICE_TEST_TIMEOUT_MULT="${SLUICE_TEST_TIMEOUT_MULT:-5}"
 
@@ -206,6 +209,11 @@ of_tests() {
 	' "$@"
 }
 
+# run_again TEST: as the tests ran, in the current directory.
+run_again() {
+	make check TESTS="$1"
+}
+
 # settle: after `make -k check` in the current directory, with its output in check.log: sets tests_passed,
 # tests_failed and tests_skipped, and says which tests failed.
 #
@@ -239,7 +247,7 @@ settle() {
 		# shellcheck disable=SC2046
 		set -- $(of_tests "$stem.trs")
 		cp "$stem.log" "$stem.first.log"
-		make check TESTS="$name" >>again.log 2>&1 || {
+		run_again "$name" >>again.log 2>&1 || {
 			say "$name failed twice"
 			continue
 		}
