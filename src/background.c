@@ -336,6 +336,8 @@ static bool is_over(struct round *r)
 		return false;
 	/* Who ends from here on says it again. */
 	atomic_store_explicit(&park_looks, 0, memory_order_seq_cst);
+	/* Before the kernel is asked: a store, of whatever order, may pass what comes behind it but on x86-64. */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
 	if ((!is_always() || asked == LEAVE_ALONE) && alone()) {
@@ -379,6 +381,7 @@ static void finish(void)
 	ended_at = room ? 0 : clock_ms();
 	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
 	atomic_store_explicit(&running, 0, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst); /* likewise */
 	if (!room && leader && !alone())
 		background_start(true);
 }

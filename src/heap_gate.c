@@ -381,17 +381,19 @@ static _Atomic uint64_t drain_generation;
  * never came or of a growth, becomes ours. */
 static bool mark(struct heap *h, uint64_t g)
 {
-	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
-	uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
+	/* Acquire, here and where the CAS fails, pairs with that of the drain's mark: its generation is seen then. */
+	uint64_t old = atomic_load_explicit(&h->gate, memory_order_acquire);
 
 	DELAY_HERE(gate_marking);
 	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+		uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
+
 		if (old != GATE_FREE && kept && kept != g && (old & ~GATE_STATE) == kept)
 			return false;
 		SHARE_COUNT(heap_gate);
 		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
 							   memory_order_seq_cst,
-							   memory_order_relaxed))
+							   memory_order_acquire))
 			continue;
 		/* It was not free in between; a growth that has marked anew meanwhile knows better. */
 		if (old != GATE_FREE)

@@ -236,6 +236,9 @@ bool lock_thread_gone(uint32_t tid)
 		return false;
 	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 	sandbox_leave();
+	/* All that it did comes before; the kernel's word for that is no acquire. */
+	if (gone)
+		atomic_thread_fence(memory_order_seq_cst);
 	errno = saved;
 	return gone;
 }

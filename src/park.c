@@ -26,7 +26,8 @@ void park_wake_slow(void)
 
 	DELAY_HERE(park_wake);
 	SHARE_COUNT(park_word);
-	if (atomic_exchange_explicit(&park_word, 0, memory_order_relaxed))
+	/* Release pairs with the acquire in park_wait: what it was woken for is there when it looks. */
+	if (atomic_exchange_explicit(&park_word, 0, memory_order_release))
 		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;
 }
@@ -36,7 +37,7 @@ void park_wait(void)
 	int saved = errno;
 
 	DELAY_HERE(park_sleep);
-	while (atomic_load_explicit(&park_word, memory_order_relaxed))
+	while (atomic_load_explicit(&park_word, memory_order_acquire))
 		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;
 }

@@ -18,6 +18,8 @@ void park_wake_slow(void);
 
 static always_inline void park_wake(void)
 {
+	/* The compiler's half of the barrier; the other side's membarrier is the processor's. */
+	atomic_signal_fence(memory_order_seq_cst);
 	if (unlikely(atomic_load_explicit(&park_word, memory_order_relaxed) != 0))
 		park_wake_slow();
 }

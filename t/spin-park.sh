@@ -6,10 +6,11 @@
 TAP_NO_LIBRARY=1
 . "${0%/*}/tap.sh"
 . "${0%/*}/helpers/spin.sh"
-plan 5
+plan 6
 
 model park
 verified "the background thread does not sleep on while something is cached"
+verified "nor where memory is weak" -DWEAK
 caught NO_BARRIER "without a barrier before the second look it does"
 caught NO_SECOND_LOOK "without a second look as well"
 caught BLIND_SLEEP "it has to compare the word as it falls asleep"

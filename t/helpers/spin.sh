@@ -4,7 +4,7 @@
 # For the tests of the models in t/model: sourced after tap.sh. A test says
 #
 #	model NAME                  t/model/NAME.pml is what the next lines are about
-#	verified LABEL              the model holds: its whole state space was searched, without an
+#	verified LABEL [-DKIND]     the model (of that kind) holds: its whole state space was searched, without an
 #	                            error, and each statement of it was reached
 #	caught TWIN LABEL           the model broken by -DTWIN does not: an assertion fails or it is stuck
 #
@@ -38,7 +38,9 @@ spin_states() {
 }
 
 verified() {
-	spin_run "$model_name" -O2
+	spin_label=$1
+	shift
+	spin_run "$model_name$*" -O2 "$@"
 	spin_n=$(spin_states)
 	spin_bad=$(printf '%s\n' "$spin_out" | grep -E -e 'errors: [1-9]' -e '[1-9][0-9]* of [0-9]+ states' \
 		-e '[Ee]rror: ' -e 'max search depth too small' -e 'Search not completed' -e 'out of memory' \
@@ -55,7 +57,7 @@ no states" ;;
 	if [ -n "$spin_bad" ]; then
 		diag "$spin_out"
 	fi
-	is "$spin_bad" "" "$1"
+	is "$spin_bad" "" "$spin_label"
 	diag "$model_name: $spin_n states"
 }
 

@@ -8,7 +8,7 @@
  * reaches memory at any later time; a locked instruction waits until the buffer is empty; membarrier
  * empties it. The others change the gate by locked instructions only, and the heap only before such
  * a one, so that they need no buffers. (arm64 lets more pass: there the acquire and release orders
- * in the code stand for what TSO gives by itself.)
+ * in the code stand for what TSO gives by itself: t/model/weak.pml.)
  *
  * Checked: nobody is in the window together with somebody else; who is in it sees all that was done
  * there before; a heap whose owner has gone is finished, once.
