@@ -355,35 +355,40 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
-/*
- * An object that is in the bin twice, or in it and on a list of its slab, finds its mark set. Marks that were set for this are taken off
- * again, for the program may go on using the heap.
- */
+/* Stops the program if an object is in the bin twice, of which only the bin is looked at, or in it and on a list of its slab. Nothing is
+ * written to objects, for this may be a child of fork that ends. */
+static void bin_check_twice(struct heap *h, unsigned bin)
+{
+	struct object **bottom = bin_bottom(h, bin);
+	uint16_t seen[2 * BIN_MAX] = { 0 }; /* places in the bin, by the object's hash */
+
+	for (struct object **o = h->bin[bin].top; *o; o--) {
+		uint32_t i = (uint32_t)((uintptr_t)*o >> 4) * UINT32_C(2654435761) >> 16;
+
+		if (unlikely(bin < CLASSES && mark_is_set(*o, mark_base(page_of(*o)))))
+			heap_freed_twice(*o, page_of(*o));
+		for (;; i++) {
+			uint16_t *at = &seen[i % (2 * BIN_MAX)];
+
+			if (!*at) {
+				*at = (uint16_t)(o - bottom);
+				break;
+			}
+			if (unlikely(bottom[*at] == *o))
+				heap_freed_twice(*o, page_of(*o));
+		}
+	}
+}
+
 void heap_check_bins(void)
 {
 	struct heap *h = heap_self;
 
 	if (!heap_is_real(h) || !heap_enter(h))
 		return;
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		struct object **o;
-
-		for (o = h->bin[cls].top; *o; o--) {
-			uint64_t base = mark_base(page_of(*o));
-
-			if (unlikely(mark_is_set(*o, base)))
-				heap_freed_twice(*o, page_of(*o));
-			mark_set(*o, base);
-		}
-		for (o = h->bin[cls].top; *o; o--)
-			mark_clear(*o);
-	}
-	for (unsigned bin = CLASSES; bin < BINS; bin++) {
-		for (struct object **o = h->bin[bin].top; *o; o--)
-			for (struct object **at = o - 1; *at; at--)
-				if (unlikely(*at == *o))
-					heap_freed_twice(*o, page_of(*o));
-	}
+	for (unsigned bin = 0; bin < BINS; bin++)
+		if (*h->bin[bin].top)
+			bin_check_twice(h, bin);
 	heap_leave(h);
 }
 
