@@ -41,6 +41,7 @@ static int statm;
 static int maps;
 static const char *how;
 static _Atomic uint32_t go;
+static _Atomic int stay;
 static _Atomic uint32_t begun;
 
 static void nap(void)
@@ -144,6 +145,8 @@ static void *worker(void *arg)
 	while (!atomic_load(&go))
 		nap();
 	use(shared[me], OBJECTS / THREADS);
+	while (atomic_load(&stay))
+		nap();
 	return NULL;
 }
 
@@ -271,6 +274,8 @@ int main(int argc, char **argv)
 	free(malloc(10));
 	CHECK(getenv("SECCOMP_PLAIN") || dlsym(RTLD_DEFAULT, "sluice_stat") != NULL,
 	      "the library is not there");
+	/* Without them the library's thread ends as well, and cannot come back. */
+	atomic_store(&stay, strcmp(cas, "idle") == 0);
 	if (before)
 		start_all(t);
 	install(cas);
@@ -285,6 +290,7 @@ int main(int argc, char **argv)
 		fork_one();
 	else if (strcmp(cas, "twice") == 0)
 		twice();
+	atomic_store(&stay, 0);
 	if (before)
 		join_all(t);
 	if (strcmp(cas, "threads") == 0) {
