@@ -359,7 +359,7 @@ static void test_purge_bounds(void)
 	struct page *large;
 
 	if (vm_os_page > PG_BYTES) {
-		tap_skip(9,
+		tap_skip(10,
 			 "pages of 16 KiB with others on the kernel's page cannot be given back");
 		return;
 	}
