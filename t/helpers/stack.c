@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <sluice/sluice.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -181,6 +182,22 @@ static void of_mlockall(void)
 	AS(int (*)(int))(0);
 }
 
+/* None is there. */
+static void of_mount(void)
+{
+	(void)mount("none", "/nowhere", "none", MS_REMOUNT, NULL);
+}
+
+static void of_umount(void)
+{
+	(void)umount("/nowhere");
+}
+
+static void of_umount2(void)
+{
+	(void)umount2("/nowhere", 0);
+}
+
 static void of_prctl(void)
 {
 	AS(int (*)(int, unsigned long, unsigned long, unsigned long, unsigned long))
@@ -333,11 +350,14 @@ static const struct {
 	{ "mallopt", of_mallopt },
 	{ "__libc_mallopt", of_mallopt },
 	{ "mlockall", of_mlockall },
+	{ "mount", of_mount },
 	{ "pthread_create", of_create },
 	{ "fork", of_fork },
 	{ "prctl", of_prctl },
 	{ "setns", of_setns },
 	{ "syscall", of_syscall },
+	{ "umount", of_umount },
+	{ "umount2", of_umount2 },
 	{ "unshare", of_unshare },
 	{ "sluice_version", of_none },
 	{ "sluice_drain", of_drain },
