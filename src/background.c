@@ -74,6 +74,7 @@
 #define GRACE_MOST_MS 1000u
 #define AGAIN_MS 2000u /* this soon after the last end */
 #define LEAVE_MS 2000u
+#define LEAVE_FORK_MS 200u
 #define TRIES_MOST 65536u
 
 /* Who starts it: the program where it calls libc, or a call that allocates or frees. */
@@ -316,6 +317,15 @@ static bool alone(void)
 }
 
 /*
+ * What libc calls at a thread's end is not among what a filter must allow (system-calls.md): where ours have one they stay, asleep. When
+ * the first thread has ended, which called the same, they may.
+ */
+static bool may_end(bool leader)
+{
+	return !leader || !sandbox_all();
+}
+
+/*
  * Whether it is to end. A process whose first thread has ended ends, with exit(0), when its last thread does, which
  * runs the program's exit handlers. That must not be one of ours, whose stack is small: the first thread sees them end before
  * it does itself (leader_ends). One that did not, because it left by a system call, is not known; once ours are alone they end.
@@ -326,6 +336,8 @@ static bool is_over(struct round *r)
 	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
 	uint64_t now = clock_ms();
 
+	if (!may_end(leader))
+		return false;
 	if (asked == LEAVE || !leader)
 		return true;
 	if (!r->look_at && asked_to_look()) {
@@ -543,29 +555,15 @@ static void notice(bool allocates)
 	errno = saved;
 }
 
-static void leader_ends(void)
+static bool leave_within(bool only_alone, uint64_t ms)
 {
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&running, memory_order_relaxed))
-		background_leave(false);
-}
-
-void background_init(void)
-{
-	find_cpus();
-	heap_leader_ends = leader_ends;
-	heap_due_begins = notice;
-	watch();
-	background_start(false);
-}
-
-bool background_leave(bool only_alone)
-{
-	uint64_t end = clock_ms() + LEAVE_MS;
+	uint64_t end = clock_ms() + ms;
 	uint32_t asked = only_alone ? LEAVE_ALONE : LEAVE;
 	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_relaxed);
 	uint32_t t;
 
+	if (!may_end(!atomic_load_explicit(&heap_leader_gone, memory_order_relaxed)))
+		return false;
 	/* It has been made, and has not said who it is yet. */
 	while (!(t = atomic_load_explicit(&tid, memory_order_acquire)) &&
 	       atomic_load_explicit(&running, memory_order_relaxed) && clock_ms() < end)
@@ -589,6 +587,34 @@ bool background_leave(bool only_alone)
 	atomic_compare_exchange_strong_explicit(&tid, &t, 0, memory_order_relaxed,
 						memory_order_relaxed);
 	return true;
+}
+
+bool background_leave(bool only_alone)
+{
+	return leave_within(only_alone, LEAVE_MS);
+}
+
+void background_leave_alone(void)
+{
+	if (atomic_load_explicit(&running, memory_order_relaxed) && !is_always() &&
+	    atomic_load_explicit(&tid, memory_order_relaxed) != self_tid() && alone())
+		leave_within(true, LEAVE_FORK_MS);
+}
+
+static void leader_ends(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&running, memory_order_relaxed))
+		background_leave(false);
+}
+
+void background_init(void)
+{
+	find_cpus();
+	heap_leader_ends = leader_ends;
+	heap_due_begins = notice;
+	watch();
+	background_start(false);
 }
 
 void background_fork_child(bool copy)

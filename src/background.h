@@ -29,6 +29,13 @@ void background_start(bool threads);
 bool background_leave(bool only_alone);
 
 /*
+ * The program is about to do what a process of one thread may do without a second thought (fork; a seccomp filter, which ours would
+ * not have). If ours are the only others, as they are for a moment after the program's last one has ended, they end before.
+ * Waits for 0.2 s at most: a signal handler may call this that interrupted malloc, which ours wait for then.
+ */
+void background_leave_alone(void);
+
+/*
  * In a fork child: it is no more. With background:always the child's first call that goes the slow way starts it; in a
  * copy only one that makes a thread does, for libc's locks may be held there for good. mask: the signals that its thread had blocked.
  */

@@ -51,6 +51,11 @@ bool sandbox_any(void)
 	return (atomic_load_explicit(&word, memory_order_relaxed) & (SOME | ALL)) != 0;
 }
 
+bool sandbox_all(void)
+{
+	return (atomic_load_explicit(&word, memory_order_relaxed) & ALL) != 0;
+}
+
 bool sandbox_begins(bool all)
 {
 	uint32_t bit = all ? ALL : SOME;

@@ -25,6 +25,9 @@ void sandbox_leave(void);
 /* Whether a filter was installed, for this thread or another. */
 bool sandbox_any(void);
 
+/* Whether it is one for all threads, which ours have, too. */
+bool sandbox_all(void);
+
 /* Before the program installs one, for all threads or for the calling one; true: it is the first such. sandbox_failed: it could not be
  * installed after all. */
 bool sandbox_begins(bool all);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * shim_sandbox.c - prctl and syscall, by which a program installs seccomp filters (libseccomp by either): we are told before.
- * Uses sandbox, heap.
+ * Uses sandbox, heap, background.
  *
  * syscall is that of the C library with two comparisons in front, as it must be for a call that returns in another
  * place than it was made (clone with a stack). Our own calls of syscall come here as well. The real prctl is a raw call: to look
@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "background.h"
 #include "export.h"
 #include "heap.h"
 #include "lock.h"
@@ -135,6 +136,7 @@ static long seen(long n, long a, long b, long c, long d, long e)
 	/* Where there is a filter already getpid may be none of those that it allows. */
 	if (!kind || (!sandbox_any() && in_vfork_child()))
 		return raw(n, a, b, c, d, e);
+	background_leave_alone();
 	first = sandbox_begins(kind == 2);
 	r = raw(n, a, b, c, d, e);
 	if (r != 0 && first)

@@ -96,6 +96,8 @@ EXPORT pid_t fork(void)
 	pid_t pid;
 
 	background_inside = true;
+	if (outer)
+		background_leave_alone();
 	pid = __fork();
 	if (pid < 0 && errno == EAGAIN && outer && background_leave(false)) {
 		pid = __fork();

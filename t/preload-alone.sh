@@ -3,7 +3,7 @@
 #
 # The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
 . "${0%/*}/tap.sh"
-plan 17
+plan 18
 
 alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
@@ -27,3 +27,4 @@ for conf in auto always; do
 		"background:$conf,$quiet" "$alone" leader
 	passes "also one that never allocated ($conf)" "" "background:$conf,$quiet" "$alone" leader-idle
 done
+passes "who forks after its last thread has ended has one thread" "" "$quiet" "$alone" forks-alone

@@ -5,7 +5,7 @@
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/tap.sh"
-plan 15
+plan 17
 tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
@@ -30,6 +30,8 @@ lives "which have no filter themselves" prctl late
 lives "threads that are made in it" prctl threads
 lives "threads that are made in one for all" tsync threads
 lives "the background thread gives memory back, and is not killed for it" tsync idle
+lives "threads that ended before it leave nothing behind that ends in it" tsync joined
+lives "nor where it is not for all" prctl joined
 lives "a child of fork" prctl fork
 lives "where mprotect is refused memory is still made usable in large pieces" prctl denied
 

@@ -8,6 +8,7 @@
  *   one      one thread: objects of all sizes, growth, realloc, trim
  *   late     threads that are there before the filter call malloc for the first time after it
  *   threads  threads are made after it as well, and free what others allocated
+ *   joined   threads have ended just before it, and it does not name what ends a thread
  *   idle     all is freed, and nobody calls anything: the memory goes back all the same (tsync only)
  *   fork     a fork child allocates
  *   denied   mprotect is refused (EPERM): many small objects are not many mappings
@@ -79,7 +80,9 @@ static void install(const char *cas)
 
 	put(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-		name_call(always[i], SECCOMP_RET_ALLOW);
+		if (strcmp(cas, "joined") != 0 ||
+		    (always[i] != SYS_exit && always[i] != SYS_rt_sigprocmask))
+			name_call(always[i], SECCOMP_RET_ALLOW);
 	name_call(SYS_mprotect,
 		  strcmp(cas, "denied") == 0 ? SECCOMP_RET_ERRNO | 1 : SECCOMP_RET_ALLOW);
 	if (strcmp(cas, "threads") == 0 || strcmp(cas, "fork") == 0)
@@ -261,6 +264,14 @@ static void twice(void)
 	free(p);
 }
 
+static void joined(void)
+{
+	one();
+	for (int i = 0; i < 150; i++) /* a background thread that is left ends within that */
+		nap();
+	one();
+}
+
 int main(int argc, char **argv)
 {
 	const char *cas = argc > 2 ? argv[2] : "";
@@ -278,10 +289,19 @@ int main(int argc, char **argv)
 	atomic_store(&stay, strcmp(cas, "idle") == 0);
 	if (before)
 		start_all(t);
+	for (int i = 0; i < 4 && strcmp(cas, "joined") == 0; i++) {
+		start_all(t);
+		atomic_store(&go, 1);
+		join_all(t);
+		atomic_store(&go, 0);
+		atomic_store(&begun, 0);
+	}
 	install(cas);
 	atomic_store(&go, 1);
 	if (strcmp(cas, "one") == 0)
 		one();
+	else if (strcmp(cas, "joined") == 0)
+		joined();
 	else if (strcmp(cas, "idle") == 0)
 		idle();
 	else if (strcmp(cas, "denied") == 0)
