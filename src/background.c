@@ -385,8 +385,12 @@ static void finish(void)
 	bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 	bool room = leader && atomic_load_explicit(&leave, memory_order_relaxed) == LEAVE;
 
-	if (!room)
+	if (!room) {
 		reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &report);
+		/* And what heaps cost that hold nothing: of threads that ended there may be many. */
+		reclaim_idle(heap_idle_mark_all(false), &report);
+		zones_purge_descriptors();
+	}
 	end_reserve();
 	buddy_trim_inline = true;
 	watch();

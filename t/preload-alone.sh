@@ -3,7 +3,7 @@
 #
 # The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
 . "${0%/*}/tap.sh"
-plan 18
+plan 19
 
 alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
@@ -28,3 +28,4 @@ for conf in auto always; do
 	passes "also one that never allocated ($conf)" "" "background:$conf,$quiet" "$alone" leader-idle
 done
 passes "who forks after its last thread has ended has one thread" "" "$quiet" "$alone" forks-alone
+passes "of a hundred threads that ended 16 KiB each are left at most" "" "$quiet" "$alone" many

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -430,6 +431,55 @@ static int case_forks_alone(void)
 	return helper_end();
 }
 
+enum { MANY = 100, MANY_STACK = 128 << 10, MANY_OBJECTS = 64 };
+static pthread_barrier_t all_there;
+
+/* Every bin has been in use. */
+static void *fills_bins(void *arg)
+{
+	void *p[MANY_OBJECTS];
+
+	(void)arg;
+	pthread_barrier_wait(&all_there);
+	for (size_t size = 16; size <= 32768; size += size / 8) {
+		for (unsigned i = 0; i < MANY_OBJECTS; i++)
+			p[i] = malloc(size);
+		for (unsigned i = 0; i < MANY_OBJECTS; i++)
+			free(p[i]);
+	}
+	pthread_barrier_wait(&all_there);
+	return NULL;
+}
+
+/* What many threads leave behind: 16 KiB each at most. Their stacks are ours, for libc would keep some. */
+static int case_many(void)
+{
+	char *stacks = mmap(NULL, (size_t)MANY * MANY_STACK, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t t[MANY];
+	pthread_attr_t attr;
+	long before;
+	long after;
+
+	CHECK(stacks != MAP_FAILED, "no memory");
+	join_some(4);
+	CHECK(becomes(NULL, 1), "%u threads", threads(NULL));
+	before = statm_rss_kib();
+	pthread_attr_init(&attr);
+	pthread_barrier_init(&all_there, NULL, MANY);
+	for (unsigned i = 0; i < MANY; i++) {
+		pthread_attr_setstack(&attr, stacks + (size_t)i * MANY_STACK, MANY_STACK);
+		CHECK(pthread_create(&t[i], &attr, fills_bins, NULL) == 0, "thread %u", i);
+	}
+	for (unsigned i = 0; i < MANY; i++)
+		pthread_join(t[i], NULL);
+	munmap(stacks, (size_t)MANY * MANY_STACK);
+	CHECK(becomes(NULL, 1), "%u threads", threads(NULL));
+	after = statm_rss_kib();
+	CHECK(after - before < MANY * 16, "%ld KiB before, %ld after", before, after);
+	return helper_end();
+}
+
 static pid_t last_to_end;
 
 /* With what the program's own threads have of stack. */
@@ -515,6 +565,7 @@ int main(int argc, char **argv)
 		{ "leader", case_leader },
 		{ "leader-idle", case_leader_idle },
 		{ "forks-alone", case_forks_alone },
+		{ "many", case_many },
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
