@@ -17,6 +17,9 @@
  *   calloc             all of that reads as zero, not only what was asked for, as glibc
  *
  * Signal handlers may call malloc and free at any time (beyond what POSIX asks for).
+ *
+ * None calls another by its exported name: that may be a wrapper's, which is calling us and keeps something in front of
+ * each block. Only reallocarray does, as glibc's: a program with a malloc of its own need not have that one.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -78,6 +81,13 @@ EXPORT void *malloc(size_t size)
 	return malloc_large(size);
 }
 
+static noinline void *own_malloc(size_t size)
+{
+	void *p = size <= SMALL_MAX ? heap_alloc_fast(size) : malloc_large(size);
+
+	return p || size > SMALL_MAX ? p : malloc_slow(size);
+}
+
 EXPORT void free(void *p)
 {
 	heap_free(p);
@@ -131,7 +141,7 @@ EXPORT void *realloc(void *p, size_t size)
 	void *q;
 
 	if (!p)
-		return malloc(size);
+		return own_malloc(size);
 	if (size == 0) {
 		heap_free(p);
 		return NULL;
@@ -163,7 +173,7 @@ static void *alloc_aligned(size_t align, size_t size)
 	return p;
 }
 
-EXPORT void *memalign(size_t align, size_t size)
+static void *own_memalign(size_t align, size_t size)
 {
 	void *p;
 
@@ -177,13 +187,18 @@ EXPORT void *memalign(size_t align, size_t size)
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
+EXPORT void *memalign(size_t align, size_t size)
+{
+	return own_memalign(align, size);
+}
+
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
 	if (!is_pow2(align)) {
 		errno = EINVAL;
 		return NULL;
 	}
-	return memalign(align, size);
+	return own_memalign(align, size);
 }
 
 EXPORT int posix_memalign(void **out, size_t align, size_t size)
@@ -203,14 +218,14 @@ EXPORT int posix_memalign(void **out, size_t align, size_t size)
 
 EXPORT void *valloc(size_t size)
 {
-	return memalign(vm_os_page, size);
+	return own_memalign(vm_os_page, size);
 }
 
 EXPORT void *pvalloc(size_t size)
 {
 	if (size > SIZE_LIMIT)
 		return out_of_memory();
-	return memalign(vm_os_page, align_up(size ? size : 1, vm_os_page));
+	return own_memalign(vm_os_page, align_up(size ? size : 1, vm_os_page));
 }
 
 EXPORT size_t malloc_usable_size(void *p)
