@@ -47,7 +47,8 @@
 
 size_t vm_os_page = 4096;
 
-static _Atomic size_t address_limit = SIZE_MAX; /* RLIMIT_AS when it was last read */
+static _Atomic size_t address_limit =
+	SIZE_MAX; /* RLIMIT_AS or _DATA, the smaller, when last read */
 
 void vm_init(void)
 {
@@ -58,6 +59,11 @@ void vm_init(void)
 	vm_limits_read();
 }
 
+static size_t limit_of(const struct rlimit *rl)
+{
+	return rl->rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)rl->rlim_cur;
+}
+
 /* Keeps errno. */
 void vm_limits_read(void)
 {
@@ -66,10 +72,14 @@ void vm_limits_read(void)
 
 	if (!sandbox_enter())
 		return;
-	if (sys_getrlimit(RLIMIT_AS, &rl) == 0)
-		atomic_store_explicit(&address_limit,
-				      rl.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)rl.rlim_cur,
-				      memory_order_relaxed);
+	/* What is reserved does not count for the second one; what is usable does for both. */
+	if (sys_getrlimit(RLIMIT_AS, &rl) == 0) {
+		size_t limit = limit_of(&rl);
+
+		if (sys_getrlimit(RLIMIT_DATA, &rl) == 0)
+			limit = min_size(limit, limit_of(&rl));
+		atomic_store_explicit(&address_limit, limit, memory_order_relaxed);
+	}
 	sandbox_leave();
 	errno = saved;
 }
@@ -219,6 +229,9 @@ bool vm_commit(void *addr, size_t bytes)
 		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) !=
 		       MAP_FAILED;
+	/* As in try_map. */
+	else if (!good)
+		vm_limits_read();
 	errno = saved;
 	return good;
 }

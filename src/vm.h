@@ -67,7 +67,7 @@ bool vm_populate(void *addr, size_t bytes);
 /* Give the memory back to the kernel; it stays mapped. True: all of it reads as zero now. */
 bool vm_purge(void *addr, size_t bytes);
 
-/* Whether RLIMIT_AS limits the address space, as it was when last read: at the start, when a mapping was refused, and
+/* Whether RLIMIT_AS limits the address space, or RLIMIT_DATA what is usable of it, as it was when last read: at the start, when a mapping was refused, and
  * by the background thread (vm_limits_read). */
 void vm_limits_read(void);
 bool vm_address_limited(size_t *limit);

@@ -10,7 +10,7 @@ limits=$builddir/t/helpers/limits
 mib=1048576
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
-plan 51
+plan 55
 
 # E1: programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
@@ -86,6 +86,12 @@ for size in 40 64 900 20000 700000; do
 	diag "$(cat "$TMP/err")"
 	calls=$(sed -n 's/.* vm_calls=\([0-9]*\).*/\1/p' "$STATS" | tail -n 1)
 	ok "$(test "${calls:-1000000}" -lt 25000; echo $?)" "with few mapping calls ($calls)"
+done
+
+for size in 40 900 20000 700000; do
+	out=$(under --data=$((400 * mib)) "$limits" fill $size 90 2>"$TMP/err")
+	like "$out, status $?" "$passed" "blocks of $size bytes up to 400 MiB of data, and again"
+	diag "$(cat "$TMP/err")"
 done
 
 # A limit that is set when the program has grown.

@@ -398,6 +398,10 @@ static int fill(size_t size, size_t percent)
 	size_t began = status_kib("VmSize:") << 10;
 
 	getrlimit(RLIMIT_AS, &limit);
+	if (limit.rlim_cur == RLIM_INFINITY) { /* the other one is set */
+		getrlimit(RLIMIT_DATA, &limit);
+		began = status_kib("VmData:") << 10;
+	}
 	for (int round = 0; round < 3; round++) {
 		size_t usable = fill_once(size);
 
