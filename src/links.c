@@ -37,7 +37,7 @@ static void draw(uint64_t word[3])
 		if (kernel)
 			memcpy(word, kernel, 2 * sizeof(*word));
 		else
-			word[0] = (uintptr_t)&saved;
+			word[0] = (uintptr_t)__builtin_frame_address(0);
 		/* Of two words one each is made: libc's cannot be computed from ours. */
 		word[0] = mix(word[0] + mix(word[1]));
 		word[1] = mix(word[0] + (uintptr_t)&link_key);

@@ -562,7 +562,7 @@ static void guard_front(void)
 
 	expect_fault(base + 2 * KERNEL_PAGE, p);
 	for (volatile char *at = (char *)p; at > (char *)base; at -= KERNEL_PAGE)
-		*at = *at;
+		*at = 'y';
 }
 
 static const struct {

@@ -21,7 +21,7 @@ static void saw(const char *name)
 		char *p = malloc(strlen(name) + 1000);
 
 		if (p)
-			strcpy(p, name);
+			memcpy(p, name, strlen(name) + 1);
 		free(p);
 	}
 	depth--;
