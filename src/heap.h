@@ -351,8 +351,9 @@ extern void (*heap_copy_begins)(void);
 
 /* In the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are not
  * there, and a window, may be held for good. Each object is a mapping of its own there, and one that was
- * there before is never freed. Likewise while heap_init is under way: then there is none that was there before. */
-extern bool heap_in_copy;
+ * there before is never freed. That process has one thread. Likewise in the thread that does heap_init, while it does: then
+ * there is none that was there before. */
+extern _Thread_local bool heap_in_copy TLS_FAST;
 
 /* Acquire pairs with the release where it is made. */
 static always_inline _Atomic uint32_t *heap_copy_word(void)

@@ -60,7 +60,7 @@ struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK),
 				     .heap = &fallback_place.heap };
 _Thread_local struct heap_work heap_work TLS_FAST;
 
-bool heap_in_copy;
+_Thread_local bool heap_in_copy TLS_FAST;
 static _Atomic uint64_t generation; /* of gates */
 static bool expedited_ready;
 static _Atomic int barrier_error; /* errno of the last barrier that was asked for, or 0 */
