@@ -625,11 +625,11 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(71);
 	heap_init();
 	options.reserve_address = (uint64_t)1 << 30;
 	if (vm_os_page != HOLE_BYTES)
 		tap_skip_all("the figures are for a kernel with pages of 4 KiB");
+	tap_plan(71);
 	buddy_free(buddy_alloc(&zone, 1));
 	test_punch();
 	test_never_written();

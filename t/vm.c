@@ -325,7 +325,10 @@ static void test_remap_refused(void)
 	*p = 'k';
 	before = address_pages();
 	ok(!vm_remap(p, 2 * MIB, 8 * MIB) && *p == 'k', "what cannot be moved stays");
-	is_int(address_pages(), before, "and no room that was made for it is left behind");
+	if (tap_emulated())
+		tap_skip(1, "the emulator's own address space is in the figure");
+	else
+		is_int(address_pages(), before, "and no room that was made for it is left behind");
 	vm_unmap(p, 2 * MIB);
 }
 
