@@ -18,15 +18,20 @@ extern _Atomic(clock_read_fn *) clock_read;
 /* At the start; until then, and where the kernel has none, it is the C library's, or the other one's. */
 void clock_init(void);
 
+static inline void clock_get(clockid_t clock, struct timespec *ts)
+{
+#ifdef CLOCK_OF_TOOLS /* which are not linked with the library */
+	clock_gettime(clock, ts);
+#else
+	atomic_load_explicit(&clock_read, memory_order_relaxed)(clock, ts);
+#endif
+}
+
 static inline uint64_t clock_ns(void)
 {
 	struct timespec ts;
 
-#ifdef CLOCK_OF_TOOLS /* which are not linked with the library */
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-#else
-	atomic_load_explicit(&clock_read, memory_order_relaxed)(CLOCK_MONOTONIC, &ts);
-#endif
+	clock_get(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

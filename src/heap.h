@@ -28,7 +28,7 @@
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom;
  * limit is the highest place that top may have, of whose address the low 32 bits are enough: all places of a heap lie
- * side by side. divisor: of its objects' size, see heap_slabs.c; set once.
+ * side by side. divisor: the inverse of its objects' size, see class_divides; set once.
  */
 struct bin {
 	struct object **top;

@@ -53,25 +53,6 @@ static const uint16_t bin_capacities[CLASSES] = {
 #undef SIZECLASS
 };
 
-/*
- * 2^32 / size, rounded up; 2^28 for large objects, which are looked at in ALIGN_MIN bytes. An offset into a slab is a multiple of
- * the size exactly if offset * DIVISOR < DIVISOR, mod 2^32 (Lemire, Kaser, Kurz 2019): the k-th object's is k times what
- * rounding up has added, and one that is no multiple adds DIVISOR at least to that, and never comes round again.
- */
-#define DIVISOR(size) ((uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)))
-#define DIVISOR_ERROR(size) ((uint64_t)DIVISOR(size) * (size) - (UINT64_C(1) << 32))
-static const uint32_t divisors[BINS] = {
-#define SIZECLASS(size, pages) DIVISOR(size),
-#include "sizeclass.def"
-#undef SIZECLASS
-	[CLASSES... BINS - 1] = DIVISOR(ALIGN_MIN)
-};
-#define SIZECLASS(size, pages)                                                                     \
-	_Static_assert(((pages)*PG_BYTES / (size) + 1) * DIVISOR_ERROR(size) < DIVISOR(size),      \
-		       "multiples of " #size " are told from others");
-#include "sizeclass.def"
-#undef SIZECLASS
-
 static inline unsigned bin_capacity(unsigned bin)
 {
 	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
@@ -127,7 +108,9 @@ static void bin_move(struct heap *h, unsigned cls)
 void heap_init_bins(struct heap *h)
 {
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		h->bin[bin].divisor = divisors[bin];
+		/* Large objects are looked at in ALIGN_MIN bytes. */
+		h->bin[bin].divisor = bin < CLASSES ? size_classes[bin].inverse
+						    : CLASS_INVERSE(ALIGN_MIN);
 		bin_begin(h, bin);
 	}
 }

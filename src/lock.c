@@ -277,7 +277,7 @@ static struct timespec in_ms(clockid_t clock, unsigned ms)
 	struct timespec ts = { 0, 0 };
 
 	if (clock != CLOCK_MONOTONIC) /* FUTEX_WAIT takes an interval */
-		atomic_load_explicit(&clock_read, memory_order_relaxed)(clock, &ts);
+		clock_get(clock, &ts);
 	ts.tv_sec += (time_t)(ms / 1000);
 	ts.tv_nsec += (long)(ms % 1000) * 1000000L;
 	if (ts.tv_nsec >= 1000000000L) {

@@ -70,7 +70,7 @@ static noinline void *malloc_large(size_t size)
 	return likely(p != NULL) ? p : malloc_slow(size);
 }
 
-EXPORT void *malloc(size_t size)
+static always_inline void *alloc(size_t size)
 {
 	void *p;
 
@@ -81,11 +81,15 @@ EXPORT void *malloc(size_t size)
 	return malloc_large(size);
 }
 
+EXPORT void *malloc(size_t size)
+{
+	return alloc(size);
+}
+
+/* Out of line, for realloc. */
 static noinline void *own_malloc(size_t size)
 {
-	void *p = size <= SMALL_MAX ? heap_alloc_fast(size) : malloc_large(size);
-
-	return p || size > SMALL_MAX ? p : malloc_slow(size);
+	return alloc(size);
 }
 
 EXPORT void free(void *p)

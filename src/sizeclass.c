@@ -6,11 +6,18 @@
 
 const struct size_class size_classes[CLASSES] = {
 #define SIZECLASS(size, pages)                                                                     \
-	{ size, pages, (uint16_t)((pages)*PG_BYTES / (size)),                                      \
-	  (uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)) },
+	{ size, pages, (uint16_t)((pages)*PG_BYTES / (size)), CLASS_INVERSE(size) },
 #include "sizeclass.def"
 #undef SIZECLASS
 };
+
+/* What rounding up has added, once for each object of a slab. */
+#define ROUNDED(size) ((uint64_t)CLASS_INVERSE(size) * (size) - (UINT64_C(1) << 32))
+#define SIZECLASS(size, pages)                                                                     \
+	_Static_assert(((pages)*PG_BYTES / (size) + 1) * ROUNDED(size) < CLASS_INVERSE(size),      \
+		       "multiples of " #size " are told from others");
+#include "sizeclass.def"
+#undef SIZECLASS
 
 /* Class i covers sizes 16 i: 0 to 16 of 256 bytes by ones, then by 2 (to 512), by 4 (to 1024). */
 #define T2(c) c, c

@@ -11,8 +11,9 @@ struct size_class {
 	uint32_t size;    /* bytes of an object */
 	uint16_t pages;   /* of a slab */
 	uint16_t objects; /* in a slab */
-	uint32_t inverse; /* of size, times 2^32, rounded up: see class_divides */
+	uint32_t inverse; /* CLASS_INVERSE: see class_divides */
 };
+#define CLASS_INVERSE(size) ((uint32_t)(((UINT64_C(1) << 32) + (size)-1) / (size)))
 
 extern const struct size_class size_classes[CLASSES];
 
@@ -48,10 +49,14 @@ static always_inline unsigned class_index(unsigned cls, size_t offset)
 	return (unsigned)(((uint64_t)offset * size_classes[cls].inverse) >> 32);
 }
 
-/* Whether it is the start of one. */
+/*
+ * Whether it is the start of one: offset x inverse < inverse, mod 2^32 (Lemire, Kaser, Kurz 2019). The k-th object's is k times what
+ * rounding up has added, and an offset that is no multiple adds inverse at least to that, and never comes round again
+ * (sizeclass.c).
+ */
 static always_inline bool class_divides(unsigned cls, size_t offset)
 {
-	return class_index(cls, offset) * class_size(cls) == offset;
+	return (uint32_t)offset * size_classes[cls].inverse < size_classes[cls].inverse;
 }
 
 #endif
