@@ -15,6 +15,7 @@
 
 #include "backed.h"
 #include "child.h"
+#include "helpers/statm.h"
 #include "options.h"
 #include "refuse.h"
 #include "stats.h"
@@ -59,13 +60,7 @@ static bool all_bytes(const char *p, size_t n, char c)
 /* Pages of address space the process has. */
 static unsigned long address_pages(void)
 {
-	char text[64] = "";
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		tap_bail_out("no /proc");
-	close(fd);
-	return strtoul(text, NULL, 10);
+	return (unsigned long)statm_pages(STATM_SIZE);
 }
 
 /* ---- mapping ----------------------------------------------------------------------------- */

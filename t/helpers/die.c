@@ -301,35 +301,36 @@ static void foreign_usable_size(void)
 	keeps = (void *)malloc_usable_size(victim);
 }
 
+static void free_middle(size_t size, size_t at)
+{
+	aim(offset(block(size), at));
+	free(victim);
+}
+
 static void interior_small(void)
 {
-	aim(offset(block(100), 8));
-	free(victim);
+	free_middle(100, 8);
 }
 
 static void interior_small_16(void)
 {
-	aim(offset(block(200), 16));
-	free(victim);
+	free_middle(200, 16);
 }
 
 static void interior_small_32(void)
 {
-	aim(offset(block(64), 32));
-	free(victim);
+	free_middle(64, 32);
 }
 
 static void interior_small_512(void)
 {
-	aim(offset(block(1000), 512));
-	free(victim);
+	free_middle(1000, 512);
 }
 
 /* The last 16 bytes. */
 static void interior_small_end(void)
 {
-	aim(offset(block(30000), 32768 - 16));
-	free(victim);
+	free_middle(30000, 32768 - 16);
 }
 
 static void interior_32(void)

@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "statm.h"
+
 #define MIB ((size_t)1 << 20)
 #define FILES 16
 
@@ -36,15 +38,7 @@ static void sleep_ms(long ms)
 
 static long rss_mib(void)
 {
-	char text[128];
-	char *resident;
-	int fd = open("/proc/self/statm", O_RDONLY);
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-
-	close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	resident = strchr(text, ' ');
-	return resident ? atol(resident) * sysconf(_SC_PAGESIZE) / (long)MIB : -1;
+	return (statm_rss_kib() << 10) / (long)MIB;
 }
 
 static void *sleeper(void *arg)
