@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,12 +35,20 @@
  */
 static inline void *sys_mmap(void *at, size_t len, int prot, int flags)
 {
+#ifdef __SANITIZE_THREAD__ /* learns from libc's functions that addresses begin a new life */
+	return mmap(at, len, prot, flags, -1, 0);
+#else
 	return (void *)syscall(SYS_mmap, at, len, prot, flags, -1, 0L);
+#endif
 }
 
 static inline int sys_munmap(void *at, size_t len)
 {
+#ifdef __SANITIZE_THREAD__
+	return munmap(at, len);
+#else
 	return (int)syscall(SYS_munmap, at, len);
+#endif
 }
 
 static inline int sys_mprotect(void *at, size_t len, int prot)
