@@ -14,15 +14,15 @@
 
 #include "backed.h"
 #include "bedroom.h"
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "heap.h"
-#include "init.h"
-#include "options.h"
-#include "pagemap.h"
-#include "stats.h"
+#include "heap/heap.h"
+#include "shim/init.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define ALL_FLAGS (SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE | SLUICE_DRAIN_REGIONS)
 #define SLEEPERS 64u

@@ -14,17 +14,17 @@
 #include <unistd.h>
 
 #include "backed.h"
-#include "arena.h"
+#include "heap/arena.h"
 #include "child.h"
 #include "free_once.h"
-#include "huge.h"
-#include "lock.h"
-#include "park.h"
-#include "options.h"
+#include "heap/huge.h"
+#include "base/lock.h"
+#include "base/park.h"
+#include "base/options.h"
 #include "refuse.h"
-#include "stats.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)

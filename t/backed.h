@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 /* mincore, with one byte for each vm_os_page, that of the first of the real pages in it. */
 static inline int backed_pages(const void *p, size_t bytes, unsigned char *vec)

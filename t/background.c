@@ -17,14 +17,14 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "background.h"
+#include "reclaim/background.h"
 #include "barrier.h"
 #include "core.h"
-#include "buddy.h"
-#include "heap.h"
-#include "info.h"
-#include "init.h"
-#include "options.h"
+#include "page/buddy.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "base/options.h"
 #include "realtime.h"
 #include "tap.h"
 

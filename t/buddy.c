@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include "backed.h"
-#include "buddy.h"
-#include "options.h"
-#include "pagemap.h"
-#include "stats.h"
+#include "page/buddy.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define ALL_FAIL ((uint64_t)1 << 30)
 

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "heap.h"
-#include "info.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
 #include "tap.h"
 
 /* Gives a gauge or counter by name. */

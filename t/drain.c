@@ -10,15 +10,15 @@
 #include <sluice/sluice.h>
 
 #include "barrier.h"
-#include "buddy.h"
+#include "page/buddy.h"
 #include "core.h"
-#include "heap_parts.h"
-#include "init.h"
-#include "options.h"
-#include "reclaim.h"
+#include "heap/heap_parts.h"
+#include "shim/init.h"
+#include "base/options.h"
+#include "reclaim/reclaim.h"
 #include "tap.h"
 #include "worker.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define TESTS 55
 #define ROOM 64u

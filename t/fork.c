@@ -15,13 +15,13 @@
 #include <unistd.h>
 
 #include "bedroom.h"
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "heap.h"
-#include "info.h"
-#include "init.h"
-#include "reclaim.h"
-#include "stats.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "reclaim/reclaim.h"
+#include "base/stats.h"
 #include "tap.h"
 
 /* The sanitizers' own locks do not survive a fork: their child must not start threads. */

@@ -15,11 +15,11 @@
 
 #include "barrier.h"
 #include "core.h"
-#include "buddy.h"
-#include "heap.h"
-#include "info.h"
-#include "init.h"
-#include "reclaim.h"
+#include "page/buddy.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "reclaim/reclaim.h"
 #include "tap.h"
 
 #define SLOTS 256u

@@ -10,12 +10,12 @@
 
 #include "barrier.h"
 #include "bedroom.h"
-#include "buddy.h"
+#include "page/buddy.h"
 #include "core.h"
-#include "heap.h"
-#include "heap_parts.h"
-#include "init.h"
-#include "reclaim.h"
+#include "heap/heap.h"
+#include "heap/heap_parts.h"
+#include "shim/init.h"
+#include "reclaim/reclaim.h"
 #include "tap.h"
 #define OBJECTS 8000u /* some of them alone are more than one growth moves */
 #include "worker.h"

@@ -14,16 +14,16 @@
 #include <sys/time.h>
 #include <time.h>
 
-#include "arena.h"
-#include "buddy.h"
+#include "heap/arena.h"
+#include "page/buddy.h"
 #include "child.h"
 #include "core.h"
-#include "heap.h"
-#include "info.h"
-#include "init.h"
-#include "large.h"
-#include "options.h"
-#include "stats.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "heap/large.h"
+#include "base/options.h"
+#include "base/stats.h"
 #include "tap.h"
 
 #if defined(__SANITIZE_THREAD__)

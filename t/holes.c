@@ -14,17 +14,17 @@
 #include <unistd.h>
 
 #include "backed.h"
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "heap.h"
-#include "holes.h"
-#include "options.h"
-#include "pagemap.h"
-#include "slab.h"
-#include "stats.h"
+#include "heap/heap.h"
+#include "heap/holes.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "heap/slab.h"
+#include "base/stats.h"
 #include "take.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define CLS 15u /* 256 bytes, 16 of them on a unit, 256 in a slab of 4 pages */
 #define EACH 16u

@@ -13,11 +13,11 @@
 
 #include "backed.h"
 #include "free_once.h"
-#include "huge.h"
-#include "options.h"
-#include "stats.h"
+#include "heap/huge.h"
+#include "base/options.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define MIB ((size_t)1 << 20)
 #define THREADS 4u

@@ -7,13 +7,13 @@
 #endif
 #include <string.h>
 
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "large.h"
-#include "options.h"
-#include "pagemap.h"
+#include "heap/large.h"
+#include "base/options.h"
+#include "page/pagemap.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 static struct zone zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "lock.h"
+#include "base/lock.h"
 #include "realtime.h"
-#include "stats.h"
+#include "base/stats.h"
 #include "tap.h"
 
 #define THREADS 4u

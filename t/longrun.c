@@ -8,9 +8,9 @@
 #include <pthread.h>
 
 #include "core.h"
-#include "longrun.h"
-#include "options.h"
-#include "reclaim.h"
+#include "page/longrun.h"
+#include "base/options.h"
+#include "reclaim/reclaim.h"
 #include "tap.h"
 
 #define THREADS 8u

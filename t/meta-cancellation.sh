@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Nothing in the library calls a function of libc that is a cancellation point: see src/sys.h. A thread with a
+# Nothing in the library calls a function of libc that is a cancellation point: see src/base/sys.h. A thread with a
 # cancel pending would end there, with whatever is held.
 . "${0%/*}/tap.sh"
 need nm binutils
@@ -71,7 +71,7 @@ calls() {
 			sub(/[ \t]*\($/, "", name)
 			text = substr(text, RSTART + RLENGTH)
 			if ((name in bad) && before !~ /[.>]/ && !(name == "fwrite" && FILENAME ~ /shim_info\.c$/))
-				print FILENAME ":" FNR ": " name " is a cancellation point of libc, use src/sys.h"
+				print FILENAME ":" FNR ": " name " is a cancellation point of libc, use src/base/sys.h"
 		}
 	}' "$@"
 }
@@ -80,13 +80,13 @@ cat >"$TMP/planted.c" <<'EOF'
 /* read(1) */ int f(int fd) { return
 	(int)fcntl (fd, 1) + sys_read(fd) + x->poll(1) + g("open(2)"); }
 EOF
-is "$(calls "$TMP/planted.c")" "$TMP/planted.c:2: fcntl is a cancellation point of libc, use src/sys.h" \
+is "$(calls "$TMP/planted.c")" "$TMP/planted.c:2: fcntl is a cancellation point of libc, use src/base/sys.h" \
 	"a call in the source is found, and nothing else"
 is "$(printf '%s\n' __read_chk open64@GLIBC_2.2.5 __libc_fcntl64 __poll fputs_unlocked sys_open readlink |
 	plain_names | grep -x -F -f "$TMP/names" | tr '\n' ' ')" "fcntl fputs open poll read " \
 	"symbols are known by any of their names"
 
-is "$(cd "$srcdir" && calls src/*.c src/*.h)" "" "no source file calls a cancellation point"
+is "$(cd "$srcdir" && calls src/*.h src/*/*.[ch])" "" "no source file calls a cancellation point"
 
 # malloc_info writes to the program's stream, with cancelling off.
 is "$(forbidden "$SLUICE_LIB" fwrite -D)" "" "the library needs none of libc's"

@@ -7,7 +7,7 @@ TAP_NO_LIBRARY=1
 
 page=$builddir/man/sluice.conf.5
 run=$builddir/tools/sluice-run
-def=$srcdir/src/options.def
+def=$srcdir/src/base/options.def
 if [ ! -e "$page" ] || [ ! -e "$run" ]; then
 	bail_out "$page and $run are not built: run make first"
 fi
@@ -54,7 +54,7 @@ while read -r name latency memory; do
 	grep -q -F -x "| \`$name\` | $default | $latency | $memory |" "$srcdir/doc/latency.md" || bad="$bad $name"
 	tr -s ' ' <"$page" | grep -q -F -x "$name $default $latency $memory" || bad="$bad $name"
 done <<END
-$(sed -n 's/^PROFILE(\([a-z_]*\), "\(.*\)", "\(.*\)")$/\1 \2 \3/p' "$srcdir/src/profiles.def")
+$(sed -n 's/^PROFILE(\([a-z_]*\), "\(.*\)", "\(.*\)")$/\1 \2 \3/p' "$srcdir/src/base/profiles.def")
 END
 is "$((rows > 3))$bad" "1" "doc/latency.md and the man page have the profiles as they are"
 

@@ -4,7 +4,7 @@
 # Layers depend downward only.
 TAP_NO_LIBRARY=1
 . "${0%/*}/tap.sh"
-plan 4
+plan 8
 
 faults=$("$srcdir/build-aux/check-layers" "$srcdir" 2>&1)
 ok $? "no file of src/ includes a header of a layer above its own"
@@ -12,13 +12,39 @@ if [ -n "$faults" ]; then
 	diag "$faults"
 fi
 
-# The check itself: it must see an upward include, a file without a layer, and an empty directory.
-mkdir -p "$TMP/up/src" "$TMP/stray/src" "$TMP/empty/src"
-printf '#include "buddy.h"\n' >"$TMP/up/src/vm.c"
-printf '#include "types.h"\n' >"$TMP/stray/src/stray.c"
-"$srcdir/build-aux/check-layers" "$TMP/up" >/dev/null 2>&1
-is $? 1 "an upward include is noticed"
-"$srcdir/build-aux/check-layers" "$TMP/stray" >/dev/null 2>&1
-is $? 1 "a file that is in no layer is noticed"
-"$srcdir/build-aux/check-layers" "$TMP/empty" >/dev/null 2>&1
-is $? 1 "a tree without sources is noticed"
+# The check itself, on trees that it must find fault with.
+planted() {
+	mkdir -p "$TMP/$1/src/os" "$TMP/$1/src/heap"
+	for file in os/vm.c heap/slab.h heap/holes.h; do
+		: >"$TMP/$1/src/$file"
+	done
+}
+
+# blames TREE LABEL
+blames() {
+	"$srcdir/build-aux/check-layers" "$TMP/$1" >/dev/null 2>&1
+	is $? 1 "$2"
+}
+
+planted good
+"$srcdir/build-aux/check-layers" "$TMP/good"
+ok $? "a tree without a fault passes"
+planted up
+printf '#include "heap/slab.h"\n' >"$TMP/up/src/os/vm.c"
+blames up "an include of an upper folder is noticed"
+planted pair
+printf '#include "heap/holes.h"\n' >"$TMP/pair/src/heap/slab.h"
+printf '#include "heap/slab.h"\n' >"$TMP/pair/src/heap/holes.h"
+blames pair "two files of a folder that include each other are noticed"
+planted public
+printf '#include <sluice/sluice.h>\n' >"$TMP/public/src/heap/slab.h"
+blames public "the public header below the top folder is noticed"
+planted stray
+mkdir "$TMP/stray/src/cellar"
+: >"$TMP/stray/src/cellar/stray.c"
+blames stray "a file in a folder that is no layer is noticed"
+planted flat
+printf '#include "types.h"\n' >"$TMP/flat/src/flat.c"
+blames flat "a file beside the folders is noticed"
+mkdir -p "$TMP/empty/src"
+blames empty "a tree without sources is noticed"

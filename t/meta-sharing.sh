@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # The budget of sharing: what the rows of `sluice-bench scale`, in a small form, do to locks and to lines
-# that several threads write, counted by the core that is built for tests (src/share.h), is what stands in
+# that several threads write, counted by the core that is built for tests (src/base/share.h), is what stands in
 # t/golden/sharing.txt. `make golden` writes the file anew: look at what `git diff t/golden` says, and at
 # doc/scaling.md, which draws conclusions from it, before you commit it.
 #
@@ -66,8 +66,8 @@ counted pcp_batch:16K >"$TMP/small"
 like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' "a page cache with smaller batches is found out"
 
 unused=
-for name in $(sed -n 's/^SHARE(\([a-z_]*\),.*/\1/p' "$srcdir/src/share.def"); do
-	grep -q "SHARE_COUNT($name)" "$srcdir"/src/*.c "$srcdir"/src/*.h || unused="$unused $name"
+for name in $(sed -n 's/^SHARE(\([a-z_]*\),.*/\1/p' "$srcdir/src/base/share.def"); do
+	grep -q "SHARE_COUNT($name)" "$srcdir"/src/*.h "$srcdir"/src/*/*.[ch] || unused="$unused $name"
 done
 is "$unused" "" "each word of share.def is counted somewhere"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The library exports what src/libsluice.sym says and nothing else, and needs few libraries.
+# The library exports what src/shim/libsluice.sym says and nothing else, and needs few libraries.
 . "${0%/*}/tap.sh"
 need nm binutils
 need readelf binutils
@@ -9,7 +9,7 @@ plan 7
 
 nm -D --defined-only "$SLUICE_LIB" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
 	LC_ALL=C sort -u >"$TMP/have"
-sed 's/#.*//; s/[ \t]*$//; /^$/d' "$srcdir/src/libsluice.sym" | LC_ALL=C sort >"$TMP/want"
+sed 's/#.*//; s/[ \t]*$//; /^$/d' "$srcdir/src/shim/libsluice.sym" | LC_ALL=C sort >"$TMP/want"
 
 [ "$(wc -l <"$TMP/want")" -gt 20 ]
 ok $? "the list of symbols has more than 20 lines"

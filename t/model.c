@@ -37,13 +37,13 @@
 #include "tap.h"
 
 #ifndef MODEL_PRELOAD
-#include "buddy.h"
-#include "heap.h"
-#include "huge.h"
-#include "info.h"
-#include "init.h"
-#include "large.h"
-#include "reclaim.h"
+#include "page/buddy.h"
+#include "heap/heap.h"
+#include "heap/huge.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "heap/large.h"
+#include "reclaim/reclaim.h"
 #include "sluice/sluice.h"
 #endif
 

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "child.h"
-#include "log.h"
-#include "options.h"
+#include "base/log.h"
+#include "base/options.h"
 #include "tap.h"
 
 enum type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_AUTO, TYPE_STRING, TYPE_ENUM };
@@ -38,7 +38,7 @@ struct row {
 static const struct row rows[] = {
 #define OPT(name, type, def, min, max, when, text)                                                 \
 	{ #name, TYPE_##type, DEF_##type(def), (min), (max), &options.name },
-#include "options.def"
+#include "base/options.def"
 #undef OPT
 };
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "ourfd.h"
+#include "base/ourfd.h"
 #include "tap.h"
 
 #define NUMBERS 400

@@ -13,12 +13,12 @@
 
 #include "bedroom.h"
 #include "child.h"
-#include "options.h"
-#include "pagemap.h"
-#include "pcp.h"
-#include "stats.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "page/pcp.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define HIGH_MIN 16u /* pages; the options are set so */
 #define HIGH_MAX 256u

@@ -11,10 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "buddy.h"
+#include "page/buddy.h"
 #include "core.h"
-#include "heap_parts.h"
-#include "reclaim.h"
+#include "heap/heap_parts.h"
+#include "reclaim/reclaim.h"
 #include "tap.h"
 
 #define PAGES 256u

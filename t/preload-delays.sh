@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Programs under a library that waits now and then, at random, in each of its locks and between the steps
-# of each protocol (src/delay.h): what they do comes out the same.
+# of each protocol (src/base/delay.h): what they do comes out the same.
 #
 # TIMEOUT: 300
 . "${0%/*}/tap.sh"

@@ -12,7 +12,7 @@ ok $? "a thread of PTHREAD_STACK_MIN has some stack: ${limit:-no} bytes"
 
 bad=
 deep=
-for call in $(sed 's/#.*//' "$srcdir/src/libsluice.sym"); do
+for call in $(sed 's/#.*//' "$srcdir/src/shim/libsluice.sym"); do
 	out=$(with_sluice timeout 60 "$stack" "$call" 2>"$TMP/err")
 	status=$?
 	if [ $status -ne 0 ]; then

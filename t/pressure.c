@@ -18,20 +18,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "buddy.h"
-#include "cgroup.h"
+#include "page/buddy.h"
+#include "os/cgroup.h"
 #include "child.h"
-#include "clock.h"
+#include "base/clock.h"
 #include "core.h"
-#include "heap.h"
-#include "init.h"
-#include "options.h"
-#include "pcp.h"
-#include "pressure.h"
-#include "reclaim.h"
+#include "heap/heap.h"
+#include "shim/init.h"
+#include "base/options.h"
+#include "page/pcp.h"
+#include "reclaim/pressure.h"
+#include "reclaim/reclaim.h"
 #include "refuse.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define NONE UINT64_MAX

@@ -16,9 +16,9 @@
 #include <semaphore.h>
 
 #include "barrier.h"
-#include "delay.h"
-#include "init.h"
-#include "options.h"
+#include "base/delay.h"
+#include "shim/init.h"
+#include "base/options.h"
 #include "points.h"
 #include "realtime.h"
 

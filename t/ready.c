@@ -14,12 +14,12 @@
 #include <unistd.h>
 
 #include "backed.h"
-#include "buddy.h"
-#include "options.h"
-#include "pagemap.h"
-#include "stats.h"
+#include "page/buddy.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
 static bool backed(void *addr)

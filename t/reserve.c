@@ -9,14 +9,14 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "clock.h"
-#include "heap.h"
-#include "options.h"
-#include "pagemap.h"
-#include "park.h"
-#include "reserve.h"
+#include "base/clock.h"
+#include "heap/heap.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/park.h"
+#include "reclaim/reserve.h"
 #include "tap.h"
 
 #define MIB_PAGES ((uint64_t)1 << (20 - PG_SHIFT))

@@ -14,9 +14,9 @@
 #include <time.h>
 
 #include "child.h"
-#include "clock.h"
-#include "park.h"
-#include "sandbox.h"
+#include "base/clock.h"
+#include "base/park.h"
+#include "base/sandbox.h"
 #include "tap.h"
 
 #define SIGNALS 3000

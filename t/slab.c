@@ -10,16 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
-#include "options.h"
-#include "pagemap.h"
-#include "pcp.h"
-#include "ring.h"
-#include "slab.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "page/pcp.h"
+#include "heap/ring.h"
+#include "heap/slab.h"
 #include "take.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #define CLS 15u /* 256 bytes, 256 of them in a slab of 4 pages */
 #define OBJECTS 256u

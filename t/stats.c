@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "stats.h"
+#include "base/stats.h"
 #include "tap.h"
 
 #define NUMBERS 100

@@ -5,7 +5,7 @@
 #ifndef SLUICE_T_TAKE_H
 #define SLUICE_T_TAKE_H
 
-#include "slab.h"
+#include "heap/slab.h"
 
 #include <limits.h>
 

@@ -16,11 +16,11 @@
 #include "backed.h"
 #include "child.h"
 #include "helpers/statm.h"
-#include "options.h"
+#include "base/options.h"
 #include "refuse.h"
-#include "stats.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
+#include "os/vm.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core.h"
-#include "heap.h"
+#include "heap/heap.h"
 #include "tap.h"
 
 #ifndef OBJECTS

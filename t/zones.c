@@ -17,18 +17,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "buddy.h"
+#include "page/buddy.h"
 #include "child.h"
 #include "core.h"
-#include "delay.h"
-#include "heap.h"
-#include "options.h"
-#include "pagemap.h"
-#include "pcp.h"
-#include "stats.h"
+#include "base/delay.h"
+#include "heap/heap.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "page/pcp.h"
+#include "base/stats.h"
 #include "tap.h"
-#include "vm.h"
-#include "zone.h"
+#include "os/vm.h"
+#include "page/zone.h"
 
 #define ZONES 4u
 #define ALL_FAIL ((uint64_t)1 << 30)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sluice-ctl: ask a running process that uses Sluice to give memory back, or for its statistics. See
- * sluice-ctl(1); src/control.h has the protocol.
+ * sluice-ctl(1); src/reclaim/control.h has the protocol.
  *
  * Uses libc only. Exit status: 0; 1 when the process could not be asked or refused; 2 for a fault in
  * the arguments.
@@ -24,7 +24,7 @@
 
 #include <sluice/sluice.h>
 
-#include "control.h"
+#include "reclaim/control.h"
 
 #define ME "sluice-ctl"
 #define ANSWER_SECONDS 30

@@ -161,7 +161,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
 /* ---- statistics -------------------------------------------------------------------------- */
 
 /**
- * A counter or gauge by name, as in src/stats.def, and pcp_bytes, free_bytes, dirty_bytes,
+ * A counter or gauge by name, as in src/base/stats.def, and pcp_bytes, free_bytes, dirty_bytes,
  * reserve_bytes, region_bytes, slab_bytes, object_bytes, hole_bytes, pinned_bytes (of all classes, see struct
  * sluice_class), large_bytes, huge_bytes, arena_bytes (mapped for calls that met a lock which could not be
  * had), heaps, lock_wait_ns, gate2_errno (0, or why membarrier(2) fails, so that only page caches of sleeping

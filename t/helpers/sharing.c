@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sharing - the rows of `sluice-bench scale`, small, and what they do to locks and lines that threads
- * share (src/share.h): a line "ROW NAME COUNT" each, COUNT for 1,000 operations.
+ * share (src/base/share.h): a line "ROW NAME COUNT" each, COUNT for 1,000 operations.
  *
  * Eight threads run strictly in turn, with fixed seeds and fixed numbers of operations, so that what is counted
  * does not depend on the scheduler: nobody meets a lock that is held, and no compare-and-swap fails. Each
@@ -17,9 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "heap.h"
-#include "init.h"
-#include "share.h"
+#include "heap/heap.h"
+#include "shim/init.h"
+#include "base/share.h"
 
 #define THREADS 8u
 #define SLOTS 128u

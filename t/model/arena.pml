@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The arena (src/arena.c): one slot, whose chunk has two blocks and comes and goes; two threads that take
+ * The arena (src/heap/arena.c): one slot, whose chunk has two blocks and comes and goes; two threads that take
  * objects and free them, also each other's; a fork that begins and ends and sweeps. A block is shared by
  * up to two objects.
  *

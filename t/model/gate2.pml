@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 2, by which others take the heap of a thread that makes no calls (src/heap_gate.c): one
+ * Gate 2, by which others take the heap of a thread that makes no calls (src/heap/claim.c): one
  * owner, two takers that do not wait for each other, and a fork. One of them marks over the mark of the
  * other, which then relies on that, and relies on a mark that it finds (heap_growth_mark).
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Holes (src/holes.c): one slab with a unit that two objects lie on and one with a single object; two
+ * Holes (src/heap/holes.c): one slab with a unit that two objects lie on and one with a single object; two
  * threads that take objects out of it and free them, and a drainer that gives units back to the kernel.
  * The slab is in the pool of its class, or in one party's hands; that it has one owner at a time is what
  * t/model/slab.pml is about.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How ordinary threads wait for a lock (src/lock.c): take it when it is free, else mark it, look again and
+ * How ordinary threads wait for a lock (src/base/lock.c): take it when it is free, else mark it, look again and
  * sleep; a release wakes one sleeper, and no other until that one has run. One thread may give up
  * while it waits, as for a fork or a holder that is stuck.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How the background thread sleeps without a timer (src/park.h, park() in src/background.c): two
+ * How the background thread sleeps without a timer (src/base/park.h, park() in src/reclaim/background.c): two
  * threads that cache something and look at the park word without a barrier, and the thread that
  * parks.
  *

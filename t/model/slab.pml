@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The state word of a slab (src/slab.h): one slab, three threads that each free an object of it and
+ * The state word of a slab (src/heap/slab.h): one slab, three threads that each free an object of it and
  * end, and what drains do meanwhile. The slab is the first thread's to begin with; a free by another
  * puts the object on the remote list and then posts the slab to its owner's inbox, or adopts it, or
  * has nothing more to do.

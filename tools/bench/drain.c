@@ -38,9 +38,9 @@
 
 #include <sluice/sluice.h>
 
-#include "heap.h"
-#include "init.h"
-#include "pcp.h"
+#include "heap/heap.h"
+#include "shim/init.h"
+#include "page/pcp.h"
 
 #define THREADS_MIN 16u
 #define THREADS_MAX 1024u

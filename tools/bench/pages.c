@@ -27,10 +27,10 @@
 #include <linux/membarrier.h>
 #include <sluice/sluice.h>
 
-#include "buddy.h"
-#include "heap.h"
-#include "init.h"
-#include "pcp.h"
+#include "page/buddy.h"
+#include "heap/heap.h"
+#include "shim/init.h"
+#include "page/pcp.h"
 #include "pcp_variants.h"
 #include "ticks.h"
 

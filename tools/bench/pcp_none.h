@@ -13,7 +13,7 @@
 #define PCP_VARIANT none
 #include "pcp_variants.h"
 #else
-#include "pcp.h"
+#include "page/pcp.h"
 #endif
 
 static always_inline bool pcp_enter(struct pcp **p)

@@ -2,9 +2,9 @@
 /*
  * pcp_variants.h - the page cache with other ways in than a lock, for sluice-bench-pages.
  *
- * src/pcp.c and src/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
+ * src/page/pcp.c and src/shim/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
  * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for
- * src/pcp_lock.h.
+ * src/page/pcp_lock.h.
  *
  *   spin     what Sluice does.
  *   none     no lock at all: what K1 calls a static branch, with the branch not taken. No other thread
@@ -52,7 +52,7 @@
 #define sluice_page_list_pop PCP_EXPAND(PCP_VARIANT, page_list_pop)
 #endif
 
-#include "pcp.h"
+#include "page/pcp.h"
 
 #define HANDOFF_ALIGN 2048u
 

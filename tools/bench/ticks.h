@@ -12,7 +12,7 @@
 #endif
 
 #define CLOCK_OF_TOOLS 1
-#include "clock.h"
+#include "base/clock.h"
 
 /* What stands before it has been done when the counter is read, and what stands after it has not
  * begun. */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * links.c - see links.h: the key. Primitive; used by heap (its start), slab, ring, holes.
+ *
+ * Drawn once, by the first call of malloc, before any object is handed out; children of fork have their
+ * parent's, as their objects are linked by it. Allocates nothing, does not wait for the kernel's entropy.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/links.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "base/sys.h"
+
+/* Until link_init: unit tests go without. */
+struct link_key link_key = { 1, 1, 0, UINT64_C(0x9e3779b97f4a7c15) };
+
+/* The finalizer of splitmix64 (Steele et al. 2014). */
+static uint64_t mix(uint64_t v)
+{
+	v = (v ^ (v >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	v = (v ^ (v >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return v ^ (v >> 31);
+}
+
+static void draw(uint64_t word[3])
+{
+	int saved = errno;
+	const void *kernel; /* 16 bytes that exec drew, of which libc makes its own secrets */
+
+	if (sys_getrandom(word, 3 * sizeof(*word)) != (ssize_t)(3 * sizeof(*word))) {
+		kernel = (const void *)getauxval(AT_RANDOM);
+		if (kernel)
+			memcpy(word, kernel, 2 * sizeof(*word));
+		else
+			word[0] = (uintptr_t)__builtin_frame_address(0);
+		/* Of two words one each is made: libc's cannot be computed from ours. */
+		word[0] = mix(word[0] + mix(word[1]));
+		word[1] = mix(word[0] + (uintptr_t)&link_key);
+		word[2] = mix(word[1] + word[0]);
+	}
+	errno = saved;
+}
+
+/* Of an odd number, mod 2^64: each step doubles the bits that are right, 3 to begin with. */
+static uint64_t inverse_of(uint64_t odd)
+{
+	uint64_t x = odd;
+
+	for (int i = 0; i < 5; i++)
+		x *= 2 - odd * x;
+	return x;
+}
+
+void link_init(void)
+{
+	uint64_t word[3] = { 0, 0, 0 };
+
+	draw(word);
+	link_key.multiplier = word[0] | 1;
+	link_key.inverse = inverse_of(link_key.multiplier);
+	link_key.addend = word[1];
+	link_key.mark = word[2];
+}

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lock.c - see lock.h. Primitive; used by all layers.
+ *
+ * (A) A word is 0, or the TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
+ * (B) Only the holder makes the word 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
+ * (C) A lock is not handed over to an ordinary thread: who meets a free lock takes it. A release wakes
+ *     one sleeper, and no further one until that one has run (it clears LOCK_SLEEPERS).
+ * (D) Whoever leaves the wait for a lock, with it or without, sets LOCK_SLEEPERS again while others sleep.
+ *     So a free lock with a sleeper always has LOCK_SLEEPERS set or a woken thread on its way.
+ *     (t/model/lock.pml)
+ * (E) No wait is without end. A fork is waited for LOCK_FORK_WAIT_MS: the forking thread may itself be
+ *     waiting, inside libc, for a stdio lock of a thread that waits here. Any other holder that is dead, or
+ *     alive and does not let go for LOCK_STUCK_MS, makes the lock stuck (LOCK_STUCK): from then on nobody
+ *     waits, and each call does without, until the lock is let go after all.
+ * (F) In debug builds a thread takes locks in the order of lockrank.def only, and does no more in one
+ *     hold than that says (hold_step).
+ *
+ * A child of vfork shares the memory and the TLS of the thread that waits for it, so it takes locks by that
+ * thread's TID. The kernel knows better, and refuses its FUTEX_UNLOCK_PI; then the word is made 0 here.
+ *
+ * Pairing: the release CAS of the word with the acquire CAS in take, for what the lock guards. For
+ * sleeping, a waiter stores LOCK_SLEEPERS and then loads the word, a release stores the word and then
+ * loads LOCK_SLEEPERS, all four sequentially consistent: one of them sees the other.
+ *
+ * Bound: SPINS_MAX looks at the word, then one sleep for each time that the lock was let go and another
+ * thread took it first, and one each LOCK_STUCK_MS; a release makes one system call when somebody sleeps.
+ *
+ * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
+ * waiting for itself).
+ * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock (Pizlo
+ * 2016); adaptive spinning after glibc's; Linux Documentation/locking/pi-futex.rst.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/lock.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/park.h"
+#include "base/sandbox.h"
+#include "base/stats.h"
+#include "base/sys.h"
+
+#define SPINS_MAX 500u /* about what a sleep and a wake-up cost */
+#define SPINS_MIN 10u
+#define SPIN_PROBE 16u
+#define RT_WAIT_MS 20u /* a sleep of a real-time thread, after which it looks what the matter is */
+#define PAUSE_US 100
+_Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
+
+_Thread_local uint32_t lock_tid TLS_FAST;
+_Atomic uint32_t lock_forking;
+static _Atomic uint32_t fork_in_vain; /* the value of lock_forking for which a wait was in vain */
+static _Atomic int32_t process; /* ours; a child of vfork has another, but holds as its parent */
+_Atomic uint32_t lock_ranks_off;
+_Thread_local uint32_t lock_depth TLS_FAST;
+static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: a bit for each rank */
+_Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
+
+const uint32_t hold_most[LOCK_RANKS] = {
+#define LOCKRANK(name, most, text) most,
+#include "base/lockrank.def"
+#undef LOCKRANK
+};
+
+/*
+ * As libc knows it, without a system call: the number of a thread's clock is made of it (posix-timers.h of the
+ * kernel). Not of a thread that a raw clone made, whose TLS says nothing, or that of another thread.
+ */
+static uint32_t tid_of_libc(void)
+{
+	clockid_t clock;
+
+	CHECK(pthread_getcpuclockid(pthread_self(), &clock) == 0);
+	return ~(uint32_t)(clock >> 3) & FUTEX_TID_MASK;
+}
+
+/* In a sandbox: a child of vfork has its parent's TLS, and so its TID; no other process comes here but by a fork. */
+static uint32_t tid_in_sandbox(void)
+{
+	uint32_t tid = tid_of_libc();
+
+	if (!atomic_load_explicit(&process, memory_order_relaxed))
+		atomic_store_explicit(&process, (int32_t)tid, memory_order_relaxed);
+	lock_tid = tid;
+	return tid;
+}
+
+uint32_t lock_tid_slow(void)
+{
+	int32_t none = 0;
+	uint32_t tid;
+	int32_t pid;
+
+	if (!sandbox_enter())
+		return tid_in_sandbox();
+	tid = (uint32_t)syscall(SYS_gettid);
+	pid = (int32_t)sys_getpid();
+	sandbox_leave();
+
+	if (!atomic_load_explicit(&process, memory_order_relaxed))
+		atomic_compare_exchange_strong_explicit(&process, &none, pid, memory_order_relaxed,
+							memory_order_relaxed);
+	/* A child of vfork has its parent's thread-local words, which go on when it has ended. */
+	if (atomic_load_explicit(&process, memory_order_relaxed) == pid)
+		lock_tid = tid;
+	return tid;
+}
+
+static void rank_push(uint8_t rank)
+{
+	CHECK((ranks_held >> rank) == 0 || lock_ranks_off);
+	ranks_held |= 1u << rank;
+}
+
+static void rank_pop(uint8_t rank)
+{
+	ranks_held &= ~(1u << rank);
+}
+
+static void rank_reset(void)
+{
+	ranks_held = 0;
+}
+
+/* Acquire pairs with the release in lock_release. Sequentially consistent because a waiter's last look
+ * at the word is this. */
+static bool take(struct lock *l, uint32_t tid)
+{
+	uint32_t free_word = 0;
+
+	return atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid,
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
+static uint32_t word_of(struct lock *l)
+{
+	return atomic_load_explicit(&l->word, memory_order_seq_cst);
+}
+
+static uint32_t forking(void)
+{
+	return atomic_load_explicit(&lock_forking, memory_order_relaxed);
+}
+
+static uint32_t sleep_flags(struct lock *l)
+{
+	return atomic_load_explicit(&l->sleep, memory_order_seq_cst) & (LOCK_WAKES - 1);
+}
+
+static void sleep_mark(struct lock *l)
+{
+	atomic_fetch_or_explicit(&l->sleep, LOCK_SLEEPERS, memory_order_seq_cst);
+}
+
+static void wake(struct lock *l, int n)
+{
+	syscall(SYS_futex, &l->sleep, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+struct wait {
+	uint32_t tid;
+	uint32_t holder;   /* seen when it began to wait for this one */
+	uint64_t since_ns; /* when that was */
+	bool forker;       /* it waits on behalf of a fork, and so for nobody else's */
+	bool realtime;
+};
+
+/*
+ * Twice as many looks as were enough lately, fewer each time that they were not; as many as there may be in one wait of
+ * SPIN_PROBE, or a lock that is held for a little longer than it was would never be spun for again.
+ */
+static bool spin(struct lock *l, uint32_t tid)
+{
+	unsigned usual = atomic_load_explicit(&l->spins, memory_order_relaxed);
+	unsigned most = usual < SPINS_MIN ? SPINS_MIN : usual;
+	bool got = false;
+	unsigned n;
+
+	if (atomic_load_explicit(&l->contended, memory_order_relaxed) % SPIN_PROBE == 0)
+		most = SPINS_MAX;
+	for (n = 0; n < most && !got; n++) {
+		cpu_relax();
+		got = atomic_load_explicit(&l->word, memory_order_relaxed) == 0 && take(l, tid);
+	}
+	if (!got)
+		usual -= usual / 8;
+	else if (2 * n > usual)
+		usual = 2 * n < SPINS_MAX ? 2 * n : SPINS_MAX;
+	else
+		usual -= (usual - 2 * n) / 8;
+	/* Two threads may write it at once: it is a hint. */
+	atomic_store_explicit(&l->spins, (uint16_t)usual, memory_order_relaxed);
+	return got;
+}
+
+/* Whether this thread waits with priority inheritance. Others have no priority to lend. */
+static bool is_realtime(void)
+{
+	long policy;
+
+	if (!sandbox_enter())
+		return false;
+	policy = syscall(SYS_sched_getscheduler, 0);
+	sandbox_leave();
+	policy &= ~(long)SCHED_RESET_ON_FORK;
+	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
+}
+
+/* That of a child of vfork is its parent's. */
+uint32_t lock_process(void)
+{
+	return (uint32_t)atomic_load_explicit(&process, memory_order_relaxed);
+}
+
+/* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
+bool lock_thread_gone(uint32_t tid)
+{
+	int saved = errno;
+	bool gone;
+
+	if (!sandbox_enter())
+		return false;
+	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
+	sandbox_leave();
+	/* All that it did comes before; the kernel's word for that is no acquire. */
+	if (gone)
+		atomic_thread_fence(memory_order_seq_cst);
+	errno = saved;
+	return gone;
+}
+
+static uint64_t patience_ns(const struct lock *l)
+{
+	return (l->rank == LOCK_CONTROL ? LOCK_STUCK_CONTROL_MS : LOCK_STUCK_MS) *
+	       UINT64_C(1000000);
+}
+
+/* After a sleep that nobody ended. True: waiting for this holder is in vain. */
+static bool is_stuck(struct lock *l, struct wait *w)
+{
+	uint32_t holder = lock_holder(l);
+
+	if (holder != w->holder) {
+		w->holder = holder;
+		w->since_ns = clock_ns();
+		return false;
+	}
+	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || lock_thread_gone(holder));
+}
+
+/* Nobody waits any more. One who let go meanwhile has seen neither this nor them. */
+static void say_stuck(struct lock *l)
+{
+	DELAY_HERE(lock_stuck);
+	atomic_fetch_or_explicit(&l->sleep, LOCK_STUCK, memory_order_seq_cst);
+	if (word_of(l) == 0)
+		atomic_fetch_and_explicit(&l->sleep, ~(uint32_t)LOCK_STUCK, memory_order_relaxed);
+	wake(l, INT_MAX);
+}
+
+static struct timespec in_ms(clockid_t clock, unsigned ms)
+{
+	struct timespec ts = { 0, 0 };
+
+	if (clock != CLOCK_MONOTONIC) /* FUTEX_WAIT takes an interval */
+		clock_get(clock, &ts);
+	ts.tv_sec += (time_t)(ms / 1000);
+	ts.tv_nsec += (long)(ms % 1000) * 1000000L;
+	if (ts.tv_nsec >= 1000000000L) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000L;
+	}
+	return ts;
+}
+
+/*
+ * One sleep of a real-time thread. FUTEX_LOCK_PI counts its timeout on CLOCK_REALTIME. Any error but
+ * a timeout (the holder has ended, is a child of vfork, or the kernel has no PI futex) is a short sleep.
+ */
+static bool sleep_realtime(struct lock *l)
+{
+	struct timespec ts = in_ms(CLOCK_REALTIME, RT_WAIT_MS);
+
+	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) ==
+	    0) {
+		/* The kernel wrote the word. Acquire pairs with the release in lock_release that
+		 * came before its call. */
+		(void)atomic_load_explicit(&l->word, memory_order_acquire);
+		return true;
+	}
+	if (errno != ETIMEDOUT && errno != EINTR && errno != EAGAIN)
+		lock_pause();
+	return false;
+}
+
+/* One sleep of an ordinary thread, unless the word is free by now. */
+static void sleep_ordinary(struct lock *l, unsigned ms)
+{
+	struct timespec ts = in_ms(CLOCK_MONOTONIC, ms);
+	uint32_t seen;
+
+	seen = atomic_fetch_or_explicit(&l->sleep, LOCK_SLEEPERS, memory_order_seq_cst) |
+	       LOCK_SLEEPERS;
+	DELAY_HERE(lock_marked);
+	if (word_of(l) == 0 || (seen & LOCK_STUCK))
+		return;
+	if (syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0) !=
+		    0 &&
+	    errno == ETIMEDOUT)
+		stat_add(STAT_lock_timeouts, 1);
+}
+
+/* The number of the fork that this wait meets; 0: none. */
+static uint32_t fork_met(const struct wait *w)
+{
+	uint32_t fork = forking();
+
+	return !w->forker && (fork & 1) ? fork : 0;
+}
+
+/* Sleep until the lock is had, or there is no point. */
+static int wait_for(struct lock *l, struct wait *w)
+{
+	unsigned ms = LOCK_STUCK_MS;
+
+	for (;;) {
+		uint32_t fork = fork_met(w);
+
+		if (take(l, w->tid))
+			return 0;
+		if (lock_is_stuck(l))
+			return -EAGAIN;
+		if (fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork)
+			return -EAGAIN;
+		DELAY_HERE(lock_sleep);
+		if (w->realtime) {
+			if (sleep_realtime(l))
+				return 0;
+		} else {
+			sleep_ordinary(l, fork ? LOCK_FORK_WAIT_MS : ms);
+		}
+		if (take(l, w->tid))
+			return 0;
+		if (fork && forking() == fork) {
+			if (clock_ns() - w->since_ns >= LOCK_FORK_WAIT_MS * UINT64_C(1000000))
+				atomic_store_explicit(&fork_in_vain, fork, memory_order_relaxed);
+		} else if (is_stuck(l, w)) {
+			say_stuck(l);
+		}
+	}
+}
+
+static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
+{
+	struct wait w = { .tid = tid, .forker = forker };
+	int saved = errno;
+	int err = 0;
+	uint64_t start;
+
+	w.holder = lock_holder(l);
+	if (w.holder == tid)
+		return -EDEADLK;
+	start = w.since_ns = clock_ns();
+	if (!spin(l, tid)) {
+		w.realtime = is_realtime();
+		atomic_fetch_add_explicit(&l->sleepers, 1, memory_order_seq_cst);
+		err = wait_for(l, &w);
+		/* (D): it may have been the one that was woken. */
+		if (atomic_fetch_sub_explicit(&l->sleepers, 1, memory_order_seq_cst) > 1) {
+			sleep_mark(l);
+			if (err && word_of(l) == 0)
+				wake(l, 1);
+		}
+	}
+	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->wait_ns, clock_ns() - start, memory_order_relaxed);
+	errno = saved;
+	return err;
+}
+
+/* lock_depth is raised before the lock is taken, and lowered after it was let go: a handler in between must
+ * not take this thread for one without locks. */
+static int acquire(struct lock *l, bool forker)
+{
+	uint32_t tid = self_tid();
+
+	lock_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(!take(l, tid))) {
+		int err = acquire_slow(l, tid, forker);
+
+		if (err) {
+			lock_depth--;
+			return err;
+		}
+	}
+	if (SLUICE_DEBUG)
+		rank_push(l->rank);
+	hold_begin((enum lock_rank)l->rank);
+	DELAY_HELD(l->rank);
+	return 0;
+}
+
+int lock_acquire(struct lock *l)
+{
+	return acquire(l, false);
+}
+
+bool lock_try(struct lock *l)
+{
+	lock_depth++;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (!take(l, self_tid())) {
+		lock_depth--;
+		return false;
+	}
+	hold_begin((enum lock_rank)l->rank);
+	DELAY_HELD(l->rank);
+	return true;
+}
+
+/* A real-time thread waits; the kernel gives it the lock. */
+static noinline void release_pi(struct lock *l)
+{
+	/* Changes nothing but the order: release pairs with the acquire in sleep_realtime. */
+	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
+	if (syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) ==
+	    0)
+		return;
+	/* Not for the kernel (a child of vfork): those that wait there look again by themselves. */
+	atomic_store_explicit(&l->word, 0, memory_order_seq_cst);
+}
+
+static noinline void release_slow(struct lock *l, bool pi)
+{
+	uint32_t seen;
+	int saved = errno;
+
+	DELAY_HERE(lock_wake);
+	if (pi)
+		release_pi(l);
+	seen = atomic_load_explicit(&l->sleep, memory_order_seq_cst);
+	/* Counted, so that a waiter that marked the lock before this does not fall asleep on the mark of
+	 * another that came after it, and gave up. */
+	while (!atomic_compare_exchange_weak_explicit(&l->sleep, &seen,
+						      (seen | (LOCK_WAKES - 1)) + 1,
+						      memory_order_seq_cst, memory_order_relaxed))
+		;
+	if (seen & LOCK_SLEEPERS)
+		wake(l, 1);
+	errno = saved;
+}
+
+void lock_release(struct lock *l)
+{
+	uint32_t mine = self_tid();
+	bool pi;
+
+	DCHECK(lock_held(l));
+	if (SLUICE_DEBUG)
+		rank_pop(l->rank);
+	/* Release pairs with the acquire in take. */
+	pi = !atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_seq_cst,
+						      memory_order_relaxed);
+	if (unlikely(pi || sleep_flags(l)))
+		release_slow(l, pi);
+	atomic_signal_fence(memory_order_seq_cst);
+	lock_depth--;
+}
+
+void lock_pause(void)
+{
+	park_nap_us(PAUSE_US);
+}
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+/* Odd from here on, and another number, also where the last fork did not come to its end. */
+void lock_fork_begin(void)
+{
+	atomic_store_explicit(&lock_forking, (forking() + 1) | 1, memory_order_relaxed);
+}
+
+void lock_fork_end(void)
+{
+	atomic_store_explicit(&lock_forking, (forking() | 1) + 1, memory_order_relaxed);
+}
+
+static uint32_t parent_tid; /* in a child: of the thread that made it */
+
+void lock_fork_new_process(void)
+{
+	parent_tid = lock_tid;
+	lock_tid = 0;
+	atomic_store_explicit(&process, 0, memory_order_relaxed);
+	(void)self_tid();
+}
+
+static uint32_t fork_tid(struct lock *l)
+{
+	return atomic_load_explicit(&l->fork_tid, memory_order_relaxed);
+}
+
+void lock_fork_prepare(struct lock *l)
+{
+	int saved = errno;
+
+	/* Only the holder writes it: a lock that cannot be had may be another fork's. */
+	if (acquire(l, true) == 0)
+		atomic_store_explicit(&l->fork_tid, self_tid(), memory_order_relaxed);
+	rank_reset(); /* locks of one rank are held together here */
+	/* Those that slept before the fork began look at it now, and wait for it as long as it says. */
+	if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst))
+		wake(l, INT_MAX);
+	errno = saved;
+}
+
+void lock_fork_parent(struct lock *l)
+{
+	if (fork_tid(l) != self_tid())
+		return;
+	atomic_store_explicit(&l->fork_tid, 0, memory_order_relaxed);
+	lock_release(l);
+}
+
+void lock_fork_child(struct lock *l)
+{
+	uint32_t forker = fork_tid(l);
+	bool whole = forker || atomic_load_explicit(&l->word, memory_order_relaxed) == 0;
+
+	/* To write to a page costs the child a copy of it. */
+	if (whole && !forker && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
+		return;
+	lock_depth -= forker && forker == parent_tid;
+	atomic_store_explicit(&l->word, whole ? 0 : self_tid(), memory_order_relaxed);
+	atomic_store_explicit(&l->sleep, 0, memory_order_relaxed);
+	atomic_store_explicit(&l->sleepers, 0, memory_order_relaxed);
+	atomic_store_explicit(&l->fork_tid, 0, memory_order_relaxed);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * log.c - see log.h. Primitive: uses libc and backtrace; used by all layers.
+ * Allocates nothing, takes no lock of ours, may run in a signal handler and in a fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/backtrace.h"
+#include "base/park.h"
+#include "base/sandbox.h"
+#include "base/sys.h"
+#include "types.h"
+
+#define LINE_BYTES 512
+
+bool log_backtrace = true;
+
+struct out {
+	char *buf;
+	size_t len;
+	size_t at;
+};
+
+static void put_char(struct out *o, char c)
+{
+	if (o->at + 1 < o->len)
+		o->buf[o->at++] = c;
+}
+
+static void put_string(struct out *o, const char *s)
+{
+	while (*s)
+		put_char(o, *s++);
+}
+
+static void put_number(struct out *o, uint64_t v, unsigned base)
+{
+	char digits[24];
+	unsigned n = 0;
+
+	do {
+		digits[n++] = "0123456789abcdef"[v % base];
+		v /= base;
+	} while (v);
+	while (n)
+		put_char(o, digits[--n]);
+}
+
+static void format_args(struct out *o, const char *fmt, va_list ap)
+{
+	for (; *fmt; fmt++) {
+		unsigned longs = 0;
+
+		if (*fmt != '%') {
+			put_char(o, *fmt);
+			continue;
+		}
+		while (*++fmt == 'l' || *fmt == 'z')
+			longs++;
+		switch (*fmt) {
+		case 's':
+			put_string(o, va_arg(ap, const char *));
+			break;
+		case 'd': {
+			int v = va_arg(ap, int);
+
+			if (v < 0)
+				put_char(o, '-');
+			put_number(o, v < 0 ? 0u - (unsigned)v : (unsigned)v, 10);
+			break;
+		}
+		case 'u':
+			put_number(o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), 10);
+			break;
+		case 'x':
+			put_number(o, longs ? va_arg(ap, unsigned long) : va_arg(ap, unsigned), 16);
+			break;
+		case 'p':
+			put_string(o, "0x");
+			put_number(o, (uintptr_t)va_arg(ap, void *), 16);
+			break;
+		default:
+			put_char(o, *fmt);
+			break;
+		}
+	}
+	if (o->len)
+		o->buf[o->at] = '\0';
+}
+
+size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
+{
+	struct out o = { buf, len, 0 };
+
+	format_args(&o, fmt, ap);
+	return o.at;
+}
+
+size_t log_format(char *buf, size_t len, const char *fmt, ...)
+{
+	size_t n;
+	va_list ap;
+
+	va_start(ap, fmt);
+	n = log_vformat(buf, len, fmt, ap);
+	va_end(ap);
+	return n;
+}
+
+#define WARN_MS 100
+#define FATAL_MS 1000
+#define BIT(signal) (UINT64_C(1) << ((signal)-1))
+#define WRITES                                                                                     \
+	(BIT(SIGPIPE) | BIT(SIGXFSZ) | BIT(SIGTTOU)) /* what a write may raise, in its thread */
+
+static uint64_t pending(void)
+{
+	uint64_t set = 0;
+
+	syscall(SYS_rt_sigpending, &set, sizeof(set));
+	return set & WRITES;
+}
+
+static long write_in_time(int fd, const char *text, size_t len, int ms)
+{
+	struct pollfd out = { .fd = fd, .events = POLLOUT };
+
+	if (sys_poll(&out, 1, ms) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return sys_write(fd, text, len);
+}
+
+long log_write(int fd, const char *text, size_t len, int ms)
+{
+	static const struct timespec none;
+	const uint64_t set = WRITES;
+	uint64_t mask;
+	uint64_t before;
+	uint64_t raised;
+	int err;
+	long n;
+
+	if (!sandbox_enter())
+		return sys_write(fd, text, len);
+	before = pending();
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &mask, sizeof(set));
+	n = write_in_time(fd, text, len, ms);
+	err = errno;
+	for (raised = n < 0 ? pending() & ~before : 0; raised; raised &= raised - 1) {
+		uint64_t one = raised & -raised;
+
+		syscall(SYS_rt_sigtimedwait, &one, NULL, &none, sizeof(one));
+	}
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	sandbox_leave();
+	errno = err;
+	return n;
+}
+
+static void write_line(const char *prefix, int ms, const char *fmt, va_list ap)
+{
+	char line[LINE_BYTES];
+	struct out o = { line, sizeof(line) - 1, 0 };
+	long n;
+
+	put_string(&o, prefix);
+	format_args(&o, fmt, ap);
+	line[o.at++] = '\n';
+	n = log_write(STDERR_FILENO, line, o.at, ms);
+	(void)n; /* nowhere left to say it */
+}
+
+void log_warn(const char *fmt, ...)
+{
+	int saved = errno;
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line("sluice: ", WARN_MS, fmt, ap);
+	va_end(ap);
+	errno = saved;
+}
+
+/* Another thread has said its line, and will end the program. */
+static void let_it_end(void)
+{
+	park_nap(BACKTRACE_MS / 1000 * 1000 + 1000);
+}
+
+void sluice_fatal(const char *fmt, ...)
+{
+	static _Atomic(void *) entered;
+	static _Thread_local char me TLS_FAST; /* its address is the thread's: no system call */
+	void *first = NULL;
+	va_list ap;
+
+	backtrace_end_copy();
+	/* A second thread, or a fault on the way, must not print over the first line. */
+	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
+						    memory_order_relaxed, memory_order_relaxed)) {
+		va_start(ap, fmt);
+		write_line("sluice: fatal: ", FATAL_MS, fmt, ap);
+		va_end(ap);
+		if (log_backtrace)
+			backtrace_write();
+	} else if (first != &me) {
+		let_it_end();
+	}
+	abort();
+}

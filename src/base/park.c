@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * park.c - see park.h. Primitive; used by background, and by all who cache something.
+ * Bound: one exchange and one system call to wake, none where nobody is parked.
+ * No lock; park_wake may be called anywhere, also in signal handlers and under locks.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/park.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/delay.h"
+
+_Atomic uint32_t park_word;
+_Atomic uint32_t park_looks;
+
+void park_wake_slow(void)
+{
+	int saved = errno;
+
+	DELAY_HERE(park_wake);
+	SHARE_COUNT(park_word);
+	/* Release pairs with the acquire in park_wait: what it was woken for is there when it looks. */
+	if (atomic_exchange_explicit(&park_word, 0, memory_order_release))
+		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void park_wait(void)
+{
+	int saved = errno;
+
+	DELAY_HERE(park_sleep);
+	while (atomic_load_explicit(&park_word, memory_order_acquire))
+		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+}
+
+void park_look_slow(void)
+{
+	int saved = errno;
+
+	SHARE_COUNT(park_looks);
+	if (!atomic_exchange_explicit(&park_looks, 1, memory_order_relaxed))
+		syscall(SYS_futex, &park_looks, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	errno = saved;
+	park_wake();
+}
+
+void park_nap_look(uint64_t ms)
+{
+	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+	int saved = errno;
+
+	syscall(SYS_futex, &park_looks, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
+	errno = saved;
+}
+
+void park_nap_us(uint64_t us)
+{
+	static _Atomic uint32_t never;
+	const struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
+	int saved = errno;
+
+	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
+	errno = saved;
+}

@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap.c - the calls: allocation, free and realloc when the fast paths of heap.h do not suffice.
+ * Used by shim, api, reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
+ *
+ * (A) The owner is in its window only for a bounded number of list steps. Whatever may wait or
+ *     enter the kernel (pages, adoption) is done outside of it, but for a pool's lock, briefly, where
+ *     slabs are left; what is had there is in limbo, seen by nobody, until the window is entered again.
+ * (B) A call that cannot use its thread's heap (held, re-entered, exited, or not to be had) uses
+ *     the fallback heap under its lock; when even that is not to be had, the arena.
+ *     Frees are remote frees then, which need no lock. In the copy of the process that writes a
+ *     backtrace all objects are mappings, and those of before stay.
+ *
+ * Bound: malloc has one window, or three when it needs a slab, and for that one hold of a pool's lock and
+ * one call of pcp; free has one window and a hold of a pool's lock for each un-owned slab that it freed
+ * into (BIN_STEP at most, as a rule none). What is done in a window is bounded in heap_slabs.c. Without
+ * memory heap_reclaim comes first, which looks at each heap once.
+ * Allocates nothing for itself; may wait and enter the kernel; may run in a signal handler and in
+ * a fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/heap_parts.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "heap/arena.h"
+#include "heap/huge.h"
+#include "page/longrun.h"
+#include "base/stats.h"
+
+#define REALLOC_MAP_MIN ((size_t)1 << 20)
+
+bool (*heap_reclaim)(void);
+_Atomic uint32_t heap_due;
+void (*heap_due_begins)(bool allocates);
+
+/* A call begins that allocates, or any. In a moment that is as good for libc as one at which the program calls it. */
+static always_inline void do_what_is_due(bool allocates)
+{
+	uint32_t due = atomic_load_explicit(&heap_due, memory_order_relaxed);
+
+	if (unlikely(due != HEAP_DUE_NOT) && (allocates || due == HEAP_DUE_CALL) &&
+	    heap_due_begins && !heap_in_copy)
+		heap_due_begins(allocates);
+}
+
+/* ---- slabs from outside the window --------------------------------------------------------- */
+
+/* A slab with room for a call outside the window: adopted, or made of fresh pages. In limbo. */
+static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
+{
+	struct page *pg = slab_pool_take(cls);
+
+	if (pg)
+		return pg;
+	pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
+	if (unlikely(!pg) && heap_reclaim && heap_reclaim())
+		pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
+	if (pg)
+		slab_make(pg, cls);
+	return pg;
+}
+
+/* A slab in limbo that no heap can take: un-owned, for others to find. */
+static void slab_return(struct pcp *pcp, struct page *pg)
+{
+	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
+		slab_unmake(pg);
+		pcp_free(pcp, pg);
+	}
+}
+
+_Noreturn void heap_popped_twice(struct object *o)
+{
+	heap_freed_twice(o, page_of(o));
+}
+
+/* ---- allocation -------------------------------------------------------------------------- */
+
+/* For who can have neither heap nor lock, or when no region can grow: out of the arena, without a lock. What
+ * is too large for that, or finds it full, is an object with a mapping of its own, as is everything in the copy that writes
+ * a backtrace, where a thread that is not there may have been inside the arena. */
+static void *emergency_alloc(size_t size, size_t align)
+{
+	void *p;
+
+	if (unlikely(heap_in_copy) || !arena_takes(size, align))
+		return huge_alloc(size, align);
+	stat_add(STAT_emergency_objects, 1);
+	p = arena_alloc(size, align);
+	return likely(p != NULL) ? p : huge_alloc(size, align);
+}
+
+static noinline void *alloc_general(size_t size)
+{
+	unsigned cls = class_of(size);
+	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
+	size_t align = class_size(cls) & (0 - class_size(cls));
+
+	do_what_is_due(true);
+	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
+	 * handler's) may eat it up in between, but then that one got on. */
+	for (;;) {
+		struct heap *h = heap_call_begin(true);
+		struct page *pg;
+		struct object *o;
+
+		if (unlikely(!h))
+			return emergency_alloc(class_size(cls), align);
+		if (*h->bin[cls].top || heap_refill(h, cls)) {
+			o = *h->bin[cls].top--;
+			heap_call_end(h);
+			return o;
+		}
+		heap_call_end(h);
+		do_what_is_due(true); /* it may have been the thread's first call */
+		heap_take_orphan();
+		pg = slab_obtain(&h->pcp, cls);
+		if (unlikely(!pg))
+			return emergency_alloc(class_size(cls), align);
+		h = heap_call_begin(true);
+		if (unlikely(!h)) {
+			slab_return(heap_pcp_self(), pg);
+			return emergency_alloc(class_size(cls), align);
+		}
+		heap_attach(h, pg);
+		heap_call_end(h);
+	}
+}
+
+/* The short way first, for a bin that has room: objects that were freed into the current slab. */
+noinline void *heap_alloc_slow(size_t size)
+{
+	unsigned cls = class_of(size);
+	struct heap *h = heap_self;
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return alloc_general(size);
+	if (unlikely(!heap_refill_freed(h, cls))) {
+		heap_leave(h);
+		return alloc_general(size);
+	}
+	o = *h->bin[cls].top--;
+	heap_leave(h);
+	return o;
+}
+
+/*
+ * The kernel refuses an object: what others cache comes first, then address space that nothing lies in, which
+ * may be in pieces too small for it, or be wanted for a mapping.
+ */
+static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
+{
+	void *p = NULL;
+
+	if (heap_reclaim && heap_reclaim() && size <= LARGE_MAX && align <= LARGE_MAX)
+		p = large_alloc(heap_pcp(), size, align, zero);
+	if (p || !zones_release_space(size))
+		return p;
+	*zero = true;
+	p = huge_alloc(size, align);
+	if (!p && zones_release_space(UINT64_MAX))
+		p = huge_alloc(size, align);
+	return p;
+}
+
+void *heap_alloc_large(size_t size, bool *zero)
+{
+	struct pcp *pcp;
+	void *p = NULL;
+
+	if (size <= LARGE_BIN_PAGES * PG_BYTES)
+		p = heap_alloc_binned(size);
+	if (likely(p)) {
+		*zero = false;
+		return p;
+	}
+	if (unlikely(heap_in_copy)) {
+		*zero = true;
+		return huge_alloc(size, 1);
+	}
+	pcp = heap_pcp();
+	do_what_is_due(true);
+	if (size <= LARGE_MAX)
+		p = large_alloc(pcp, size, 1, zero);
+	if (unlikely(!p) && arena_takes(size, 1)) {
+		*zero = false; /* others may have had its place before */
+		p = emergency_alloc(size, 1);
+	}
+	if (!p) {
+		buddy_before_mapping(&zone_main, huge_bytes(), size);
+		p = huge_alloc(size, 1);
+		*zero = true;
+	}
+	return likely(p) ? p : alloc_scarce(size, 1, zero);
+}
+
+void *heap_alloc_aligned(size_t size, size_t align)
+{
+	void *p = NULL;
+	bool zero;
+
+	/* The class of a multiple of align has objects that are all aligned to it (slabs begin at a
+	 * page): the sizes within a doubling are multiples of one power of two, so either that is a
+	 * multiple of align, or the class is exactly the multiple asked for. */
+	if (align <= PG_BYTES && size <= SMALL_MAX)
+		return heap_alloc_small(align_up(max_size(size, 1), align));
+	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
+		p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
+	if (unlikely(!p))
+		p = emergency_alloc(size, align);
+	if (unlikely(!p) && likely(!heap_in_copy))
+		p = alloc_scarce(max_size(size, 1), align, &zero);
+	return p;
+}
+
+/* ---- free -------------------------------------------------------------------------------- */
+
+void heap_adopt(struct page *pg, unsigned cls)
+{
+	struct heap *h;
+
+	if (!slab_pool_adopt(pg, cls))
+		return;
+	h = heap_call_begin(true);
+	/* Who allocates nothing of the class leaves it to those who do. */
+	if (!h || !h->current[cls]) {
+		if (h)
+			heap_call_end(h);
+		slab_return(heap_pcp_self(), pg);
+		return;
+	}
+	heap_attach(h, pg);
+	heap_call_end(h);
+}
+
+/* Without a heap of its own: one object, one atomic operation. */
+static void free_remote(struct page *pg, struct object *o)
+{
+	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
+
+	mark_set(o, mark_base(pg));
+	switch (slab_free_remote(pg, o, o, 1)) {
+	case SLAB_POST:
+		heap_post(pg);
+		break;
+	case SLAB_ADOPT:
+		heap_adopt(pg, cls);
+		break;
+	case SLAB_PUT:
+		break;
+	}
+}
+
+static void due_adopt(const struct due_list *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		heap_adopt(d->due[i].pg, d->due[i].cls);
+}
+
+static void free_large(struct page *pg)
+{
+	large_unmake(pg);
+	if (!longrun_put(pg))
+		pcp_free(heap_pcp(), pg);
+	else if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(&zone_main);
+}
+
+/* The way of an object that the bin has no room for, or that must not go into a bin. */
+static void free_object(struct page *pg, void *p)
+{
+	struct due_list d;
+	unsigned cls = pg->cls;
+	struct heap *h;
+	struct bin *b;
+
+	d.n = 0;
+	heap_check_object(p, pg);
+	if (unlikely(page_kind(pg) == PAGE_SLAB && mark_is_set(p, mark_base(pg))))
+		heap_freed_twice(p, pg);
+	h = heap_call_begin(true);
+	if (unlikely(!h)) {
+		if (page_kind(pg) == PAGE_LARGE)
+			free_large(pg);
+		else
+			free_remote(pg, p);
+		return;
+	}
+	b = &h->bin[cls];
+	/* Below the bottom, where NULL is, lies another bin. */
+	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
+		heap_freed_twice(p, pg);
+	if (!heap_free_gift(h, pg, p, &d)) {
+		if (!bin_space(b))
+			heap_bin_room(h, cls, &d);
+		*++b->top = p;
+	}
+	heap_call_end(h);
+	due_adopt(&d);
+}
+
+noinline void heap_free_slow(void *p)
+{
+	int saved = errno;
+	struct page *pg;
+
+	if (!p)
+		return;
+	do_what_is_due(false);
+	if (unlikely(heap_in_copy)) {
+		huge_free(p);
+		return;
+	}
+	pg = pagemap_ours(p) ? page_of(p) : NULL;
+	if (pg && (page_kind(pg) == PAGE_SLAB ||
+		   (page_kind(pg) == PAGE_LARGE && slab_carved_bytes(pg)))) {
+		free_object(pg, p);
+	} else if (pg && page_kind(pg) == PAGE_LARGE) {
+		large_check(pg, p);
+		free_large(pg);
+	} else if (!huge_free(p) && !arena_free(p)) {
+		if (arena_covers(p))
+			sluice_fatal("block freed twice, or not at its start: address %p", p);
+		if (pg)
+			heap_bad_free(p, pg);
+		sluice_fatal("free of memory that is not ours: address %p", p);
+	} else if (unlikely(buddy_after_free != NULL)) {
+		buddy_after_free(&zone_main); /* less is in use */
+	}
+	errno = saved;
+}
+
+/* ---- what a pointer is ------------------------------------------------------------------- */
+
+size_t heap_usable(void *p)
+{
+	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+	size_t n;
+
+	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg))
+		return class_size(pg->cls);
+	if (pg && page_kind(pg) == PAGE_LARGE)
+		return large_usable(pg);
+	n = huge_usable(p);
+	if (!n)
+		n = arena_usable(p);
+	if (!n)
+		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
+	return n;
+}
+
+/* Of a block that may be waiting in the thread's own bin the descriptor does not say it. */
+static void check_not_in_bin(void *p, const struct page *pg)
+{
+	struct heap *h = heap_self;
+
+	if (!slab_carved_bytes(pg) || !heap_enter(h))
+		return;
+	for (struct object **at = h->bin[pg->cls].top; *at; at--) {
+		if (unlikely((void *)*at == p))
+			sluice_fatal("realloc of a block that was freed: address %p", p);
+	}
+	heap_leave(h);
+}
+
+/* Whether a block that cannot grow where it lies becomes a mapping, which then grows by moving page tables. One
+ * that grows by much at a time stays a run instead: few more steps follow, and runs are used again without page
+ * faults. */
+static bool grows_into_mapping(size_t old, size_t size)
+{
+	return size >= REALLOC_MAP_MIN && size > old && (size > LARGE_MAX || size < old + old / 2);
+}
+
+static void *realloc_move(void *p, size_t old, size_t size)
+{
+	void *q = NULL;
+
+	if (grows_into_mapping(old, size) && likely(!heap_in_copy)) {
+		buddy_before_mapping(&zone_main, huge_bytes(), size);
+		q = huge_alloc(size, 1);
+	}
+	if (!q)
+		q = heap_alloc(size);
+	if (!q)
+		return NULL;
+	memcpy(q, p, min_size(old, size));
+	heap_free(p);
+	return q;
+}
+
+static noinline void *realloc_slow(void *p, size_t size)
+{
+	size_t old = heap_usable(p);
+	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+	void *q;
+
+	heap_copy_check();
+
+	if (unlikely(heap_in_copy))
+		return size <= old ? p : realloc_move(p, old, size);
+	if (pg && page_kind(pg) == PAGE_SLAB) {
+		heap_check_object(p, pg); /* else it is to grow beyond slabs */
+	} else if (pg && page_kind(pg) == PAGE_LARGE) {
+		large_check(pg, p);
+		check_not_in_bin(p, pg);
+		/* Also below SMALL_MAX, unless less than half of its last page would be used. */
+		if (size > PG_BYTES / 2 && large_resize(pg, size))
+			return p;
+	} else if (arena_usable(p)) {
+		if (size <= old && size > old / 2)
+			return p;
+	} else if (size > old / 2 || size > LARGE_MAX) {
+		if (size > old)
+			buddy_before_mapping(&zone_main, huge_bytes(), size - old);
+		q = huge_realloc(p, size);
+		if (unlikely(!q) && size > old && zones_release_space(size - old))
+			q = huge_realloc(p, size);
+		if (q)
+			return q;
+	}
+	q = realloc_move(p, old, size);
+	return q || size > old ? q : p; /* to shrink cannot fail */
+}
+
+/* As a rule p is an object of a slab, and stays one; what is wrong with it realloc_slow says. */
+void *heap_realloc(void *p, size_t size)
+{
+	const struct page *pg = likely(pagemap_ours(p)) ? page_of(p) : NULL;
+	size_t offset;
+	size_t old;
+	void *q;
+
+	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_in_copy))
+		return realloc_slow(p, size);
+	offset = (size_t)((char *)p - page_address(pg));
+	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset)))
+		return realloc_slow(p, size);
+	if (unlikely(slab_uncarved(pg)))
+		heap_check_object(p, pg);
+	old = class_size(pg->cls);
+	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
+		return p;
+	q = heap_alloc_small(size);
+	if (unlikely(!q))
+		return size > old ? NULL : p;
+	memcpy(q, p, min_size(old, size));
+	heap_free(p);
+	return q;
+}
+
+/* ---- sweeping ---------------------------------------------------------------------------- */
+
+/* What the calling thread has gathered for others goes to them, and what they have posted to it is
+ * looked at; a few at a time, for it may be a signal handler's turn in between. */
+static void flush_own(void)
+{
+	struct heap *h = heap_self;
+	struct ring_adopt due = { NULL, 0 };
+	bool more = true;
+
+	while (more && heap_window_open(h)) {
+		more = ring_flush_one(&h->ring, &due);
+		heap_leave(h);
+		if (more && due.pg)
+			heap_adopt(due.pg, due.cls);
+	}
+	for (more = true; more && heap_window_open(h); heap_call_end(h))
+		more = heap_open_inbox(h);
+}
+
+void heap_leave_own(void)
+{
+	struct heap *h = heap_self;
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		for (bool more = true; more && heap_window_open(h); heap_call_end(h))
+			more = heap_leave_some(h, bin);
+	}
+}
+
+uint64_t heap_sweep(void)
+{
+	uint64_t bytes = 0;
+
+	flush_own();
+	heap_drain_fallback();
+	while (heap_take_orphan())
+		;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct page *pg;
+
+		while ((pg = slab_pool_take_empty(cls)) != NULL) {
+			bytes += (uint64_t)size_classes[cls].pages << PG_SHIFT;
+			slab_unmake(pg);
+			buddy_free_drained(&pg, 1);
+		}
+	}
+	return bytes;
+}

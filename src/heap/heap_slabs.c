@@ -1,0 +1,884 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_slabs.c - the bins and the slabs of a heap: everything that is done inside its window.
+ * Used by the other files of the heap; uses slab, ring.
+ *
+ * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
+ *     bins of large objects hold runs that are PAGE_LARGE still.
+ * (B) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
+ *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
+ * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
+ * (D) A bin begins without room and doubles it each time it is full or empty, up to its capacity;
+ *     a drain takes its room away again, so that a cache starts small after it, and so do QUIET_TURNS
+ *     turns in which it was neither.
+ *
+ * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
+ * list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: under the gate
+ * only).
+ * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with what it does
+ * of a trim or of a bin's turn CALL_OBJECTS and CALL_SLABS (heap_work_count). Who leaves a heap as a
+ * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty; who leaves
+ * a part of it (a growth), when its steps are used up, with PART_OBJECTS or PART_SLABS more at most.
+ * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
+ * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/heap_parts.h"
+
+#include <string.h>
+
+#include "base/delay.h"
+#include "heap/holes.h"
+#include "base/options.h"
+#include "base/park.h"
+#include "base/stats.h"
+#include "os/vm.h"
+
+#define WAKE_NEVER (-1) /* but for a count that falls below zero */
+#define BIN_START 2u
+#define FLUSH 16u
+#define FLUSH_FAR 4u
+#define FLUSH_BYTES 65536u
+#define REFILL_BYTES 8192u
+#define REFILL_MIN 8u
+#define BIN_FREED 32u
+#define GIFTS_MAX 32u
+#define QUIET_TURNS 3u
+
+static const uint16_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
+
+static inline unsigned bin_capacity(unsigned bin)
+{
+	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
+}
+
+/* Where the bin's row is that it begins with. */
+static inline uint16_t bin_first_row(unsigned bin)
+{
+	static const uint16_t first[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	(uint16_t)(offsetof(struct bin_rows, of_##size) / sizeof(struct object *)),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	};
+
+	if (bin < CLASSES)
+		return first[bin];
+	return (uint16_t)(offsetof(struct bin_rows, large) / sizeof(struct object *) +
+			  (bin - CLASSES) * (LARGE_BIN_MAX + 1));
+}
+
+/* The NULL below a bin's first place. */
+static inline struct object **bin_bottom(struct heap *h, unsigned cls)
+{
+	return h->bin_bottom[cls] + h->bin_slots;
+}
+
+static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
+{
+	h->bin[bin].limit = (uint32_t)(uintptr_t)(bin_bottom(h, bin) + room);
+}
+
+/* An empty bin without room. The slots are zero, and no bottom is ever written. */
+static void bin_begin(struct heap *h, unsigned bin)
+{
+	h->bin_bottom[bin] = bin_first_row(bin);
+	h->bin[bin].top = bin_bottom(h, bin);
+	bin_set_limit(h, bin, 0);
+}
+
+/* To the longer row of its class; those of the classes that have one come first. */
+static void bin_move(struct heap *h, unsigned cls)
+{
+	struct object **from = bin_bottom(h, cls);
+	size_t n = (size_t)(h->bin[cls].top - from);
+
+	DCHECK(cls < BIN_ROWS);
+	h->bin_bottom[cls] = (uint16_t)(BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
+	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
+	h->bin[cls].top = bin_bottom(h, cls) + n;
+}
+
+void heap_init_bins(struct heap *h)
+{
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		/* Large objects are looked at in ALIGN_MIN bytes. */
+		h->bin[bin].divisor = bin < CLASSES ? size_classes[bin].inverse
+						    : CLASS_INVERSE(ALIGN_MIN);
+		bin_begin(h, bin);
+	}
+}
+
+/* Places the bin has now. */
+static inline unsigned bin_room(struct heap *h, unsigned cls)
+{
+	return (h->bin[cls].limit - (uint32_t)(uintptr_t)bin_bottom(h, cls)) /
+	       (uint32_t)sizeof(struct object *);
+}
+
+_Atomic uint64_t heap_bins_bytes;
+_Atomic uint64_t heap_bins_most = UINT64_MAX;
+static bool bins_counted; /* heap_bins_count_all */
+
+/* Bytes of n objects of the bin's. */
+static uint64_t bin_bytes(unsigned bin, unsigned n)
+{
+	size_t each = bin < CLASSES ? class_size(bin)
+				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
+
+	return (uint64_t)n * each;
+}
+
+/* All threads write this one line, so nobody does where there is no limit that it is for. */
+static inline void bins_count(uint64_t more)
+{
+	if (likely(!bins_counted))
+		return;
+	SHARE_COUNT(heap_bins);
+	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
+}
+
+static uint64_t heap_bins_room(struct heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bytes += bin_bytes(bin, bin_room(h, bin));
+	return bytes;
+}
+
+void heap_bins_count_all(void)
+{
+	uint64_t bytes = heap_bins_room(heap_fallback.heap);
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		bytes += heap_bins_room(h);
+	bins_counted = true;
+	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
+}
+
+/* Whether the bins may have that much more room than they have. */
+static bool bins_may_have(uint64_t more)
+{
+	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
+	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
+}
+
+/* Twice the room, up to the capacity. False: the bins of all have enough. */
+static bool bin_grow(struct heap *h, unsigned cls)
+{
+	unsigned old = bin_room(h, cls);
+	unsigned room = old * 2;
+
+	h->quiet[cls] = 0;
+	if (room < BIN_START)
+		room = BIN_START;
+	if (room > bin_capacity(cls))
+		room = bin_capacity(cls);
+	if (room == old)
+		return true;
+	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
+		return false;
+	if (old <= BIN_SMALL && room > BIN_SMALL)
+		bin_move(h, cls);
+	bin_set_limit(h, cls, room);
+	bins_count(bin_bytes(cls, room - old));
+	return true;
+}
+
+/* The n highest places go; they are free. */
+static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
+{
+	bin_set_limit(h, cls, bin_room(h, cls) - n);
+	bins_count((uint64_t)0 - bin_bytes(cls, n));
+}
+
+/* A run in limbo: to the pcp after the window. */
+static void release_run(struct heap *h, struct page *pg)
+{
+	pg->inbox_next = h->release;
+	h->release = pg;
+}
+
+/* It is on no list of the heap any more. */
+static void heap_release_slab(struct heap *h, struct page *pg)
+{
+	slab_unmake(pg);
+	release_run(h, pg);
+}
+
+static void partial_add(struct heap *h, struct page *pg)
+{
+	pg->wake = 0;
+	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
+}
+
+/* One that could not be left may have room, or be empty but for what is on its remote list: the next free
+ * of the heap puts it where it belongs, and one of others posts it. */
+static void full_add(struct heap *h, struct page *pg)
+{
+	pg->wake = (int16_t)(pg->used - 1);
+	page_list_add(&h->full, pg, LIST_FULL);
+}
+
+/* Put a slab that is on no list where its room says. */
+static void slab_place(struct heap *h, struct page *pg)
+{
+	if (pg->used == 0 && pg->carved)
+		heap_release_slab(h, pg);
+	else if (slab_has_room(pg))
+		partial_add(h, pg);
+	else
+		full_add(h, pg);
+}
+
+/* A slab that was posted: it has objects on its remote list. */
+static void inbox_open(struct heap *h, struct page *pg)
+{
+	DCHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
+	heap_work_count(0, 1);
+	slab_collect_to(pg, STATE_OWNED);
+	if (pg->list == LIST_FULL)
+		page_list_del(&h->full, pg, LIST_FULL);
+	else if (pg->list == LIST_PARTIAL && pg->used == 0)
+		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
+	else
+		return; /* partial with objects in use, or current */
+	slab_place(h, pg);
+}
+
+/* Look at up to n posted slabs; false: there were none. */
+static bool inbox_take(struct heap *h, unsigned n)
+{
+	bool any = false;
+
+	for (; n; n--) {
+		struct page *pg = h->inbox_todo;
+
+		if (!pg) {
+			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
+				break;
+			SHARE_COUNT(heap_inbox);
+			/* Acquire pairs with the release CAS in post. */
+			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+			DELAY_HERE(inbox_taken);
+		}
+		h->inbox_todo = pg->inbox_next;
+		inbox_open(h, pg);
+		any = true;
+	}
+	return any;
+}
+
+void heap_attach(struct heap *h, struct page *pg)
+{
+	inbox_take(h, INBOX_BATCH);
+	heap_work_count(0, 1);
+	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
+	slab_collect_to(pg, STATE_OWNED);
+	slab_place(h, pg);
+}
+
+bool heap_open_inbox(struct heap *h)
+{
+	return inbox_take(h, INBOX_BATCH);
+}
+
+/* The owner stays until then. */
+void heap_post(struct page *pg)
+{
+	struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
+	struct page *head = atomic_load_explicit(&h->inbox, memory_order_relaxed);
+
+	do {
+		pg->inbox_next = head;
+		DELAY_HERE(inbox_push);
+	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
+							memory_order_relaxed));
+	SHARE_COUNT(heap_inbox);
+	park_wake();
+	stat_add(STAT_slabs_posted, 1);
+}
+
+/* The slab that the next objects of cls come from; NULL: the heap has none. */
+static struct page *current_slab(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg && slab_has_room(pg))
+		return pg;
+	if (pg) {
+		pg->list = LIST_NONE;
+		full_add(h, pg);
+		h->current[cls] = NULL;
+	}
+	pg = h->partial[cls].first;
+	if (!pg && inbox_take(h, INBOX_BATCH))
+		pg = h->partial[cls].first;
+	if (!pg)
+		return NULL;
+	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+	pg->list = LIST_CURRENT;
+	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
+	h->current[cls] = pg;
+	return pg;
+}
+
+/* Objects of a refill: what is carved and then flushed unused would be written for nothing. */
+static inline unsigned bin_step(unsigned cls)
+{
+	size_t n = REFILL_BYTES / class_size(cls);
+
+	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
+}
+
+/* Stops the program if an object is in the bin twice, of which only the bin is looked at, or in it and on a list of its slab. Nothing is
+ * written to objects, for this may be a child of fork that ends. */
+static void bin_check_twice(struct heap *h, unsigned bin)
+{
+	struct object **bottom = bin_bottom(h, bin);
+	uint16_t seen[2 * BIN_MAX] = { 0 }; /* places in the bin, by the object's hash */
+
+	for (struct object **o = h->bin[bin].top; *o; o--) {
+		uint32_t i = (uint32_t)((uintptr_t)*o >> 4) * UINT32_C(2654435761) >> 16;
+
+		if (unlikely(bin < CLASSES && mark_is_set(*o, mark_base(page_of(*o)))))
+			heap_freed_twice(*o, page_of(*o));
+		for (;; i++) {
+			uint16_t *at = &seen[i % (2 * BIN_MAX)];
+
+			if (!*at) {
+				*at = (uint16_t)(o - bottom);
+				break;
+			}
+			if (unlikely(bottom[*at] == *o))
+				heap_freed_twice(*o, page_of(*o));
+		}
+	}
+}
+
+void heap_check_bins(void)
+{
+	struct heap *h = heap_self;
+
+	if (!heap_is_real(h) || !heap_enter(h))
+		return;
+	for (unsigned bin = 0; bin < BINS; bin++)
+		if (*h->bin[bin].top)
+			bin_check_twice(h, bin);
+	heap_leave(h);
+}
+
+/* At most by half, so that the next frees find room. */
+bool heap_refill(struct heap *h, unsigned cls)
+{
+	struct object **o;
+	unsigned want;
+	unsigned got = 0;
+	unsigned far = TAKE_FAR;
+
+	bin_grow(h, cls);
+	o = bin_bottom(h, cls) + 1;
+	want = (bin_room(h, cls) + 1) / 2;
+	if (want > bin_step(cls))
+		want = bin_step(cls);
+	while (got < want && far) {
+		struct page *pg = current_slab(h, cls);
+
+		if (!pg)
+			break;
+		if (pg->free && want > TAKE_NEAR)
+			want = TAKE_NEAR;
+		if (got >= want)
+			break;
+		heap_work_count(0, 1);
+		got += slab_take(pg, o + got, want - got, &far);
+	}
+	slab_prefetch_next(h, cls);
+	heap_work_count(got, 0);
+	h->bin[cls].top = o + got - 1;
+	/* The first taken on top: it has the lowest address, or was freed last. */
+	for (unsigned i = 0; i < got / 2; i++) {
+		struct object *low = o[i];
+
+		o[i] = o[got - 1 - i];
+		o[got - 1 - i] = low;
+	}
+	return got != 0;
+}
+
+/* ---- objects on their way home ----------------------------------------------------------- */
+
+_Noreturn void heap_bad_free(void *p, const struct page *pg)
+{
+	if (page_kind(pg) == PAGE_SLAB)
+		sluice_fatal("free of memory that was never handed out: address %p, size class %u "
+			     "(%u bytes)",
+			     p, pg->cls, (unsigned)class_size(pg->cls));
+	if (page_kind(pg) == PAGE_RAW)
+		sluice_fatal("free of a page block (use sluice_page_free): address %p", p);
+	if (page_kind(pg) == PAGE_NONE && page_number(pg) == 0)
+		sluice_fatal("free of memory that is not ours: address %p", p);
+	sluice_fatal("block freed twice or never handed out: address %p", p);
+}
+
+_Noreturn void heap_freed_twice(void *p, const struct page *pg)
+{
+	if (page_kind(pg) != PAGE_SLAB)
+		sluice_fatal("block freed twice: address %p", p);
+	sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", p, pg->cls,
+		     (unsigned)class_size(pg->cls));
+}
+
+void heap_check_object(void *p, const struct page *pg)
+{
+	size_t off = (size_t)((char *)p - page_address(pg));
+
+	if (page_kind(pg) == PAGE_LARGE) {
+		large_check(pg, p);
+		return;
+	}
+	if (unlikely(off >= slab_carved_bytes(pg)))
+		heap_bad_free(p, pg);
+	if (unlikely(!class_divides(pg->cls, off)))
+		sluice_fatal("free of the middle of an object: address %p, size class %u (%u "
+			     "bytes)",
+			     p, pg->cls, (unsigned)class_size(pg->cls));
+	if (unlikely(holes_has(pg, off)))
+		heap_bad_free(p, pg);
+}
+
+/* In the window of the slab's heap: the n objects from `first` on the slab's list are free anew. */
+static void slab_freed(struct heap *h, struct page *pg, struct object *first, unsigned n)
+{
+	pg->free = first;
+	pg->used = (int16_t)(pg->used - (int)n);
+	if (likely(pg->used > pg->wake))
+		return;
+	if (unlikely(pg->used < 0))
+		heap_freed_twice(first, pg);
+	if (pg->list == LIST_FULL)
+		page_list_del(&h->full, pg, LIST_FULL);
+	else if (pg->list == LIST_PARTIAL)
+		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
+	else
+		return;
+	slab_place(h, pg);
+}
+
+/* Link those of the n objects that follow each other in slab pg in front of *list. Returns how many, at
+ * least one. */
+static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct object **list)
+{
+	uintptr_t start = (uintptr_t)page_address(pg);
+	uint32_t carved = slab_carved_bytes(pg);
+	uint64_t base = mark_base(pg);
+	struct object *first = *list;
+	unsigned i = 0;
+
+	if (unlikely(slab_uncarved(pg))) {
+		heap_check_object(*o, pg);
+		n = 1;
+	}
+
+	do {
+		uintptr_t off = (uintptr_t)o[i] - start;
+
+		/* That it is the start of an object its free has seen. */
+		if (off >= carved) {
+			if (i)
+				break;
+			heap_bad_free(o[i], pg);
+		}
+		if (unlikely(o[i] == first))
+			heap_freed_twice(first, pg);
+		if (unlikely(mark_is_set(o[i], base)))
+			heap_freed_twice(o[i], pg);
+		mark_set(o[i], base);
+		link_set(o[i], first);
+		first = o[i];
+	} while (++i < n);
+	*list = first;
+	return i;
+}
+
+/* In the window of h: the first one or more of the n objects go to their slab, or into the ring. Returns
+ * how many. */
+static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
+{
+	struct page *pg = page_of(*o);
+	struct object *list = NULL;
+	struct ring_adopt due;
+
+	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
+		list = pg->free;
+		n = link_run(pg, o, n, &list);
+		slab_freed(h, pg, list, n);
+		return n;
+	}
+	if (page_kind(pg) != PAGE_SLAB) {
+		heap_check_object(*o, pg);
+		large_unmake(pg);
+		release_run(h, pg);
+		return 1;
+	}
+	n = link_run(pg, o, n < ring_batch(pg->cls) ? n : ring_batch(pg->cls), &list);
+	due = ring_put(&h->ring, pg, list, *o, n);
+	if (due.pg)
+		d->due[d->n++] = due;
+	return n;
+}
+
+bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+{
+	if (page_kind(pg) != PAGE_SLAB || bin_room(h, pg->cls) != 0 ||
+	    h->gifts[pg->cls] >= GIFTS_MAX ||
+	    atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)
+		return false;
+	h->gifts[pg->cls]++;
+	free_to_slab(h, &o, 1, d);
+	return true;
+}
+
+/* In the window of h: the n objects of a bin, 1 at least, that were freed last go to their slabs, or of those
+ * what lies in `far` places, for each is a miss. They are in this processor's cache still, as those freed
+ * first are not. */
+static void bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
+{
+	struct object **end = h->bin[cls].top + 1;
+	struct object **o = end - 1;
+
+	while (o > end - n) {
+		far -= ((uintptr_t)o[0] ^ (uintptr_t)o[-1]) >= FLUSH_BYTES;
+		if (!far)
+			break;
+		o--;
+	}
+	h->bin[cls].top = o - 1;
+	heap_work_count((uint32_t)(end - o), 0);
+	while (o < end)
+		o += free_to_slab(h, o, (unsigned)(end - o), d);
+}
+
+void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
+{
+	unsigned room = bin_room(h, cls);
+	unsigned most = bin_capacity(cls);
+	unsigned n = room / 2 < FLUSH ? (room + 1) / 2 : FLUSH;
+	unsigned far = FLUSH_FAR;
+	bool shrinks;
+
+	/* Who allocates nothing of the class has no use for them. */
+	if (cls < CLASSES && !h->current[cls]) {
+		if (most > BIN_FREED)
+			most = BIN_FREED;
+		far = FLUSH;
+	}
+	if (room < most && bin_grow(h, cls))
+		return;
+	h->quiet[cls] = 0;
+	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
+	bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
+	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
+	if (shrinks)
+		bin_shrink(h, cls, n - 1);
+	DCHECK(bin_space(&h->bin[cls]) != 0);
+	/* Who only frees owns slabs all the same, those that it adopted. */
+	inbox_take(h, INBOX_BATCH);
+}
+
+/* ---- leaving ----------------------------------------------------------------------------- */
+
+static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
+{
+	/* No object of it is anywhere, so nobody has to be kept from it. */
+	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
+
+	heap_work_count(0, 1);
+	if (put == POOL_EMPTY) {
+		heap_release_slab(h, pg);
+	} else if (put != POOL_PUT) {
+		full_add(h, pg);
+	}
+}
+
+/* Up to n slabs with room; false: there are no more. */
+static bool leave_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg) {
+		h->current[cls] = NULL;
+		pg->list = LIST_NONE;
+		slab_leave(h, pg, age);
+	}
+	while (n && (pg = h->partial[cls].first) != NULL) {
+		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+		slab_leave(h, pg, age);
+		n--;
+	}
+	return h->partial[cls].first != NULL;
+}
+
+/* Look again at an un-owned slab that was freed into: it may be empty, or have room now. */
+static void pool_refresh(struct heap *h, struct ring_adopt *due)
+{
+	if (due->pg && slab_pool_adopt(due->pg, due->cls) &&
+	    slab_pool_put(due->pg, SLAB_RECENT) == POOL_EMPTY)
+		heap_release_slab(h, due->pg);
+}
+
+/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. Returns how many there were. */
+static unsigned bin_leave(struct heap *h, unsigned cls, unsigned n)
+{
+	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
+	struct due_list d;
+
+	if (!have)
+		return 0;
+	d.n = 0;
+	bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
+	for (unsigned i = 0; i < d.n; i++)
+		pool_refresh(h, &d.due[i]);
+	return have < n ? have : n;
+}
+
+/* In the window of h: nothing in the bin any more, and no room. */
+static void bin_empty(struct heap *h, unsigned cls)
+{
+	while (bin_leave(h, cls, BIN_STEP))
+		;
+	bin_shrink(h, cls, bin_room(h, cls));
+	bin_begin(h, cls);
+	if (cls < CLASSES)
+		h->gifts[cls] = 0;
+}
+
+/* In the window of h, as all that follows: nothing in its ring any more. */
+static void ring_empty(struct heap *h)
+{
+	struct ring_adopt due;
+
+	while (ring_flush_one(&h->ring, &due))
+		pool_refresh(h, &due);
+}
+
+/* Nothing in its bins and its ring any more. */
+static void flush_all(struct heap *h)
+{
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_empty(h, bin);
+	ring_empty(h);
+}
+
+/* The same, some of it; false: steps were used up. */
+static bool flush_part(struct heap *h, uint32_t *steps)
+{
+	struct ring_adopt due;
+	unsigned n;
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		while ((n = bin_leave(h, bin, BIN_STEP)) != 0)
+			if (!heap_spend(steps, n))
+				return false;
+		bin_empty(h, bin);
+	}
+	while (ring_flush_one(&h->ring, &due)) {
+		pool_refresh(h, &due);
+		if (!heap_spend(steps, SLAB_STEPS))
+			return false;
+	}
+	return true;
+}
+
+bool heap_leave_some(struct heap *h, unsigned bin)
+{
+	bin_empty(h, bin);
+	return bin < CLASSES && leave_class(h, bin, SLAB_IDLE, LEAVE_BATCH);
+}
+
+_Static_assert(BIN_MAX % AGE_OBJECTS == 0, "a visit empties a bin in one turn");
+
+bool heap_age_next(struct heap *h, unsigned objects)
+{
+	unsigned bin = h->age_next;
+	uint8_t next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
+
+	h->age_next = next;
+	if (h->quiet[bin] < QUIET_TURNS) {
+		h->quiet[bin]++;
+		return false;
+	}
+	if (!bin_room(h, bin) && (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
+		return false;
+	for (; objects; objects -= AGE_OBJECTS) {
+		if (!bin_leave(h, bin, AGE_OBJECTS))
+			break;
+	}
+	/* What has more to leave has the next turn, too. */
+	h->age_next = (uint8_t)bin;
+	if (!objects)
+		return true;
+	bin_empty(h, bin);
+	if (bin >= CLASSES || !leave_class(h, bin, SLAB_RECENT, AGE_BATCH))
+		h->age_next = next;
+	return true;
+}
+
+bool heap_open_part(struct heap *h, uint32_t *steps)
+{
+	while (inbox_take(h, INBOX_BATCH))
+		if (!heap_spend(steps, INBOX_BATCH * SLAB_STEPS))
+			return false;
+	return true;
+}
+
+bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
+{
+	struct page *pg;
+	struct page *next;
+
+	if (!flush_part(h, steps) || !heap_open_part(h, steps))
+		return false;
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		while (h->current[cls] || h->partial[cls].first) {
+			leave_class(h, cls, age, 1);
+			if (!heap_spend(steps, 2 * SLAB_STEPS))
+				return false;
+		}
+	}
+	for (pg = h->full.first; pg; pg = next) {
+		next = pg->next;
+		page_list_del(&h->full, pg, LIST_FULL);
+		slab_leave(h, pg, age);
+		if (!heap_spend(steps, SLAB_STEPS) && next)
+			return false;
+	}
+	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
+	return true;
+}
+
+void heap_leave_slabs(struct heap *h, enum slab_age age)
+{
+	uint32_t steps;
+
+	do {
+		steps = UINT32_MAX;
+	} while (!heap_leave_part(h, age, &steps));
+}
+
+void heap_purge_bins(struct heap *h)
+{
+	if (!options.reserve) /* else they are to be touched without a page fault */
+		vm_purge(&h->ring, align_up(HEAP_BYTES - offsetof(struct heap, ring), META_ALIGN));
+}
+
+/* The current slab of a class, if it is empty. */
+static void release_current(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+
+	if (pg && pg->used == 0) {
+		h->current[cls] = NULL;
+		pg->list = LIST_NONE;
+		heap_release_slab(h, pg);
+	}
+}
+
+void heap_trim(struct heap *h)
+{
+	flush_all(h);
+	while (inbox_take(h, INBOX_BATCH))
+		;
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		release_current(h, cls);
+}
+
+void heap_trim_bin(struct heap *h, unsigned bin)
+{
+	if (options.holes) {
+		heap_leave_some(h, bin);
+	} else {
+		bin_empty(h, bin);
+		if (bin < CLASSES)
+			release_current(h, bin);
+	}
+}
+
+void heap_trim_rest(struct heap *h)
+{
+	ring_empty(h);
+	inbox_take(h, INBOX_BATCH);
+}
+
+/* Objects on the remote list count as used, and are free. */
+static uint64_t slab_free_bytes(const struct page *pg)
+{
+	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
+	uint64_t used = (uint64_t)pg->used - state_count(s);
+
+	return ((uint64_t)size_classes[pg->cls].pages << PG_SHIFT) - used * class_size(pg->cls);
+}
+
+static uint64_t list_free_bytes(const struct page_list_head *l)
+{
+	uint64_t bytes = 0;
+
+	for (const struct page *pg = l->first; pg; pg = pg->next)
+		bytes += slab_free_bytes(pg);
+	return bytes;
+}
+
+uint64_t heap_free_bytes(struct heap *h)
+{
+	uint64_t bytes = h->ring.bytes + list_free_bytes(&h->full);
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		for (struct object **o = h->bin[bin].top; *o; o--)
+			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
+	}
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		bytes += list_free_bytes(&h->partial[cls]);
+		if (h->current[cls])
+			bytes += slab_free_bytes(h->current[cls]);
+	}
+	return bytes;
+}
+
+/* ---- debug ------------------------------------------------------------------------------- */
+
+static void check_list(struct heap *h, struct page_list_head *l, enum page_list tag)
+{
+	for (struct page *pg = l->first; pg; pg = pg->next) {
+		CHECK(pg->list == tag);
+		CHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
+		slab_check(pg);
+	}
+}
+
+void heap_check(void)
+{
+	struct heap *h = heap_self;
+
+	if (!heap_is_real(h) || !heap_window_open(h))
+		return;
+	check_list(h, &h->full, LIST_FULL);
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		CHECK(bin_space(&h->bin[bin]) <= bin_room(h, bin));
+		for (struct object **o = h->bin[bin].top; *o; o--)
+			CHECK(page_kind(page_of(*o)) == (bin < CLASSES ? PAGE_SLAB : PAGE_LARGE) &&
+			      page_of(*o)->cls == bin);
+	}
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		check_list(h, &h->partial[cls], LIST_PARTIAL);
+		if (h->current[cls])
+			slab_check(h->current[cls]);
+	}
+	heap_leave(h);
+}

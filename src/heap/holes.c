@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * holes.c - see holes.h: which units of a slab hold no live object, purging them, carving them again.
+ * Used by slab (taking objects), reclaim and background (punching), info; uses slab, vm.
+ *
+ * (A) Of the objects below pg->carved exactly those are uncarved that lie, in part at least, on a hole,
+ *     and those from open to before open_end; pg->uncarved is their number. (holes_check)
+ * (B) A hole holds no byte of an object that is live or on the free list. Objects in bins, in rings
+ *     and on remote lists are live. (holes_check)
+ * (C) Units from max(tail, the first that nothing carved touches) on cost no memory; holes lie below.
+ * (D) A slab whose units are purged is in limbo: its owner has left it, and no thread finds it until
+ *     the kernel has done, so no unit is carved while it is purged. Frees put objects on its remote
+ *     list meanwhile. (t/model/holes.pml)
+ * (E) What the kernel does not take stays carved.
+ *
+ * No lock is taken here but those of the pools, for the steps of slab_pool_take_new and slab_pool_put:
+ * one slab off a list, or on it, for each hold.
+ * Bound: holes are looked for and purged with no lock, in one slab at a time: at most OBJECTS_MAX objects
+ * and PURGES_MAX system calls. holes_take: as many objects as asked for, of as many holes. So a fork meanwhile costs its child one
+ * slab for each thread that punches, whose live objects stay usable. Allocates nothing; holes_take may
+ * run in a signal handler, in the heap that serves it; not for them: the others.
+ * Source: the idea of giving back parts of a size-class run is Redis's active defragmentation turned
+ * round (nothing moves) and Mesh's (Powers et al. 2019) without its second mapping.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/holes.h"
+
+#include "page/buddy.h"
+#include "base/delay.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
+#include "os/vm.h"
+
+#define OBJECTS_MAX 2048u
+#define PURGES_MAX 32u /* every other unit of 64 */
+
+#define SIZECLASS(size, pages)                                                                     \
+	_Static_assert((pages) >= 2 && (pages)*PG_BYTES / HOLE_BYTES <= 64,                        \
+		       "a slab of " #size " bytes has a second page, and a bit for each unit");    \
+	_Static_assert((pages)*PG_BYTES / (size) <= OBJECTS_MAX, "a slab of " #size " bytes");
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+
+/* Which objects of a slab are free. */
+struct object_map {
+	uint64_t word[OBJECTS_MAX / 64];
+};
+
+static inline bool map_has(const struct object_map *m, unsigned i)
+{
+	return m->word[i / 64] >> (i % 64) & 1;
+}
+
+static inline void map_set(struct object_map *m, unsigned i)
+{
+	m->word[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+static unsigned units_of_class(unsigned cls)
+{
+	return (unsigned)(size_classes[cls].pages * (PG_BYTES / HOLE_BYTES));
+}
+
+/* Units from u on; u may be 64. */
+static uint64_t units_from(unsigned u)
+{
+	return u < 64 ? ~UINT64_C(0) << u : 0;
+}
+
+static uint64_t object_units(unsigned cls, unsigned i)
+{
+	size_t at = (size_t)i * class_size(cls);
+
+	return hole_units(at, at + class_size(cls));
+}
+
+/* The objects on unit u. */
+static unsigned first_object(unsigned cls, unsigned u)
+{
+	return class_index(cls, (size_t)u << HOLE_SHIFT);
+}
+
+static unsigned last_object(unsigned cls, unsigned u)
+{
+	return class_index(cls, (((size_t)u + 1) << HOLE_SHIFT) - 1);
+}
+
+enum { OS_WHOLE, OS_TOUCHED };
+
+/* The kernel's pages of a slab that the units make up wholly, or that they lie on. What shares a page
+ * with a neighbour is on neither. */
+static uint64_t os_pages(struct page *pg, uint64_t units, int which)
+{
+	size_t each = vm_os_page >> HOLE_SHIFT;
+	uintptr_t at = (uintptr_t)page_address(pg) >> HOLE_SHIFT;
+	uint64_t found = 0;
+
+	if (each == 1)
+		return units;
+	for (size_t u = align_up(at, each) - at; u + each <= 64; u += each) {
+		uint64_t mask = hole_units(u << HOLE_SHIFT, (u + each) << HOLE_SHIFT);
+
+		if (which == OS_WHOLE ? (units & mask) == mask : (units & mask) != 0)
+			found |= mask;
+	}
+	return found;
+}
+
+/* The first unit that costs no memory, and so on to the end; may lie beyond it. */
+static unsigned tail_begin(struct page *pg)
+{
+	uintptr_t base = (uintptr_t)page_address(pg);
+	uintptr_t carved = align_up(base + slab_carved_bytes(pg), vm_os_page) - base;
+	unsigned tail = atomic_load_explicit(&slab_holes(pg)->tail, memory_order_relaxed);
+
+	return carved >> HOLE_SHIFT > tail ? (unsigned)(carved >> HOLE_SHIFT) : tail;
+}
+
+static _Atomic uint64_t holes_now; /* units of all slabs, but for those at their ends */
+
+static uint64_t units_load(struct page *pg)
+{
+	return atomic_load_explicit(&slab_holes(pg)->units, memory_order_relaxed);
+}
+
+void holes_init(struct page *pg, unsigned cls, bool zero)
+{
+	struct slab_holes *h = slab_holes(pg);
+
+	atomic_store_explicit(&h->units, 0, memory_order_relaxed);
+	atomic_store_explicit(&h->tail, (uint8_t)(zero ? 0 : units_of_class(cls)),
+			      memory_order_relaxed);
+	h->open = 0;
+	h->open_end = 0;
+	h->stamp = 0;
+}
+
+/* Of a slab in hand. */
+static void units_store(struct page *pg, uint64_t units)
+{
+	int more = __builtin_popcountll(units) - __builtin_popcountll(units_load(pg));
+
+	if (more) {
+		SHARE_COUNT(holes_now);
+		atomic_fetch_add_explicit(&holes_now, (uint64_t)(int64_t)more,
+					  memory_order_relaxed);
+	}
+	atomic_store_explicit(&slab_holes(pg)->units, units, memory_order_relaxed);
+}
+
+void holes_end(struct page *pg)
+{
+	units_store(pg, 0);
+}
+
+uint64_t holes_bytes_all(void)
+{
+	return atomic_load_explicit(&holes_now, memory_order_relaxed) << HOLE_SHIFT;
+}
+
+size_t holes_bytes(struct page *pg)
+{
+	unsigned tail = tail_begin(pg);
+	unsigned units = units_of_class(pg->cls);
+	unsigned n = (unsigned)__builtin_popcountll(units_load(pg));
+
+	return (n + (tail < units ? units - tail : 0)) << HOLE_SHIFT;
+}
+
+/* ---- carving again ----------------------------------------------------------------------- */
+
+/* The lowest hole, or as many as its first object lies on, is no hole any more; the objects on it that
+ * lie on no other are open to be carved. */
+static bool open_hole(struct page *pg)
+{
+	struct slab_holes *h = slab_holes(pg);
+	uint64_t units = units_load(pg);
+	uint64_t opened;
+	unsigned first;
+	unsigned last;
+
+	if (!units)
+		return false;
+	first = first_object(pg->cls, (unsigned)__builtin_ctzll(units));
+	opened = units & os_pages(pg, object_units(pg->cls, first), OS_TOUCHED);
+	units &= ~opened;
+	last = last_object(pg->cls, 63 - (unsigned)__builtin_clzll(opened));
+	if (units & object_units(pg->cls, last))
+		last--;
+	units_store(pg, units);
+	h->open = (uint16_t)first;
+	h->open_end = (uint16_t)(last + 1);
+	stat_add(STAT_holes_carved, (unsigned)__builtin_popcountll(opened));
+	return true;
+}
+
+unsigned holes_take(struct page *pg, struct object **out, unsigned n)
+{
+	struct slab_holes *h = slab_holes(pg);
+	char *base = page_address(pg);
+	unsigned got = 0;
+
+	while (got < n && (h->open < h->open_end || open_hole(pg))) {
+		for (; got < n && h->open < h->open_end; h->open++)
+			out[got++] = (struct object *)(void *)(base + (size_t)h->open *
+									      class_size(pg->cls));
+	}
+	atomic_store_explicit(&pg->uncarved, (uint16_t)(slab_uncarved(pg) - got),
+			      memory_order_relaxed);
+	return got;
+}
+
+/* ---- punching ---------------------------------------------------------------------------- */
+
+static void map_uncarved(struct page *pg, struct object_map *m)
+{
+	struct slab_holes *h = slab_holes(pg);
+
+	for (unsigned i = h->open; i < h->open_end; i++)
+		map_set(m, i);
+	for (uint64_t units = units_load(pg); units; units &= units - 1) {
+		unsigned u = (unsigned)__builtin_ctzll(units);
+
+		for (unsigned i = first_object(pg->cls, u); i <= last_object(pg->cls, u); i++)
+			map_set(m, i);
+	}
+}
+
+/* Which objects below carved are neither live nor in a bin or on a remote list. */
+static void map_free(struct page *pg, struct object_map *m)
+{
+	unsigned n = slab_uncarved(pg);
+
+	map_uncarved(pg, m);
+	for (struct object *o = pg->free; o; o = slab_next(pg, o), n++) {
+		size_t off = (size_t)((char *)o - page_address(pg));
+
+		if (unlikely(!class_divides(pg->cls, off) || map_has(m, class_index(pg->cls, off))))
+			slab_bad_count(pg, o);
+		map_set(m, class_index(pg->cls, off));
+	}
+	CHECK((unsigned)pg->used + n == pg->carved);
+}
+
+/* The units that an object lies on which is not free. */
+static uint64_t live_units(const struct page *pg, const struct object_map *m)
+{
+	uint64_t live = 0;
+
+	for (unsigned at = 0; at < pg->carved; at += 64) {
+		uint64_t word = ~m->word[at / 64];
+
+		for (; word; word &= word - 1) {
+			unsigned i = at + (unsigned)__builtin_ctzll(word);
+
+			if (i < pg->carved)
+				live |= object_units(pg->cls, i);
+		}
+	}
+	return live;
+}
+
+/* Give units back, each stretch of them by one call. Returns those that the kernel took. */
+static uint64_t purge_units(struct page *pg, uint64_t units)
+{
+	uint64_t done = 0;
+	unsigned calls = 0;
+
+	while (units) {
+		unsigned first = (unsigned)__builtin_ctzll(units);
+		uint64_t rest = ~(units >> first);
+		unsigned n = rest ? (unsigned)__builtin_ctzll(rest) : 64;
+		uint64_t mask = hole_units((size_t)first << HOLE_SHIFT, (size_t)(first + n)
+										<< HOLE_SHIFT);
+
+		DCHECK(++calls <= PURGES_MAX);
+		if (vm_purge(page_address(pg) + ((size_t)first << HOLE_SHIFT),
+			     (size_t)n << HOLE_SHIFT))
+			done |= mask;
+		units &= ~mask;
+	}
+	return done;
+}
+
+/* An object is carved again some day. If it begins before the units that were given back, its mark is still there. */
+static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
+{
+	size_t at = (size_t)i * class_size(pg->cls);
+
+	if (!(hole_units(at, at + sizeof(struct object)) & gone))
+		mark_clear((struct object *)(void *)(page_address(pg) + at));
+}
+
+/* The units that cost no memory are known: the objects on them leave the free list. What is without
+ * objects up to the slab's end is not carved at all. */
+static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
+{
+	struct slab_holes *h = slab_holes(pg);
+	char *base = page_address(pg);
+	unsigned tail = units_of_class(pg->cls);
+	unsigned uncarved = 0;
+	uint64_t base_mark = mark_base(pg);
+	uint32_t carved_bytes;
+	uint64_t holes;
+
+	while (tail && (empty >> (tail - 1) & 1))
+		tail--;
+	holes = empty & ~units_from(tail);
+	if (first_object(pg->cls, tail) < pg->carved) {
+		pg->carved = (uint16_t)first_object(pg->cls, tail);
+		clear_kept(pg, pg->carved, units_from(tail));
+	}
+	carved_bytes = (uint32_t)(pg->carved * class_size(pg->cls));
+	atomic_store_explicit(&pg->carved_bytes, carved_bytes, memory_order_relaxed);
+	/* Where a unit in the middle of an object was refused, the object may lie on a hole too. */
+	holes &= ~units_from(carved_bytes >> HOLE_SHIFT);
+	pg->free = NULL;
+	for (unsigned i = pg->carved; i-- > 0;) {
+		struct object *o = (struct object *)(void *)(base + i * class_size(pg->cls));
+
+		if (!map_has(m, i))
+			continue;
+		if (object_units(pg->cls, i) & holes) {
+			uncarved++;
+			clear_kept(pg, i, holes);
+		} else {
+			link_set(o, pg->free);
+			mark_set(o, base_mark);
+			pg->free = o;
+		}
+	}
+	h->open = 0;
+	h->open_end = 0;
+	atomic_store_explicit(&h->tail, (uint8_t)tail, memory_order_relaxed);
+	units_store(pg, holes);
+	atomic_store_explicit(&pg->uncarved, (uint16_t)uncarved, memory_order_relaxed);
+}
+
+uint64_t holes_punch_slab(struct page *pg)
+{
+	struct object_map m = { { 0 } };
+	unsigned units = units_of_class(pg->cls);
+	uint64_t empty = units_load(pg) | units_from(tail_begin(pg));
+	uint64_t may;
+	uint64_t todo;
+	uint64_t done;
+
+	DELAY_HERE(holes_limbo);
+	map_free(pg, &m);
+	may = os_pages(pg, ~live_units(pg, &m) & ~units_from(units), OS_WHOLE);
+	todo = may & ~empty;
+	if (!todo)
+		return 0;
+	DELAY_HERE(holes_carve);
+	/* What the kernel refuses may be gone in part, and the links of the free list with it. */
+	done = purge_units(pg, os_pages(pg, todo, OS_TOUCHED));
+	DELAY_HERE(holes_purged);
+	give_up(pg, (empty & may) | done, &m);
+	return (uint64_t)__builtin_popcountll(done & todo) << HOLE_SHIFT;
+}
+
+/* Un-owned again, or given back. */
+static void put_back(struct page *pg)
+{
+	DELAY_HERE(holes_return);
+	if (slab_pool_put(pg, SLAB_LOOKED_AT) == POOL_EMPTY) {
+		slab_unmake(pg);
+		buddy_free_drained(&pg, 1);
+	}
+}
+
+uint64_t holes_punch(bool all, uint64_t most)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++) {
+		struct page *pg;
+
+		/* What comes meanwhile is for another call. */
+		for (uint64_t n = slab_pool_count_new(cls);
+		     n && bytes < most && (pg = slab_pool_take_new(cls, all)) != NULL; n--) {
+			if (pg->used)
+				bytes += holes_punch_slab(pg);
+			put_back(pg);
+		}
+	}
+	stat_add(STAT_holes_bytes, bytes);
+	return bytes;
+}
+
+bool holes_wanted(void)
+{
+	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++)
+		if (slab_pool_count_new(cls))
+			return true;
+	return false;
+}
+
+void holes_check(struct page *pg)
+{
+	struct slab_holes *h = slab_holes(pg);
+	struct object_map m = { { 0 } };
+	uint64_t units = units_load(pg);
+	unsigned n = 0;
+
+	map_uncarved(pg, &m);
+	for (unsigned i = 0; i < OBJECTS_MAX; i++)
+		n += map_has(&m, i);
+	CHECK(n == slab_uncarved(pg) && h->open <= h->open_end && h->open_end <= pg->carved);
+	CHECK(!(units & units_from(tail_begin(pg))));
+}

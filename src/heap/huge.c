@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * huge.c - mappings of their own, and the table that knows them.
+ * Used by large, heap; uses vm.
+ *
+ * (A) A live object has exactly one slot, whose addr is its start. The slot is claimed before the
+ *     mapping is made known and given up before the mapping is undone, so that the kernel may
+ *     hand the same address to another thread at once.
+ * (B) A slot's addr goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ...; never back to
+ *     EMPTY, so that a probe may stop at the first EMPTY.
+ * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns NULL, as
+ *     where the kernel refuses. The kernel's own limit on mappings (vm.max_map_count: 65,530 by default,
+ *     1,048,576 on some systems) may be above it; each object that counts here has 1 MiB at least, or
+ *     was too large for the arena when no lock could be had. Calls without a lock take no slot (arena.c).
+ *
+ * Bound: one probe for a pointer, two for one that moves, each of SLOTS slots at the most; at most two
+ * calls of vm.
+ * Progress: lock-free. Pairing: the release store of addr (size is set) with the acquire load in
+ * find. Allocates nothing from other layers; blocks in the kernel; may run in a signal handler and
+ * in a fork child (no lock to be left behind).
+ * Source: open addressing with tombstones (Knuth 6.4).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/huge.h"
+
+#include "base/delay.h"
+#include "base/stats.h"
+#include "os/vm.h"
+
+#define SLOT_BITS 17
+#define SLOTS (UINT32_C(1) << SLOT_BITS)
+#define SLOTS_USED_MAX (SLOTS / 4 * 3)
+
+enum { SLOT_EMPTY = 0, SLOT_GONE = 1, SLOT_CLAIMED = 2 };
+
+struct slot {
+	_Atomic uintptr_t addr;
+	_Atomic size_t bytes;
+};
+
+static struct slot slots[SLOTS]; /* .bss: costs memory where it is used */
+static _Atomic uint32_t used;
+static _Atomic uint64_t mapped; /* bytes of live objects */
+
+static uint32_t hash(uintptr_t addr)
+{
+	return (uint32_t)(((uint64_t)addr >> 12) * UINT64_C(0x9e3779b97f4a7c15) >>
+			  (64 - SLOT_BITS));
+}
+
+static struct slot *find(uintptr_t addr)
+{
+	uint32_t i = hash(addr);
+
+	for (uint32_t n = 0; n < SLOTS; n++, i = (i + 1) & (SLOTS - 1)) {
+		uintptr_t a = atomic_load_explicit(&slots[i].addr, memory_order_acquire);
+
+		if (a == addr)
+			return &slots[i];
+		if (a == SLOT_EMPTY)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* Count one more slot in use. False: the table is as full as may be. */
+static bool count_in(void)
+{
+	SHARE_COUNT(huge_used);
+	if (atomic_fetch_add_explicit(&used, 1, memory_order_relaxed) < SLOTS_USED_MAX)
+		return true;
+	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+	return false;
+}
+
+/* Claim a slot on addr's way; the caller has counted it. */
+static struct slot *claim(uintptr_t addr)
+{
+	uint32_t i = hash(addr);
+
+	for (;; i = (i + 1) & (SLOTS - 1)) {
+		uintptr_t a = atomic_load_explicit(&slots[i].addr, memory_order_relaxed);
+
+		if (a <= SLOT_GONE &&
+		    atomic_compare_exchange_strong_explicit(&slots[i].addr, &a, SLOT_CLAIMED,
+							    memory_order_relaxed,
+							    memory_order_relaxed))
+			return &slots[i];
+	}
+}
+
+static void fill(struct slot *s, uintptr_t addr, size_t bytes)
+{
+	atomic_store_explicit(&s->bytes, bytes, memory_order_relaxed);
+	atomic_store_explicit(&s->addr, addr, memory_order_release);
+}
+
+static void give_up(struct slot *s)
+{
+	atomic_store_explicit(&s->addr, SLOT_GONE, memory_order_relaxed);
+}
+
+/* Take the slot of a live object out of other threads' sight: only one caller can. */
+static struct slot *seize(const void *p, size_t *bytes)
+{
+	uintptr_t addr = (uintptr_t)p;
+	struct slot *s = addr > SLOT_CLAIMED ? find(addr) : NULL;
+
+	if (!s)
+		return NULL;
+	*bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&s->addr, &addr, SLOT_CLAIMED,
+						       memory_order_acquire, memory_order_relaxed)
+		       ? s
+		       : NULL;
+}
+
+void *huge_alloc(size_t size, size_t align)
+{
+	size_t bytes = align_up(size ? size : 1, vm_os_page);
+	void *p;
+
+	if (bytes < size || bytes > PTRDIFF_MAX || !count_in())
+		return NULL;
+	p = vm_map(bytes, align);
+	if (!p) {
+		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+		return NULL;
+	}
+	vm_huge_as_set(p, bytes, false);
+	SHARE_COUNT(huge_mapped);
+	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
+	SHARE_COUNT(huge_slot);
+	DELAY_HERE(huge_claimed);
+	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
+	stat_add(STAT_huges_made, 1);
+	return p;
+}
+
+size_t huge_usable(const void *p)
+{
+	struct slot *s = (uintptr_t)p > SLOT_CLAIMED ? find((uintptr_t)p) : NULL;
+
+	return s ? atomic_load_explicit(&s->bytes, memory_order_relaxed) : 0;
+}
+
+bool huge_free(void *p)
+{
+	size_t bytes;
+	struct slot *s = seize(p, &bytes);
+
+	if (!s)
+		return false;
+	SHARE_COUNT(huge_slot);
+	SHARE_COUNT(huge_used);
+	SHARE_COUNT(huge_mapped);
+	DELAY_HERE(huge_seized);
+	give_up(s);
+	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);
+	vm_unmap(p, bytes);
+	return true;
+}
+
+void *huge_realloc(void *p, size_t size)
+{
+	size_t bytes = align_up(size, vm_os_page);
+	size_t old;
+	struct slot *s;
+	void *q;
+
+	if (bytes < size || bytes > PTRDIFF_MAX)
+		return NULL;
+	s = seize(p, &old);
+	if (!s)
+		return NULL;
+	q = bytes == old ? p : vm_remap(p, old, bytes);
+	if (q)
+		atomic_fetch_add_explicit(&mapped, (uint64_t)bytes - old, memory_order_relaxed);
+	if (!q || q == p) {
+		fill(s, (uintptr_t)p, q ? bytes : old);
+		return q;
+	}
+	give_up(s); /* and its count goes over to the new one */
+	fill(claim((uintptr_t)q), (uintptr_t)q, bytes);
+	return q;
+}
+
+uint64_t huge_bytes(void)
+{
+	return atomic_load_explicit(&mapped, memory_order_relaxed);
+}
+
+void huge_count(uint64_t *objects, uint64_t *bytes)
+{
+	uint32_t left = atomic_load_explicit(&used, memory_order_relaxed);
+
+	*objects = 0;
+	*bytes = 0;
+	for (uint32_t i = 0; i < SLOTS && *objects < left; i++) {
+		if (atomic_load_explicit(&slots[i].addr, memory_order_acquire) > SLOT_CLAIMED) {
+			(*objects)++;
+			*bytes += atomic_load_explicit(&slots[i].bytes, memory_order_relaxed);
+		}
+	}
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * large.c - objects that are a run of pages.
+ * Used by heap; uses pcp, longrun, buddy, pagemap.
+ *
+ * (A) A large object's descriptor is PAGE_LARGE, has no owner, and npages is its length; every
+ *     page of it leads to that descriptor.
+ * (B) Between the free and the pcp's lock the run is PAGE_LIMBO: a second free of it is seen.
+ * (C) One that bins may take says so in its descriptor, as a slab would that has one object of
+ *     ALIGN_MIN bytes; cls is its bin. So free's fast path takes it as it does small objects.
+ *
+ * Bound: one run, so one call of pcp or buddy.
+ * No lock of its own. May wait for the zone's lock and enter the kernel. Signal handlers and fork:
+ * as pcp and buddy.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/large.h"
+
+#include "page/longrun.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
+
+static uint32_t pages_of(size_t size)
+{
+	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
+}
+
+/* Bins take it if its length is a run class of theirs; see heap_free. Not if it was cut to what malloc would take of
+ * a slab: nobody would ask that bin. */
+static void set_bin(struct page *pg)
+{
+	bool fits = pg->npages <= LARGE_BIN_PAGES && pg->npages > SMALL_MAX >> PG_SHIFT &&
+		    run_class_pages[run_class_of(pg->npages)] == pg->npages;
+
+	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;
+	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
+}
+
+/* Where address space is limited what a run class has too much is of more use than page caches are. */
+static bool is_exact(struct zone *z, uint32_t n)
+{
+	return unlikely(buddy_is_tight(z)) && n > LARGE_BIN_PAGES &&
+	       run_class_pages[run_class_of(n)] != n;
+}
+
+void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
+{
+	uint32_t n = pages_of(size);
+	struct page *pg;
+
+	if (align > PG_BYTES)
+		pg = buddy_alloc_aligned(pcp->zone, n, order_of((uint32_t)(align >> PG_SHIFT)));
+	else if (n <= PCP_RUN_MAX && !is_exact(pcp->zone, n))
+		pg = pcp_alloc(pcp, run_class_of(n));
+	else if ((pg = longrun_take(n)) == NULL)
+		pg = buddy_alloc(pcp->zone, n);
+	if (!pg)
+		return NULL;
+	*zero = pg->zero;
+	pg->zero = 0; /* the program may write it from now on */
+	page_set_heads(pg, pg->npages);
+	set_bin(pg);
+	page_set_kind(pg, PAGE_LARGE);
+	stat_add(STAT_larges_made, 1);
+	return page_address(pg);
+}
+
+void large_check(const struct page *pg, const void *p)
+{
+	if (unlikely(p != page_address(pg)))
+		sluice_fatal("free of the middle of a large block: address %p, block %p (%zu "
+			     "bytes)",
+			     p, (void *)page_address(pg), large_usable(pg));
+}
+
+void large_unmake(struct page *pg)
+{
+	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	page_set_kind(pg, PAGE_LIMBO);
+}
+
+bool large_resize(struct page *pg, size_t size)
+{
+	uint32_t old = pg->npages;
+	uint32_t n;
+
+	if (size > LARGE_MAX)
+		return false;
+	n = pages_of(size);
+	/* Up to PCP_RUN_MAX keep to run classes: others would be strangers to the pcps. */
+	if (n <= PCP_RUN_MAX)
+		n = run_class_pages[run_class_of(n)];
+	if (n == old || (n > old && pages_of(size) <= old))
+		return true;
+	if (n < old) {
+		buddy_shrink(pg, n);
+	} else {
+		if (!buddy_extend(pg, n))
+			return false;
+		page_set_heads(pg, n);
+	}
+	set_bin(pg);
+	return true;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sizeclass.c - the tables behind sizeclass.h, made from sizeclass.def.
+ */
+#include "heap/sizeclass.h"
+
+const struct size_class size_classes[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	{ size, pages, (uint16_t)((pages)*PG_BYTES / (size)), CLASS_INVERSE(size) },
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
+
+/* What rounding up has added, once for each object of a slab. */
+#define ROUNDED(size) ((uint64_t)CLASS_INVERSE(size) * (size) - (UINT64_C(1) << 32))
+#define SIZECLASS(size, pages)                                                                     \
+	_Static_assert(((pages)*PG_BYTES / (size) + 1) * ROUNDED(size) < CLASS_INVERSE(size),      \
+		       "multiples of " #size " are told from others");
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+
+/* Class i covers sizes 16 i: 0 to 16 of 256 bytes by ones, then by 2 (to 512), by 4 (to 1024). */
+#define T2(c) c, c
+#define T4(c) c, c, c, c
+const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1] = {
+	0,      0,      1,      2,      3,      4,      5,      6,      7,      8,      9,
+	10,     11,     12,     13,     14,     15,     T2(16), T2(17), T2(18), T2(19), T2(20),
+	T2(21), T2(22), T2(23), T4(24), T4(25), T4(26), T4(27), T4(28), T4(29), T4(30), T4(31),
+};

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vm.c - see vm.h. The only file that calls mmap, munmap, mprotect, mremap and madvise.
+ * Used by meta, buddy and huge; uses the primitives.
+ *
+ * (A) What is purged is rounded inward to the kernel's pages: on a kernel with pages larger than
+ *     ours a block that fills none is left alone and said to be still dirty.
+ * (B) Sizes of mappings are multiples of the kernel's page; callers ask in multiples of ours, and
+ *     we round up.
+ *
+ * Bound: one system call, but for a mapping with an alignment (at most 20, none longer than what it
+ * maps) and a mapping that grows (at most 8 and those).
+ * No lock, no allocation; blocks in the kernel (mmap_lock); may run in a signal handler and in a
+ * fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "os/vm.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/delay.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/sandbox.h"
+#include "base/stats.h"
+#include "base/sys.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define TABLE_BYTES ((size_t)2 << 20) /* what the lowest page table maps */
+
+size_t vm_os_page = 4096;
+
+static _Atomic size_t address_limit =
+	SIZE_MAX; /* RLIMIT_AS or _DATA, the smaller, when last read */
+
+void vm_init(void)
+{
+	unsigned long n = getauxval(AT_PAGESZ);
+
+	if (n > vm_os_page)
+		vm_os_page = n;
+	vm_limits_read();
+}
+
+static size_t limit_of(const struct rlimit *rl)
+{
+	return rl->rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)rl->rlim_cur;
+}
+
+/* Keeps errno. */
+void vm_limits_read(void)
+{
+	int saved = errno;
+	struct rlimit rl;
+
+	if (!sandbox_enter())
+		return;
+	/* What is reserved does not count for the second one; what is usable does for both. */
+	if (sys_getrlimit(RLIMIT_AS, &rl) == 0) {
+		size_t limit = limit_of(&rl);
+
+		if (sys_getrlimit(RLIMIT_DATA, &rl) == 0)
+			limit = min_size(limit, limit_of(&rl));
+		atomic_store_explicit(&address_limit, limit, memory_order_relaxed);
+	}
+	sandbox_leave();
+	errno = saved;
+}
+
+/* Counts a call and says whether fault injection wants it to fail. */
+static bool injected_fault(void)
+{
+	static _Atomic uint64_t calls;
+	uint64_t n;
+
+	stat_add(STAT_vm_calls, 1);
+	if (likely(!options.vm_fail_at))
+		return false;
+	n = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + 1;
+	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
+}
+
+/* What the kernel is asked for begins at a page of its own, whatever ours are: else it would refuse. A length it rounds
+ * up itself. */
+static void check_page(const void *addr)
+{
+	DCHECK(((uintptr_t)addr & (vm_os_page - 1)) == 0);
+	(void)addr;
+}
+
+/* NULL: refused, for *err. */
+static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
+{
+	int saved = errno;
+	void *p;
+
+	*err = ENOMEM;
+	if (injected_fault())
+		return NULL;
+	p = sys_mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
+	*err = p == MAP_FAILED ? errno : 0;
+	/* The program may have set a limit since. */
+	if (*err == ENOMEM)
+		vm_limits_read();
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static bool unmap(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good = sys_munmap(addr, bytes) == 0; /* the kernel rounds up */
+
+	errno = saved;
+	return good;
+}
+
+static void *map(void *hint, size_t bytes, int prot, int flags)
+{
+	int err;
+
+	return try_map(hint, bytes, prot, flags, &err);
+}
+
+/* As vm_try_map_at. A kernel older than 4.17 takes the address of MAP_FIXED_NOREPLACE for a hint. */
+static int map_exactly(void *addr, size_t bytes, int prot, int flags)
+{
+	int err;
+	void *p = try_map(addr, bytes, prot, flags | MAP_FIXED_NOREPLACE, &err);
+
+	if (!p)
+		return err == EEXIST || err == EINVAL ? -EEXIST : -ENOMEM;
+	if (p != addr) {
+		unmap(p, bytes);
+		return -EEXIST;
+	}
+	return 0;
+}
+
+/*
+ * Aligned without asking for more than is needed, which a limit on address space would refuse:
+ * where the kernel's choice is not aligned, try the aligned places below it; ask for too much and
+ * trim it only as the last resort.
+ */
+static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
+{
+	char *p = map(NULL, bytes, prot, flags);
+	uintptr_t at;
+	size_t front;
+
+	if (!p || ((uintptr_t)p & (align - 1)) == 0)
+		return p;
+	unmap(p, bytes);
+	at = align_down((uintptr_t)p, align);
+	for (unsigned i = 0; i < 16 && at > align; i++, at -= align) {
+		if (map_exactly((void *)at, bytes, prot, flags) == 0)
+			return (void *)at;
+	}
+	if (bytes + align < bytes)
+		return NULL;
+	p = map(NULL, bytes + align, prot, flags);
+	if (!p)
+		return NULL;
+	front = align_up((uintptr_t)p, align) - (uintptr_t)p;
+	if (front)
+		unmap(p, front);
+	if (align - front)
+		unmap(p + front + bytes, align - front);
+	return p + front;
+}
+
+void *vm_reserve(size_t bytes, size_t align)
+{
+	return map_aligned(bytes, align, PROT_NONE, MAP_NORESERVE);
+}
+
+int vm_try_map_at(void *addr, size_t bytes)
+{
+	return map_exactly(addr, bytes, PROT_READ | PROT_WRITE, 0);
+}
+
+void *vm_map(size_t bytes, size_t align)
+{
+	return map_aligned(align_up(bytes, vm_os_page), max_size(align, vm_os_page),
+			   PROT_READ | PROT_WRITE, 0);
+}
+
+void *vm_map_wiped(void)
+{
+	int saved = errno;
+	void *p = vm_map(vm_os_page, vm_os_page);
+
+	if (p && sys_madvise(p, vm_os_page, MADV_WIPEONFORK) != 0) {
+		vm_unmap(p, vm_os_page);
+		p = NULL;
+	}
+	errno = saved;
+	return p;
+}
+
+bool vm_commit(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good;
+
+	check_page(addr);
+	if (injected_fault())
+		return false;
+	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	/* A sandbox that refuses mprotect allows mmap. Nothing is there yet that it would replace. */
+	if (!good && errno != ENOMEM)
+		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) !=
+		       MAP_FAILED;
+	/* As in try_map. */
+	else if (!good)
+		vm_limits_read();
+	errno = saved;
+	return good;
+}
+
+void vm_guard(void *addr, size_t bytes)
+{
+	int saved = errno;
+	int err = sys_mprotect(addr, bytes, PROT_NONE);
+
+	(void)err;
+	errno = saved;
+}
+
+void vm_huge(void *addr, size_t bytes, bool wanted)
+{
+	int saved = errno;
+
+	check_page(addr);
+	/* A kernel without huge pages refuses, and nothing is lost. */
+	(void)sys_madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	errno = saved;
+}
+
+void vm_huge_as_set(void *addr, size_t bytes, bool auto_wants)
+{
+	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
+		vm_huge(addr, bytes, false);
+	else if (options.thp == THP_ALWAYS || (options.thp == THP_AUTO && auto_wants))
+		vm_huge(addr, bytes, true);
+}
+
+/*
+ * By a touch: a page fault takes the lock of the mapping, which is ours alone while it is marked, and
+ * MADV_POPULATE_WRITE that of the address space, for as long as it takes to clear a huge page.
+ */
+void vm_populate_huge(void *addr, size_t bytes)
+{
+	vm_huge(addr, bytes, true);
+	atomic_fetch_or_explicit((_Atomic uint8_t *)addr, 0, memory_order_relaxed);
+	vm_huge(addr, bytes, false);
+}
+
+bool vm_locked(void *addr)
+{
+	int saved = errno;
+	void *page = (void *)align_up((uintptr_t)addr, vm_os_page); /* else it is refused, too */
+	bool locked = sys_madvise(page, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
+
+	errno = saved;
+	return locked;
+}
+
+static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *to)
+{
+	int saved = errno;
+	void *p;
+
+	check_page(addr);
+	if (injected_fault())
+		return NULL;
+	p = sys_mremap(addr, old_bytes, bytes, flags, to);
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/*
+ * To a place with as much room behind it again, so that what grows step by step moves seldom, and
+ * as far from a page table's start as it is now, so that the kernel moves tables, not entries.
+ */
+static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
+{
+	size_t front = (uintptr_t)addr & (TABLE_BYTES - 1);
+	size_t room = front + 2 * bytes;
+	char *place = room > bytes ? vm_reserve(room, TABLE_BYTES) : NULL;
+	char *p;
+
+	if (!place)
+		return NULL;
+	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front);
+	if (!p) {
+		unmap(place, room);
+		return NULL;
+	}
+	if (front)
+		unmap(place, front);
+	unmap(p + bytes, bytes);
+	return p;
+}
+
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes)
+{
+	void *p;
+
+	old_bytes = align_up(old_bytes, vm_os_page);
+	bytes = align_up(bytes, vm_os_page);
+	p = remap(addr, old_bytes, bytes, 0, NULL);
+	if (!p)
+		p = move_to_room(addr, old_bytes, bytes);
+	if (!p)
+		p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE, NULL);
+	return p;
+}
+
+bool vm_unmap(void *addr, size_t bytes)
+{
+	check_page(addr);
+	return unmap(addr, bytes);
+}
+
+bool vm_purge(void *addr, size_t bytes)
+{
+	int saved = errno;
+	uintptr_t first = align_up((uintptr_t)addr, vm_os_page);
+	uintptr_t last = align_down((uintptr_t)addr + bytes, vm_os_page);
+	bool whole = first == (uintptr_t)addr && last == first + bytes;
+
+	if (last <= first)
+		return false;
+	stat_add(STAT_purge_calls, 1);
+	DELAY_HERE(vm_purge);
+	if (sys_madvise((void *)first, last - first, MADV_DONTNEED) != 0)
+		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
+	errno = saved;
+	return whole;
+}
+
+/* A kernel older than 5.14 does not know the call: a write that changes nothing does the same. */
+bool vm_populate(void *addr, size_t bytes)
+{
+	int saved = errno;
+	uintptr_t first = align_down((uintptr_t)addr, vm_os_page);
+	uintptr_t last = align_up((uintptr_t)addr + bytes, vm_os_page);
+	bool good;
+
+	if (injected_fault())
+		return false;
+	DELAY_HERE(vm_populate);
+	good = sys_madvise((void *)first, last - first, MADV_POPULATE_WRITE) == 0;
+	if (!good && errno == EINVAL) {
+		for (uintptr_t at = first; at < last; at += vm_os_page)
+			atomic_fetch_or_explicit((_Atomic uint8_t *)at, 0, memory_order_relaxed);
+		good = true;
+	}
+	errno = saved;
+	return good;
+}
+
+bool vm_address_limited(size_t *limit)
+{
+	*limit = atomic_load_explicit(&address_limit, memory_order_relaxed);
+	return *limit != SIZE_MAX;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * meta.c - see meta.h: a bump pointer over mappings of META_CHUNK bytes.
+ * Used by heap; uses vm. Lock-free: the pointer moves by CAS, and a thread that finds the chunk
+ * used up maps a new one and puts it in place by CAS; who loses that race unmaps its own.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/meta.h"
+
+#include "base/share.h"
+#include "os/vm.h"
+
+#define META_CHUNK ((size_t)256 << 10)
+#define META_ROOM (META_CHUNK - META_ALIGN)
+
+struct chunk {
+	char room[META_ROOM];
+	_Atomic size_t used;
+};
+
+static _Atomic(struct chunk *) current;
+
+void *meta_alloc(size_t bytes)
+{
+	bytes = align_up(bytes, META_ALIGN);
+	if (bytes > META_ROOM)
+		return vm_map(bytes, META_ALIGN);
+	for (;;) {
+		/* Acquire pairs with the release below. */
+		struct chunk *c = atomic_load_explicit(&current, memory_order_acquire);
+		struct chunk *fresh;
+
+		if (c) {
+			SHARE_COUNT(meta_used);
+			size_t at = atomic_fetch_add_explicit(&c->used, bytes,
+							      memory_order_relaxed);
+
+			if (at <= META_ROOM - bytes)
+				return c->room + at;
+		}
+		fresh = vm_map(META_CHUNK, META_ALIGN);
+		if (!fresh)
+			return NULL;
+		if (!atomic_compare_exchange_strong_explicit(&current, &c, fresh,
+							     memory_order_release,
+							     memory_order_relaxed))
+			vm_unmap(fresh, META_CHUNK);
+	}
+}

@@ -1,0 +1,607 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pcp.c - gate 1: each thread's page cache, which any thread can empty.
+ * Used by slab, large, heap, reclaim and the page API; uses buddy.
+ *
+ * (A) count == the sum of npages of the runs on the lists. (pcp_check)
+ * (B) Each run on a list is PAGE_PCP, its npages is its class's, its link is tagged LIST_PCP.
+ *     (pcp_check, and DCHECKs at each step)
+ * (C) The lock is only ever tried. The owner goes past a locked pcp to the buddy core: it never
+ *     spins and never waits here, whatever a drainer does. A drainer takes at most DRAIN_BATCH
+ *     runs in one hold, lets go, and gives them to the buddy core before it tries again.
+ * (D) The pcp lock and the buddy lock are never held together: a refill takes from the buddy core
+ *     first and then tries the pcp; what the pcp cannot take goes back.
+ * (E) While PCP_DISABLED is set in its flags, which is done under the lock, no run enters.
+ *
+ * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
+ * brings, or BULK_BATCH in a bulk request, nothing else (hold_step).
+ * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of OWN_BATCH
+ * runs each, so that none takes much longer than others, or of those, DRAIN_BATCH at most, whose pages
+ * make room for the run that is freed; one in bulk of n runs n / BULK_BATCH + 1 of it, and
+ * n / DRAIN_BATCH + 1 of the buddy core; a drain as many as the cache has batches, and one more.
+ * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
+ * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
+ * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
+ * lock; in a signal handler a try fails and the call goes past. Fork: pcp_fork_*.
+ *
+ * Source: Linux mm/page_alloc.c, struct per_cpu_pages: K1, K2 (spinlock, remote drain, the lock
+ * in the line of count, high and batch), K4 (pcp and buddy paths apart), and its later scaling of
+ * batch (alloc_factor, free_count) and high (high_min, high_max, decay).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/pcp.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "base/clock.h"
+#include "base/delay.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/park.h"
+#include "page/pcp_lock.h"
+#include "base/stats.h"
+
+#define DRAIN_BATCH BUDDY_BATCH
+#define BULK_BATCH 128u
+#define OWN_BATCH 8u
+#define FACTOR_MAX 4u
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all page caches together */
+#define WAIT_NS UINT64_C(20000000)
+
+const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
+					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
+
+static _Atomic(struct pcp *) registry;
+static _Atomic uint32_t disabled; /* nesting depth */
+static bool counted;              /* pcp_count_all */
+
+static inline uint32_t count_of(struct pcp *p)
+{
+	return atomic_load_explicit(&p->count, memory_order_relaxed);
+}
+
+static inline uint32_t holder_of(struct pcp *p)
+{
+	return atomic_load_explicit(&p->lock.word, memory_order_relaxed);
+}
+
+static inline void count_set(struct pcp *p, uint32_t n)
+{
+	if (unlikely(counted)) {
+		SHARE_COUNT(pcp_cached);
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, (uint64_t)n - count_of(p),
+					  memory_order_relaxed);
+	}
+	atomic_store_explicit(&p->count, n, memory_order_relaxed);
+}
+
+/* ---- with the lock held ------------------------------------------------------------------ */
+
+static inline struct page *take_locked(struct pcp *p, unsigned rc)
+{
+	struct page *pg = p->runs[rc].first;
+
+	if (!pg)
+		return NULL;
+	DCHECK(page_kind(pg) == PAGE_PCP && pg->npages == run_class_pages[rc]);
+	hold_step(LOCK_PCP, 1);
+	page_list_del(&p->runs[rc], pg, LIST_PCP);
+	page_set_kind(pg, PAGE_LIMBO);
+	count_set(p, count_of(p) - run_class_pages[rc]);
+	return pg;
+}
+
+static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
+{
+	DCHECK(pg->npages == run_class_pages[rc] && !(p->flags & PCP_DISABLED));
+	hold_step(LOCK_PCP, 1);
+	page_set_kind(pg, PAGE_PCP);
+	page_list_add(&p->runs[rc], pg, LIST_PCP);
+	count_set(p, count_of(p) + run_class_pages[rc]);
+}
+
+/* Take the coldest runs, from one class after the other, until `pages` are had, or at least `over` and
+ * OWN_BATCH runs, or nothing is left; DRAIN_BATCH runs in any case. */
+static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struct page **out)
+{
+	uint32_t filled = 0; /* bit c: class c has runs */
+	uint32_t got = 0;
+	unsigned n = 0;
+	unsigned rc = p->spill_class;
+
+	for (unsigned c = 0; c < RUN_CLASSES; c++)
+		filled |= (uint32_t)(p->runs[c].last != NULL) << c;
+	while (n < DRAIN_BATCH && got < pages && (n < OWN_BATCH || got < over) && filled) {
+		uint32_t behind = filled >> (rc + 1) << (rc + 1);
+		struct page *pg;
+
+		rc = (unsigned)__builtin_ctz(behind ? behind : filled);
+		pg = p->runs[rc].last;
+		hold_step(LOCK_PCP, 1);
+		page_list_del(&p->runs[rc], pg, LIST_PCP);
+		page_set_kind(pg, PAGE_LIMBO);
+		if (!p->runs[rc].last)
+			filled &= ~(1u << rc);
+		got += run_class_pages[rc];
+		out[n++] = pg;
+	}
+	p->spill_class = (uint8_t)rc;
+	count_set(p, count_of(p) - got);
+	return n;
+}
+
+/* A miss: there is work for a larger cache. */
+static void raise_high_locked(struct pcp *p, uint32_t pages)
+{
+	p->high += pages;
+	if (p->high > p->high_max)
+		p->high = p->high_max;
+}
+
+/* How many runs the next refill brings: it doubles while only allocations come, up to OWN_BATCH and what
+ * high leaves room for. */
+static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
+{
+	uint32_t pages = p->batch << p->alloc_factor;
+	uint32_t most = OWN_BATCH * run_class_pages[rc];
+	uint32_t room;
+	unsigned n;
+
+	if (pages > most)
+		pages = most;
+	raise_high_locked(p, (pages + 3) / 4);
+	room = p->high > count_of(p) ? p->high - count_of(p) : 0;
+	if (pages > room)
+		pages = room;
+	else if (p->alloc_factor < FACTOR_MAX)
+		p->alloc_factor++;
+	n = pages / run_class_pages[rc];
+	return n ? n : 1;
+}
+
+/* ---- the owner's way --------------------------------------------------------------------- */
+
+/* For who counts what is kept (buddy_after_free). */
+static inline void after_free(struct pcp *p)
+{
+	if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(p->zone);
+}
+
+/* Keep what fits, give the rest back. */
+static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (n && pcp_enter(&p)) {
+		while (kept < n && !(p->flags & PCP_DISABLED) &&
+		       count_of(p) + run_class_pages[rc] <= p->high)
+			put_locked(p, run[kept++], rc);
+		pcp_leave(p);
+	}
+	if (kept < n)
+		buddy_free_bulk(run + kept, n - kept);
+	after_free(p);
+}
+
+static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n)
+{
+	struct page *run[OWN_BATCH];
+	unsigned got = buddy_alloc_bulk(p->zone, run_class_pages[rc], n, 1, run);
+
+	if (!got)
+		return NULL;
+	stat_add(STAT_pcp_refills, 1);
+	DELAY_HERE(pcp_refill);
+	refill_surplus(p, rc, run + 1, got - 1);
+	return run[0];
+}
+
+struct page *pcp_alloc(struct pcp *p, unsigned rc)
+{
+	unsigned n = 1;
+
+	if (likely(pcp_enter(&p))) {
+		struct page *pg = take_locked(p, rc);
+
+		if (likely(pg != NULL)) {
+			p->free_factor = 0;
+			pcp_leave(p);
+			return pg;
+		}
+		n = p->flags & PCP_DISABLED ? 1 : refill_runs_locked(p, rc);
+		pcp_leave(p);
+	} else {
+		stat_add(STAT_pcp_bypassed, 1);
+	}
+	return alloc_refill(p, rc, n);
+}
+
+/* One hold of the lock; returns how many of the n runs were had. */
+static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct page **out)
+{
+	unsigned got = 0;
+	struct page *pg;
+
+	if (!pcp_enter(&p))
+		return 0;
+	while (got < n && (pg = take_locked(p, rc)) != NULL)
+		out[got++] = pg;
+	if (got < n)
+		raise_high_locked(p, p->batch);
+	pcp_leave(p);
+	return got;
+}
+
+/* Of n runs from the cache, which may have been malloc's, those that are aligned to their size stay; returns how
+ * many. */
+static unsigned keep_aligned(struct page **run, unsigned n, uint32_t npages)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (likely((page_number(run[i]) & (npages - 1)) == 0))
+			run[kept++] = run[i];
+		else
+			buddy_free(run[i]);
+	}
+	return kept;
+}
+
+unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out)
+{
+	uint32_t npages = 1u << order;
+	unsigned got = 0;
+
+	if (npages <= PCP_RUN_MAX) {
+		unsigned rc = run_class_of(npages);
+		unsigned want;
+		unsigned had;
+
+		do {
+			want = n - got < BULK_BATCH ? n - got : BULK_BATCH;
+			had = take_batch(p, rc, want, out + got);
+			got += npages > 1 ? keep_aligned(out + got, had, npages) : had;
+		} while (got < n && had == want);
+	}
+	if (got < n)
+		got += buddy_alloc_blocks(p->zone, order, n - got, out + got);
+	return got;
+}
+
+/* Spill batches double while only frees come. */
+static uint32_t spill_pages_locked(struct pcp *p)
+{
+	uint32_t pages = p->batch << p->free_factor;
+	uint32_t most = p->high > p->batch ? p->high - p->batch : 0;
+	uint32_t over = count_of(p) - p->high;
+
+	if (p->free_factor < FACTOR_MAX)
+		p->free_factor++;
+	p->alloc_factor >>= 1;
+	if (pages > most)
+		pages = most;
+	return pages > over ? pages : over;
+}
+
+void pcp_free(struct pcp *p, struct page *pg)
+{
+	struct page *run[DRAIN_BATCH];
+	uint32_t npages = pg->npages;
+	unsigned n = 0;
+	unsigned rc;
+
+	if (npages > PCP_RUN_MAX)
+		goto past;
+	rc = run_class_of(npages);
+	if (run_class_pages[rc] != npages)
+		goto past;
+	if (unlikely(!pcp_enter(&p))) {
+		stat_add(STAT_pcp_bypassed, 1);
+		goto past;
+	}
+	if (unlikely((p->flags & PCP_DISABLED) || npages > p->high)) {
+		pcp_leave(p);
+		goto past;
+	}
+	put_locked(p, pg, rc);
+	if (unlikely(count_of(p) > p->high))
+		n = spill_locked(p, spill_pages_locked(p), count_of(p) - p->high, run);
+	pcp_leave(p);
+	park_wake();
+	if (unlikely(n)) {
+		stat_add(STAT_pcp_spills, 1);
+		DELAY_HERE(pcp_spill);
+		buddy_free_bulk(run, n);
+	}
+	after_free(p);
+	return;
+past:
+	buddy_free(pg);
+}
+
+/* One hold of the lock; returns how many of the n runs the cache took. */
+static inline unsigned put_batch(struct pcp *p, struct page **run, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (!pcp_enter(&p))
+		return 0;
+	while (kept < n && !(p->flags & PCP_DISABLED) &&
+	       count_of(p) + run[kept]->npages <= p->high) {
+		unsigned rc = run_class_of(run[kept]->npages);
+
+		put_locked(p, run[kept++], rc);
+	}
+	pcp_leave(p);
+	return kept;
+}
+
+void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (n && run[0]->npages <= PCP_RUN_MAX) {
+		unsigned want;
+		unsigned took;
+
+		do {
+			want = n - kept < BULK_BATCH ? n - kept : BULK_BATCH;
+			took = put_batch(p, run + kept, want);
+			kept += took;
+		} while (kept < n && took == want);
+	}
+	if (kept < n)
+		buddy_free_bulk(run + kept, n - kept);
+	after_free(p);
+}
+
+/* ---- any thread -------------------------------------------------------------------------- */
+
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
+{
+	struct page *run[DRAIN_BATCH];
+	struct pcp_drain result = { 0, 0, false };
+
+	for (; holds; holds--) {
+		unsigned n;
+
+		if (!pcp_enter_remote(p)) {
+			result.skipped = true;
+			break;
+		}
+		/* Start small again (M8), also when there is nothing to take. */
+		p->high = p->high_min;
+		p->alloc_factor = 0;
+		p->free_factor = 0;
+		n = spill_locked(p, UINT32_MAX, UINT32_MAX, run);
+		pcp_leave_remote(p);
+		DELAY_HERE(pcp_drain_taken);
+		for (unsigned i = 0; i < n; i++)
+			result.pages += run[i]->npages;
+		result.runs += n;
+		if (n)
+			buddy_free_drained(run, n);
+		if (n < DRAIN_BATCH)
+			break;
+		DELAY_HERE(pcp_drain_again);
+	}
+	if (result.pages)
+		stat_add(STAT_pcp_drains, 1);
+	return result;
+}
+
+struct pcp_drain pcp_drain(struct pcp *p)
+{
+	return pcp_drain_part(p, UINT_MAX);
+}
+
+uint64_t pcp_decay(struct pcp *p)
+{
+	struct page *run[DRAIN_BATCH];
+	uint64_t pages = 0;
+	unsigned n = 0;
+
+	if (!pcp_enter_remote(p))
+		return 0;
+	p->high -= (p->high - p->high_min) >> 3;
+	if (count_of(p) > p->high) {
+		uint32_t over = count_of(p) - p->high;
+
+		n = spill_locked(p, over, over, run);
+	}
+	pcp_leave_remote(p);
+	for (unsigned i = 0; i < n; i++)
+		pages += run[i]->npages;
+	if (n)
+		buddy_free_bulk(run, n);
+	return pages;
+}
+
+/* ---- registry and disabling -------------------------------------------------------------- */
+
+static uint32_t option_pages(uint64_t bytes)
+{
+	return (uint32_t)(bytes >> PG_SHIFT);
+}
+
+void pcp_init(struct pcp *p, struct zone *z)
+{
+	struct pcp *head = atomic_load_explicit(&registry, memory_order_relaxed);
+
+	p->zone = z;
+	p->high_max = option_pages(options.pcp_high_max);
+	p->high_min = option_pages(options.pcp_high_min);
+	if (p->high_min > p->high_max)
+		p->high_min = p->high_max;
+	p->high = p->high_min;
+	p->batch = option_pages(options.pcp_batch);
+	/* Nobody knows it yet, so nobody has to be waited for. */
+	(void)pcp_enter_remote(p);
+	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
+	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
+	SHARE_COUNT(pcp_list);
+	do {
+		atomic_store_explicit(&p->next, head, memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
+							memory_order_relaxed));
+	if (atomic_load_explicit(&disabled, memory_order_seq_cst))
+		p->flags |= PCP_DISABLED;
+	pcp_leave_remote(p);
+}
+
+void pcp_set_zone(struct pcp *p, struct zone *z)
+{
+	if (z == p->zone || !pcp_enter_remote(p))
+		return;
+	if (count_of(p) == 0)
+		p->zone = z;
+	pcp_leave_remote(p);
+}
+
+void pcp_count_all(void)
+{
+	counted = true;
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, count_of(p),
+					  memory_order_relaxed);
+}
+
+struct pcp *pcp_first(void)
+{
+	return atomic_load_explicit(&registry, memory_order_seq_cst);
+}
+
+/* Take the lock for sure, unless its holder does not come back within 20 ms. */
+static bool lock_wait(struct pcp *p)
+{
+	uint64_t end = 0;
+
+	/* By the clock: a sleep takes ten times as long as it is told to. */
+	while (!pcp_enter_remote(p)) {
+		uint64_t now = clock_ns();
+
+		if (!end)
+			end = now + WAIT_NS;
+		if (now >= end)
+			return false;
+		park_nap_us(10);
+	}
+	return true;
+}
+
+static bool set_disabled(bool on)
+{
+	int saved = errno;
+	bool all = true;
+
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		if (!lock_wait(p)) {
+			all = false;
+			continue;
+		}
+		if (on)
+			p->flags |= PCP_DISABLED;
+		else
+			p->flags &= (uint16_t)~PCP_DISABLED;
+		pcp_leave_remote(p);
+	}
+	errno = saved;
+	return all;
+}
+
+bool pcp_disable(void)
+{
+	SHARE_COUNT(pcp_disabled);
+	if (atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) != 0)
+		return true;
+	return set_disabled(true);
+}
+
+void pcp_enable(void)
+{
+	SHARE_COUNT(pcp_disabled);
+	if (atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1)
+		set_disabled(false);
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+/*
+ * Each hold that prepare takes says so in the flags. One that a call of this thread has, which a signal handler
+ * interrupted and which forks, stays that call's, in the child as well.
+ */
+void pcp_fork_prepare(void)
+{
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		bool held;
+
+		/* What holds nothing is let be, as in heap_gate_hold_all. */
+		if (!count_of(p))
+			continue;
+		held = pcp_enter_remote(p);
+
+		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
+			park_nap_us(10);
+			held = pcp_enter_remote(p);
+		}
+		if (held)
+			p->flags |= PCP_FORK_HELD;
+	}
+}
+
+void pcp_fork_parent(void)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		if (holder_of(p) != self_tid() || !(p->flags & PCP_FORK_HELD))
+			continue;
+		p->flags &= (uint16_t)~PCP_FORK_HELD;
+		pcp_leave_remote(p);
+	}
+}
+
+/* What a thread held that is not there may be half changed. */
+static void forget(struct pcp *p)
+{
+	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
+		p->runs[rc] = (struct page_list_head){ NULL, NULL };
+	count_set(p, 0);
+}
+
+void pcp_fork_child(uint32_t parent_tid)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
+		uint32_t word = 0;
+
+		if (!holder_of(p))
+			continue;
+		if (p->flags & PCP_FORK_HELD)
+			p->flags &= (uint16_t)~PCP_FORK_HELD;
+		else if (holder_of(p) == parent_tid)
+			word = self_tid();
+		else
+			forget(p);
+		atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
+	}
+}
+
+void pcp_check(struct pcp *p)
+{
+	uint32_t pages = 0;
+
+	CHECK(lock_wait(p));
+	for (unsigned rc = 0; rc < RUN_CLASSES; rc++) {
+		for (struct page *pg = p->runs[rc].first; pg; pg = pg->next) {
+			CHECK(page_kind(pg) == PAGE_PCP && pg->list == LIST_PCP);
+			CHECK(pg->npages == run_class_pages[rc]);
+			pages += pg->npages;
+		}
+	}
+	CHECK(pages == count_of(p));
+	pcp_leave_remote(p);
+}

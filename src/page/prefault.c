@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * prefault.c - the reserve of a zone: free blocks that are zero and that the kernel backs already.
+ * Used by reserve (its thread fills and trims it), reclaim and pressure (which give it back); uses
+ * buddy and vm.
+ *
+ * (A) A block on a ready list reads as zero and is backed as a whole; so are the parts it is split
+ *     into, and what two of them become. Blocks of other kinds never join it. (buddy_check)
+ * (B) A block that is populated or given back is on no list meanwhile (PAGE_LIMBO), so nobody sees it
+ *     half done; at most READY_LARGE pages at a time, populated in steps of STEP_BYTES, so that
+ *     what else needs the address space's lock does not wait long; a huge page by a fault, which does
+ *     not take it (vm_populate_huge).
+ * (C) The thread that crosses a mark wakes the reserve's thread, and does nothing else: at most one
+ *     futex call for each time that thread went to sleep.
+ *
+ * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
+ * Bound: a block that is populated has two holds, and one of zone.grow if there is no clean memory, one that
+ * is given back has two; buddy_ready_wake has none. Allocates nothing; filling
+ * and releasing block in the kernel; buddy_ready_wake does not, and may be called in a signal handler.
+ * Fork: a block that is populated at that moment is lost to the child.
+ * Pairing: buddy_ready_wake's fence, after the counter was changed under the lock, with the one of the
+ * reserve's thread between setting ready_word and looking at the counter again.
+ * Source: the watermarks of the Linux kernel's zones (mm/page_alloc.c, kswapd).
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "page/buddy_parts.h"
+#include "base/clock.h"
+#include "base/delay.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
+#include "os/vm.h"
+
+#define STEP_BYTES ((size_t)256 << 10)
+#define HOLD_MS 10000u
+
+void buddy_ready_wake(struct zone *z)
+{
+	int saved = errno;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&z->ready_word, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&z->ready_word, 0, memory_order_relaxed)) {
+		SHARE_COUNT(zone_ready);
+		stat_add(STAT_reserve_wakes, 1);
+		syscall(SYS_futex, &z->ready_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+			0);
+	}
+	errno = saved;
+}
+
+void buddy_ready_wait(struct zone *z, uint64_t ms)
+{
+	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+
+	syscall(SYS_futex, &z->ready_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
+		NULL, 0);
+}
+
+void buddy_ready_hold(struct zone *z)
+{
+	atomic_store_explicit(&z->ready_after, clock_ms() + HOLD_MS, memory_order_relaxed);
+}
+
+static void put_back(struct zone *z, struct page *pg)
+{
+	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
+	if (pg->zero == ZERO_READY)
+		count_add_all(&zone_lead(z)->ready_taken, pg->npages);
+	buddy_free_drained(&pg, 1);
+}
+
+/* ---- filling ----------------------------------------------------------------------------- */
+
+/* A whole block of READY_LARGE pages, or the smallest there is, but not more than `most`. */
+static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
+{
+	unsigned order = order_of(READY_LARGE);
+	struct page *pg;
+
+	if (!zone_lock(z))
+		return NULL;
+	run_begin(z);
+	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
+	if (pg) {
+		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
+		count_add_all(&zone_lead(z)->clean_taken, pg->npages);
+		count_add(&z->ready_made, pg->npages);
+	}
+	zone_unlock(z);
+	return pg;
+}
+
+/* The same; where there is none, after growth. */
+static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
+{
+	uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
+	struct page *pg = clean_take(z, whole, most);
+
+	if (pg)
+		return pg;
+	if (zone_grow(z, order_of(READY_LARGE), seen) == 0)
+		pg = clean_take(z, whole, most);
+	return pg || !whole ? pg : clean_take(z, false, most);
+}
+
+/* The descriptors as well: splitting a block writes to them, and looks at those of its neighbours. Of
+ * clean blocks they may have gone (buddy_purge_descriptors). */
+static bool populate(struct page *pg)
+{
+	struct region *r = region_of(pg);
+	char *at = page_address(pg);
+	size_t bytes = (size_t)pg->npages << PG_SHIFT;
+
+	if (!r->populated)
+		r->populated = vm_populate(&r->zone, sizeof(*r) - REGION_GUARD);
+	vm_populate(pg, pg->npages * sizeof(*pg));
+	if (options.thp == THP_RESERVE && pg->npages == READY_LARGE)
+		vm_populate_huge(at, bytes);
+	for (size_t done = 0; done < bytes; done += STEP_BYTES)
+		if (!vm_populate(at + done, min_size(bytes - done, STEP_BYTES)))
+			return false;
+	return true;
+}
+
+uint32_t buddy_ready_fill(struct zone *z, uint64_t large, uint64_t most)
+{
+	struct page *pg;
+	uint32_t n;
+	bool good;
+
+	ask_others_in_time(z, READY_LARGE);
+	pg = clean_get(z, atomic_load_explicit(&z->ready_large, memory_order_relaxed) < large,
+		       (uint32_t)min_size(most, READY_LARGE));
+	if (!pg)
+		return 0;
+	n = pg->npages;
+	DELAY_HERE(ready_taken);
+	good = populate(pg);
+	DELAY_HERE(ready_filled);
+	if (good)
+		pg->zero = ZERO_READY;
+	else
+		pg->zero = vm_purge(page_address(pg), (size_t)n << PG_SHIFT) ? ZERO_CLEAN
+									     : ZERO_NOT;
+	put_back(z, pg);
+	if (!good)
+		return 0;
+	stat_add(STAT_reserve_filled_bytes, (uint64_t)n << PG_SHIFT);
+	return n;
+}
+
+/* ---- giving back ------------------------------------------------------------------------- */
+
+/* A block of at most n pages. */
+static struct page *ready_take(struct zone *z, uint64_t keep, uint64_t most)
+{
+	struct page *pg = NULL;
+	uint64_t n;
+
+	if (!zone_lock(z))
+		return NULL;
+	run_begin(z);
+	n = buddy_ready_pages(z);
+	n = n > keep ? min_size(n - keep, min_size(most, READY_LARGE)) : 0;
+	for (; n && !pg; n /= 2) {
+		unsigned order = 31u - (unsigned)__builtin_clz((uint32_t)n);
+
+		pg = block_take(z, BUDDY_READY, order);
+		if (pg)
+			run_cut_locked(z, pg, 1u << order, BUDDY_READY);
+	}
+	zone_unlock(z);
+	return pg;
+}
+
+uint64_t buddy_ready_release(struct zone *z, uint64_t keep, uint64_t most)
+{
+	uint64_t given = 0;
+	struct page *pg;
+	bool good = true;
+
+	while (good && given < most && (pg = ready_take(z, keep, most - given)) != NULL) {
+		uint32_t n = pg->npages;
+
+		good = vm_purge(page_address(pg), (size_t)n << PG_SHIFT);
+		pg->zero = good ? ZERO_CLEAN : ZERO_READY; /* locked in memory: it stays */
+		put_back(z, pg);
+		given += good ? n : 0;
+	}
+	if (given)
+		stat_add(STAT_reserve_returned_bytes, given << PG_SHIFT);
+	return given << PG_SHIFT;
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * zone.c - how many zones there are, and which of them a thread uses.
+ * Used by heap; uses buddy, vm and options.
+ *
+ * (A) Each processor that the process may run on at its start has one zone; the processors of a zone are
+ *     of one NUMA node, where the option says auto; there are at most ZONES_MAX zones.
+ * (B) zones_used never falls: what was in use stays in every sum and every walk.
+ *
+ * No lock: zones_init comes before the second thread, and the tables are only read later. Allocates
+ * nothing; reads a few files of /sys at start, by raw calls (no cancellation points), if there is more than
+ * one processor; does not wait. zone_pick may be called in a signal handler and in a fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/zone.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cpulist.h"
+#include "base/options.h"
+#include "base/sys.h"
+#include "os/vm.h"
+
+#define PROCESSORS 1024u
+#define NODES 64u
+#define GROUP 4u /* processors of a zone */
+#define TEXT 1024u
+
+static uint8_t zone_table[PROCESSORS]; /* of a processor's number */
+static unsigned chosen = 1;
+static bool in_turn; /* not by processor */
+static _Atomic uint32_t turn;
+
+/* What is known while zones_init runs. */
+struct topology {
+	unsigned processors;      /* that we may run on, */
+	unsigned nodes;           /* and of how many nodes they are */
+	uint8_t node[PROCESSORS]; /* of each, + 1; 0: not ours */
+	unsigned size[NODES];     /* processors of each node */
+};
+
+/* The first bytes of a file as a text; an empty one if it cannot be read. */
+static void read_text(const char *path, char *text)
+{
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	ssize_t n = 0;
+
+	if (fd >= 0) {
+		n = sys_read(fd, text, TEXT - 1);
+		sys_close(fd);
+	}
+	text[n > 0 ? n : 0] = 0;
+}
+
+static void allowed_processors(struct topology *t)
+{
+	unsigned char mask[PROCESSORS / 8] = { 0 };
+	long bytes = syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+
+	for (unsigned i = 0; bytes > 0 && i < (unsigned)bytes * 8; i++) {
+		if (mask[i / 8] >> (i % 8) & 1) {
+			t->node[i] = 1;
+			t->processors++;
+		}
+	}
+}
+
+static void node_read(struct topology *t, unsigned node)
+{
+	char path[64] = "/sys/devices/system/node/node";
+	char text[TEXT];
+	const char *at = text;
+	unsigned first;
+	unsigned last;
+	size_t n = strlen(path);
+
+	if (node >= 10)
+		path[n++] = (char)('0' + node / 10);
+	path[n++] = (char)('0' + node % 10);
+	memcpy(path + n, "/cpulist", sizeof("/cpulist"));
+	read_text(path, text);
+	while (cpulist_next(&at, ',', &first, &last))
+		for (unsigned i = first; i <= last && i < PROCESSORS; i++)
+			if (t->node[i])
+				t->node[i] = (uint8_t)(node + 1);
+}
+
+static void nodes_of_processors(struct topology *t)
+{
+	char text[TEXT];
+	const char *at = text;
+	unsigned first;
+	unsigned last;
+
+	if (t->processors < 2)
+		return;
+	read_text("/sys/devices/system/node/online", text);
+	if (!strpbrk(text, "-,"))
+		return; /* there is one */
+	while (cpulist_next(&at, ',', &first, &last))
+		for (unsigned i = first; i <= last && i < NODES; i++)
+			node_read(t, i);
+}
+
+/* zones_topology: processors by node, "4+4". */
+static void faked(struct topology *t)
+{
+	const char *at = options.zones_topology;
+	unsigned n;
+
+	for (unsigned node = 0; node < NODES && cpulist_number(&at, &n); node++) {
+		for (; n && t->processors < PROCESSORS; n--)
+			t->node[t->processors++] = (uint8_t)(node + 1);
+		if (*at != '+')
+			break;
+		at++;
+	}
+}
+
+static void count_nodes(struct topology *t)
+{
+	for (unsigned i = 0; i < PROCESSORS; i++)
+		if (t->node[i] && t->size[t->node[i] - 1]++ == 0)
+			t->nodes++;
+}
+
+static unsigned zones_for(const struct topology *t, unsigned group)
+{
+	unsigned n = 0;
+
+	for (unsigned node = 0; node < NODES; node++)
+		n += (t->size[node] + group - 1) / group;
+	return n;
+}
+
+/* Groups of processors of one node; larger ones where there would be too many. */
+static void by_group(const struct topology *t)
+{
+	unsigned group = GROUP;
+	unsigned zone = 0;
+
+	while (zones_for(t, group) > ZONES_MAX && group < PROCESSORS)
+		group *= 2;
+	for (unsigned node = 0; node < NODES; node++) {
+		unsigned n = 0;
+
+		for (unsigned i = 0; i < PROCESSORS; i++)
+			if (t->node[i] == node + 1)
+				zone_table[i] = (uint8_t)((zone + n++ / group) % ZONES_MAX);
+		zone += (n + group - 1) / group;
+	}
+	chosen = zone < ZONES_MAX ? zone : ZONES_MAX;
+}
+
+/* n zones for as many processors or more, those of a node side by side. */
+static void by_number(const struct topology *t, unsigned n)
+{
+	unsigned k = 0;
+
+	for (unsigned node = 0; node < NODES; node++)
+		for (unsigned i = 0; i < PROCESSORS; i++)
+			if (t->node[i] == node + 1)
+				zone_table[i] = (uint8_t)(k++ * n / t->processors);
+	chosen = n;
+}
+
+static void choose(void)
+{
+	struct topology t = { 0 };
+	size_t limit;
+
+	chosen = 1;
+	in_turn = false;
+	memset(zone_table, 0, sizeof(zone_table));
+	/* A reserve is one zone's; and where address space is limited none of it is to lie idle. */
+	if (options.reserve || options.zones == 1 ||
+	    (options.zones == OPTION_AUTO && vm_address_limited(&limit)))
+		return;
+	if (*options.zones_topology) {
+		faked(&t);
+	} else {
+		allowed_processors(&t);
+		nodes_of_processors(&t);
+	}
+	count_nodes(&t);
+	if (options.zones != OPTION_AUTO && options.zones > t.processors) {
+		chosen = (unsigned)options.zones;
+		in_turn = true;
+	} else if (options.zones != OPTION_AUTO) {
+		by_number(&t, (unsigned)options.zones);
+	} else if (t.processors) {
+		by_group(&t);
+	}
+	/* Those that it may be moved to later. */
+	for (unsigned i = 0; i < PROCESSORS; i++)
+		if (!t.node[i])
+			zone_table[i] = (uint8_t)(i % chosen);
+}
+
+void zones_init(void)
+{
+	int saved = errno;
+
+	choose();
+	if (chosen > zones_count())
+		atomic_store_explicit(&zones_used, chosen, memory_order_relaxed);
+	for (unsigned i = 0; i < ZONES_ALL; i++)
+		buddy_init(&zone_all[i]);
+	errno = saved;
+}
+
+unsigned zones_chosen(void)
+{
+	return chosen;
+}
+
+struct zone *zone_of_processor(unsigned n)
+{
+	return &zone_all[in_turn ? n % chosen : n < PROCESSORS ? zone_table[n] : n % chosen];
+}
+
+struct zone *zone_pick(void)
+{
+	int saved = errno;
+	int n;
+
+	if (likely(chosen == 1))
+		return zone_all;
+	n = in_turn || *options.zones_topology ? -1 : sched_getcpu();
+	errno = saved;
+	if (n < 0)
+		n = (int)(atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % PROCESSORS);
+	return zone_of_processor((unsigned)n);
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * control.c - see control.h. Used by background and fork; uses reclaim and info.
+ *
+ * (A) Nobody can hold up the background thread: it takes what is there, for one peer that may ask and REFUSED_MAX that may not, once a
+ *     tick; an answer that the peer has no room for is dropped.
+ * (B) Who the peer is says the kernel, with each message (SCM_CREDENTIALS); nothing of it is looked at before. There is no room
+ *     for descriptors that it may have sent along: the kernel drops them.
+ * (C) The socket is made at the start (ourfd.h), and by a child of fork in its handler; it has no connections, as each
+ *     would be a descriptor. It has its name from when there is somebody to answer.
+ *
+ * No lock; one thread. Allocates nothing; enters the kernel.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "reclaim/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "reclaim/info.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/ourfd.h"
+#include "reclaim/reclaim.h"
+#include "base/sandbox.h"
+#include "base/sys.h"
+
+#define REFUSED_MAX 256u
+
+static struct ourfd listener = OURFD_NONE;
+static bool named;
+
+void control_init(void)
+{
+	const int on = 1;
+	int fd;
+
+	if (!options.control)
+		return;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
+		sys_close(fd);
+		fd = -1;
+	}
+	ourfd_set(&listener, fd);
+	named = false;
+}
+
+int control_socket(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	size_t len;
+
+	if (!options.control || !ourfd_good(&listener))
+		return -1;
+	/* The name begins with a zero byte, and ends with the address. */
+	len = log_format(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%u",
+			 (unsigned)sys_getpid());
+	if (!named)
+		named = bind(listener.fd, (struct sockaddr *)&addr,
+			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) == 0;
+	return named ? listener.fd : -1;
+}
+
+/* ---- answers ------------------------------------------------------------------------------- */
+
+struct answer {
+	char text[CONTROL_ANSWER_MAX];
+	size_t len;
+};
+
+static void put_value(void *arg, const char *name, uint64_t value)
+{
+	struct answer *a = arg;
+
+	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "%s %lu\n", name,
+			     (unsigned long)value);
+}
+
+static void put_text(struct answer *a, const char *text)
+{
+	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "%s\n", text);
+}
+
+static void answer_drain(struct answer *a, const char *digits)
+{
+	struct reclaim_report r;
+	unsigned flags = 0;
+
+	for (; *digits >= '0' && *digits <= '9' && flags <= RECLAIM_ALL; digits++)
+		flags = flags * 10 + (unsigned)(*digits - '0');
+	if (*digits || !flags || (flags & ~RECLAIM_ALL)) {
+		put_text(a, "error these flags of a drain are not known");
+		return;
+	}
+	reclaim_drain(flags, 0, &r);
+	put_text(a, "ok");
+#define VALUE(field) put_value(a, #field, r.field)
+	VALUE(heaps_emptied);
+	VALUE(heaps_skipped);
+	VALUE(caches_reached);
+	VALUE(caches_skipped);
+	VALUE(bytes_drained);
+	VALUE(bytes_purged);
+	VALUE(bytes_unmapped);
+	VALUE(time_ns);
+#undef VALUE
+}
+
+static void answer_to(struct answer *a, const char *request)
+{
+	if (strcmp(request, "stats") == 0) {
+		put_text(a, "ok");
+		info_each(put_value, a);
+	} else if (strncmp(request, "drain ", 6) == 0) {
+		answer_drain(a, request + 6);
+	} else {
+		put_text(a, "error this request is not known");
+	}
+}
+
+static bool may_ask(const struct msghdr *m)
+{
+	const struct cmsghdr *c = CMSG_FIRSTHDR(m);
+	struct ucred peer;
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS ||
+	    c->cmsg_len < CMSG_LEN(sizeof(peer)))
+		return false;
+	memcpy(&peer, CMSG_DATA(c), sizeof(peer));
+	return peer.uid == 0 || peer.uid == geteuid();
+}
+
+enum served { SERVED_NONE, SERVED_REFUSAL, SERVED_ANSWER };
+
+static enum served serve_one(void)
+{
+	static struct answer a;
+	char request[CONTROL_REQUEST_MAX];
+	struct sockaddr_un from;
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} room;
+	struct iovec text = { request, sizeof(request) - 1 };
+	struct msghdr m = {
+		.msg_name = &from,
+		.msg_namelen = sizeof(from),
+		.msg_iov = &text,
+		.msg_iovlen = 1,
+		.msg_control = &room,
+		.msg_controllen = sizeof(room.bytes),
+	};
+	ssize_t n = sys_recvmsg(listener.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	bool may;
+
+	if (n < 0)
+		return SERVED_NONE;
+	may = may_ask(&m);
+	a.len = 0;
+	request[n] = '\0';
+	if (may)
+		answer_to(&a, request);
+	else
+		put_text(&a, "error permission denied");
+	n = sys_sendto(listener.fd, a.text, a.len, MSG_NOSIGNAL | MSG_DONTWAIT, &from,
+		       m.msg_namelen);
+	(void)n; /* it has gone, or does not listen */
+	return may ? SERVED_ANSWER : SERVED_REFUSAL;
+}
+
+void control_serve(void)
+{
+	for (unsigned i = 0; i < REFUSED_MAX && ourfd_good(&listener); i++)
+		if (serve_one() != SERVED_REFUSAL)
+			break;
+}
+
+void control_fork_child(bool copy)
+{
+	if (copy)
+		ourfd_forget(&listener);
+	else
+		ourfd_close(&listener);
+	named = false;
+	if (copy || !options.control || !sandbox_enter())
+		return;
+	control_init();
+	sandbox_leave();
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * reserve.c - the thread named "sluice-reserve", and its marks.
+ * Used by background (which starts it), init and fork; uses pressure, pcp and buddy.
+ *
+ * It sleeps without a timer until a thread that takes pages finds less than `low` of the reserve left,
+ * fills it up to `high`, and gives back what is above. With reserve:auto the size follows
+ * what the process took in the last TICK_MS, and falls by an eighth in each TICK_MS that took less, to
+ * nothing; while there is any it wakes up each TICK_MS.
+ *
+ * Where the option thp asks for huge pages it fills whole blocks of 2 MiB only, and what is missing by less is
+ * left, unless all of the reserve is less than HUGE_FROM pages.
+ *
+ * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short: neither
+ *     within 10 s of a reclaim for pressure (buddy_ready_hold), nor when a limit leaves little more
+ *     than what would be populated. It then looks each PAUSE_MS.
+ * (B) Like the background thread it blocks all signals, allocates nothing after its start and holds
+ *     no lock over a system call but zone.grow.
+ *
+ * Source: kswapd of the Linux kernel.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "reclaim/reserve.h"
+
+#include <time.h>
+
+#include "page/buddy.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/park.h"
+#include "page/pcp.h"
+#include "reclaim/pressure.h"
+#include "heap/sizeclass.h"
+#include "os/vm.h"
+
+#define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
+#define PAUSE_MS 50u
+#define TICK_MS 100u
+#define HUGE_FROM (UINT64_C(4) * READY_LARGE)
+#define AUTO_TICKS 4u /* of growth are kept */
+#define AUTO_MIN (UINT64_C(2) << (20 - PG_SHIFT))
+#define AUTO_MAX (UINT64_C(256) << (20 - PG_SHIFT))
+
+/* The thread only. In pages. */
+struct follow {
+	uint64_t taken; /* when the tick began */
+	uint64_t at;    /* ms: when it began */
+	uint64_t size;  /* of the reserve */
+	bool raised;    /* in this tick */
+};
+
+struct marks {
+	uint64_t low;
+	uint64_t high;
+	uint64_t step; /* what is missing to high by less is not filled */
+};
+
+static _Atomic uint32_t ended; /* reserve_end */
+
+bool reserve_wanted(void)
+{
+	return options.reserve != 0;
+}
+
+void reserve_init(void)
+{
+	if (options.low > options.high && !((options.low ^ options.high) & OPTION_PERCENT))
+		options_say("option low is above option high: what high says counts for both");
+}
+
+void reserve_end(void)
+{
+	atomic_store_explicit(&ended, 1, memory_order_relaxed);
+	buddy_ready_wake(&zone_main);
+}
+
+void reserve_again(void)
+{
+	atomic_store_explicit(&ended, 0, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
+}
+
+/* ---- how much ------------------------------------------------------------------------------- */
+
+/* Pages of the process's growth, whether they were ready or not. */
+static uint64_t taken(void)
+{
+	return atomic_load_explicit(&zone_main.clean_taken, memory_order_relaxed) -
+	       atomic_load_explicit(&zone_main.ready_made, memory_order_relaxed) +
+	       atomic_load_explicit(&zone_main.ready_taken, memory_order_relaxed);
+}
+
+static void follow_growth(struct follow *f, uint64_t now)
+{
+	uint64_t all = taken();
+	uint64_t grown = all > f->taken ? all - f->taken : 0;
+
+	if (AUTO_TICKS * grown > f->size) {
+		f->size = min_size(max_size(AUTO_TICKS * grown, AUTO_MIN), AUTO_MAX);
+		f->raised = true;
+	}
+	if (now - f->at < TICK_MS)
+		return;
+	if (!f->raised)
+		f->size -= f->size / 8;
+	if (f->size < AUTO_MIN)
+		f->size = 0;
+	f->raised = false;
+	f->at = now;
+	f->taken = all;
+}
+
+static uint64_t mark_pages(uint64_t option, uint64_t size)
+{
+	if (option & OPTION_PERCENT)
+		return size * (option & ~OPTION_PERCENT) / 100;
+	return size ? option >> PG_SHIFT : 0;
+}
+
+static struct marks marks_of(uint64_t size)
+{
+	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size), 1 };
+
+	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
+		m.step = READY_LARGE;
+	if (m.low > m.high)
+		m.low = m.high;
+	else if (m.high && !m.low)
+		m.low = 1;
+	/* Who is woken finds that there is something to be filled. */
+	if (m.low > m.high - m.step + 1)
+		m.low = m.high - m.step + 1;
+	return m;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static bool held(uint64_t now)
+{
+	return now < atomic_load_explicit(&zone_main.ready_after, memory_order_relaxed);
+}
+
+/* What page caches took before there was a reserve is not backed; let them take anew. */
+static void drain_caches(void)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		pcp_drain(p);
+}
+
+/*
+ * Nor is all of the slabs that were begun by then. One that is given back while we look (there is no
+ * lock) costs memory until it is used again, and reads as zero all the same.
+ */
+static void populate_slabs(struct region *r)
+{
+	uint32_t n;
+
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+		struct page *pg = &r->page[i];
+
+		n = 1;
+		if (page_kind(pg) != PAGE_SLAB)
+			continue;
+		n = size_classes[pg->cls < CLASSES ? pg->cls : 0].pages;
+		if (atomic_load_explicit(&pg->owner, memory_order_relaxed))
+			vm_populate(page_address(pg), (size_t)n << PG_SHIFT);
+	}
+}
+
+/* There is a reserve where there was none; what is in use by now, the first time. */
+static void begin(void)
+{
+	static bool begun;
+
+	drain_caches();
+	if (begun)
+		return;
+	begun = true;
+	for (uint32_t i = 0; i < zones_count(); i++)
+		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
+			populate_slabs(r);
+}
+
+/* False: not all of it may be had now. */
+static bool fill(const struct marks *m)
+{
+	uint64_t ready = buddy_ready_pages(&zone_main);
+	uint64_t large = m->step == 1 ? m->high / 2 : m->high;
+	bool anew = m->high && !ready;
+
+	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
+		if (held(clock_ms()) || !pressure_allows(READY_LARGE * PG_BYTES) ||
+		    !buddy_ready_fill(&zone_main, large, m->high - ready))
+			return false;
+		park_wake(); /* from now on there is something for pressure to take */
+	}
+	if (anew)
+		begin();
+	return true;
+}
+
+static void pause_ms(uint32_t ms)
+{
+	park_nap(ms);
+}
+
+static bool is_over(void)
+{
+	return buddy_ready_pages(&zone_main) >
+	       atomic_load_explicit(&zone_main.ready_over, memory_order_relaxed);
+}
+
+/*
+ * Sleep until less than low are left (low 0: until anything is taken), or too much is ready; or for ms,
+ * 0: without limit.
+ */
+static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
+{
+	bool crossed;
+
+	atomic_store_explicit(&zone_main.ready_word, 1, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst); /* see prefault.c */
+	crossed = low ? buddy_ready_pages(&zone_main) < low : taken() != seen;
+	if (!crossed && !is_over())
+		buddy_ready_wait(&zone_main, ms);
+	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
+}
+
+static void set_marks(const struct marks *m)
+{
+	/* Nothing is kept yet: whoever takes a page finds less than one. */
+	atomic_store_explicit(&zone_main.ready_low, m->low ? m->low : 1, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.ready_over, m->high + m->high / 8, memory_order_relaxed);
+	/* What is locked in memory stays: nobody is to wake us for it. */
+	if (is_over() && !buddy_ready_release(&zone_main, m->high, UINT64_MAX))
+		atomic_store_explicit(&zone_main.ready_over, UINT64_MAX, memory_order_relaxed);
+}
+
+void *reserve_main(void *arg)
+{
+	bool follows = options.reserve == OPTION_AUTO;
+	struct follow f = { .at = clock_ms(), .size = follows ? 0 : options.reserve >> PG_SHIFT };
+
+	(void)arg;
+	while (!atomic_load_explicit(&ended, memory_order_relaxed)) {
+		uint64_t seen = taken();
+		struct marks m = { 0, 0, 1 };
+
+		if (follows)
+			follow_growth(&f, clock_ms());
+		if (seen >= FROM_PAGES)
+			m = marks_of(f.size);
+		set_marks(&m);
+		if (fill(&m))
+			sleep_until_crossed(m.low, seen, follows && f.size ? TICK_MS : 0);
+		else
+			pause_ms(PAUSE_MS);
+	}
+	return NULL;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * init.c - start and end of the library in a process.
+ *
+ * The first malloc may come from the dynamic loader, before any constructor and before libc has
+ * its environment: it makes the heap ready with what is known. The constructor does the rest:
+ * options from the environment if they could not be had, the fork handlers, the membarrier while there is one
+ * thread. It comes before those of all other libraries (-z initfirst, libsluice_la_LDFLAGS), so that our fork handlers are
+ * the first that are registered and the last that prepare runs, as those of glibc's own malloc: no other one
+ * runs, and waits for somebody, while our locks are held.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "shim/init.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shim/aside.h"
+#include "reclaim/background.h"
+#include "base/clock.h"
+#include "reclaim/control.h"
+#include "shim/fork.h"
+#include "heap/heap.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "reclaim/pressure.h"
+#include "reclaim/reclaim.h"
+#include "reclaim/reserve.h"
+#include "base/sandbox.h"
+#include "base/stats.h"
+#include "base/sys.h"
+#include "os/vm.h"
+
+static pid_t process; /* that began with this image */
+
+/* The environment with one more word; the array stays, for the program may keep it. */
+static void leave_word(char *word)
+{
+	size_t len = strcspn(word, "=") + 1;
+	size_t n = 0;
+	char **env;
+
+	for (; environ[n]; n++) {
+		if (strncmp(environ[n], word, len) == 0) {
+			environ[n] = word;
+			return;
+		}
+	}
+	env = vm_map((n + 2) * sizeof(*env), 1);
+	if (!env)
+		return;
+	memcpy(env, environ, n * sizeof(*env));
+	env[n] = word;
+	environ = env;
+}
+
+static void (*next_due)(bool allocates);
+
+/* The first call of the program that goes the slow way: libc has set environ by now, after our constructor. */
+static void leave_word_now(bool allocates)
+{
+	(void)allocates;
+	heap_due_begins = next_due;
+	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+	if (environ)
+		leave_word(options_told());
+}
+
+void sluice_init(void)
+{
+	static bool done;
+
+	if (done)
+		return;
+	done = true;
+	process = sys_getpid();
+	clock_init();
+	heap_init();
+	heap_init_late();
+	reserve_init();
+	reclaim_init();
+	pressure_init();
+	control_init();
+	fork_init();
+	background_init();
+	if (options_told()) {
+		next_due = heap_due_begins;
+		heap_due_begins = leave_word_now;
+		atomic_store_explicit(&heap_due, HEAP_DUE_CALL, memory_order_relaxed);
+	}
+}
+
+/* glibc passes what main gets; its own constructor, which sets environ to the same, may come after this one. */
+__attribute__((constructor(101))) static void library_begins(int argc, char **argv, char **envp)
+{
+	(void)argc;
+#if defined(__GLIBC__)
+	aside_step(argv, envp);
+	if (!environ)
+		environ = envp;
+#else
+	(void)argv;
+	(void)envp;
+#endif
+	sluice_init();
+}
+
+__attribute__((destructor(101))) static void sluice_fini(void)
+{
+	int err;
+
+	heap_check_bins();
+	if (!options.stats_file[0] || !sandbox_enter())
+		return;
+	err = stats_append(options.stats_file);
+	/* Children that did no exec have the same to say. */
+	if (err && sys_getpid() == process && !options_told())
+		log_warn("option stats_file: '%s' cannot be written: %s", options.stats_file,
+			 log_error(err));
+	sandbox_leave();
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim.c - the malloc family under its own names: errno, bad arguments, overflow; no policy.
+ * Uses heap and reclaim; used by the program.
+ *
+ * Semantics: glibc 2.36, and POSIX where glibc leaves it open.
+ *   malloc(0)          a pointer of its own (16 bytes), as glibc
+ *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
+ *   memalign           an alignment that is no power of two is rounded up, as glibc
+ *   aligned_alloc      EINVAL unless a power of two (C17; glibc from 2.38 on); size need not be a multiple
+ *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *), errno kept;
+ *                      ENOMEM sets errno as well, as glibc
+ *   alignment          at least 16 for every size
+ *   failure            NULL with errno ENOMEM, in every member; success leaves errno alone
+ *   free and its kin   keep errno
+ *   malloc_usable_size the size class's or the run's length; all of it may be used
+ *   calloc             all of that reads as zero, not only what was asked for, as glibc
+ *
+ * Signal handlers may call malloc and free at any time (beyond what POSIX asks for).
+ *
+ * None calls another by its exported name: that may be a wrapper's, which is calling us and keeps something in front of
+ * each block. Only reallocarray does, as glibc's: a program with a malloc of its own need not have that one.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/export.h"
+#include "shim/glibc_malloc.h"
+#include "heap/heap.h"
+#include "reclaim/reclaim.h"
+#include "os/vm.h"
+
+#define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
+
+void cfree(void *p);
+size_t malloc_size(const void *p);
+size_t malloc_good_size(size_t size);
+void free_sized(void *p, size_t size);
+void free_aligned_sized(void *p, size_t align, size_t size);
+
+static noinline void *out_of_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+static noinline void *malloc_slow(size_t size)
+{
+	void *p = NULL;
+
+	if (likely(size <= SMALL_MAX))
+		p = heap_alloc_slow(size);
+	else if (size <= SIZE_LIMIT)
+		p = heap_alloc(size);
+	return likely(p != NULL) ? p : out_of_memory();
+}
+
+static noinline void *malloc_large(size_t size)
+{
+	void *p = NULL;
+
+	if (size <= LARGE_BIN_PAGES * PG_BYTES)
+		p = heap_alloc_binned(size);
+	return likely(p != NULL) ? p : malloc_slow(size);
+}
+
+static always_inline void *alloc(size_t size)
+{
+	void *p;
+
+	if (likely(size <= SMALL_MAX)) {
+		p = heap_alloc_fast(size);
+		return likely(p != NULL) ? p : malloc_slow(size);
+	}
+	return malloc_large(size);
+}
+
+EXPORT void *malloc(size_t size)
+{
+	return alloc(size);
+}
+
+/* Out of line, for realloc. */
+static noinline void *own_malloc(size_t size)
+{
+	return alloc(size);
+}
+
+EXPORT void free(void *p)
+{
+	heap_free(p);
+}
+
+EXPORT void cfree(void *p)
+{
+	heap_free(p);
+}
+
+/*
+ * These two by way of free's name: what the program's malloc is in front of ours (valgrind's, one that is linked into it) often
+ * does not know them.
+ */
+EXPORT void free_sized(void *p, size_t size)
+{
+	(void)size;
+	free(p);
+}
+
+EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
+{
+	(void)align;
+	(void)size;
+	free(p);
+}
+
+EXPORT void *calloc(size_t n, size_t size)
+{
+	bool zero = false;
+	size_t bytes;
+	void *p;
+
+	if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_LIMIT)
+		return out_of_memory();
+	if (likely(bytes <= SMALL_MAX)) {
+		p = heap_alloc_small(bytes);
+		if (unlikely(!p))
+			return out_of_memory();
+		/* Whoever serves the call gives as much as an object of the class has. */
+		return memset(p, 0, class_size(class_of(bytes)));
+	}
+	p = heap_alloc_large(bytes, &zero);
+	if (unlikely(!p))
+		return out_of_memory();
+	return zero ? p : memset(p, 0, heap_usable(p));
+}
+
+EXPORT void *realloc(void *p, size_t size)
+{
+	void *q;
+
+	if (!p)
+		return own_malloc(size);
+	if (size == 0) {
+		heap_free(p);
+		return NULL;
+	}
+	q = size <= SIZE_LIMIT ? heap_realloc(p, size) : NULL;
+	return likely(q != NULL) ? q : out_of_memory();
+}
+
+EXPORT void *reallocarray(void *p, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return out_of_memory();
+	return realloc(p, bytes);
+}
+
+/* align: a power of two. */
+static void *alloc_aligned(size_t align, size_t size)
+{
+	void *p = NULL;
+
+	if (size > SIZE_LIMIT || align > SIZE_LIMIT)
+		return NULL;
+	if (align <= ALIGN_MIN)
+		p = heap_alloc(size);
+	else
+		p = heap_alloc_aligned(size, align);
+	return p;
+}
+
+static void *own_memalign(size_t align, size_t size)
+{
+	void *p;
+
+	if (align > SIZE_MAX / 2 + 1) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if (!is_pow2(align))
+		align = align ? (size_t)1 << (64 - __builtin_clzl(align)) : ALIGN_MIN;
+	p = alloc_aligned(align, size);
+	return likely(p != NULL) ? p : out_of_memory();
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+	return own_memalign(align, size);
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+	if (!is_pow2(align)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return own_memalign(align, size);
+}
+
+EXPORT int posix_memalign(void **out, size_t align, size_t size)
+{
+	void *p;
+
+	if (!is_pow2(align) || align % sizeof(void *))
+		return EINVAL;
+	p = alloc_aligned(align, size);
+	if (!p) {
+		errno = ENOMEM;
+		return ENOMEM;
+	}
+	*out = p;
+	return 0;
+}
+
+EXPORT void *valloc(size_t size)
+{
+	return own_memalign(vm_os_page, size);
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+	if (size > SIZE_LIMIT)
+		return out_of_memory();
+	return own_memalign(vm_os_page, align_up(size ? size : 1, vm_os_page));
+}
+
+EXPORT size_t malloc_usable_size(void *p)
+{
+	return p ? heap_usable(p) : 0;
+}
+
+/* Other mallocs' name for it. */
+EXPORT size_t malloc_size(const void *p)
+{
+	return p ? heap_usable((void *)(uintptr_t)p) : 0;
+}
+
+/* What malloc_usable_size will say of an object of this size. */
+EXPORT size_t malloc_good_size(size_t size)
+{
+	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
+
+	if (size <= SMALL_MAX)
+		return class_size(class_of(size));
+	if (size > LARGE_MAX)
+		return size <= SIZE_LIMIT ? align_up(size, vm_os_page) : size;
+	if (pages <= PCP_RUN_MAX)
+		pages = run_class_pages[run_class_of((uint32_t)pages)];
+	return pages << PG_SHIFT;
+}
+
+/*
+ * The names under which glibc exports the family once more. Wrappers call them so as not to call themselves:
+ * what they hand out reaches our free, so it has to be ours. (__posix_memalign is a name of other mallocs only.)
+ */
+#define SAME(type, name, as, ...)                                                                  \
+	type name(__VA_ARGS__);                                                                    \
+	ALIAS(as) type name(__VA_ARGS__)
+
+SAME(void *, __libc_malloc, malloc, size_t);
+SAME(void, __libc_free, free, void *);
+SAME(void *, __libc_calloc, calloc, size_t, size_t);
+SAME(void *, __libc_realloc, realloc, void *, size_t);
+SAME(void *, __libc_memalign, memalign, size_t, size_t);
+SAME(void *, __libc_valloc, valloc, size_t);
+SAME(void *, __libc_pvalloc, pvalloc, size_t);
+SAME(int, __posix_memalign, posix_memalign, void **, size_t, size_t);
+
+/* 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
+EXPORT int malloc_trim(size_t pad)
+{
+	struct reclaim_report r;
+
+	reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, pad, &r);
+	return r.bytes_purged != 0;
+}

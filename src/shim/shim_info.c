@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_info.c - what glibc offers to look at and tune malloc with: mallinfo, mallinfo2,
+ * malloc_info, malloc_stats, mallopt. Uses info; used by the program.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/export.h"
+#include "shim/glibc_malloc.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "base/sys.h"
+
+EXPORT struct mallinfo2 mallinfo2(void)
+{
+	struct mallinfo2 m;
+	struct info in;
+
+	info_collect(&in, NULL);
+	memset(&m, 0, sizeof(m));
+	m.arena = in.region_bytes;
+	m.ordblks = in.free_blocks;
+	m.hblks = in.huge_objects;
+	m.hblkhd = in.huge_bytes;
+	m.uordblks = in.object_bytes + in.large_bytes;
+	m.fordblks = in.region_bytes > m.uordblks ? in.region_bytes - m.uordblks : 0;
+	m.keepcost = in.dirty_bytes + in.pcp_bytes;
+	return m;
+}
+
+static int clamp(size_t v)
+{
+	return v > INT_MAX ? INT_MAX : (int)v;
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+EXPORT struct mallinfo mallinfo(void)
+{
+	struct mallinfo2 m = mallinfo2();
+	struct mallinfo r;
+
+	memset(&r, 0, sizeof(r));
+	r.arena = clamp(m.arena);
+	r.ordblks = clamp(m.ordblks);
+	r.hblks = clamp(m.hblks);
+	r.hblkhd = clamp(m.hblkhd);
+	r.uordblks = clamp(m.uordblks);
+	r.fordblks = clamp(m.fordblks);
+	r.keepcost = clamp(m.keepcost);
+	return r;
+}
+
+/* glibc's other names, see shim.c. */
+struct mallinfo __libc_mallinfo(void);
+ALIAS(mallinfo) struct mallinfo __libc_mallinfo(void);
+#pragma GCC diagnostic pop
+
+/* Nothing of ours is held here, but what stdio does with the stream is a cancellation point (fwrite is the only
+ * one in the library), and malloc_info is none. */
+static bool info_write(FILE *out, const char *text, size_t len)
+{
+	bool good;
+	int cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	good = fwrite(text, 1, len, out) == len;
+	pthread_setcancelstate(cancel, NULL);
+	return good;
+}
+
+#define INFO_BYTES 320
+#define PUT(...)                                                                                   \
+	do {                                                                                       \
+		char line[INFO_BYTES] = { 0 };                                                     \
+                                                                                                   \
+		good &= info_write(out, line, log_format(line, sizeof(line), __VA_ARGS__));        \
+	} while (0)
+
+/* XML of a form of our own, as glibc's manual allows. 0, or -1 with errno EINVAL or stdio's. */
+EXPORT int malloc_info(int options, FILE *out)
+{
+	struct info_class c[CLASSES];
+	struct info in;
+	bool good = true;
+
+	if (options != 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	info_collect(&in, c);
+	PUT("<malloc version=\"sluice-1\">\n");
+#define LINE(field) PUT("<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
+	LINE(region_bytes);
+	LINE(free_bytes);
+	LINE(dirty_bytes);
+	LINE(pcp_bytes);
+	LINE(slab_bytes);
+	LINE(object_bytes);
+	LINE(hole_bytes);
+	LINE(pinned_bytes);
+	LINE(large_bytes);
+	LINE(huge_bytes);
+	LINE(heaps);
+#undef LINE
+	for (unsigned i = 0; i < STATS; i++)
+		PUT("<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
+		    stat_sum((enum stat_id)i));
+	for (unsigned i = 0; i < CLASSES; i++)
+		if (c[i].slabs)
+			PUT("<class size=\"%zu\" slabs=\"%lu\" slab_bytes=\"%lu\" "
+			    "object_bytes=\"%lu\" hole_bytes=\"%lu\" pinned_bytes=\"%lu\"/>\n",
+			    class_size(i), c[i].slabs, c[i].slab_bytes, c[i].object_bytes,
+			    c[i].hole_bytes, c[i].pinned_bytes);
+	PUT("</malloc>\n");
+	return good ? 0 : -1;
+#undef PUT
+}
+
+/* Whole lines on their way to standard error; a thread may have 16 KiB of stack for all that it does. */
+#define STATS_BYTES 1024
+#define STATS_LINE 192
+struct stats_text {
+	char text[STATS_BYTES];
+	size_t n;
+};
+
+static void stats_flush(struct stats_text *t)
+{
+	long w = sys_write(STDERR_FILENO, t->text, t->n);
+
+	(void)w;
+	t->n = 0;
+}
+
+__attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *t, const char *fmt,
+							     ...)
+{
+	va_list ap;
+
+	if (t->n > STATS_BYTES - STATS_LINE)
+		stats_flush(t);
+	va_start(ap, fmt);
+	t->n += log_vformat(t->text + t->n, STATS_LINE, fmt, ap);
+	va_end(ap);
+}
+
+/* Whether sleeping threads' heaps can be emptied. */
+static void gate2_line(struct stats_text *t)
+{
+	int err = heap_gate_error();
+
+	if (!err)
+		stats_line(t, "gate2           = on\n");
+	else
+		stats_line(t, "gate2           = off (membarrier: %s)\n", log_error(err));
+}
+
+/* The classes of which memory is pinned. */
+static void class_lines(struct stats_text *t, const struct info_class *c)
+{
+	for (unsigned i = 0; i < CLASSES; i++)
+		if (c[i].pinned_bytes)
+			stats_line(t,
+				   "class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
+				   "pinned %lu\n",
+				   (unsigned long)class_size(i), (unsigned long)c[i].slabs,
+				   (unsigned long)c[i].slab_bytes, (unsigned long)c[i].object_bytes,
+				   (unsigned long)c[i].hole_bytes,
+				   (unsigned long)c[i].pinned_bytes);
+}
+
+/* To standard error, without stdio, and no cancellation point, as glibc's. */
+EXPORT void malloc_stats(void)
+{
+	struct info_class c[CLASSES];
+	struct stats_text t;
+	struct info in;
+
+	t.n = 0;
+	info_collect(&in, c);
+#define LINE(field, label) stats_line(&t, "%s = %lu\n", label, (unsigned long)in.field)
+	LINE(region_bytes, "region bytes   ");
+	LINE(free_bytes, "free bytes     ");
+	LINE(dirty_bytes, "dirty bytes    ");
+	LINE(pcp_bytes, "pcp bytes      ");
+	LINE(slab_bytes, "slab bytes     ");
+	LINE(object_bytes, "in use bytes   ");
+	LINE(hole_bytes, "hole bytes     ");
+	LINE(pinned_bytes, "pinned bytes   ");
+	LINE(large_bytes, "large bytes    ");
+	LINE(huge_bytes, "huge bytes     ");
+	LINE(heaps, "heaps          ");
+#undef LINE
+	class_lines(&t, c);
+	gate2_line(&t);
+	for (unsigned i = 0; i < STATS; i++)
+		stats_line(&t, "%s = %lu\n", stat_name((enum stat_id)i),
+			   (unsigned long)stat_sum((enum stat_id)i));
+	stats_flush(&t);
+}
+
+/*
+ * glibc's parameters that only tune are accepted, and have no effect here. 0 for what would change what the
+ * program sees, and is not done, and for those that glibc does not know.
+ */
+EXPORT int mallopt(int param, int value)
+{
+	switch (param) {
+	case M_MXFAST:
+	case M_TRIM_THRESHOLD:
+	case M_TOP_PAD:
+	case M_MMAP_THRESHOLD:
+	case M_MMAP_MAX:
+	case M_CHECK_ACTION:
+	case M_ARENA_TEST:
+	case M_ARENA_MAX:
+		return 1;
+	case M_PERTURB: /* what is freed or allocated is not filled */
+		return (value & 0xff) == 0;
+	default:
+		return 0;
+	}
+}
+
+int __libc_mallopt(int param, int value);
+ALIAS(mallopt) int __libc_mallopt(int param, int value);

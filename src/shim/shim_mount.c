@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_mount.c - umount, umount2 and mount: a file system in which the library has files open is busy, and the program knows of none.
+ * Uses ourfd, sandbox.
+ *
+ * When the kernel says so the files in it are closed, and the call is made once more. What they are for is lost then
+ * (doc/system-calls.md). A child of vfork can only close its own.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/export.h"
+#include "base/ourfd.h"
+#include "base/sandbox.h"
+#include "base/sys.h"
+
+/* Whether it is to be tried again. Keeps errno. */
+static bool made_room(long r, const char *target)
+{
+	int saved = errno;
+	bool closed = false;
+	struct stat st;
+
+	if (r == 0 || saved != EBUSY || !target || !sandbox_enter())
+		return false;
+	if (sys_fstatat(AT_FDCWD, target, &st, 0) == 0)
+		closed = ourfd_close_on(st.st_dev);
+	sandbox_leave();
+	errno = saved;
+	return closed;
+}
+
+EXPORT int umount2(const char *target, int flags)
+{
+	long r = syscall(SYS_umount2, target, flags);
+
+	if (made_room(r, target))
+		r = syscall(SYS_umount2, target, flags);
+	return (int)r;
+}
+
+EXPORT int umount(const char *target)
+{
+	return umount2(target, 0);
+}
+
+/* Read-only, too, a file system becomes only when no file of it is open for writing. */
+EXPORT int mount(const char *source, const char *target, const char *type, unsigned long flags,
+		 const void *data)
+{
+	long r = syscall(SYS_mount, source, target, type, flags, data);
+
+	if (flags & MS_REMOUNT && made_room(r, target))
+		r = syscall(SYS_mount, source, target, type, flags, data);
+	return (int)r;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_sandbox.c - prctl and syscall, by which a program installs seccomp filters (libseccomp by either): we are told before.
+ * Uses sandbox, heap, background.
+ *
+ * syscall is that of the C library with two comparisons in front, as it must be for a call that returns in another
+ * place than it was made (clone with a stack). Our own calls of syscall come here as well. The real prctl is a raw call: to look
+ * it up may call malloc. x86-64 and arm64; configure refuses other machines.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "reclaim/background.h"
+#include "base/export.h"
+#include "heap/heap.h"
+#include "base/lock.h"
+#include "base/sandbox.h"
+#include "base/sys.h"
+
+long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
+
+#if defined(__x86_64__)
+#define OWN_SYSCALL 1
+/* n in rdi and up to six arguments behind it; the result, or -errno. sluice_syscall: the same, errno set. */
+__asm__(".text\n"
+	".globl sluice_syscall\n.hidden sluice_syscall\n.type sluice_syscall, @function\n"
+	".globl syscall\n.type syscall, @function\n"
+	"syscall:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	cmpq $157, %rdi\n" /* prctl */
+	"	je sluice_syscall_seen\n"
+	"	cmpq $317, %rdi\n" /* seccomp */
+	"	je sluice_syscall_seen\n"
+	"sluice_syscall:\n"
+	"	movq %rdi, %rax\n"
+	"	movq %rsi, %rdi\n"
+	"	movq %rdx, %rsi\n"
+	"	movq %rcx, %rdx\n"
+	"	movq %r8, %r10\n"
+	"	movq %r9, %r8\n"
+	"	movq 8(%rsp), %r9\n"
+	"	syscall\n"
+	"	cmpq $-4095, %rax\n"
+	"	jae 1f\n"
+	"	ret\n"
+	"1:	movq %rax, %rdi\n"
+	"	jmp sluice_syscall_failed\n"
+	"	.cfi_endproc\n"
+	".size syscall, .-syscall\n"
+	".size sluice_syscall, .-sluice_syscall\n");
+_Static_assert(SYS_prctl == 157 && SYS_seccomp == 317, "as the text says");
+#elif defined(__aarch64__)
+#define OWN_SYSCALL 1
+__asm__(".text\n"
+	".globl sluice_syscall\n.hidden sluice_syscall\n.type sluice_syscall, %function\n"
+	".globl syscall\n.type syscall, %function\n"
+	"syscall:\n"
+	"	.cfi_startproc\n"
+	"	hint #34\n"     /* bti c */
+	"	cmp x0, #167\n" /* prctl */
+	"	b.eq sluice_syscall_seen\n"
+	"	cmp x0, #277\n" /* seccomp */
+	"	b.eq sluice_syscall_seen\n"
+	"sluice_syscall:\n"
+	"	mov x8, x0\n"
+	"	mov x0, x1\n"
+	"	mov x1, x2\n"
+	"	mov x2, x3\n"
+	"	mov x3, x4\n"
+	"	mov x4, x5\n"
+	"	mov x5, x6\n"
+	"	svc #0\n"
+	"	cmn x0, #4095\n"
+	"	b.cs sluice_syscall_failed\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size syscall, .-syscall\n"
+	".size sluice_syscall, .-sluice_syscall\n");
+_Static_assert(SYS_prctl == 167 && SYS_seccomp == 277, "as the text says");
+#endif
+
+/* A child of vfork is another process, which has our memory. */
+static bool in_vfork_child(void)
+{
+	heap_copy_check();
+	return lock_process() && lock_process() != (uint32_t)sys_getpid();
+}
+
+/* 1: a filter of the calling thread; 2: of all; 0: no installation. */
+static unsigned installs(long n, long op, long arg)
+{
+	if (n == SYS_prctl)
+		return op == PR_SET_SECCOMP ? 1 : 0;
+	if (op == SECCOMP_SET_MODE_STRICT)
+		return 1;
+	if (op != SECCOMP_SET_MODE_FILTER)
+		return 0;
+	return (unsigned long)arg & SECCOMP_FILTER_FLAG_TSYNC ? 2 : 1;
+}
+
+#ifdef OWN_SYSCALL
+__attribute__((visibility("hidden"))) long sluice_syscall_failed(long negative);
+__attribute__((visibility("hidden"))) long sluice_syscall_seen(long n, long a, long b, long c,
+							       long d, long e, long f);
+
+long sluice_syscall_failed(long negative)
+{
+	errno = (int)-negative;
+	return -1;
+}
+
+static long raw(long n, long a, long b, long c, long d, long e)
+{
+	return sluice_syscall(n, a, b, c, d, e, 0);
+}
+#else
+static long raw(long n, long a, long b, long c, long d, long e)
+{
+	return syscall(n, a, b, c, d, e);
+}
+#endif
+
+static long seen(long n, long a, long b, long c, long d, long e)
+{
+	unsigned kind = installs(n, a, b);
+	bool first;
+	long r;
+
+	/* Where there is a filter already getpid may be none of those that it allows. */
+	if (!kind || (!sandbox_any() && in_vfork_child()))
+		return raw(n, a, b, c, d, e);
+	background_leave_alone();
+	first = sandbox_begins(kind == 2);
+	r = raw(n, a, b, c, d, e);
+	if (r != 0 && first)
+		sandbox_failed(kind == 2);
+	return r;
+}
+
+#ifdef OWN_SYSCALL
+long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
+{
+	(void)f; /* neither has six */
+	return seen(n, a, b, c, d, e);
+}
+#endif
+
+EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+
+EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	return (int)seen(SYS_prctl, option, (long)a, (long)b, (long)c, (long)d);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shim_thread.c - pthread_create: after the real one has returned is a safe point to start the
+ * background thread, and the moment when the process has several threads. When it fails for want of room ours makes some.
+ * Likewise unshare and setns, for which a process must have one thread. Uses background.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <threads.h>
+#include <unistd.h>
+
+#include "reclaim/background.h"
+#include "base/export.h"
+
+typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/*
+ * In a program that is linked statically there is no next one: it is the same function under a name that no shared
+ * libc has. What defines it is linked for the sake of something that needs it and that a shared one has, too.
+ */
+create_fn __pthread_create __attribute__((weak));
+__attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
+
+EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+			  void *arg)
+{
+	static _Atomic(create_fn *) real;
+	create_fn *fn = atomic_load_explicit(&real, memory_order_relaxed);
+	bool left;
+	int err;
+
+	if (!fn) {
+		void *sym = __pthread_create ? (void *)(uintptr_t)__pthread_create
+					     : dlsym(RTLD_NEXT, "pthread_create");
+
+		if (!sym)
+			return EAGAIN;
+		memcpy(&fn, &sym, sizeof(fn));
+		atomic_store_explicit(&real, fn, memory_order_relaxed);
+	}
+	if (background_inside)
+		return fn(thread, attr, start, arg);
+	background_inside = true;
+	err = fn(thread, attr, start, arg);
+	/* Ours may be the one too many. */
+	left = err == EAGAIN && background_leave(false);
+	if (left)
+		err = fn(thread, attr, start, arg);
+	if (!err || left)
+		background_start(true);
+	background_inside = false;
+	return err;
+}
+
+/*
+ * What only a process of one thread may do: when ours is the only other one it ends before. A moment later it would
+ * have ended by itself.
+ */
+static int by_one_thread(long n, long a, long b)
+{
+	long r = syscall(n, a, b);
+
+	if (r != 0 && errno == EINVAL && background_leave(true)) {
+		r = syscall(n, a, b);
+		background_start(false);
+	}
+	return (int)r;
+}
+
+EXPORT int unshare(int flags)
+{
+	return by_one_thread(SYS_unshare, flags, 0);
+}
+
+EXPORT int setns(int fd, int type)
+{
+	return by_one_thread(SYS_setns, fd, type);
+}
+
+#if defined(__GLIBC__)
+extern pid_t __fork(void);
+
+/* No thread of ours is made while the program's fork handlers run, and none takes the place of a process. */
+EXPORT pid_t fork(void)
+{
+	bool outer = !background_inside;
+	pid_t pid;
+
+	background_inside = true;
+	if (outer)
+		background_leave_alone();
+	pid = __fork();
+	if (pid < 0 && errno == EAGAIN && outer && background_leave(false)) {
+		pid = __fork();
+		if (pid != 0) {
+			int saved = errno;
+
+			background_start(true);
+			errno = saved;
+		}
+	}
+	if (outer)
+		background_inside = false;
+	return pid;
+}
+#endif
