@@ -41,7 +41,7 @@ printf '#include <sluice/sluice.h>\n' >"$TMP/public/src/heap/slab.h"
 blames public "the public header below the top folder is noticed"
 planted stray
 mkdir "$TMP/stray/src/cellar"
-: >"$TMP/stray/src/cellar/stray.c"
+echo "int stray;" >"$TMP/stray/src/cellar/stray.c"
 blames stray "a file in a folder that is no layer is noticed"
 planted flat
 printf '#include "types.h"\n' >"$TMP/flat/src/flat.c"
