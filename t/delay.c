@@ -70,7 +70,7 @@ static void at_point(enum delay_point p)
 /* Of the owner, not of some other heap. */
 static bool owner_is_held(void)
 {
-	return (atomic_load(&owner.heap->gate) & GATE_STATE) == GATE_HELD;
+	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
 /* ---- what brings it there -------------------------------------------------------------------- */

@@ -205,7 +205,7 @@ static void test_calling(struct worker *w)
 	worker_do(w, call);
 	heap_drain(w->heap, marked, true, &d);
 	is_int(d.outcome, HEAP_CALLING, "a call since the mark is noticed");
-	ok(!w->heap->drained && w->heap->gate == GATE_FREE, "and the heap left alone");
+	ok(!w->heap->drained && w->heap->claim == CLAIM_FREE, "and the heap left alone");
 	ok(w->heap->pcp.count == 0 && d.drained == d.cached && d.cached > 0,
 	   "but for its page cache");
 }
@@ -229,10 +229,10 @@ static void test_inside(struct worker *w)
 static void test_held(struct worker *w)
 {
 	refill(w);
-	atomic_store(&w->heap->gate, GATE_STEP | GATE_HELD);
+	atomic_store(&w->heap->claim, CLAIM_STEP | CLAIM_HELD);
 	drain_threads(0);
 	is_int(entry_of(w)->state, SLUICE_THREAD_HELD, "a heap that somebody has is said to be");
-	heap_gate_release(w->heap);
+	claim_release(w->heap);
 	drain_threads(0);
 	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "until that one lets go");
 }
@@ -281,7 +281,7 @@ static int without_membarrier(void)
 	refill(&w);
 	drain_threads(0);
 	good = entry_of(&w)->state == SLUICE_THREAD_CLOSED && !w.heap->drained &&
-	       w.heap->pcp.count == 0 && value("gate2_errno") == EPERM;
+	       w.heap->pcp.count == 0 && value("membarrier_errno") == EPERM;
 	worker_end(&w);
 	return good ? CHILD_GOOD : CHILD_BAD;
 }
@@ -299,7 +299,7 @@ static int without_quiet(void)
 	refill(&w);
 	expedited = value("barriers_expedited");
 	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET);
-	good = entry_of(&w)->state == SLUICE_THREAD_EMPTIED && value("gate2_errno") == 0 &&
+	good = entry_of(&w)->state == SLUICE_THREAD_EMPTIED && value("membarrier_errno") == 0 &&
 	       value("barriers_global") == global && value("barriers_expedited") == expedited + 1;
 	worker_end(&w);
 	return good ? CHILD_GOOD : CHILD_BAD;

@@ -327,8 +327,8 @@ static void child_frees_all(void)
 		_exit(5);
 	}
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		if (h != heap_self &&
-		    ((!h->idle && !h->drained) || h->orphan || (h->gate & GATE_STATE) == GATE_HELD))
+		if (h != heap_self && ((!h->unattached && !h->drained) || h->orphan ||
+				       (h->claim & CLAIM_STATE) == CLAIM_HELD))
 			_exit(6);
 	if (stat_sum(STAT_heaps_quarantined))
 		_exit(7);

@@ -50,13 +50,13 @@ static bool owns_nothing(const struct heap *h)
 static bool emptied(const struct heap *h)
 {
 	return bins_empty(h) && owns_nothing(h) && h->pcp.count == 0 && h->drained &&
-	       h->gate == GATE_FREE && !h->busy;
+	       h->claim == CLAIM_FREE && !h->busy;
 }
 
 /* Nobody has been here: its bins hold something, and it is not marked. */
 static bool left_alone(const struct heap *h)
 {
-	return !bins_empty(h) && !h->drained && h->gate == GATE_FREE;
+	return !bins_empty(h) && !h->drained && h->claim == CLAIM_FREE;
 }
 
 static uint64_t pool_slabs(void)
@@ -117,7 +117,7 @@ static void test_asleep(void)
 	ok(bins_empty(w.heap), "its bins are empty and have no room");
 	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its ring");
 	is_int(w.heap->pcp.count, 0, "its page cache is empty");
-	ok(w.heap->drained && w.heap->gate == GATE_FREE && !w.heap->busy,
+	ok(w.heap->drained && w.heap->claim == CLAIM_FREE && !w.heap->busy,
 	   "it is known to hold nothing, and nobody holds it");
 	ok(pool_slabs() > pool, "the slabs of what it has in use are un-owned");
 	ok(intact(&w), "and that is as it was");
@@ -265,7 +265,7 @@ static unsigned open_inboxes(const struct heap *h)
 static unsigned mark_open(const struct heap *h)
 {
 	heap_growth_mark(UINT32_MAX, &all_steps);
-	return !h->inbox && (h->gate & GATE_STATE) == GATE_PENDING
+	return !h->inbox && (h->claim & CLAIM_STATE) == CLAIM_PENDING
 		       ? heap_growth_take(true, &all_steps)
 		       : 0;
 }
@@ -383,9 +383,9 @@ static void test_calling(void)
 		worker_do(&w, call_malloc);
 		worker_do(&idle, fill_and_free_all);
 		g = heap_idle_mark(true);
-		marked = w.heap->gate == (g | GATE_PENDING);
+		marked = w.heap->claim == (g | CLAIM_PENDING);
 		worker_do(&w, calls[i].call);
-		marked &= w.heap->gate == GATE_FREE;
+		marked &= w.heap->claim == CLAIM_FREE;
 		ok(marked, "%s takes a mark back", calls[i].name);
 		is_int(heap_idle_take(g), 1,
 		       "and a thread that slept meanwhile is the only one taken");
@@ -427,7 +427,7 @@ static void test_generation(void)
 	second = heap_idle_mark(true);
 	ok(second > first, "each mark has a generation of its own");
 	is_int(heap_idle_take(first), 0, "an older one takes nothing");
-	is_int(w.heap->gate, second | GATE_PENDING, "and leaves the newer mark");
+	is_int(w.heap->claim, second | CLAIM_PENDING, "and leaves the newer mark");
 	is_int(heap_idle_take(0), 0, "no mark takes nothing");
 	is_int(heap_idle_take(second), 1, "the newer one takes the heap");
 	is_int(heap_idle_take(second), 0, "once");
@@ -447,14 +447,14 @@ static void test_growth(void)
 	g = heap_idle_mark(true);
 	ok(heap_growth_mark(UINT32_MAX, &all_steps),
 	   "a growth finds a heap that was marked by an idle round");
-	is_int(w.heap->gate, g | GATE_PENDING, "and leaves that mark");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "and leaves that mark");
 	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
 	is_int(heap_growth_take(true, &all_steps), 0, "and the growth does not");
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, call_slow);
 	heap_growth_mark(UINT32_MAX, &all_steps);
 	g = heap_idle_mark(true);
-	is_int(w.heap->gate, g | GATE_PENDING, "an idle round marks over the mark of a growth");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "an idle round marks over the mark of a growth");
 	is_int(heap_growth_take(true, &all_steps), 1, "which takes the heap all the same");
 	is_int(heap_idle_take(g), 0, "once");
 	worker_do(&w, call_slow);
@@ -508,13 +508,14 @@ static void test_visit(void)
 	worker_do(&w, fill_and_free_odd);
 	g = heap_idle_mark(true);
 	heap_visit(g);
-	is_int(w.heap->gate, g | GATE_PENDING, "a visit leaves the mark");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "a visit leaves the mark");
 	ok(!bins_empty(w.heap) && !w.heap->drained, "and, the first time, what the heap has");
 	worker_do(&w, use_one_class);
-	is_int(w.heap->gate, GATE_FREE, "its owner's next call takes the mark back");
+	is_int(w.heap->claim, CLAIM_FREE, "its owner's next call takes the mark back");
 	pool = pool_slabs();
 	heap_visit(g);
-	ok(w.heap->gate == GATE_FREE && pool_slabs() == pool, "so that a late visit does nothing");
+	ok(w.heap->claim == CLAIM_FREE && pool_slabs() == pool,
+	   "so that a late visit does nothing");
 	for (unsigned i = 0; i < 5; i++) {
 		worker_do(&w, use_one_class);
 		g = heap_idle_mark(true);
@@ -539,23 +540,23 @@ static void test_visit(void)
 static void test_held(void)
 {
 	static struct worker w;
-	uint64_t held = GATE_STEP | GATE_HELD;
+	uint64_t held = CLAIM_STEP | CLAIM_HELD;
 	uint64_t calls;
 	struct object **top;
 
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
-	atomic_store(&w.heap->gate, held);
+	atomic_store(&w.heap->claim, held);
 	calls = value("fallback_calls");
 	top = w.heap->bin[class_of(100)].top;
 	worker_do(&w, call_slow);
 	worker_do(&w, call_realloc);
 	ok(value("fallback_calls") - calls >= 4,
 	   "a thread whose heap is held is served by the fallback");
-	ok(w.heap->gate == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
+	ok(w.heap->claim == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
 	   "and does not touch its heap");
-	heap_gate_release(w.heap);
-	is_int(w.heap->gate, GATE_FREE, "the holder lets go");
+	claim_release(w.heap);
+	is_int(w.heap->claim, CLAIM_FREE, "the holder lets go");
 	calls = value("fallback_calls");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
@@ -646,20 +647,20 @@ static void test_exit(void)
 	h = w.heap;
 	g = heap_idle_mark(true);
 	worker_end(&w);
-	ok(h->gate == GATE_FREE && h->idle,
+	ok(h->claim == CLAIM_FREE && h->unattached,
 	   "a thread that ends with a mark finishes its heap itself");
 	is_int(heap_idle_take(g), 0, "and nobody takes that any more");
 
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_all);
 	h = w.heap;
-	atomic_store(&h->gate, GATE_STEP | GATE_HELD);
+	atomic_store(&h->claim, CLAIM_STEP | CLAIM_HELD);
 	worker_end(&w);
-	is_int(h->gate, GATE_STEP | GATE_HELD | GATE_EXITED,
+	is_int(h->claim, CLAIM_STEP | CLAIM_HELD | CLAIM_EXITED,
 	       "a thread that ends while its heap is held says so");
-	ok(!h->idle && !bins_empty(h), "and leaves it to the holder");
-	heap_gate_release(h);
-	ok(h->idle && h->gate == GATE_FREE && h->tid == 0 && heap_idle_any(),
+	ok(!h->unattached && !bins_empty(h), "and leaves it to the holder");
+	claim_release(h);
+	ok(h->unattached && h->claim == CLAIM_FREE && h->tid == 0 && heap_idle_any(),
 	   "who lets it go as it is, for it may be in a malloc of its own");
 	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
 	   "so that the next who looks for idle ones takes it, and nothing of it is left");
@@ -718,7 +719,7 @@ static int without_membarrier(void)
 	good &= !bins_empty(w.heap) && !w.heap->drained;
 	worker_do(&w, free_all);
 	worker_do(&w, check);
-	good &= w.heap->gate == GATE_FREE;
+	good &= w.heap->claim == CLAIM_FREE;
 	worker_end(&w);
 	return good ? CHILD_GOOD : CHILD_BAD;
 }

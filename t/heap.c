@@ -518,26 +518,26 @@ static void test_held(void)
 	void *mine = alloc(300);
 	void *p;
 
-	atomic_store(&heap_self->gate, GATE_STEP | GATE_HELD);
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_HELD);
 	p = alloc(300);
 	ok(value("fallback_calls") > calls,
 	   "with its gate held a thread is served by the fallback");
 	memset(p, 'p', 300);
 	heap_free(mine);
-	is_int(heap_self->gate, GATE_STEP | GATE_HELD, "the gate stays held");
+	is_int(heap_self->claim, CLAIM_STEP | CLAIM_HELD, "the gate stays held");
 	is_int(heap_self->busy, 0, "and the heap alone");
-	atomic_store(&heap_self->gate, GATE_FREE);
+	atomic_store(&heap_self->claim, CLAIM_FREE);
 	heap_free(p);
 	calls = value("fallback_calls");
-	atomic_store(&heap_self->gate, GATE_STEP | GATE_PENDING);
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
 	p = alloc(300);
 	is_int(value("fallback_calls") - calls, 0,
 	       "with its gate pending it is served by its own heap");
-	is_int(heap_self->gate, GATE_FREE, "and has taken the gate back");
-	atomic_store(&heap_self->gate, GATE_STEP | GATE_PENDING);
+	is_int(heap_self->claim, CLAIM_FREE, "and has taken the gate back");
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
 	heap_free(p);
 	heap_free_slow(alloc(3000));
-	is_int(heap_self->gate, GATE_FREE, "by a free as well");
+	is_int(heap_self->claim, CLAIM_FREE, "by a free as well");
 	heap_check();
 }
 

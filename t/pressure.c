@@ -425,7 +425,7 @@ static void *churn(void *arg)
 static void test_bins_shrink(void)
 {
 	static void *object[600];
-	const struct bin *b = &heap_self->bin[class_of(64)];
+	const struct cache_bin *b = &heap_self->bin[class_of(64)];
 	ptrdiff_t above = 0;
 	uint64_t bytes;
 

@@ -54,7 +54,7 @@ static void at_point(enum delay_point p)
 
 static bool urgent_is_held(void)
 {
-	return (atomic_load(&urgent->gate) & GATE_STATE) == GATE_HELD;
+	return (atomic_load(&urgent->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
 static void drain_urgent_pages(void)

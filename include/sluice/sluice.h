@@ -164,7 +164,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  * A counter or gauge by name, as in src/base/stats.def, and pcp_bytes, free_bytes, dirty_bytes,
  * reserve_bytes, region_bytes, slab_bytes, object_bytes, hole_bytes, pinned_bytes (of all classes, see struct
  * sluice_class), large_bytes, huge_bytes, arena_bytes (mapped for calls that met a lock which could not be
- * had), heaps, lock_wait_ns, gate2_errno (0, or why membarrier(2) fails, so that only page caches of sleeping
+ * had), heaps, lock_wait_ns, membarrier_errno (0, or why membarrier(2) fails, so that only page caches of sleeping
  * threads come back). 0, or -1 with errno EINVAL for a name that does
  * not exist. Counters may lag while other threads run. Safe in a signal handler.
  */

@@ -27,7 +27,7 @@
  * Bound: the owner takes a mark back by one CAS, which fails only when its marker marks anew or a taker
  * has the heap. A growth (heap_growth_step), which a malloc does, looks at GROWTH_LOOKS heaps three times, makes one
  * barrier, and moves what GROWTH_STEPS allow, in heaps that it leaves half empty if need be; debug builds count
- * it (heap_look_count, heap_work_count). Who else marks or takes looks at each heap once and makes one barrier for
+ * it (heap_step_count, heap_work_count). Who else marks or takes looks at each heap once and makes one barrier for
  * all, and can do it in parts (heap_walk); who visits does BINS turns a heap; fork waits FORK_WAIT_NS for all.
  * Locks: takers and fork hold reclaim_control, so that there is one of them at a time.
  * Source: the protocol is ours; the asymmetric barrier is that of hazard pointers and RCU in user
@@ -70,7 +70,7 @@ static bool membarrier(int command)
 	bool good = false;
 
 	errno = EPERM;
-	if (HEAP_HAS_WINDOW && sandbox_enter()) {
+	if (HEAP_HAS_CLAIMS && sandbox_enter()) {
 		good = syscall(SYS_membarrier, command, 0, 0) == 0;
 		sandbox_leave();
 	}
@@ -78,7 +78,7 @@ static bool membarrier(int command)
 	return good;
 }
 
-void heap_gate_init(void)
+void claim_init(void)
 {
 	int saved = errno;
 
@@ -86,7 +86,7 @@ void heap_gate_init(void)
 	errno = saved;
 }
 
-int heap_gate_error(void)
+int claim_error(void)
 {
 	return atomic_load_explicit(&barrier_error, memory_order_relaxed);
 }
@@ -105,7 +105,7 @@ static bool barrier_expedited(void)
 
 /* The same by a grace period: it takes 8 to 20 ms and interrupts nobody. EINVAL on a kernel with
  * nohz_full processors. */
-static bool barrier_quiet(void)
+static bool barrier_global(void)
 {
 	int saved = errno;
 	bool good = membarrier(MEMBARRIER_CMD_GLOBAL);
@@ -125,31 +125,31 @@ static inline void heap_touched(struct heap *h)
 {
 	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
 		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
-		atomic_store_explicit(&h->bare, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
 		park_wake();
 	}
 }
 
 /* A pending gate we take back; a held one we leave to its holder. False: it is held. */
-static bool gate_take_back(struct heap *h)
+static bool claim_take_back(struct heap *h)
 {
-	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
+	uint64_t g = atomic_load_explicit(&h->claim, memory_order_acquire);
 
-	while ((g & GATE_STATE) == GATE_PENDING) {
-		DELAY_HERE(gate_take_back);
-		SHARE_COUNT(heap_gate);
-		if (atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE,
+	while ((g & CLAIM_STATE) == CLAIM_PENDING) {
+		DELAY_HERE(claim_take_back);
+		SHARE_COUNT(heap_claim);
+		if (atomic_compare_exchange_strong_explicit(&h->claim, &g, CLAIM_FREE,
 							    memory_order_acq_rel,
 							    memory_order_acquire))
 			return true;
 	}
-	return g == GATE_FREE;
+	return g == CLAIM_FREE;
 }
 
-bool heap_window_open(struct heap *h)
+bool heap_enter_slow(struct heap *h)
 {
 	return heap_enter(h) || (!atomic_load_explicit(&h->busy, memory_order_relaxed) &&
-				 gate_take_back(h) && heap_enter(h));
+				 claim_take_back(h) && heap_enter(h));
 }
 
 static _Atomic uint32_t trims_asked;
@@ -209,7 +209,7 @@ struct heap *heap_call_begin(bool create)
 	work_begin(true);
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();
-	if (likely(heap_is_real(h)) && heap_window_open(h)) {
+	if (likely(heap_is_real(h)) && heap_enter_slow(h)) {
 		heap_touched(h);
 		trim_if_asked(h);
 		if (unlikely(!atomic_load_explicit(&h->tid, memory_order_relaxed)))
@@ -239,7 +239,7 @@ void heap_call_end(struct heap *h)
 	if (h == heap_fallback.heap)
 		lock_release(&heap_fallback.lock);
 	else
-		heap_leave(h);
+		heap_exit(h);
 	while (unlikely(pg != NULL)) {
 		struct page *next = pg->inbox_next;
 
@@ -248,13 +248,13 @@ void heap_call_end(struct heap *h)
 	}
 }
 
-bool heap_gate_exit(struct heap *h)
+bool claim_owner_ends(struct heap *h)
 {
-	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
+	uint64_t g = atomic_load_explicit(&h->claim, memory_order_acquire);
 
-	while ((g & GATE_STATE) == GATE_HELD) {
-		SHARE_COUNT(heap_gate);
-		if (atomic_compare_exchange_weak_explicit(&h->gate, &g, g | GATE_EXITED,
+	while ((g & CLAIM_STATE) == CLAIM_HELD) {
+		SHARE_COUNT(heap_claim);
+		if (atomic_compare_exchange_weak_explicit(&h->claim, &g, g | CLAIM_EXITED,
 							  memory_order_acq_rel,
 							  memory_order_acquire))
 			return true;
@@ -266,8 +266,8 @@ bool heap_gate_exit(struct heap *h)
 
 static uint64_t next_generation(void)
 {
-	SHARE_COUNT(gate_generation);
-	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * GATE_STEP;
+	SHARE_COUNT(claim_epoch);
+	return (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) + 1) * CLAIM_STEP;
 }
 
 /* Nobody has used it since it was emptied. */
@@ -306,7 +306,7 @@ static uint64_t free_released(struct heap *h)
  * (is_empty). */
 static uint64_t drain_part(struct heap *h, uint32_t *steps)
 {
-	DELAY_HERE(gate_taken);
+	DELAY_HERE(claim_taken);
 	if (!heap_leave_part(h, SLAB_IDLE, steps))
 		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 	return free_released(h);
@@ -324,21 +324,21 @@ static uint64_t drain_held(struct heap *h)
 	return pages;
 }
 
-void heap_gate_release(struct heap *h)
+void claim_release(struct heap *h)
 {
-	DELAY_HERE(gate_emptied);
-	/* Acquire pairs with the CAS in heap_gate_exit; release, below, with the owner's load in
+	DELAY_HERE(claim_emptied);
+	/* Acquire pairs with the CAS in claim_owner_ends; release, below, with the owner's load in
 	 * heap_enter. */
-	uint64_t g = atomic_load_explicit(&h->gate, memory_order_acquire);
+	uint64_t g = atomic_load_explicit(&h->claim, memory_order_acquire);
 
-	SHARE_COUNT(heap_gate);
-	if (!(g & GATE_EXITED) &&
-	    atomic_compare_exchange_strong_explicit(&h->gate, &g, GATE_FREE, memory_order_acq_rel,
+	SHARE_COUNT(heap_claim);
+	if (!(g & CLAIM_EXITED) &&
+	    atomic_compare_exchange_strong_explicit(&h->claim, &g, CLAIM_FREE, memory_order_acq_rel,
 						    memory_order_acquire))
 		return;
 	/* Its owner has gone. Whatever is in it yet is as that of a thread which sleeps: it is found by those
 	 * who look for such, or the heap's next thread has it. */
-	atomic_store_explicit(&h->gate, GATE_FREE, memory_order_release);
+	atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_release);
 	heap_retire(h);
 }
 
@@ -359,7 +359,7 @@ static bool may_hold_something(struct heap *h)
 /* Its bins' places cost memory, though they may be empty. */
 static bool has_bins(const struct heap *h)
 {
-	return !heap_lost(h) && !atomic_load_explicit(&h->bare, memory_order_relaxed);
+	return !heap_lost(h) && !atomic_load_explicit(&h->bins_purged, memory_order_relaxed);
 }
 
 void heap_drain_fallback(void)
@@ -382,23 +382,23 @@ static _Atomic uint64_t drain_generation;
 static bool mark(struct heap *h, uint64_t g)
 {
 	/* Acquire, here and where the CAS fails, pairs with that of the drain's mark: its generation is seen then. */
-	uint64_t old = atomic_load_explicit(&h->gate, memory_order_acquire);
+	uint64_t old = atomic_load_explicit(&h->claim, memory_order_acquire);
 
-	DELAY_HERE(gate_marking);
-	while (old == GATE_FREE || (old & GATE_STATE) == GATE_PENDING) {
+	DELAY_HERE(claim_marking);
+	while (old == CLAIM_FREE || (old & CLAIM_STATE) == CLAIM_PENDING) {
 		uint64_t kept = atomic_load_explicit(&drain_generation, memory_order_relaxed);
 
-		if (old != GATE_FREE && kept && kept != g && (old & ~GATE_STATE) == kept)
+		if (old != CLAIM_FREE && kept && kept != g && (old & ~CLAIM_STATE) == kept)
 			return false;
-		SHARE_COUNT(heap_gate);
-		if (!atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
+		SHARE_COUNT(heap_claim);
+		if (!atomic_compare_exchange_weak_explicit(&h->claim, &old, g | CLAIM_PENDING,
 							   memory_order_seq_cst,
 							   memory_order_acquire))
 			continue;
 		/* It was not free in between; a growth that has marked anew meanwhile knows better. */
-		if (old != GATE_FREE)
+		if (old != CLAIM_FREE)
 			atomic_compare_exchange_strong_explicit(&h->growth_gate, &old,
-								g | GATE_PENDING,
+								g | CLAIM_PENDING,
 								memory_order_relaxed,
 								memory_order_relaxed);
 		return true;
@@ -409,34 +409,34 @@ static bool mark(struct heap *h, uint64_t g)
 /* Mark a heap that has no mark; returns the gate then, 0 if it is held. */
 static uint64_t mark_beside(struct heap *h, uint64_t g)
 {
-	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	uint64_t old = atomic_load_explicit(&h->claim, memory_order_relaxed);
 
-	DELAY_HERE(gate_marking);
-	while (old == GATE_FREE) {
-		SHARE_COUNT(heap_gate);
-		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, g | GATE_PENDING,
+	DELAY_HERE(claim_marking);
+	while (old == CLAIM_FREE) {
+		SHARE_COUNT(heap_claim);
+		if (atomic_compare_exchange_weak_explicit(&h->claim, &old, g | CLAIM_PENDING,
 							  memory_order_seq_cst,
 							  memory_order_relaxed))
-			return g | GATE_PENDING;
+			return g | CLAIM_PENDING;
 	}
-	return (old & GATE_STATE) == GATE_PENDING ? old : 0;
+	return (old & CLAIM_STATE) == CLAIM_PENDING ? old : 0;
 }
 
 /* The other step of a taker. HEAP_EMPTIED: the heap is ours, and its owner is out; else it was let
  * go, or never was ours. */
 static enum heap_outcome try_take(struct heap *h, uint64_t g)
 {
-	uint64_t gate = g | GATE_PENDING;
+	uint64_t gate = g | CLAIM_PENDING;
 
-	SHARE_COUNT(heap_gate);
-	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_HELD,
+	SHARE_COUNT(heap_claim);
+	if (!atomic_compare_exchange_strong_explicit(&h->claim, &gate, g | CLAIM_HELD,
 						     memory_order_seq_cst, memory_order_relaxed))
-		return gate == GATE_FREE ? HEAP_CALLING : HEAP_HELD;
-	DELAY_HERE(gate_held);
-	/* Acquire pairs with the owner's release store in heap_leave. */
+		return gate == CLAIM_FREE ? HEAP_CALLING : HEAP_HELD;
+	DELAY_HERE(claim_held);
+	/* Acquire pairs with the owner's release store in heap_exit. */
 	if (!atomic_load_explicit(&h->busy, memory_order_acquire))
 		return HEAP_EMPTIED;
-	heap_gate_release(h);
+	claim_release(h);
 	return HEAP_INSIDE;
 }
 
@@ -454,9 +454,9 @@ static uint64_t idle_mark(uint64_t g, bool quiet, bool bins)
 			any |= mark(h, g);
 	if (!any)
 		return 0;
-	DELAY_HERE(gate_marked);
-	any = quiet ? barrier_quiet() : barrier_expedited();
-	DELAY_HERE(gate_barrier);
+	DELAY_HERE(claim_marked);
+	any = quiet ? barrier_global() : barrier_expedited();
+	DELAY_HERE(claim_barrier);
 	return any ? g : 0;
 }
 
@@ -488,14 +488,14 @@ void heap_drain_end(uint64_t g)
  * take it back, so who holds this generation may take again. */
 static void put_back(struct heap *h, uint64_t g)
 {
-	uint64_t gate = g | GATE_HELD;
+	uint64_t gate = g | CLAIM_HELD;
 
-	DELAY_HERE(gate_visited);
-	SHARE_COUNT(heap_gate);
-	/* Release pairs with the owner's acquire load in gate_take_back. */
-	if (!atomic_compare_exchange_strong_explicit(&h->gate, &gate, g | GATE_PENDING,
+	DELAY_HERE(claim_aged);
+	SHARE_COUNT(heap_claim);
+	/* Release pairs with the owner's acquire load in claim_take_back. */
+	if (!atomic_compare_exchange_strong_explicit(&h->claim, &gate, g | CLAIM_PENDING,
 						     memory_order_acq_rel, memory_order_acquire))
-		heap_gate_release(h); /* its owner has gone */
+		claim_release(h); /* its owner has gone */
 }
 
 /* The heap that a walk looks at next, while there is one and it has steps left. */
@@ -503,7 +503,7 @@ static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
 {
 	if (!w->left || !w->at || !*steps)
 		return NULL;
-	heap_look_count();
+	heap_step_count();
 	return w->at;
 }
 
@@ -567,7 +567,7 @@ unsigned heap_open_inboxes(void)
 		if (!take(h, g))
 			continue;
 		open_held(h, &steps);
-		heap_gate_release(h);
+		claim_release(h);
 		taken++;
 	}
 	return taken;
@@ -589,16 +589,16 @@ void heap_drain_sleeping(struct heap_walk *w, uint32_t steps)
 	struct heap *h;
 
 	for (; (h = walk_look(w, &steps)) != NULL; walk_on(w)) {
-		if ((atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) ==
-			    GATE_PENDING ||
-		    atomic_load_explicit(&h->idle, memory_order_relaxed))
+		if ((atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE) ==
+			    CLAIM_PENDING ||
+		    atomic_load_explicit(&h->unattached, memory_order_relaxed))
 			drain_pages(h, &steps);
 	}
 }
 
 bool heap_barrier(void)
 {
-	return barrier_quiet();
+	return barrier_global();
 }
 
 bool heap_idle_any(void)
@@ -620,7 +620,7 @@ bool heap_bins_any(void)
 static void purge_held(struct heap *h)
 {
 	heap_purge_bins(h);
-	atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
+	atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);
 }
 
 /* Of one heap what steps allow. False: they are used up, and there may be more in it. */
@@ -642,7 +642,7 @@ static bool idle_take(struct heap *h, uint64_t g, bool purges, uint32_t *steps, 
 	 * well, or when the heap was empty already. */
 	if (purges && (pages || empty))
 		purge_held(h);
-	heap_gate_release(h);
+	claim_release(h);
 	++*taken;
 	return true;
 }
@@ -650,7 +650,7 @@ static bool idle_take(struct heap *h, uint64_t g, bool purges, uint32_t *steps, 
 /* The generation that a growth relies on; 0: none. */
 static uint64_t growth_generation(struct heap *h)
 {
-	return atomic_load_explicit(&h->growth_gate, memory_order_relaxed) & ~GATE_STATE;
+	return atomic_load_explicit(&h->growth_gate, memory_order_relaxed) & ~CLAIM_STATE;
 }
 
 unsigned heap_take_walk(struct heap_walk *w, uint64_t marked, bool purges, uint32_t *steps)
@@ -676,7 +676,7 @@ unsigned heap_take_walk(struct heap_walk *w, uint64_t marked, bool purges, uint3
 static struct {
 	struct heap_walk marked;
 	struct heap *next;
-	bool late; /* to take those that are marked took more than one growth */
+	bool pending; /* to take those that are marked took more than one growth */
 } growth;
 
 unsigned heap_growth_take(bool purges, uint32_t *steps)
@@ -705,9 +705,9 @@ bool heap_growth_mark(uint32_t looks, uint32_t *steps)
 	growth.next = end.at;
 	if (!any)
 		return false;
-	DELAY_HERE(gate_marked);
+	DELAY_HERE(claim_marked);
 	any = barrier_expedited();
-	DELAY_HERE(gate_barrier);
+	DELAY_HERE(claim_barrier);
 	if (!any) {
 		for (; w.left; walk_on(&w))
 			atomic_store_explicit(&w.at->growth_gate, 0, memory_order_relaxed);
@@ -735,12 +735,12 @@ bool heap_growth_step(void)
 	pcp_drain_part(&heap_fallback.heap->pcp, GROWTH_STEPS / BUDDY_BATCH);
 	heap_growth_take(false, &steps);
 	if (!heap_walk_ended(&growth.marked)) {
-		growth.late = true;
+		growth.pending = true;
 	} else {
 		heap_growth_mark(GROWTH_LOOKS, &steps);
 		/* Who fell asleep while the last ones were emptied has waited for this mark. */
-		more = growth.next || growth.late;
-		growth.late = false;
+		more = growth.next || growth.pending;
+		growth.pending = false;
 	}
 	if (SLUICE_DEBUG)
 		heap_work = (struct heap_work){ .call = false };
@@ -751,14 +751,14 @@ static enum heap_outcome drain_own(struct heap *h, bool counts, struct heap_drai
 {
 	struct page *released;
 
-	if (!heap_window_open(h))
+	if (!heap_enter_slow(h))
 		return HEAP_INSIDE;
 	if (counts)
 		d->cached += heap_free_bytes(h);
 	heap_trim(h);
 	released = h->release;
 	h->release = NULL;
-	heap_leave(h);
+	heap_exit(h);
 	d->drained += free_list(released) << PG_SHIFT;
 	return HEAP_EMPTIED;
 }
@@ -775,7 +775,7 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, bool count
 	if (!holds && (!marked || !has_bins(h)))
 		return HEAP_EMPTIED;
 	if (!marked)
-		return heap_gate_error() ? HEAP_CLOSED : HEAP_HELD;
+		return claim_error() ? HEAP_CLOSED : HEAP_HELD;
 	outcome = try_take(h, marked);
 	if (outcome == HEAP_EMPTIED) {
 		if (counts)
@@ -784,7 +784,7 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t marked, bool count
 		/* Who is drained may be about to go on. */
 		if (!holds)
 			purge_held(h);
-		heap_gate_release(h);
+		claim_release(h);
 		stat_add(STAT_heaps_drained, holds);
 	}
 	return holds ? outcome : HEAP_EMPTIED;
@@ -808,20 +808,20 @@ void heap_drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain 
 	d->locked = pages.skipped;
 }
 
-bool heap_gate_held_by(const struct heap *h, uint64_t held)
+bool claim_held_by(const struct heap *h, uint64_t held)
 {
-	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & ~GATE_EXITED) == held;
+	return (atomic_load_explicit(&h->claim, memory_order_relaxed) & ~CLAIM_EXITED) == held;
 }
 
 /* By CAS: a mark may come and go meanwhile, and a heap that somebody holds already is not ours to let go. */
 static bool hold(struct heap *h, uint64_t held)
 {
-	uint64_t old = atomic_load_explicit(&h->gate, memory_order_relaxed);
+	uint64_t old = atomic_load_explicit(&h->claim, memory_order_relaxed);
 
-	DELAY_HERE(gate_marking);
-	/* The full barrier that pairs with heap_enter is the membarrier in heap_gate_hold_all. */
-	while ((old & GATE_STATE) != GATE_HELD) {
-		if (atomic_compare_exchange_weak_explicit(&h->gate, &old, held,
+	DELAY_HERE(claim_marking);
+	/* The full barrier that pairs with heap_enter is the membarrier in claim_hold_all. */
+	while ((old & CLAIM_STATE) != CLAIM_HELD) {
+		if (atomic_compare_exchange_weak_explicit(&h->claim, &old, held,
 							  memory_order_seq_cst,
 							  memory_order_relaxed))
 			return true;
@@ -829,17 +829,17 @@ static bool hold(struct heap *h, uint64_t held)
 	return false;
 }
 
-bool heap_gate_hold_all(uint64_t *held, struct heap **list)
+bool claim_hold_all(uint64_t *held, struct heap **list)
 {
 	uint64_t end = clock_ns() + FORK_WAIT_NS;
 
 	*list = NULL;
-	*held = next_generation() | GATE_HELD;
+	*held = next_generation() | CLAIM_HELD;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		/* No thread can have one that is idle, because the registry is locked. One that holds nothing is
 		 * let be: to let go of it after the fork would copy its page, in the parent and in the child. */
 		if (!may_hold_something(h) ||
-		    atomic_load_explicit(&h->idle, memory_order_relaxed) || !hold(h, *held))
+		    atomic_load_explicit(&h->unattached, memory_order_relaxed) || !hold(h, *held))
 			continue;
 		h->fork_next = *list;
 		*list = h;

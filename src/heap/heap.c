@@ -141,11 +141,11 @@ noinline void *heap_alloc_slow(size_t size)
 	if (unlikely(!heap_enter(h)))
 		return alloc_general(size);
 	if (unlikely(!heap_refill_freed(h, cls))) {
-		heap_leave(h);
+		heap_exit(h);
 		return alloc_general(size);
 	}
 	o = *h->bin[cls].top--;
-	heap_leave(h);
+	heap_exit(h);
 	return o;
 }
 
@@ -277,7 +277,7 @@ static void free_object(struct page *pg, void *p)
 	struct due_list d;
 	unsigned cls = pg->cls;
 	struct heap *h;
-	struct bin *b;
+	struct cache_bin *b;
 
 	d.n = 0;
 	heap_check_object(p, pg);
@@ -295,7 +295,7 @@ static void free_object(struct page *pg, void *p)
 	/* Below the bottom, where NULL is, lies another bin. */
 	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
 		heap_freed_twice(p, pg);
-	if (!heap_free_gift(h, pg, p, &d)) {
+	if (!heap_free_foreign(h, pg, p, &d)) {
 		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
 		*++b->top = p;
@@ -365,7 +365,7 @@ static void check_not_in_bin(void *p, const struct page *pg)
 		if (unlikely((void *)*at == p))
 			sluice_fatal("realloc of a block that was freed: address %p", p);
 	}
-	heap_leave(h);
+	heap_exit(h);
 }
 
 /* Whether a block that cannot grow where it lies becomes a mapping, which then grows by moving page tables. One
@@ -463,13 +463,13 @@ static void flush_own(void)
 	struct ring_adopt due = { NULL, 0 };
 	bool more = true;
 
-	while (more && heap_window_open(h)) {
+	while (more && heap_enter_slow(h)) {
 		more = ring_flush_one(&h->ring, &due);
-		heap_leave(h);
+		heap_exit(h);
 		if (more && due.pg)
 			heap_adopt(due.pg, due.cls);
 	}
-	for (more = true; more && heap_window_open(h); heap_call_end(h))
+	for (more = true; more && heap_enter_slow(h); heap_call_end(h))
 		more = heap_open_inbox(h);
 }
 
@@ -478,7 +478,7 @@ void heap_leave_own(void)
 	struct heap *h = heap_self;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		for (bool more = true; more && heap_window_open(h); heap_call_end(h))
+		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
 			more = heap_leave_some(h, bin);
 	}
 }

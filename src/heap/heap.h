@@ -16,21 +16,21 @@
 
 /*
  * gate: what others may do with a heap whose owner makes no calls. Bits 1-0 are the state, bit
- * 2 is GATE_EXITED, the rest is the generation, which each attempt raises.
+ * 2 is CLAIM_EXITED, the rest is the generation, which each attempt raises.
  */
-#define GATE_FREE UINT64_C(0)
-#define GATE_PENDING UINT64_C(1)
-#define GATE_HELD UINT64_C(2)
-#define GATE_STATE UINT64_C(3)
-#define GATE_EXITED UINT64_C(4) /* with GATE_HELD: its owner has gone */
-#define GATE_STEP UINT64_C(8)
+#define CLAIM_FREE UINT64_C(0)
+#define CLAIM_PENDING UINT64_C(1)
+#define CLAIM_HELD UINT64_C(2)
+#define CLAIM_STATE UINT64_C(3)
+#define CLAIM_EXITED UINT64_C(4) /* with CLAIM_HELD: its owner has gone */
+#define CLAIM_STEP UINT64_C(8)
 
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom;
  * limit is the highest place that top may have, of whose address the low 32 bits are enough: all places of a heap lie
  * side by side. divisor: the inverse of its objects' size, see class_divides; set once.
  */
-struct bin {
+struct cache_bin {
 	struct object **top;
 	uint32_t limit;
 	uint32_t divisor;
@@ -78,18 +78,18 @@ struct heap {
 	 * (membarrier), then reads busy: one of them sees the other.
 	 */
 	_Atomic uint32_t busy;
-	_Atomic uint64_t gate;
+	_Atomic uint64_t claim;
 
 	/* Owner thread inside its window. */
-	struct bin bin[BINS];                   /* what malloc pops and free pushes */
+	struct cache_bin bin[BINS];             /* what malloc pops and free pushes */
 	struct page *current[CLASSES];          /* LIST_CURRENT: refills bin, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* runs for the pcp, after the window */
 	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
-	uint8_t quiet[BINS];                    /* turns since it was refilled or full */
-	uint8_t gifts[CLASSES];                 /* frees of others' objects before the bin began */
+	uint8_t idle_rounds[BINS];              /* turns since it was refilled or full */
+	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
 	uint8_t age_next;                       /* the bin whose turn it is */
 	uint32_t slow_calls;
 
@@ -112,11 +112,11 @@ struct heap {
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
 
 	/* Owner thread inside its window, or the holder of the gate; others look at them. */
-	_Atomic uint32_t drained; /* nothing is in it */
-	_Atomic uint32_t bare;    /* and bin_slots cost no memory */
+	_Atomic uint32_t drained;     /* nothing is in it */
+	_Atomic uint32_t bins_purged; /* and bin_slots cost no memory */
 
 	/* Guarded by: the registry lock, once the heap is on a list of it. */
-	_Atomic uint32_t idle;        /* it is one of them; others look at it */
+	_Atomic uint32_t unattached;  /* it is one of them; others look at it */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
 	struct heap *free_next;       /* heaps that wait for a thread */
 	uint32_t orphan;              /* left by a fork with what its thread had */
@@ -142,7 +142,7 @@ struct heap {
 _Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of the kernel's pages");
 
 /* Places the bin may still fill. */
-static inline unsigned bin_space(const struct bin *b)
+static inline unsigned bin_space(const struct cache_bin *b)
 {
 	return (b->limit - (uint32_t)(uintptr_t)b->top) / (uint32_t)sizeof(struct object *);
 }
@@ -203,7 +203,7 @@ void heap_leave_own(void);
 /*
  * Gate 2. Mark every heap that may hold something; its owner's next call takes the mark back. Makes
  * all threads pass a barrier: quiet, one that interrupts nobody (8 to 20 ms), or one by interrupts
- * (1 us). 0: nothing to mark, or the kernel has no membarrier (heap_gate_error). Needs no lock. Then,
+ * (1 us). 0: nothing to mark, or the kernel has no membarrier (claim_error). Needs no lock. Then,
  * as much later as a thread has to have been idle, heap_take_walk empties those whose mark is still there.
  */
 uint64_t heap_idle_mark(bool quiet);
@@ -279,7 +279,7 @@ struct heap_drain {
 void heap_drain(struct heap *h, uint64_t marked, bool counts, struct heap_drain *d);
 
 /* Why gate 2 is off, an errno of membarrier; 0: it is on. */
-int heap_gate_error(void);
+int claim_error(void);
 
 /* In want of memory, so at once, with an expedited barrier: take what others freed into the slabs of
  * threads that are not inside a call just now. Returns how many heaps were looked at. */
@@ -374,8 +374,8 @@ void heap_check_bins(void);
 /* Debug: the calling thread's heap, or all that it can know of it. */
 void heap_check(void);
 
-/* heap_enter and heap_leave. */
-#include "heap/heap_window.h"
+/* heap_enter and heap_exit. */
+#include "heap/critical.h"
 
 /* ---- the fast paths ---------------------------------------------------------------------- */
 
@@ -384,7 +384,7 @@ static always_inline void *heap_alloc_fast(size_t size)
 {
 	unsigned cls = class_of(size);
 	struct heap *h = heap_self;
-	struct bin *b = &h->bin[cls];
+	struct cache_bin *b = &h->bin[cls];
 	struct object **top;
 	struct object *o;
 
@@ -394,7 +394,7 @@ static always_inline void *heap_alloc_fast(size_t size)
 	o = *top;
 	if (likely(o != NULL))
 		b->top = top - 1;
-	heap_leave(h);
+	heap_exit(h);
 	return o;
 }
 
@@ -411,7 +411,7 @@ static always_inline void *heap_alloc_small(size_t size)
 static always_inline void *heap_alloc_binned(size_t size)
 {
 	struct heap *h = heap_self;
-	struct bin *b = &h->bin[large_bin(size)];
+	struct cache_bin *b = &h->bin[large_bin(size)];
 	struct object *o;
 
 	if (unlikely(!heap_enter(h)))
@@ -423,7 +423,7 @@ static always_inline void *heap_alloc_binned(size_t size)
 				heap_popped_twice(o);
 		}
 	}
-	heap_leave(h);
+	heap_exit(h);
 	return o;
 }
 
@@ -447,7 +447,7 @@ static always_inline void heap_free(void *p)
 	uint32_t first;
 	uint32_t offset;
 	uint32_t divisor;
-	struct bin *b;
+	struct cache_bin *b;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
@@ -469,7 +469,7 @@ static always_inline void heap_free(void *p)
 	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
 	    unlikely((uint32_t)(uintptr_t)top == b->limit) || unlikely(*top == o) ||
 	    unlikely(top[-1] == o)) {
-		heap_leave(h);
+		heap_exit(h);
 		heap_free_slow(p);
 		return;
 	}
@@ -477,7 +477,7 @@ static always_inline void heap_free(void *p)
 	__builtin_prefetch(o, 1);
 	top[1] = o;
 	b->top = top + 1;
-	heap_leave(h);
+	heap_exit(h);
 }
 
 #endif

@@ -23,7 +23,7 @@ extern struct heap_shared heap_fallback;
 /* ---- claim.c ------------------------------------------------------------------------- */
 
 /* Into the window, also past a pending gate. False: the gate is held, or this is a re-entry. */
-bool heap_window_open(struct heap *h);
+bool heap_enter_slow(struct heap *h);
 
 /* The heap that serves this call, entered: the thread's own (made if there is none and create is
  * set), or the fallback under its lock. NULL: neither can be had. */
@@ -36,18 +36,18 @@ void heap_call_end(struct heap *h);
 void heap_drain_fallback(void);
 
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */
-bool heap_gate_exit(struct heap *h);
+bool claim_owner_ends(struct heap *h);
 
 /* fork: hold every heap but the caller's own that may hold something and that nobody holds, by a gate that *held
  * says, and list them (fork_next); wait, for a bounded
  * time, until their threads are out. False: that cannot be known (no membarrier). */
-bool heap_gate_hold_all(uint64_t *held, struct heap **list);
+bool claim_hold_all(uint64_t *held, struct heap **list);
 
 /* Whether the heap is held by that gate. */
-bool heap_gate_held_by(const struct heap *h, uint64_t held);
-void heap_gate_release(struct heap *h);
+bool claim_held_by(const struct heap *h, uint64_t held);
+void claim_release(struct heap *h);
 
-void heap_gate_init(void);
+void claim_init(void);
 
 /* ---- heap_slabs.c ------------------------------------------------------------------------ */
 
@@ -119,7 +119,7 @@ static inline void heap_work_count(uint32_t objects, uint32_t slabs)
 	}
 }
 
-static inline void heap_look_count(void)
+static inline void heap_step_count(void)
 {
 	if (SLUICE_DEBUG) {
 		heap_work.looks++;
@@ -156,7 +156,7 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
  * room. False: nothing was done. */
 static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
 {
-	struct bin *b = &h->bin[cls];
+	struct cache_bin *b = &h->bin[cls];
 	struct page *pg = h->current[cls];
 	unsigned far = TAKE_FAR;
 
@@ -164,7 +164,7 @@ static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
 		return false;
 	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far);
 	slab_prefetch_next(h, cls);
-	h->quiet[cls] = 0;
+	h->idle_rounds[cls] = 0;
 	return true;
 }
 
@@ -179,7 +179,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
  * it was sent to its slab. A thread that was handed a few objects and frees them does not get them
  * back by its next malloc, beside others of their cache line that other threads write.
  */
-bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
+bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
 /* Put a slab whose POSTED flag we have set into its owner's inbox. */
 void heap_post(struct page *pg);

@@ -9,7 +9,7 @@
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
  * (D) A bin begins without room and doubles it each time it is full or empty, up to its capacity;
- *     a drain takes its room away again, so that a cache starts small after it, and so do QUIET_TURNS
+ *     a drain takes its room away again, so that a cache starts small after it, and so do IDLE_ROUNDS
  *     turns in which it was neither.
  *
  * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
@@ -44,8 +44,8 @@
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
-#define GIFTS_MAX 32u
-#define QUIET_TURNS 3u
+#define FOREIGN_FREES_MAX 32u
+#define IDLE_ROUNDS 3u
 
 static const uint16_t bin_capacities[CLASSES] = {
 #define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
@@ -176,7 +176,7 @@ static bool bin_grow(struct heap *h, unsigned cls)
 	unsigned old = bin_room(h, cls);
 	unsigned room = old * 2;
 
-	h->quiet[cls] = 0;
+	h->idle_rounds[cls] = 0;
 	if (room < BIN_START)
 		room = BIN_START;
 	if (room > bin_capacity(cls))
@@ -372,7 +372,7 @@ void heap_check_bins(void)
 	for (unsigned bin = 0; bin < BINS; bin++)
 		if (*h->bin[bin].top)
 			bin_check_twice(h, bin);
-	heap_leave(h);
+	heap_exit(h);
 }
 
 /* At most by half, so that the next frees find room. */
@@ -535,13 +535,13 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	return n;
 }
 
-bool heap_free_gift(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
 {
 	if (page_kind(pg) != PAGE_SLAB || bin_room(h, pg->cls) != 0 ||
-	    h->gifts[pg->cls] >= GIFTS_MAX ||
+	    h->foreign_frees[pg->cls] >= FOREIGN_FREES_MAX ||
 	    atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)
 		return false;
-	h->gifts[pg->cls]++;
+	h->foreign_frees[pg->cls]++;
 	free_to_slab(h, &o, 1, d);
 	return true;
 }
@@ -582,7 +582,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	}
 	if (room < most && bin_grow(h, cls))
 		return;
-	h->quiet[cls] = 0;
+	h->idle_rounds[cls] = 0;
 	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
 	bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
 	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
@@ -657,7 +657,7 @@ static void bin_empty(struct heap *h, unsigned cls)
 	bin_shrink(h, cls, bin_room(h, cls));
 	bin_begin(h, cls);
 	if (cls < CLASSES)
-		h->gifts[cls] = 0;
+		h->foreign_frees[cls] = 0;
 }
 
 /* In the window of h, as all that follows: nothing in its ring any more. */
@@ -711,8 +711,8 @@ bool heap_age_next(struct heap *h, unsigned objects)
 	uint8_t next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
 
 	h->age_next = next;
-	if (h->quiet[bin] < QUIET_TURNS) {
-		h->quiet[bin]++;
+	if (h->idle_rounds[bin] < IDLE_ROUNDS) {
+		h->idle_rounds[bin]++;
 		return false;
 	}
 	if (!bin_room(h, bin) && (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
@@ -866,7 +866,7 @@ void heap_check(void)
 {
 	struct heap *h = heap_self;
 
-	if (!heap_is_real(h) || !heap_window_open(h))
+	if (!heap_is_real(h) || !heap_enter_slow(h))
 		return;
 	check_list(h, &h->full, LIST_FULL);
 	for (unsigned bin = 0; bin < BINS; bin++) {
@@ -880,5 +880,5 @@ void heap_check(void)
 		if (h->current[cls])
 			slab_check(h->current[cls]);
 	}
-	heap_leave(h);
+	heap_exit(h);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_thread.c - heaps and the threads they belong to: start, exit, death, fork.
- * Used by the other files of the heap; uses heap_gate, heap_slabs, meta, pcp.
+ * Used by the other files of the heap; uses heap_claim, heap_slabs, meta, pcp.
  *
  * (A) Heaps are recycled, never unmapped: a list of them is walked without a lock, and who posts to
  *     an inbox needs no reference.
@@ -83,7 +83,7 @@ void heap_retire(struct heap *h)
 {
 	struct heap *head = atomic_load_explicit(&registry.free, memory_order_relaxed);
 
-	atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
+	atomic_store_explicit(&h->unattached, 1, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 	SHARE_COUNT(heap_free);
 	do {
@@ -186,7 +186,7 @@ void heap_init_late(void)
 		zones_init();
 		populate(heap_self);
 	}
-	heap_gate_init();
+	claim_init();
 }
 
 /*
@@ -210,8 +210,8 @@ static bool reap(struct heap *h)
 						     memory_order_relaxed))
 		return false;
 	/* Held: its holder finishes it. Inside a malloc when it ended: it stays as it is. */
-	while (!heap_window_open(h)) {
-		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
+	while (!heap_enter_slow(h)) {
+		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return false;
 	}
 	heap_leave_slabs(h, SLAB_RECENT);
@@ -256,7 +256,7 @@ noinline struct heap *heap_create_self(void)
 		h->orphan = 0;
 	}
 	if (h)
-		atomic_store_explicit(&h->idle, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->unattached, 0, memory_order_relaxed);
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
@@ -270,7 +270,7 @@ noinline struct heap *heap_create_self(void)
 		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
-		atomic_store_explicit(&h->bare, 1, memory_order_relaxed);
+		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);
 		heap_publish(h);
 		stat_add(STAT_heaps_made, 1);
 	}
@@ -311,16 +311,16 @@ struct pcp *heap_pcp(void)
  * Thread-specific destructors run in rounds; ours asks for another until the last, so that those
  * of the program may still use malloc and free. What runs after that uses the fallback heap.
  */
-static void heap_exit(struct heap *h)
+static void heap_end(struct heap *h)
 {
-	DELAY_HERE(gate_exit);
+	DELAY_HERE(claim_exit);
 	heap_self = &heap_gone;
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
-	while (!heap_window_open(h)) {
+	while (!heap_enter_slow(h)) {
 		/* Held: its holder finishes it. A thread that leaves from inside a malloc
 		 * (pthread_exit in a signal handler, asynchronous cancellation) leaves its heap as
 		 * it is: not supported, bounded. */
-		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || heap_gate_exit(h))
+		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return;
 	}
 	heap_leave_slabs(h, SLAB_RECENT);
@@ -337,7 +337,7 @@ static void thread_exit(void *arg)
 		return;
 	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
 		return;
-	heap_exit(h);
+	heap_end(h);
 	if (self_tid() == (uint32_t)process) {
 		atomic_store_explicit(&heap_leader_gone, 1, memory_order_seq_cst);
 		if (heap_leader_ends)
@@ -379,7 +379,7 @@ bool heap_take_orphan(void)
 	    lock_acquire(&registry.lock) != 0)
 		return false;
 	/* One that a drain has just now is left to a later call: nobody waits for a drainer. */
-	for (h = registry.left; h && !heap_window_open(h); h = --looks ? h->free_next : NULL) {
+	for (h = registry.left; h && !heap_enter_slow(h); h = --looks ? h->free_next : NULL) {
 		hold_step(LOCK_REGISTRY, 1);
 		before = h;
 	}
@@ -405,7 +405,7 @@ bool heap_take_orphan(void)
 void heap_fork_prepare(void)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_gated = heap_gate_hold_all(&fork_held, &fork_list);
+	fork_gated = claim_hold_all(&fork_held, &fork_list);
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
@@ -418,7 +418,7 @@ void heap_fork_parent(void)
 	lock_fork_parent(&heap_fallback.lock);
 	for (struct heap *next, *h = fork_list; h; h = next) {
 		next = h->fork_next;
-		heap_gate_release(h);
+		claim_release(h);
 	}
 	lock_fork_parent(&registry.lock);
 }
@@ -427,11 +427,11 @@ void heap_fork_parent(void)
  * had written at one moment, as the kernel lets nobody write while it copies; so busy and gate say it there. */
 static bool was_outside(const struct heap *h, bool copy)
 {
-	uint64_t state = atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE;
+	uint64_t state = atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE;
 
 	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
 		return false;
-	return heap_gate_held_by(h, fork_held) ? fork_gated || copy : copy && state != GATE_HELD;
+	return claim_held_by(h, fork_held) ? fork_gated || copy : copy && state != CLAIM_HELD;
 }
 
 /*
@@ -444,19 +444,19 @@ static void fork_child_heap(struct heap *h, bool copy)
 {
 	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 		return;
-	if (atomic_load_explicit(&h->idle, memory_order_relaxed)) {
-		if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
-			atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	if (atomic_load_explicit(&h->unattached, memory_order_relaxed)) {
+		if (atomic_load_explicit(&h->claim, memory_order_relaxed) != CLAIM_FREE)
+			atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 	} else if (was_outside(h, copy)) {
-		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+		atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 		h->orphan = 1;
-		atomic_store_explicit(&h->idle, 1, memory_order_relaxed);
+		atomic_store_explicit(&h->unattached, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 		h->free_next = registry.left;
 		registry.left = h;
 	} else {
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-		atomic_store_explicit(&h->gate, GATE_HELD, memory_order_relaxed);
+		atomic_store_explicit(&h->claim, CLAIM_HELD, memory_order_relaxed);
 		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
 		stat_add(STAT_heaps_quarantined, 1);
 	}
@@ -466,13 +466,14 @@ static void fork_child_heap(struct heap *h, bool copy)
 static bool holds_nothing(const struct heap *h)
 {
 	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
-	       !atomic_load_explicit(&h->idle, memory_order_relaxed);
+	       !atomic_load_explicit(&h->unattached, memory_order_relaxed);
 }
 
 static bool is_held_by_drain(const struct heap *h)
 {
-	return (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_STATE) == GATE_HELD &&
-	       !heap_gate_held_by(h, fork_held);
+	return (atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE) ==
+		       CLAIM_HELD &&
+	       !claim_held_by(h, fork_held);
 }
 
 /* The child's own. In a copy without handlers a drainer that is not there may have been in it. */
@@ -485,8 +486,8 @@ static void fork_child_own(struct heap *h)
 		stat_add(STAT_heaps_quarantined, 1);
 		return;
 	}
-	if (atomic_load_explicit(&h->gate, memory_order_relaxed) != GATE_FREE)
-		atomic_store_explicit(&h->gate, GATE_FREE, memory_order_relaxed);
+	if (atomic_load_explicit(&h->claim, memory_order_relaxed) != CLAIM_FREE)
+		atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
 }
 

@@ -541,7 +541,7 @@ void pcp_fork_prepare(void)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		bool held;
 
-		/* What holds nothing is let be, as in heap_gate_hold_all. */
+		/* What holds nothing is let be, as in claim_hold_all. */
 		if (!count_of(p))
 			continue;
 		held = pcp_enter_remote(p);

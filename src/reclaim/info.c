@@ -134,8 +134,8 @@ bool info_lookup(const char *name, uint64_t *value)
 			return true;
 		}
 	}
-	if (strcmp(name, "gate2_errno") == 0) {
-		*value = (uint64_t)heap_gate_error();
+	if (strcmp(name, "membarrier_errno") == 0) {
+		*value = (uint64_t)claim_error();
 		return true;
 	}
 	if (strcmp(name, "lock_wait_ns") == 0) {
@@ -159,7 +159,7 @@ void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *a
 	info_collect(&in, NULL);
 	for (size_t i = 0; i < GAUGES; i++)
 		see(arg, gauges[i].name, gauge_of(&in, i));
-	see(arg, "gate2_errno", (uint64_t)heap_gate_error());
+	see(arg, "membarrier_errno", (uint64_t)claim_error());
 	see(arg, "lock_wait_ns", lock_wait_ns());
 	for (unsigned i = 0; i < STATS; i++)
 		see(arg, stat_name((enum stat_id)i), stat_sum((enum stat_id)i));

@@ -149,7 +149,7 @@ static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
 
 	if (!(flags & RECLAIM_IDLE))
 		return HEAP_PAGES;
-	marked = heap_drain_mark(flags & RECLAIM_QUIET);
+	marked = heap_drain_mark(flags & RECLAIM_GLOBAL);
 	if (marked)
 		lock_pause();
 	r->barrier_ns = clock_ns() - start;

@@ -17,11 +17,11 @@ enum reclaim_flag {
 	RECLAIM_PURGE = 2,   /* dirty pages back to the kernel */
 	RECLAIM_REGIONS = 4, /* wholly free regions unmapped */
 	RECLAIM_IDLE = 8,    /* CACHES, and gate 2 at once: heaps whose threads are outside */
-	RECLAIM_QUIET = 16,  /* with IDLE: by the barrier that interrupts nobody */
+	RECLAIM_GLOBAL = 16, /* with IDLE: by the barrier that interrupts nobody */
 };
 
 #define RECLAIM_ALL                                                                                \
-	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE | RECLAIM_QUIET)
+	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE | RECLAIM_GLOBAL)
 
 struct reclaim_report {
 	uint64_t caches_reached;

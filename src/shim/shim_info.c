@@ -157,7 +157,7 @@ __attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *
 /* Whether sleeping threads' heaps can be emptied. */
 static void gate2_line(struct stats_text *t)
 {
-	int err = heap_gate_error();
+	int err = claim_error();
 
 	if (!err)
 		stats_line(t, "gate2           = on\n");

@@ -464,7 +464,7 @@ static int case_refused(void)
 		closed += list[i].state == SLUICE_THREAD_CLOSED;
 	CHECK(closed >= SLEEPERS, "%u threads are said to be out of reach", closed);
 	CHECK(stat_of("pcp_bytes") == 0, "%lu bytes are in page caches", stat_of("pcp_bytes"));
-	CHECK(stat_of("gate2_errno") == EPERM, "errno %lu", stat_of("gate2_errno"));
+	CHECK(stat_of("membarrier_errno") == EPERM, "errno %lu", stat_of("membarrier_errno"));
 	malloc_stats();
 	return helper_end();
 }

@@ -43,7 +43,7 @@
 /* Memory. lists stands for all that is inside the heap. */
 byte mem[2];
 byte gate_state = FREE;
-byte gate_generation;
+byte claim_epoch;
 bool gate_exited;
 byte generation;
 
@@ -103,7 +103,7 @@ active proctype memory()
 	od
 }
 
-/* heap_window_open: result `in`. Ghosts change with the load that they depend on. */
+/* heap_enter_slow: result `in`. Ghosts change with the load that they depend on. */
 inline window_open()
 {
 	byte g;
@@ -111,12 +111,12 @@ inline window_open()
 	buffer!BUSY, 1;
 	if
 	:: atomic { gate_state == FREE -> ENTER_WINDOW; in = true }
-	:: atomic { gate_state != FREE -> in = false; g = gate_generation };
+	:: atomic { gate_state != FREE -> in = false; g = claim_epoch };
 	   buffer!BUSY, 0;
 	   if
 	   :: atomic {
-		   /* gate_take_back; then it tries again to enter. */
-		   empty(buffer) && gate_state == PENDING && gate_generation == g ->
+		   /* claim_take_back; then it tries again to enter. */
+		   empty(buffer) && gate_state == PENDING && claim_epoch == g ->
 		   gate_state = FREE;
 		   g = 0
 	      };
@@ -126,13 +126,13 @@ inline window_open()
 	      :: gate_state != FREE -> buffer!BUSY, 0
 	      fi
 	   :: atomic {
-		   empty(buffer) && !(gate_state == PENDING && gate_generation == g) -> g = 0
+		   empty(buffer) && !(gate_state == PENDING && claim_epoch == g) -> g = 0
 	      }
 	   fi
 	fi
 }
 
-inline window_leave()
+inline critical_exit()
 {
 	atomic {
 		truth = 1 - truth;
@@ -154,7 +154,7 @@ active proctype owner()
 		calls--;
 		window_open();
 		if
-		:: in -> window_leave()
+		:: in -> critical_exit()
 		:: else -> skip /* the fallback heap serves it */
 		fi
 	:: break
@@ -165,7 +165,7 @@ active proctype owner()
 	do
 	:: window_open();
 		if
-		:: atomic { in -> finished++ }; window_leave(); break
+		:: atomic { in -> finished++ }; critical_exit(); break
 		:: else ->
 			if
 			:: atomic {
@@ -193,7 +193,7 @@ inline finish()
 	}
 }
 
-/* heap_gate_release */
+/* claim_release */
 inline release()
 {
 #ifdef EXIT_IGNORED
@@ -238,7 +238,7 @@ active [2] proctype taker()
 		/* heap_idle_mark */
 #ifdef PLAIN_PENDING
 		if
-		:: gate_state == FREE -> atomic { gate_state = PENDING; gate_generation = g }
+		:: gate_state == FREE -> atomic { gate_state = PENDING; claim_epoch = g }
 		:: gate_state != FREE -> goto next
 		fi;
 #else
@@ -246,7 +246,7 @@ active [2] proctype taker()
 		:: atomic {
 			gate_state == FREE ->
 			gate_state = PENDING;
-			gate_generation = g;
+			claim_epoch = g;
 			relied[me] = g
 #ifdef LATE_RELY
 			;
@@ -255,8 +255,8 @@ active [2] proctype taker()
 		   }
 		:: atomic {
 			me == IDLE && gate_state == PENDING ->
-			old = gate_generation;
-			gate_generation = g;
+			old = claim_epoch;
+			claim_epoch = g;
 			relied[me] = g
 		   };
 		   atomic {
@@ -267,7 +267,7 @@ active [2] proctype taker()
 			old = 0
 		   }
 		/* heap_growth_mark */
-		:: atomic { me == GROWTH && gate_state == PENDING -> relied[me] = gate_generation };
+		:: atomic { me == GROWTH && gate_state == PENDING -> relied[me] = claim_epoch };
 #ifdef NO_OWN_BARRIER
 		   goto again
 #endif
@@ -281,9 +281,9 @@ again:
 		atomic { !forking -> takers++; g = relied[me] };
 		if
 #ifdef NO_GENERATION
-		:: atomic { gate_state == PENDING -> gate_state = HELD; gate_generation = g };
+		:: atomic { gate_state == PENDING -> gate_state = HELD; claim_epoch = g };
 #else
-		:: atomic { gate_state == PENDING && gate_generation == g -> gate_state = HELD };
+		:: atomic { gate_state == PENDING && claim_epoch == g -> gate_state = HELD };
 #endif
 			if
 			:: atomic {
@@ -311,7 +311,7 @@ again:
 #ifdef NO_GENERATION
 		:: gate_state != PENDING -> skip
 #else
-		:: atomic { !(gate_state == PENDING && gate_generation == g) -> skip }
+		:: atomic { !(gate_state == PENDING && claim_epoch == g) -> skip }
 #endif
 		fi;
 		takers--;
@@ -328,12 +328,12 @@ active proctype fork()
 	byte where, what;
 	bool held;
 
-	/* prepare: heap_gate_hold_all, which takes a gate that is free or pending, and lets a heap be that
+	/* prepare: claim_hold_all, which takes a gate that is free or pending, and lets a heap be that
 	 * holds nothing */
 	atomic { takers == 0 -> forking = true };
 	if
 	:: atomic {
-		gate_state != HELD -> gate_state = HELD; gate_generation = 0; held = true
+		gate_state != HELD -> gate_state = HELD; claim_epoch = 0; held = true
 	   }
 	:: true -> goto parent
 	fi;

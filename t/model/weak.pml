@@ -128,7 +128,7 @@ retry:
 #endif
 		:: gate != FREE ->
 		   atomic { own_busy == NONE -> own_busy = 0; own_busy_last = true };
-		   /* gate_take_back */
+		   /* claim_take_back */
 		   if
 		   :: atomic {
 			own_busy == NONE && own_lists == NONE && gate == PENDING -> gate = FREE

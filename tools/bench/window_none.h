@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * window_none.h - a heap without a window, for libsluice-nowindow.so (make variants), which shows
- * what the window costs. Comes before every file (-include), in place of heap_window.h. Gate 2 is off in
+ * what the window costs. Comes before every file (-include), in place of critical.h. Gate 2 is off in
  * it, and no signal handler may allocate.
  */
-#ifndef SLUICE_HEAP_WINDOW_H
-#define SLUICE_HEAP_WINDOW_H
+#ifndef SLUICE_CRITICAL_H
+#define SLUICE_CRITICAL_H
 
-#define HEAP_HAS_WINDOW false
+#define HEAP_HAS_CLAIMS false
 
 #define heap_enter(h) ((void)(h), true)
-#define heap_leave(h) ((void)(h))
+#define heap_exit(h) ((void)(h))
 
 /* A heap that is always empty and has no room, so that every call takes the slow way. */
-#define WINDOW_NONE_BINS (sizeof(((struct heap *)NULL)->bin) / sizeof(struct bin))
+#define WINDOW_NONE_BINS (sizeof(((struct heap *)NULL)->bin) / sizeof(struct cache_bin))
 #define HEAP_NEVER                                                                                 \
 	{                                                                                          \
 		.bin = { [0 ... WINDOW_NONE_BINS - 1] = { window_none_bottom,                      \

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_window.h - the owner's way into its heap and out of it: a part of heap.h, which includes it
+ * critical.h - the owner's way into its heap and out of it: a part of heap.h, which includes it
  * where struct heap is known.
  *
  * A header of its own for the sake of sluice-bench: a build with tools/bench/window_none.h in its place
  * shows what the window costs.
  */
-#ifndef SLUICE_HEAP_WINDOW_H
-#define SLUICE_HEAP_WINDOW_H
+#ifndef SLUICE_CRITICAL_H
+#define SLUICE_CRITICAL_H
 
 #include "base/delay.h"
 
 /* Whether others can keep an owner out, so that gate 2 may be used. */
-#define HEAP_HAS_WINDOW true
+#define HEAP_HAS_CLAIMS true
 
 /* A heap that nobody enters: busy is set for good. */
 #define HEAP_NEVER                                                                                 \
@@ -27,19 +27,19 @@ static always_inline bool heap_enter(struct heap *h)
 	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
 		return false;
 	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
-	DELAY_HERE(window_enter);
+	DELAY_HERE(critical_enter);
 	/* Compiler barrier; the gater's membarrier is the other half. Acquire pairs with the
 	 * gater's release when it lets go. */
 	atomic_signal_fence(memory_order_seq_cst);
-	if (likely(atomic_load_explicit(&h->gate, memory_order_acquire) == GATE_FREE))
+	if (likely(atomic_load_explicit(&h->claim, memory_order_acquire) == CLAIM_FREE))
 		return true;
 	atomic_store_explicit(&h->busy, 0, memory_order_release);
 	return false;
 }
 
-static always_inline void heap_leave(struct heap *h)
+static always_inline void heap_exit(struct heap *h)
 {
-	DELAY_HERE(window_leave);
+	DELAY_HERE(critical_exit);
 	atomic_signal_fence(memory_order_seq_cst);
 	/* Release pairs with the gater's acquire load of busy. */
 	atomic_store_explicit(&h->busy, 0, memory_order_release);
