@@ -8,7 +8,7 @@
  * are not made any more once a filter was installed. What a filter that is there at the start of the program refuses is
  * found out there.
  *
- * The shim sees the program install one (shim_sandbox.c). One that is installed by an inlined system call is not noticed.
+ * The shim sees the program install one (shim/seccomp.c). One that is installed by an inlined system call is not noticed.
  */
 #ifndef SLUICE_SANDBOX_H
 #define SLUICE_SANDBOX_H

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shim/aside.h"
+#include "shim/sanitizer.h"
 #include "reclaim/background.h"
 #include "base/clock.h"
 #include "reclaim/control.h"
@@ -98,7 +98,7 @@ __attribute__((constructor(101))) static void library_begins(int argc, char **ar
 {
 	(void)argc;
 #if defined(__GLIBC__)
-	aside_step(argv, envp);
+	sanitizer_step_aside(argv, envp);
 	if (!environ)
 		environ = envp;
 #else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_cxx.c - the C++ operators new and delete, by their mangled names, without the C++ runtime.
- * Uses heap and shim_nomem; used by C++ programs.
+ * cxx.c - the C++ operators new and delete, by their mangled names, without the C++ runtime.
+ * Uses heap and cxx_nomem.c; used by C++ programs.
  *
  * A program may have operators of its own for some forms, and count on that the others come by way of those, as libstdc++'s do:
  *   new[]     by new          delete[]      by delete
@@ -10,7 +10,7 @@
  * (the aligned ones likewise by theirs). So ours do, too: by a jump through the table of the dynamic linker, or, in
  * an archive, to what the linker took: ours are weak.
  *
- * What is done when there is no memory stands in shim_nomem.c; our frames are compiled with -fexceptions, so that
+ * What is done when there is no memory stands in cxx_nomem.c; our frames are compiled with -fexceptions, so that
  * what is thrown passes through. Source: the Itanium C++ ABI's mangling, with size_t as `m` (LP64).
  */
 #ifdef HAVE_CONFIG_H
@@ -21,7 +21,7 @@
 
 #include "base/export.h"
 #include "heap/heap.h"
-#include "shim/shim_nomem.h"
+#include "shim/cxx_nomem.h"
 
 static inline void *new_bytes(size_t size)
 {

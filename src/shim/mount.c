@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_mount.c - umount, umount2 and mount: a file system in which the library has files open is busy, and the program knows of none.
+ * mount.c - umount, umount2 and mount: a file system in which the library has files open is busy, and the program knows of none.
  * Uses ourfd, sandbox.
  *
  * When the kernel says so the files in it are closed, and the call is made once more. What they are for is lost then

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_mlock.c - mlockall: the kernel locks, and counts (RLIMIT_MEMLOCK), address space that is only reserved as
+ * mlock.c - mlockall: the kernel locks, and counts (RLIMIT_MEMLOCK), address space that is only reserved as
  * well, and what is made usable in it later it does not lock for MCL_FUTURE. So it goes back first.
  * Uses buddy.
  */

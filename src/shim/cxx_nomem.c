@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_nomem.c - see shim_nomem.h. Used by shim_cxx; uses the dynamic loader and, by their mangled names, what a
+ * cxx_nomem.c - see cxx_nomem.h. Used by cxx.c; uses the dynamic loader and, by their mangled names, what a
  * C++ runtime has.
  *
  * Where there is a loader, the operator of the same name in a C++ runtime does what is to be done. Which runtime: the
@@ -19,7 +19,7 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include "shim/shim_nomem.h"
+#include "shim/cxx_nomem.h"
 
 #include <dlfcn.h>
 #include <link.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_thread.c - pthread_create: after the real one has returned is a safe point to start the
+ * thread.c - pthread_create: after the real one has returned is a safe point to start the
  * background thread, and the moment when the process has several threads. When it fails for want of room ours makes some.
  * Likewise unshare and setns, for which a process must have one thread. Uses background.
  */

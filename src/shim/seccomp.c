@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_sandbox.c - prctl and syscall, by which a program installs seccomp filters (libseccomp by either): we are told before.
+ * seccomp.c - prctl and syscall, by which a program installs seccomp filters (libseccomp by either): we are told before.
  * Uses sandbox, heap, background.
  *
  * syscall is that of the C library with two comparisons in front, as it must be for a call that returns in another

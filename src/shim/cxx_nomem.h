@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_nomem.h - what a C++ operator new does that finds no memory.
+ * cxx_nomem.h - what a C++ operator new does that finds no memory.
  */
-#ifndef SLUICE_SHIM_NOMEM_H
-#define SLUICE_SHIM_NOMEM_H
+#ifndef SLUICE_CXX_NOMEM_H
+#define SLUICE_CXX_NOMEM_H
 
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * aside.c - see aside.h. Used by init.
+ * sanitizer.c - see sanitizer.h. Used by init.
  *
  * ASan, TSan, MSan and LSan have to be the process's malloc, and to begin before anybody else calls libc. A preloaded
  * malloc comes before them: ASan ends the program then, TSan crashes or hangs, LSan finds nothing. What is loaded cannot be
@@ -18,7 +18,7 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include "shim/aside.h"
+#include "shim/sanitizer.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -159,7 +159,7 @@ static void say(const char *text)
 	(void)!syscall(SYS_write, STDERR_FILENO, text, n);
 }
 
-void aside_step(char **argv, char **envp)
+void sanitizer_step_aside(char **argv, char **envp)
 {
 	char path[4096];
 	char *list = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim_info.c - what glibc offers to look at and tune malloc with: mallinfo, mallinfo2,
+ * malloc_info.c - what glibc offers to look at and tune malloc with: mallinfo, mallinfo2,
  * malloc_info, malloc_stats, mallopt. Uses info; used by the program.
  */
 #ifdef HAVE_CONFIG_H
@@ -60,7 +60,7 @@ EXPORT struct mallinfo mallinfo(void)
 	return r;
 }
 
-/* glibc's other names, see shim.c. */
+/* glibc's other names, see malloc.c. */
 struct mallinfo __libc_mallinfo(void);
 ALIAS(mallinfo) struct mallinfo __libc_mallinfo(void);
 #pragma GCC diagnostic pop

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shim.c - the malloc family under its own names: errno, bad arguments, overflow; no policy.
+ * malloc.c - the malloc family under its own names: errno, bad arguments, overflow; no policy.
  * Uses heap and reclaim; used by the program.
  *
  * Semantics: glibc 2.36, and POSIX where glibc leaves it open.
