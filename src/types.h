@@ -15,7 +15,7 @@
  *   slab        a run carved into objects of one size class.
  *   object      what malloc hands out below SMALL_MAX.
  *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
- *   ring        a heap's objects on the way to slabs of others.
+ *   outbox      a heap's objects on the way to slabs of others.
  *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
  *   arena       a few mappings out of which calls are served that can have neither heap nor lock.
  *   dirty       a free page that the kernel still backs with memory that was written.
@@ -27,10 +27,10 @@
  *   purge       to give dirty pages back to the kernel; they become clean.
  *   gate        the word by which somebody else takes a thread's heap while its owner is away.
  *   window      the stretch of an owner's call in which its heap's `busy` is set.
- *   un-owned    a slab whose heap has gone; it waits in the pool of its class to be adopted.
+ *   abandoned   a slab whose heap has gone; it waits in the pool of its class to be adopted.
  *   carve       to make objects of a slab's memory as they are needed.
  *   hole        4 KiB of a slab without live objects that were given back to the kernel while the
- *               slab has live ones elsewhere; its objects are uncarved until they are needed.
+ *               slab has live ones elsewhere; its objects are in holes until they are needed.
  */
 #ifndef SLUICE_TYPES_H
 #define SLUICE_TYPES_H
@@ -103,9 +103,9 @@ enum page_list {
 	LIST_CURRENT, /* the slab its class is carved from; no links in use */
 	LIST_PARTIAL,
 	LIST_FULL,
-	LIST_POOL_NEW,  /* un-owned, with room, not looked at for holes yet */
-	LIST_POOL_ROOM, /* un-owned, with room */
-	LIST_POOL_FULL, /* un-owned, without */
+	LIST_POOL_NEW,  /* abandoned, with room, not looked at for holes yet */
+	LIST_POOL_ROOM, /* abandoned, with room */
+	LIST_POOL_FULL, /* abandoned, without */
 };
 
 /* What is known of a run that is not in use. */
@@ -126,10 +126,10 @@ struct object {
 struct slab_holes {
 	_Atomic uint64_t units; /* bit u: unit u is a hole; read by others */
 	uint16_t open;          /* the objects from here on ... */
-	uint16_t open_end;      /* ... to before this one are uncarved, though in holes no more */
-	_Atomic uint8_t tail;   /* units from here on cost no memory, but where carved since */
-	uint8_t stamp;          /* the pools' age when it was left un-owned */
-	uint32_t made;          /* which of all slabs it is, for marks; set once */
+	uint16_t open_end; /* ... to before this one count as in holes, though they are in none */
+	_Atomic uint8_t tail; /* units from here on cost no memory, but where carved since */
+	uint8_t epoch;        /* the pools' age when it was abandoned */
+	uint32_t made;        /* which of all slabs it is, for marks; set once */
 };
 
 /*
@@ -137,15 +137,15 @@ struct slab_holes {
  * means depends on kind; the fields are shared so that a free needs this line only.
  *
  * A slab's counting equation (slab_check):
- *   carved == used + length of free + uncarved
- *   used   == objects the program holds + objects in bins and rings of any heaps + objects on the
+ *   carved == used + length of free + in_holes
+ *   used   == objects the program holds + objects in bins and outboxes of any heaps + objects on the
  *             remote list in state
  */
 struct page {
 	/* Owner thread inside its window; tested by any thread, atomic. NULL: not a slab, or
-	 * un-owned. */
+	 * abandoned. */
 	_Atomic(struct heap *) owner;
-	/* Owner thread inside its window; pool lock when un-owned. */
+	/* Owner thread inside its window; pool lock when abandoned. */
 	struct object *free;
 	union {
 		struct {
@@ -153,7 +153,7 @@ struct page {
 			int16_t wake;    /* a free that brings used to this goes the slow way */
 			uint16_t carved; /* objects carved so far, but for: */
 			/* of them, those given up to holes; read by others. */
-			_Atomic uint16_t uncarved;
+			_Atomic uint16_t in_holes;
 		};
 		struct {
 			uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
@@ -178,7 +178,7 @@ struct page {
 			struct page *next;
 			struct page *prev;
 			/* Any thread that posts; then the owner that takes its inbox. */
-			struct page *inbox_next;
+			struct page *stack_next;
 		};
 		struct slab_holes holes; /* of a slab's second page */
 	};

@@ -105,12 +105,12 @@ static void fill_ready(void)
 static void free_sleepers(void)
 {
 	free_all(&sleeper);
-	heap_leave_own();
+	heap_abandon_own();
 	heap_sweep();
 }
 
 /* The same when nobody owns its slabs. */
-static void free_unowned(void)
+static void free_abandoned(void)
 {
 	heap_idle_take(heap_idle_mark(false));
 	free_sleepers();
@@ -123,7 +123,7 @@ static void drain_posted(void)
 		heap_free(sleeper.p[i]);
 		sleeper.p[i] = NULL;
 	}
-	heap_leave_own();
+	heap_abandon_own();
 	heap_sweep();
 	heap_idle_take(heap_idle_mark(false));
 }
@@ -136,7 +136,7 @@ static void punch_holes(void)
 		heap_free(sleeper.p[i]);
 		sleeper.p[i] = NULL;
 	}
-	heap_leave_own();
+	heap_abandon_own();
 	heap_sweep();
 	heap_idle_take(heap_idle_mark(false));
 	holes_punch(true, UINT64_MAX);
@@ -353,7 +353,7 @@ static const struct {
 	[DELAY_held_CONTROL] = { drain_all, all_kinds, 0, NULL },
 	[DELAY_held_REGISTRY] = { one_call, all_kinds, 0, NULL },
 	[DELAY_held_FALLBACK] = { fall_back, all_kinds, 0, NULL },
-	[DELAY_held_POOL] = { leave_own, from_bins, 0, NULL },
+	[DELAY_held_POOL] = { abandon_own, from_bins, 0, NULL },
 	[DELAY_held_GROW] = { grow, from_bins, 0, NULL },
 	[DELAY_held_PCP] = { drain_owners_pages, all_kinds, 0, NULL },
 	[DELAY_held_BUDDY] = { pages, from_bins, 0, NULL },
@@ -391,8 +391,8 @@ static const struct {
 	[DELAY_inbox_push] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_inbox_taken] = { drain_posted, all_kinds, GATE2, NULL },
 	[DELAY_slab_collect] = { drain_posted, all_kinds, GATE2, NULL },
-	[DELAY_slab_leave] = { leave_own, from_bins, 0, NULL },
-	[DELAY_slab_adopt] = { free_unowned, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_slab_abandon] = { abandon_own, from_bins, 0, NULL },
+	[DELAY_slab_adopt] = { free_abandoned, all_kinds, DRAIN | GATE2, NULL },
 	[DELAY_holes_limbo] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
 	[DELAY_holes_carve] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
 	[DELAY_holes_purged] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },

@@ -44,7 +44,7 @@ static bool owns_nothing(const struct heap *h)
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		if (h->current[cls] || h->partial[cls].first)
 			return false;
-	return !h->full.first && !h->inbox && !h->inbox_todo && !h->release && !h->ring.bytes;
+	return !h->full.first && !h->inbox && !h->inbox_todo && !h->release && !h->outbox.bytes;
 }
 
 static bool emptied(const struct heap *h)
@@ -115,11 +115,11 @@ static void test_asleep(void)
 	is_int(mark_and_take(), 1, "while it sleeps its heap is taken");
 	is_int(bin_pages(w.heap), 0, "its bins cost none any more");
 	ok(bins_empty(w.heap), "its bins are empty and have no room");
-	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its ring");
+	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its outbox");
 	is_int(w.heap->pcp.count, 0, "its page cache is empty");
 	ok(w.heap->drained && w.heap->claim == CLAIM_FREE && !w.heap->busy,
 	   "it is known to hold nothing, and nobody holds it");
-	ok(pool_slabs() > pool, "the slabs of what it has in use are un-owned");
+	ok(pool_slabs() > pool, "the slabs of what it has in use are abandoned");
 	ok(intact(&w), "and that is as it was");
 	is_int(value("heaps_drained") - drained, 1, "it is counted");
 	is_int(mark_and_take(), 0, "it is not taken again");
@@ -176,14 +176,14 @@ static void test_computing(void)
 	start_clean();
 }
 
-/* Whatever lies in whose ring: one pass over all heaps, in any order, gets it home. */
+/* Whatever lies in whose outbox: one pass over all heaps, in any order, gets it home. */
 static void test_one_pass(void)
 {
 	static struct worker w[4];
 	uint64_t slabs = value("slab_bytes");
 	uint64_t objects = value("object_bytes");
 	bool all = true;
-	bool ringed = false;
+	bool in_outbox = false;
 
 	for (unsigned i = 0; i < 4; i++) {
 		worker_begin(&w[i]);
@@ -204,9 +204,9 @@ static void test_one_pass(void)
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		worker_do(&w[i], free_all);
-		ringed |= w[i].heap->ring.bytes != 0;
+		in_outbox |= w[i].heap->outbox.bytes != 0;
 	}
-	ok(ringed, "threads that freed each other's objects have some under way to each other");
+	ok(in_outbox, "threads that freed each other's objects have some under way to each other");
 	is_int(mark_and_take(), 4, "one pass takes all of them");
 	for (unsigned i = 0; i < 4; i++)
 		all &= emptied(w[i].heap);
@@ -294,7 +294,7 @@ static void test_late_post_growth(unsigned (*look)(const struct heap *), const c
 static void leave_marked(struct worker *w)
 {
 	(void)w;
-	heap_leave_own();
+	heap_abandon_own();
 }
 
 static void test_leave_own(void)

@@ -317,7 +317,7 @@ static void test_exit(void)
 	bool kept = true;
 
 	run_thread(maker, &n);
-	ok(value("slabs_unowned") > unowned, "a thread that ends leaves its slabs un-owned");
+	ok(value("slabs_unowned") > unowned, "a thread that ends abandons its slabs");
 	for (unsigned i = 1; i < n; i += 2)
 		kept &= ((char *)handed[i])[0] == 'h' && ((char *)handed[i])[15] == 'h';
 	ok(kept, "what it allocated stays as it was");

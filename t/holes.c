@@ -364,7 +364,7 @@ static void free_in_hole(void *arg)
 	heap_free(object_at(pg, 3));
 	for (unsigned i = 0; i < 200; i++) /* until it goes from the bin to its slab */
 		heap_free(heap_alloc(256));
-	heap_leave_own();
+	heap_abandon_own();
 }
 
 static void free_behind(void *arg)
@@ -389,7 +389,7 @@ static void test_misuse(void)
 	   "so does the free of one behind the last live object, at once");
 }
 
-/* ---- un-owned slabs ---------------------------------------------------------------------- */
+/* ---- abandoned slabs --------------------------------------------------------------------- */
 
 static void test_pool(void)
 {
@@ -397,17 +397,17 @@ static void test_pool(void)
 	struct object *o[OBJECTS];
 	unsigned n = 0;
 
-	ok(!holes_wanted(), "nothing waits where there is no un-owned slab");
+	ok(!holes_wanted(), "nothing waits where there is no abandoned slab");
 	slab_pool_put(pg, SLAB_RECENT);
-	ok(holes_wanted(), "a slab that was left un-owned does");
+	ok(holes_wanted(), "a slab that was abandoned does");
 	is_int(holes_punch(false, UINT64_MAX), 0, "for a while");
-	slab_pool_age();
+	slab_pool_next_epoch();
 	is_int(holes_punch(false, UINT64_MAX), 0, "of a decay at least");
-	slab_pool_age();
+	slab_pool_next_epoch();
 	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES, "then it gets holes");
 	ok(!holes_wanted(), "and does not wait any more");
-	slab_pool_age();
-	slab_pool_age();
+	slab_pool_next_epoch();
+	slab_pool_next_epoch();
 	is_int(holes_punch(true, UINT64_MAX), 0, "it is not looked at again");
 	ok(slab_pool_take(CLS) == pg, "who needs a slab of the class gets it");
 	n = take(pg, o, 61);
@@ -446,7 +446,7 @@ static void test_pool_order(void)
 	slab_pool_put(recent, SLAB_RECENT);
 	slab_pool_put(idle, SLAB_IDLE);
 	is_int(slab_pool_count_new(CLS), 2, "two wait");
-	is_int(slab_pool_count(CLS), 4, "of four un-owned ones");
+	is_int(slab_pool_count(CLS), 4, "of four abandoned ones");
 	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
 	       "the idle one is due, though it came last");
 	slab_pool_put(slab_thinned(CLS, 4 * EACH, 0), SLAB_IDLE);
@@ -469,7 +469,7 @@ static void test_pool_empty(void)
 	holes_punch(true, UINT64_MAX);
 	is_int(used - (zone.total_pages - zone.free_pages), 4,
 	       "a slab that is found empty is given back whole");
-	is_int(slab_pool_count(CLS), 0, "and is un-owned no more");
+	is_int(slab_pool_count(CLS), 0, "and is abandoned no more");
 }
 
 /* A running thread, when memory is short. */
@@ -494,7 +494,7 @@ static void test_asked(void)
 		heap_free(o[2 * i + 1]);
 	for (unsigned i = 0; i < 2000; i += 20)
 		heap_free(o[i]);
-	heap_leave_own();
+	heap_abandon_own();
 	heap_sweep();
 	is_int(slab_pool_count(cls), 0, "when all is freed none is left");
 }
@@ -502,7 +502,7 @@ static void test_asked(void)
 /* ---- stress ------------------------------------------------------------------------------ */
 
 /*
- * Takers take un-owned slabs, some objects out of them, fill these, and leave the slabs; objects go
+ * Takers take abandoned slabs, some objects out of them, fill these, and leave the slabs; objects go
  * through the exchange to who frees them, who adopts the slab and leaves it. One thread makes holes
  * all the time.
  */

@@ -55,13 +55,13 @@ static inline void pages(void)
 		pcp_free(heap_pcp(), pg[i]);
 }
 
-static inline void leave_own(void)
+static inline void abandon_own(void)
 {
 	void *p[RUN];
 
 	for (unsigned i = 0; i < RUN; i++)
 		p[i] = alloc(200);
-	heap_leave_own();
+	heap_abandon_own();
 	for (unsigned i = 0; i < RUN; i++)
 		heap_free(p[i]);
 }

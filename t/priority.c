@@ -67,7 +67,7 @@ static void long_run(void)
 	heap_free(alloc((size_t)4 << 20));
 }
 
-/* Its first object of a class of which there are un-owned slabs. */
+/* Its first object of a class of which there are abandoned slabs. */
 static void adopt(void)
 {
 	heap_free(alloc(200));
@@ -83,7 +83,7 @@ static const struct {
 	const char *label;
 } cases[] = {
 	{ DELAY_held_BUDDY, pages, long_run, false, false, NULL, "the zone's lock" },
-	{ DELAY_held_POOL, leave_own, adopt, false, false, NULL, "the lock of a class's pool" },
+	{ DELAY_held_POOL, abandon_own, adopt, false, false, NULL, "the lock of a class's pool" },
 	{ DELAY_held_GROW, grow, grow, false, false, NULL, "the regions' lock" },
 	{ DELAY_held_FALLBACK, fall_back, fall_back, false, false, NULL, "the fallback heap" },
 	{ DELAY_held_REGISTRY, one_call, one_call, true, false, NULL, "the list of heaps" },
@@ -161,7 +161,7 @@ static void test_case(unsigned i)
 		tap_skip(1, "the emulator cannot fork while it has several threads");
 		return;
 	}
-	leave_own(); /* for who adopts */
+	abandon_own(); /* for who adopts */
 	hold_at = cases[i].point;
 	hold_when = cases[i].when;
 	atomic_store(&hog_ended, false);

@@ -15,7 +15,7 @@
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "page/pcp.h"
-#include "heap/ring.h"
+#include "heap/outbox.h"
 #include "heap/slab.h"
 #include "take.h"
 #include "tap.h"
@@ -219,8 +219,7 @@ static void test_post(void)
 	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT, "nor does a batch of three");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
 	is_int(pg->used, 20, "and still count as used");
-	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_POSTED,
-	       "a posted slab cannot be left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_POSTED, "a posted slab cannot be abandoned");
 	ok(pg->owner == owner_number(0), "and keeps its owner");
 	is_int(slab_collect_to(pg, STATE_OWNED), 5, "its owner collects all five");
 	slab_check(pg);
@@ -233,9 +232,9 @@ static void test_post(void)
 	slab_end(pg);
 }
 
-/* ---- un-owned slabs ---------------------------------------------------------------------- */
+/* ---- abandoned slabs --------------------------------------------------------------------- */
 
-static void test_unowned(void)
+static void test_abandoned(void)
 {
 	struct page *pg = slab_owned(CLS);
 	struct object *o[20];
@@ -243,8 +242,8 @@ static void test_unowned(void)
 
 	take(pg, o, 20);
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT,
-	       "a slab with objects in use can be left un-owned");
-	ok(flags_of(pg) == STATE_UNOWNED && !pg->owner, "it says so, and has no owner");
+	       "a slab with objects in use can be abandoned");
+	ok(flags_of(pg) == STATE_ABANDONED && !pg->owner, "it says so, and has no owner");
 	is_int(slab_pool_count(CLS), 1, "it counts in the pool of its class");
 	is_int(slab_pool_count(CLS + 1), 0, "and in no other");
 	is_int(free_one(pg, o[0]), SLAB_ADOPT, "who frees into it is asked to adopt it");
@@ -264,17 +263,17 @@ static void test_unowned(void)
 	for (unsigned i = 2; i < 20; i++)
 		asked += free_one(pg, o[i]) != SLAB_PUT;
 	is_int(asked, 0, "frees into a slab in limbo ask for nothing");
-	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_EMPTY, "an empty slab is not left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_EMPTY, "an empty slab is not abandoned");
 	slab_end(pg);
 }
 
-static void test_unowned_full(void)
+static void test_abandoned_full(void)
 {
 	struct page *pg = slab_owned(CLS);
 	struct object *o[OBJECTS];
 
 	take(pg, o, OBJECTS);
-	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT, "a full slab can be left un-owned");
+	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT, "a full slab can be abandoned");
 	ok(slab_pool_take(CLS) == NULL, "it is not given to who needs room");
 	ok(slab_pool_take_empty(CLS) == NULL, "nor to who looks for empty ones");
 	for (unsigned i = 0; i + 1 < OBJECTS; i++)
@@ -289,7 +288,7 @@ static void test_unowned_full(void)
 }
 
 /* More slabs than are looked at in one hold; debug builds count. */
-static void test_many_unowned(void)
+static void test_many_abandoned(void)
 {
 	enum { MANY = 200 };
 	static struct page *pg[MANY];
@@ -303,7 +302,7 @@ static void test_many_unowned(void)
 		take(pg[i], &o[i], 1);
 		slab_pool_put(pg[i], SLAB_RECENT);
 	}
-	ok(slab_pool_take_empty(CLS) == NULL, "of many un-owned slabs none is empty");
+	ok(slab_pool_take_empty(CLS) == NULL, "of many abandoned slabs none is empty");
 	for (unsigned i = 0; i < MANY; i += 66, freed++)
 		free_one(pg[i], o[i]);
 	while (n < MANY && (found[n] = slab_pool_take_empty(CLS)) != NULL)
@@ -317,7 +316,7 @@ static void test_many_unowned(void)
 	is_int(n, MANY, "and in the end all of them");
 }
 
-/* Who has freed into an un-owned slab and is about to look at it, while others walk over the pool. */
+/* Who has freed into an abandoned slab and is about to look at it, while others walk over the pool. */
 static void test_try_under_way(void)
 {
 	struct page *slow = slab_owned(CLS);
@@ -330,7 +329,7 @@ static void test_try_under_way(void)
 	slab_pool_put(lost, SLAB_RECENT);
 	while (slab_pool_take_empty(CLS))
 		;
-	is_int(free_one(slow, o[0]), SLAB_ADOPT, "somebody is to look at an un-owned slab");
+	is_int(free_one(slow, o[0]), SLAB_ADOPT, "somebody is to look at an abandoned slab");
 	ok(!slab_pool_take_empty(CLS),
 	   "a walk over the pool that comes before finds nothing empty");
 	ok(slab_pool_adopt(slow, CLS), "then the first one looks");
@@ -387,7 +386,7 @@ static void test_pool_waiting(void)
 		tap_bail_out("the lock of a pool is held");
 	for (unsigned i = 0; i < WAITING; i++)
 		bad += slab_pool_put(pg[i], SLAB_RECENT) != POOL_PUT;
-	is_int(bad, 0, "slabs in limbo can be left un-owned by who cannot have the lock");
+	is_int(bad, 0, "slabs in limbo can be abandoned by who cannot have the lock");
 	for (unsigned i = 0; i < WAITING; i += 4, freed++)
 		bad += free_one(pg[i], o[i]) != SLAB_PUT;
 	is_int(bad, 0, "their objects can be freed meanwhile");
@@ -417,7 +416,7 @@ static void test_waiting_empty(void)
 
 	take(late, &o[0], 1);
 	take(other, &o[1], 1);
-	ok(!slab_pool_take_empty(CLS), "nothing was freed into un-owned slabs");
+	ok(!slab_pool_take_empty(CLS), "nothing was freed into abandoned slabs");
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
 	slab_pool_put(late, SLAB_RECENT);
@@ -447,18 +446,18 @@ static void free_twice(void *arg)
 	free_one(pg, o[0]);
 }
 
-/* By a thread that does not own the slab, one after the other: neither has left its ring yet. */
-static void ring_twice(void *arg)
+/* By a thread that does not own the slab, one after the other: neither has left its outbox yet. */
+static void outbox_twice(void *arg)
 {
-	static struct ring ring;
+	static struct outbox outbox;
 	struct page *pg = slab_owned(CLS);
 	struct object *o[2];
 
 	(void)arg;
 	take(pg, o, 2);
-	ring_put(&ring, pg, o[0], o[0], 1);
-	ring_put(&ring, pg, o[1], o[1], 1);
-	ring_put(&ring, pg, o[1], o[1], 1);
+	outbox_put(&outbox, pg, o[0], o[0], 1);
+	outbox_put(&outbox, pg, o[1], o[1], 1);
+	outbox_put(&outbox, pg, o[1], o[1], 1);
 }
 
 static void free_into_no_slab(void *arg)
@@ -491,8 +490,8 @@ static void test_misuse(void)
 {
 	ok(child_is_stopped(free_twice, NULL, "object freed twice"),
 	   "two remote frees of an object in a row stop the program");
-	ok(child_is_stopped(ring_twice, NULL, "object freed twice"),
-	   "so is one that waits in a ring");
+	ok(child_is_stopped(outbox_twice, NULL, "object freed twice"),
+	   "so is one that waits in an outbox");
 	ok(child_is_stopped(free_into_no_slab, NULL, "object freed twice"),
 	   "a remote free into what is a slab no more stops the program");
 	ok(child_is_stopped(free_too_many, NULL, "object freed twice"),
@@ -503,7 +502,7 @@ static void test_misuse(void)
 
 /*
  * Owners take objects out of slabs and put them into the exchange; freers take them out and free
- * them. Owners leave slabs un-owned and take un-owned ones; freers adopt and leave again. An object
+ * them. Owners leave slabs abandoned and take abandoned ones; freers adopt and leave again. An object
  * has a flag in its second word that says whether it is live.
  */
 #define OWNERS 2u
@@ -552,7 +551,7 @@ static void stress_post(struct page *pg)
 	if (h != owner_number(i))
 		atomic_fetch_add(&wrong, 1);
 	do {
-		pg->inbox_next = head;
+		pg->stack_next = head;
 	} while (!atomic_compare_exchange_weak(&inbox[i], &head, pg));
 	atomic_fetch_add(&posts, 1);
 }
@@ -612,7 +611,7 @@ static void open_inbox(struct stress_owner *so)
 	struct page *pg = atomic_exchange(&inbox[so->number], NULL);
 
 	while (pg) {
-		struct page *next = pg->inbox_next;
+		struct page *next = pg->stack_next;
 
 		if (slab_collect_to(pg, STATE_OWNED) == 0)
 			atomic_fetch_add(&wrong, 1); /* who posts has put something there */
@@ -721,9 +720,9 @@ int main(void)
 	test_class_pages();
 	test_take();
 	test_post();
-	test_unowned();
-	test_unowned_full();
-	test_many_unowned();
+	test_abandoned();
+	test_abandoned_full();
+	test_many_abandoned();
 	test_try_under_way();
 	test_pool_locked();
 	test_pool_waiting();

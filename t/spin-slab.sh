@@ -9,9 +9,9 @@ plan 8
 
 model slab
 verified "no object is lost, and a slab is in one inbox, adopted by one, and given back once"
-caught SPLIT_WORD "a batch must not land on a slab that has just become un-owned"
+caught SPLIT_WORD "a batch must not land on a slab that has just become abandoned"
 caught POSTED_IGNORED "a slab that is posted has to keep its owner"
-caught LEAVE_SPLIT "which is known by the step that leaves it un-owned only"
+caught LEAVE_SPLIT "which is known by the step that leaves it abandoned only"
 caught ADOPT_NO_LOCK "without the pool's lock a slab is adopted twice"
 caught ADOPT_NO_LOOK "a slab may be adopted or freed before the adopter gets to it"
 caught POSTED_BY_ALL "only the first free posts, or a slab is in an inbox twice"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * links.c - see links.h: the key. Primitive; used by heap (its start), slab, ring, holes.
+ * links.c - see links.h: the key. Primitive; used by heap (its start), slab, outbox, holes.
  *
  * Drawn once, by the first call of malloc, before any object is handed out; children of fork have their
  * parent's, as their objects are linked by it. Allocates nothing, does not wait for the kernel's entropy.

@@ -11,7 +11,7 @@
  * copied from another free object decodes to a place outside of the slab. So one comparison with what is
  * carved of the slab (slab_next) tells a link that we wrote from one that somebody else did.
  *
- * The second word of an object that is on a list of its slab, or on the way there (ring, remote list), is a mark: a secret, plus its
+ * The second word of an object that is on a list of its slab, or on the way there (outbox, remote list), is a mark: a secret, plus its
  * address, plus the number of the slab, so that one which was left by a slab that lay there before is none. It is set and
  * looked at where the link is written, and looked at and taken off where the link is read. So an object that is freed again while it is
  * on a list is noticed when it comes there a second time; or, if the program was given it meanwhile, out of a bin, and has

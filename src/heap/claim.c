@@ -241,7 +241,7 @@ void heap_call_end(struct heap *h)
 	else
 		heap_exit(h);
 	while (unlikely(pg != NULL)) {
-		struct page *next = pg->inbox_next;
+		struct page *next = pg->stack_next;
 
 		pcp_free(&h->pcp, pg);
 		pg = next;
@@ -285,7 +285,7 @@ static uint64_t free_list(struct page *pg)
 	while (pg) {
 		unsigned n = 0;
 
-		for (; pg && n < BUDDY_BATCH; pg = pg->inbox_next) {
+		for (; pg && n < BUDDY_BATCH; pg = pg->stack_next) {
 			pages += pg->npages;
 			run[n++] = pg;
 		}
@@ -307,7 +307,7 @@ static uint64_t free_released(struct heap *h)
 static uint64_t drain_part(struct heap *h, uint32_t *steps)
 {
 	DELAY_HERE(claim_taken);
-	if (!heap_leave_part(h, SLAB_IDLE, steps))
+	if (!heap_abandon_part(h, SLAB_IDLE, steps))
 		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 	return free_released(h);
 }
@@ -369,7 +369,7 @@ void heap_drain_fallback(void)
 	pcp_drain(&h->pcp);
 	if (is_empty(h) || !fallback_lock())
 		return;
-	heap_leave_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 }
 

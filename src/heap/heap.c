@@ -12,7 +12,7 @@
  *     backtrace all objects are mappings, and those of before stay.
  *
  * Bound: malloc has one window, or three when it needs a slab, and for that one hold of a pool's lock and
- * one call of pcp; free has one window and a hold of a pool's lock for each un-owned slab that it freed
+ * one call of pcp; free has one window and a hold of a pool's lock for each abandoned slab that it freed
  * into (BIN_STEP at most, as a rule none). What is done in a window is bounded in heap_slabs.c. Without
  * memory heap_reclaim comes first, which looks at each heap once.
  * Allocates nothing for itself; may wait and enter the kernel; may run in a signal handler and in
@@ -64,7 +64,7 @@ static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
 	return pg;
 }
 
-/* A slab in limbo that no heap can take: un-owned, for others to find. */
+/* A slab in limbo that no heap can take: abandoned, for others to find. */
 static void slab_return(struct pcp *pcp, struct page *pg)
 {
 	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
@@ -440,7 +440,7 @@ void *heap_realloc(void *p, size_t size)
 	offset = (size_t)((char *)p - page_address(pg));
 	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset)))
 		return realloc_slow(p, size);
-	if (unlikely(slab_uncarved(pg)))
+	if (unlikely(slab_in_holes(pg)))
 		heap_check_object(p, pg);
 	old = class_size(pg->cls);
 	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
@@ -460,11 +460,11 @@ void *heap_realloc(void *p, size_t size)
 static void flush_own(void)
 {
 	struct heap *h = heap_self;
-	struct ring_adopt due = { NULL, 0 };
+	struct outbox_adopt due = { NULL, 0 };
 	bool more = true;
 
 	while (more && heap_enter_slow(h)) {
-		more = ring_flush_one(&h->ring, &due);
+		more = outbox_flush_one(&h->outbox, &due);
 		heap_exit(h);
 		if (more && due.pg)
 			heap_adopt(due.pg, due.cls);
@@ -473,13 +473,13 @@ static void flush_own(void)
 		more = heap_open_inbox(h);
 }
 
-void heap_leave_own(void)
+void heap_abandon_own(void)
 {
 	struct heap *h = heap_self;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
-			more = heap_leave_some(h, bin);
+			more = heap_abandon_some(h, bin);
 	}
 }
 

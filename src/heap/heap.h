@@ -9,7 +9,7 @@
 #include "base/list.h"
 #include "page/pagemap.h"
 #include "page/pcp.h"
-#include "heap/ring.h"
+#include "heap/outbox.h"
 #include "heap/sizeclass.h"
 #include "heap/slab.h"
 #include "types.h"
@@ -134,12 +134,13 @@ struct heap {
 	/* Owner thread inside its window: frees into slabs of others; and the bins' places, BIN_SLOTS of
 	 * them, which heap_none and heap_gone do without. Zero will do when they are empty, so that who
 	 * drains the heap may give this memory back; they begin at a page, see HEAP_OFFSET. */
-	cache_aligned struct ring ring;
+	cache_aligned struct outbox outbox;
 	cache_aligned struct object *bin_slots[];
 };
 #define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
 #define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
-_Static_assert(offsetof(struct heap, ring) <= 4096, "an idle heap costs one of the kernel's pages");
+_Static_assert(offsetof(struct heap, outbox) <= 4096,
+	       "an idle heap costs one of the kernel's pages");
 
 /* Places the bin may still fill. */
 static inline unsigned bin_space(const struct cache_bin *b)
@@ -192,13 +193,13 @@ static inline struct heap *heap_next(struct heap *h)
 	return atomic_load_explicit(&h->next, memory_order_acquire);
 }
 
-/* The calling thread's ring handed over and its inbox opened, the fallback heap emptied, and the empty ones of the un-owned slabs back to the buddy
+/* The calling thread's outbox handed over and its inbox opened, the fallback heap emptied, and the empty ones of the abandoned slabs back to the buddy
  * core. Returns bytes of slabs given back. For drains. */
 uint64_t heap_sweep(void);
 
 /* The calling thread's bins emptied, and its slabs with room left to all, so that holes can be made
  * in them; a few for each window. For drains. */
-void heap_leave_own(void);
+void heap_abandon_own(void);
 
 /*
  * Gate 2. Mark every heap that may hold something; its owner's next call takes the mark back. Makes
@@ -320,7 +321,7 @@ extern void (*heap_leader_ends)(void);
  */
 bool heap_others(uint32_t ours);
 
-/* Each thread that runs empties its own bins, ring and inbox when a call of it next goes the slow way. */
+/* Each thread that runs empties its own bins, outbox and inbox when a call of it next goes the slow way. */
 void heap_ask_trim(void);
 
 /* All threads of the process pass a full barrier, as for a mark. False: there is none. */

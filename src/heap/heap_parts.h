@@ -55,7 +55,7 @@ void claim_init(void);
  * Where in its first page a heap begins. Not at the start, where many blocks do, of which a program uses
  * the first bytes most: a load waits for a store before it to the same place in another page.
  */
-#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, ring) % META_ALIGN) % META_ALIGN)
+#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, outbox) % META_ALIGN) % META_ALIGN)
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
 
 static inline bool heap_is_real(const struct heap *h)
@@ -69,7 +69,7 @@ static inline bool heap_is_real(const struct heap *h)
 /* Of a trim that was asked for: bins, and slabs of each one's class, that one call has to do with; of a bin
  * that has its turn: slabs and objects. */
 #define TRIM_BATCH 2u
-#define LEAVE_BATCH 32u
+#define ABANDON_BATCH 32u
 #define AGE_BATCH 8u
 #define AGE_OBJECTS 16u
 #define INBOX_BATCH 8u
@@ -80,7 +80,8 @@ static inline bool heap_is_real(const struct heap *h)
  * heap_call_begin to heap_call_end, and stop the program when it is more.
  */
 #define CALL_OBJECTS (TRIM_BATCH * BIN_MAX + AGE_OBJECTS + 2 * BIN_STEP)
-#define CALL_SLABS (TRIM_BATCH * (LEAVE_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
+#define CALL_SLABS                                                                                 \
+	(TRIM_BATCH * (ABANDON_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
 
 /*
  * What a growth does at the most for all threads: heaps that it looks at (three times each: to take those that
@@ -136,7 +137,7 @@ static inline bool heap_spend(uint32_t *steps, uint32_t n)
 
 /* Adoptions that frees inside a window have left to be done after it. */
 struct due_list {
-	struct ring_adopt due[BIN_STEP];
+	struct outbox_adopt due[BIN_STEP];
 	unsigned n;
 };
 
@@ -187,32 +188,32 @@ void heap_post(struct page *pg);
 /* Look at some of the slabs that were posted; false: there are none. */
 bool heap_open_inbox(struct heap *h);
 
-/* Bytes that are free in a heap but for its page cache: in bins, ring and slabs. */
+/* Bytes that are free in a heap but for its page cache: in bins, outbox and slabs. */
 uint64_t heap_free_bytes(struct heap *h);
 
-/* The owner empties its bins and its ring and gives up its empty slabs; those in use stay its own. */
+/* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its own. */
 void heap_trim(struct heap *h);
 
 /* The same by and by, as memory is short: a bin, with some slabs of its class that have room, which are
- * left to all; and after the last one the ring and some of the inbox. */
+ * left to all; and after the last one the outbox and some of the inbox. */
 void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
-/* Leave all slabs of a heap un-owned, its bins and ring empty, its bins without room: it is drained. */
-void heap_leave_slabs(struct heap *h, enum slab_age age);
+/* Abandon all slabs of a heap, its bins and outbox empty, its bins without room: it is drained. */
+void heap_abandon_slabs(struct heap *h, enum slab_age age);
 
 /* The same for as many steps; false: they are used up, and it goes on with the next call. */
-bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps);
+bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 
 /* Look at slabs that were posted, for as many steps; false: they are used up. */
 bool heap_open_part(struct heap *h, uint32_t *steps);
 
-/* Give the memory of the bins' places back to the kernel. After heap_leave_slabs; enters the kernel,
+/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the kernel,
  * so for who holds the gate, which keeps nobody waiting. */
 void heap_purge_bins(struct heap *h);
 
 /* The same of the bin of cls and of some of its slabs that have room; false: it has no more. */
-bool heap_leave_some(struct heap *h, unsigned bin);
+bool heap_abandon_some(struct heap *h, unsigned bin);
 
 /* The next bin has its turn, in which up to `objects` of it go home, a multiple of AGE_OBJECTS; false: there
  * was nothing to do. */
@@ -240,7 +241,7 @@ struct pcp *heap_pcp_self(void);
 
 /* ---- heap.c ------------------------------------------------------------------------------ */
 
-/* Take over an un-owned slab that was freed into; outside of any window. */
+/* Take over an abandoned slab that was freed into; outside of any window. */
 void heap_adopt(struct page *pg, unsigned cls);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_slabs.c - the bins and the slabs of a heap: everything that is done inside its window.
- * Used by the other files of the heap; uses slab, ring.
+ * Used by the other files of the heap; uses slab, outbox.
  *
  * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
  *     bins of large objects hold runs that are PAGE_LARGE still.
@@ -202,7 +202,7 @@ static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
 /* A run in limbo: to the pcp after the window. */
 static void release_run(struct heap *h, struct page *pg)
 {
-	pg->inbox_next = h->release;
+	pg->stack_next = h->release;
 	h->release = pg;
 }
 
@@ -269,7 +269,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
 			DELAY_HERE(inbox_taken);
 		}
-		h->inbox_todo = pg->inbox_next;
+		h->inbox_todo = pg->stack_next;
 		inbox_open(h, pg);
 		any = true;
 	}
@@ -297,7 +297,7 @@ void heap_post(struct page *pg)
 	struct page *head = atomic_load_explicit(&h->inbox, memory_order_relaxed);
 
 	do {
-		pg->inbox_next = head;
+		pg->stack_next = head;
 		DELAY_HERE(inbox_push);
 	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
 							memory_order_relaxed));
@@ -482,7 +482,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	struct object *first = *list;
 	unsigned i = 0;
 
-	if (unlikely(slab_uncarved(pg))) {
+	if (unlikely(slab_in_holes(pg))) {
 		heap_check_object(*o, pg);
 		n = 1;
 	}
@@ -508,13 +508,13 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	return i;
 }
 
-/* In the window of h: the first one or more of the n objects go to their slab, or into the ring. Returns
+/* In the window of h: the first one or more of the n objects go to their slab, or into the outbox. Returns
  * how many. */
 static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
 	struct page *pg = page_of(*o);
 	struct object *list = NULL;
-	struct ring_adopt due;
+	struct outbox_adopt due;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
 		list = pg->free;
@@ -528,8 +528,8 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 		release_run(h, pg);
 		return 1;
 	}
-	n = link_run(pg, o, n < ring_batch(pg->cls) ? n : ring_batch(pg->cls), &list);
-	due = ring_put(&h->ring, pg, list, *o, n);
+	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
+	due = outbox_put(&h->outbox, pg, list, *o, n);
 	if (due.pg)
 		d->due[d->n++] = due;
 	return n;
@@ -595,7 +595,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 
 /* ---- leaving ----------------------------------------------------------------------------- */
 
-static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
+static void slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 {
 	/* No object of it is anywhere, so nobody has to be kept from it. */
 	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
@@ -609,25 +609,25 @@ static void slab_leave(struct heap *h, struct page *pg, enum slab_age age)
 }
 
 /* Up to n slabs with room; false: there are no more. */
-static bool leave_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
+static bool abandon_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
 {
 	struct page *pg = h->current[cls];
 
 	if (pg) {
 		h->current[cls] = NULL;
 		pg->list = LIST_NONE;
-		slab_leave(h, pg, age);
+		slab_abandon(h, pg, age);
 	}
 	while (n && (pg = h->partial[cls].first) != NULL) {
 		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
-		slab_leave(h, pg, age);
+		slab_abandon(h, pg, age);
 		n--;
 	}
 	return h->partial[cls].first != NULL;
 }
 
-/* Look again at an un-owned slab that was freed into: it may be empty, or have room now. */
-static void pool_refresh(struct heap *h, struct ring_adopt *due)
+/* Look again at an abandoned slab that was freed into: it may be empty, or have room now. */
+static void pool_refresh(struct heap *h, struct outbox_adopt *due)
 {
 	if (due->pg && slab_pool_adopt(due->pg, due->cls) &&
 	    slab_pool_put(due->pg, SLAB_RECENT) == POOL_EMPTY)
@@ -660,16 +660,16 @@ static void bin_empty(struct heap *h, unsigned cls)
 		h->foreign_frees[cls] = 0;
 }
 
-/* In the window of h, as all that follows: nothing in its ring any more. */
+/* In the window of h, as all that follows: nothing in its outbox any more. */
 static void ring_empty(struct heap *h)
 {
-	struct ring_adopt due;
+	struct outbox_adopt due;
 
-	while (ring_flush_one(&h->ring, &due))
+	while (outbox_flush_one(&h->outbox, &due))
 		pool_refresh(h, &due);
 }
 
-/* Nothing in its bins and its ring any more. */
+/* Nothing in its bins and its outbox any more. */
 static void flush_all(struct heap *h)
 {
 	for (unsigned bin = 0; bin < BINS; bin++)
@@ -680,7 +680,7 @@ static void flush_all(struct heap *h)
 /* The same, some of it; false: steps were used up. */
 static bool flush_part(struct heap *h, uint32_t *steps)
 {
-	struct ring_adopt due;
+	struct outbox_adopt due;
 	unsigned n;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
@@ -689,7 +689,7 @@ static bool flush_part(struct heap *h, uint32_t *steps)
 				return false;
 		bin_empty(h, bin);
 	}
-	while (ring_flush_one(&h->ring, &due)) {
+	while (outbox_flush_one(&h->outbox, &due)) {
 		pool_refresh(h, &due);
 		if (!heap_spend(steps, SLAB_STEPS))
 			return false;
@@ -697,10 +697,10 @@ static bool flush_part(struct heap *h, uint32_t *steps)
 	return true;
 }
 
-bool heap_leave_some(struct heap *h, unsigned bin)
+bool heap_abandon_some(struct heap *h, unsigned bin)
 {
 	bin_empty(h, bin);
-	return bin < CLASSES && leave_class(h, bin, SLAB_IDLE, LEAVE_BATCH);
+	return bin < CLASSES && abandon_class(h, bin, SLAB_IDLE, ABANDON_BATCH);
 }
 
 _Static_assert(BIN_MAX % AGE_OBJECTS == 0, "a visit empties a bin in one turn");
@@ -726,7 +726,7 @@ bool heap_age_next(struct heap *h, unsigned objects)
 	if (!objects)
 		return true;
 	bin_empty(h, bin);
-	if (bin >= CLASSES || !leave_class(h, bin, SLAB_RECENT, AGE_BATCH))
+	if (bin >= CLASSES || !abandon_class(h, bin, SLAB_RECENT, AGE_BATCH))
 		h->age_next = next;
 	return true;
 }
@@ -739,7 +739,7 @@ bool heap_open_part(struct heap *h, uint32_t *steps)
 	return true;
 }
 
-bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
+bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 {
 	struct page *pg;
 	struct page *next;
@@ -748,7 +748,7 @@ bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
 		return false;
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		while (h->current[cls] || h->partial[cls].first) {
-			leave_class(h, cls, age, 1);
+			abandon_class(h, cls, age, 1);
 			if (!heap_spend(steps, 2 * SLAB_STEPS))
 				return false;
 		}
@@ -756,7 +756,7 @@ bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
 	for (pg = h->full.first; pg; pg = next) {
 		next = pg->next;
 		page_list_del(&h->full, pg, LIST_FULL);
-		slab_leave(h, pg, age);
+		slab_abandon(h, pg, age);
 		if (!heap_spend(steps, SLAB_STEPS) && next)
 			return false;
 	}
@@ -764,19 +764,20 @@ bool heap_leave_part(struct heap *h, enum slab_age age, uint32_t *steps)
 	return true;
 }
 
-void heap_leave_slabs(struct heap *h, enum slab_age age)
+void heap_abandon_slabs(struct heap *h, enum slab_age age)
 {
 	uint32_t steps;
 
 	do {
 		steps = UINT32_MAX;
-	} while (!heap_leave_part(h, age, &steps));
+	} while (!heap_abandon_part(h, age, &steps));
 }
 
 void heap_purge_bins(struct heap *h)
 {
 	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge(&h->ring, align_up(HEAP_BYTES - offsetof(struct heap, ring), META_ALIGN));
+		vm_purge(&h->outbox,
+			 align_up(HEAP_BYTES - offsetof(struct heap, outbox), META_ALIGN));
 }
 
 /* The current slab of a class, if it is empty. */
@@ -803,7 +804,7 @@ void heap_trim(struct heap *h)
 void heap_trim_bin(struct heap *h, unsigned bin)
 {
 	if (options.holes) {
-		heap_leave_some(h, bin);
+		heap_abandon_some(h, bin);
 	} else {
 		bin_empty(h, bin);
 		if (bin < CLASSES)
@@ -837,7 +838,7 @@ static uint64_t list_free_bytes(const struct page_list_head *l)
 
 uint64_t heap_free_bytes(struct heap *h)
 {
-	uint64_t bytes = h->ring.bytes + list_free_bytes(&h->full);
+	uint64_t bytes = h->outbox.bytes + list_free_bytes(&h->full);
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (struct object **o = h->bin[bin].top; *o; o--)

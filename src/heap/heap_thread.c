@@ -16,7 +16,7 @@
  * Bound: a thread's first call looks at REAP_LOOKS heaps and has one hold of the lock; a child of fork
  * leaves one orphan as a whole to all in each call that needs a slab, until there are none; a thread's
  * end leaves its own.
- * Nothing here runs inside a window but heap_leave_slabs. Signal handlers: a lock that is the
+ * Nothing here runs inside a window but heap_abandon_slabs. Signal handlers: a lock that is the
  * thread's own already makes the call use the fallback heap.
  */
 #ifdef HAVE_CONFIG_H
@@ -167,7 +167,7 @@ void heap_init(void)
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		heap_init_bins(heap_fallback.heap);
-		ring_post = heap_post;
+		outbox_post = heap_post;
 		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 		heap_in_copy = false;
@@ -214,7 +214,7 @@ static bool reap(struct heap *h)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return false;
 	}
-	heap_leave_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
@@ -323,7 +323,7 @@ static void heap_end(struct heap *h)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return;
 	}
-	heap_leave_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);
@@ -393,7 +393,7 @@ bool heap_take_orphan(void)
 	lock_release(&registry.lock);
 	if (!h)
 		return false;
-	heap_leave_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h, SLAB_RECENT);
 	heap_call_end(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);

@@ -3,9 +3,9 @@
  * holes.c - see holes.h: which units of a slab hold no live object, purging them, carving them again.
  * Used by slab (taking objects), reclaim and background (punching), info; uses slab, vm.
  *
- * (A) Of the objects below pg->carved exactly those are uncarved that lie, in part at least, on a hole,
- *     and those from open to before open_end; pg->uncarved is their number. (holes_check)
- * (B) A hole holds no byte of an object that is live or on the free list. Objects in bins, in rings
+ * (A) Of the objects below pg->carved exactly those are in holes that lie, in part at least, on a hole,
+ *     and those from open to before open_end; pg->in_holes is their number. (holes_check)
+ * (B) A hole holds no byte of an object that is live or on the free list. Objects in bins, in outboxes
  *     and on remote lists are live. (holes_check)
  * (C) Units from max(tail, the first that nothing carved touches) on cost no memory; holes lie below.
  * (D) A slab whose units are purged is in limbo: its owner has left it, and no thread finds it until
@@ -135,7 +135,7 @@ void holes_init(struct page *pg, unsigned cls, bool zero)
 			      memory_order_relaxed);
 	h->open = 0;
 	h->open_end = 0;
-	h->stamp = 0;
+	h->epoch = 0;
 }
 
 /* Of a slab in hand. */
@@ -208,14 +208,14 @@ unsigned holes_take(struct page *pg, struct object **out, unsigned n)
 			out[got++] = (struct object *)(void *)(base + (size_t)h->open *
 									      class_size(pg->cls));
 	}
-	atomic_store_explicit(&pg->uncarved, (uint16_t)(slab_uncarved(pg) - got),
+	atomic_store_explicit(&pg->in_holes, (uint16_t)(slab_in_holes(pg) - got),
 			      memory_order_relaxed);
 	return got;
 }
 
 /* ---- punching ---------------------------------------------------------------------------- */
 
-static void map_uncarved(struct page *pg, struct object_map *m)
+static void map_in_holes(struct page *pg, struct object_map *m)
 {
 	struct slab_holes *h = slab_holes(pg);
 
@@ -232,9 +232,9 @@ static void map_uncarved(struct page *pg, struct object_map *m)
 /* Which objects below carved are neither live nor in a bin or on a remote list. */
 static void map_free(struct page *pg, struct object_map *m)
 {
-	unsigned n = slab_uncarved(pg);
+	unsigned n = slab_in_holes(pg);
 
-	map_uncarved(pg, m);
+	map_in_holes(pg, m);
 	for (struct object *o = pg->free; o; o = slab_next(pg, o), n++) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
@@ -301,7 +301,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	struct slab_holes *h = slab_holes(pg);
 	char *base = page_address(pg);
 	unsigned tail = units_of_class(pg->cls);
-	unsigned uncarved = 0;
+	unsigned in_holes = 0;
 	uint64_t base_mark = mark_base(pg);
 	uint32_t carved_bytes;
 	uint64_t holes;
@@ -324,7 +324,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 		if (!map_has(m, i))
 			continue;
 		if (object_units(pg->cls, i) & holes) {
-			uncarved++;
+			in_holes++;
 			clear_kept(pg, i, holes);
 		} else {
 			link_set(o, pg->free);
@@ -336,7 +336,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	h->open_end = 0;
 	atomic_store_explicit(&h->tail, (uint8_t)tail, memory_order_relaxed);
 	units_store(pg, holes);
-	atomic_store_explicit(&pg->uncarved, (uint16_t)uncarved, memory_order_relaxed);
+	atomic_store_explicit(&pg->in_holes, (uint16_t)in_holes, memory_order_relaxed);
 }
 
 uint64_t holes_punch_slab(struct page *pg)
@@ -362,7 +362,7 @@ uint64_t holes_punch_slab(struct page *pg)
 	return (uint64_t)__builtin_popcountll(done & todo) << HOLE_SHIFT;
 }
 
-/* Un-owned again, or given back. */
+/* Abandoned again, or given back. */
 static void put_back(struct page *pg)
 {
 	DELAY_HERE(holes_return);
@@ -406,9 +406,9 @@ void holes_check(struct page *pg)
 	uint64_t units = units_load(pg);
 	unsigned n = 0;
 
-	map_uncarved(pg, &m);
+	map_in_holes(pg, &m);
 	for (unsigned i = 0; i < OBJECTS_MAX; i++)
 		n += map_has(&m, i);
-	CHECK(n == slab_uncarved(pg) && h->open <= h->open_end && h->open_end <= pg->carved);
+	CHECK(n == slab_in_holes(pg) && h->open <= h->open_end && h->open_end <= pg->carved);
 	CHECK(!(units & units_from(tail_begin(pg))));
 }

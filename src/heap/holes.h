@@ -7,7 +7,7 @@
  *   carved      an object on it is live or on the free list, or was and is in a bin: it costs memory
  *   purging     all objects on it are free, and the drainer, which has the slab in limbo, is giving it
  *               back; nobody else can find the slab meanwhile
- *   uncarved    a hole: no object on it is on the free list; it costs no memory and is to be carved
+ *   in_hole     a hole: no object on it is on the free list; it costs no memory and is to be carved
  *               again
  */
 #ifndef SLUICE_HOLES_H
@@ -38,7 +38,7 @@ static inline uint64_t hole_units(size_t from, size_t to)
  * made. For an object that was handed out the answer is no, also while others change the slab. */
 static inline bool holes_has(const struct page *pg, size_t offset)
 {
-	return unlikely(slab_uncarved(pg) != 0) &&
+	return unlikely(slab_in_holes(pg) != 0) &&
 	       (atomic_load_explicit(&pg[1].holes.units, memory_order_relaxed) &
 		hole_units(offset, offset + class_size(pg->cls)));
 }
@@ -69,8 +69,8 @@ void holes_check(struct page *pg);
 /* ---- any thread, with no lock held ---------------------------------------------------------- */
 
 /*
- * Make holes in the un-owned slabs that nobody touched for a decay, or for long before they were left
- * (all: in all un-owned ones), and that were not looked at since they were touched last, until `most`
+ * Make holes in the abandoned slabs that nobody touched for a decay, or for long before they were left
+ * (all: in all abandoned ones), and that were not looked at since they were touched last, until `most`
  * bytes were given back. Returns how many. Does nothing with the option holes:0. Enters the kernel, with
  * no lock held.
  */
@@ -79,7 +79,7 @@ uint64_t holes_punch(bool all, uint64_t most);
 /* Bytes of the holes of all slabs, but for those at their ends. */
 uint64_t holes_bytes_all(void);
 
-/* Whether an un-owned slab waits for holes_punch. */
+/* Whether an abandoned slab waits for holes_punch. */
 bool holes_wanted(void);
 
 #endif

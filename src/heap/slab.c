@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * slab.c - size-class objects carved out of runs; remote frees; un-owned slabs.
+ * slab.c - size-class objects carved out of runs; remote frees; abandoned slabs.
  * Used by heap and reclaim; uses pagemap and the primitives.
  *
- * (A) carved == used + length of free + uncarved; used counts what the program holds, what lies in
- *     bins and rings of heaps, and what lies on the remote list. (slab_check)
+ * (A) carved == used + length of free + in_holes; used counts what the program holds, what lies in
+ *     bins and outboxes of heaps, and what lies on the remote list. (slab_check)
  * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
- *     remote free that finds the slab OWNED is seen by whoever un-owns it afterwards, and one that
- *     finds it UNOWNED knows that it has to adopt it. No third outcome exists.
+ *     remote free that finds the slab OWNED is seen by whoever abandons it afterwards, and one that
+ *     finds it ABANDONED knows that it has to adopt it. No third outcome exists.
  * (C) Only the setter of POSTED puts the slab into an inbox, and only the taker of the inbox
  *     clears it; so a slab is in at most one inbox, once, and keeps its owner meanwhile. While a
  *     slab is POSTED an object is on its remote list, so it is not empty, and is not given back.
- * (D) UNOWNED is set and cleared under the pool lock of the slab's class only; a slab is on one of
- *     its pool's lists exactly while it is UNOWNED. (pool_check in the unit test)
+ * (D) ABANDONED is set and cleared under the pool lock of the slab's class only; a slab is on one of
+ *     its pool's lists exactly while it is ABANDONED. (pool_check in the unit test)
  *
  * (E) The list `fresh` of a pool is in the order of its slabs' age, the oldest first.
  *
@@ -31,7 +31,7 @@
  * pool lock of its own thread by -EDEADLK. Fork: see fork.c.
  *
  * Source: the free list of a page as in mimalloc (Leijen 2019), remote lists as in snmalloc's
- * message passing, un-owned slabs as mimalloc's abandoned pages.
+ * message passing, abandoned slabs as mimalloc's abandoned pages.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -68,7 +68,7 @@ struct pool {
 	struct page *late;          /* taken from `waiting`, not on a list yet */
 	_Atomic uint64_t count;     /* of all; also read without the lock */
 	_Atomic uint64_t count_new; /* of fresh; likewise */
-	/* Any thread, atomic: frees into un-owned slabs, counted after the free; and those of them that a try to adopt
+	/* Any thread, atomic: frees into abandoned slabs, counted after the free; and those of them that a try to adopt
 	 * has followed, which sees what came of the slab. The others may have made a slab empty, and no
 	 * try may ever follow (no lock was to be had): take_empty looks for such. Neither ever falls: a
 	 * count of what is owed would be wrong for good by each try that was under way when it was paid. */
@@ -78,7 +78,7 @@ struct pool {
 	 * has come to the end; that is also read without the lock. */
 	uint64_t walk_freed;
 	_Atomic uint64_t walked;
-	/* Any thread, atomic: slabs in limbo that were to be left un-owned while the lock could not be had
+	/* Any thread, atomic: slabs in limbo that were to be abandoned while the lock could not be had
 	 * (a fork holds it, or the call that a signal handler interrupted). Who has it next does that. */
 	_Atomic(struct page *) waiting;
 };
@@ -108,13 +108,13 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->used = 0;
 	pg->wake = 0;
 	pg->carved = 0;
-	atomic_store_explicit(&pg->uncarved, 0, memory_order_relaxed);
+	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
 	holes_init(pg, cls, pg->zero == ZERO_CLEAN);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;
 	pg->zero = 0;
-	pg->inbox_next = NULL;
+	pg->stack_next = NULL;
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
 	page_set_kind(pg, PAGE_SLAB);
@@ -185,7 +185,7 @@ unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *f
 
 	if (!*far)
 		return got;
-	if (got < n && slab_uncarved(pg))
+	if (got < n && slab_in_holes(pg))
 		got += holes_take(pg, out + got, n - got);
 	if (got < n)
 		got += carve(pg, out + got, n - got);
@@ -259,7 +259,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		 * poster's reading of owner, with the release CAS that made it OWNED. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
-	if ((s & STATE_OWN_MASK) == STATE_UNOWNED) {
+	if ((s & STATE_OWN_MASK) == STATE_ABANDONED) {
 		SHARE_COUNT(pool_freed);
 		/* Release pairs with the acquire load where a walk begins. */
 		atomic_fetch_add_explicit(&pools[cls].freed, 1, memory_order_release);
@@ -271,7 +271,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 	return SLAB_POST;
 }
 
-/* ---- un-owned slabs ---------------------------------------------------------------------- */
+/* ---- abandoned slabs --------------------------------------------------------------------- */
 
 struct lock *slab_pool_lock(unsigned cls)
 {
@@ -288,9 +288,9 @@ uint64_t slab_pool_count_new(unsigned cls)
 	return atomic_load_explicit(&pools[cls].count_new, memory_order_relaxed);
 }
 
-void slab_pool_age(void)
+void slab_pool_next_epoch(void)
 {
-	SHARE_COUNT(pool_age);
+	SHARE_COUNT(pool_epoch);
 	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
 }
 
@@ -324,10 +324,10 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 	} else {
 		count_add(&pool->count_new, 1);
 		if (how == SLAB_IDLE) {
-			slab_holes(pg)->stamp = (uint8_t)(now - AGE_DUE);
+			slab_holes(pg)->epoch = (uint8_t)(now - AGE_DUE);
 			page_list_add(&pool->fresh, pg, LIST_POOL_NEW);
 		} else {
-			slab_holes(pg)->stamp = now;
+			slab_holes(pg)->epoch = now;
 			page_list_add_tail(&pool->fresh, pg, LIST_POOL_NEW);
 		}
 		park_wake();
@@ -340,7 +340,7 @@ static void waiting_push(struct pool *pool, struct page *pg)
 
 	SHARE_COUNT(pool_waiting);
 	do {
-		pg->inbox_next = head;
+		pg->stack_next = head;
 		/* Release pairs with the acquire exchange in late_work. */
 	} while (!atomic_compare_exchange_weak_explicit(&pool->waiting, &head, pg,
 							memory_order_release,
@@ -352,7 +352,7 @@ static bool pool_late(struct pool *pool)
 	return atomic_load_explicit(&pool->waiting, memory_order_relaxed) != NULL;
 }
 
-/* With the pool's lock: some of the slabs that had to wait for it become un-owned. One that is empty by
+/* With the pool's lock: some of the slabs that had to wait for it become abandoned. One that is empty by
  * now is for take_empty. */
 static noinline void late_work(struct pool *pool)
 {
@@ -364,11 +364,11 @@ static noinline void late_work(struct pool *pool)
 		struct page *pg = pool->late;
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
-		pool->late = pg->inbox_next;
+		pool->late = pg->stack_next;
 		SHARE_COUNT(slab_state);
 		/* As in slab_pool_put. */
 		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
-							      (s & ~STATE_FLAGS) | STATE_UNOWNED,
+							      (s & ~STATE_FLAGS) | STATE_ABANDONED,
 							      memory_order_acq_rel,
 							      memory_order_relaxed))
 			;
@@ -416,11 +416,11 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 			result = POOL_EMPTY;
 			goto out;
 		}
-		DELAY_HERE(slab_leave);
+		DELAY_HERE(slab_abandon);
 		/* Release pairs with the acquire load in slab_pool_adopt; acquire for the remote
 		 * list, which we look at. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
-							(s & ~STATE_FLAGS) | STATE_UNOWNED,
+							(s & ~STATE_FLAGS) | STATE_ABANDONED,
 							memory_order_acq_rel,
 							memory_order_relaxed));
 	SHARE_COUNT(slab_state);
@@ -449,7 +449,7 @@ static struct page *pool_next(struct pool *pool, struct page *pg)
 							      : pool->fresh.first;
 }
 
-/* With the pool's lock: an un-owned slab off its list, into limbo. What is on its remote list is for the
+/* With the pool's lock: an abandoned slab off its list, into limbo. What is on its remote list is for the
  * caller to collect, once it has let go of the lock: nobody else can have the slab. */
 static void pool_remove(struct pool *pool, struct page *pg)
 {
@@ -506,7 +506,7 @@ struct page *slab_pool_take_new(unsigned cls, bool all)
 	if (!slab_pool_count_new(cls) || !pool_lock(pool))
 		return NULL;
 	pg = pool->fresh.first;
-	if (pg && !all && (uint8_t)(now - slab_holes(pg)->stamp) < AGE_DUE)
+	if (pg && !all && (uint8_t)(now - slab_holes(pg)->epoch) < AGE_DUE)
 		pg = NULL;
 	if (pg)
 		pool_remove(pool, pg);
@@ -526,12 +526,12 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	atomic_fetch_add_explicit(&pool->tried, 1, memory_order_relaxed);
 	/*
 	 * The slab may have been adopted, emptied and its descriptor used for something else
-	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is un-owned
+	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is abandoned
 	 * now, then cls and list are at least as new as that; and being of this class and on a
 	 * pool's list, it cannot change while we hold this lock.
 	 */
 	mine = (atomic_load_explicit(&pg->state, memory_order_acquire) & STATE_OWN_MASK) ==
-		       STATE_UNOWNED &&
+		       STATE_ABANDONED &&
 	       page_kind(pg) == PAGE_SLAB && pg->cls == cls &&
 	       (pg->list == LIST_POOL_NEW || pg->list == LIST_POOL_ROOM ||
 		pg->list == LIST_POOL_FULL);
@@ -564,7 +564,7 @@ static struct page *pool_find_empty(struct pool *pool, bool *end)
 
 /* A slab may be empty that nobody looks at: something was freed since the last walk began, and tries to adopt
  * did not follow all frees. */
-static bool pool_owes(struct pool *pool)
+static bool pool_has_unadopted(struct pool *pool)
 {
 	uint64_t freed = atomic_load_explicit(&pool->freed, memory_order_relaxed);
 
@@ -579,7 +579,7 @@ struct page *slab_pool_take_empty(unsigned cls)
 	bool whole = false; /* the walk began at the beginning */
 	bool end;
 
-	if (!pool_owes(pool) && !pool_late(pool))
+	if (!pool_has_unadopted(pool) && !pool_late(pool))
 		return NULL;
 	do {
 		end = false;
@@ -616,7 +616,7 @@ void slab_check(struct page *pg)
 		CHECK(!holes_has(pg, off) && mark_is_set(o, base));
 		n++;
 	}
-	CHECK(pg->used >= 0 && (unsigned)pg->used + n + slab_uncarved(pg) == pg->carved);
+	CHECK(pg->used >= 0 && (unsigned)pg->used + n + slab_in_holes(pg) == pg->carved);
 	holes_check(pg);
 	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <= pg->used);
 }

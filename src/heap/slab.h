@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * slab.h - a slab: a run carved into objects of one class, its atomic state word, and the pools of
- * un-owned slabs.
+ * abandoned slabs.
  *
  * The state word (page.state), changed by CAS only once the slab has handed out an object:
  *
  *   bits 63-48  objects on the remote list
  *   bits 47-4   the remote list's first object (aligned to 16)
  *   bit  2      POSTED: in its owner's inbox, on the way there, or in nobody's hands (limbo)
- *   bits 1-0    0: not a live slab, OWNED, or UNOWNED
+ *   bits 1-0    0: not a live slab, OWNED, or ABANDONED
  *
  *   state of the slab   word          remote list   who may change its owner
  *   owned               OWNED         empty         its owner
  *   posted              OWNED POSTED  not empty     nobody, until its owner takes its inbox
  *   limbo               OWNED POSTED, owner NULL    the thread that has it in hand
- *   un-owned            UNOWNED       any           the holder of its class's pool lock
+ *   abandoned           ABANDONED     any           the holder of its class's pool lock
  *   free                0             empty         nobody: no object of it is live
  *
  * The first remote free after its owner looked posts the slab; the later ones only push. So an
@@ -31,7 +31,7 @@
 #include "types.h"
 
 #define STATE_OWNED UINT64_C(1)
-#define STATE_UNOWNED UINT64_C(2)
+#define STATE_ABANDONED UINT64_C(2)
 #define STATE_OWN_MASK UINT64_C(3)
 #define STATE_POSTED UINT64_C(4)
 #define STATE_FLAGS UINT64_C(15)
@@ -54,15 +54,15 @@ static inline uint32_t slab_carved_bytes(const struct page *pg)
 	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
 }
 
-static inline unsigned slab_uncarved(const struct page *pg)
+static inline unsigned slab_in_holes(const struct page *pg)
 {
-	return atomic_load_explicit(&pg->uncarved, memory_order_relaxed);
+	return atomic_load_explicit(&pg->in_holes, memory_order_relaxed);
 }
 
 /* Whether the slab has something to give that is not on its remote list. */
 static inline bool slab_has_room(const struct page *pg)
 {
-	return pg->free || pg->carved < size_classes[pg->cls].objects || slab_uncarved(pg);
+	return pg->free || pg->carved < size_classes[pg->cls].objects || slab_in_holes(pg);
 }
 
 /* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
@@ -135,7 +135,7 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 	__builtin_prefetch(o, 1);
 	pg->used = (int16_t)(pg->used + (int)(at - out));
 	/* The list ends exactly when all that is carved is in use. */
-	if (unlikely((pg->used + (int)slab_uncarved(pg) == pg->carved) != (o == NULL)))
+	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
 		slab_bad_count(pg, at[-1]);
 	return (unsigned)(at - out);
 }
@@ -156,17 +156,17 @@ void slab_unmake(struct page *pg);
 enum slab_remote {
 	SLAB_PUT,   /* done */
 	SLAB_POST,  /* the caller has set POSTED and must put the slab into its owner's inbox */
-	SLAB_ADOPT, /* un-owned: the caller should adopt it (slab_pool_adopt) */
+	SLAB_ADOPT, /* abandoned: the caller should adopt it (slab_pool_adopt) */
 };
 
 /* Put n objects, linked from first to last, on the remote list by one CAS. */
 enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
 				  unsigned n);
 
-/* ---- un-owned slabs ---------------------------------------------------------------------- */
+/* ---- abandoned slabs --------------------------------------------------------------------- */
 
 enum slab_put {
-	POOL_PUT,    /* it is un-owned now */
+	POOL_PUT,    /* it is abandoned now */
 	POOL_EMPTY,  /* no object of it is live: it is the caller's to unmake */
 	POOL_POSTED, /* it is in an inbox or on the way there: it has to stay with its heap */
 	POOL_LOCKED, /* the pool's lock could not be had: likewise; only of a slab that has an owner */
@@ -178,28 +178,28 @@ enum slab_age {
 	SLAB_LOOKED_AT /* for holes, and not touched since */
 };
 
-/* Leave a slab that is in hand un-owned. */
+/* Abandon a slab that is in hand. */
 enum slab_put slab_pool_put(struct page *pg, enum slab_age age);
 
-/* An un-owned slab of the class with room, in limbo; NULL: there is none. */
+/* An abandoned slab of the class with room, in limbo; NULL: there is none. */
 struct page *slab_pool_take(unsigned cls);
 
-/* Take this slab, which was un-owned a moment ago. False: somebody else has it, or had it. */
+/* Take this slab, which was abandoned a moment ago. False: somebody else has it, or had it. */
 bool slab_pool_adopt(struct page *pg, unsigned cls);
 
-/* Take off an un-owned slab of the class that is empty once its remote list is collected, in
- * limbo; NULL: none is left. For drains; costs nothing unless a free into an un-owned slab was not
- * followed by its adoption, else looks at every un-owned slab of the class, some in each hold. */
+/* Take off an abandoned slab of the class that is empty once its remote list is collected, in
+ * limbo; NULL: none is left. For drains; costs nothing unless a free into an abandoned slab was not
+ * followed by its adoption, else looks at every abandoned slab of the class, some in each hold. */
 struct page *slab_pool_take_empty(unsigned cls);
 
-/* An un-owned slab of the class that is to be looked at for holes, in limbo; with `all` also one that
+/* An abandoned slab of the class that is to be looked at for holes, in limbo; with `all` also one that
  * was left just now. NULL: there is none. */
 struct page *slab_pool_take_new(unsigned cls, bool all);
 
 /* Once each decay: what was left SLAB_RECENT before the last call is due from now on. */
-void slab_pool_age(void);
+void slab_pool_next_epoch(void);
 
-/* Un-owned slabs of the class; and of them, those that wait to be looked at for holes. */
+/* Abandoned slabs of the class; and of them, those that wait to be looked at for holes. */
 uint64_t slab_pool_count(unsigned cls);
 uint64_t slab_pool_count_new(unsigned cls);
 

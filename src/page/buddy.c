@@ -480,7 +480,7 @@ static void defer_push(struct zone *z, struct page *pg)
 	SHARE_COUNT(zone_deferred);
 	page_set_kind(pg, PAGE_LIMBO);
 	do {
-		pg->inbox_next = head;
+		pg->stack_next = head;
 		DELAY_HERE(buddy_defer);
 		/* Release pairs with the acquire exchange in late_work. */
 	} while (!atomic_compare_exchange_weak_explicit(&z->deferred, &head, pg,
@@ -499,7 +499,7 @@ static noinline void late_work(struct zone *z)
 	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
 		struct page *pg = z->late;
 
-		z->late = pg->inbox_next;
+		z->late = pg->stack_next;
 		run_free_locked(pg);
 	}
 }

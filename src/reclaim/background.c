@@ -6,7 +6,7 @@
  * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
  * empties the heaps that made no call since the last time, and marks the others anew; what that
  * frees goes to the kernel at once. Bins of threads that made no call while it marked have a turn. Once each decay_ms it gives as many dirty pages to the kernel
- * as were free all that time: the lowest count it saw at a tick; and makes holes in the un-owned slabs
+ * as were free all that time: the lowest count it saw at a tick; and makes holes in the abandoned slabs
  * that nobody touched all that time. Page caches of running threads shrink by an eighth of their
  * surplus.
  *
@@ -243,7 +243,7 @@ static void decay_round(struct round *r)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		pcp_decay(p);
-	slab_pool_age();
+	slab_pool_next_epoch();
 	longrun_age();
 	holes_punch(false, UINT64_MAX);
 	if (r->low)

@@ -5,7 +5,7 @@
  * buddy.
  *
  * Order: the heaps whose threads are outside, then what lies in nobody's heap (its slabs may go to a
- * pcp), then every pcp, so that blocks meet in the buddy core and merge; then holes are made in un-owned
+ * pcp), then every pcp, so that blocks meet in the buddy core and merge; then holes are made in abandoned
  * slabs, and dirty blocks go to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
@@ -180,7 +180,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 		}
 	}
 	if ((flags & RECLAIM_PURGE) && options.holes)
-		heap_leave_own();
+		heap_abandon_own();
 	if (flags & (RECLAIM_CACHES | RECLAIM_IDLE)) {
 		report->bytes_drained += heap_sweep();
 		drain_caches(report);
@@ -378,7 +378,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 			heap_ask_trim();
 		given += pressure_step(step, step == 3 ? 0 : marked, want - given);
 		if (step == 3 && given < want && options.holes)
-			heap_leave_own();
+			heap_abandon_own();
 		if (step >= 2 && given < want)
 			given += holes_punch(true, want - given);
 	}

@@ -5,7 +5,7 @@
  * The slab is in the pool of its class, or in one party's hands; that it has one owner at a time is what
  * t/model/slab.pml is about.
  *
- * A unit is carved, purging, or uncarved (a hole). The kernel's work is two steps of the drainer, the
+ * A unit is carved, purging, or a hole. The kernel's work is two steps of the drainer, the
  * call and its end, somewhere between which the memory reads as zero; or it is refused, and the memory
  * may be gone all the same. Everything is decided under the pool's lock or by who has the slab in hand,
  * so that no store buffers are needed.
@@ -30,7 +30,7 @@
 #define ROUNDS 2
 #define NONE 9
 
-mtype = { CARVED, PURGING, UNCARVED };
+mtype = { CARVED, PURGING, IN_HOLE };
 mtype unit[UNITS] = CARVED;
 
 bool pooled = true; /* the slab is found by who looks */
@@ -99,7 +99,7 @@ inline hand_out(x)
 /* open_hole: all objects of the unit can be had then. */
 inline carve(u)
 {
-	assert(unit[u] == UNCARVED);
+	assert(unit[u] == IN_HOLE);
 	unit[u] = CARVED;
 	o = 0;
 	do
@@ -122,7 +122,7 @@ inline take_object()
 			:: open[1] -> open[1] = false; hand_out(1)
 			:: else -> /* the first of a hole is handed out as it is opened */
 				if
-				:: unit[0] == UNCARVED ->
+				:: unit[0] == IN_HOLE ->
 #ifdef OPENED_LOST
 					unit[0] = CARVED;
 #else
@@ -130,7 +130,7 @@ inline take_object()
 					open[0] = false;
 #endif
 					hand_out(0)
-				:: unit[0] != UNCARVED && unit[1] == UNCARVED ->
+				:: unit[0] != IN_HOLE && unit[1] == IN_HOLE ->
 					carve(1);
 					open[2] = false;
 					hand_out(2)
@@ -155,7 +155,7 @@ inline use_object()
 			remote[mine[n]] = true;
 			mine[n] = NONE
 		};
-		/* Who frees into an un-owned slab adopts it, and leaves it. */
+		/* Who frees into an abandoned slab adopts it, and leaves it. */
 		take_slab();
 		if
 		:: got -> put_slab()
@@ -236,7 +236,7 @@ inline relist(u)
 	do
 	:: o < OBJECTS && UNIT(o) == u ->
 		if
-		:: unit[u] == UNCARVED ->
+		:: unit[u] == IN_HOLE ->
 #ifndef LIST_KEPT
 			listed[o] = false;
 #endif
@@ -260,7 +260,7 @@ inline punch(u)
 	if
 	:: may[u] ->
 #ifdef CARVED_WHILE_PURGED
-		atomic { unit[u] = UNCARVED; relist(u) }
+		atomic { unit[u] = IN_HOLE; relist(u) }
 #else
 		unit[u] = PURGING;
 		if
@@ -269,7 +269,7 @@ inline punch(u)
 		fi;
 		atomic { /* its end */
 			if
-			:: purged -> unit[u] = UNCARVED
+			:: purged -> unit[u] = IN_HOLE
 			:: true -> unit[u] = CARVED /* refused, maybe gone in part */
 			fi;
 			relist(u)
@@ -328,7 +328,7 @@ active proctype drainer()
 		:: o < OBJECTS ->
 			assert(live[o] == 0 && !remote[o]);
 			assert(unit[UNIT(o)] != PURGING);
-			assert(listed[o] + open[o] + (unit[UNIT(o)] == UNCARVED) == 1);
+			assert(listed[o] + open[o] + (unit[UNIT(o)] == IN_HOLE) == 1);
 			o++
 		:: o == OBJECTS -> break
 		od

@@ -14,10 +14,10 @@
  *
  * Broken twins, each of which must be caught:
  *   SPLIT_WORD       the ownership is looked at first, and the object put on the list then
- *   POSTED_IGNORED   a slab that is posted is left un-owned all the same
+ *   POSTED_IGNORED   a slab that is posted is abandoned all the same
  *   ADOPT_NO_LOCK    adoption without the lock of the pool
  *   ADOPT_NO_LOOK    adoption without a second look: the slab may have been freed
- *   LEAVE_SPLIT      it is looked whether a slab is posted first, and then it is left un-owned
+ *   LEAVE_SPLIT      it is looked whether a slab is posted first, and then it is abandoned
  *   POSTED_BY_ALL    every free posts, not the first one only
  *   LATE_POST_LOST   nobody looks into the inbox of a heap whose thread has gone
  */
@@ -26,7 +26,7 @@
 #define NOBODY 0
 
 /* The word. */
-mtype = { NONE, OWNED, UNOWNED };
+mtype = { NONE, OWNED, ABANDONED };
 mtype own = OWNED;
 bool posted;
 byte remote; /* objects on the remote list */
@@ -119,16 +119,16 @@ inline put()
 	:: atomic { MAY_LEAVE && used == remote -> collect(true); unmake() }
 #ifdef LEAVE_SPLIT
 	:: MAY_LEAVE && used != remote ->
-		atomic { own = UNOWNED; posted = false };
+		atomic { own = ABANDONED; posted = false };
 #else
-	:: atomic { MAY_LEAVE && used != remote -> own = UNOWNED; posted = false };
+	:: atomic { MAY_LEAVE && used != remote -> own = ABANDONED; posted = false };
 #endif
 		atomic { owner = NOBODY; assert(!pooled); pooled = true }
 	fi;
 	pool_lock = false
 }
 
-/* slab_leave */
+/* slab_abandon */
 inline leave(h)
 {
 	if
@@ -142,7 +142,7 @@ inline leave(h)
 inline pool_remove()
 {
 	atomic {
-		assert(pooled && own == UNOWNED);
+		assert(pooled && own == ABANDONED);
 		pooled = false;
 		own = OWNED;
 		posted = true
@@ -174,7 +174,7 @@ inline adopt(h)
 #ifdef ADOPT_NO_LOOK
 	:: true ->
 #else
-	:: own == UNOWNED && pooled ->
+	:: own == ABANDONED && pooled ->
 #endif
 		pool_remove();
 #ifndef ADOPT_NO_LOCK
@@ -186,7 +186,7 @@ inline adopt(h)
 		:: put() /* pool_refresh */
 		fi
 #ifndef ADOPT_NO_LOOK
-	:: !(own == UNOWNED && pooled) ->
+	:: !(own == ABANDONED && pooled) ->
 #ifdef ADOPT_NO_LOCK
 		skip
 #else
@@ -219,14 +219,14 @@ inline free_remote(h)
 	if
 	:: MUST_POST -> atomic { assert(own != NONE); live--; remote++; posted = true }; post()
 	:: own == OWNED && !MUST_POST -> atomic { assert(own != NONE); live--; remote++ }
-	:: own == UNOWNED -> atomic { assert(own != NONE); live--; remote++ }; adopt(h)
+	:: own == ABANDONED -> atomic { assert(own != NONE); live--; remote++ }; adopt(h)
 	fi
 #else
 	assert(own != NONE);
 	if
 	:: atomic { MUST_POST -> live--; remote++; posted = true }; post()
 	:: atomic { own == OWNED && !MUST_POST -> live--; remote++ }
-	:: atomic { own == UNOWNED -> live--; remote++ }; adopt(h)
+	:: atomic { own == ABANDONED -> live--; remote++ }; adopt(h)
 	fi
 #endif
 }
@@ -254,7 +254,7 @@ proctype thread(byte h)
 	:: owner != h -> window[h] = false; free_remote(h)
 	fi;
 
-	/* A refill looks into the inbox, and takes an un-owned slab. */
+	/* A refill looks into the inbox, and takes an abandoned slab. */
 	if
 	:: true -> lock_window(h); open_inbox(h, any); window[h] = false
 	:: true ->
@@ -266,7 +266,7 @@ proctype thread(byte h)
 	:: true -> skip
 	fi;
 
-	/* heap_leave_slabs, by the thread as it ends or by who holds its gate. */
+	/* heap_abandon_slabs, by the thread as it ends or by who holds its gate. */
 	lock_window(h);
 	do
 	:: open_inbox(h, any);
@@ -297,7 +297,7 @@ active proctype drain()
 		/* slab_pool_take_empty */
 		lock_pool();
 		if
-		:: atomic { pooled && remote == used -> assert(own == UNOWNED); pooled = false;
+		:: atomic { pooled && remote == used -> assert(own == ABANDONED); pooled = false;
 			    own = OWNED; posted = true };
 			pool_lock = false;
 			atomic { collect(true) };

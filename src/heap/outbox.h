@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * outbox.h - a heap's frees into slabs of others, gathered by slab and handed over in batches: one
+ * atomic operation for each batch instead of each object.
+ */
+#ifndef SLUICE_OUTBOX_H
+#define SLUICE_OUTBOX_H
+
+#include "heap/slab.h"
+#include "types.h"
+
+#define OUTBOX_SETS 8u
+#define OUTBOX_WAYS 2u
+#define OUTBOX_BYTES 16384u /* of objects that wait, at the most */
+#define OUTBOX_BATCH 4096u  /* bytes of objects of one slab that are handed over at once */
+
+struct outbox_entry {
+	struct page *pg; /* NULL: empty */
+	struct object *first;
+	struct object *last;
+	uint32_t count;
+	uint32_t bytes;
+};
+
+/* Guarded by: the window of the heap it belongs to. */
+struct outbox {
+	uint32_t bytes; /* of all entries */
+	struct outbox_entry entry[OUTBOX_SETS][OUTBOX_WAYS];
+};
+
+/* What a hand-over leaves to do outside the window: adopt pg, which is of class cls. */
+struct outbox_adopt {
+	struct page *pg; /* NULL: nothing */
+	unsigned cls;
+};
+
+/* Put n free objects of a slab of somebody else's in, linked from first to last, no more than
+ * outbox_batch; hands a batch over when one is due. At most one CAS loop and a few list steps. */
+struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object *first,
+			       struct object *last, unsigned n);
+
+static inline unsigned outbox_batch(unsigned cls)
+{
+	unsigned n = (unsigned)(OUTBOX_BATCH / class_size(cls));
+
+	return n ? n : 1;
+}
+
+/* Hand one batch over; false: the outbox is empty. */
+bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt);
+
+/* Tell the owner of a slab whose POSTED flag the caller has set. By heap. */
+extern void (*outbox_post)(struct page *pg);
+
+#endif
