@@ -4,7 +4,7 @@
  *
  * A thread that is to be cancelled ends inside libc's open, read, poll and the like; malloc and what
  * else the library offers are no cancellation points, and what is held then would be held for good. So
- * no such function of libc is called anywhere (t/meta-cancellation.sh), but these: the same arguments
+ * no such function of libc is called anywhere (t/meta/cancellation.sh), but these: the same arguments
  * and results, errno as libc's. syscall(2) looks at no cancel. Allocates nothing; no lock.
  *
  * A call that is new to Linux's newer processors (arm64 has no poll) goes by way of the one that they have;

@@ -15,8 +15,8 @@
 #include <threads.h>
 #include <time.h>
 
-#include "check.h"
-#include "statm.h"
+#include "lib/check.h"
+#include "lib/statm.h"
 
 #define MIB (1 << 20)
 #define TRIES 12000 /* of 5 ms */

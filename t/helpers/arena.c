@@ -7,7 +7,7 @@
  *
  * Status 77: no call met a fork.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

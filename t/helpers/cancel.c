@@ -12,7 +12,7 @@
  *
  * The three before the last are not supported; memory is lost by them, and that is all. A watchdog says which step hung.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

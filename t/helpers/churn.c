@@ -4,7 +4,7 @@
  * is, regions included, and so on. Counts the process's mappings (E2, E3): at most 64 more at any time
  * than after the first round.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>

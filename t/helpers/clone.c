@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define THREADS 3
 #define SLOTS 64

@@ -11,7 +11,7 @@
  *
  * In "sleepers" two write(2) calls to descriptor -1 mark the drain for strace.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
  * C library lacks is passed over, and the program then states what glibc 2.36
  * does. "thread" runs the group as the first calls of a new thread.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -7,7 +7,7 @@
  *
  * A child that hangs is ended by its own alarm and counted as failed.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <errno.h>
 #include <pthread.h>

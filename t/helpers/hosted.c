@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hosted [MODE]: a program for tools that run, watch or record others (preload-hosts.sh). It uses each member of the
+ * hosted [MODE]: a program for tools that run, watch or record others (preload/hosts.sh). It uses each member of the
  * family, with one thread and with four, and ends with "N checks, M failed". It is also compiled by the test itself, for sanitizers.
  *
  *	one		with one thread

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "statm.h"
+#include "lib/statm.h"
 
 #define THREADS_MAX 1024
 

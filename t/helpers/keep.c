@@ -8,8 +8,8 @@
  *   again SIZE            it is built and torn down again and again: from the third time on nothing goes back
  *   turns                 big blocks come and go at random: nothing goes back
  */
-#include "check.h"
-#include "statm.h"
+#include "lib/check.h"
+#include "lib/statm.h"
 
 #include <dlfcn.h>
 #include <sys/mman.h>

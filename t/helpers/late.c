@@ -5,7 +5,7 @@
  * usage: late LIBRARY    dlopen it after a life without it; the C library stays malloc
  *        late dlsym      (preloaded) the first call of all is by dlsym's error message
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <malloc.h>

@@ -4,7 +4,7 @@
  *
  * usage: lifecycle CASE [ARGS...]
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -14,7 +14,7 @@
  *
  * exhaust and faults print how many requests failed on stderr.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -15,7 +15,7 @@
  *   space    of the address space that the kernel counts as locked (VmLck) little is only reserved, at once and
  *            with 150 MiB in use; and MCL_FUTURE alone locks what is made usable from then on
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ enum { BLOCKS = 2400, BYTES = 65536, SLACK_KIB = 6144, SKIP = 77 };
 
 #define SMALL_KIB 6144   /* the library's tables, and what it is made usable by first */
 #define SPACE_KIB 16384  /* of address space may be locked in a small program */
-#define RESERVE_KIB 8192 /* preload-locked.sh sets it */
+#define RESERVE_KIB 8192 /* preload/locked.sh sets it */
 
 static int (*stat_by_name)(const char *, uint64_t *);
 static unsigned char *p[BLOCKS];

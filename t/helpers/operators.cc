@@ -8,7 +8,7 @@
  * With OPERATORS_LIB set every form must come from that object. Compiled by
  * its test, so that the build needs no C++ compiler.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <sys/resource.h>

@@ -10,7 +10,7 @@
  *        places directories one|threads  no descriptor that is open is one of a directory; nor in a child
  *        places unmount TARGET           unmounts it, with threads that allocate (in a mount namespace of its own)
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

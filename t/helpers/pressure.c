@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "statm.h"
+#include "lib/statm.h"
 
 #define MIB ((size_t)1 << 20)
 #define FILES 16

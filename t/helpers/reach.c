@@ -11,7 +11,7 @@
  *   refused     a drain where membarrier is forbidden, malloc_stats before and after it
  *   bulk        64 threads cache 256 MiB and sleep; one drain
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "../barrier.h"
+#include "lib/barrier.h"
 
 enum { SLEEPERS = 60, OBJECTS = 1200, ROOM = 256, TOUCHED = 1000, PATIENCE_MS = 60000 };
 

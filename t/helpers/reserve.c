@@ -19,7 +19,7 @@
  *   child    the child of a fork uses up what it has of the reserve, and has one again with its first
  *            thread
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "statm.h"
+#include "lib/statm.h"
 
 #define KEEP_ONE_IN 20
 

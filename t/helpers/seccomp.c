@@ -33,7 +33,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 #define OBJECTS 60000
 #define THREADS 6

@@ -6,7 +6,7 @@
  * FLAG: what the mappings of all of them are told the kernel, as in /proc/PID/smaps: nh, no huge pages, so
  * there are none; or hg, then there are some. With nh a write after the fork copies one small page.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <signal.h>
 #include <stdbool.h>

@@ -17,8 +17,8 @@
  * threads by gdb, where there is one, and ends the program. At the end all threads are joined, everything is drained, and the
  * resident memory must be within 8 MiB of what it was after the warm-up.
  */
-#include "check.h"
-#include "statm.h"
+#include "lib/check.h"
+#include "lib/statm.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
  *
  * "limit BYTES" is what a thread of PTHREAD_STACK_MIN has.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  *   all    threads of both kinds allocate, free each other's, and fork; the library is what serves them
  *   twice  frees a block twice
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <malloc.h>
 #include <pthread.h>

@@ -27,7 +27,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "lib/check.h"
 
 /* Volatile: the compiler must neither warn of the misuse nor make use of it. The last store keeps the
  * frame that called free. */

@@ -10,7 +10,7 @@
  * The last two count the context switches for 1,000 operations, and time nothing: a lock that is handed over to a
  * sleeper costs one or two for each operation, one that is free for whoever meets it next to none.
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <errno.h>
 #include <pthread.h>

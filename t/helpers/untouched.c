@@ -9,7 +9,7 @@
  *   steady  a thread with a steady working set, others that are busy and then idle; SLUICE_CONF has short
  *           times: no page fault, no system call
  */
-#include "check.h"
+#include "lib/check.h"
 
 #include <dlfcn.h>
 #include <malloc.h>

@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Who runs out of a region, or down from its first page, meets memory without access before metadata.
+. "${0%/*}/../lib/tap.sh"
+[ "$(getconf PAGESIZE)" -eq 4096 ] || skip_all "the kernel's pages are larger than the guards"
+plan 5
+
+die=$builddir/t/helpers/die
+
+# guarded CASE OPTIONS LABEL
+guarded() {
+	out=$(SLUICE_CONF=$2 with_sluice "$die" "$1" 2>"$TMP/err")
+	is "$?, $out" "0, guarded" "$3"
+}
+
+guarded guard-end zones:1 "the end of a region whose neighbour is in use"
+guarded guard-end zones:1,reserve_address:0 "likewise where regions are mapped one by one"
+guarded guard-front zones:1 "the way down from the first object"
+guarded guard-front zones:1,reserve_address:0 "likewise where regions are mapped one by one"
+with_sluice cat /dev/null
+proved_loaded "the library was there"

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * points.h - for the tests of the build with delays: what brings a thread to a point of delay.def.
+ */
+#ifndef T_POINTS_H
+#define T_POINTS_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "page/buddy.h"
+#include "lib/core.h"
+#include "heap/heap_parts.h"
+#include "reclaim/reclaim.h"
+#include "lib/tap.h"
+
+#define PAGES 256u
+#define RUN 64u
+
+static inline void sleep_us(long us)
+{
+	const struct timespec ts = { us / 1000000, us % 1000000 * 1000L };
+	int saved = errno;
+
+	nanosleep(&ts, NULL);
+	errno = saved;
+}
+
+static inline void drain_all(void)
+{
+	struct reclaim_report r;
+
+	reclaim_drain(RECLAIM_ALL, 0, &r);
+}
+
+static inline void one_call(void)
+{
+	heap_free(alloc(100));
+}
+
+/* More pages than a page cache takes, and all of them back. */
+static inline void pages(void)
+{
+	struct page *pg[PAGES];
+
+	for (unsigned i = 0; i < PAGES; i++) {
+		pg[i] = pcp_alloc(heap_pcp(), 0);
+		if (!pg[i])
+			tap_bail_out("no memory");
+	}
+	for (unsigned i = 0; i < PAGES; i++)
+		pcp_free(heap_pcp(), pg[i]);
+}
+
+static inline void abandon_own(void)
+{
+	void *p[RUN];
+
+	for (unsigned i = 0; i < RUN; i++)
+		p[i] = alloc(200);
+	heap_abandon_own();
+	for (unsigned i = 0; i < RUN; i++)
+		heap_free(p[i]);
+}
+
+static inline void fall_back(void)
+{
+	one_call();
+	atomic_store(&heap_self->busy, 1);
+	heap_free_slow(heap_alloc_slow(100));
+	atomic_store(&heap_self->busy, 0);
+}
+
+/* Runs too long for what is free. */
+static inline void grow(void)
+{
+	void *p[64];
+	uint64_t grown = atomic_load(&zone_main.grown);
+	unsigned n = 0;
+
+	while (n < 64 && atomic_load(&zone_main.grown) == grown)
+		p[n++] = alloc((size_t)RUN_PAGES_MAX * PG_BYTES);
+	while (n)
+		heap_free(p[--n]);
+}
+
+static inline void start(pthread_t *t, void *(*fn)(void *), void *arg)
+{
+	if (pthread_create(t, NULL, fn, arg) != 0)
+		tap_bail_out("no thread to be had");
+}
+
+static inline void fork_once(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		one_call();
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		tap_bail_out("a child of fork ended with status 0x%x", (unsigned)status);
+}
+
+#endif

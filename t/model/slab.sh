@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The model of a slab's state word (t/model/slab.pml) holds, and no part of it can be left out.
+TAP_NO_LIBRARY=1
+. "${0%/*}/../lib/tap.sh"
+. "${0%/*}/../lib/spin.sh"
+plan 8
+
+model slab
+verified "no object is lost, and a slab is in one inbox, adopted by one, and given back once"
+caught SPLIT_WORD "a batch must not land on a slab that has just become abandoned"
+caught POSTED_IGNORED "a slab that is posted has to keep its owner"
+caught LEAVE_SPLIT "which is known by the step that leaves it abandoned only"
+caught ADOPT_NO_LOCK "without the pool's lock a slab is adopted twice"
+caught ADOPT_NO_LOOK "a slab may be adopted or freed before the adopter gets to it"
+caught POSTED_BY_ALL "only the first free posts, or a slab is in an inbox twice"
+caught LATE_POST_LOST "an inbox is looked at though its heap was emptied or its thread has gone"

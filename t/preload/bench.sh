@@ -1,0 +1,142 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# sluice-bench: a small run of each of its parts, what it makes of numbers, and its complaints. Not
+# how fast anything is.
+. "${0%/*}/../lib/tap.sh"
+[ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
+bench=$builddir/tools/sluice-bench
+work=$builddir/tools/bench/sluice-bench-work
+if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
+	bail_out "$bench and $work are not built: run make first"
+fi
+plan 42
+
+# complains STATUS REGEX ARGS...: one line on standard error, and that status.
+complains() {
+	want=$1
+	regex=$2
+	shift 2
+	out=$("$bench" "$@" 2>"$TMP/err")
+	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " "status $want and one line for: $*"
+	like "$(cat "$TMP/err")" "^sluice-bench: $regex" "the line says what is wrong"
+}
+
+complains 2 'unrecognized arguments: --bogus' --bogus
+complains 2 "there is no command bogus" bogus
+complains 2 "--only nothing\*: no workload matches" --only 'nothing*'
+complains 2 'argument --repeat: 0: has to be at least 1' --repeat 0
+complains 2 '--baseline nobody: there is no nobody' --baseline nobody
+complains 2 '--alloc x: not of the form NAME=PATH' --alloc x
+complains 2 "--json .*: cannot be written" --json /no/such/directory/x
+# A library without malloc: the comparison would be one of glibc with itself.
+libm=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | awk '$1 == "libm.so.6" { print $NF; exit }')
+complains 1 "none was to be measured, but malloc came from .*libc" --quick --repeat 1 --only pingpong-64 \
+	--alloc none="$libm" --allocs none
+
+is "$("$bench" --list | grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
+	"--list has the kinds and the workloads"
+like "$("$bench" --version)" '^sluice-bench [0-9]' "--version says it"
+
+out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \
+	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
+is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
+is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
+	on && $(NF - 5) > 0 && $(NF - 4) >= 0 { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
+	"glibc sluice " "the table has a row of figures for each allocator"
+like "$out" '^latency: percentiles of malloc' "latencies are shown as percentiles"
+is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+w = d["workloads"]
+print([x["name"] for x in w], d["settings"]["repeat"], sorted(w[0]["samples"]),
+      {s["malloc"] == sys.argv[2] and s["mapped"] and s["ns"] > 0 and s["peak_kib"] > 0
+       for x in w for s in x["samples"]["sluice"]}, [len(s) for s in w[0]["samples"].values()])
+END
+)" "['pingpong-64', 'larson', 'latency'] 2 ['glibc', 'sluice'] {True} [2, 2]" \
+	"the JSON is valid and has every sample, each with Sluice as its malloc"
+
+out=$("$bench" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
+	--allocs glibc,sluice --baseline glibc --json "$TMP/out.json" 2>&1)
+like "$out" '/ glibc .*/ glibc$' "the table says whom the ratios are against"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+s = d["workloads"][0]["summary"]
+print(d["baseline"], {s["glibc"][k]["median"] for k in ("time_ratio", "rss_ratio")},
+      round(s["sluice"]["time_ratio"]["median"] * s["glibc"]["ns"]["median"] / s["sluice"]["ns"]["median"], 9))
+END
+)" "glibc {1.0} 1.0" "ratios are against the allocator that --baseline names"
+
+out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" --allocs glibc,sluice 2>&1)
+is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
+	"a program is run, and proved to be, under both allocators"
+
+out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
+like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
+is "$(printf '%s\n' "$out" | sed -n '/pcp_lock=handoff/,$p' |
+	grep -c -E '^ *(single|[0-9]+|cache) +([0-9]+\.[0-9]+ +){5}\([0-9.]+\) +([0-9]+\.[0-9]+ +){3}\([0-9.]+\)$')" 11 \
+	"pages compares the ways into a page cache, at each size"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+w = json.load(open(sys.argv[1]))["pcp_lock"]
+print(len(w), {x["to_spin"]["median"] for x in w if x["name"].endswith("=spin")})
+END
+)" "33 {1.0}" "the JSON has them, each against the spinlock of its own kind"
+
+complains 2 '--threads 8: has to be 16 to 1024 with drain' drain --threads 8
+out=$("$bench" drain --repeat 1 --threads 32 --json "$TMP/out.json" 2>&1)
+is "$(printf '%s\n' "$out" | grep -c -E '^[a-z ]{12} +[0-9]+ +(asleep|computing|hot) +')" 12 \
+	"drain has a row for each way and each kind of thread"
+is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
+import json, sys
+m = {name: run[0]["kinds"] for name, run in json.load(open(sys.argv[1]))["runs"].items()}
+remote, asked, own, none = (m[x] for x in ("remote", "signal", "cooperative", "none"))
+print([k["left"] for k in remote.values()], [k["signals"] for k in remote.values()],
+      remote["asleep"]["voluntary"], remote["asleep"]["cpu_us"], asked["asleep"]["signals"] > 0,
+      own["asleep"]["left"], own["computing"]["left"], [k["left"] for k in none.values()])
+END
+)" "[0, 0, 0] [0.0, 0.0, 0.0] 0.0 0.0 True 28 2 [28, 2, 2]" \
+	"a remote drain reaches every thread and disturbs none; one that asks leaves those that make no call"
+
+complains 2 '--threads: several numbers only with scale' --threads 1,2
+complains 2 '--only x: no workload matches' scale --only x
+out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
+	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)
+is "$? $(printf '%s\n' "$out" | grep -c -E '^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
+	"0 42" "scale has a line for each row, number of threads and allocator"
+is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
+import json, sys
+d = json.load(open(sys.argv[1]))
+runs = [(row, int(n), s) for row, by in d["rows"].items() for n, one in by.items() for s in one["samples"]["sluice"]]
+print(sorted({row for row, _, _ in runs}), {s["malloc"] == sys.argv[2] and s["threads"] == n for _, n, s in runs},
+      {s["worst_ns"] > 0 and s["ops"] >= n and s["cpu_ns"] > 0 for _, n, s in runs if _ != "fork"},
+      {s["forks"] for row, _, s in runs if row == "fork"})
+END
+)" "['big', 'churn', 'fork', 'growth', 'handoff', 'pages', 'start'] {True} {True} {2.0}" \
+	"and each run had so many threads, Sluice as its malloc, and a slowest call"
+# 4e9 operations are not done in a second by anybody.
+"$bench" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 --alloc sluice="$SLUICE_LIB" \
+	--allocs sluice >"$TMP/out" 2>"$TMP/err"
+is "$? $(cat "$TMP/err") $(grep -c 'sluice *failed' "$TMP/out")" \
+	"1 sluice-bench: churn-2t: sluice: not done after 1 s 2" \
+	"an allocator that does not end in time is named once, and not tried with more threads"
+
+"$work" pingpong size=x >/dev/null 2>"$TMP/err"
+is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number" \
+	"the workload program refuses what is no number"
+"$work" pingpong size=0 >/dev/null 2>"$TMP/err"
+is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=0: has to be above 0" \
+	"and a size of 0"
+
+# Ranks 6 and 15 of 20, and so on, are in every table of the sign test.
+is "$(/usr/bin/python3 -B - "$srcdir/tools" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+from sluice_bench import numbers
+print([numbers.sign_interval(n)[:2] for n in (1, 5, 6, 8, 9, 20)],
+      numbers.ratios([2, 8, 3], [1, 2, 3])["median"], round(numbers.geomean([0.5, 2, 8]), 9),
+      round(numbers.middle([0.5, 2]), 9))
+END
+)" "[(0, 0), (0, 4), (0, 5), (0, 7), (1, 7), (5, 14)] 2.0 2.0 1.0" \
+	"intervals, paired ratios and means are right"

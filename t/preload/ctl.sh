@@ -1,0 +1,182 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# sluice-ctl: a running process gives memory back when it is asked, and answers nobody else.
+. "${0%/*}/../lib/tap.sh"
+plan 27
+tmpdir
+
+ctl=$builddir/tools/sluice-ctl
+pressure=$builddir/t/helpers/pressure
+jobs=
+at_exit 'for j in $jobs; do kill "$j" 2>/dev/null; done'
+
+# start NAME SETTINGS COMMAND...: under the library, in the background; sets pid.
+start() {
+	name=$1 settings=$2
+	shift 2
+	: >"$TMP/$name"
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0,cgroup:0,$settings \
+		with_sluice sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$TMP/$name.pid" "$@" \
+		>"$TMP/$name" 2>&1 &
+	until [ -s "$TMP/$name.pid" ]; do sleep 0.05; done
+	pid=$(cat "$TMP/$name.pid")
+	jobs="$jobs $pid"
+}
+
+# try ARGS...: sets out (both streams) and status.
+try() {
+	out=$("$ctl" "$@" 2>&1)
+	status=$?
+}
+
+# listens PID: asks for its statistics until it answers, as it does from the first tick on.
+listens() {
+	for _ in $(seq 600); do
+		try stats "$1"
+		[ "$status" != 0 ] || break
+		sleep 0.1
+	done
+}
+
+# fails STATUS REGEX LABEL ARGS...: one line, which matches.
+fails() {
+	want=$1 regex=$2 label=$3
+	shift 3
+	try "$@"
+	is "$status $(printf '%s\n' "$out" | wc -l | tr -d ' ') $(printf '%s\n' "$out" | grep -c -E "$regex")" \
+		"$want 1 1" "$label"
+	[ "$status" = "$want" ] || diag "$out"
+}
+
+start holder control:1 "$pressure" stay 60 600
+holder=$pid
+until grep -q ready "$TMP/holder"; do sleep 0.05; done
+proved_mapped "the library is loaded" "$holder"
+listens "$holder"
+is "$status" 0 "a process that was started with control:1 answers"
+dirty=$(printf '%s\n' "$out" | sed -n 's/^dirty_bytes //p')
+[ "${dirty:-0}" -gt $((40 << 20)) ]
+ok $? "its statistics say that it has free memory"
+like "$out" "^purge_calls [0-9]+$" "and what it counted"
+try --json stats "$holder"
+is "$(printf '%s\n' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["regions_made"])')" \
+	1 "--json gives one JSON object"
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
+	cp "$ctl" "$TMP/ctl"
+	chmod 755 "$TMP/ctl"
+	out=$(setpriv --reuid 65534 --regid 65534 --clear-groups "$TMP/ctl" drain "$holder" 2>&1)
+	is "$? $out" "1 sluice-ctl: $holder: permission denied, only its user and root may ask" \
+		"another user is refused"
+	is "$(cat "$TMP/holder")" ready "and nothing was given back"
+else
+	skip "another user is refused" "not root, or no setpriv"
+	skip "and nothing was given back" "not root, or no setpriv"
+fi
+
+try drain "$holder"
+is "$status" 0 "a drain is answered"
+given=$(printf '%s\n' "$out" | sed -n 's/^bytes_purged //p')
+[ "${given:-0}" -gt $((40 << 20)) ]
+ok $? "and says what was given back"
+until grep -q -E '^(back|kept)' "$TMP/holder"; do sleep 0.05; done
+like "$(cat "$TMP/holder")" "^back" "which is so"
+kill "$holder"
+wait
+jobs=
+
+fails 1 "there is no such process" "a process that is no more" stats "$holder"
+fails 2 "'1x' is not a process ID" "what is no process ID" stats 1x
+fails 2 "'purge' is not a command, use drain or stats" "what is no command" purge 1
+fails 2 "'--all' is not an option" "what is no option" drain --all 1
+fails 2 "needs a process ID" "no process ID" drain
+fails 2 "one argument too many" "two of them" drain 1 2
+
+start silent control:0 sleep 600
+fails 1 "does not listen, start it with SLUICE_CONF=control:1" "a process without control:1" stats "$pid"
+sleep 600 &
+jobs="$jobs $!"
+fails 1 "does not use Sluice" "a process without the library" stats $!
+
+# speaks FILE NAME ANSWER: a process that answers by ANSWER (Python's bytes) in the name of process NAME, "": of itself.
+speaks() {
+	: >"$1"
+	/usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("\0sluice." + (sys.argv[1] or str(os.getpid())))
+print("ready", flush=True)
+while True:
+    s.sendto(eval(sys.argv[2]), s.recvfrom(64)[1])' "$2" "$3" >"$1" &
+	speaker=$!
+	jobs="$jobs $speaker"
+	until grep -q ready "$1"; do sleep 0.05; done
+}
+speaks "$TMP/false" "$pid" 'b"ok\nfree_bytes 1\n"'
+fails 1 "process $speaker listens in its name" "a process that answers in another one's name is not believed" stats "$pid"
+
+# One that has been taken over, asked from root's terminal.
+speaks "$TMP/evil" "" 'b"ok\n\x1b]0;x\x07 1\nb\"x 2\n\x9b31m\\ 3\nfree_bytes 4\n"'
+try stats "$speaker"
+is "$status $out" '0 \x1b]0;x\x07 1
+b"x 2
+\x9b31m\x5c 3
+free_bytes 4' "what a process says is printed without control characters"
+try --json stats "$speaker"
+is "$(printf '%s' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin))')" \
+	"{'free_bytes': 4}" "and as JSON only what is a name and a number"
+speaks "$TMP/refusal" "" 'b"error \x1b[2J\n"'
+fails 1 'refused: error \\x1b\[2J' "a refusal as well" stats "$speaker"
+
+start lone control:1,background:always sleep 600
+listens "$pid"
+is "$status" 0 "a process with one thread answers with background:always"
+# ask PID TEXT: the answer to a request that sluice-ctl does not make.
+ask() {
+	/usr/bin/python3 -c '
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.settimeout(60)
+s.bind("")
+r, w = os.pipe()
+s.connect("\0sluice." + sys.argv[1])
+socket.send_fds(s, [sys.argv[2].encode()], [r, w] * 20)
+print(s.recv(20000).decode().splitlines()[0])' "$1" "$2"
+}
+had=$(find "/proc/$pid/fd" -type l | wc -l)
+is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do ask "$pid" "drain $n"; done | sort -u)" \
+	"error these flags of a drain are not known" "numbers that are none of a drain's are refused, however long"
+is "$(find "/proc/$pid/fd" -type l | wc -l)" "$had" "descriptors that are sent along are not taken"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
+	: >"$TMP/flooded"
+	SLUICE_CONF=idle_ms:100,decay_ms:100,control:1 with_sluice "$pressure" back 60 60 >"$TMP/flooded" 2>&1 &
+	victim=$!
+	until grep -q ready "$TMP/flooded"; do sleep 0.05; done
+	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c '
+import socket, sys, time
+name = "\0sluice." + sys.argv[1]
+silent = []
+while True:
+    for kind in socket.SOCK_SEQPACKET, socket.SOCK_DGRAM:
+        s = socket.socket(socket.AF_UNIX, kind)
+        s.setblocking(False)
+        try:
+            s.connect(name)
+            silent.append(s)
+            if kind == socket.SOCK_DGRAM:
+                s.send(b"stats")
+        except OSError:
+            s.close()
+            time.sleep(0.001)
+    del silent[:-400]' "$victim" 2>/dev/null &
+	flooder=$!
+	wait "$victim"
+	kill "$flooder"
+	like "$(cat "$TMP/flooded")" "^back" "another user who asks all the time does not keep the memory from going back"
+else
+	skip "another user who asks all the time" "not root, or no setpriv"
+fi
+
+start alone control:1 sleep 600
+fails 1 "does not listen.*background:always" "and not without" stats "$pid"

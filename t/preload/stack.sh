@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Every function that the library exports does with the stack of a thread that has PTHREAD_STACK_MIN.
+. "${0%/*}/../lib/tap.sh"
+plan 4
+
+stack=$builddir/t/helpers/stack
+limit=$(with_sluice "$stack" limit | sed -n 's/^limit //p')
+[ "${limit:-0}" -gt 4096 ]
+ok $? "a thread of PTHREAD_STACK_MIN has some stack: ${limit:-no} bytes"
+
+bad=
+deep=
+for call in $(sed 's/#.*//' "$srcdir/src/shim/libsluice.sym"); do
+	out=$(with_sluice timeout 60 "$stack" "$call" 2>"$TMP/err")
+	status=$?
+	if [ $status -ne 0 ]; then
+		bad="$bad $call:$status"
+		diag "$call: $out $(head -n 3 "$TMP/err")"
+	fi
+	printf '%s\n' "$out" >>"$TMP/all"
+done
+is "$bad" "" "each exported function works there, and has a case in this test"
+# A signal handler and its context want some, too.
+deep=$(awk -v limit="${limit:-0}" '$2 > limit - 3072 { printf "%s ", $0 }' "$TMP/all")
+is "$deep" "" "and leaves 3 KiB of it"
+diag "the deepest: $(sort -k 2 -n "$TMP/all" | tail -n 5 | tr '\n' ';')"
+proved_loaded "the program was served by the library" stack

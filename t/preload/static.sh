@@ -1,0 +1,74 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Programs that are linked with the archive: statically, with -static and -static-pie, and not.
+. "${0%/*}/../lib/tap.sh"
+. "$srcdir/t/lib/die.sh"
+need gcc
+need g++
+
+archive=$builddir/.libs/libsluice.a
+[ -e "$archive" ] || skip_all "there is no archive (configured with --disable-static)"
+echo 'int main(void) { return 0; }' >"$TMP/empty.c"
+if nm "$archive" 2>/dev/null | grep -q __gcov_merge_add; then
+	skip_all "the archive counts for gcov, and needs its library"
+fi
+gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all "there is no C library to link statically"
+plan 36
+
+# link OUTPUT COMPILER SOURCE FLAGS...: the linker has nothing to say.
+link() {
+	link_out=$1
+	link_with=$2
+	link_source=$srcdir/t/helpers/$3
+	shift 3
+	said=$("$link_with" -O1 -fno-builtin -pthread -I"$srcdir/include" -I"$srcdir/t" -o "$TMP/$link_out" "$link_source" "$@" 2>&1)
+	is "$? $said" "0 " "$link_with $(printf '%s ' "$@" | sed "s|$builddir/||g"): links without a warning"
+}
+
+# runs NAME WANT LABEL
+runs() {
+	out=$(timeout 100 "$TMP/$1" all 2>&1)
+	like "$out, status $?" "$2" "$3"
+}
+passed='^[1-9][0-9]* checks, 0 failed, status 0$'
+
+for how in -static -static-pie; do
+	link c gcc static.c $how "$archive"
+	runs c "$passed" "$how: threads of both kinds allocate, and a fork's child makes one"
+	out=$(timeout 60 "$TMP/c" twice 2>&1)
+	like "$?, $(printf '%s' "$out" | tr '\n' ' ')" '^134, sluice: fatal: .*sluice: +(#0|no backtrace: )' \
+		"$how: a second free is fatal, and no backtrace is one that says so"
+	for catch in 1 2 3; do
+		link cc g++ static.cc $how -DCATCH=$catch "$archive"
+		runs cc '^0 faults, status 0$' "$how: what is thrown without memory is caught, and nothrow is NULL"
+	done
+	link cc g++ static.cc $how -DCATCH=1 -DHANDLER "$archive"
+	runs cc '^0 faults, status 0$' "$how: a new_handler is called"
+	link cc g++ replaced.cc $how -std=c++17 "$archive"
+	runs cc '^0 faults, status 0$' "$how: a program may have operators of its own"
+done
+for how in -static -rdynamic; do
+	link c gcc static.c $how -Wl,--whole-archive "$archive" -Wl,--no-whole-archive
+	runs c "$passed" "$how: also with all of the archive, and no C++ runtime"
+done
+link c gcc static.c "$archive"
+runs c "$passed" "in a program that is not linked statically"
+link cc g++ static.cc -DCATCH=3 -DHANDLER "$archive"
+runs cc '^0 faults, status 0$' "in a C++ program that is not linked statically"
+
+cat >"$TMP/frames.cc" <<'CC'
+#include <cstdlib>
+__attribute__((noinline)) static void stopped(void *p) { free(p); free(p); }
+int main(int argc, char **) { void *volatile p = malloc(argc); try { stopped(p); } catch (...) { } return 0; }
+CC
+g++ -O0 -fno-builtin -g -static-pie -o "$TMP/frames" "$TMP/frames.cc" "$archive" 2>"$TMP/err"
+out=$("$TMP/frames" 2>&1)
+if ! with_libunwind || ! command -v addr2line >/dev/null; then
+	skip "a C++ program has a backtrace for addr2line" "built without libunwind, or no addr2line"
+else
+	# shellcheck disable=SC2046 # one address a word
+	like "$(addr2line -f -e "$TMP/frames" $(printf '%s\n' "$out" | sed -n 's/^sluice:   #[0-9]* \(0x[0-9a-f]*\) .*/\1/p'))" \
+		'stopped' "a C++ program has a backtrace for addr2line"
+fi
+like "$out" '^sluice: fatal: ' "after the line that says what is wrong"

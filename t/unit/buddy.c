@@ -1,0 +1,1257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The buddy core: split, merge, exact tails, dirty and clean memory, regions that come and go.
+ * Each test has a zone of its own, so that its counts are exact.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/backed.h"
+#include "page/buddy.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+#include "os/vm.h"
+
+#define ALL_FAIL ((uint64_t)1 << 30)
+
+static struct zone *zone_new(void)
+{
+	static struct zone zones[30];
+	static unsigned used;
+	struct zone *z = &zones[used++];
+
+	if (used > sizeof(zones) / sizeof(zones[0]))
+		tap_bail_out("too few zones");
+	z->lock.rank = LOCK_BUDDY;
+	z->grow.rank = LOCK_GROW;
+	return z;
+}
+
+/* With one whole region, which is free. */
+static struct zone *zone_with_region(void)
+{
+	struct zone *z = zone_new();
+
+	buddy_free(buddy_alloc(z, RUN_PAGES_MAX));
+	return z;
+}
+
+static uint64_t pages_used(struct zone *z)
+{
+	return z->total_pages - z->free_pages;
+}
+
+/* The kernel refuses everything, or nothing. Calls are counted while vm_fail_at is not 0. */
+static void vm_refuse(bool refuse)
+{
+	options.vm_fail_count = ALL_FAIL;
+	options.vm_fail_at = refuse ? 1 : 0;
+}
+
+static void fill(struct page *pg, char c)
+{
+	memset(page_address(pg), c, (size_t)pg->npages << PG_SHIFT);
+}
+
+static bool filled(const struct page *pg, char c)
+{
+	const char *p = page_address(pg);
+
+	for (size_t i = 0; i < (size_t)pg->npages << PG_SHIFT; i++)
+		if (p[i] != c)
+			return false;
+	return true;
+}
+
+static void free_dirty(struct page *pg)
+{
+	pg->zero = 0;
+	buddy_free(pg);
+}
+
+/* The order of the block that begins at page i when all pages of the region are free. */
+static unsigned order_when_free(const struct region *r, uint32_t i)
+{
+	unsigned o = 0;
+
+	while (o < ORDER_MAX && i % (2u << o) == 0 && i + (2u << o) <= r->pages)
+		o++;
+	return o;
+}
+
+/* All memory is free and in the largest blocks there can be. */
+static bool all_merged(struct zone *z)
+{
+	buddy_check(z);
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
+			unsigned o = order_when_free(r, i);
+
+			if (r->page[i].kind != PAGE_BUDDY || r->page[i].cls != o)
+				return false;
+			i += 1u << o;
+		}
+	}
+	return pages_used(z) == 0;
+}
+
+/* ---- split and merge --------------------------------------------------------------------- */
+
+static void test_orders(void)
+{
+	struct zone *z = zone_new();
+	bool aligned = true;
+	bool exact = true;
+	bool merged = true;
+
+	for (unsigned o = 0; o <= ORDER_MAX; o++) {
+		struct page *pg;
+
+		if (buddy_alloc_blocks(z, o, 1, &pg) != 1)
+			tap_bail_out("no memory");
+		aligned &= page_number(pg) % (1u << o) == 0 && pg->npages == 1u << o;
+		exact &= pages_used(z) == 1u << o && pg->kind == PAGE_LIMBO;
+		buddy_free(pg);
+		merged &= all_merged(z);
+	}
+	ok(aligned, "a block of each order is aligned to its size within its region");
+	ok(exact, "a block of each order takes as many pages as it has");
+	ok(merged, "after each free all pages are in the largest blocks again");
+}
+
+static void shuffle(struct page **a, unsigned n)
+{
+	for (unsigned i = n - 1; i > 0; i--) {
+		unsigned k = (unsigned)rand() % (i + 1);
+		struct page *t = a[i];
+
+		a[i] = a[k];
+		a[k] = t;
+	}
+}
+
+static void test_split_all(void)
+{
+	static struct page *run[REGION_PAGES];
+	struct zone *z = zone_new();
+	unsigned n;
+
+	buddy_free(buddy_alloc(z, 1));
+	n = (unsigned)z->total_pages;
+	vm_refuse(true);
+	is_int(buddy_alloc_bulk(z, 1, n, n, run), n, "all pages can be had one by one");
+	is_int(z->free_pages, 0, "and then none is free");
+	ok(buddy_alloc(z, 1) == NULL, "another one is refused when the kernel refuses");
+	vm_refuse(false);
+	buddy_check(z);
+	shuffle(run, n);
+	for (unsigned i = 0; i < n; i++) {
+		buddy_free(run[i]);
+		if (i % 512 == 0)
+			buddy_check(z);
+	}
+	ok(all_merged(z), "freed in any order they merge to where it began");
+}
+
+static void test_exact_tail(void)
+{
+	struct zone *z = zone_new();
+	bool exact = true;
+	bool merged = true;
+
+	buddy_free(buddy_alloc(z, 1));
+	for (uint32_t n = 1; n <= 200; n++) {
+		struct page *pg = buddy_alloc(z, n);
+		struct page *other = buddy_alloc(z, n);
+
+		exact &= pages_used(z) == 2 * n && pg->npages == n;
+		buddy_free(pg);
+		exact &= pages_used(z) == n;
+		buddy_free(other);
+		merged &= all_merged(z);
+	}
+	ok(exact, "a run of n pages takes n pages, for each n up to 200");
+	ok(merged, "runs of any length merge back when they are freed");
+}
+
+/* Long runs one behind the other, of which every other one is freed. */
+static void test_best_fit(void)
+{
+	static const uint32_t lengths[] = { 300, 140, 230, 165, 200 };
+	struct zone *z = zone_new();
+	struct page *gap[5];
+	struct page *wall[5];
+	struct page *pg;
+	bool tight = true;
+
+	for (unsigned i = 0; i < 5; i++) {
+		gap[i] = buddy_alloc(z, lengths[i]);
+		wall[i] = buddy_alloc(z, 129);
+		tight &= wall[i] == gap[i] + lengths[i] && (i == 0 || gap[i] == wall[i - 1] + 129);
+	}
+	ok(tight, "long runs of fresh memory lie one behind the other");
+	for (unsigned i = 0; i < 5; i++)
+		free_dirty(gap[i]);
+	pg = buddy_alloc(z, 165);
+	ok(pg == gap[3], "a long run goes where nothing is left over, buddies or not");
+	free_dirty(pg);
+	pg = buddy_alloc(z, 210);
+	ok(pg == gap[2], "or where the least is");
+	free_dirty(pg);
+	pg = buddy_alloc(z, 256);
+	ok(pg >= gap[0] && pg + 256 <= gap[0] + 300, "a power of two as well");
+	buddy_check(z);
+	free_dirty(pg);
+	for (unsigned i = 0; i < 5; i++)
+		free_dirty(wall[i]);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "and all of it merges");
+}
+
+/* Take all pages that are free one by one; the kernel gives no more. */
+static unsigned take_rest(struct zone *z, struct page **run)
+{
+	unsigned n = (unsigned)z->free_pages;
+
+	vm_refuse(true);
+	if (buddy_alloc_bulk(z, 1, n, n, run) != n)
+		tap_bail_out("not all pages can be had");
+	vm_refuse(false);
+	return n;
+}
+
+/* Give all of it back as clean as it came. */
+static void give_rest(struct page **run, unsigned n)
+{
+	buddy_free_bulk(run, n);
+}
+
+static struct page *rest[REGION_PAGES];
+
+/* A page whose buddy pair is free is to stay, so that all four can merge. */
+static void test_merge_likely(void)
+{
+	struct zone *z = zone_new();
+	struct page *quad = buddy_alloc(z, 4);
+	struct page *pair = buddy_alloc(z, 2);
+	struct page *second;
+	unsigned n = take_rest(z, rest);
+
+	buddy_shrink(quad, 2);
+	buddy_shrink(quad, 1);
+	second = buddy_alloc(z, 1);
+	ok(second == quad + 1, "a single page is used before a pair is split");
+	buddy_shrink(pair, 1);
+	free_dirty(
+		quad); /* the last to be freed: its buddy is in use, the pair behind it is free */
+	is_int(z->free_pages, 4, "two single pages and a pair are free");
+	ok(buddy_alloc(z, 1) == pair + 1,
+	   "a page that may merge into a larger block is not the first to go");
+	buddy_free(second);
+	ok(quad->kind == PAGE_BUDDY && quad->cls == 2, "and merges when its buddy is freed");
+	buddy_free(pair + 1);
+	buddy_free(pair);
+	give_rest(rest, n);
+	ok(all_merged(z), "all of it merges at the end");
+}
+
+/* ---- dirty and clean --------------------------------------------------------------------- */
+
+static bool resident(const struct page *pg)
+{
+	size_t bytes = (size_t)pg->npages << PG_SHIFT;
+	unsigned char vec[64];
+
+	if (bytes / 4096 > sizeof(vec) || backed_pages(page_address(pg), bytes, vec) != 0)
+		return true;
+	for (size_t i = 0; i < bytes / vm_os_page; i++)
+		if (vec[i] & 1)
+			return true;
+	return false;
+}
+
+/* Free the run of 8 pages with only its last page dirty. */
+static void free_last_dirty(struct page *pg)
+{
+	page_address(pg)[7 * PG_BYTES] = 'l';
+	buddy_shrink(pg, 7);
+	pg->zero = 1;
+	buddy_free(pg);
+}
+
+static void test_dirty(void)
+{
+	struct zone *z = zone_new();
+	struct page *pg = buddy_alloc(z, 8);
+	struct page *place = pg;
+	struct page *again;
+	unsigned n = take_rest(z, rest);
+
+	ok(pg->zero && filled(pg, 0), "fresh memory is said to be zero, and is");
+	is_int(z->dirty_pages, 0, "no page is dirty at first");
+	buddy_free(pg);
+	is_int(z->dirty_pages, 0, "memory that was not written stays clean when it is freed");
+	pg = buddy_alloc(z, 8);
+	fill(pg, 'x');
+	free_dirty(pg);
+	is_int(z->dirty_pages, 8, "memory that was written is dirty when it is freed");
+	buddy_check(z);
+	pg = buddy_alloc(z, 4);
+	ok(!pg->zero, "dirty memory is not said to be zero");
+	is_int(z->dirty_pages, 4, "what is in use does not count as dirty");
+	free_dirty(pg);
+	is_int(buddy_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge says what it gave back");
+	is_int(z->dirty_pages, 0, "after a purge no page is dirty");
+	buddy_check(z);
+	pg = buddy_alloc(z, 8);
+	ok(pg == place && !resident(pg), "purged memory costs none");
+	ok(pg->zero && filled(pg, 0), "purged memory is said to be zero, and is");
+	free_last_dirty(pg);
+	is_int(z->dirty_pages, 1, "dirty memory is counted page by page");
+	pg = buddy_alloc(z, 8);
+	ok(!pg->zero, "a run with one dirty page is not said to be zero");
+	page_address(pg)[7 * PG_BYTES] = 0;
+	free_last_dirty(pg);
+	pg = buddy_alloc(z, 4);
+	ok(pg->zero && filled(pg, 0), "the clean part of a dirty block is said to be zero, and is");
+	buddy_free(pg);
+	pg = buddy_alloc(z, 8);
+	buddy_free(rest[0]); /* a clean page; then a dirty one */
+	again = pg + 7;
+	buddy_shrink(pg, 7);
+	ok(buddy_alloc(z, 1) == again, "dirty memory is used before clean memory");
+	rest[0] = buddy_alloc(z, 1);
+	buddy_free(pg);
+	buddy_free(again);
+	buddy_purge(z, 0, UINT64_MAX);
+	give_rest(rest, n);
+	ok(all_merged(z), "purged blocks merge");
+}
+
+/* n dirty pages that cannot merge: every other one of 2 n stays in use. */
+static void make_dirty_pages(struct zone *z, struct page **run, unsigned n)
+{
+	if (buddy_alloc_bulk(z, 1, 2 * n, 2 * n, run) != 2 * n)
+		tap_bail_out("no memory");
+	for (unsigned i = 0; i < 2 * n; i++) {
+		fill(run[i], 'd');
+		run[i]->zero = 0;
+	}
+	for (unsigned i = 0; i < 2 * n; i++)
+		if (page_number(run[i]) & 1)
+			buddy_free(run[i]);
+}
+
+static void test_purge_bounds(void)
+{
+	static struct page *run[400];
+	struct zone *z = zone_new();
+	struct page *large;
+
+	if (vm_os_page > PG_BYTES) {
+		tap_skip(10,
+			 "pages of 16 KiB with others on the kernel's page cannot be given back");
+		return;
+	}
+	make_dirty_pages(z, run, 200);
+	is_int(z->dirty_pages, 200, "200 pages are dirty, and none has a free neighbour");
+	is_int(buddy_purge(z, 0, 10), 10 * PG_BYTES, "a purge of at most 10 pages gives back 10");
+	is_int(z->dirty_pages, 190, "190 are left");
+	is_int(buddy_purge(z, 150, UINT64_MAX), 40 * PG_BYTES, "one that keeps 150 gives back 40");
+	is_int(z->dirty_pages, 150, "150 are left");
+	is_int(buddy_purge(z, 150, UINT64_MAX), 0, "and another one finds nothing to do");
+	if (buddy_alloc_bulk(z, 512, 1, 1, &large) != 1)
+		tap_bail_out("no memory");
+	fill(large, 'l');
+	free_dirty(large);
+	buddy_purge(z, 0, 20);
+	ok(z->dirty_pages == 150 + 512 - 20 && z->blocks[BUDDY_DIRTY][9].first,
+	   "small blocks go before a part of a large one does");
+	is_int(buddy_purge(z, 150, UINT64_MAX), (512 - 20) * PG_BYTES,
+	       "and of that one no more than is asked for");
+	is_int(buddy_purge(z, 0, UINT64_MAX), 150 * PG_BYTES, "one without bounds gives back all");
+	buddy_check(z);
+	for (unsigned i = 0; i < 400; i++)
+		if (!(page_number(run[i]) & 1) && !filled(run[i], 'd'))
+			tap_bail_out("a purge hit memory in use");
+	for (unsigned i = 0; i < 400; i++)
+		if (!(page_number(run[i]) & 1))
+			buddy_free(run[i]);
+	ok(all_merged(z), "all merges at the end");
+}
+
+static void test_purge_large_pages(void)
+{
+	struct zone *z = zone_new();
+	size_t os_page = vm_os_page;
+	struct page *pg;
+
+	pg = buddy_alloc_aligned(z, 64, 6);
+	fill(pg, 'z');
+	buddy_shrink(pg, 1); /* 1 in use; 1, 2, 4, 8, 16, 32 free behind it */
+	is_int(z->dirty_pages, 63, "63 pages are dirty");
+	vm_os_page = 65536;
+	is_int(buddy_purge(z, 0, UINT64_MAX), 60 * PG_BYTES,
+	       "with kernel pages of 64 KiB the blocks that fill some are given back");
+	is_int(z->dirty_pages, 3, "the others are still said to be dirty");
+	buddy_check(z);
+	vm_os_page = os_page;
+	ok(filled(pg, 'z'), "the page in use keeps its data");
+	buddy_free(pg);
+
+	z = zone_new();
+	pg = buddy_alloc_aligned(z, 128, 7);
+	fill(pg, 'z');
+	buddy_shrink(pg, 64);
+	vm_os_page = 65536;
+	is_int(buddy_purge(z, 0, 5), 8 * PG_BYTES, "and a part of one is whole kernel pages");
+	is_int(z->dirty_pages, 56, "which are clean after it");
+	buddy_check(z);
+	vm_os_page = os_page;
+	buddy_free(pg);
+}
+
+/* ---- limits ------------------------------------------------------------------------------ */
+
+static void test_partial(void)
+{
+	static struct page *run[2000];
+	struct zone *z = zone_with_region();
+	unsigned got;
+	unsigned places = 0;
+
+	for (uint32_t i = REGION_META_PAGES; i < buddy_first_region(z)->pages; i++)
+		places += i % 8 == 0;
+	vm_refuse(true);
+	got = buddy_alloc_bulk(z, 8, 2000, 2000, run);
+	is_int(got, places, "a request for more than there is gets all there is");
+	is_int(pages_used(z), got * 8, "and no more is taken than what was handed out");
+	is_int(buddy_alloc_bulk(z, 8, 5, 5, run + got), 0, "then there is none");
+	ok(buddy_alloc(z, 1) != NULL || z->free_pages == 0, "smaller runs are still to be had");
+	vm_refuse(false);
+	is_int(buddy_alloc_bulk(z, 8, 2, 1, run + got), 2, "when the kernel gives, it goes on");
+	buddy_free_bulk(run, got + 2);
+	buddy_check(z);
+	ok(pages_used(z) <= 1, "nothing was lost");
+}
+
+static void test_bulk_least(void)
+{
+	static struct page *run[REGION_PAGES];
+	struct zone *z = zone_new();
+	unsigned n;
+
+	buddy_free(buddy_alloc(z, 1));
+	n = (unsigned)z->total_pages;
+	is_int(buddy_alloc_bulk(z, 1, n - 5, 1, run), n - 5, "all but five pages are had at once");
+	is_int(buddy_alloc_bulk(z, 1, 10, 1, run + n - 5), 5,
+	       "a bulk request does not grow the zone once it has the least it needs");
+	is_int(z->total_pages, n, "and the zone is as large as before");
+	buddy_free_bulk(run, n);
+	ok(all_merged(z), "a bulk free of all merges all");
+}
+
+/* What is free, page by page; returns how many. */
+static unsigned take_all(struct zone *z, struct page **run)
+{
+	unsigned n = (unsigned)z->free_pages;
+
+	return buddy_alloc_bulk(z, 1, n, n, run);
+}
+
+static void test_step(void)
+{
+	static struct page *run[2048];
+	struct zone *z = zone_new();
+	uint64_t step = options.region_step;
+	struct page *pg;
+	unsigned n;
+
+	options.reserve_address = 0;
+	options.region_step = 8 << 20;
+	pg = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 2 << 20, "the zone begins with 2 MiB");
+	n = take_all(z, run);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 4 << 20, "grows by as much as there is");
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 16 << 20, "and so on");
+	n += take_all(z, run + n);
+	run[n++] = buddy_alloc(z, 1);
+	is_int(z->total_pages << PG_SHIFT, 24 << 20, "up to the step of the option");
+	buddy_free_bulk(run, n);
+	buddy_free(pg);
+	pg = buddy_alloc(z, 1536);
+	ok(pg != NULL, "a run larger than there is is to be had");
+	buddy_free(pg);
+	pg = buddy_alloc(z, RUN_PAGES_MAX);
+	ok(pg != NULL && pg->npages == RUN_PAGES_MAX, "so is the largest run of all");
+	buddy_free(pg);
+	buddy_check(z);
+	is_int(pages_used(z), 0, "all of it is free at the end");
+	options.region_step = step;
+	options.reserve_address = (uint64_t)1 << 30;
+}
+
+static void test_step_halved(void)
+{
+	struct zone *z = zone_new();
+	struct page *pg;
+
+	options.reserve_address = 0;
+	options.vm_fail_count = 2;
+	options.vm_fail_at = ALL_FAIL;
+	vm_unmap(vm_map(4096, 4096), 4096); /* a call that is counted */
+	options.vm_fail_count = ALL_FAIL;
+	options.vm_fail_at = 1;
+	pg = buddy_alloc(z, 1);
+	ok(pg == NULL, "when the kernel refuses everything there is no memory");
+	options.vm_fail_at = 0;
+	pg = buddy_alloc(z, 1);
+	ok(pg != NULL, "and a later call tries again");
+	buddy_free(pg);
+	ok(all_merged(z), "nothing was left half made");
+	options.reserve_address = (uint64_t)1 << 30;
+}
+
+/* ---- alignment, in place ----------------------------------------------------------------- */
+
+static void test_aligned(void)
+{
+	struct zone *z = zone_new();
+	bool aligned = true;
+	bool exact = true;
+
+	buddy_free(buddy_alloc(z, 1));
+	for (unsigned o = 0; o <= ORDER_MAX; o++) {
+		for (uint32_t n = 1; n <= 100; n += 9) {
+			struct page *pg = buddy_alloc_aligned(z, n, o);
+
+			if (!pg)
+				tap_bail_out("no memory");
+			aligned &= ((uintptr_t)page_address(pg) & ((PG_BYTES << o) - 1)) == 0;
+			exact &= pages_used(z) == n && pg->npages == n;
+			buddy_free(pg);
+		}
+	}
+	ok(aligned, "a run can be had at each alignment up to that of the largest block");
+	ok(exact, "and takes no more pages than it has");
+	ok(buddy_alloc_aligned(z, 1, ORDER_MAX + 1) == NULL, "a larger alignment is refused");
+	ok(all_merged(z), "aligned runs merge back");
+}
+
+/* All pages of a zone, written to and free again. */
+static void dirty_all(struct zone *z)
+{
+	static struct page *run[REGION_PAGES];
+	unsigned n = (unsigned)z->total_pages;
+
+	if (buddy_alloc_bulk(z, 1, n, n, run) != n)
+		tap_bail_out("no memory");
+	while (n--)
+		free_dirty(run[n]);
+}
+
+static void test_stretches(void)
+{
+	struct zone *z = zone_with_region();
+	struct page *run[100];
+	uint64_t calls;
+	char *place;
+
+	place = page_address(&buddy_first_region(z)->page[100]);
+	dirty_all(z);
+	calls = stat_sum(STAT_purge_calls);
+	is_int(buddy_purge(z, 0, UINT64_MAX), z->total_pages << PG_SHIFT,
+	       "a wholly free region is purged");
+	is_int(stat_sum(STAT_purge_calls) - calls, 1, "by one call, though it is many blocks");
+	ok(all_merged(z) && z->dirty_pages == 0, "which are clean then");
+	dirty_all(z);
+	buddy_purge(z, 0, 12);
+	is_int(z->dirty_pages, z->total_pages - 12, "of a large block no more than is asked for");
+	dirty_all(z);
+	/* Not by mlock, which sanitizers turn off. */
+	if (syscall(SYS_mlock, place, vm_os_page) != 0) {
+		tap_skip(2, "memory cannot be locked here");
+	} else {
+		buddy_purge(z, 0, UINT64_MAX);
+		is_int(z->dirty_pages, 64,
+		       "where memory is locked the kernel takes the other blocks");
+		syscall(SYS_munlock, place, vm_os_page);
+		buddy_purge(z, 0, UINT64_MAX);
+		is_int(z->dirty_pages, 0, "and that one when it is not locked any more");
+	}
+	ok(all_merged(z), "all merges");
+	calls = buddy_alloc_bulk(z, 1, 100, 100, run);
+	for (unsigned i = 0; i < calls; i++)
+		fill(run[i], 'k');
+	for (unsigned i = 0; i < calls; i++)
+		if (i != 50)
+			free_dirty(run[i]);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(filled(run[50], 'k'), "what is in use between two dirty blocks keeps its data");
+	buddy_free(run[50]);
+}
+
+/* The kernel's pages with descriptors of a region that cost memory. */
+static unsigned descriptor_pages(struct region *r)
+{
+	static unsigned char vec[sizeof(struct region) / 4096 + 1];
+	char *first = (char *)align_up((uintptr_t)r->page, vm_os_page);
+	size_t bytes = align_down((uintptr_t)(r->page + REGION_PAGES), vm_os_page) -
+		       (uintptr_t)first;
+	unsigned n = 0;
+
+	if (backed_pages(first, bytes, vec) != 0)
+		tap_bail_out("mincore");
+	for (size_t i = 0; i < bytes / vm_os_page; i++)
+		n += vec[i] & 1;
+	return n;
+}
+
+static void test_descriptors(void)
+{
+	static struct page *run[REGION_PAGES];
+	struct zone *z = zone_with_region();
+	struct region *r;
+	struct page *kept;
+	unsigned pages = (unsigned)(sizeof(r->page) / vm_os_page);
+	unsigned n;
+
+	n = (unsigned)z->total_pages;
+	buddy_alloc_bulk(z, 1, n, n, run);
+	r = region_of(run[0]);
+	kept = &r->page[3000];
+	for (unsigned i = 0; i < n; i++)
+		if (run[i] != kept)
+			free_dirty(run[i]);
+	fill(kept, 'k');
+	ok(descriptor_pages(r) + 1 >= pages, "memory in use page by page has all descriptors");
+	buddy_purge_descriptors(z);
+	ok(descriptor_pages(r) + 1 >= pages, "those of dirty blocks stay");
+	buddy_purge(z, 0, UINT64_MAX);
+	buddy_purge_descriptors(z);
+	ok(vm_os_page > 4096 || descriptor_pages(r) <= 2 * ORDERS,
+	   "those inside clean blocks cost no memory any more, but for one page a block");
+	n = (unsigned)stat_sum(STAT_purge_calls);
+	buddy_purge_descriptors(z);
+	is_int(stat_sum(STAT_purge_calls), n, "and the kernel is not asked again");
+	ok(filled(kept, 'k'), "a run beside them keeps its data");
+	free_dirty(kept);
+	buddy_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "blocks merge as ever");
+	buddy_purge_descriptors(z);
+	ok(z->total_pages == 0 && z->free_pages == 0 && descriptor_pages(r) == 0,
+	   "a region that is wholly free and clean has none");
+	buddy_check(z);
+	buddy_free(buddy_alloc(z, 1));
+	n = (unsigned)stat_sum(STAT_regions_made);
+	ok(all_merged(z) && z->total_pages > 0, "it is grown into again");
+	buddy_purge_descriptors(z);
+	ok(buddy_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
+	   "or released as any");
+	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
+		fill(run[n], 'u');
+	buddy_check(z);
+	while (n)
+		free_dirty(run[--n]);
+	ok(all_merged(z), "and it can be split and used again");
+}
+
+static void test_extend(void)
+{
+	struct zone *z = zone_new();
+	struct page *pg = buddy_alloc(z, 16);
+	struct page *blocker;
+
+	fill(pg, 'e');
+	buddy_shrink(pg, 3);
+	is_int(pages_used(z), 3, "a run shortened to 3 pages takes 3");
+	ok(pg->npages == 3 && filled(pg, 'e'), "and keeps its data");
+	ok(buddy_extend(pg, 11), "it can be made longer by the free pages behind it");
+	is_int(pages_used(z), 11, "and takes what it has then, of a block that it took a part of");
+	ok(pg->npages == 11 && !pg->zero, "its length is the new one");
+	buddy_check(z);
+	buddy_shrink(pg, 1);
+	do {
+		blocker = buddy_alloc(z, 1);
+	} while (blocker && blocker != pg + 1);
+	if (!blocker)
+		tap_bail_out("the page behind the run was not found");
+	ok(!buddy_extend(pg, 2), "it cannot when the page behind it is in use");
+	ok(pg->npages == 1, "and stays as it was");
+	ok(!buddy_extend(pg, REGION_PAGES), "nor beyond the end of its region");
+	buddy_check(z);
+}
+
+/* ---- regions ----------------------------------------------------------------------------- */
+
+static bool mapped(const void *p)
+{
+	unsigned char vec[1];
+	void *at = (void *)((uintptr_t)p & ~(vm_os_page - 1));
+
+	return backed_pages(at, vm_os_page, vec) == 0;
+}
+
+static void test_release(void)
+{
+	struct zone *z = zone_new();
+	struct page *pg = buddy_alloc(z, 10);
+	struct region *r = region_of(pg);
+	char *p = page_address(pg);
+	uint64_t total = z->total_pages;
+
+	fill(pg, 'r');
+	is_int(buddy_release_regions(z), 0, "a region with one run in use is not released");
+	ok(filled(pg, 'r'), "and the run keeps its data");
+	free_dirty(pg);
+	is_int(buddy_release_regions(z), total << PG_SHIFT, "a wholly free region is, all of it");
+	ok(!mapped(p), "its pages are not mapped any more");
+	is_int(z->total_pages, 0, "they do not count");
+	ok(z->free_pages == 0 && z->dirty_pages == 0, "neither as free nor as dirty");
+	buddy_check(z);
+	is_int(buddy_release_regions(z), 0, "it is not released twice");
+	pg = buddy_alloc(z, 10);
+	ok(pg && region_of(pg) == r, "the next request takes the region into use again");
+	ok(pg->zero && filled(pg, 0), "and its memory is zero");
+	buddy_free(pg);
+	ok(all_merged(z), "as if it were new");
+}
+
+/* Address space that was given up may be somebody else's now. */
+static void test_release_taken(void)
+{
+	struct zone *z = zone_new();
+	struct page *pg = buddy_alloc(z, 10);
+	char *p = page_address(pg);
+	struct region *r = region_of(pg);
+	void *q;
+
+	free_dirty(pg);
+	buddy_release_regions(z);
+	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	memset(q, 'f', 4096);
+	pg = buddy_alloc(z, 10);
+	ok(pg && region_of(pg) != r, "where its space was taken by others, another region serves");
+	fill(pg, 'g');
+	ok(((char *)q)[4095] == 'f', "and the others' memory is left alone");
+	munmap(q, 4096);
+	free_dirty(pg);
+	ok(all_merged(z), "the zone is whole");
+}
+
+/* Nothing of a region's index leads anywhere. */
+static bool index_is_clear(const struct region *r, uint32_t from)
+{
+	for (uint32_t i = from; i < REGION_PAGES; i++)
+		if (r->head[i])
+			return false;
+	return page_kind(&r->page[0]) == PAGE_NONE;
+}
+
+static void use_all(struct page **run, unsigned n);
+
+/* Runs of 1 MiB, in the order of their addresses. */
+static unsigned take_blocks(struct zone *z, struct page **run)
+{
+	unsigned n = (unsigned)z->free_pages / 64;
+
+	vm_refuse(true);
+	n = buddy_alloc_blocks(z, 6, n, run);
+	vm_refuse(false);
+	for (unsigned i = 1; i < n; i++)
+		for (unsigned k = i; k && run[k - 1] > run[k]; k--) {
+			struct page *pg = run[k];
+
+			run[k] = run[k - 1];
+			run[k - 1] = pg;
+		}
+	return n;
+}
+
+static void test_space(void)
+{
+	static struct page *run[64];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	uint64_t regions = stat_sum(STAT_regions_made);
+	unsigned n = take_blocks(z, run);
+	uint64_t total;
+	char *away = page_address(run[21]);
+
+	use_all(run, n);
+	fill(run[20], 'a');
+	fill(run[23], 'b');
+	free_dirty(run[21]);
+	free_dirty(run[24]);
+	total = z->total_pages;
+	is_int(buddy_release_space(z, 1), (uint64_t)1 << 20,
+	       "of a region in use a free block gives its address space, if that is enough");
+	is_int(buddy_release_space(z, UINT64_MAX), (uint64_t)1 << 20, "or all do");
+	is_int(buddy_release_space(z, UINT64_MAX), 0, "not twice");
+	ok(!mapped(away) && !mapped(page_address(run[24])), "it is not mapped any more");
+	is_int(total - z->total_pages, 128, "and does not count");
+	ok(page_of(away) == &r->page[0] && page_of(away + (1 << 20) - 1) == &r->page[0],
+	   "nor does a pointer into it lead anywhere");
+	buddy_check(z);
+	ok(filled(run[20], 'a') && filled(run[23], 'b'), "what is beside it keeps its data");
+	free_dirty(run[23]);
+	buddy_check(z);
+	run[23] = buddy_alloc(z, 64);
+	total = z->total_pages;
+	run[21] = buddy_alloc(z, 64);
+	ok(run[21] && region_of(run[21]) == r && filled(run[21], 0),
+	   "growth takes it back, and it reads as zero");
+	ok(z->total_pages > total && stat_sum(STAT_regions_made) == regions,
+	   "before there is a new region");
+	buddy_check(z);
+	use_all(&run[21], 1);
+	run[24] = buddy_alloc(z, 64);
+	for (unsigned i = 0; i < n; i++)
+		free_dirty(run[i]);
+	ok(all_merged(z), "and all merges in the end");
+	buddy_check(z);
+}
+
+/* What was given up may be somebody else's, or not be had in one piece. */
+static void test_space_taken(void)
+{
+	static struct page *run[64];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	uint64_t step = options.region_step;
+	unsigned n = take_blocks(z, run);
+	struct page *pg;
+	char *p;
+	void *q;
+
+	fill(run[0], 'a');
+	for (unsigned i = 1; i < n; i++)
+		free_dirty(run[i]);
+	p = page_address(run[n / 2]);
+	ok(buddy_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20, "large blocks go, too");
+	is_int(z->total_pages - z->free_pages, 64, "all that is not in use");
+	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	memset(q, 'f', 4096);
+	options.region_step = 1 << 20;
+	pg = buddy_alloc(z, 1);
+	ok(pg && region_of(pg) == r && z->total_pages < 4 * 64,
+	   "no more comes back than a growth takes");
+	buddy_check(z);
+	options.region_step = step;
+	run[1] = buddy_alloc(z, RUN_PAGES_MAX);
+	ok(run[1] && region_of(run[1]) != r, "where others are, another region serves");
+	fill(run[1], 'g');
+	ok(((char *)q)[4095] == 'f', "and what is theirs is left alone");
+	munmap(q, 4096);
+	free_dirty(run[1]);
+	free_dirty(pg);
+	ok(filled(run[0], 'a'), "as is what is in use");
+	free_dirty(run[0]);
+	buddy_check(z);
+	is_int(pages_used(z), 0, "all of it is free at the end");
+}
+
+/* Without a reservation a region goes on behind its end. */
+static void test_extended(void)
+{
+	static struct page *run[4096];
+	struct zone *z = zone_new();
+	uint64_t step = options.region_step;
+	struct region *r;
+	unsigned n = 0;
+	void *q;
+
+	options.reserve_address = 0;
+	options.region_step = 1 << 20;
+	run[n++] = buddy_alloc(z, 1);
+	r = buddy_first_region(z);
+	ok(r && r->reserved < 128, "a region without a reservation has what a growth takes");
+	while (z->total_pages < 1024)
+		run[n++] = buddy_alloc(z, 64);
+	ok(buddy_first_region(z) == r && !r->next, "it is extended in place");
+	q = mmap((char *)r + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	while (!r->blocked)
+		run[n++] = buddy_alloc(z, 64);
+	ok(buddy_first_region(z) != r && buddy_first_region(z)->next == r,
+	   "until somebody has what is behind it");
+	buddy_check(z);
+	munmap(q, 4096);
+	buddy_free_bulk(run, n);
+	/* All is refused, and then it is not. */
+	n = 0;
+	vm_refuse(true);
+	while ((run[n] = buddy_alloc(z, 1)) != NULL)
+		n++;
+	options.vm_fail_at = stat_sum(STAT_vm_calls) + 1;
+	vm_refuse(false);
+	run[n] = buddy_alloc(z, 1);
+	ok(run[n] != NULL, "a growth that was refused is tried again");
+	buddy_free_bulk(run, n + 1);
+	is_int(pages_used(z), 0, "all of it is free at the end");
+	buddy_check(z);
+	options.region_step = step;
+	options.reserve_address = (uint64_t)1 << 30;
+}
+
+/* Where address space is limited, which the zone was told, runs lie side by side. */
+static void test_packed(void)
+{
+	static struct page *run[512];
+	struct zone *z = zone_with_region();
+	unsigned n = (unsigned)z->free_pages / 10;
+
+	z->tight = 1;
+	vm_refuse(true);
+	ok(buddy_alloc_bulk(z, 10, n, 1, run) >= n * 98 / 100,
+	   "runs of 10 pages leave nothing over");
+	vm_refuse(false);
+	for (unsigned i = 0; i < n; i++)
+		if (run[i])
+			free_dirty(run[i]);
+	ok(all_merged(z), "and merge");
+}
+
+static void use_all(struct page **run, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		page_set_heads(run[i], run[i]->npages);
+		page_set_kind(run[i], PAGE_LARGE);
+	}
+}
+
+/* What the kernel puts where a region was is none of the region's: no pointer into it leads to a
+ * descriptor, whatever begins there when the front of the region is in use again. */
+static void test_release_index(void)
+{
+	static struct page *run[REGION_PAGES / 16];
+	struct zone *z = zone_with_region();
+	struct region *r = buddy_first_region(z);
+	void *index = (void *)align_down((uintptr_t)r->head, vm_os_page);
+	unsigned n = (unsigned)z->total_pages / 16;
+	uint64_t step = options.region_step;
+	struct page *pg;
+
+	n = buddy_alloc_bulk(z, 16, n, 1, run);
+	use_all(run, n);
+	ok(!index_is_clear(r, 0), "a region in use has an index");
+	buddy_free_bulk(run, n);
+	buddy_release_regions(z);
+	ok(index_is_clear(r, 0), "one whose address space was given up has none");
+	options.region_step = 1 << 20;
+	pg = buddy_alloc(z, 2);
+	ok(pg && region_of(pg) == r && r->reserved < REGION_PAGES, "its front is taken back");
+	use_all(&pg, 1);
+	ok(index_is_clear(r, r->reserved), "the rest of it leads nowhere");
+	options.region_step = step;
+	buddy_free(pg);
+	/* Not by mlock, which sanitizers turn off. */
+	if (syscall(SYS_mlock, index, sizeof(r->head)) != 0) {
+		tap_skip(1, "memory cannot be locked here");
+		return;
+	}
+	pg = buddy_alloc(z, 40);
+	use_all(&pg, 1);
+	buddy_free(pg);
+	buddy_release_regions(z);
+	ok(index_is_clear(r, 0), "nor does it where the index is locked in memory");
+	syscall(SYS_munlock, index, sizeof(r->head));
+}
+
+/* ---- frees without the lock -------------------------------------------------------------- */
+
+static void test_deferred(void)
+{
+	struct zone *z = zone_new();
+	struct page *a = buddy_alloc(z, 3);
+	struct page *b = buddy_alloc(z, 5);
+	uint64_t before = stat_sum(STAT_frees_deferred);
+
+	fill(a, 'a');
+	a->zero = 0;
+	if (lock_acquire(&z->lock) != 0)
+		tap_bail_out("the lock of a fresh zone is held");
+	buddy_free(a);
+	buddy_free(b);
+	ok(buddy_alloc(z, 1) == NULL, "who holds the zone's lock and asks for pages gets none");
+	is_int(pages_used(z), 8, "what is freed under the lock is not free at once");
+	is_int(stat_sum(STAT_frees_deferred) - before, 2, "and is counted as deferred");
+	ok(!buddy_extend(b, 6), "a run cannot be made longer without the lock");
+	is_int(buddy_purge(z, 0, UINT64_MAX), 0, "nor can anything be purged");
+	lock_release(&z->lock);
+	a = buddy_alloc(z, 1);
+	is_int(pages_used(z), 1, "the next to have the lock works off what was deferred");
+	buddy_free(a);
+	is_int(z->dirty_pages, 3, "with its dirty pages");
+	ok(all_merged(z), "and all is merged");
+}
+
+/* More of them than one hold of the lock works off; debug builds count. */
+static void test_deferred_many(void)
+{
+	enum { MANY = 200 };
+	struct zone *z = zone_new();
+	struct page *pg[MANY + 1];
+
+	for (unsigned i = 0; i <= MANY; i++)
+		pg[i] = buddy_alloc(z, 1 + i % 3);
+	if (lock_acquire(&z->lock) != 0)
+		tap_bail_out("the lock of a fresh zone is held");
+	for (unsigned i = 0; i < MANY; i++)
+		buddy_free(pg[i]);
+	lock_release(&z->lock);
+	buddy_free(pg[MANY]);
+	ok(pages_used(z) > 0, "of many deferred runs one hold of the lock frees some");
+	for (unsigned i = 0; i < 2 * MANY / BUDDY_BATCH && pages_used(z); i++)
+		buddy_free(buddy_alloc(z, 1));
+	ok(pages_used(z) == 0 && all_merged(z), "and the next ones the others");
+}
+
+/* ---- random sequences -------------------------------------------------------------------- */
+
+#define RUNS 96
+
+struct shadow {
+	struct page *pg;
+	uint32_t npages;
+	uint32_t first;
+	char fill;
+};
+
+static bool shadow_overlaps(const struct shadow *all, const struct shadow *s)
+{
+	for (unsigned i = 0; i < RUNS; i++) {
+		const struct shadow *o = &all[i];
+
+		if (o != s && o->pg && region_of(o->pg) == region_of(s->pg) &&
+		    o->first < s->first + s->npages && s->first < o->first + o->npages)
+			return true;
+	}
+	return false;
+}
+
+static bool marks_hold(const struct shadow *s)
+{
+	for (uint32_t i = 0; i < s->npages; i++)
+		if (page_address(s->pg)[(size_t)i << PG_SHIFT] != s->fill)
+			return false;
+	return s->pg->npages == s->npages;
+}
+
+static void mark_pages(struct shadow *s, unsigned *state)
+{
+	s->npages = s->pg->npages;
+	s->first = page_number(s->pg);
+	s->fill = (char)(1 + rand_r(state) % 100);
+	for (uint32_t i = 0; i < s->npages; i++)
+		page_address(s->pg)[(size_t)i << PG_SHIFT] = s->fill;
+	s->pg->zero = 0;
+}
+
+static bool zero_if_said(const struct page *pg)
+{
+	for (uint32_t i = 0; pg->zero && i < pg->npages; i++)
+		if (page_address(pg)[(size_t)i << PG_SHIFT])
+			return false;
+	return true;
+}
+
+static uint32_t random_pages(unsigned *state)
+{
+	unsigned r = (unsigned)rand_r(state);
+
+	return 1 + (r >> 8) % (r % 8 ? 20 : r % 64 ? 150 : 900);
+}
+
+static bool random_alloc(struct zone *z, struct shadow *s, unsigned *state)
+{
+	uint32_t n = random_pages(state);
+	unsigned order = (unsigned)rand_r(state) % 7;
+
+	if (rand_r(state) % 4)
+		s->pg = buddy_alloc(z, n);
+	else
+		s->pg = buddy_alloc_aligned(z, n, order);
+	if (!s->pg)
+		return false;
+	if (!zero_if_said(s->pg))
+		return false;
+	mark_pages(s, state);
+	return true;
+}
+
+/* One step on one run; false when the model and the zone disagree. */
+static bool random_step(struct zone *z, struct shadow *s, unsigned *state)
+{
+	unsigned what = (unsigned)rand_r(state) % 16;
+	uint32_t n = random_pages(state);
+
+	if (!s->pg)
+		return random_alloc(z, s, state);
+	if (!marks_hold(s))
+		return false;
+	if (what < 3 && n < s->npages) {
+		buddy_shrink(s->pg, n);
+		s->npages = n;
+		return marks_hold(s);
+	}
+	if (what < 6 && n > s->npages) {
+		if (buddy_extend(s->pg, n))
+			mark_pages(s, state);
+		return marks_hold(s);
+	}
+	buddy_free(s->pg);
+	s->pg = NULL;
+	return true;
+}
+
+/* All address space that was given up inside regions is had again, so that blocks can merge. */
+static void take_back(struct zone *z)
+{
+	static struct page *run[16384];
+	unsigned n = 0;
+
+	/* A piece that is left may be too short, or begin where no run of this length does; less is asked for then. */
+	for (unsigned npages = 64; npages; npages /= 2)
+		for (unsigned i = 0; i < 2048 && z->away; i++)
+			if ((run[n] = buddy_alloc(z, npages)) != NULL)
+				n++;
+	buddy_free_bulk(run, n);
+}
+
+static void test_random(void)
+{
+	static struct shadow runs[RUNS];
+	struct zone *z = zone_new();
+	unsigned state = 4711;
+	bool good = true;
+
+	for (unsigned i = 0; i < 30000 && good; i++) {
+		struct shadow *s = &runs[(unsigned)rand_r(&state) % RUNS];
+		uint64_t sum = 0;
+
+		good = random_step(z, s, &state) && !(s->pg && shadow_overlaps(runs, s));
+		if (i % 1000 == 0)
+			buddy_purge(z, (uint64_t)rand_r(&state) % 300, UINT64_MAX);
+		if (i % 3000 == 0)
+			buddy_release_regions(z);
+		if (i % 1000 == 500)
+			buddy_release_space(z, (uint64_t)rand_r(&state) % (16 << 20));
+		if (i % 100)
+			continue;
+		buddy_check(z);
+		for (unsigned k = 0; k < RUNS; k++)
+			sum += runs[k].pg ? runs[k].npages : 0;
+		good = good && sum == pages_used(z);
+	}
+	ok(good, "in 30,000 random steps runs do not overlap, keep their data and their count");
+	for (unsigned k = 0; k < RUNS; k++)
+		if (runs[k].pg)
+			buddy_free(runs[k].pg);
+	take_back(z);
+	ok(all_merged(z), "and at the end all is merged");
+}
+
+struct stress {
+	struct zone *z;
+	unsigned seed;
+	bool good;
+};
+
+static void *stress_thread(void *arg)
+{
+	struct stress *st = arg;
+	struct shadow runs[RUNS] = { { 0 } };
+	unsigned state = st->seed;
+
+	st->good = true;
+	for (unsigned i = 0; i < 15000 && st->good; i++) {
+		st->good = random_step(st->z, &runs[(unsigned)rand_r(&state) % RUNS], &state);
+		if (i % 500 == 0)
+			buddy_purge(st->z, (uint64_t)rand_r(&state) % 300, 2000);
+		if (i % 2000 == 0)
+			buddy_release_regions(st->z);
+		if (i % 2000 == 1000)
+			buddy_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20));
+		if (i % 1000 == 0)
+			buddy_check(st->z);
+	}
+	for (unsigned k = 0; k < RUNS; k++)
+		if (runs[k].pg)
+			buddy_free(runs[k].pg);
+	return NULL;
+}
+
+static void test_stress(void)
+{
+	struct zone *z = zone_new();
+	struct stress st[4];
+	pthread_t t[4];
+	bool good = true;
+
+	for (unsigned i = 0; i < 4; i++) {
+		st[i] = (struct stress){ z, 100 + i, false };
+		pthread_create(&t[i], NULL, stress_thread, &st[i]);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(t[i], NULL);
+		good &= st[i].good;
+	}
+	ok(good, "four threads at once: every run keeps its data");
+	take_back(z);
+	ok(all_merged(z), "and when all is freed all is merged");
+	buddy_purge(z, 0, UINT64_MAX);
+	buddy_release_regions(z);
+	is_int(z->total_pages, 0, "every region can be released then");
+}
+
+int main(void)
+{
+	tap_plan(157);
+	vm_init();
+	srand(1);
+	options.reserve_address = (uint64_t)1 << 30;
+	test_orders();
+	test_split_all();
+	test_exact_tail();
+	test_best_fit();
+	test_merge_likely();
+	test_dirty();
+	test_purge_bounds();
+	test_purge_large_pages();
+	test_partial();
+	test_bulk_least();
+	test_step();
+	test_step_halved();
+	test_aligned();
+	test_stretches();
+	test_descriptors();
+	test_extend();
+	test_release();
+	test_release_taken();
+	test_release_index();
+	test_space();
+	test_space_taken();
+	test_extended();
+	test_packed();
+	test_deferred();
+	test_deferred_many();
+	test_random();
+	test_stress();
+	return tap_done();
+}

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Whoever is slow, others are not: a thread is stopped at each point of delay.def in turn, and
+ * meanwhile another one gets through thousands of calls. It does so while the first is kept where it
+ * is, so it waits for it nowhere, however long a step takes.
+ *
+ * While a lock that the owners share is held (POOL, GROW, BUDDY) the others' calls are such as find
+ * what they need in their bins; while a page cache, a heap, the fallback heap or a fork is, they are
+ * of all kinds.
+ *
+ * TIMEOUT: 300
+ */
+#define WANTS_BACKGROUND
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <sluice/sluice.h>
+#include <time.h>
+
+#include "heap/arena.h"
+#include "reclaim/background.h"
+#include "lib/barrier.h"
+#include "page/buddy.h"
+#include "lib/child.h"
+#include "lib/core.h"
+#include "base/delay.h"
+#include "heap/heap_parts.h"
+#include "heap/holes.h"
+#include "shim/init.h"
+#include "page/longrun.h"
+#include "base/options.h"
+#include "base/park.h"
+#include "lib/points.h"
+#include "lib/tap.h"
+#include "lib/worker.h"
+
+#define CALLS 5000u
+#define SLOTS 256u
+#define PATIENCE_S 60
+
+/* ---- who is stopped -------------------------------------------------------------------------- */
+
+static _Thread_local bool slow;
+
+static struct worker owner;   /* goes on */
+static struct worker sleeper; /* has things in its heap */
+
+static struct {
+	enum delay_point at;
+	bool anybody;       /* not the slow thread only */
+	bool (*when)(void); /* or each time */
+	_Atomic bool armed; /* nobody has been stopped yet */
+	_Atomic bool arrived;
+	_Atomic bool go;
+} stop;
+
+static void at_point(enum delay_point p)
+{
+	bool armed = true;
+
+	if (p != stop.at || !(slow || stop.anybody) || (stop.when && !stop.when()) ||
+	    !atomic_compare_exchange_strong(&stop.armed, &armed, false))
+		return;
+	atomic_store(&stop.arrived, true);
+	while (!atomic_load(&stop.go))
+		sleep_us(200);
+}
+
+/* Of the owner, not of some other heap. */
+static bool owner_is_held(void)
+{
+	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
+}
+
+/* ---- what brings it there -------------------------------------------------------------------- */
+
+static void visit(void)
+{
+	heap_visit(heap_idle_mark(false));
+}
+
+static void drain_owners_pages(void)
+{
+	pcp_drain(&owner.heap->pcp);
+}
+
+static void purge(void)
+{
+	void *p = alloc((size_t)RUN * PG_BYTES * 4);
+
+	memset(p, 1, (size_t)RUN * PG_BYTES * 4);
+	heap_free(p);
+	longrun_drain();
+	buddy_purge(&zone_main, 0, UINT64_MAX);
+}
+
+static void fill_ready(void)
+{
+	buddy_ready_fill(&zone_main, 1, UINT64_MAX);
+	buddy_ready_release(&zone_main, 0, UINT64_MAX);
+}
+
+/* Frees what the sleeper has, to the last. */
+static void free_sleepers(void)
+{
+	free_all(&sleeper);
+	heap_abandon_own();
+	heap_sweep();
+}
+
+/* The same when nobody owns its slabs. */
+static void free_abandoned(void)
+{
+	heap_idle_take(heap_idle_mark(false));
+	free_sleepers();
+}
+
+/* What was freed by another waits in the sleeper's inbox. */
+static void drain_posted(void)
+{
+	for (unsigned i = 0; i < sleeper.n; i += 2) {
+		heap_free(sleeper.p[i]);
+		sleeper.p[i] = NULL;
+	}
+	heap_abandon_own();
+	heap_sweep();
+	heap_idle_take(heap_idle_mark(false));
+}
+
+static void punch_holes(void)
+{
+	for (unsigned i = 0; i < sleeper.n; i++) {
+		if (i % 64 == 0)
+			continue;
+		heap_free(sleeper.p[i]);
+		sleeper.p[i] = NULL;
+	}
+	heap_abandon_own();
+	heap_sweep();
+	heap_idle_take(heap_idle_mark(false));
+	holes_punch(true, UINT64_MAX);
+}
+
+static void release_regions(void)
+{
+	grow();
+	longrun_drain();
+	buddy_release_regions(&zone_main);
+}
+
+static void long_runs(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		heap_free(alloc((size_t)3 << 20));
+}
+
+static void map(void)
+{
+	heap_free(alloc((size_t)RUN_PAGES_MAX * PG_BYTES + 1));
+}
+
+static void free_deferred(void)
+{
+	struct page *pg = buddy_alloc(&zone_main, 1);
+
+	if (!pg || lock_acquire(&zone_main.lock) != 0)
+		tap_bail_out("no page");
+	buddy_free(pg);
+	lock_release(&zone_main.lock);
+	one_call();
+	drain_all();
+}
+
+static void *hold_zone(void *arg)
+{
+	sem_t *held = arg;
+
+	if (lock_acquire(&zone_main.lock) != 0)
+		tap_bail_out("the zone's lock is not to be had");
+	sem_post(held);
+	while (!atomic_load(&stop.arrived) && !atomic_load(&stop.go))
+		sleep_us(200);
+	lock_release(&zone_main.lock);
+	return NULL;
+}
+
+static void wait_for_zone(void)
+{
+	pthread_t t;
+	sem_t held;
+
+	sem_init(&held, 0, 0);
+	start(&t, hold_zone, &held);
+	while (sem_wait(&held) != 0)
+		;
+	if (lock_acquire(&zone_main.lock) == 0)
+		lock_release(&zone_main.lock);
+	pthread_join(t, NULL);
+}
+
+static void *want_zone(void *arg)
+{
+	if (lock_acquire(&zone_main.lock) == 0)
+		lock_release(&zone_main.lock);
+	return arg;
+}
+
+static void wake_for_zone(void)
+{
+	pthread_t t;
+
+	if (lock_acquire(&zone_main.lock) != 0)
+		tap_bail_out("the zone's lock is not to be had");
+	start(&t, want_zone, NULL);
+	while (!atomic_load(&zone_main.lock.sleepers))
+		sleep_us(200);
+	lock_release(&zone_main.lock);
+	pthread_join(t, NULL);
+}
+
+static void *mark_all(void *arg)
+{
+	heap_idle_mark(false);
+	return arg;
+}
+
+static void be_marked(void)
+{
+	pthread_t t;
+
+	one_call();
+	start(&t, mark_all, NULL);
+	pthread_join(t, NULL);
+	one_call();
+}
+
+static void wake_the_parked(void)
+{
+	for (unsigned i = 0; i < 100000 && !atomic_load(&park_word); i++)
+		sleep_us(1000);
+	pages();
+}
+
+static void arena_alone(void)
+{
+	arena_free(arena_alloc(100, 1));
+}
+
+static void arena_in_fork(void)
+{
+	lock_fork_begin();
+	arena_alone();
+	lock_fork_end();
+	arena_sweep();
+}
+
+/* Until the background thread comes by. */
+static void wait_for_it(void)
+{
+	one_call();
+	while (!atomic_load(&stop.arrived) && !atomic_load(&stop.go))
+		sleep_us(1000);
+}
+
+/* ---- what others do meanwhile ---------------------------------------------------------------- */
+
+static uint32_t seed = 1;
+
+static uint32_t rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 17;
+	seed ^= seed << 5;
+	return seed;
+}
+
+/* Small objects, blocks of pages, now and then a mapping; objects of the sleeper, which is another's
+ * heap, are left alone: the slow thread may be about them. */
+static void all_kinds(struct worker *w)
+{
+	static unsigned char *p[SLOTS];
+
+	(void)w;
+	for (unsigned i = 0; i < CALLS; i++) {
+		unsigned at = rnd() % SLOTS;
+		uint32_t kind = rnd() % 1024;
+		size_t size = kind < 960    ? 16 + rnd() % 4000
+			      : kind < 1022 ? 16 + rnd() % 600000
+					    : RUN_PAGES_MAX * PG_BYTES + 1;
+
+		if (p[at] && *p[at] != (unsigned char)at)
+			tap_bail_out("an object was overwritten");
+		if (p[at])
+			heap_free(p[at]);
+		p[at] = alloc(size);
+		*p[at] = (unsigned char)at;
+	}
+	for (unsigned i = 0; i < SLOTS; i++) {
+		if (p[i])
+			heap_free(p[i]);
+		p[i] = NULL;
+	}
+}
+
+static void from_bins(struct worker *w)
+{
+	(void)w;
+	for (unsigned i = 0; i < CALLS; i++) {
+		void *a = alloc(100);
+		void *b = alloc(100);
+
+		heap_free(a);
+		heap_free(b);
+	}
+}
+
+/* Calls that can have neither heap nor lock. Some object is always there, so that no chunk has to be made
+ * for each. */
+static void arena_calls(struct worker *w)
+{
+	void *p[8] = { NULL };
+
+	(void)w;
+	for (unsigned i = 0; i < CALLS; i++) {
+		void **at = &p[i % 8];
+
+		if (*at && !arena_free(*at))
+			tap_bail_out("an object is lost");
+		*at = arena_alloc(16 + rnd() % 30000, 1);
+		if (!*at)
+			tap_bail_out("no memory");
+	}
+	for (unsigned i = 0; i < 8; i++)
+		arena_free(p[i]);
+}
+
+static void warm_up(struct worker *w)
+{
+	from_bins(w);
+	for (unsigned i = 0; i < 4; i++)
+		pages();
+}
+
+enum { GATE2 = 1, DRAIN = 2, ANYBODY = 4 };
+
+static const struct {
+	void (*job)(void);               /* of the slow thread */
+	void (*calls)(struct worker *w); /* of the owner meanwhile */
+	unsigned flags; /* GATE2: needs membarrier; DRAIN: a drain gets through as well */
+	bool (*when)(void);
+} steps[DELAY_POINTS] = {
+	[DELAY_held_CONTROL] = { drain_all, all_kinds, 0, NULL },
+	[DELAY_held_REGISTRY] = { one_call, all_kinds, 0, NULL },
+	[DELAY_held_FALLBACK] = { fall_back, all_kinds, 0, NULL },
+	[DELAY_held_POOL] = { abandon_own, from_bins, 0, NULL },
+	[DELAY_held_GROW] = { grow, from_bins, 0, NULL },
+	[DELAY_held_PCP] = { drain_owners_pages, all_kinds, 0, NULL },
+	[DELAY_held_BUDDY] = { pages, from_bins, 0, NULL },
+	[DELAY_lock_sleep] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_marked] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_stuck] = { wait_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_lock_wake] = { wake_for_zone, all_kinds, DRAIN, NULL },
+	[DELAY_longrun_take] = { long_runs, all_kinds, DRAIN, NULL },
+	[DELAY_pcp_refill] = { pages, all_kinds, DRAIN, NULL },
+	[DELAY_pcp_spill] = { pages, all_kinds, DRAIN, NULL },
+	[DELAY_pcp_drain_taken] = { drain_owners_pages, all_kinds, DRAIN, NULL },
+	[DELAY_pcp_drain_again] = { drain_owners_pages, all_kinds, DRAIN, NULL },
+	[DELAY_buddy_defer] = { free_deferred, from_bins, 0, NULL },
+	[DELAY_grow_committed] = { grow, from_bins, 0, NULL },
+	[DELAY_region_taken] = { release_regions, from_bins, 0, NULL },
+	[DELAY_purge_taken] = { purge, all_kinds, DRAIN, NULL },
+	[DELAY_vm_purge] = { purge, all_kinds, DRAIN, NULL },
+	[DELAY_purge_done] = { purge, all_kinds, DRAIN, NULL },
+	[DELAY_vm_populate] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_ready_taken] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_ready_filled] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_window_enter] = { one_call, all_kinds, DRAIN, NULL },
+	[DELAY_window_leave] = { one_call, all_kinds, DRAIN, NULL },
+	[DELAY_gate_take_back] = { be_marked, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_gate_marking] = { drain_all, all_kinds, GATE2, NULL },
+	[DELAY_gate_marked] = { drain_all, all_kinds, GATE2, NULL },
+	[DELAY_gate_barrier] = { drain_all, all_kinds, GATE2, NULL },
+	[DELAY_gate_held] = { drain_all, all_kinds, GATE2, owner_is_held },
+	[DELAY_gate_taken] = { drain_all, all_kinds, GATE2, owner_is_held },
+	[DELAY_gate_emptied] = { drain_all, all_kinds, GATE2, owner_is_held },
+	[DELAY_gate_visited] = { visit, all_kinds, GATE2, owner_is_held },
+	[DELAY_gate_exit] = { one_call, all_kinds, DRAIN, NULL },
+	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
+	[DELAY_slab_posting] = { free_sleepers, all_kinds, DRAIN, NULL },
+	[DELAY_inbox_push] = { free_sleepers, all_kinds, DRAIN, NULL },
+	[DELAY_inbox_taken] = { drain_posted, all_kinds, GATE2, NULL },
+	[DELAY_slab_collect] = { drain_posted, all_kinds, GATE2, NULL },
+	[DELAY_slab_abandon] = { abandon_own, from_bins, 0, NULL },
+	[DELAY_slab_adopt] = { free_abandoned, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_holes_limbo] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_holes_carve] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_holes_purged] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_holes_return] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_huge_claimed] = { map, all_kinds, DRAIN, NULL },
+	[DELAY_huge_seized] = { map, all_kinds, DRAIN, NULL },
+	[DELAY_arena_making] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_taken] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_freed] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_emptied] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_arena_kept] = { arena_in_fork, arena_calls, 0, NULL },
+	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_fork_gated] = { fork_once, all_kinds, GATE2, NULL },
+	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
+	/* Last: from here on there is a background thread. */
+	[DELAY_park_set] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
+	[DELAY_park_barrier] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
+	[DELAY_park_sleep] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
+	[DELAY_park_wake] = { wake_the_parked, all_kinds, DRAIN | GATE2, NULL },
+};
+
+static bool is_park(unsigned p)
+{
+	return p >= DELAY_park_set && p <= DELAY_park_wake;
+}
+
+/* ---- one step -------------------------------------------------------------------------------- */
+
+static void *slow_main(void *arg)
+{
+	void (*job)(void) = steps[*(enum delay_point *)arg].job;
+
+	slow = true;
+	job();
+	return NULL;
+}
+
+static bool arrives(void)
+{
+	for (unsigned i = 0; i < PATIENCE_S * 1000 && !atomic_load(&stop.arrived); i++)
+		sleep_us(1000);
+	return atomic_load(&stop.arrived);
+}
+
+/* The owner gets through its calls, with the slow thread kept where it is. */
+static bool goes_on(void (*calls)(struct worker *w))
+{
+	struct timespec until;
+	bool done;
+
+	worker_tell(&owner, calls);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	while (!(done = sem_timedwait(&owner.done, &until) == 0) && errno == EINTR)
+		;
+	if (!done) {
+		atomic_store(&stop.go, true);
+		while (sem_wait(&owner.done) != 0)
+			;
+	}
+	return done && !atomic_load(&stop.go);
+}
+
+/* Slabs may be on their way while the background thread runs. */
+static uint64_t slabs_left(uint64_t expected)
+{
+	for (unsigned i = 0; i < PATIENCE_S * 50; i++) {
+		drain_all();
+		if (value("slab_bytes") <= expected)
+			break;
+		sleep_us(20000);
+	}
+	return value("slab_bytes");
+}
+
+static void test_step(enum delay_point p)
+{
+	uint64_t slabs;
+	bool arrived;
+	pthread_t t;
+
+	if ((steps[p].flags & GATE2) && (UNDER_TSAN || !heap_barrier())) {
+		tap_skip(3, "no membarrier, or ThreadSanitizer, which does not know it");
+		return;
+	}
+	drain_all();
+	slabs = value("slab_bytes");
+	worker_begin(&sleeper);
+	worker_do(&sleeper, fill);
+	worker_begin(&owner);
+	worker_do(&owner, warm_up);
+
+	stop.at = p;
+	stop.anybody = steps[p].flags & ANYBODY;
+	stop.when = steps[p].when;
+	atomic_store(&stop.arrived, false);
+	atomic_store(&stop.go, false);
+	atomic_store(&stop.armed, true);
+	start(&t, slow_main, &p);
+	arrived = arrives();
+	ok(arrived, "%s: a thread is stopped there", delay_name(p));
+	ok(arrived && goes_on(steps[p].calls), "and another makes %u calls meanwhile", CALLS);
+	if (arrived && (steps[p].flags & DRAIN))
+		drain_all();
+	atomic_store(&stop.armed, false);
+	atomic_store(&stop.go, true);
+	pthread_join(t, NULL);
+
+	worker_do(&owner, check);
+	arrived = intact(&sleeper);
+	worker_do(&sleeper, free_all);
+	worker_end(&sleeper);
+	worker_end(&owner);
+	ok(arrived && slabs_left(slabs) <= slabs, "nothing is lost and nothing overwritten");
+	buddy_check(&zone_main);
+}
+
+/* ---- the variable ---------------------------------------------------------------------------- */
+
+static void set(void *arg)
+{
+	_exit(delay_set(arg, "SLUICE_DELAY") ? 0 : 3);
+}
+
+static bool refused(const char *text, const char *line)
+{
+	struct child c;
+	const char *end;
+
+	child_run(&c, set, (void *)(uintptr_t)text);
+	end = strchr(c.stderr, '\n');
+	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 3 && end && !end[1] &&
+	    strncmp(c.stderr, line, strlen(line)) == 0)
+		return true;
+	tap_diag("%s", c.stderr);
+	return false;
+}
+
+static void test_variable(void)
+{
+	struct child c;
+
+	child_run(&c, set, (void *)(uintptr_t) "all=20/64,held_BUDDY=0,vm_purge=20000");
+	ok(c.status == 0 && !c.stderr[0], "delays are set by name, all at once or each");
+	ok(refused("vm_purge=5,nowhere=5",
+		   "sluice: SLUICE_DELAY: there is no point 'nowhere', use all, held_CONTROL, "),
+	   "a name that is none is refused by one line with all that are");
+	ok(refused("vm_purge", "sluice: SLUICE_DELAY: 'vm_purge' is not of the form"),
+	   "so is a setting without a time");
+	ok(refused("vm_purge=1x", "sluice: SLUICE_DELAY: 'vm_purge=1x' is not of the form"),
+	   "one with more than a number");
+	ok(refused("vm_purge=60000001", "sluice: SLUICE_DELAY: 'vm_purge=60000001' is not"),
+	   "a time too long");
+	ok(refused("all=1/0,vm_purge=1", "sluice: SLUICE_DELAY: 'all=1/0' is not"),
+	   "and one pass in none");
+}
+
+int main(void)
+{
+	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks apart */
+	sluice_init();
+	atomic_store(&heap_watch, 0); /* it is started when the test says so */
+	options.reserve = 0;
+	alloc(16);
+	tap_plan(6 + 3 * DELAY_POINTS);
+	test_variable();
+	delay_hook(at_point);
+	for (unsigned p = 0; p < DELAY_POINTS; p++) {
+		if (!steps[p].job)
+			tap_bail_out("%s: no test stops there", delay_name(p));
+		if (!is_park(p))
+			test_step(p);
+	}
+	options.idle_ms = 20;
+	options.decay_ms = 20;
+	options.background = BACKGROUND_ALWAYS; /* it stays when it is alone */
+	background_start(true);
+	for (unsigned p = 0; p < DELAY_POINTS; p++) {
+		if (is_park(p))
+			test_step(p);
+	}
+	delay_hook(NULL);
+	return tap_done();
+}

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A drain by one call: what it takes from threads that are in no call, what it says of each thread,
+ * and that caches start small after it.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <sluice/sluice.h>
+
+#include "lib/barrier.h"
+#include "page/buddy.h"
+#include "lib/core.h"
+#include "heap/heap_parts.h"
+#include "shim/init.h"
+#include "base/options.h"
+#include "reclaim/reclaim.h"
+#include "lib/tap.h"
+#include "lib/worker.h"
+#include "os/vm.h"
+
+#define TESTS 55
+#define ROOM 64u
+#define LARGE 65536u
+
+static struct sluice_thread_drain list[ROOM];
+static size_t listed;
+static struct sluice_drain_report report;
+
+static void drain_threads(unsigned flags)
+{
+	listed = ROOM;
+	memset(list, 0x55, sizeof(list));
+	if (sluice_drain_threads(flags, &report, list, &listed) != 0)
+		tap_bail_out("a drain was refused: errno %d", errno);
+}
+
+static const struct sluice_thread_drain *entry(uint32_t tid)
+{
+	static const struct sluice_thread_drain none = { .state = 99 };
+	const struct sluice_thread_drain *found = NULL;
+
+	for (size_t i = 0; i < listed && i < ROOM; i++) {
+		if (list[i].tid == tid && found)
+			return &none; /* twice */
+		if (list[i].tid == tid)
+			found = &list[i];
+	}
+	return found ? found : &none;
+}
+
+static const struct sluice_thread_drain *entry_of(const struct worker *w)
+{
+	return entry(atomic_load(&w->heap->tid));
+}
+
+/* ---- what comes back ------------------------------------------------------------------------ */
+
+static void test_emptied(void)
+{
+	static struct worker w;
+	const struct sluice_thread_drain *e;
+	uint64_t slabs;
+	uint64_t pages;
+
+	drain_threads(0);
+	slabs = value("slab_bytes");
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	worker_do(&w, use_pages);
+	pages = value("slab_bytes") - slabs + value("pcp_bytes");
+	ok(pages > 0, "a thread caches objects and pages and sleeps");
+	drain_threads(0);
+	e = entry_of(&w);
+	is_int(e->state, SLUICE_THREAD_EMPTIED, "a drain says of it that it was emptied");
+	ok(e->bytes_cached >= pages && e->bytes_drained >= pages,
+	   "that it had as much as there was, and that all came free");
+	is_int(value("slab_bytes"), slabs, "no slab of it is left");
+	is_int(value("pcp_bytes"), 0, "nor a page in a cache");
+	ok(value("dirty_bytes") < max_size(PG_BYTES, vm_os_page),
+	   "all is back at the kernel that has whole pages of its");
+	is_int(report.heaps_skipped, 0, "no heap was skipped");
+	ok(report.heaps_emptied >= 2 && report.bytes_drained >= pages && report.bytes_purged > 0,
+	   "the totals are there (what was never written needs no purge)");
+	is_int(entry(self_tid())->state, SLUICE_THREAD_EMPTIED, "the caller is listed as well");
+	drain_threads(0);
+	e = entry_of(&w);
+	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_cached == 0 && e->bytes_drained == 0,
+	   "who made no call since had nothing");
+	worker_do(&w, fill_and_free_odd);
+	drain_threads(0);
+	e = entry_of(&w);
+	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_drained < e->bytes_cached,
+	   "of slabs with live objects the free part is cached and stays");
+	ok(intact(&w), "and what is live is as it was");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	drain_threads(0);
+	is_int(value("slab_bytes"), slabs, "nothing is lost");
+	buddy_check(&zone_main);
+}
+
+/* As much as the owner itself gives back. */
+static void drain_oneself(struct worker *w)
+{
+	(void)w;
+	sluice_drain(SLUICE_DRAIN_IDLE, NULL);
+}
+
+static void test_as_owner(void)
+{
+	static struct worker w;
+	uint64_t before;
+	uint64_t by_owner;
+	uint64_t by_other;
+
+	worker_begin(&w);
+	worker_do(&w, drain_oneself);
+	before = zone_main.free_pages;
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, drain_oneself);
+	by_owner = zone_main.total_pages - zone_main.free_pages;
+	worker_do(&w, free_all);
+	worker_do(&w, drain_oneself);
+	is_int(zone_main.free_pages, before, "and when all is freed nothing is in use");
+	worker_do(&w, fill_and_free_odd);
+	sluice_drain(SLUICE_DRAIN_IDLE, NULL);
+	by_other = zone_main.total_pages - zone_main.free_pages;
+	ok(by_other <= by_owner, "another's drain leaves no more pages in use than the owner's");
+	worker_do(&w, free_all);
+	worker_do(&w, drain_oneself);
+	worker_end(&w);
+}
+
+static void test_own(void)
+{
+	uint64_t slabs;
+	uint64_t objects;
+	void *p[300];
+
+	drain_threads(0);
+	slabs = value("slab_bytes");
+	objects = value("object_bytes");
+	for (unsigned i = 0; i < 300; i++)
+		p[i] = alloc(100);
+	for (unsigned i = 1; i < 300; i++)
+		heap_free(p[i]);
+	drain_threads(SLUICE_DRAIN_IDLE);
+	is_int(value("object_bytes") - objects, class_size(class_of(100)),
+	       "the caller's own bins are emptied");
+	ok(atomic_load(&page_of(p[0])->owner) == heap_self, "and what it uses stays its own");
+	heap_free(p[0]);
+	drain_threads(SLUICE_DRAIN_IDLE);
+	is_int(value("slab_bytes"), slabs, "its slabs go when nothing of them is used");
+	heap_check();
+}
+
+/* No memory: what sleeping threads hold in objects is as good as any. */
+static void test_failed_mapping(void)
+{
+	static struct worker w;
+	static void *p[100000];
+	bool (*before_growth)(uint64_t pages) = buddy_before_growth;
+	unsigned n = 0;
+
+	buddy_before_growth = NULL; /* it would have taken them */
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	while (n < 100000 && (p[n] = heap_alloc(SMALL_MAX + 1)) != NULL)
+		n++;
+	options.vm_fail_at = 0;
+	buddy_before_growth = before_growth;
+	ok(n < 100000 && w.heap->drained,
+	   "before malloc gives up the heaps of sleepers are emptied");
+	while (n)
+		heap_free(p[--n]);
+	worker_end(&w);
+	drain_threads(0);
+}
+
+/* ---- what cannot be reached ------------------------------------------------------------------ */
+
+static void call(struct worker *w)
+{
+	(void)w;
+	heap_free_slow(heap_alloc_slow(200));
+}
+
+static void refill(struct worker *w)
+{
+	worker_do(w, fill_and_free_all);
+	worker_do(w, use_pages);
+}
+
+static void test_calling(struct worker *w)
+{
+	struct heap_drain d;
+	uint64_t marked;
+
+	refill(w);
+	marked = heap_idle_mark(false);
+	worker_do(w, call);
+	heap_drain(w->heap, marked, true, &d);
+	is_int(d.outcome, HEAP_CALLING, "a call since the mark is noticed");
+	ok(!w->heap->drained && w->heap->claim == CLAIM_FREE, "and the heap left alone");
+	ok(w->heap->pcp.count == 0 && d.drained == d.cached && d.cached > 0,
+	   "but for its page cache");
+}
+
+static void test_inside(struct worker *w)
+{
+	uint64_t skipped;
+
+	refill(w);
+	worker_do(w, stay_inside);
+	drain_threads(0);
+	is_int(entry_of(w)->state, SLUICE_THREAD_INSIDE, "so is a thread inside a call");
+	skipped = report.heaps_skipped;
+	is_int(skipped, 1, "it is the only one that was skipped");
+	is_int(w->heap->pcp.count, 0, "its page cache is emptied");
+	worker_do(w, come_out);
+	drain_threads(0);
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "once it is out it is reached");
+}
+
+static void test_held(struct worker *w)
+{
+	refill(w);
+	atomic_store(&w->heap->claim, CLAIM_STEP | CLAIM_HELD);
+	drain_threads(0);
+	is_int(entry_of(w)->state, SLUICE_THREAD_HELD, "a heap that somebody has is said to be");
+	claim_release(w->heap);
+	drain_threads(0);
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "until that one lets go");
+}
+
+static void test_locked(struct worker *w)
+{
+	const struct sluice_thread_drain *e;
+	uint32_t pages;
+
+	refill(w);
+	pages = w->heap->pcp.count;
+	ok(spin_trylock(&w->heap->pcp.lock), "somebody sits on a page cache");
+	drain_threads(0);
+	e = entry_of(w);
+	is_int(e->state, SLUICE_THREAD_LOCKED, "that is said");
+	ok(e->bytes_cached >= (uint64_t)pages * PG_BYTES && e->bytes_drained > 0 &&
+		   w->heap->pcp.count == pages,
+	   "its heap is emptied, its page cache is not");
+	is_int(report.caches_skipped, 1, "and counts as skipped");
+	spin_unlock(&w->heap->pcp.lock);
+	drain_threads(0);
+	e = entry_of(w);
+	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_drained == (uint64_t)pages * PG_BYTES,
+	   "later it is emptied");
+}
+
+static void test_unasked(struct worker *w)
+{
+	refill(w);
+	drain_threads(SLUICE_DRAIN_CACHES);
+	is_int(entry_of(w)->state, SLUICE_THREAD_UNASKED, "without IDLE heaps are not asked for");
+	ok(!w->heap->drained && w->heap->pcp.count == 0, "and page caches are");
+	drain_threads(SLUICE_DRAIN_PURGE);
+	ok(listed == 0 && report.bytes_drained == 0, "a purge is of no thread");
+	drain_threads(0);
+}
+
+static int without_membarrier(void)
+{
+	static struct worker w;
+	bool good;
+
+	if (!refuse_membarrier(true, EPERM))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	refill(&w);
+	drain_threads(0);
+	good = entry_of(&w)->state == SLUICE_THREAD_CLOSED && !w.heap->drained &&
+	       w.heap->pcp.count == 0 && value("membarrier_errno") == EPERM;
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+static int without_quiet(void)
+{
+	static struct worker w;
+	uint64_t global = value("barriers_global");
+	uint64_t expedited;
+	bool good;
+
+	if (!refuse_membarrier(false, EINVAL))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	refill(&w);
+	expedited = value("barriers_expedited");
+	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET);
+	good = entry_of(&w)->state == SLUICE_THREAD_EMPTIED && value("membarrier_errno") == 0 &&
+	       value("barriers_global") == global && value("barriers_expedited") == expedited + 1;
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+/* ---- the call -------------------------------------------------------------------------------- */
+
+static void test_list(struct worker *w)
+{
+	struct sluice_thread_drain one = { 0 };
+	uint64_t slabs;
+	size_t n = 0;
+
+	refill(w);
+	is_int(sluice_drain_threads(0, NULL, NULL, &n), 0, "no array is needed, and no report");
+	ok(n >= 2, "it says how many threads there are");
+	ok(w->heap->drained, "and drains all of them");
+	memset(list, 0x55, sizeof(list));
+	n = 1;
+	is_int(sluice_drain_threads(0, &report, list, &n), 0, "an array may be too short");
+	ok(n >= 2 && list[1].tid == 0x55555555, "which is said, and nothing lies behind it");
+	n = 1;
+	errno = 0;
+	ok(sluice_drain_threads(0, NULL, NULL, &n) == -1 && errno == EINVAL,
+	   "no array of some length is EINVAL");
+	errno = 0;
+	ok(sluice_drain_threads(1u << 30, NULL, &one, &n) == -1 && errno == EINVAL && n == 1,
+	   "so is a flag that does not exist");
+	refill(w);
+	slabs = value("slab_bytes");
+	lock_acquire(&reclaim_control);
+	errno = 0;
+	ok(sluice_drain_threads(0, NULL, &one, &n) == -1 && errno == EAGAIN,
+	   "while a fork is under way it is EAGAIN");
+	lock_release(&reclaim_control);
+	ok(value("slab_bytes") == slabs && one.tid == 0, "and nothing is done");
+	drain_threads(0);
+}
+
+static void test_barriers(struct worker *w)
+{
+	bool have_global = syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+	uint64_t global;
+	uint64_t expedited;
+
+	refill(w);
+	global = value("barriers_global");
+	expedited = value("barriers_expedited");
+	sluice_drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE, &report);
+	ok(value("barriers_expedited") == expedited && value("barriers_global") == global &&
+		   report.barrier_ns == 0,
+	   "a drain of page caches makes no barrier");
+	drain_threads(0);
+	is_int(value("barriers_expedited") - expedited, 1, "one of all heaps makes one for all");
+	ok(report.barrier_ns > 0 && report.barrier_ns < report.time_ns, "and says what it took");
+	refill(w);
+	global = value("barriers_global");
+	expedited = value("barriers_expedited");
+	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET);
+	if (have_global)
+		ok(value("barriers_expedited") == expedited &&
+			   value("barriers_global") - global == 1,
+		   "or, when it is to be quiet, one that interrupts nobody");
+	else
+		tap_skip(1, "the kernel has no membarrier that interrupts nobody");
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "which does as well");
+}
+
+/* ---- caches start small (M8) ------------------------------------------------------------------ */
+
+static void take_one(struct worker *w)
+{
+	w->p[w->n++] = alloc(LARGE);
+}
+
+static uint64_t most; /* bytes that a page cache held after one of them */
+
+static void take_many(struct worker *w)
+{
+	most = 0;
+	while (w->n < 300) {
+		take_one(w);
+		if (most < value("pcp_bytes"))
+			most = value("pcp_bytes");
+	}
+}
+
+static void one_small(struct worker *w)
+{
+	w->p[w->n++] = alloc(64);
+}
+
+static void test_small(struct worker *w)
+{
+	static struct worker taker;
+	uint64_t cached;
+	uint64_t objects;
+
+	/* Only allocations, so that its refills are as large as they become. */
+	w->n = 0;
+	worker_do(w, take_many);
+	drain_threads(0);
+	worker_do(w, take_one);
+	ok(most > options.pcp_batch && value("pcp_bytes") <= options.pcp_batch,
+	   "after a drain a page cache's first refill is a small one (%lu bytes, before %lu)",
+	   (unsigned long)value("pcp_bytes"), (unsigned long)most);
+	objects = value("object_bytes");
+	worker_do(w, one_small);
+	ok(value("object_bytes") - objects <= 2 * (uint64_t)64, "so is that of objects");
+
+	worker_do(w, free_all);
+	cached = value("pcp_bytes");
+	drain_threads(0);
+	/* Only frees, which do not make it hold more. */
+	worker_begin(&taker);
+	worker_do(&taker, take_many);
+	memcpy(w->p, taker.p, sizeof(w->p));
+	w->n = taker.n;
+	worker_end(&taker);
+	drain_threads(SLUICE_DRAIN_CACHES);
+	worker_do(w, free_all);
+	ok(cached > options.pcp_high_min && value("pcp_bytes") <= options.pcp_high_min,
+	   "and it holds no more than a new thread's (%lu bytes, before %lu)",
+	   (unsigned long)value("pcp_bytes"), (unsigned long)cached);
+	drain_threads(0);
+}
+
+int main(void)
+{
+	static struct worker w;
+
+	if (UNDER_TSAN)
+		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
+	sluice_init();
+	alloc(16);
+	if (!heap_barrier())
+		tap_skip_all("the kernel has no membarrier, or forbids it");
+	tap_plan(TESTS);
+	child_result(run_child(without_membarrier),
+		     "where membarrier is forbidden heaps are said to be out of reach");
+	child_result(run_child(without_quiet),
+		     "where the quiet barrier is refused the other one does");
+	test_emptied();
+	test_as_owner();
+	test_own();
+	test_failed_mapping();
+	worker_begin(&w);
+	worker_do(&w, call);
+	test_calling(&w);
+	test_inside(&w);
+	test_held(&w);
+	test_locked(&w);
+	test_unasked(&w);
+	test_list(&w);
+	test_barriers(&w);
+	test_small(&w);
+	worker_end(&w);
+	return tap_done();
+}

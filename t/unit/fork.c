@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fork, whatever the other threads are doing: the child can allocate, free what the parent had, and
+ * find what the threads had that it has not.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/bedroom.h"
+#include "page/buddy.h"
+#include "lib/child.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "reclaim/reclaim.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+
+/* The sanitizers' own locks do not survive a fork: their child must not start threads. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define MAY_START_THREADS 0
+#else
+#define MAY_START_THREADS 1
+#endif
+
+#define HOT 4u
+#define FORKS 200u
+#define TABLE 512u
+#define CHILD_SECONDS 110u /* until a child that hangs ends; a machine may be slow */
+#define ALL (RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS)
+
+static atomic_bool stop;
+static atomic_uint alloc_failed;
+static atomic_uint data_lost;
+
+/* Blocks that any thread may take out and free: the first word is the size. */
+static _Atomic(size_t *) table[TABLE];
+
+static size_t *block_new(size_t size)
+{
+	size_t *p = heap_alloc(size);
+
+	if (!p) {
+		atomic_fetch_add(&alloc_failed, 1);
+		return NULL;
+	}
+	p[0] = size;
+	p[size / 8 - 1] = size;
+	return p;
+}
+
+static void block_free(size_t *p)
+{
+	if (p && p[p[0] / 8 - 1] != p[0])
+		atomic_fetch_add(&data_lost, 1);
+	heap_free(p);
+}
+
+static size_t random_size(unsigned *seed)
+{
+	unsigned r = (unsigned)rand_r(seed);
+	size_t size = 16 + (r >> 10) % ((r & 15) ? 1000 : (r & 1023) ? 40000 : 1000000);
+
+	return size & ~(size_t)7;
+}
+
+static void hot_step(unsigned *seed)
+{
+	unsigned i = (unsigned)rand_r(seed) % TABLE;
+	size_t *mine = block_new(random_size(seed));
+
+	block_free(atomic_exchange(&table[i], mine));
+	block_free(block_new(random_size(seed)));
+}
+
+static void *hot_thread(void *arg)
+{
+	unsigned seed = 100 + (unsigned)(uintptr_t)arg;
+
+	while (!atomic_load_explicit(&stop, memory_order_relaxed))
+		for (unsigned i = 0; i < 100; i++)
+			hot_step(&seed);
+	heap_check();
+	return NULL;
+}
+
+/* ---- what each child does ---------------------------------------------------------------- */
+
+static void *child_thread(void *arg)
+{
+	unsigned seed = 7;
+
+	(void)arg;
+	for (unsigned i = 0; i < 500; i++)
+		hot_step(&seed);
+	heap_check();
+	return NULL;
+}
+
+static void child_checks(void)
+{
+	struct reclaim_report r;
+	unsigned seed = (unsigned)getpid();
+	pthread_t t;
+
+	alarm(CHILD_SECONDS);
+	for (unsigned i = 0; i < 300; i++)
+		hot_step(&seed);
+	for (unsigned i = 0; i < TABLE; i++)
+		block_free(atomic_exchange(&table[i], NULL));
+	heap_check();
+	buddy_check(&zone_main);
+	if (MAY_START_THREADS) {
+		if (pthread_create(&t, NULL, child_thread, NULL) != 0)
+			_exit(3);
+		pthread_join(t, NULL);
+	}
+	reclaim_drain(ALL, 0, &r);
+	if (r.caches_skipped)
+		_exit(4);
+	heap_check();
+	buddy_check(&zone_main);
+	if (atomic_load(&alloc_failed) || atomic_load(&data_lost))
+		_exit(5);
+}
+
+/* Forks and waits; whether the child found nothing wrong. */
+static bool fork_good(void (*in_child)(void))
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		in_child();
+		_exit(0);
+	}
+	if (pid < 0)
+		tap_bail_out("no child to be had");
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (status != 0)
+		tap_diag("a child ended with status 0x%x", (unsigned)status);
+	return status == 0;
+}
+
+/* ---- with threads in the middle of it ---------------------------------------------------- */
+
+static void *forking_thread(void *arg)
+{
+	unsigned *bad = arg;
+
+	for (unsigned i = 0; i < FORKS / 4; i++)
+		*bad += !fork_good(child_checks);
+	return NULL;
+}
+
+/* What it has to give back takes it as long as what it does. */
+static void *new_thread(void *arg)
+{
+	size_t *p[64];
+
+	(void)arg;
+	for (unsigned i = 0; i < 64; i++)
+		p[i] = block_new(16 + i * 128);
+	for (unsigned i = 0; i < 64; i++)
+		block_free(p[i]);
+	return NULL;
+}
+
+/* Threads that start and end all the time: heaps are made and given up. */
+static void *starting_thread(void *arg)
+{
+	(void)arg;
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		pthread_t t[3];
+
+		for (unsigned i = 0; i < 3; i++)
+			if (pthread_create(&t[i], NULL, new_thread, NULL) != 0)
+				abort();
+		for (unsigned i = 0; i < 3; i++)
+			pthread_join(t[i], NULL);
+	}
+	return NULL;
+}
+
+static void test_hot(void)
+{
+	uint64_t forks = stat_sum(STAT_forks);
+	pthread_t hot[HOT + 1];
+	pthread_t forker;
+	unsigned bad = 0;
+	unsigned bad_elsewhere = 0;
+
+	for (unsigned i = 0; i < HOT; i++)
+		pthread_create(&hot[i], NULL, hot_thread, (void *)(uintptr_t)i);
+	pthread_create(&hot[HOT], NULL, starting_thread, NULL);
+	for (unsigned i = 0; i < FORKS / 2; i++)
+		bad += !fork_good(child_checks);
+	is_int(bad, 0, "with threads in malloc and free all the time each child works");
+	pthread_create(&forker, NULL, forking_thread, &bad_elsewhere);
+	for (unsigned i = 0; i < FORKS / 4; i++)
+		bad += !fork_good(child_checks);
+	pthread_join(forker, NULL);
+	is_int(bad + bad_elsewhere, 0, "also when two threads fork at the same time");
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i <= HOT; i++)
+		pthread_join(hot[i], NULL);
+	is_int(stat_sum(STAT_forks) - forks, FORKS, "each fork was seen");
+	is_int(atomic_load(&alloc_failed), 0, "no allocation failed in the parent");
+	is_int(atomic_load(&data_lost), 0, "and no block lost its data");
+	for (unsigned i = 0; i < TABLE; i++)
+		block_free(atomic_exchange(&table[i], NULL));
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+/* ---- threads that end meanwhile ---------------------------------------------------------- */
+
+#define STARTERS 3u
+#define QUICK_FORKS 150u
+
+static atomic_bool slow_forks;
+
+/* Runs after our own, so that locks are held for longer than anybody waits for them. */
+static void slow_prepare(void)
+{
+	const struct timespec ts = { 0, 3000000 };
+
+	if (atomic_load(&slow_forks))
+		nanosleep(&ts, NULL);
+}
+
+static void child_ends(void)
+{
+}
+
+static void test_ending(void)
+{
+	uint64_t heaps = stat_sum(STAT_heaps_made);
+	pthread_t t[STARTERS];
+	unsigned bad = 0;
+
+	atomic_store(&stop, false);
+	atomic_store(&slow_forks, true);
+	for (unsigned i = 0; i < STARTERS; i++)
+		pthread_create(&t[i], NULL, starting_thread, NULL);
+	for (unsigned i = 0; i < QUICK_FORKS; i++)
+		bad += !fork_good(child_ends);
+	atomic_store(&slow_forks, false);
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < STARTERS; i++)
+		pthread_join(t[i], NULL);
+	is_int(bad, 0, "with threads that start and end all the time each child works");
+	heaps = stat_sum(STAT_heaps_made) - heaps;
+	ok(heaps <= STARTERS * 4 + 4, "and what the threads leave is used again");
+	tap_diag("%lu heaps made", heaps);
+}
+
+/* ---- what sleeping threads had ----------------------------------------------------------- */
+
+#define SLEEPERS 6u
+#define BLOCKS 300u
+
+static size_t *kept[SLEEPERS][BLOCKS];
+
+static void *sleeper(void *arg)
+{
+	size_t **mine = arg;
+
+	for (unsigned i = 0; i < BLOCKS; i++)
+		mine[i] = block_new(16 + (size_t)i * 80);
+	for (unsigned i = 0; i < BLOCKS; i += 3) {
+		block_free(mine[i]);
+		mine[i] = NULL;
+	}
+	bedroom_sleep();
+	heap_check();
+	for (unsigned i = 0; i < BLOCKS; i++)
+		block_free(mine[i]);
+	return NULL;
+}
+
+static void *free_kept(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < SLEEPERS; i++)
+		for (unsigned k = 0; k < BLOCKS; k++)
+			block_free(kept[i][k]);
+	return NULL;
+}
+
+/* Everything that the parent's threads had is freed by the child; then nothing of it is left. */
+static void child_frees_all(void)
+{
+	struct reclaim_report r;
+	struct info in;
+	uint64_t most = 0;
+	pthread_t t;
+
+	alarm(CHILD_SECONDS);
+	/* A thread that ends keeps nothing; this one's bins would. */
+	if (!MAY_START_THREADS)
+		free_kept(NULL);
+	else if (pthread_create(&t, NULL, free_kept, NULL) != 0 || pthread_join(t, NULL) != 0)
+		_exit(8);
+	heap_check();
+	reclaim_drain(ALL, 0, &r);
+	reclaim_drain(ALL, 0, &r);
+	info_collect(&in, NULL);
+	if (in.pcp_bytes)
+		_exit(3);
+	if (in.large_bytes)
+		_exit(4);
+	/* This thread's own heap may keep a slab a class, or its bins one of each thread. */
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		most += (uint64_t)size_classes[cls].pages << PG_SHIFT;
+	if (in.slab_bytes > most * (MAY_START_THREADS ? 1 : SLEEPERS)) {
+		log_warn("%lu bytes of slabs are left", (unsigned long)in.slab_bytes);
+		_exit(5);
+	}
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		if (h != heap_self && ((!h->unattached && !h->drained) || h->orphan ||
+				       (h->claim & CLAIM_STATE) == CLAIM_HELD))
+			_exit(6);
+	if (stat_sum(STAT_heaps_quarantined))
+		_exit(7);
+}
+
+static void child_of_child(void)
+{
+	if (!fork_good(child_checks))
+		_exit(3);
+	child_checks();
+}
+
+static bool locks_are_free(void)
+{
+	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
+		if (atomic_load(&p->lock.word))
+			return false;
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		if (atomic_load(&slab_pool_lock(cls)->word))
+			return false;
+	return !atomic_load(&zone_main.lock.word) && !atomic_load(&zone_main.grow.word) &&
+	       !atomic_load(&reclaim_control.word) && !lock_fork_under_way();
+}
+
+static void child_looks_at_locks(void)
+{
+	if (!locks_are_free())
+		_exit(3);
+}
+
+static void test_sleepers(void)
+{
+	pthread_t t[SLEEPERS];
+
+	for (unsigned i = 0; i < SLEEPERS; i++)
+		pthread_create(&t[i], NULL, sleeper, kept[i]);
+	bedroom_wait(SLEEPERS);
+	ok(fork_good(child_looks_at_locks), "no lock is held in the child");
+	ok(locks_are_free(), "nor in the parent");
+	ok(fork_good(child_frees_all), "the child can give back all that sleeping threads had");
+	ok(fork_good(child_of_child), "a child can fork");
+	bedroom_wake();
+	for (unsigned i = 0; i < SLEEPERS; i++)
+		pthread_join(t[i], NULL);
+	is_int(atomic_load(&data_lost), 0, "the parent's threads go on with what they had");
+}
+
+/* ---- a thread that was inside ------------------------------------------------------------ */
+
+static struct heap *heap_inside;
+
+static void *stays_inside(void *arg)
+{
+	size_t **mine = arg;
+
+	for (unsigned i = 0; i < BLOCKS; i++)
+		mine[i] = block_new(16 + (size_t)i * 80);
+	heap_inside = heap_self;
+	atomic_store(&heap_self->busy, 1); /* as in the middle of a malloc */
+	bedroom_sleep();
+	atomic_store(&heap_self->busy, 0);
+	heap_check();
+	for (unsigned i = 0; i < BLOCKS; i++)
+		block_free(mine[i]);
+	return NULL;
+}
+
+/* Its heap is left alone, but its objects can be freed. */
+static void child_with_quarantine(void)
+{
+	struct reclaim_report r;
+
+	alarm(CHILD_SECONDS);
+	if (stat_sum(STAT_heaps_quarantined) != 1)
+		_exit(3);
+	for (unsigned k = 0; k < BLOCKS; k++)
+		block_free(kept[0][k]);
+	reclaim_drain(ALL, 0, &r);
+	heap_check();
+	child_checks();
+}
+
+static void test_inside(void)
+{
+	pthread_t t;
+
+	bedroom.asleep = 0;
+	bedroom.wake = false;
+	pthread_create(&t, NULL, stays_inside, kept[0]);
+	bedroom_wait(1);
+	ok(fork_good(child_with_quarantine), "a thread that stays in malloc is left alone");
+	ok(atomic_load(&heap_inside->busy),
+	   "though it is inside still: the fork waits a bounded time");
+	bedroom_wake();
+	pthread_join(t, NULL);
+	is_int(atomic_load(&data_lost), 0, "in the parent it goes on");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+int main(void)
+{
+	if (tap_emulated())
+		tap_skip_all("the emulator cannot fork while it has several threads");
+	tap_plan(15);
+	pthread_atfork(slow_prepare, NULL, NULL);
+	sluice_init();
+	test_sleepers();
+	test_inside();
+	test_hot();
+	test_ending();
+	return tap_done();
+}

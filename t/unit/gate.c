@@ -1,0 +1,776 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Gate 2: heaps of threads that make no calls are emptied by others, those of all other threads are
+ * left alone. See also t/unit/gate_stress.c and t/model/gate2.pml.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "lib/backed.h"
+#include "lib/barrier.h"
+#include "lib/core.h"
+#include "page/buddy.h"
+#include "heap/heap.h"
+#include "heap/heap_parts.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+#include "os/vm.h"
+#include "lib/worker.h"
+
+#define TESTS 108
+
+static uint32_t all_steps = UINT32_MAX; /* never used up */
+
+/* ---- what a heap that somebody emptied looks like ------------------------------------------ */
+
+static bool bins_empty(const struct heap *h)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		struct object *const *bottom = h->bin_slots + h->bin_bottom[cls];
+
+		if (h->bin[cls].top != bottom || bin_space(&h->bin[cls]) || *bottom)
+			return false;
+	}
+	return true;
+}
+
+static bool owns_nothing(const struct heap *h)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		if (h->current[cls] || h->partial[cls].first)
+			return false;
+	return !h->full.first && !h->inbox && !h->inbox_todo && !h->release && !h->outbox.bytes;
+}
+
+static bool emptied(const struct heap *h)
+{
+	return bins_empty(h) && owns_nothing(h) && h->pcp.count == 0 && h->drained &&
+	       h->claim == CLAIM_FREE && !h->busy;
+}
+
+/* Nobody has been here: its bins hold something, and it is not marked. */
+static bool left_alone(const struct heap *h)
+{
+	return !bins_empty(h) && !h->drained && h->claim == CLAIM_FREE;
+}
+
+static uint64_t pool_slabs(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		n += slab_pool_count(cls);
+	return n;
+}
+
+static unsigned mark_and_take(void)
+{
+	return heap_idle_take(heap_idle_mark(true));
+}
+
+/* What the tests before have left in heaps does not count. */
+static void start_clean(void)
+{
+	mark_and_take();
+	heap_sweep();
+}
+
+/* The kernel's pages of its bins' places that cost memory. */
+static unsigned bin_pages(struct heap *h)
+{
+	static unsigned char vec[HEAP_BYTES / 4096 + 1];
+	char *first = (char *)align_up((uintptr_t)h->bin_slots, vm_os_page);
+	size_t bytes = align_down((uintptr_t)h + HEAP_BYTES, vm_os_page) - (uintptr_t)first;
+	unsigned n = 0;
+
+	if (backed_pages(first, bytes, vec) != 0)
+		return 0;
+	for (size_t i = 0; i < bytes / vm_os_page; i++)
+		n += vec[i] & 1;
+	return n;
+}
+
+/* ---- threads that make no call -------------------------------------------------------------- */
+
+static void test_asleep(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t drained = value("heaps_drained");
+	uint64_t pool = pool_slabs();
+	unsigned room = 0;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, use_pages);
+	ok(!bins_empty(w.heap) && !owns_nothing(w.heap) && w.heap->pcp.count > 0 &&
+		   !w.heap->drained,
+	   "a thread caches objects, slabs and pages");
+	ok(vm_os_page > 4096 || bin_pages(w.heap) >= 4, "its bins cost memory");
+	is_int(mark_and_take(), 1, "while it sleeps its heap is taken");
+	is_int(bin_pages(w.heap), 0, "its bins cost none any more");
+	ok(bins_empty(w.heap), "its bins are empty and have no room");
+	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its outbox");
+	is_int(w.heap->pcp.count, 0, "its page cache is empty");
+	ok(w.heap->drained && w.heap->claim == CLAIM_FREE && !w.heap->busy,
+	   "it is known to hold nothing, and nobody holds it");
+	ok(pool_slabs() > pool, "the slabs of what it has in use are abandoned");
+	ok(intact(&w), "and that is as it was");
+	is_int(value("heaps_drained") - drained, 1, "it is counted");
+	is_int(mark_and_take(), 0, "it is not taken again");
+
+	worker_do(&w, check);
+	ok(!w.heap->drained, "its next call is an ordinary call");
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		room += bin_space(&w.heap->bin[cls]) +
+			(unsigned)(w.heap->bin[cls].top -
+				   (w.heap->bin_slots + w.heap->bin_bottom[cls]));
+	ok(room <= 8, "and its cache starts small");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	ok(mark_and_take() == 1 && emptied(w.heap), "asleep again it is emptied again");
+	is_int(value("slab_bytes"), slabs, "and when nothing is in use no slab is left");
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, free_all);
+	worker_end(&w);
+	is_int(mark_and_take(), 0, "the heap of a thread that has ended holds nothing");
+	ok(heap_bins_any(), "but memory for its bins");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 1, "it is taken for that");
+	is_int(bin_pages(w.heap), 0, "and costs no memory any more");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 0, "nor is it taken again");
+	buddy_check(&zone_main);
+}
+
+static void compute(struct worker *w)
+{
+	volatile unsigned long sum = 0;
+
+	sem_post(&w->done);
+	while (!atomic_load_explicit(&w->stop, memory_order_relaxed))
+		sum = sum + 1;
+}
+
+static void test_computing(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_tell(&w, compute);
+	while (sem_wait(&w.done) != 0)
+		;
+	is_int(mark_and_take(), 1, "a thread that computes and makes no call is emptied as well");
+	ok(emptied(w.heap), "wholly");
+	atomic_store(&w.stop, true);
+	while (sem_wait(&w.done) != 0)
+		;
+	ok(intact(&w), "and keeps what it uses");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Whatever lies in whose outbox: one pass over all heaps, in any order, gets it home. */
+static void test_one_pass(void)
+{
+	static struct worker w[4];
+	uint64_t slabs = value("slab_bytes");
+	uint64_t objects = value("object_bytes");
+	bool all = true;
+	bool in_outbox = false;
+
+	for (unsigned i = 0; i < 4; i++) {
+		worker_begin(&w[i]);
+		worker_do(&w[i], fill);
+	}
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		unsigned char *first = w[0].p[i];
+
+		for (unsigned k = 0; k < 3; k++)
+			w[k].p[i] = w[k + 1].p[i];
+		w[3].p[i] = first;
+		if (i % 2) {
+			unsigned char *p = w[0].p[i];
+
+			w[0].p[i] = w[3].p[i];
+			w[3].p[i] = p;
+		}
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		worker_do(&w[i], free_all);
+		in_outbox |= w[i].heap->outbox.bytes != 0;
+	}
+	ok(in_outbox, "threads that freed each other's objects have some under way to each other");
+	is_int(mark_and_take(), 4, "one pass takes all of them");
+	for (unsigned i = 0; i < 4; i++)
+		all &= emptied(w[i].heap);
+	ok(all, "and empties them");
+	is_int(value("object_bytes"), objects, "no object is left anywhere");
+	is_int(value("slab_bytes"), slabs, "nor a slab, without a second pass");
+	for (unsigned i = 0; i < 4; i++)
+		worker_end(&w[i]);
+	buddy_check(&zone_main);
+}
+
+/* A worker begins and fills its heap; one of its objects is for another thread to free. */
+static struct object *begin_and_give(struct worker *w)
+{
+	struct object *o;
+
+	worker_begin(w);
+	worker_do(w, fill);
+	o = (struct object *)(void *)w->p[7];
+	w->p[7] = NULL;
+	return o;
+}
+
+/* A batch that is on its way into the inbox of a heap while that is emptied. */
+static void test_late_post(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	struct object *o;
+	struct page *pg;
+
+	o = begin_and_give(&w);
+	pg = page_of(o);
+	mark_set(o, mark_base(pg));
+	ok(slab_free_remote(pg, o, o, 1) == SLAB_POST, "a remote free is about to post a slab");
+	mark_and_take();
+	ok(atomic_load(&pg->owner) == w.heap, "the slab stays with its heap when that is emptied");
+	heap_post(pg);
+	ok(heap_idle_any(), "once it is posted the heap is known to hold something");
+	mark_and_take();
+	ok(emptied(w.heap), "and the next pass takes it, with nobody calling");
+	ok(intact(&w), "what is in use in it is as it was");
+	worker_do(&w, free_all);
+	mark_and_take();
+	is_int(value("slab_bytes"), slabs, "and nothing of it is lost");
+	worker_end(&w);
+}
+
+static unsigned open_inboxes(const struct heap *h)
+{
+	(void)h;
+	return heap_open_inboxes();
+}
+
+/* The mark stays: who has it may take the heap. */
+static unsigned mark_open(const struct heap *h)
+{
+	heap_growth_mark(UINT32_MAX, &all_steps);
+	return !h->inbox && (h->claim & CLAIM_STATE) == CLAIM_PENDING
+		       ? heap_growth_take(true, &all_steps)
+		       : 0;
+}
+
+/* The same when the process is about to grow, or in want of memory: there is no second pass. */
+static void test_late_post_growth(unsigned (*look)(const struct heap *), const char *when)
+{
+	static struct worker w;
+	struct object *o;
+	struct page *pg;
+
+	o = begin_and_give(&w);
+	pg = page_of(o);
+	mark_set(o, mark_base(pg));
+	slab_free_remote(pg, o, o, 1);
+	mark_and_take();
+	heap_post(pg);
+	is_int(look(w.heap), 1, "%s a heap that was empty is looked at as well", when);
+	ok(!atomic_load(&pg->owner) && emptied(w.heap), "and is empty again, its slab left to all");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Its first call since it was marked is a drain. */
+static void leave_marked(struct worker *w)
+{
+	(void)w;
+	heap_abandon_own();
+}
+
+static void test_leave_own(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	heap_idle_mark(true);
+	worker_do(&w, leave_marked);
+	ok(bins_empty(w.heap), "a thread that was marked can leave its slabs");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+static void test_pages_only(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, use_pages);
+	ok(w.heap->pcp.count > 0, "a thread that uses large blocks only caches pages");
+	mark_and_take();
+	is_int(w.heap->pcp.count, 0, "they are taken while it sleeps");
+	worker_do(&w, fill_and_free_all);
+	mark_and_take();
+	worker_do(&w, use_pages);
+	mark_and_take();
+	is_int(w.heap->pcp.count, 0, "also when its objects have been taken before");
+	worker_end(&w);
+}
+
+/* ---- threads that do -------------------------------------------------------------------------- */
+
+static void call_malloc(struct worker *w)
+{
+	w->p[w->n++] = alloc(100);
+}
+
+static void call_free(struct worker *w)
+{
+	heap_free(w->p[--w->n]);
+}
+
+static void call_slow(struct worker *w)
+{
+	(void)w;
+	heap_free_slow(heap_alloc_slow(200));
+}
+
+static void call_aligned(struct worker *w)
+{
+	(void)w;
+	heap_free(heap_alloc_aligned(100, 256));
+}
+
+static void call_realloc(struct worker *w)
+{
+	(void)w;
+	heap_free(heap_realloc(alloc(100), 2000));
+}
+
+static void test_calling(void)
+{
+	static const struct {
+		void (*call)(struct worker *w);
+		const char *name;
+	} calls[] = {
+		{ call_malloc, "malloc" },      { call_free, "free" },
+		{ call_slow, "a slow malloc" }, { call_aligned, "an aligned one" },
+		{ call_realloc, "a realloc" },
+	};
+	static struct worker w;
+	static struct worker idle;
+
+	worker_begin(&w);
+	worker_begin(&idle);
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		uint64_t g;
+		bool marked;
+
+		worker_do(&w, call_malloc);
+		worker_do(&w, fill_and_free_odd);
+		w.n = 0; /* the others are lost on purpose */
+		worker_do(&w, call_malloc);
+		worker_do(&idle, fill_and_free_all);
+		g = heap_idle_mark(true);
+		marked = w.heap->claim == (g | CLAIM_PENDING);
+		worker_do(&w, calls[i].call);
+		marked &= w.heap->claim == CLAIM_FREE;
+		ok(marked, "%s takes a mark back", calls[i].name);
+		is_int(heap_idle_take(g), 1,
+		       "and a thread that slept meanwhile is the only one taken");
+		ok(left_alone(w.heap) && emptied(idle.heap), "so the right one is empty");
+	}
+	worker_do(&w, check);
+	worker_end(&w);
+	worker_end(&idle);
+	start_clean();
+}
+
+static void test_inside(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, stay_inside);
+	is_int(mark_and_take(), 0, "a thread inside its window is not taken");
+	ok(left_alone(w.heap), "its heap is let go as it was");
+	worker_do(&w, come_out);
+	worker_do(&w, check);
+	is_int(mark_and_take(), 1, "once it is out it is taken");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+static void test_generation(void)
+{
+	static struct worker w;
+	uint64_t first;
+	uint64_t second;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	first = heap_idle_mark(true);
+	worker_do(&w, call_slow);
+	second = heap_idle_mark(true);
+	ok(second > first, "each mark has a generation of its own");
+	is_int(heap_idle_take(first), 0, "an older one takes nothing");
+	is_int(w.heap->claim, second | CLAIM_PENDING, "and leaves the newer mark");
+	is_int(heap_idle_take(0), 0, "no mark takes nothing");
+	is_int(heap_idle_take(second), 1, "the newer one takes the heap");
+	is_int(heap_idle_take(second), 0, "once");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* Idle rounds and growths have marks beside each other. */
+static void test_growth(void)
+{
+	static struct worker w;
+	uint64_t g;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	g = heap_idle_mark(true);
+	ok(heap_growth_mark(UINT32_MAX, &all_steps),
+	   "a growth finds a heap that was marked by an idle round");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "and leaves that mark");
+	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
+	is_int(heap_growth_take(true, &all_steps), 0, "and the growth does not");
+	worker_do(&w, fill_and_free_odd);
+	worker_do(&w, call_slow);
+	heap_growth_mark(UINT32_MAX, &all_steps);
+	g = heap_idle_mark(true);
+	is_int(w.heap->claim, g | CLAIM_PENDING, "an idle round marks over the mark of a growth");
+	is_int(heap_growth_take(true, &all_steps), 1, "which takes the heap all the same");
+	is_int(heap_idle_take(g), 0, "once");
+	worker_do(&w, call_slow);
+	heap_growth_mark(UINT32_MAX, &all_steps);
+	g = heap_idle_mark(true);
+	heap_visit(g);
+	worker_do(&w, call_slow);
+	is_int(heap_growth_take(true, &all_steps) + heap_idle_take(g), 0,
+	       "a call takes both marks back");
+	heap_growth_mark(UINT32_MAX, &all_steps);
+	worker_do(&w, call_slow);
+	g = heap_idle_mark(true);
+	is_int(heap_growth_take(true, &all_steps), 0,
+	       "a mark of after the call is none of before it");
+	is_int(heap_idle_take(g), 1, "but one of its own");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* ---- threads that take a nap ------------------------------------------------------------------ */
+
+static void use_one_class(struct worker *w)
+{
+	unsigned char *p[300];
+
+	(void)w;
+	for (unsigned i = 0; i < 300; i++)
+		p[i] = alloc(200);
+	for (unsigned i = 0; i < 300; i++)
+		heap_free(p[i]);
+}
+
+static unsigned room_of(const struct heap *h, size_t size)
+{
+	unsigned cls = class_of(size);
+
+	return bin_space(&h->bin[cls]) +
+	       (unsigned)(h->bin[cls].top - (h->bin_slots + h->bin_bottom[cls]));
+}
+
+static void test_visit(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t pool;
+	uint64_t g;
+
+	start_clean();
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	g = heap_idle_mark(true);
+	heap_visit(g);
+	is_int(w.heap->claim, g | CLAIM_PENDING, "a visit leaves the mark");
+	ok(!bins_empty(w.heap) && !w.heap->drained, "and, the first time, what the heap has");
+	worker_do(&w, use_one_class);
+	is_int(w.heap->claim, CLAIM_FREE, "its owner's next call takes the mark back");
+	pool = pool_slabs();
+	heap_visit(g);
+	ok(w.heap->claim == CLAIM_FREE && pool_slabs() == pool,
+	   "so that a late visit does nothing");
+	for (unsigned i = 0; i < 5; i++) {
+		worker_do(&w, use_one_class);
+		g = heap_idle_mark(true);
+		heap_visit(g);
+	}
+	ok(room_of(w.heap, 200) > 0, "of a thread that calls between visits the bin it uses stays");
+	ok(room_of(w.heap, 100) == 0 && room_of(w.heap, 3000) == 0,
+	   "those it has not used for some of them are emptied");
+	ok(pool_slabs() > pool, "and slabs of those classes are left to all");
+	ok(intact(&w), "what is in use is as it was");
+	is_int(heap_idle_take(g), 1,
+	       "when it goes on sleeping it is taken as if nobody had been there");
+	worker_do(&w, free_all);
+	mark_and_take();
+	is_int(value("slab_bytes"), slabs, "nothing is lost");
+	worker_end(&w);
+	start_clean();
+}
+
+/* ---- while it is held ------------------------------------------------------------------------- */
+
+static void test_held(void)
+{
+	static struct worker w;
+	uint64_t held = CLAIM_STEP | CLAIM_HELD;
+	uint64_t calls;
+	struct object **top;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	atomic_store(&w.heap->claim, held);
+	calls = value("fallback_calls");
+	top = w.heap->bin[class_of(100)].top;
+	worker_do(&w, call_slow);
+	worker_do(&w, call_realloc);
+	ok(value("fallback_calls") - calls >= 4,
+	   "a thread whose heap is held is served by the fallback");
+	ok(w.heap->claim == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
+	   "and does not touch its heap");
+	claim_release(w.heap);
+	is_int(w.heap->claim, CLAIM_FREE, "the holder lets go");
+	calls = value("fallback_calls");
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	is_int(value("fallback_calls") - calls, 0, "and the thread uses its own heap again");
+	worker_end(&w);
+	start_clean();
+}
+
+#define LOCKED_SIZE 100u
+#define LOCKED_OBJECTS 1000u
+
+static void fill_one_class(struct worker *w)
+{
+	for (w->n = 0; w->n < LOCKED_OBJECTS; w->n++)
+		w->p[w->n] = alloc(LOCKED_SIZE);
+}
+
+static void free_and_trim(struct worker *w)
+{
+	struct heap_drain d;
+
+	free_all(w);
+	heap_drain(heap_self, 0, true, &d);
+}
+
+/* Slabs that could not be left because the lock of their pool was not to be had. */
+static void test_pool_locked(void)
+{
+	static struct worker w;
+	struct lock *lock = slab_pool_lock(class_of(LOCKED_SIZE));
+	uint64_t slabs = value("slab_bytes");
+
+	worker_begin(&w);
+	worker_do(&w, fill_one_class);
+	if (lock_acquire(lock) != 0)
+		tap_bail_out("the lock of a pool is held");
+	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is not to be had");
+	lock_release(lock);
+	ok(w.heap->full.first != NULL, "slabs stay with it");
+	worker_do(&w, free_and_trim);
+	is_int(value("slab_bytes"), slabs, "its thread sees that they come empty");
+	worker_end(&w);
+	start_clean();
+}
+
+static void hold_fallback(struct worker *w)
+{
+	(void)w;
+	if (lock_acquire(&heap_fallback.lock) != 0)
+		tap_bail_out("the fallback heap is locked");
+}
+
+static void let_fallback_go(struct worker *w)
+{
+	(void)w;
+	lock_release(&heap_fallback.lock);
+}
+
+/* Who has the fallback heap may wait for the lock that the interrupted call holds. */
+static void test_fallback_held(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	atomic_store(&heap_fallback.heap->drained, 0);
+	worker_do(&w, hold_fallback);
+	lock_depth++; /* as in a handler that interrupted the holder of a lock */
+	heap_sweep();
+	lock_depth--;
+	ok(!heap_fallback.heap->drained,
+	   "a drain in such a handler does not wait for the fallback heap");
+	worker_do(&w, let_fallback_go);
+	heap_sweep();
+	ok(heap_fallback.heap->drained, "another one empties it");
+	worker_end(&w);
+}
+
+static void test_exit(void)
+{
+	static struct worker w;
+	static struct worker next[2];
+	struct heap *h;
+	uint64_t slabs = value("slab_bytes");
+	uint64_t g;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	h = w.heap;
+	g = heap_idle_mark(true);
+	worker_end(&w);
+	ok(h->claim == CLAIM_FREE && h->unattached,
+	   "a thread that ends with a mark finishes its heap itself");
+	is_int(heap_idle_take(g), 0, "and nobody takes that any more");
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	h = w.heap;
+	atomic_store(&h->claim, CLAIM_STEP | CLAIM_HELD);
+	worker_end(&w);
+	is_int(h->claim, CLAIM_STEP | CLAIM_HELD | CLAIM_EXITED,
+	       "a thread that ends while its heap is held says so");
+	ok(!h->unattached && !bins_empty(h), "and leaves it to the holder");
+	claim_release(h);
+	ok(h->unattached && h->claim == CLAIM_FREE && h->tid == 0 && heap_idle_any(),
+	   "who lets it go as it is, for it may be in a malloc of its own");
+	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
+	   "so that the next who looks for idle ones takes it, and nothing of it is left");
+	for (unsigned i = 0; i < 2; i++) {
+		worker_begin(&next[i]);
+		worker_do(&next[i], check);
+	}
+	ok((next[0].heap == h) != (next[1].heap == h), "exactly one of the next threads gets it");
+	for (unsigned i = 0; i < 2; i++)
+		worker_end(&next[i]);
+	start_clean();
+}
+
+/* ---- barriers ---------------------------------------------------------------------------------- */
+
+static bool have_global(void)
+{
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
+}
+
+static void test_barriers(void)
+{
+	static struct worker w[3];
+	uint64_t global;
+	uint64_t expedited;
+
+	if (!have_global()) {
+		tap_skip(3, "the kernel has no membarrier that interrupts nobody");
+		return;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		worker_begin(&w[i]);
+		worker_do(&w[i], fill_and_free_all);
+	}
+	global = value("barriers_global");
+	expedited = value("barriers_expedited");
+	mark_and_take();
+	is_int(value("barriers_global") - global, 1, "one barrier does for all heaps");
+	is_int(value("barriers_expedited") - expedited, 0, "and it interrupts nobody");
+	is_int(heap_idle_mark(true) == 0 && value("barriers_global") - global == 1, 1,
+	       "where nothing is cached there is no mark and no barrier");
+	for (unsigned i = 0; i < 3; i++)
+		worker_end(&w[i]);
+}
+
+static int without_membarrier(void)
+{
+	static struct worker w;
+	bool good;
+
+	if (!refuse_membarrier(true, EPERM))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	good = heap_idle_mark(true) == 0 && heap_idle_take(0) == 0;
+	good &= !bins_empty(w.heap) && !w.heap->drained;
+	worker_do(&w, free_all);
+	worker_do(&w, check);
+	good &= w.heap->claim == CLAIM_FREE;
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+static int without_global(void)
+{
+	static struct worker w;
+	uint64_t expedited = value("barriers_expedited");
+	bool good;
+
+	if (!refuse_membarrier(false, EINVAL))
+		return CHILD_CANNOT;
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	good = mark_and_take() == 1 && emptied(w.heap);
+	good &= value("barriers_expedited") - expedited == 1;
+	worker_do(&w, free_all);
+	worker_end(&w);
+	return good ? CHILD_GOOD : CHILD_BAD;
+}
+
+int main(void)
+{
+	if (UNDER_TSAN)
+		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
+	sluice_init();
+	alloc(16);
+	if (!heap_barrier())
+		tap_skip_all("the kernel has no membarrier, or forbids it");
+	tap_plan(TESTS);
+	child_result(run_child(without_membarrier),
+		     "where membarrier is forbidden no heap is taken and nothing breaks");
+	child_result(run_child(without_global),
+		     "where the quiet barrier is refused the other one does");
+	test_asleep();
+	test_computing();
+	test_one_pass();
+	test_late_post();
+	test_late_post_growth(open_inboxes, "without memory");
+	test_late_post_growth(mark_open, "before growth");
+	test_leave_own();
+	test_pages_only();
+	test_calling();
+	test_inside();
+	test_generation();
+	test_growth();
+	test_visit();
+	test_held();
+	test_pool_locked();
+	test_fallback_held();
+	test_exit();
+	test_barriers();
+	return tap_done();
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What one growth does for others is bounded, however many threads there are and whatever they hold; those that
+ * follow go on where it ended, and reach everybody.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <pthread.h>
+
+#include "lib/barrier.h"
+#include "lib/bedroom.h"
+#include "page/buddy.h"
+#include "lib/core.h"
+#include "heap/heap.h"
+#include "heap/heap_parts.h"
+#include "shim/init.h"
+#include "reclaim/reclaim.h"
+#include "lib/tap.h"
+#define OBJECTS 8000u /* some of them alone are more than one growth moves */
+#include "lib/worker.h"
+
+#define THREADS 700u
+#define ROUNDS 100000u /* growths, after which a test gives up */
+
+static struct heap *heap_of[THREADS];
+
+static void *sleeper(void *arg)
+{
+	void *p[16];
+
+	for (unsigned i = 0; i < 16; i++)
+		p[i] = alloc(200 + i * 300);
+	for (unsigned i = 0; i < 16; i++)
+		heap_free(p[i]);
+	heap_free(alloc(SMALL_MAX + 1000)); /* its page cache has something, too */
+	*(struct heap **)arg = heap_self;
+	bedroom_sleep();
+	return NULL;
+}
+
+static unsigned still_hold(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < THREADS; i++)
+		n += !heap_of[i]->drained || heap_of[i]->pcp.count;
+	return n;
+}
+
+static void test_many(void)
+{
+	static pthread_t thread[THREADS];
+	pthread_attr_t attr;
+	unsigned most_heaps = 0;
+	unsigned most_caches = 0;
+	unsigned n = 0;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536);
+	for (unsigned i = 0; i < THREADS; i++) {
+		if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
+			tap_bail_out("no thread to be had");
+		bedroom_wait(i + 1);
+	}
+	ok(still_hold() == THREADS, "many threads hold something and sleep");
+	while (still_hold() && ++n < ROUNDS) {
+		uint64_t heaps = value("heaps_drained");
+		uint64_t caches = value("pcp_drains");
+
+		reclaim_before_growth();
+		heaps = value("heaps_drained") - heaps;
+		caches = value("pcp_drains") - caches;
+		most_heaps = heaps > most_heaps ? (unsigned)heaps : most_heaps;
+		most_caches = caches > most_caches ? (unsigned)caches : most_caches;
+	}
+	tap_diag("%u growths; at most %u heaps and %u page caches in one", n, most_heaps,
+		 most_caches);
+	ok(most_heaps <= GROWTH_STEPS / TAKE_STEPS, "one growth empties a bounded number of heaps");
+	ok(most_caches <= GROWTH_LOOKS + GROWTH_STEPS / TAKE_STEPS + 2,
+	   "and a bounded number of page caches");
+	is_int(still_hold(), 0, "and some growths have emptied all of them");
+	bedroom_wake();
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	pthread_attr_destroy(&attr);
+}
+
+/* A heap that holds more than one growth may move. */
+static void test_large(void)
+{
+	static struct worker w;
+	uint64_t slabs = value("slab_bytes");
+	unsigned n = 0;
+	unsigned more = 0;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	while (!w.heap->drained && ++n < ROUNDS)
+		reclaim_before_growth();
+	ok(w.heap->drained, "a heap that holds much is emptied");
+	tap_diag("%u growths", n);
+	ok(n > 2, "but not by one growth");
+	ok(intact(&w), "what its thread has in use is as it was");
+
+	worker_do(&w, free_all);
+	worker_do(&w, fill_and_free_odd);
+	for (unsigned i = 0; i < 20; i++) {
+		/* One marks it and others begin with it; then its owner is there again. */
+		for (unsigned growths = 0; growths < 3; growths++)
+			reclaim_before_growth();
+		more += !w.heap->drained;
+		worker_do(&w, check);
+	}
+	ok(more > 0, "its owner comes back while it is emptied in part, and finds it whole");
+	ok(intact(&w), "what its thread has in use is as it was");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	n = 0;
+	while (value("slab_bytes") > slabs && ++n < ROUNDS) {
+		reclaim_before_growth();
+		heap_sweep();
+	}
+	ok(value("slab_bytes") <= slabs, "and nothing of it is lost");
+}
+
+int main(void)
+{
+	if (UNDER_TSAN)
+		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
+	sluice_init();
+	alloc(16);
+	buddy_before_growth = NULL; /* growths are the test's */
+	if (!heap_barrier())
+		tap_skip_all("the kernel has no membarrier, or forbids it");
+	tap_plan(10);
+	test_many();
+	test_large();
+	return tap_done();
+}

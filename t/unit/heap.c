@@ -1,0 +1,831 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Threads' heaps: sizes and alignments, threads that come and go, calls that cannot use their own
+ * heap (re-entered, gated, gone) and how their objects find their way back.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <time.h>
+
+#include "heap/arena.h"
+#include "page/buddy.h"
+#include "lib/child.h"
+#include "lib/core.h"
+#include "heap/heap.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
+#include "heap/large.h"
+#include "base/options.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+#define MIB ((size_t)1 << 20)
+
+static void run_thread(void *(*fn)(void *), void *arg)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, arg) != 0)
+		tap_bail_out("no thread to be had");
+	pthread_join(t, NULL);
+}
+
+/* ---- sizes and alignments ---------------------------------------------------------------- */
+
+static void test_sizes(void)
+{
+	unsigned bad = 0;
+	unsigned n = 0;
+	void *all[512];
+	size_t sizes[512];
+
+	for (size_t size = 1; size <= 48 * MIB; size += size / 16 + 1) {
+		if (n == 512)
+			break;
+		all[n] = alloc(size);
+		sizes[n] = size;
+		memset(all[n], (int)n, size < 65536 ? size : 65536);
+		bad += (uintptr_t)all[n] % ALIGN_MIN != 0 || heap_usable(all[n]) < size;
+		n++;
+	}
+	is_int(bad, 0, "blocks of all sizes are aligned to 16 and as long as asked for");
+	bad = 0;
+	for (unsigned i = 0; i < n; i++) {
+		size_t len = sizes[i] < 65536 ? sizes[i] : 65536;
+
+		for (size_t k = 0; k < len; k++)
+			bad += ((unsigned char *)all[i])[k] != (unsigned char)i;
+		heap_free(all[i]);
+	}
+	is_int(bad, 0, "and do not overlap");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static void test_zero_size(void)
+{
+	void *p = heap_alloc(0);
+	void *q = heap_alloc(0);
+
+	ok(p && q && p != q, "blocks of no bytes are blocks of their own");
+	heap_free(p);
+	heap_free(q);
+	heap_free(NULL);
+	ok(true, "and a free of NULL is none");
+}
+
+static void test_aligned(void)
+{
+	static const size_t sizes[] = { 0, 1, 17, 100, 1000, 5000, 16384, 40000, 300000, 3 * MIB };
+	unsigned misaligned = 0;
+	unsigned shorter = 0;
+
+	for (size_t align = 8; align <= 128 * MIB; align *= 2) {
+		for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+			char *p = heap_alloc_aligned(sizes[i], align);
+
+			if (!p)
+				tap_bail_out("no memory");
+			misaligned += (uintptr_t)p % align != 0;
+			shorter += heap_usable(p) < sizes[i];
+			if (sizes[i])
+				p[0] = p[sizes[i] - 1] = 'a';
+			heap_free(p);
+		}
+	}
+	is_int(misaligned, 0, "blocks can be had at each alignment up to 128 MiB");
+	is_int(shorter, 0, "and are as long as asked for");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static bool counts_up(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != (unsigned char)(i * 7 + (i >> 9)))
+			return false;
+	return true;
+}
+
+static void count_up(unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (unsigned char)(i * 7 + (i >> 9));
+}
+
+static void test_realloc(void)
+{
+	static const size_t sizes[] = {
+		1,        10,    16,    17,       200,      1000,    20000,
+		32768,    32769, 70000, 1000000,  40000000, 3000000, 100000000,
+		40000000, 5000,  60000, 10000000, 34 * MIB, 8,
+	};
+	unsigned char *p = alloc(5);
+	size_t old = 5;
+	unsigned lost = 0;
+
+	count_up(p, old);
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		p = heap_realloc(p, sizes[i]);
+		if (!p)
+			tap_bail_out("no memory");
+		lost += !counts_up(p, old < sizes[i] ? old : sizes[i]);
+		lost += heap_usable(p) < sizes[i];
+		count_up(p, sizes[i]);
+		old = sizes[i];
+	}
+	is_int(lost, 0, "a block keeps its data however it is resized");
+	heap_free(p);
+	p = alloc(100);
+	ok(heap_realloc(p, 101) == p && heap_realloc(p, 60) == p,
+	   "a small change of size leaves a block where it is");
+	p = heap_realloc(p, 16);
+	ok(heap_usable(p) == 16, "a large one does not waste the rest");
+	heap_free(p);
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+/* From..to: whatever is more than half of what stays. */
+static void test_shrink_in_place(void)
+{
+	static const struct {
+		size_t from;
+		size_t to;
+		size_t stays; /* bytes usable */
+	} cases[] = {
+		{ 40000, 24000, 32768 },   { 33000, 32768, 32768 },  { 40000, 10000, 16384 },
+		{ 100000, 60000, 65536 },  { 300000, 20000, 32768 }, { 2000000, 1100000, 1310720 },
+		{ 3000000, 50000, 65536 },
+	};
+	unsigned moved = 0;
+	unsigned wrong = 0;
+	unsigned lost = 0;
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned char *p[16];
+
+		for (unsigned k = 0; k < 16; k++) {
+			p[k] = alloc(cases[i].from);
+			count_up(p[k], cases[i].from);
+		}
+		for (unsigned k = 0; k < 16; k++) {
+			unsigned char *q = heap_realloc(p[k], cases[i].to);
+
+			moved += q != p[k];
+			wrong += heap_usable(q) != cases[i].stays;
+			lost += !counts_up(q, cases[i].to);
+			p[k] = heap_realloc(q, cases[i].from);
+			lost += !counts_up(p[k], cases[i].to);
+			count_up(p[k], cases[i].from);
+			p[k] = heap_realloc(p[k], cases[i].to);
+		}
+		for (unsigned k = 0; k < 16; k++)
+			heap_free(p[k]);
+	}
+	is_int(moved, 0,
+	       "a block that shrinks to more than half of its last page stays where it is");
+	is_int(wrong, 0, "what is behind it is split off");
+	is_int(lost, 0, "it keeps its data, and grows again");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+/* A block that grows by much, and is freed, again and again: its pages are used again. */
+static void test_grow_again(void)
+{
+	static const size_t from[] = { 600000, 3000000, 9000000 };
+	unsigned lost = 0;
+	uint64_t mapped = value("huges_made");
+	struct rusage before;
+	struct rusage after;
+
+	for (unsigned i = 0; i < sizeof(from) / sizeof(from[0]); i++) {
+		for (unsigned round = 0; round < 60; round++) {
+			unsigned char *p = alloc(from[i]);
+
+			if (round == 10)
+				getrusage(RUSAGE_SELF, &before);
+			count_up(p, from[i]);
+			p = heap_realloc(p, 2 * from[i]);
+			lost += !counts_up(p, from[i]);
+			count_up(p, 2 * from[i]);
+			heap_free(p);
+		}
+		getrusage(RUSAGE_SELF, &after);
+		/* Before: each round the pages of a new mapping, 100 at least. */
+		ok(after.ru_minflt - before.ru_minflt < 2000,
+		   "%zu bytes that double and are freed use their pages again", from[i]);
+		tap_diag("%ld page faults in 50 rounds", after.ru_minflt - before.ru_minflt);
+	}
+	is_int(value("huges_made") - mapped, 0, "none becomes a mapping");
+	is_int(lost, 0, "and no byte is lost");
+
+	unsigned char *p = alloc(2000000);
+	unsigned char *q = alloc(2000000);
+	size_t n = 2000000;
+
+	count_up(p, n);
+	while (n < 4000000 && value("huges_made") == mapped)
+		p = heap_realloc(p, n += 100000);
+	ok(counts_up(p, 2000000), "a block that grows by a little keeps its data");
+	heap_free(p);
+	heap_free(q);
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static void test_zero_flag(void)
+{
+	unsigned lies = 0;
+	unsigned zeros = 0;
+
+	pcp_drain(heap_pcp());
+	buddy_purge(&zone_main, 0, UINT64_MAX);
+	for (unsigned i = 0; i < 200; i++) {
+		size_t size = SMALL_MAX + 1 + (size_t)i * 9973;
+		bool zero = false;
+		char *p = heap_alloc_large(size, &zero);
+
+		if (!p)
+			tap_bail_out("no memory");
+		zeros += zero;
+		for (size_t k = 0; zero && k < size; k += 64)
+			lies += p[k] != 0;
+		memset(p, 0xff, size);
+		heap_free(p);
+	}
+	ok(zeros > 0, "some large blocks are said to read as zero");
+	is_int(lies, 0, "and all of those do");
+}
+
+/* ---- threads that come and go ------------------------------------------------------------ */
+
+#define HANDED 2000u
+
+static void *handed[HANDED];
+
+/* Allocates, frees every other one, ends. */
+static void *maker(void *arg)
+{
+	unsigned n = *(unsigned *)arg;
+
+	for (unsigned i = 0; i < n; i++) {
+		handed[i] = alloc(16 + (size_t)i * 37 % 3000);
+		memset(handed[i], 'h', 16);
+	}
+	heap_check();
+	for (unsigned i = 0; i < n; i += 2) {
+		heap_free(handed[i]);
+		handed[i] = NULL;
+	}
+	return NULL;
+}
+
+static void free_handed(void)
+{
+	for (unsigned i = 0; i < HANDED; i++) {
+		heap_free(handed[i]);
+		handed[i] = NULL;
+	}
+}
+
+static void *free_handed_thread(void *arg)
+{
+	(void)arg;
+	free_handed();
+	return NULL;
+}
+
+static void test_exit(void)
+{
+	uint64_t adopted = value("slabs_adopted");
+	uint64_t unowned = value("slabs_unowned");
+	unsigned n = HANDED;
+	bool kept = true;
+
+	run_thread(maker, &n);
+	ok(value("slabs_unowned") > unowned, "a thread that ends abandons its slabs");
+	for (unsigned i = 1; i < n; i += 2)
+		kept &= ((char *)handed[i])[0] == 'h' && ((char *)handed[i])[15] == 'h';
+	ok(kept, "what it allocated stays as it was");
+	run_thread(maker, &n); /* forgets half of the first ones: they are leaked on purpose */
+	ok(value("slabs_adopted") > adopted, "the next thread takes slabs over that have room");
+	adopted = value("slabs_adopted");
+	free_handed();
+	heap_sweep();
+	ok(value("slabs_adopted") > adopted, "so does who frees into them");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static void test_many_threads(void)
+{
+	unsigned n = HANDED;
+	uint64_t heaps = 0;
+	uint64_t slab_bytes = 0;
+	uint64_t region_bytes = 0;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		run_thread(maker, &n);
+		if (i % 3)
+			free_handed();
+		else
+			run_thread(free_handed_thread, NULL);
+		if (i == 299) {
+			heap_sweep();
+			heaps = value("heaps");
+			slab_bytes = value("slab_bytes");
+			region_bytes = value("region_bytes");
+		}
+	}
+	heap_sweep();
+	is_int(value("heaps"), heaps,
+	       "2,000 threads one after the other need no more heaps than 300");
+	is_int(value("region_bytes"), region_bytes, "nor more address space");
+	ok(value("slab_bytes") <= slab_bytes + 2 * MIB, "nor more memory for objects");
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static pthread_key_t late_key;
+
+/* Runs in all rounds of destructors, the last one after the heap's own. */
+static void late_destructor(void *arg)
+{
+	uintptr_t round = (uintptr_t)arg;
+
+	for (unsigned i = 0; i < 50; i++) {
+		void *p = alloc(100 + i);
+
+		memset(p, 'l', 100);
+		heap_free(p);
+	}
+	heap_free(handed[round]);
+	handed[round] = NULL;
+	if (round < 5)
+		pthread_setspecific(late_key, (void *)(round + 1));
+}
+
+static void *late_thread(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 6; i++)
+		handed[i] = alloc(500);
+	pthread_setspecific(late_key, (void *)1);
+	return NULL;
+}
+
+static void test_late(void)
+{
+	uint64_t slab_bytes = 0;
+
+	if (UNDER_TSAN) {
+		tap_skip(1, "TSan is gone before the last destructors run");
+		return;
+	}
+	if (pthread_key_create(&late_key, late_destructor) != 0)
+		tap_bail_out("no key to be had");
+	for (unsigned i = 0; i < 500; i++) {
+		run_thread(late_thread, NULL);
+		free_handed();
+		if (i == 49) {
+			heap_sweep();
+			slab_bytes = value("slab_bytes");
+		}
+	}
+	heap_sweep();
+	ok(value("slab_bytes") <= slab_bytes + MIB / 2,
+	   "threads that allocate and free in their last destructors leave nothing behind");
+	pthread_key_delete(late_key);
+}
+
+/* Each bin's row is left for a longer one on the way. */
+static void *fill_bins(void *arg)
+{
+	static void *all[1000];
+
+	for (size_t size = 16; size <= 1024; size += 16) {
+		unsigned n = 60 + (unsigned)(size / 16 % 8) * 20; /* full with few or with many */
+
+		for (unsigned i = 0; i < n; i++)
+			all[i] = alloc(size);
+		for (unsigned i = 0; i < n; i++)
+			heap_free(all[i]);
+	}
+	return arg;
+}
+
+static void test_full_bins(void)
+{
+	uint64_t slab_bytes;
+
+	heap_sweep();
+	slab_bytes = value("slab_bytes");
+	run_thread(fill_bins, NULL);
+	heap_sweep();
+	is_int(value("slab_bytes"), slab_bytes,
+	       "no object is lost in bins that grew to their capacity");
+}
+
+/* ---- frees by others --------------------------------------------------------------------- */
+
+static void *freer(void *arg)
+{
+	void **p = arg;
+
+	for (; *p; p++)
+		heap_free(*p);
+	return NULL;
+}
+
+static void test_inbox(void)
+{
+	static void *all[5001];
+	uint64_t slab_bytes;
+
+	for (unsigned i = 0; i < 5000; i++)
+		all[i] = alloc(1000);
+	heap_check();
+	slab_bytes = value("slab_bytes");
+	run_thread(freer, all);
+	for (unsigned i = 0; i < 4900; i++)
+		all[i] = alloc(1000);
+	ok(value("slab_bytes") <= slab_bytes + MIB / 4,
+	   "what another thread freed is allocated again");
+	heap_check();
+	for (unsigned i = 0; i < 4900; i++)
+		heap_free(all[i]);
+	heap_check();
+}
+
+/* ---- a heap that is not to be had -------------------------------------------------------- */
+
+static void *free_one(void *arg)
+{
+	heap_free(arg);
+	return NULL;
+}
+
+static void test_reentry(void)
+{
+	uint64_t calls = value("fallback_calls");
+	void *mine = alloc(300);
+	void *p[4];
+
+	memset(mine, 'm', 300);
+	atomic_store(&heap_self->busy, 1);
+	for (unsigned i = 0; i < 4; i++) {
+		p[i] = alloc(300);
+		memset(p[i], 'a' + (int)i, 300);
+	}
+	ok(value("fallback_calls") - calls >= 4,
+	   "a call inside another one is served by the fallback");
+	heap_free(p[0]);
+	heap_free(mine);
+	p[0] = alloc(50000);
+	ok(p[0] != NULL, "large blocks are to be had too");
+	is_int(heap_self->busy, 1, "and the call that it interrupted is still in its window");
+	atomic_store(&heap_self->busy, 0);
+	heap_check();
+	ok(((char *)p[1])[299] == 'b' && ((char *)p[2])[0] == 'c',
+	   "its objects are ordinary objects");
+	heap_free(p[0]);
+	heap_free(p[1]);
+	run_thread(free_one, p[2]);
+	atomic_store(&heap_self->busy, 1);
+	heap_free(p[3]);
+	atomic_store(&heap_self->busy, 0);
+	heap_check();
+	ok(true, "they are freed inside and outside, by this and by other threads");
+}
+
+static void test_held(void)
+{
+	uint64_t calls = value("fallback_calls");
+	void *mine = alloc(300);
+	void *p;
+
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_HELD);
+	p = alloc(300);
+	ok(value("fallback_calls") > calls,
+	   "with its gate held a thread is served by the fallback");
+	memset(p, 'p', 300);
+	heap_free(mine);
+	is_int(heap_self->claim, CLAIM_STEP | CLAIM_HELD, "the gate stays held");
+	is_int(heap_self->busy, 0, "and the heap alone");
+	atomic_store(&heap_self->claim, CLAIM_FREE);
+	heap_free(p);
+	calls = value("fallback_calls");
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
+	p = alloc(300);
+	is_int(value("fallback_calls") - calls, 0,
+	       "with its gate pending it is served by its own heap");
+	is_int(heap_self->claim, CLAIM_FREE, "and has taken the gate back");
+	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
+	heap_free(p);
+	heap_free_slow(alloc(3000));
+	is_int(heap_self->claim, CLAIM_FREE, "by a free as well");
+	heap_check();
+}
+
+/* With every lock of the heaps held by this thread, as by a signal handler inside them. */
+static void test_no_lock(void)
+{
+	uint64_t maps = value("emergency_maps");
+	uint64_t objects = value("emergency_objects");
+	void *mine = alloc(300);
+	bool zero = true;
+	char *p;
+	char *q;
+	char *r;
+
+	pcp_drain(&heap_self->pcp);
+	heap_fork_prepare();
+	atomic_store(&heap_self->busy, 1);
+	p = heap_alloc_small(300);
+	q = heap_alloc_aligned(300, 16384);
+	lock_fork_begin();                  /* else another zone comes into use */
+	lock_fork_prepare(&zone_main.lock); /* and what large blocks need */
+	r = heap_alloc_large(200000, &zero);
+	lock_fork_parent(&zone_main.lock);
+	lock_fork_end();
+	heap_free(mine);
+	atomic_store(&heap_self->busy, 0);
+	heap_fork_parent();
+	ok(p && q && r, "who can have neither heap nor lock gets memory all the same");
+	is_int(value("emergency_objects") - objects, 3, "out of the arena");
+	is_int(value("emergency_maps") - maps, 1, "by one mapping for all");
+	ok(!zero, "and is not told that it reads as zero");
+	ok(arena_usable(p) >= 300 && heap_usable(p) >= 300, "its objects are known as such");
+	is_int((uintptr_t)q % 16384, 0, "and aligned as asked for");
+	memset(p, 'p', 300);
+	ok(heap_realloc(p, heap_usable(p) - 1) == p,
+	   "one that stays nearly as large stays where it is");
+	p = heap_realloc(p, 1000);
+	ok(p[299] == 'p', "it can be resized");
+	memset(r, 'r', 200000);
+	r = heap_realloc(r, 2000000);
+	ok(r[199999] == 'r', "also beyond the arena");
+	heap_free(r);
+	heap_free(p);
+	heap_free(q);
+	heap_check();
+	arena_check();
+	is_int(arena_bytes(), 0, "when all are freed, no mapping is left");
+}
+
+/* ---- signals ----------------------------------------------------------------------------- */
+
+static void *in_handler[64];
+static volatile sig_atomic_t handler_runs;
+static volatile sig_atomic_t handler_bad;
+
+static void handler(int sig)
+{
+	unsigned i = (unsigned)handler_runs % 64;
+	size_t size = 16 + (size_t)handler_runs * 61 % 2000;
+
+	(void)sig;
+	if (in_handler[i] && *(unsigned char *)in_handler[i] != (unsigned char)i)
+		handler_bad = 1;
+	heap_free(in_handler[i]);
+	in_handler[i] = heap_alloc(size);
+	if (in_handler[i])
+		memset(in_handler[i], (int)i, size);
+	else
+		handler_bad = 1;
+	handler_runs = handler_runs + 1;
+}
+
+static void test_signals(void)
+{
+	const struct itimerval often = { { 0, 300 }, { 0, 300 } };
+	const struct itimerval never = { { 0, 0 }, { 0, 0 } };
+	struct sigaction sa = { .sa_handler = handler, .sa_flags = SA_RESTART };
+	struct timespec start;
+	struct timespec now;
+	void *p[100] = { NULL };
+	unsigned bad = 0;
+
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		for (unsigned i = 0; i < 10000; i++) {
+			void **at = &p[(i * 7) % 100];
+
+			if (*at)
+				bad += *(unsigned *)*at != (i * 7) % 100;
+			heap_free(*at);
+			*at = alloc(16 + (size_t)i % 1500);
+			*(unsigned *)*at = (i * 7) % 100;
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (handler_runs < 1000 && (handler_runs <= 50 || now.tv_sec - start.tv_sec < 20));
+	setitimer(ITIMER_REAL, &never, NULL);
+	heap_check();
+	tap_diag("%d signals", (int)handler_runs);
+	ok(handler_runs > 50 && !handler_bad && !bad,
+	   "signal handlers allocate and free in the middle of malloc and free");
+	for (unsigned i = 0; i < 100; i++)
+		heap_free(p[i]);
+	for (unsigned i = 0; i < 64; i++)
+		heap_free(in_handler[i]);
+	heap_check();
+}
+
+/* ---- misuse ------------------------------------------------------------------------------ */
+
+static void free_twice(void *arg)
+{
+	void *p = alloc(*(size_t *)arg);
+
+	heap_free(p);
+	heap_free(p);
+}
+
+static void free_middle(void *arg)
+{
+	char *p = alloc(*(size_t *)arg);
+
+	heap_free(p + 8);
+}
+
+static void free_foreign(void *arg)
+{
+	heap_free(arg);
+}
+
+static void free_never_handed_out(void *arg)
+{
+	char *p = alloc(16);
+
+	(void)arg;
+	heap_free((char *)align_down((uintptr_t)p, PG_BYTES) + 2 * PG_BYTES - 16);
+}
+
+/* A call that can have neither heap nor lock; the object is freed at `at` bytes into it, n times. */
+static void free_in_arena(void *arg)
+{
+	const size_t *at = arg;
+	char *p[2];
+
+	heap_fork_prepare();
+	atomic_store(&heap_self->busy, 1);
+	p[0] = alloc(300);
+	p[1] = alloc(300); /* the chunk stays */
+	atomic_store(&heap_self->busy, 0);
+	heap_fork_parent();
+	memset(p[0], 0, 300);
+	heap_free(p[0] + *at);
+	heap_free(p[0] + *at);
+}
+
+static void size_of_freed(void *arg)
+{
+	void *p = alloc(100 * MIB);
+
+	(void)arg;
+	heap_free(p);
+	heap_usable(p);
+}
+
+static void test_misuse(void)
+{
+	size_t small = 100;
+	size_t large = 100000;
+	size_t huge = 100 * MIB;
+	size_t start = 0;
+	size_t middle = 16;
+	size_t odd = 8;
+	int local;
+
+	ok(child_is_stopped(free_twice, &small, "object freed twice"),
+	   "an object freed twice in a row stops the program");
+	ok(child_is_stopped(free_twice, &large, "block freed twice"), "so does a large block");
+	ok(child_is_stopped(free_twice, &huge, "free of memory that is not ours"),
+	   "so does a mapping of its own");
+	ok(child_is_stopped(free_middle, &small, "free of "),
+	   "the middle of an object stops the program");
+	ok(child_is_stopped(free_middle, &large, "free of the middle of a large block"),
+	   "so does that of a large block");
+	ok(child_is_stopped(free_in_arena, &start, "block freed twice, or not at its start"),
+	   "an object of the arena freed twice stops the program");
+	ok(child_is_stopped(free_in_arena, &middle, "block freed twice, or not at its start") &&
+		   child_is_stopped(free_in_arena, &odd, "block freed twice, or not at its start"),
+	   "so does the middle of one");
+	ok(child_is_stopped(free_foreign, &local, "free of memory that is not ours"),
+	   "a pointer to the stack stops the program");
+	ok(child_is_stopped(free_never_handed_out, NULL, ""),
+	   "an object that was never handed out stops the program");
+	ok(child_is_stopped(size_of_freed, NULL, "size asked of memory"),
+	   "the size of a mapping that was freed stops the program");
+}
+
+/* ---- no memory --------------------------------------------------------------------------- */
+
+static void refuse_all(void *arg)
+{
+	unsigned n = 0;
+	void *p;
+
+	(void)arg;
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	while ((p = heap_alloc(1 + n % 100000)) != NULL)
+		n++;
+	if (heap_alloc(100 * MIB) || heap_alloc_aligned(MIB, MIB * 64))
+		_exit(2);
+	heap_check();
+	buddy_check(&zone_main);
+	options.vm_fail_at = 0;
+	if (!heap_alloc(100000) || !heap_alloc(100))
+		_exit(3);
+	heap_check();
+	buddy_check(&zone_main);
+}
+
+static bool holds(const unsigned char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != (unsigned char)(i * 7))
+			return false;
+	return true;
+}
+
+/* Of each kind one object: a small one, a large one, one with a mapping of its own. */
+static void resize_without(void *arg)
+{
+	static const size_t size[] = { 1000, 100000, 40 * MIB };
+	unsigned char *p[3];
+	unsigned char *q;
+
+	(void)arg;
+	for (unsigned k = 0; k < 3; k++) {
+		p[k] = alloc(size[k]);
+		for (size_t i = 0; i < size[k]; i++)
+			p[k][i] = (unsigned char)(i * 7);
+	}
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	for (size_t n = 200000; n >= 16; n -= n / 8)
+		while (heap_alloc(n))
+			;
+	for (unsigned k = 0; k < 3; k++)
+		if (heap_realloc(p[k], 4 * size[k]) || !holds(p[k], size[k]))
+			_exit(2);
+	q = heap_realloc(p[0], 30);
+	if (q != p[0] || !holds(q, 30))
+		_exit(3);
+	heap_check();
+	options.vm_fail_at = 0;
+	q = heap_realloc(p[1], 4 * size[1]);
+	if (!q || !holds(q, size[1]))
+		_exit(4);
+}
+
+static void test_no_memory(void)
+{
+	ok(child_is_well(resize_without, NULL),
+	   "what cannot grow for want of memory is as it was, and to shrink cannot fail");
+	ok(child_is_well(refuse_all, NULL),
+	   "when the kernel refuses memory calls fail, and work again when it gives some");
+}
+
+int main(void)
+{
+	tap_plan(64);
+	sluice_init();
+	test_sizes();
+	test_zero_size();
+	test_aligned();
+	test_realloc();
+	test_shrink_in_place();
+	test_grow_again();
+	test_zero_flag();
+	test_exit();
+	test_many_threads();
+	test_late();
+	test_full_bins();
+	test_inbox();
+	test_reentry();
+	test_held();
+	test_no_lock();
+	test_signals();
+	test_misuse();
+	test_no_memory();
+	return tap_done();
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Objects with a mapping of their own, and the table that knows them.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "lib/backed.h"
+#include "lib/free_once.h"
+#include "heap/huge.h"
+#include "base/options.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+#include "os/vm.h"
+
+#define MIB ((size_t)1 << 20)
+#define THREADS 4u
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define CYCLES 10000u
+#else
+#define CYCLES 140000u
+#endif
+#define TURNS 4000u
+#define REFUSALS 140000u /* more than the table has places */
+
+static uint64_t objects(void)
+{
+	uint64_t n;
+	uint64_t bytes;
+
+	huge_count(&n, &bytes);
+	return n;
+}
+
+static uint64_t bytes_now(void)
+{
+	uint64_t n;
+	uint64_t bytes;
+
+	huge_count(&n, &bytes);
+	return bytes;
+}
+
+static bool mapped(void *p)
+{
+	unsigned char vec[1];
+
+	return backed_pages(p, vm_os_page, vec) == 0;
+}
+
+static bool all_bytes(const char *p, size_t n, char c)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != c)
+			return false;
+	return true;
+}
+
+static void test_one(void)
+{
+	char *p = huge_alloc(100000, 1);
+	size_t whole = align_up(100000, vm_os_page);
+
+	ok(p && all_bytes(p, 100000, 0), "a mapping can be had and reads as zero");
+	is_int(huge_usable(p), whole, "its length is in whole pages of the kernel");
+	is_int(objects(), 1, "the table has one object");
+	is_int(bytes_now(), whole, "of that length");
+	is_int(huge_usable(p + 16), 0, "a pointer into its middle is not its start");
+	ok(!huge_free(p + 4096), "and frees nothing");
+	is_int(huge_usable(NULL), 0, "NULL is none");
+	ok(!huge_free(NULL) && !huge_realloc(NULL, 4096), "nor can it be freed or resized");
+	ok(huge_free(p) && !mapped(p), "it can be freed, and is unmapped");
+	ok(!huge_free(p), "it cannot be freed twice");
+	is_int(huge_usable(p), 0, "it is not known any more");
+	ok(huge_realloc(p, 4096) == NULL, "nor can it be resized");
+	is_int(objects() + bytes_now(), 0, "the table is empty");
+}
+
+static void test_sizes(void)
+{
+	void *p = huge_alloc(0, 1);
+
+	ok(p && huge_usable(p) > 0, "an object of no bytes is one all the same");
+	huge_free(p);
+	ok(!huge_alloc(SIZE_MAX, 1) && !huge_alloc((size_t)PTRDIFF_MAX + 1, 1) &&
+		   !huge_alloc(SIZE_MAX - 5000, 4096),
+	   "sizes that cannot be are refused");
+	ok(!huge_alloc((size_t)1 << 46, 1), "and so are those that the kernel refuses");
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	ok(!huge_alloc(4096, 1), "and those that it is made to refuse");
+	for (unsigned i = 0; i < REFUSALS; i++)
+		huge_alloc(4096, 1);
+	options.vm_fail_at = 0;
+	is_int(objects(), 0, "none of them leaves anything in the table");
+	p = huge_alloc(4096, 1);
+	ok(p && huge_free(p), "nor takes a place in it, however many there were");
+}
+
+static void test_align(void)
+{
+	bool good = true;
+
+	for (size_t align = 1; align <= 1024 * MIB; align *= 2) {
+		char *p = huge_alloc(MIB + 5, align);
+
+		good &= p && (uintptr_t)p % align == 0;
+		if (!p)
+			continue;
+		p[0] = p[MIB + 4] = 'a';
+		good &= huge_free(p);
+	}
+	ok(good, "each alignment up to 1 GiB can be had");
+}
+
+static void test_realloc(void)
+{
+	char *p = huge_alloc(MIB, 1);
+	char *q;
+	char *wall;
+
+	memset(p, 'r', MIB);
+	q = huge_realloc(p, 64 * MIB);
+	ok(q && all_bytes(q, MIB, 'r') && all_bytes(q + MIB, MIB, 0),
+	   "an object keeps its data when it grows, the rest reads as zero");
+	is_int(huge_usable(q), 64 * MIB, "its length is known");
+	is_int(objects(), 1, "it is one object");
+	p = huge_realloc(q, 2 * MIB);
+	ok(p && all_bytes(p, MIB, 'r') && huge_usable(p) == 2 * MIB, "it can shrink");
+	is_int(bytes_now(), 2 * MIB, "and the rest goes back");
+	is_int(huge_bytes(), 2 * MIB, "which is known without a look at the table");
+	ok(huge_realloc(p, 2 * MIB) == p, "to its own size it stays where it is");
+	wall = mmap(p + 2 * MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		    -1, 0);
+	q = huge_realloc(p, 3 * MIB);
+	ok(q && q != p && all_bytes(q, MIB, 'r'),
+	   "with others behind it, it moves and keeps its data");
+	ok(huge_usable(p) == 0 && !huge_free(p), "where it was it is not known any more");
+	if (wall != MAP_FAILED)
+		munmap(wall, 4096);
+	ok(!huge_realloc(q, SIZE_MAX - 10) && !huge_realloc(q, (size_t)1 << 46),
+	   "a size that is refused leaves it as it was");
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	ok(!huge_realloc(q, 8 * MIB), "also when the kernel refuses");
+	options.vm_fail_at = 0;
+	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'), "with its length and data");
+	ok(huge_free(q), "it can be freed then");
+	is_int(objects() + huge_bytes(), 0, "the table is empty");
+}
+
+/* So many, at such distances, that some come to lie in each other's way in the table. */
+static void test_many(void)
+{
+	enum { N = 20000 };
+	static void *p[N];
+	unsigned seed = 3;
+	bool good = true;
+
+	for (unsigned i = 0; i < N; i++) {
+		p[i] = huge_alloc(4096 * (1 + (size_t)rand_r(&seed) % 16), 1);
+		if (!p[i])
+			tap_bail_out("no memory");
+		*(unsigned *)p[i] = i;
+	}
+	is_int(objects(), N, "the table holds thousands of objects");
+	for (unsigned i = 0; i < N; i += 2)
+		good &= huge_free(p[i]);
+	for (unsigned i = 1; i < N; i += 2)
+		good &= huge_usable(p[i]) >= 4096 && *(unsigned *)p[i] == i;
+	for (unsigned i = 0; i < N; i += 2)
+		good &= huge_usable(p[i]) == 0;
+	ok(good, "each of them is known as long as it lives");
+	for (unsigned i = 1; i < N; i += 2)
+		good &= huge_free(p[i]);
+	ok(good, "and can be freed once");
+	is_int(objects(), 0, "the table is empty");
+}
+
+/* More objects than the table has places, one after the other; a second one that has to move. */
+static void test_reuse(void)
+{
+	unsigned bad = 0;
+
+	alarm(110);
+	for (unsigned i = 0; i < CYCLES && !bad; i++) {
+		void *p = huge_alloc(4096, 1);
+		void *q = huge_alloc(4096, 1);
+
+		q = q ? huge_realloc(q, 8192) : NULL;
+		bad += !p || !q || !huge_free(p) || !huge_free(q);
+	}
+	alarm(0);
+	is_int(bad, 0, "places in the table are used again");
+}
+
+/* ---- threads ----------------------------------------------------------------------------- */
+
+#define PLACES 64u
+
+/* TSan does not see that mremap moves memory to where another thread's was. */
+#define MOVED __attribute__((no_sanitize("thread")))
+
+static _Atomic(size_t *) places[PLACES];
+static atomic_uint wrong;
+
+MOVED static size_t *stamped(size_t size, size_t *p)
+{
+	if (p) {
+		p[0] = size;
+		p[size / 8 - 1] = size;
+	} else {
+		atomic_fetch_add(&wrong, 1);
+	}
+	return p;
+}
+
+MOVED static void check(size_t *p)
+{
+	if (p[p[0] / 8 - 1] != p[0] || huge_usable(p) < p[0])
+		atomic_fetch_add(&wrong, 1);
+}
+
+MOVED static void *stress(void *arg)
+{
+	unsigned seed = (unsigned)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < TURNS; i++) {
+		_Atomic(size_t *) *at = &places[(unsigned)rand_r(&seed) % PLACES];
+		size_t size = 4096 * (1 + (size_t)rand_r(&seed) % 16);
+		size_t *p = atomic_exchange(at, NULL);
+
+		if (!p) {
+			p = stamped(size, huge_alloc(size, 1));
+		} else if (i % 3 == 0) {
+			size_t old = p[0];
+
+			check(p);
+			p = huge_realloc(p, size);
+			if (p && (p[0] != old || (size >= old && p[old / 8 - 1] != old)))
+				atomic_fetch_add(&wrong, 1);
+			stamped(size, p);
+		} else {
+			check(p);
+			if (!huge_free(p))
+				atomic_fetch_add(&wrong, 1);
+			continue;
+		}
+		p = atomic_exchange(at, p);
+		if (p && !huge_free(p))
+			atomic_fetch_add(&wrong, 1);
+	}
+	return NULL;
+}
+
+/* Several threads free one object at the same time: one of them does. */
+static void *make_one(void)
+{
+	return huge_alloc(4096, 1);
+}
+
+static void *free_same(void *arg)
+{
+	return (void *)(uintptr_t)huge_free(arg);
+}
+
+static void test_threads(void)
+{
+	pthread_t t[THREADS];
+
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_create(&t[i], NULL, stress, (void *)(uintptr_t)(i + 1));
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+	is_int(atomic_load(&wrong), 0, "threads allocate, resize and free each other's objects");
+	for (unsigned i = 0; i < PLACES; i++)
+		if (places[i])
+			huge_free(places[i]);
+	is_int(objects(), 0, "the table is empty at the end");
+	is_int(freed_not_once(make_one, free_same), 0, "of threads that free one object one does");
+}
+
+int main(void)
+{
+	tap_plan(42);
+	vm_init();
+	test_one();
+	test_sizes();
+	test_align();
+	test_realloc();
+	test_many();
+	test_reuse();
+	test_threads();
+	return tap_done();
+}

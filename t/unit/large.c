@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Objects that are a run of pages: lengths, the zero flag, resizing in place, misuse.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <string.h>
+
+#include "page/buddy.h"
+#include "lib/child.h"
+#include "heap/large.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "lib/tap.h"
+#include "os/vm.h"
+
+static struct zone zone = {
+	.lock = LOCK_INIT(LOCK_BUDDY),
+	.grow = LOCK_INIT(LOCK_GROW),
+};
+static struct pcp pcp;
+
+static char *large(size_t size, bool *zero)
+{
+	char *p = large_alloc(&pcp, size, 1, zero);
+
+	if (!p)
+		tap_bail_out("no memory");
+	return p;
+}
+
+static void give_back(void *p)
+{
+	struct page *pg = page_of(p);
+
+	large_check(pg, p);
+	large_unmake(pg);
+	pcp_free(&pcp, pg);
+}
+
+static uint64_t pages_used(void)
+{
+	return zone.total_pages - zone.free_pages;
+}
+
+static bool all_bytes(const char *p, size_t n, char c)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != c)
+			return false;
+	return true;
+}
+
+/* The length that a run of n pages has: that of its class, where there is one. */
+static uint32_t length_for(uint32_t n)
+{
+	return n <= PCP_RUN_MAX ? run_class_pages[run_class_of(n)] : n;
+}
+
+static void test_lengths(void)
+{
+	bool right = true;
+	bool leads = true;
+
+	for (uint32_t n = 1; n <= RUN_PAGES_MAX; n += n < 100 ? 1 : n / 7) {
+		size_t size = (size_t)n * PG_BYTES - (n & 3);
+		bool zero;
+		char *p = large(size, &zero);
+		struct page *pg = page_of(p);
+
+		right &= pg->npages == length_for(n) && large_usable(pg) >= size &&
+			 pg->kind == PAGE_LARGE && p == page_address(pg);
+		for (size_t at = 0; at < size; at += PG_BYTES / 2)
+			leads &= page_of(p + at) == pg;
+		leads &= page_of(p + large_usable(pg) - 1) == pg;
+		give_back(p);
+	}
+	ok(right, "a large block has the length of its run class, or its own above the classes");
+	ok(leads, "every pointer into it leads to its descriptor");
+	pcp_drain(&pcp);
+	buddy_check(&zone);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+static void test_align(void)
+{
+	bool right = true;
+	bool zero;
+
+	for (size_t align = PG_BYTES; align <= LARGE_MAX; align *= 2) {
+		for (size_t size = 1; size <= LARGE_MAX; size *= 16) {
+			char *p = large_alloc(&pcp, size, align, &zero);
+
+			right &= p && (uintptr_t)p % align == 0;
+			if (p)
+				give_back(p);
+		}
+	}
+	ok(right, "it can be had at each alignment up to the largest run's");
+	pcp_drain(&pcp);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+static void test_zero(void)
+{
+	unsigned said = 0;
+	unsigned lies = 0;
+
+	pcp_drain(&pcp);
+	buddy_purge(&zone, 0, UINT64_MAX);
+	for (unsigned i = 0; i < 400; i++) {
+		size_t size = 20000 + (size_t)i * 7919 % 1500000;
+		bool zero;
+		char *p = large(size, &zero);
+
+		said += zero;
+		lies += zero && !all_bytes(p, size, 0);
+		memset(p, 0xee, size);
+		give_back(p);
+		if (i % 50 == 49) {
+			pcp_drain(&pcp);
+			buddy_purge(&zone, 0, 100);
+		}
+	}
+	ok(said > 0, "some blocks are said to read as zero");
+	is_int(lies, 0, "and those do, in between others that were written");
+}
+
+static void test_resize(void)
+{
+	bool zero;
+	char *p = large(20 * PG_BYTES, &zero);
+	struct page *pg = page_of(p);
+
+	memset(p, 'z', 20 * PG_BYTES);
+	ok(large_resize(pg, 10 * PG_BYTES), "a block can shrink in place");
+	ok(pg->npages == 10 && all_bytes(p, 10 * PG_BYTES, 'z'), "and keeps its data");
+	ok(large_resize(pg, 10 * PG_BYTES - 5) && pg->npages == 10, "a small change is none");
+	ok(large_resize(pg, 19 * PG_BYTES), "it can grow into what is free behind it");
+	is_int(pg->npages, 20, "to the length of a run class");
+	ok(all_bytes(p, 10 * PG_BYTES, 'z'), "and keeps its data");
+	ok(page_of(p + 20 * PG_BYTES - 1) == pg, "all of it leads to its descriptor");
+	ok(large_resize(pg, 1) && pg->npages == 1, "it can shrink to a page");
+	ok(!large_resize(pg, LARGE_MAX + 1) && !large_resize(pg, SIZE_MAX) && pg->npages == 1,
+	   "not to more than a run can have");
+	give_back(p);
+	pcp_drain(&pcp);
+	buddy_check(&zone);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+static void test_resize_blocked(void)
+{
+	struct page *all[64];
+	bool zero;
+	char *p = large(8 * PG_BYTES, &zero);
+	struct page *pg = page_of(p);
+	unsigned n = 0;
+
+	/* Take pages until the one behind is ours. */
+	large_resize(pg, 4 * PG_BYTES);
+	while (n < 64) {
+		all[n] = buddy_alloc(&zone, 1);
+		if (!all[n] || all[n++] == pg + 4)
+			break;
+	}
+	ok(n && all[n - 1] == pg + 4, "the page behind a block is in use");
+	ok(!large_resize(pg, 5 * PG_BYTES) && pg->npages == 4, "then it cannot grow in place");
+	page_set_heads(pg + 4, 1); /* as whoever uses it does */
+	buddy_free_bulk(all, n);
+	ok(large_resize(pg, 5 * PG_BYTES) && pg->npages == 5, "but it can once that is free");
+	ok(page_of(p + 5 * PG_BYTES - 1) == pg, "and what is new leads to its descriptor");
+	give_back(p);
+	pcp_drain(&pcp);
+	buddy_check(&zone);
+	is_int(pages_used(), 0, "nothing is lost");
+}
+
+/* ---- misuse ------------------------------------------------------------------------------ */
+
+static void free_middle(void *arg)
+{
+	bool zero;
+	char *p = large(100000, &zero);
+
+	large_check(page_of(p), p + *(size_t *)arg);
+}
+
+static void test_misuse(void)
+{
+	size_t off[] = { 1, 16, PG_BYTES, 90000 };
+	bool all = true;
+
+	for (unsigned i = 0; i < 4; i++)
+		all &= child_is_stopped(free_middle, &off[i],
+					"free of the middle of a large block");
+	ok(all, "a free of its middle stops the program");
+}
+
+static void test_no_memory(void)
+{
+	bool zero;
+
+	pcp_drain(&pcp);
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	while (large_alloc(&pcp, LARGE_MAX, 1, &zero))
+		;
+	ok(!large_alloc(&pcp, LARGE_MAX, 1, &zero), "when the kernel refuses there is none");
+	options.vm_fail_at = 0;
+	ok(large_alloc(&pcp, LARGE_MAX, 1, &zero), "and there is again when it gives");
+	buddy_check(&zone);
+}
+
+int main(void)
+{
+	tap_plan(25);
+	vm_init();
+	options.reserve_address = (uint64_t)1 << 30;
+	pcp_init(&pcp, &zone);
+	buddy_free(buddy_alloc(&zone, 1));
+	test_lengths();
+	test_align();
+	test_zero();
+	test_resize();
+	test_resize_blocked();
+	test_misuse();
+	test_no_memory();
+	return tap_done();
+}

@@ -1,0 +1,685 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The locks: exclusion, waiting in the kernel with priority inheritance, and who gives up when.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/child.h"
+#include "base/lock.h"
+#include "lib/realtime.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+
+#define THREADS 4u
+#define TURNS 50000u
+#define PATIENCE_MS 60000u /* for what will happen */
+
+static struct lock lock = LOCK_INIT(LOCK_CONTROL); /* a waiter gives up after 10 s, not 0.5 s */
+static struct spin spin;
+static volatile unsigned counter; /* guarded by: lock, or spin */
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void sleep_ms(long ms)
+{
+	const struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+static pthread_t start(void *(*fn)(void *), void *arg)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, arg) != 0)
+		tap_bail_out("no thread to be had");
+	return t;
+}
+
+/* ---- one thread -------------------------------------------------------------------------- */
+
+static void test_alone(void)
+{
+	errno = 99;
+	is_int(lock_acquire(&lock), 0, "a free lock can be taken");
+	is_int(atomic_load(&lock.word), syscall(SYS_gettid), "its word holds the thread's TID");
+	ok(lock_held(&lock), "and the thread knows that it holds it");
+	is_int(lock_acquire(&lock), -EDEADLK, "it cannot be taken twice by one thread");
+	ok(!lock_try(&lock), "nor by a try");
+	lock_release(&lock);
+	is_int(atomic_load(&lock.word), 0, "after the release the word is 0");
+	ok(!lock_held(&lock), "and the thread does not hold it");
+	ok(lock_try(&lock), "a try takes it when it is free");
+	lock_release(&lock);
+	ok(spin_trylock(&spin), "a spinlock can be taken");
+	is_int(atomic_load(&spin.word), syscall(SYS_gettid), "its word holds the TID, too");
+	ok(!spin_trylock(&spin), "and cannot be taken twice");
+	spin_unlock(&spin);
+	is_int(atomic_load(&spin.word), 0, "after the release it is free");
+	is_int(errno, 99, "errno is kept");
+}
+
+/* ---- exclusion --------------------------------------------------------------------------- */
+
+/* Wide enough that two who are inside meet. */
+static void count(void)
+{
+	unsigned n = counter;
+
+	cpu_relax();
+	counter = n + 1;
+}
+
+static void *count_locked(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < TURNS; i++) {
+		if (lock_acquire(&lock) != 0)
+			return (void *)1;
+		count();
+		if (i % 64 == 0)
+			sched_yield();
+		lock_release(&lock);
+	}
+	return NULL;
+}
+
+/* In a tight loop, so that threads meet between a look at the word and its change. */
+static void *count_spinning(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < 10 * TURNS;) {
+		if (!spin_trylock(&spin))
+			continue;
+		count();
+		i++;
+		spin_unlock(&spin);
+	}
+	return NULL;
+}
+
+static void *count_trying(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < TURNS;) {
+		if (!lock_try(&lock)) {
+			sched_yield();
+			continue;
+		}
+		count();
+		i++;
+		lock_release(&lock);
+	}
+	return NULL;
+}
+
+/* Until so many threads sleep for the lock, or are about to. */
+static bool waited_for_by(unsigned n)
+{
+	for (unsigned i = 0; i < PATIENCE_MS && atomic_load(&lock.sleepers) < n; i++)
+		sleep_ms(1);
+	return atomic_load(&lock.sleepers) >= n;
+}
+
+static bool waited_for(void)
+{
+	return waited_for_by(1);
+}
+
+static unsigned count_with(void *(*fn)(void *))
+{
+	bool held = fn == count_locked && lock_acquire(&lock) == 0;
+	pthread_t t[THREADS];
+	unsigned failed = 0;
+
+	counter = 0;
+	for (unsigned i = 0; i < THREADS; i++)
+		t[i] = start(fn, NULL);
+	/* So that they do not run one after the other, however the machine is loaded. */
+	if (held) {
+		failed += !waited_for();
+		lock_release(&lock);
+	}
+	for (unsigned i = 0; i < THREADS; i++) {
+		void *result;
+
+		pthread_join(t[i], &result);
+		failed += result != NULL;
+	}
+	return failed ? 0 : counter;
+}
+
+static void test_exclusion(void)
+{
+	is_int(count_with(count_locked), THREADS * TURNS, "four threads exclude each other");
+	ok(atomic_load(&lock.contended) > 0, "some of their calls found the lock held");
+	ok(atomic_load(&lock.wait_ns) > 0, "and the time they waited is counted");
+	is_int(atomic_load(&lock.word), 0, "at the end it is free");
+	is_int(count_with(count_trying), THREADS * TURNS, "so do threads that only try");
+	is_int(count_with(count_spinning), THREADS * 10 * TURNS, "and those with a spinlock");
+}
+
+/* ---- waiting ----------------------------------------------------------------------------- */
+
+static void *take_and_release(void *arg)
+{
+	double *took = arg;
+	double begin = now();
+	int err = lock_acquire(&lock);
+
+	*took = now() - begin;
+	if (err == 0)
+		lock_release(&lock);
+	return (void *)(intptr_t)err;
+}
+
+static void test_wait(void)
+{
+	uint64_t contended = atomic_load(&lock.contended);
+	uint64_t wait_ns = atomic_load(&lock.wait_ns);
+	pthread_t t;
+	double took;
+	void *err;
+
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	t = start(take_and_release, &took);
+	ok(waited_for(), "who waits longer sleeps in the kernel");
+	ok(lock_held(&lock), "the holder still holds it");
+	sleep_ms(50);
+	lock_release(&lock);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, 0, "and gets the lock");
+	ok(took > 0.04, "when the holder has released it, not before");
+	is_int(atomic_load(&lock.contended) - contended, 1, "that is one contended call");
+	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "of that much time");
+	is_int(atomic_load(&lock.word), 0, "the lock is free at the end");
+	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "and nobody is to be woken");
+}
+
+/* ---- many sleepers (T1, T2) ------------------------------------------------------------------- */
+
+#define MANY 200u
+
+static atomic_uint started;
+static atomic_uint switches;
+static atomic_uint had;
+
+static struct lock patient = LOCK_INIT(LOCK_CONTROL);
+
+static void *sleep_for_it(void *arg)
+{
+	struct rusage before;
+	struct rusage after;
+
+	(void)arg;
+	getrusage(RUSAGE_THREAD, &before);
+	if (lock_acquire(&patient) == 0) {
+		atomic_fetch_add(&had, 1);
+		lock_release(&patient);
+	}
+	getrusage(RUSAGE_THREAD, &after);
+	atomic_fetch_add(&switches, (unsigned)(after.ru_nvcsw - before.ru_nvcsw));
+	return NULL;
+}
+
+/* Sleeps that nothing ended after the lock was let go. */
+static unsigned many_sleep(void)
+{
+	uint64_t timeouts;
+	pthread_t t[MANY];
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 << 10);
+	atomic_store(&had, 0);
+	atomic_store(&switches, 0);
+	if (lock_acquire(&patient) != 0)
+		tap_bail_out("the lock is held");
+	for (unsigned i = 0; i < MANY; i++)
+		if (pthread_create(&t[i], &attr, sleep_for_it, NULL) != 0)
+			tap_bail_out("no thread to be had");
+	pthread_attr_destroy(&attr);
+	for (unsigned i = 0; i < PATIENCE_MS && atomic_load(&patient.sleepers) < MANY; i++)
+		sleep_ms(1);
+	sleep_ms(100);
+	timeouts = stat_sum(STAT_lock_timeouts);
+	lock_release(&patient);
+	for (unsigned i = 0; i < MANY; i++)
+		pthread_join(t[i], NULL);
+	return (unsigned)(stat_sum(STAT_lock_timeouts) - timeouts);
+}
+
+/* A machine that is stopped for half a second meanwhile says nothing: then again. */
+static void test_many(void)
+{
+	unsigned timeouts = MANY;
+
+	for (unsigned i = 0; i < 10 && timeouts >= MANY / 4; i++)
+		timeouts = many_sleep();
+	is_int(atomic_load(&had), MANY, "each of 200 threads that sleep for a lock gets it");
+	tap_diag("%u sleeps ended by themselves, %u switches", timeouts, atomic_load(&switches));
+	ok(timeouts < MANY / 4, "because it was woken");
+	ok(atomic_load(&switches) < 10 * MANY, "and none woke each few milliseconds before");
+	is_int(atomic_load(&patient.sleepers), 0, "at the end nobody sleeps");
+}
+
+/* ---- a holder that does not let go (T3, T12) ---------------------------------------------------- */
+
+static struct lock lost = LOCK_INIT(LOCK_BUDDY);
+
+static void *take_and_end(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)lock_acquire(&lost);
+}
+
+static atomic_int may_let_go;
+
+static void *take_and_stay(void *arg)
+{
+	(void)arg;
+	if (lock_acquire(&lost) != 0)
+		return (void *)1;
+	atomic_fetch_add(&started, 1);
+	while (!atomic_load(&may_let_go))
+		sleep_ms(1);
+	lock_release(&lost);
+	return NULL;
+}
+
+static void *ask_for_lost(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)lock_acquire(&lost);
+}
+
+static unsigned refused(unsigned n)
+{
+	pthread_t t[8];
+	unsigned count = 0;
+	void *err;
+
+	for (unsigned i = 0; i < n; i++)
+		t[i] = start(ask_for_lost, NULL);
+	for (unsigned i = 0; i < n; i++) {
+		pthread_join(t[i], &err);
+		count += (intptr_t)err == -EAGAIN;
+	}
+	return count;
+}
+
+static void test_lost(void)
+{
+	pthread_t t;
+	void *err;
+
+	pthread_join(start(take_and_end, NULL), &err);
+	is_int((intptr_t)err, 0, "a thread ends while it holds a lock");
+	is_int(refused(8), 8, "threads that ask for it are told so, and none waits for ever");
+	is_int(lock_acquire(&lost), -EAGAIN, "the next one as well");
+	ok(!lock_try(&lost), "and it cannot be taken by a try");
+
+	lost = (struct lock)LOCK_INIT(LOCK_BUDDY);
+	atomic_store(&started, 0);
+	t = start(take_and_stay, NULL);
+	while (!atomic_load(&started))
+		sleep_ms(1);
+	is_int(refused(8), 8, "nor for a thread that lives and does not let go");
+	ok(atomic_load(&lost.sleep) & LOCK_STUCK, "the lock says that it is stuck");
+	atomic_store(&may_let_go, 1);
+	pthread_join(t, &err);
+	is_int(atomic_load(&lost.sleep) % LOCK_WAKES, 0, "no more once its holder has let go");
+	is_int(lock_acquire(&lost), 0, "then it is to be had again");
+	lock_release(&lost);
+}
+
+/* ---- vfork (T6) --------------------------------------------------------------------------------- */
+
+static void *ask_realtime(void *arg)
+{
+	(void)arg;
+	set_fifo(1); /* where it may; else it asks as an ordinary thread */
+	return take_and_release(arg);
+}
+
+/* The child takes it by its parent's TID, waits until somebody sleeps for it, and lets go. */
+static noinline int vfork_holds(unsigned sleepers)
+{
+	int status = 1;
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		bool good = lock_acquire(&lock) == 0 && waited_for_by(sleepers);
+
+		lock_release(&lock);
+		_exit(good ? 0 : 3);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+/* The kernel takes it for the holder, and would pass the lock on if it ended. */
+static void *in_vfork(void *arg)
+{
+	int status;
+
+	(void)arg;
+	(void)self_tid(); /* so that the child finds it */
+	status = vfork_holds(2);
+	while (!atomic_load(&may_let_go))
+		sleep_ms(1);
+	return (void *)(intptr_t)status;
+}
+
+static void test_vfork(void)
+{
+	double took[2];
+	pthread_t holder;
+	pthread_t t[2];
+	void *err;
+
+#if defined(__SANITIZE_THREAD__)
+	tap_skip(4, "TSan makes a fork of vfork");
+	return;
+#endif
+	if (tap_emulated()) {
+		tap_skip(4, "the emulator makes a fork of vfork");
+		return;
+	}
+	atomic_store(&may_let_go, 0);
+	holder = start(in_vfork, NULL);
+	while (!atomic_load(&lock.word))
+		sleep_ms(1);
+	t[0] = start(take_and_release, &took[0]);
+	t[1] = start(ask_realtime, &took[1]);
+	pthread_join(t[0], &err);
+	is_int((intptr_t)err, 0, "an ordinary thread gets a lock that a child of vfork has let go");
+	pthread_join(t[1], &err);
+	is_int((intptr_t)err, 0, "and so does a real-time thread");
+	atomic_store(&may_let_go, 1);
+	pthread_join(holder, &err);
+	is_int((intptr_t)err, 0, "the child took it, was waited for, and ended");
+	is_int(atomic_load(&lock.word), 0, "at the end it is free");
+}
+
+static void test_forking(void)
+{
+	pthread_t t;
+	double took;
+	void *err;
+
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	lock_fork_begin();
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, -EAGAIN, "a waiter gives up while a fork has the lock");
+	ok(took < PATIENCE_MS / 1e3, "with the lock still held");
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, -EAGAIN, "so does the next one");
+	lock_fork_end();
+	lock_release(&lock);
+	t = start(take_and_release, &took);
+	pthread_join(t, &err);
+	is_int((intptr_t)err, 0, "after the fork the lock is to be had again");
+}
+
+/* ---- fork -------------------------------------------------------------------------------- */
+
+static void in_child(void *arg)
+{
+	struct lock *l = arg;
+
+	lock_fork_new_process();
+	lock_fork_child(l);
+	if (atomic_load(&l->word) != 0 || lock_acquire(l) != 0)
+		_exit(3);
+	if (atomic_load(&l->word) != (uint32_t)getpid())
+		_exit(4);
+	lock_release(l);
+}
+
+/* fork in a signal handler that interrupted the holder: the child's call goes on with it. */
+static void in_child_held(void *arg)
+{
+	struct lock *l = arg;
+
+	lock_fork_new_process();
+	lock_fork_child(l);
+	if (!lock_held(l) || lock_acquire(l) != -EDEADLK)
+		_exit(3);
+	lock_release(l);
+	if (atomic_load(&l->word) != 0)
+		_exit(4);
+}
+
+static void test_fork(void)
+{
+	lock_fork_prepare(&lock);
+	ok(lock_held(&lock), "before a fork the lock is taken");
+	ok(child_is_well(in_child, &lock), "in the child it is free, and works");
+	ok(lock_held(&lock), "in the parent it is held until the end");
+	lock_fork_parent(&lock);
+	is_int(atomic_load(&lock.word), 0, "and free then");
+	if (lock_acquire(&lock) != 0)
+		tap_bail_out("the lock is held");
+	lock_fork_prepare(&lock);
+	ok(child_is_well(in_child_held, &lock),
+	   "a lock that the forking thread held before is its own in the child");
+	lock_fork_parent(&lock);
+	ok(lock_held(&lock), "and in the parent it stays its own");
+	lock_release(&lock);
+}
+
+/* ---- debug: ranks ------------------------------------------------------------------------ */
+
+static void wrong_order(void *arg)
+{
+	static struct lock inner = LOCK_INIT(LOCK_BUDDY);
+	static struct lock outer = LOCK_INIT(LOCK_POOL);
+
+	(void)arg;
+	if (lock_acquire(&inner) != 0 || lock_acquire(&outer) != 0)
+		_exit(3);
+}
+
+static void right_order(void *arg)
+{
+	static struct lock inner = LOCK_INIT(LOCK_BUDDY);
+	static struct lock outer = LOCK_INIT(LOCK_POOL);
+
+	(void)arg;
+	if (lock_acquire(&outer) != 0 || lock_acquire(&inner) != 0)
+		_exit(3);
+	lock_release(&outer);
+	lock_release(&inner);
+	if (lock_acquire(&outer) != 0)
+		_exit(4);
+}
+
+static void hold_within(void *arg)
+{
+	struct lock *l = arg;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (lock_acquire(l) != 0)
+			_exit(3);
+		hold_step((enum lock_rank)l->rank, hold_most[l->rank]);
+		lock_release(l);
+	}
+}
+
+static void hold_beyond(void *arg)
+{
+	struct lock *l = arg;
+
+	if (lock_acquire(l) != 0)
+		_exit(3);
+	hold_step((enum lock_rank)l->rank, hold_most[l->rank]);
+	hold_step((enum lock_rank)l->rank, 1);
+}
+
+static void test_holds(void)
+{
+	ok(child_is_well(hold_within, &lock),
+	   "as much as its rank allows can be done in each hold");
+	if (SLUICE_DEBUG)
+		ok(child_is_stopped(hold_beyond, &lock, "internal check failed"),
+		   "in debug builds one thing more stops the program");
+	else
+		ok(child_is_well(hold_beyond, &lock), "without debug checks nobody counts");
+}
+
+static void test_ranks(void)
+{
+	ok(child_is_well(right_order, NULL), "locks can be taken in the order of their ranks");
+	if (SLUICE_DEBUG)
+		ok(child_is_stopped(wrong_order, NULL, "internal check failed"),
+		   "in debug builds another order stops the program");
+	else
+		ok(child_is_well(wrong_order, NULL), "without debug checks their order is free");
+}
+
+/* ---- priorities (L3) --------------------------------------------------------------------- */
+
+/*
+ * All on one processor: a SCHED_OTHER thread holds the lock, a SCHED_FIFO thread of middle priority
+ * hogs the processor, one of high priority asks for the lock. By inheritance the holder runs with
+ * the high priority and releases; without it the high one would wait until the hog ends, and if it
+ * span, for ever. The hog ends after some time of its own, not of the clock's, so that nothing is
+ * said of what else the machine does; the holder needs more than the kernel sets aside for it beside
+ * a real-time thread.
+ */
+#define HOG_MS 1000
+#define WORK_MS 150
+
+static atomic_int stage;
+static double high_waited;
+static bool high_found_it_held;
+static atomic_bool hog_ended;
+static bool in_time;
+static int cpu;
+
+static void *low_thread(void *arg)
+{
+	uint64_t end;
+
+	(void)arg;
+	pin(cpu);
+	if (lock_acquire(&lock) != 0)
+		return NULL;
+	atomic_store(&stage, 1);
+	while (atomic_load(&stage) < 3)
+		;
+	end = thread_ms() + WORK_MS;
+	while (thread_ms() < end)
+		;
+	lock_release(&lock);
+	return NULL;
+}
+
+static void *hog_thread(void *arg)
+{
+	uint64_t end;
+
+	(void)arg;
+	pin(cpu);
+	set_fifo(10);
+	while (atomic_load(&stage) < 2)
+		sleep_ms(1);
+	/* Its time begins with the wait: that of the sleep before depends on the machine. */
+	while (atomic_load(&stage) < 3)
+		;
+	end = thread_ms() + HOG_MS;
+	while (atomic_load(&stage) < 4 && thread_ms() < end)
+		;
+	atomic_store(&hog_ended, true);
+	return NULL;
+}
+
+static void *high_thread(void *arg)
+{
+	double begin;
+	uint64_t spun;
+
+	(void)arg;
+	pin(cpu);
+	set_fifo(20);
+	while (atomic_load(&stage) < 1)
+		sleep_ms(1);
+	atomic_store(&stage, 2);
+	sleep_ms(50); /* the hog runs now, and the holder does not */
+	high_found_it_held = atomic_load(&lock.word) != 0;
+	atomic_store(&stage, 3);
+	begin = now();
+	spun = thread_ms();
+	if (lock_acquire(&lock) == 0)
+		lock_release(&lock);
+	in_time = !atomic_load(&hog_ended) && thread_ms() - spun < HOG_MS / 2;
+	high_waited = now() - begin;
+	atomic_store(&stage, 4);
+	return NULL;
+}
+
+static void *fifo_allowed(void *arg)
+{
+	(void)arg;
+	return set_fifo(1) ? arg : NULL;
+}
+
+static void test_priority(void)
+{
+	pthread_t t[3];
+	void *allowed;
+
+	pthread_join(start(fifo_allowed, &stage), &allowed);
+	if (!allowed) {
+		tap_skip(2, "this user may not use SCHED_FIFO");
+		return;
+	}
+	cpu = sched_getcpu();
+	t[0] = start(low_thread, NULL);
+	t[1] = start(hog_thread, NULL);
+	t[2] = start(high_thread, NULL);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+	tap_diag("the lock was had after %d ms", (int)(high_waited * 1000));
+	ok(high_found_it_held, "a real-time thread finds a lock held by a preempted thread");
+	ok(in_time, "and gets it before a hog of a priority between theirs has ended");
+}
+
+int main(void)
+{
+	tap_plan(59);
+	test_alone();
+	test_exclusion();
+	test_wait();
+	test_many();
+	test_lost();
+	test_vfork();
+	test_forking();
+	test_fork();
+	test_ranks();
+	test_holds();
+	test_priority();
+	return tap_done();
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Long runs that were freed and are kept: who gets them, how many there may be, and how they go.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <pthread.h>
+
+#include "lib/core.h"
+#include "page/longrun.h"
+#include "base/options.h"
+#include "reclaim/reclaim.h"
+#include "lib/tap.h"
+
+#define THREADS 8u
+#define TURNS 20000u
+#define PAGES_A 192u
+#define PAGES_B 200u
+
+static struct page *run(uint32_t npages)
+{
+	struct page *pg = buddy_alloc(&zone_main, npages);
+
+	if (!pg)
+		tap_bail_out("no memory");
+	return pg;
+}
+
+static void test_reuse(void)
+{
+	uint64_t used = buddy_used_pages(&zone_main);
+	struct page *a = run(PAGES_A);
+	struct page *b = run(PAGES_B);
+	struct page *shorter = run(PCP_RUN_MAX);
+
+	ok(!longrun_put(shorter), "a run that a page cache takes is not kept");
+	buddy_free(shorter);
+	ok(longrun_put(a) && longrun_put(b), "two long runs are kept");
+	is_int(longrun_pages(), PAGES_A + PAGES_B, "and counted");
+	ok(longrun_take(PAGES_B) == b, "a request of the same length gets one");
+	ok(longrun_take(PAGES_A) == a, "and the other");
+	is_int(longrun_pages(), 0, "then none is kept");
+	ok(longrun_put(a), "one is kept again");
+	ok(longrun_take(PAGES_A + 1) == NULL, "a request of another length gets none");
+	is_int(longrun_pages(), 0, "and what the thread kept has gone to the buddy core");
+	longrun_put(b);
+	is_int(longrun_drain(), PAGES_B, "a drain gives it to the buddy core");
+	is_int(buddy_used_pages(&zone_main), used, "so that all of it is free");
+}
+
+static void test_age(void)
+{
+	struct page *a = run(PAGES_A);
+
+	longrun_put(a);
+	is_int(longrun_age(), 0, "a run that was kept lately stays");
+	ok(longrun_take(PAGES_A) == a, "and can be had after that");
+	longrun_put(a);
+	is_int(longrun_age(), 0, "it is as new as at first then");
+	is_int(longrun_age(), PAGES_A, "one that was there all the time goes");
+	is_int(longrun_pages(), 0, "and none is kept");
+}
+
+static void test_most(void)
+{
+	uint32_t n = RUN_PAGES_MAX;
+	uint64_t dirty_max = options.dirty_max;
+	struct page *a = run(n);
+	struct page *b = run(n);
+
+	ok(longrun_put(a), "one run of 32 MiB is kept");
+	ok(!longrun_put(b), "but no second one");
+	longrun_drain();
+	options.dirty_max = (uint64_t)n * PG_BYTES;
+	ok(!longrun_put(b), "nor one that is more than half of dirty_max");
+	options.dirty_max = dirty_max;
+	is_int(longrun_pages(), 0, "what is not kept is not counted");
+	buddy_free(b);
+}
+
+static void test_heap(void)
+{
+	struct reclaim_report report;
+	void *p = heap_alloc((size_t)PAGES_A * PG_BYTES);
+	void *q;
+
+	heap_free(p);
+	is_int(longrun_pages(), PAGES_A, "a block of 3 MiB that was freed is kept");
+	q = heap_alloc((size_t)PAGES_A * PG_BYTES);
+	ok(q == p, "the next block of that size is the same one");
+	heap_free(q);
+	reclaim_drain(RECLAIM_CACHES, 0, &report);
+	is_int(longrun_pages(), 0, "a drain of the caches reaches it");
+	ok(report.bytes_drained >= (uint64_t)PAGES_A * PG_BYTES, "and says so");
+}
+
+static _Atomic unsigned bad;
+
+/* Whoever has a run writes its name into the descriptor, where nobody else may. */
+static void *put_and_take(void *arg)
+{
+	uint8_t me = (uint8_t)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < TURNS; i++) {
+		uint32_t n = i % 3 ? PAGES_A : PAGES_B;
+		struct page *pg = longrun_take(n);
+
+		if (!pg)
+			pg = buddy_alloc(&zone_main, n);
+		if (!pg)
+			continue;
+		if (pg->npages != n || page_kind(pg) != PAGE_LIMBO)
+			atomic_fetch_add(&bad, 1);
+		pg->cls = me;
+		if (i % 64 == 0)
+			sched_yield();
+		if (pg->cls != me)
+			atomic_fetch_add(&bad, 1);
+		if (!longrun_put(pg))
+			buddy_free(pg);
+		if (i % 1024 == 0)
+			longrun_age();
+	}
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	uint64_t used = buddy_used_pages(&zone_main);
+	pthread_t t[THREADS];
+
+	for (uintptr_t i = 0; i < THREADS; i++)
+		if (pthread_create(&t[i], NULL, put_and_take, (void *)(i + 1)) != 0)
+			tap_bail_out("no thread to be had");
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+	is_int(atomic_load(&bad), 0, "of many threads each run is one's alone");
+	longrun_drain();
+	is_int(longrun_pages(), 0, "after a drain nothing is counted");
+	is_int(buddy_used_pages(&zone_main), used, "and no run is lost");
+	buddy_check(&zone_main);
+}
+
+int main(void)
+{
+	heap_init();
+	tap_plan(27);
+	test_reuse();
+	test_age();
+	test_most();
+	test_heap();
+	test_threads();
+	return tap_done();
+}

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The buddy core's ready blocks: zero, backed, kept apart, and back again. Each test has a zone of its
+ * own, so that its counts are exact.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/backed.h"
+#include "page/buddy.h"
+#include "base/options.h"
+#include "page/pagemap.h"
+#include "base/stats.h"
+#include "lib/tap.h"
+#include "os/vm.h"
+
+/* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
+static bool backed(void *addr)
+{
+	unsigned char vec = 0;
+
+	return backed_pages(addr, vm_os_page, &vec) == 0 && (vec & 1);
+}
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+static struct zone *zone_new(bool reserve)
+{
+	static struct zone zones[16];
+	static unsigned used;
+	struct zone *z = &zones[used++];
+
+	if (used > sizeof(zones) / sizeof(zones[0]))
+		tap_bail_out("too few zones");
+	z->lock.rank = LOCK_BUDDY;
+	z->grow.rank = LOCK_GROW;
+	z->ready_over = UINT64_MAX;
+	options.reserve = reserve;
+	buddy_init(z);
+	return z;
+}
+
+/* So many blocks of READY_LARGE pages. */
+static struct zone *zone_filled(unsigned blocks)
+{
+	struct zone *z = zone_new(true);
+
+	for (unsigned i = 0; i < blocks; i++)
+		if (buddy_ready_fill(z, UINT64_MAX, UINT64_MAX) != READY_LARGE)
+			tap_bail_out("no memory");
+	return z;
+}
+
+static struct page *take(struct zone *z, uint32_t npages)
+{
+	struct page *pg = buddy_alloc(z, npages);
+
+	if (!pg)
+		tap_bail_out("no memory");
+	return pg;
+}
+
+static long faults(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_THREAD, &u);
+	return u.ru_minflt;
+}
+
+static void write_all(struct page *pg)
+{
+	memset(page_address(pg), 'w', (size_t)pg->npages << PG_SHIFT);
+	pg->zero = ZERO_NOT;
+}
+
+static bool is_zero(const struct page *pg)
+{
+	const char *p = page_address(pg);
+	size_t n = (size_t)pg->npages << PG_SHIFT;
+
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* NULL: it is not what it should be. */
+static struct page *take_and_write(struct zone *z, uint32_t npages)
+{
+	struct page *pg = take(z, npages);
+	bool good = pg->zero == ZERO_READY && is_zero(pg);
+
+	write_all(pg);
+	return good ? pg : NULL;
+}
+
+/* ---- what they are ----------------------------------------------------------------------- */
+
+static void test_fill(void)
+{
+	struct zone *z = zone_filled(3);
+	struct page *pg;
+	long before;
+	long least;
+
+	is_int(z->ready_pages, 3 * READY_LARGE, "what was populated is counted");
+	is_int(z->ready_large, 3 * READY_LARGE, "also as being in large blocks");
+	is_int(z->ready_taken, 0, "nobody has had any of it");
+	ok(z->free_pages >= z->ready_pages && z->dirty_pages == 0, "it is free, and not dirty");
+	buddy_check(z);
+	take_and_write(z, 3); /* the code is there now */
+	before = faults();
+	pg = take_and_write(z, 5);
+	least = faults() - before;
+	ok(pg != NULL, "it is said to be ready, and reads as zero");
+	is_int(z->ready_taken, 8, "what is handed out is counted");
+	is_int(z->ready_pages, 3 * READY_LARGE - 8, "what is too much of the block stays ready");
+	/* The kernel may take away and move any page at any time, but not each time. */
+	for (unsigned i = 0; i < 20 && least; i++) {
+		before = faults();
+		take_and_write(z, 5);
+		least = faults() - before < least ? faults() - before : least;
+	}
+	if (SANITIZED || tap_emulated())
+		tap_skip(1, "the memory of a sanitizer or emulator takes page faults");
+	else
+		is_int(least, 0, "taking, reading and writing a run of it is no page fault");
+	buddy_check(z);
+}
+
+static void test_order(void)
+{
+	struct zone *z = zone_filled(1);
+	struct page *dirty = take(z, 4);
+	struct page *pg[3];
+
+	write_all(dirty);
+	buddy_free(dirty);
+	pg[0] = take(z, 4);
+	is_int(pg[0]->zero, ZERO_NOT, "dirty memory is taken first");
+	pg[1] = take(z, 64);
+	is_int(pg[1]->zero, ZERO_READY, "then what is ready");
+	pg[2] = take(z, 256);
+	is_int(pg[2]->zero, ZERO_CLEAN, "and what is clean, where no ready block is as long");
+	for (unsigned i = 0; i < 3; i++)
+		buddy_free(pg[i]);
+	buddy_check(z);
+}
+
+static void test_returned(void)
+{
+	struct zone *z = zone_filled(1);
+	struct page *pg = take(z, 24);
+
+	buddy_free(pg);
+	is_int(z->ready_pages, READY_LARGE, "a run that nobody wrote to comes back ready");
+	is_int(z->ready_large, READY_LARGE, "and merges with what is left of its block");
+	is_int(z->ready_taken, 0, "it does not count as taken");
+	buddy_check(z);
+}
+
+/* 193 pages are no power of two, and longer than any one block. */
+static void test_long_run(void)
+{
+	struct zone *z = zone_filled(4);
+	struct page *pg = take(z, 193);
+
+	is_int(pg->zero, ZERO_READY, "a long run is put together of ready blocks side by side");
+	ok(is_zero(pg), "which read as zero");
+	is_int(z->ready_pages, 4 * READY_LARGE - 193, "and no more of them is gone than it has");
+	buddy_free(pg);
+	buddy_check(z);
+}
+
+static void test_large_blocks(void)
+{
+	struct zone *z = zone_new(true);
+	struct page *small = take(z, 1);
+
+	ok(buddy_ready_fill(z, 0, UINT64_MAX) < READY_LARGE,
+	   "without need of large blocks the smallest is populated");
+	is_int(buddy_ready_fill(z, 1, UINT64_MAX), READY_LARGE, "else a whole one of 2 MiB");
+	buddy_free(small);
+	buddy_check(z);
+}
+
+static void test_most(void)
+{
+	struct zone *z = zone_new(true);
+
+	is_int(buddy_ready_fill(z, UINT64_MAX, 5), 5, "no more is populated than what is missing");
+	is_int(z->ready_pages, 5, "nor ready");
+	buddy_check(z);
+}
+
+/* ---- huge pages ---------------------------------------------------------------------------- */
+
+/* KiB of huge pages in the mapping that has p. */
+static long huge_kib(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long from;
+	unsigned long to;
+	bool inside = false;
+	char line[512];
+	long kib = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			inside = from <= (uintptr_t)p && (uintptr_t)p < to;
+		else if (inside && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+static bool machine_has_huge_pages(void)
+{
+	size_t bytes = (size_t)READY_LARGE << PG_SHIFT;
+	char *p = vm_map(bytes, bytes);
+	bool has;
+
+	if (!p)
+		return false;
+	vm_populate_huge(p, bytes);
+	has = huge_kib(p) > 0;
+	vm_unmap(p, bytes);
+	return has;
+}
+
+static void test_huge(void)
+{
+	const long block_kib = (long)(READY_LARGE << PG_SHIFT) / 1024;
+	struct page *pg;
+	struct zone *z;
+	char *p;
+
+	if (!machine_has_huge_pages()) {
+		tap_skip(6, "there are no huge pages here");
+		return;
+	}
+	options.thp = THP_RESERVE;
+	z = zone_filled(3);
+	pg = take(z, READY_LARGE);
+	p = page_address(pg);
+	is_int(huge_kib(p), 3 * block_kib, "whole blocks are populated by huge pages");
+	buddy_free(pg);
+	buddy_ready_fill(z, UINT64_MAX, READY_LARGE / 2);
+	is_int(huge_kib(p), 3 * block_kib, "a part of one is not");
+	is_int(buddy_ready_release(z, READY_LARGE, UINT64_MAX) / 1024, 5 * block_kib / 2,
+	       "what is too much is given back");
+	is_int(huge_kib(p), block_kib, "with its huge pages");
+	buddy_ready_release(z, 0, UINT64_MAX);
+	is_int(huge_kib(p), 0, "to the last");
+	*p = 1;
+	ok(backed(p) && !backed(p + vm_os_page),
+	   "what is touched again without a reserve costs a small page");
+	options.thp = THP_SYSTEM;
+	buddy_check(z);
+}
+
+/* ---- apart ------------------------------------------------------------------------------- */
+
+static void test_apart(void)
+{
+	struct zone *z = zone_filled(1);
+	struct page *pg = take(z, 1);
+	struct page *other = take(z, 1);
+	uint64_t ready = z->ready_pages;
+
+	write_all(pg);
+	buddy_free(pg);
+	is_int(z->dirty_pages, 1, "a dirty page beside ready ones is dirty alone");
+	is_int(z->ready_pages, ready, "they stay ready");
+	pg = take(z, 2);
+	is_int(pg->zero, ZERO_READY, "and are not taken as a part of a dirty block");
+	buddy_free(pg);
+	buddy_free(other);
+	if (vm_os_page > PG_BYTES) {
+		tap_skip(4,
+			 "a page of 16 KiB with others on the kernel's page cannot be given back");
+		return;
+	}
+	is_int(buddy_purge(z, 0, UINT64_MAX), PG_BYTES, "the dirty one is given back alone");
+	is_int(z->ready_pages, READY_LARGE - 1, "and clean then");
+	buddy_check(z);
+	buddy_ready_release(z, 0, UINT64_MAX);
+	buddy_check(z);
+	ok(z->dirty_pages == 0 && z->ready_pages == 0 && z->free_pages == z->total_pages,
+	   "when the others are as well all is clean");
+	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(READY_LARGE)), "and has merged");
+}
+
+static void test_not_apart(void)
+{
+	struct zone *z = zone_new(false);
+	struct page *pg = buddy_alloc_aligned(z, 1023, 10); /* of a block of 1024 */
+
+	if (!pg)
+		tap_bail_out("no memory");
+	write_all(pg);
+	buddy_free(pg);
+	is_int(z->orders[BUDDY_DIRTY], 1 << 10,
+	       "without a reserve a dirty run merges with the clean page behind it");
+	is_int(z->ready_pages, 0, "and nothing is ready");
+	buddy_check(z);
+}
+
+static void test_extend(void)
+{
+	struct zone *z = zone_filled(1);
+	struct page *pg = take(z, 4);
+	bool extended = buddy_extend(pg, 12);
+
+	ok(extended, "a run is lengthened by ready pages");
+	is_int(z->ready_pages, READY_LARGE - 12, "as many as it needs");
+	is_int(z->ready_taken, 12, "which count as taken");
+	buddy_check(z);
+	buddy_shrink(pg, 4);
+	is_int(z->dirty_pages, 8, "what it gives back is dirty");
+	buddy_free(pg);
+	buddy_check(z);
+}
+
+/* ---- back -------------------------------------------------------------------------------- */
+
+static bool resident(struct page *pg)
+{
+	return backed(page_address(pg));
+}
+
+static void test_release(void)
+{
+	struct zone *z = zone_filled(2);
+	struct page *first = take(z, 1);
+
+	buddy_free(first);
+	if (vm_os_page > PG_BYTES) {
+		tap_skip(7,
+			 "a page of 16 KiB with others on the kernel's page cannot be given back");
+		return;
+	}
+	if (tap_emulated())
+		tap_skip(1, "no mincore");
+	else
+		ok(resident(first), "the kernel backs what is ready");
+	is_int(buddy_ready_release(z, READY_LARGE + 10, UINT64_MAX), (READY_LARGE - 10) * PG_BYTES,
+	       "all but what is to be kept is given back");
+	is_int(z->ready_pages, READY_LARGE + 10, "that much is left");
+	is_int(buddy_ready_release(z, 0, 5), 5 * PG_BYTES, "no more than what is asked for");
+	buddy_ready_release(z, 0, UINT64_MAX);
+	is_int(z->ready_pages, 0, "all of it");
+	ok(!resident(first), "and the kernel has it");
+	is_int(buddy_ready_release(z, 0, UINT64_MAX), 0, "nothing of nothing");
+	buddy_check(z);
+}
+
+static void test_locked(void)
+{
+	struct zone *z = zone_filled(1);
+	struct page *pg = take(z, READY_LARGE);
+	size_t bytes = (size_t)READY_LARGE << PG_SHIFT;
+
+	/* Not by mlock, which sanitizers turn off. */
+	if (syscall(SYS_mlock, page_address(pg), bytes) != 0) {
+		tap_skip(2, "memory cannot be locked here");
+		return;
+	}
+	buddy_free(pg);
+	is_int(buddy_ready_release(z, 0, UINT64_MAX), 0,
+	       "what is locked in memory is not given back");
+	is_int(z->ready_pages, READY_LARGE, "and stays ready");
+	buddy_check(z);
+	syscall(SYS_munlock, page_address(pg), bytes);
+}
+
+static void test_refused(void)
+{
+	struct zone *z = zone_filled(1);
+
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	is_int(buddy_ready_fill(z, UINT64_MAX, UINT64_MAX), 0,
+	       "where the kernel refuses nothing is populated");
+	options.vm_fail_at = 0;
+	is_int(z->ready_pages, READY_LARGE, "what was ready is");
+	is_int(z->dirty_pages, 0, "and what was clean");
+	buddy_check(z);
+}
+
+/* ---- marks ------------------------------------------------------------------------------- */
+
+static void test_marks(void)
+{
+	struct zone *z = zone_filled(1);
+	uint64_t wakes = stat_sum(STAT_reserve_wakes);
+	struct page *pg[4];
+
+	z->ready_low = READY_LARGE - 3;
+	z->ready_word = 1;
+	pg[0] = take(z, 3);
+	is_int(z->ready_word, 1, "nobody is woken while the mark is not crossed");
+	pg[1] = take(z, 1);
+	is_int(z->ready_word, 0, "who crosses it wakes the thread");
+	pg[2] = take(z, 1);
+	is_int(stat_sum(STAT_reserve_wakes) - wakes, 1, "the next one finds it awake");
+	z->ready_low = 0;
+	z->ready_over = READY_LARGE - 5;
+	z->ready_word = 1;
+	buddy_free(pg[2]);
+	is_int(z->ready_word, 0, "so does who gives back more than may be kept");
+	buddy_free(pg[1]);
+	buddy_free(pg[0]);
+	buddy_check(z);
+}
+
+int main(void)
+{
+	tap_plan(56);
+	test_fill();
+	test_order();
+	test_returned();
+	test_long_run();
+	test_large_blocks();
+	test_most();
+	test_huge();
+	test_apart();
+	test_not_apart();
+	test_extend();
+	test_release();
+	test_locked();
+	test_refused();
+	test_marks();
+	return tap_done();
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The line that a process appends to the file of statistics.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/stats.h"
+#include "lib/tap.h"
+
+#define NUMBERS 100
+
+static char dir[] = "/tmp/sluice-stats.XXXXXX";
+
+static const char *path(const char *name)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "%s/%s", dir, name);
+	return text;
+}
+
+static unsigned open_numbers(void)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < NUMBERS; i++)
+		n += fcntl(i, F_GETFD) >= 0;
+	return n;
+}
+
+/* The file's lines; the last one in line. */
+static unsigned lines_of(const char *name, char *line, int room)
+{
+	FILE *f = fopen(path(name), "r");
+	unsigned n = 0;
+
+	while (f && fgets(line, room, f))
+		n += strchr(line, '\n') != NULL;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* The value in a line; UINT64_MAX: it is not there. */
+static uint64_t value_in(const char *line, const char *name)
+{
+	char key[80];
+	const char *at;
+
+	snprintf(key, sizeof(key), " %s=", name);
+	at = strstr(line, key);
+	return at ? strtoull(at + strlen(key), NULL, 10) : UINT64_MAX;
+}
+
+static void test_line(void)
+{
+	char line[4096] = "";
+	char begins[64];
+	bool all = true;
+	struct stat st;
+
+	stat_add(STAT_forks, 41);
+	is_int(stats_append(path("a")), 0, "a line is written to a file that was not there");
+	is_int(lines_of("a", line, sizeof(line)), 1, "and ends");
+	snprintf(begins, sizeof(begins), "sluice pid=%ld program=", (long)getpid());
+	ok(strncmp(line, begins, strlen(begins)) == 0, "it says which process and program it is");
+	for (unsigned i = 0; i < STATS; i++)
+		all &= value_in(line, stat_name((enum stat_id)i)) == stat_sum((enum stat_id)i);
+	ok(all && value_in(line, "forks") == 41, "and has each counter, and what it is");
+	ok(stat(path("a"), &st) == 0 && (st.st_mode & 0777) == 0600, "nobody else may read it");
+	stat_add(STAT_forks, 1);
+	is_int(stats_append(path("a")), 0, "a second line");
+	ok(lines_of("a", line, sizeof(line)) == 2 && value_in(line, "forks") == 42,
+	   "comes behind the first");
+}
+
+static void test_refused(void)
+{
+	unsigned before = open_numbers();
+	char line[64];
+
+	errno = 77;
+	is_int(stats_append("/dev/full"), ENOSPC, "where it cannot be written it says why");
+	is_int(stats_append(path("nowhere/a")), 0, "where it cannot be opened nothing is done");
+	is_int(errno, 77, "errno is kept");
+	if (symlink("b", path("link")) != 0 || mkfifo(path("fifo"), 0600) != 0)
+		tap_bail_out("no file to be made in %s", dir);
+	stats_append(path("link"));
+	is_int(lines_of("b", line, sizeof(line)), 0, "a link is not followed");
+	is_int(stats_append(path("fifo")), 0, "a pipe that nobody reads is not waited for");
+	is_int(open_numbers(), before, "and no descriptor is left behind");
+}
+
+int main(void)
+{
+	char command[128];
+
+	tap_plan(13);
+	umask(022);
+	if (!mkdtemp(dir))
+		tap_bail_out("no directory to be had in /tmp");
+	test_line();
+	test_refused();
+	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+	if (system(command) != 0)
+		tap_diag("%s is left over", dir);
+	return tap_done();
+}
