@@ -89,7 +89,7 @@ static const struct {
 	{ DELAY_held_REGISTRY, one_call, one_call, true, false, NULL, "the list of heaps" },
 	{ DELAY_held_PCP, drain_urgent_pages, pages, false, false, NULL, "its page cache" },
 	{ DELAY_held_CONTROL, drain_all, grow, false, true, NULL, "a drain's lock" },
-	{ DELAY_gate_taken, drain_all, pages, false, true, urgent_is_held, "its own heap" },
+	{ DELAY_claim_taken, drain_all, pages, false, true, urgent_is_held, "its own heap" },
 	{ DELAY_fork_locked, fork_once, pages, false, false, NULL, "all locks, in a fork" },
 };
 
