@@ -196,7 +196,7 @@ void buddy_ask_again(struct zone *z, uint64_t pages);
  * growth like any other. */
 void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
 
-/* What to do after pages were freed, to the zone or a page cache: NULL, or set by pressure. The
+/* What to do after pages were freed, to the zone or a page cache: NULL, or set by limits. The
  * caller holds no lock of the two. */
 extern void (*buddy_after_free)(struct zone *z);
 

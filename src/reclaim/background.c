@@ -58,7 +58,8 @@
 #include "base/ourfd.h"
 #include "base/park.h"
 #include "page/pcp.h"
-#include "reclaim/pressure.h"
+#include "reclaim/limits.h"
+#include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
 #include "base/sandbox.h"
@@ -267,7 +268,7 @@ static void tick(struct round *r)
 		decay_round(r);
 		r->decay_at = now + options.decay_ms;
 	}
-	pressure_look(r->generation);
+	limits_look(r->generation);
 }
 
 /* ---- where nobody makes a thread by way of us ------------------------------------------------ */
@@ -437,7 +438,7 @@ static void *background_main(void *arg)
 			continue;
 		}
 		/* Who asks all the time is answered once a tick, and changes nothing else. */
-		served = pressure_wait(ms, r.generation, served ? -1 : asked);
+		served = psi_wait(ms, r.generation, served ? -1 : asked);
 		if (served && sandbox_enter()) {
 			control_serve();
 			sandbox_leave();

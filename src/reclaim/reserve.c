@@ -33,7 +33,7 @@
 #include "page/pagemap.h"
 #include "base/park.h"
 #include "page/pcp.h"
-#include "reclaim/pressure.h"
+#include "reclaim/limits.h"
 #include "heap/sizeclass.h"
 #include "os/vm.h"
 
@@ -193,7 +193,7 @@ static bool fill(const struct marks *m)
 	bool anew = m->high && !ready;
 
 	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
-		if (held(clock_ms()) || !pressure_allows(READY_LARGE * PG_BYTES) ||
+		if (held(clock_ms()) || !limits_allow(READY_LARGE * PG_BYTES) ||
 		    !buddy_ready_fill(&zone_main, large, m->high - ready))
 			return false;
 		park_wake(); /* from now on there is something for pressure to take */
