@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Layers depend downward only.
+# Layers depend downward only, and no file or function of them is too long.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
-plan 8
+plan 11
 
 faults=$("$srcdir/build-aux/check-layers" "$srcdir" 2>&1)
 ok $? "no file of src/ includes a header of a layer above its own"
@@ -48,3 +48,16 @@ printf '#include "types.h"\n' >"$TMP/flat/src/flat.c"
 blames flat "a file beside the folders is noticed"
 mkdir -p "$TMP/empty/src"
 blames empty "a tree without sources is noticed"
+
+faults=$("$srcdir/build-aux/check-sizes" "$srcdir" 2>&1)
+ok $? "no file of src/ has more than 800 lines, no function more than 60"
+if [ -n "$faults" ]; then
+	diag "$faults"
+fi
+planted long
+awk 'BEGIN { print "int f(void)\n{"; for (i = 0; i < 59; i++) print "\t;"; print "}" }' >"$TMP/long/src/os/vm.c"
+is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" "src/os/vm.c:2: a function of 61 lines, more than 60" \
+	"a function of 61 lines is noticed"
+awk 'BEGIN { for (i = 0; i < 801; i++) print "int f;" }' >"$TMP/long/src/os/vm.c"
+is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" "src/os/vm.c:801: a file of more than 800 lines" \
+	"a file of 801 lines is noticed"
