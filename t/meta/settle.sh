@@ -21,7 +21,7 @@ settled() {
 	(
 		me=t/meta/settle.sh
 		top=$(cd "$srcdir" && pwd)
-		. "$top/tools/lib/setup.sh"
+		. "$top/tools/common/setup.sh"
 		cd "$TMP/$1" || exit 1
 		settle
 		echo "$tests_passed $tests_failed $tests_skipped"

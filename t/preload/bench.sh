@@ -130,10 +130,10 @@ is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=0: has to be above 0" \
 	"and a size of 0"
 
 # Ranks 6 and 15 of 20, and so on, are in every table of the sign test.
-is "$(/usr/bin/python3 -B - "$srcdir/tools" <<'END'
+is "$(/usr/bin/python3 -B - "$srcdir" <<'END'
 import sys
 sys.path.insert(0, sys.argv[1])
-from sluice_bench import numbers
+from tools.common import numbers
 print([numbers.sign_interval(n)[:2] for n in (1, 5, 6, 8, 9, 20)],
       numbers.ratios([2, 8, 3], [1, 2, 3])["median"], round(numbers.geomean([0.5, 2, 8]), 9),
       round(numbers.middle([0.5, 2]), 9))

@@ -81,10 +81,10 @@ else
 fi
 
 # Known samples: 100 MiB at the peak, 10 MiB of floor, nothing live, back after 250 ms.
-is "$(/usr/bin/python3 -B - "$srcdir/tools" <<'END'
+is "$(/usr/bin/python3 -B - "$srcdir" <<'END'
 import sys
 sys.path.insert(0, sys.argv[1])
-from sluice_pressure import run, workloads
+from tools.pressure import run, workloads
 event = lambda name, at, mib, cpu: dict(event=name, at=at * 10**6, rss_kib=mib * 1024, live=0,
                                         threads=16, cpu_ns=cpu * 10**6, probe_ns=10**6 * (cpu // 10))
 class Watch:
@@ -114,7 +114,7 @@ case $out in
 	;;
 esac
 if command -v setpriv >/dev/null 2>&1 && setpriv --reuid 65534 --clear-groups test -x "$work" &&
-	setpriv --reuid 65534 --clear-groups test -r "$srcdir/tools/sluice_pressure/cli.py"; then
+	setpriv --reuid 65534 --clear-groups test -r "$srcdir/tools/pressure/cli.py"; then
 	is "$(setpriv --reuid 65534 --clear-groups "$pressure" --limit 64M --allocs glibc 2>&1)" \
 		"sluice-pressure: --limit needs a memory cgroup, and to make one needs root" \
 		"without root one line says so"

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "../tools/latency/hist.h"
+#include "../tools/common/hist.h"
 #include "lib/tap.h"
 
 static struct hist *fresh(void)

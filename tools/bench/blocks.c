@@ -5,7 +5,7 @@
  * All of them touch each 4 KiB of what they take unless their parameters say otherwise, so that the
  * cost of memory that has to be faulted in again is part of the time.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 /*
  * churn.c - trees and strings as a compiler has them: built, rewritten in place, torn down.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <string.h>
 

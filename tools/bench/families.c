@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* families.c - what sluice-bench-work has. */
-#include "bench.h"
+#include "../common/work.h"
 
 const char bench_program[] = "sluice-bench-work";
 

@@ -32,7 +32,7 @@
 #include "shim/init.h"
 #include "page/pcp.h"
 #include "pcp_variants.h"
-#include "ticks.h"
+#include "../common/ticks.h"
 
 #define PAGES 4096u /* of one measurement */
 #define BULK_MAX 128u

@@ -2,7 +2,7 @@
 /*
  * process.c - fork: the handlers of the allocator, and what a child costs that allocates.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <errno.h>
 #include <string.h>

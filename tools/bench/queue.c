@@ -7,7 +7,7 @@
  * in BATCH objects, so that the queue's cache lines have little of the time. Who finds it full or
  * empty spins for a moment and then yields.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <sched.h>
 #include <stdatomic.h>

@@ -10,7 +10,7 @@
  * Memory in use is bounded by a parameter for all threads together, and their stacks are small, so that
  * thousands of them fit.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <pthread.h>
 #include <semaphore.h>

@@ -6,7 +6,7 @@
  * The time is that of writing to small objects: it rises many times over when lines are shared. It
  * takes as many cores as threads to show.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #define OBJECTS 8u
 

@@ -4,7 +4,7 @@
  *
  * The sizes of the mixed ones are spread evenly over the doublings (sizes_make).
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <string.h>
 

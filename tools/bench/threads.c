@@ -2,7 +2,7 @@
 /*
  * threads.c - many threads: each for itself, short-lived ones, heirs of their objects, exchange.
  */
-#include "bench.h"
+#include "../common/work.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

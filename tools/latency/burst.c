@@ -4,7 +4,7 @@
  * allocator gave back meanwhile has to come again. The frees are in an order that has nothing to do
  * with that of the allocations. The first burst is for warming up.
  */
-#include "record.h"
+#include "../common/record.h"
 
 /* No number of objects is a multiple of it. */
 #define STRIDE 15485863u

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sluice-latency-work: the workloads of sluice-latency(1), run and reported as sluice-bench-work does
- * (tools/bench/work.c). Its JSON line has besides: calls, with what was recorded of each operation
+ * (tools/common/work.c). Its JSON line has besides: calls, with what was recorded of each operation
  * (record.h), and the measured thread's page faults and context switches.
  */
-#include "../bench/bench.h"
+#include "../common/work.h"
 
 const char bench_program[] = "sluice-latency-work";
 

@@ -3,7 +3,7 @@
  * growth.c - a thread that allocates at a given pace, writes to each page of what it gets and frees
  * nothing: a server whose data grow. Each millisecond it takes what is due and sleeps for the rest.
  */
-#include "record.h"
+#include "../common/record.h"
 
 static struct recorder *recorder;
 static uint64_t calls;

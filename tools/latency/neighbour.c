@@ -4,7 +4,7 @@
  * in bursts, so many a second, and with drain=1 makes the allocator give memory back after each, by
  * the function that the allocator has for it.
  */
-#include "record.h"
+#include "../common/record.h"
 
 #include <dlfcn.h>
 #include <stdatomic.h>

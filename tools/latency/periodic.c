@@ -4,7 +4,7 @@
  * as cyclictest does without allocating; under SCHED_FIFO where that is allowed. What is timed besides
  * the calls is the whole of it: from when it was to wake up until it is done.
  */
-#include "record.h"
+#include "../common/record.h"
 
 #include <pthread.h>
 #include <sched.h>

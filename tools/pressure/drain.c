@@ -5,8 +5,8 @@
  */
 #include "pressure.h"
 
-#include "../bench/ticks.h"
-#include "../latency/hist.h"
+#include "../common/ticks.h"
+#include "../common/hist.h"
 
 #include <fcntl.h>
 #include <pthread.h>

@@ -4,8 +4,8 @@
  */
 #include "pressure.h"
 
-#include "../bench/ticks.h"
-#include "../latency/hist.h"
+#include "../common/ticks.h"
+#include "../common/hist.h"
 
 #include <dlfcn.h>
 #include <errno.h>

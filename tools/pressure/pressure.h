@@ -10,7 +10,7 @@
 #ifndef SLUICE_PRESSURE_H
 #define SLUICE_PRESSURE_H
 
-#include "../bench/bench.h"
+#include "../common/work.h"
 
 extern const struct workload idle_workloads[];
 extern const struct workload flow_workloads[];

@@ -7,9 +7,9 @@ import os
 import re
 import subprocess
 
-from . import percentiles
-from .errors import BenchError, UsageError
-from .places import program
+from ..common import percentiles
+from ..common.errors import BenchError, UsageError
+from ..common.places import program
 
 # Told apart without colour as well, by the form of the points. Ours is drawn last, on top.
 STYLES = {"glibc": ("#7f7f7f", 4), "jemalloc": ("#1f5fbf", 6), "mimalloc": ("#e08214", 8),

@@ -4,8 +4,8 @@
 import contextlib
 import os
 
-from . import programs
-from .measure import check_allocator, environment, json_line, run
+from ..common import programs
+from ..common.measure import check_allocator, environment, json_line, run
 
 # Parameters that --scale and --quick make smaller: what is done, never how.
 WORK = ("ops", "rounds")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the programs say of calls that were timed one by one (tools/latency/record.c): a sample's
+"""What the programs say of calls that were timed one by one (tools/common/record.c): a sample's
 "calls" has for each operation its percentiles and a curve, in ns."""
 
 from statistics import median

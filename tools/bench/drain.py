@@ -5,8 +5,10 @@ the threads pay. Each mode is a run of its own; the modes are interleaved."""
 import sys
 from statistics import median
 
-from . import measure, numbers, report
-from .errors import BenchError, UsageError
+from ..common import measure, numbers
+from ..common.errors import BenchError, UsageError
+
+from . import report
 
 MODES = ("remote", "signal", "cooperative", "none")
 KINDS = ("asleep", "computing", "hot")

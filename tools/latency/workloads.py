@@ -3,9 +3,9 @@
 
 import re
 
-from sluice_bench.measure import Failed, check_allocator, environment, json_line, run
-from sluice_bench.programs import Redis
-from sluice_bench.workloads import Synthetic
+from ..common.measure import Failed, check_allocator, environment, json_line, run
+from ..common.programs import Redis
+from ..bench.workloads import Synthetic
 
 FLOOR = "floor"
 

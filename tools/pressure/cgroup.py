@@ -8,8 +8,8 @@ import signal
 import subprocess
 import time
 
-from sluice_bench.errors import BenchError
-from sluice_bench.measure import environment
+from ..common.errors import BenchError
+from ..common.measure import environment
 
 NEEDS_ROOT = "needs a memory cgroup, and to make one needs root"
 numbers = itertools.count(1)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bench.h - what the workloads of sluice-bench-work and sluice-latency-work share.
+ * work.h - what the workloads of sluice-bench-work, sluice-latency-work and sluice-pressure-work share.
  *
  * A workload is a function and a row of parameters with their defaults. It warms up, calls
  * bench_begin, does a fixed amount of work and calls bench_end with the number of operations. What
  * it needs besides the memory under test comes from bench_map, never from malloc, so that the
  * allocator sees nothing but the pattern.
  */
-#ifndef SLUICE_BENCH_H
-#define SLUICE_BENCH_H
+#ifndef SLUICE_WORK_H
+#define SLUICE_WORK_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,7 +42,7 @@ extern const struct workload thread_workloads[];
 extern const struct workload sharing_workloads[];
 extern const struct workload process_workloads[];
 extern const struct workload scale_workloads[];
-extern const struct workload steady_workloads[]; /* and the following: tools/latency */
+extern const struct workload steady_workloads[]; /* tools/common */
 extern const struct workload growth_workloads[];
 extern const struct workload burst_workloads[];
 extern const struct workload neighbour_workloads[];

@@ -4,8 +4,8 @@ what is kept by workload."""
 
 import subprocess
 
-from sluice_bench.charts import block, drawn, quoted, render, style
-from sluice_bench.places import program
+from ..bench.charts import block, drawn, quoted, render, style
+from ..common.places import program
 
 WIDTH, HEIGHT = 100, 20
 POINTS = 300  # a line, so that the files stay small

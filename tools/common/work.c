@@ -13,7 +13,7 @@
  *
  * Exit status: 0; 1 when the machine fails it, 2 for bad arguments.
  */
-#include "bench.h"
+#include "work.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -4,8 +4,8 @@
 import sys
 from statistics import median
 
-from sluice_bench import percentiles
-from sluice_bench.allocators import PEERS
+from ..common import percentiles
+from ..common.allocators import PEERS
 
 from .workloads import FLOOR
 

@@ -5,10 +5,12 @@ import argparse
 import sys
 import time
 
-from . import allocators, command, drain, measure, report, scale, workloads
-from .command import Parser, complain, counts
-from .errors import BenchError, Skip, UsageError
-from .places import Places
+from ..common import allocators, command, measure
+from ..common.command import Parser, complain, counts
+from ..common.errors import BenchError, Skip, UsageError
+from ..common.places import Places
+
+from . import drain, report, scale, workloads
 
 TIMEOUT = 600
 EPILOG = """\

@@ -7,8 +7,8 @@ import platform
 import sys
 from statistics import median
 
-from . import numbers, percentiles
-from .allocators import PEERS
+from ..common import numbers, percentiles
+from ..common.allocators import PEERS
 
 WIDTHS = (16, 10, 8, 8, 8, 5, 10, 15, 8, 10)
 LEFT = (0, 1, 5)

@@ -5,8 +5,10 @@ nothing to preload; each run measures every row, and ratios are of rows of the s
 import sys
 from statistics import median
 
-from . import measure, numbers, report
-from .errors import BenchError, UsageError
+from ..common import measure, numbers
+from ..common.errors import BenchError, UsageError
+
+from . import report
 
 BULK = (1, 2, 3, 4, 8, 16, 32, 64, 128)
 # How the owner of a page cache gets into it; tools/bench/pcp_variants.h says what they are.

@@ -100,7 +100,7 @@ def check_outputs(options):
         if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
             raise UsageError(f"--json {options.json}: cannot be written")
     if options.plot:
-        from . import charts
+        from ..bench import charts
         charts.check(options.plot)
 
 

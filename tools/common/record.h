@@ -16,8 +16,8 @@
 
 #include <sys/resource.h>
 
-#include "../bench/bench.h"
-#include "../bench/ticks.h"
+#include "work.h"
+#include "ticks.h"
 #include "hist.h"
 
 /* OP_PERIOD: from the time a thread was to wake up until its work is done. */

@@ -5,11 +5,11 @@ import argparse
 import sys
 import time
 
-from sluice_bench import allocators, command, measure
-from sluice_bench.command import complain
-from sluice_bench.errors import BenchError, Skip
-from sluice_bench.places import Places
-from sluice_bench.report import Progress, machine, write_json
+from ..common import allocators, command, measure
+from ..common.command import complain
+from ..common.errors import BenchError, Skip
+from ..common.places import Places
+from ..bench.report import Progress, machine, write_json
 
 from . import report, workloads
 
@@ -93,7 +93,7 @@ def compare(options, places, version):
         if trouble:
             raise BenchError(trouble)
     if options.plot:
-        from sluice_bench import charts
+        from ..bench import charts
         names = [workloads.FLOOR, *(a.name for a in found)]
         print()
         for path in charts.latency_charts(options.plot, results, names):

@@ -10,9 +10,9 @@ import subprocess
 import tempfile
 import time
 
-from sluice_bench import measure
-from sluice_bench.errors import BenchError
-from sluice_bench.measure import Failed, check_allocator, environment, how_it_ended, last_line
+from ..common import measure
+from ..common.errors import BenchError
+from ..common.measure import Failed, check_allocator, environment, how_it_ended, last_line
 
 from . import cgroup
 

@@ -9,12 +9,12 @@ import signal
 import sys
 import time
 
-from sluice_bench import allocators, command
-from sluice_bench.command import complain
-from sluice_bench.errors import BenchError, UsageError
-from sluice_bench.measure import rounds
-from sluice_bench.places import Places, program
-from sluice_bench.report import Progress, machine, write_json
+from ..common import allocators, command
+from ..common.command import complain
+from ..common.errors import BenchError, UsageError
+from ..common.measure import rounds
+from ..common.places import Places, program
+from ..bench.report import Progress, machine, write_json
 
 from . import cgroup, charts, report
 from .run import Settings

@@ -7,5 +7,5 @@
     report.py     the table
     charts.py     RSS over time, on the terminal and as files
 
-Allocators, arguments, charts and the progress bar come from sluice_bench.
+Allocators, arguments and rounds are in tools/common, charts in tools/bench.
 """

@@ -6,10 +6,12 @@ import sys
 import time
 from statistics import median
 
-from . import allocators, command, measure, numbers, report
-from .allocators import PEERS
-from .command import complain
-from .errors import BenchError, UsageError
+from ..common import allocators, command, measure, numbers
+from ..common.allocators import PEERS
+from ..common.command import complain
+from ..common.errors import BenchError, UsageError
+
+from . import report
 from .workloads import Synthetic
 
 THREADS = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
