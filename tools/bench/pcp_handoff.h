@@ -25,6 +25,7 @@ static always_inline bool pcp_enter(struct pcp **p)
 	 * store of current. */
 	atomic_signal_fence(memory_order_seq_cst);
 	*p = atomic_load_explicit(&h->current, memory_order_acquire);
+	hold_begin(LOCK_PCP);
 	return true;
 }
 

@@ -19,6 +19,7 @@
 static always_inline bool pcp_enter(struct pcp **p)
 {
 	(void)p;
+	hold_begin(LOCK_PCP);
 	return true;
 }
 
