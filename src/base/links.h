@@ -9,7 +9,7 @@
  * with a multiplier (odd) and an addend that are drawn when the process starts. A word that is changed in any of
  * its bytes decodes to any of 2^64 values: 2^-46 of these lie in a slab. The address is in it so that a link that was
  * copied from another free object decodes to a place outside of the slab. So one comparison with what is
- * carved of the slab (slab_next) tells a link that we wrote from one that somebody else did.
+ * carved of the slab (freelist_next) tells a link that we wrote from one that somebody else did.
  *
  * The second word of an object that is on a list of its slab, or on the way there (outbox, remote list), is a mark: a secret, plus its
  * address, plus the number of the slab, so that one which was left by a slab that lay there before is none. It is set and

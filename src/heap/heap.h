@@ -12,6 +12,7 @@
 #include "heap/outbox.h"
 #include "heap/sizeclass.h"
 #include "heap/slab.h"
+#include "heap/slab_pool.h"
 #include "types.h"
 
 /*

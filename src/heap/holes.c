@@ -13,7 +13,7 @@
  *     list meanwhile. (t/model/holes.pml)
  * (E) What the kernel does not take stays carved.
  *
- * No lock is taken here but those of the pools, for the steps of slab_pool_take_new and slab_pool_put:
+ * No lock is taken here but those of the pools, for the steps of take_new and slab_pool_put:
  * one slab off a list, or on it, for each hold.
  * Bound: holes are looked for and purged with no lock, in one slab at a time: at most OBJECTS_MAX objects
  * and PURGES_MAX system calls. holes_take: as many objects as asked for, of as many holes. So a fork meanwhile costs its child one
@@ -27,12 +27,12 @@
 #endif
 #include "heap/holes.h"
 
-#include "page/buddy.h"
 #include "base/delay.h"
-#include "base/options.h"
-#include "page/pagemap.h"
+#include "base/log.h"
 #include "base/stats.h"
+#include "heap/freelist.h"
 #include "os/vm.h"
+#include "page/pagemap.h"
 
 #define OBJECTS_MAX 2048u
 #define PURGES_MAX 32u /* every other unit of 64 */
@@ -235,11 +235,11 @@ static void map_free(struct page *pg, struct object_map *m)
 	unsigned n = slab_in_holes(pg);
 
 	map_in_holes(pg, m);
-	for (struct object *o = pg->free; o; o = slab_next(pg, o), n++) {
+	for (struct object *o = pg->free; o; o = freelist_next(pg, o), n++) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		if (unlikely(!class_divides(pg->cls, off) || map_has(m, class_index(pg->cls, off))))
-			slab_bad_count(pg, o);
+			freelist_bad_count(pg, o);
 		map_set(m, class_index(pg->cls, off));
 	}
 	CHECK((unsigned)pg->used + n == pg->carved);
@@ -360,43 +360,6 @@ uint64_t holes_punch_slab(struct page *pg)
 	DELAY_HERE(holes_purged);
 	give_up(pg, (empty & may) | done, &m);
 	return (uint64_t)__builtin_popcountll(done & todo) << HOLE_SHIFT;
-}
-
-/* Abandoned again, or given back. */
-static void put_back(struct page *pg)
-{
-	DELAY_HERE(holes_return);
-	if (slab_pool_put(pg, SLAB_LOOKED_AT) == POOL_EMPTY) {
-		slab_unmake(pg);
-		buddy_free_drained(&pg, 1);
-	}
-}
-
-uint64_t holes_punch(bool all, uint64_t most)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++) {
-		struct page *pg;
-
-		/* What comes meanwhile is for another call. */
-		for (uint64_t n = slab_pool_count_new(cls);
-		     n && bytes < most && (pg = slab_pool_take_new(cls, all)) != NULL; n--) {
-			if (pg->used)
-				bytes += holes_punch_slab(pg);
-			put_back(pg);
-		}
-	}
-	stat_add(STAT_holes_bytes, bytes);
-	return bytes;
-}
-
-bool holes_wanted(void)
-{
-	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++)
-		if (slab_pool_count_new(cls))
-			return true;
-	return false;
 }
 
 void holes_check(struct page *pg)

@@ -14,7 +14,6 @@
 #define SLUICE_HOLES_H
 
 #include "heap/sizeclass.h"
-#include "heap/slab.h"
 #include "types.h"
 
 #define HOLE_SHIFT 12
@@ -23,6 +22,11 @@
 static inline struct slab_holes *slab_holes(struct page *pg)
 {
 	return &pg[1].holes;
+}
+
+static inline unsigned slab_in_holes(const struct page *pg)
+{
+	return atomic_load_explicit(&pg->in_holes, memory_order_relaxed);
 }
 
 /* The bits of the units that bytes from `from` to before `to` of a slab lie on; from < to. */
@@ -66,20 +70,9 @@ size_t holes_bytes(struct page *pg);
 /* Debug: slab_check's part. */
 void holes_check(struct page *pg);
 
-/* ---- any thread, with no lock held ---------------------------------------------------------- */
-
-/*
- * Make holes in the abandoned slabs that nobody touched for a decay, or for long before they were left
- * (all: in all abandoned ones), and that were not looked at since they were touched last, until `most`
- * bytes were given back. Returns how many. Does nothing with the option holes:0. Enters the kernel, with
- * no lock held.
- */
-uint64_t holes_punch(bool all, uint64_t most);
+/* ---- any thread ---------------------------------------------------------------------------- */
 
 /* Bytes of the holes of all slabs, but for those at their ends. */
 uint64_t holes_bytes_all(void);
-
-/* Whether an abandoned slab waits for holes_punch. */
-bool holes_wanted(void);
 
 #endif

@@ -18,6 +18,7 @@
 #endif
 #include "heap/outbox.h"
 
+#include "base/log.h"
 #include "page/pagemap.h"
 
 void (*outbox_post)(struct page *pg);

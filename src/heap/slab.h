@@ -23,10 +23,8 @@
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
 
-#include "base/links.h"
-#include "base/list.h"
-#include "base/lock.h"
-#include "page/pagemap.h"
+#include "heap/freelist.h"
+#include "heap/holes.h"
 #include "heap/sizeclass.h"
 #include "types.h"
 
@@ -49,16 +47,6 @@ static inline unsigned state_count(uint64_t s)
 	return (unsigned)(s >> STATE_COUNT_SHIFT);
 }
 
-static inline uint32_t slab_carved_bytes(const struct page *pg)
-{
-	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
-}
-
-static inline unsigned slab_in_holes(const struct page *pg)
-{
-	return atomic_load_explicit(&pg->in_holes, memory_order_relaxed);
-}
-
 /* Whether the slab has something to give that is not on its remote list. */
 static inline bool slab_has_room(const struct page *pg)
 {
@@ -66,27 +54,6 @@ static inline bool slab_has_room(const struct page *pg)
 }
 
 /* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
-
-/* The link of free object o was written over. */
-_Noreturn void slab_bad_link(const struct page *pg, const struct object *o);
-
-/* A free object bears no mark: it was freed again and handed out, or written to. */
-_Noreturn void slab_bad_mark(const struct page *pg, const struct object *o);
-
-/* A list of free objects is longer or shorter than it should be; o: where that was noticed. */
-_Noreturn void slab_bad_count(const struct page *pg, const struct object *o);
-
-/* What o leads to on a list of the slab's free objects; NULL: nothing. Stops the program when the link was
- * written over. */
-static inline struct object *slab_next(const struct page *pg, const struct object *o)
-{
-	struct object *next = link_get(o);
-
-	if (unlikely((uintptr_t)next - (uintptr_t)page_address(pg) >= slab_carved_bytes(pg)) &&
-	    unlikely(next != NULL))
-		slab_bad_link(pg, o);
-	return next;
-}
 
 /* Turn a run of the class's length into a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
@@ -117,14 +84,14 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 		struct object *next = link_get(o);
 
 		if (unlikely(!mark_is_set(o, base)))
-			slab_bad_mark(pg, o);
+			freelist_bad_mark(pg, o);
 		mark_clear(o);
 		*at++ = o;
 		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
 		/* The list's end, or a link that is not ours. */
 		if (unlikely((uintptr_t)next - start >= carved)) {
 			if (unlikely(next != NULL))
-				slab_bad_link(pg, o);
+				freelist_bad_link(pg, o);
 			o = NULL;
 			break;
 		}
@@ -136,7 +103,7 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 	pg->used = (int16_t)(pg->used + (int)(at - out));
 	/* The list ends exactly when all that is carved is in use. */
 	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
-		slab_bad_count(pg, at[-1]);
+		freelist_bad_count(pg, at[-1]);
 	return (unsigned)(at - out);
 }
 
@@ -153,6 +120,12 @@ void slab_unmake(struct page *pg);
 
 /* ---- any thread -------------------------------------------------------------------------- */
 
+/* Any thread, atomic: frees into abandoned slabs of each class, counted after the free. Never falls. */
+struct slab_frees {
+	cache_aligned _Atomic uint64_t count;
+};
+extern struct slab_frees slab_abandoned_frees[CLASSES];
+
 enum slab_remote {
 	SLAB_PUT,   /* done */
 	SLAB_POST,  /* the caller has set POSTED and must put the slab into its owner's inbox */
@@ -162,49 +135,6 @@ enum slab_remote {
 /* Put n objects, linked from first to last, on the remote list by one CAS. */
 enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
 				  unsigned n);
-
-/* ---- abandoned slabs --------------------------------------------------------------------- */
-
-enum slab_put {
-	POOL_PUT,    /* it is abandoned now */
-	POOL_EMPTY,  /* no object of it is live: it is the caller's to unmake */
-	POOL_POSTED, /* it is in an inbox or on the way there: it has to stay with its heap */
-	POOL_LOCKED, /* the pool's lock could not be had: likewise; only of a slab that has an owner */
-};
-
-enum slab_age {
-	SLAB_RECENT,   /* may have been used just now: look for holes after a decay */
-	SLAB_IDLE,     /* was not used for long: look for holes at once */
-	SLAB_LOOKED_AT /* for holes, and not touched since */
-};
-
-/* Abandon a slab that is in hand. */
-enum slab_put slab_pool_put(struct page *pg, enum slab_age age);
-
-/* An abandoned slab of the class with room, in limbo; NULL: there is none. */
-struct page *slab_pool_take(unsigned cls);
-
-/* Take this slab, which was abandoned a moment ago. False: somebody else has it, or had it. */
-bool slab_pool_adopt(struct page *pg, unsigned cls);
-
-/* Take off an abandoned slab of the class that is empty once its remote list is collected, in
- * limbo; NULL: none is left. For drains; costs nothing unless a free into an abandoned slab was not
- * followed by its adoption, else looks at every abandoned slab of the class, some in each hold. */
-struct page *slab_pool_take_empty(unsigned cls);
-
-/* An abandoned slab of the class that is to be looked at for holes, in limbo; with `all` also one that
- * was left just now. NULL: there is none. */
-struct page *slab_pool_take_new(unsigned cls, bool all);
-
-/* Once each decay: what was left SLAB_RECENT before the last call is due from now on. */
-void slab_pool_next_epoch(void);
-
-/* Abandoned slabs of the class; and of them, those that wait to be looked at for holes. */
-uint64_t slab_pool_count(unsigned cls);
-uint64_t slab_pool_count_new(unsigned cls);
-
-/* fork: the locks of the pools. */
-struct lock *slab_pool_lock(unsigned cls);
 
 /* Debug: the counting equation of a slab in hand. */
 void slab_check(struct page *pg);

@@ -51,7 +51,7 @@
 #include "base/cpulist.h"
 #include "base/delay.h"
 #include "heap/heap.h"
-#include "heap/holes.h"
+#include "heap/slab_pool.h"
 #include "base/log.h"
 #include "page/longrun.h"
 #include "base/options.h"
@@ -186,7 +186,7 @@ static uint64_t dirty_pages(void)
 static bool anything_cached(void)
 {
 	if (dirty_pages() || longrun_pages() || zones_sum(ready_pages) || heap_idle_any() ||
-	    heap_bins_any() || holes_wanted())
+	    heap_bins_any() || slab_pool_wants_punch())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -246,7 +246,7 @@ static void decay_round(struct round *r)
 		pcp_decay(p);
 	slab_pool_next_epoch();
 	longrun_age();
-	holes_punch(false, UINT64_MAX);
+	slab_pool_punch(false, UINT64_MAX);
 	if (r->low)
 		zones_purge(0, r->low);
 	zones_purge_descriptors();

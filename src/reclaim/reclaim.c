@@ -36,7 +36,7 @@
 #include "page/buddy.h"
 #include "base/clock.h"
 #include "heap/heap.h"
-#include "heap/holes.h"
+#include "heap/slab_pool.h"
 #include "page/longrun.h"
 #include "base/options.h"
 #include "page/pcp.h"
@@ -186,7 +186,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 		drain_caches(report);
 	}
 	if (flags & RECLAIM_PURGE) {
-		report->bytes_purged = holes_punch(true, UINT64_MAX);
+		report->bytes_purged = slab_pool_punch(true, UINT64_MAX);
 		report->bytes_purged += zones_purge(keep >> PG_SHIFT, UINT64_MAX);
 		/* Little memory by many calls: else the background does it once nothing is cached. */
 		if (buddy_trim_inline)
@@ -221,7 +221,7 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 	report->caches_reached = heaps;
 	report->bytes_drained = heap_sweep();
-	report->bytes_purged = holes_punch(false, UINT64_MAX);
+	report->bytes_purged = slab_pool_punch(false, UINT64_MAX);
 	after = zones_sum(dirty_pages);
 	if (after > before) {
 		report->bytes_drained += (after - before) << PG_SHIFT;
@@ -380,7 +380,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 		if (step == 3 && given < want && options.holes)
 			heap_abandon_own();
 		if (step >= 2 && given < want)
-			given += holes_punch(true, want - given);
+			given += slab_pool_punch(true, want - given);
 	}
 	if (given < want && !emergency)
 		heap_ask_trim();

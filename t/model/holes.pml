@@ -65,7 +65,7 @@ inline collect()
 	od
 }
 
-/* slab_pool_take, slab_pool_adopt, slab_pool_take_new: `got` says whether. */
+/* slab_pool_take, slab_pool_adopt, take_new: `got` says whether. */
 inline take_slab()
 {
 	lock_pool();

@@ -26,7 +26,7 @@
 #include "lib/core.h"
 #include "base/delay.h"
 #include "heap/heap_parts.h"
-#include "heap/holes.h"
+#include "heap/slab_pool.h"
 #include "shim/init.h"
 #include "page/longrun.h"
 #include "base/options.h"
@@ -139,7 +139,7 @@ static void punch_holes(void)
 	heap_abandon_own();
 	heap_sweep();
 	heap_idle_take(heap_idle_mark(false));
-	holes_punch(true, UINT64_MAX);
+	slab_pool_punch(true, UINT64_MAX);
 }
 
 static void release_regions(void)

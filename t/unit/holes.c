@@ -21,6 +21,7 @@
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "heap/slab.h"
+#include "heap/slab_pool.h"
 #include "base/stats.h"
 #include "lib/take.h"
 #include "lib/tap.h"
@@ -397,28 +398,28 @@ static void test_pool(void)
 	struct object *o[OBJECTS];
 	unsigned n = 0;
 
-	ok(!holes_wanted(), "nothing waits where there is no abandoned slab");
+	ok(!slab_pool_wants_punch(), "nothing waits where there is no abandoned slab");
 	slab_pool_put(pg, SLAB_RECENT);
-	ok(holes_wanted(), "a slab that was abandoned does");
-	is_int(holes_punch(false, UINT64_MAX), 0, "for a while");
+	ok(slab_pool_wants_punch(), "a slab that was abandoned does");
+	is_int(slab_pool_punch(false, UINT64_MAX), 0, "for a while");
 	slab_pool_next_epoch();
-	is_int(holes_punch(false, UINT64_MAX), 0, "of a decay at least");
+	is_int(slab_pool_punch(false, UINT64_MAX), 0, "of a decay at least");
 	slab_pool_next_epoch();
-	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES, "then it gets holes");
-	ok(!holes_wanted(), "and does not wait any more");
+	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES, "then it gets holes");
+	ok(!slab_pool_wants_punch(), "and does not wait any more");
 	slab_pool_next_epoch();
 	slab_pool_next_epoch();
-	is_int(holes_punch(true, UINT64_MAX), 0, "it is not looked at again");
+	is_int(slab_pool_punch(true, UINT64_MAX), 0, "it is not looked at again");
 	ok(slab_pool_take(CLS) == pg, "who needs a slab of the class gets it");
 	n = take(pg, o, 61);
 	is_int(n, 61, "and can use it, and one of its holes");
 	slab_pool_put(pg, SLAB_RECENT);
-	is_int(holes_punch(true, UINT64_MAX), 0, "what is in use is not given back");
+	is_int(slab_pool_punch(true, UINT64_MAX), 0, "what is in use is not given back");
 	while (n)
 		free_one(pg, o[--n]);
 	ok(slab_pool_adopt(pg, CLS), "it is adopted by who frees");
 	slab_pool_put(pg, SLAB_IDLE);
-	is_int(holes_punch(false, UINT64_MAX), HOLE_BYTES,
+	is_int(slab_pool_punch(false, UINT64_MAX), HOLE_BYTES,
 	       "of an idle thread's slab it is given back at once");
 	slab_check(slab_pool_take(CLS));
 	slab_end(pg);
@@ -436,21 +437,22 @@ static void test_pool_order(void)
 	take(full, o, OBJECTS - EACH - EACH + 1);
 	options.holes = 0;
 	slab_pool_put(idle, SLAB_IDLE);
-	ok(!holes_wanted() && holes_punch(true, UINT64_MAX) == 0, "with holes:0 none is made");
+	ok(!slab_pool_wants_punch() && slab_pool_punch(true, UINT64_MAX) == 0,
+	   "with holes:0 none is made");
 	options.holes = 1;
 	ok(slab_pool_adopt(idle, CLS), "such a slab can be adopted");
 	slab_pool_put(full, SLAB_IDLE);
-	ok(!holes_wanted(), "a slab with less than a unit free is not looked at");
+	ok(!slab_pool_wants_punch(), "a slab with less than a unit free is not looked at");
 	slab_pool_put(used, SLAB_LOOKED_AT);
-	ok(!holes_wanted(), "nor one that was");
+	ok(!slab_pool_wants_punch(), "nor one that was");
 	slab_pool_put(recent, SLAB_RECENT);
 	slab_pool_put(idle, SLAB_IDLE);
 	is_int(slab_pool_count_new(CLS), 2, "two wait");
 	is_int(slab_pool_count(CLS), 4, "of four abandoned ones");
-	is_int(holes_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
+	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
 	       "the idle one is due, though it came last");
 	slab_pool_put(slab_thinned(CLS, 4 * EACH, 0), SLAB_IDLE);
-	is_int(holes_punch(true, 1), 12 * HOLE_BYTES, "no more slabs are taken than has to be");
+	is_int(slab_pool_punch(true, 1), 12 * HOLE_BYTES, "no more slabs are taken than has to be");
 	ok(slab_pool_take(CLS) == recent, "who needs a slab gets one without holes first");
 	slab_end(recent);
 	for (unsigned i = 0; i < 4; i++)
@@ -466,7 +468,7 @@ static void test_pool_empty(void)
 
 	slab_pool_put(pg, SLAB_RECENT);
 	free_one(pg, object_at(pg, 0));
-	holes_punch(true, UINT64_MAX);
+	slab_pool_punch(true, UINT64_MAX);
 	is_int(used - (zone.total_pages - zone.free_pages), 4,
 	       "a slab that is found empty is given back whole");
 	is_int(slab_pool_count(CLS), 0, "and is abandoned no more");
@@ -489,7 +491,7 @@ static void test_asked(void)
 	for (unsigned i = 0; i < 200; i++)
 		o[2 * i + 1] = heap_alloc_slow(64); /* each does a part */
 	ok(slab_pool_count(cls) >= 31, "asked to trim, it leaves them to all");
-	ok(holes_punch(true, UINT64_MAX) > 1000000, "where they get holes");
+	ok(slab_pool_punch(true, UINT64_MAX) > 1000000, "where they get holes");
 	for (unsigned i = 0; i < 200; i++)
 		heap_free(o[2 * i + 1]);
 	for (unsigned i = 0; i < 2000; i += 20)
@@ -598,14 +600,14 @@ static void test_stress(void)
 	for (unsigned i = 0; i < TAKERS; i++)
 		pthread_create(&t[i], NULL, taker_main, (void *)(uintptr_t)(101 + i));
 	while (atomic_load(&takers_left)) {
-		bytes += holes_punch(true, UINT64_MAX);
+		bytes += slab_pool_punch(true, UINT64_MAX);
 		if (stat_sum(STAT_holes_carved) > carved)
 			atomic_store(&carved_again, true);
 		sched_yield();
 	}
 	for (unsigned i = 0; i < TAKERS; i++)
 		pthread_join(t[i], NULL);
-	holes_punch(true, UINT64_MAX);
+	slab_pool_punch(true, UINT64_MAX);
 	for (unsigned i = 0; i < PLACES; i++)
 		if (places[i])
 			stress_free(places[i]);

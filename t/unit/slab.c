@@ -17,6 +17,7 @@
 #include "page/pcp.h"
 #include "heap/outbox.h"
 #include "heap/slab.h"
+#include "heap/slab_pool.h"
 #include "lib/take.h"
 #include "lib/tap.h"
 #include "os/vm.h"
