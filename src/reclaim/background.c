@@ -268,7 +268,7 @@ static void tick(struct round *r)
 		decay_round(r);
 		r->decay_at = now + options.decay_ms;
 	}
-	limits_look(r->generation);
+	limits_check(r->generation);
 }
 
 /* ---- where nobody makes a thread by way of us ------------------------------------------------ */

@@ -3,29 +3,33 @@
  * limits.c - see limits.h.
  * Used by pressure, psi, reserve and background; uses reclaim, cgroup, buddy, pcp, huge.
  *
- * In a memory cgroup mmap does not fail: the fault kills. So who is about to take clean pages looks
- * at what is left (growth), at the latest when a quarter of that has been taken since the last look.
- * What is left is what the cgroup and all above it may use yet, less a margin of 1/16 of the limit.
- * Files say that, and those are read at the start and by the background thread (a calling thread may be in a sandbox
- * that kills for it); in between it is what they said, less what we have taken since. So a process without a background thread
- * does not know what others of its group take, nor that a limit was changed.
+ * In a memory cgroup mmap does not fail: the page fault kills the process. Therefore a thread that
+ * is about to take clean pages checks how much is left, at the latest when it has taken a quarter
+ * of what the last check found. What is left is what the process's cgroup and all groups above it
+ * may still use, less a margin of 1/16 of the limit. The kernel's files give that figure. They are
+ * read at the start and by the background thread only, because a calling thread may be in a sandbox
+ * that kills it for reading them. Between two readings, what is left is the figure of the last
+ * reading less what we have taken since. A process without a background thread therefore does not
+ * notice what other processes of its group take, nor that a limit was changed.
  *
- * (A) One thread at a time looks (looking); while little is left the others wait for it, 20 ms at the
- *     most, for it may be making room.
- * (B) soft_limit and cache_limit: after each free of pages, and each refill of a page cache, the
- *     calling thread purges until no more is kept than is allowed (keep_below). So the excess, as
- *     seen by others, is what the threads that are inside such a call are about to purge, and what
- *     bins have grown since. What bins have room for counts as kept, and is a quarter at the most.
+ * (A) One thread at a time checks (`checking`). While little is left, other threads wait for it,
+ *     at most 20 ms, because it may be making room.
+ * (B) soft_limit and cache_limit: after each free of pages and each refill of a pcp, the calling
+ *     thread purges until no more is kept than is allowed (keep_below). What other threads see
+ *     above the limit is therefore what the threads inside such a call are about to purge, and what
+ *     cache bins have grown since. The room of cache bins counts as kept; it is at most a quarter.
  * (C) Nothing is sized by the number of processors.
  *
- * Bound: a look sums some counters, at most once in a quarter of what is left; the background thread's reads three short files for each
- * cgroup above the process; making room is as in reclaim, at most once in VAIN_MS while it is in vain; waiting for
- * another who looks, WAIT_TRIES of 0.1 ms. keep_below purges the excess, and drains one page cache after
- * the other until there is none or it has looked at KEEP_LOOKS: where more threads have more than is allowed,
- * the calls that follow go on with the others.
- * No lock but `looking`, which holds a TID and is only tried. Called outside heaps' windows and
- * without locks. In a signal handler that interrupted the holder of a lock nothing is looked at.
- * Allocates nothing, uses no stdio; keeps errno; sleeps.
+ * Bound: a check sums some counters, at most once for a quarter of what is left. A check by the
+ * background thread reads three short files for each cgroup above the process. Making room is
+ * bounded as in reclaim, and runs at most once in VAIN_MS while it finds next to nothing. Waiting
+ * for another thread's check takes WAIT_TRIES of 0.1 ms. keep_below purges the excess, then drains
+ * one pcp after the other until nothing is in excess or it has seen KEEP_CACHES of them; where more
+ * threads hold more than is allowed, the following calls go on from there.
+ *
+ * Takes no lock but `checking`, which holds a TID and is only tried. Called outside critical
+ * sections of heaps and without locks; a signal handler that interrupted the holder of a lock does
+ * not check. Allocates nothing, uses no stdio, keeps errno, may sleep.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -50,37 +54,38 @@
 #define MIB (UINT64_C(1) << 20)
 #define MARGIN_MIN MIB
 #define MARGIN_MAX (64 * MIB)
-#define STEP_MIN MIB /* between two looks */
-#define STEP_PART 4u /* of what is left */
+#define STEP_MIN MIB /* growth between two checks, at least this, */
+#define STEP_PART 4u /* or this part of what is left */
 #define LEFT_LITTLE (16 * MIB)
 #define LEFT_SOME (64 * MIB)
-#define WAIT_TRIES 200u    /* of 100 us each */
-#define REFRESH_MS 1000u   /* limits change */
-#define VAIN_MS 20u        /* after a reclaim that gave next to nothing, */
-#define LOOK_VAIN_MS 1000u /* and after one by the background thread */
-#define LOOK_MS 250u       /* a sleep at most, */
-#define LOOK_NEAR_MS 50u   /* and while not much is left */
-#define BINS_PART 4u       /* of what may be kept, that bins may hold */
-#define KEEP_LOOKS 64u     /* page caches that one call looks at for what is above */
+#define WAIT_TRIES 200u     /* of 100 us each */
+#define REFRESH_MS 1000u    /* limits are read again, they may have changed */
+#define VAIN_MS 20u         /* growth: pause after a reclaim that gave next to nothing */
+#define CHECK_VAIN_MS 1000u /* the same for the background thread */
+#define CHECK_MS 250u       /* longest sleep between two checks of the background thread, */
+#define CHECK_NEAR_MS 50u   /* and while less than LEFT_SOME is left */
+#define BINS_PART 4u        /* cache bins may hold 1/BINS_PART of what may be kept */
+#define KEEP_CACHES 64u     /* pcps that one call of keep_below sees at most */
 
-static _Atomic uint32_t looking;
+static _Atomic uint32_t checking;
 
-/* Guarded by: looking. */
+/* Guarded by: checking. */
 static struct cgroup group;
 static uint64_t group_at; /* ms: when its limits were read */
-static struct {
-	uint64_t left; /* bytes below all limits when the files were read; UINT64_MAX: there is none */
-	uint64_t margin; /* of which are to stay so many */
-	uint64_t ours;   /* bytes that the library had from the kernel then */
-} said = { UINT64_MAX, 0, 0 };
-static uint64_t events; /* of the group, seen last */
+static struct {           /* what the files said when they were last read */
+	uint64_t left;    /* bytes below all limits; UINT64_MAX if there is no limit */
+	uint64_t margin;  /* bytes of `left` that must stay free */
+	uint64_t ours;    /* bytes that the library had from the kernel at that time */
+} last_read = { UINT64_MAX, 0, 0 };
+static uint64_t events; /* of the group, at the last check */
 static bool events_known;
-static uint64_t vain_until;      /* ms: growth's */
-static uint64_t look_vain_until; /* ms: the background thread's */
+static uint64_t vain_until;       /* ms: growth */
+static uint64_t check_vain_until; /* ms: the background thread */
 
-/* ---- who looks --------------------------------------------------------------------------- */
+/* ---- one thread at a time ---------------------------------------------------------------- */
 
-/* Less than that many bytes were left at the last look. */
+/* Whether the last check found less than this many bytes left. Relaxed: a stale answer makes a wait
+ * longer or shorter, within its bound. */
 static bool left_below(uint64_t bytes)
 {
 	uint64_t most = atomic_load_explicit(&zone_main.ask_most, memory_order_relaxed);
@@ -88,13 +93,13 @@ static bool left_below(uint64_t bytes)
 	return most && most < bytes / STEP_PART >> PG_SHIFT;
 }
 
-static bool look_begin(void)
+static bool check_begin(void)
 {
 	uint32_t holder = 0;
 
 	for (unsigned i = 0; i < WAIT_TRIES; i++) {
-		/* Acquire pairs with the release in look_end. */
-		if (atomic_compare_exchange_strong_explicit(&looking, &holder, self_tid(),
+		/* Acquire pairs with the release in check_end. */
+		if (atomic_compare_exchange_strong_explicit(&checking, &holder, self_tid(),
 							    memory_order_acquire,
 							    memory_order_relaxed))
 			return true;
@@ -106,21 +111,21 @@ static bool look_begin(void)
 	return false;
 }
 
-static void look_end(void)
+static void check_end(void)
 {
-	atomic_store_explicit(&looking, 0, memory_order_release);
+	atomic_store_explicit(&checking, 0, memory_order_release);
 }
 
 /* ---- how much is left -------------------------------------------------------------------- */
 
-/* Pages in page caches and long runs that are kept, and as many as the bins have room for. */
+/* Pages in pcps and kept long runs, and as many as the cache bins have room for. */
 static uint64_t cached_pages(void)
 {
 	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) + longrun_pages() +
 	       (atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) >> PG_SHIFT);
 }
 
-/* Pages in use by the program, holes in slabs not counted. */
+/* Pages in use by the program, without the holes in slabs. */
 static uint64_t live_pages(void)
 {
 	uint64_t cached = cached_pages() + (holes_bytes_all() >> PG_SHIFT);
@@ -129,19 +134,25 @@ static uint64_t live_pages(void)
 	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);
 }
 
-/* Free pages that the kernel backs. */
+/* Free pages of the zones that the kernel backs. */
 static uint64_t backed_pages(void)
 {
 	return zones_sum(dirty_pages) + zones_sum(ready_pages);
 }
 
-/* Bytes that the kernel backs, or that it would if all that was handed out were touched. */
-static uint64_t ours_bytes(void)
+/* Free pages that cost memory, wherever they are. */
+static uint64_t kept_pages(void)
 {
-	return (live_pages() + cached_pages() + backed_pages()) << PG_SHIFT;
+	return backed_pages() + cached_pages();
 }
 
-/* Read what the files say. At the start and by the background thread only, and not in a sandbox. */
+/* Bytes that the kernel backs, or would back if the program touched all that it was given. */
+static uint64_t ours_bytes(void)
+{
+	return (live_pages() + kept_pages()) << PG_SHIFT;
+}
+
+/* At the start, and by the background thread unless it is in a sandbox. */
 static void read_files(void)
 {
 	uint64_t margin;
@@ -153,19 +164,21 @@ static void read_files(void)
 		group_at = clock_ms();
 	}
 	margin = max_size(cgroup_limit(&group) / 16, MARGIN_MIN);
-	said.margin = min_size(margin, MARGIN_MAX);
-	/* More than what is near, for it has to do until the next time. */
-	said.left = cgroup_headroom(&group, 2 * said.margin + 4 * LEFT_SOME);
-	said.ours = ours_bytes();
+	last_read.margin = min_size(margin, MARGIN_MAX);
+	/* More than what counts as near, because the figure must serve until the next reading. */
+	last_read.left = cgroup_headroom(&group, 2 * last_read.margin + 4 * LEFT_SOME);
+	last_read.ours = ours_bytes();
 }
 
-/* Bytes that may be taken before memory is short; negative: it is. INT64_MAX: no limit is known. */
+/* Bytes that may be taken before memory is short; negative if it is short already. Returns
+ * INT64_MAX if no limit is known. */
 static int64_t spare_bytes(void)
 {
 	int64_t spare = INT64_MAX;
 
-	if (said.left < INT64_MAX)
-		spare = (int64_t)(said.left + said.ours - ours_bytes() - said.margin);
+	if (last_read.left < INT64_MAX)
+		spare = (int64_t)(last_read.left + last_read.ours - ours_bytes() -
+				  last_read.margin);
 	if (options.soft_limit) {
 		int64_t left = (int64_t)options.soft_limit - (int64_t)ours_bytes() -
 			       (int64_t)MARGIN_MIN;
@@ -176,7 +189,8 @@ static int64_t spare_bytes(void)
 	return spare;
 }
 
-/* Bytes to be given back before `coming` more are taken; 0: enough is left. Says when to look again. */
+/* Bytes to give back before `coming` more are taken; 0 if enough is left. Sets when growth checks
+ * again. */
 static uint64_t shortage(uint64_t coming)
 {
 	int64_t spare = spare_bytes();
@@ -197,12 +211,13 @@ static uint64_t shortage(uint64_t coming)
 
 uint64_t limits_sleep_ms(void)
 {
-	return left_below(LEFT_SOME) ? LOOK_NEAR_MS : LOOK_MS;
+	return left_below(LEFT_SOME) ? CHECK_NEAR_MS : CHECK_MS;
 }
 
 /* ---- growth ------------------------------------------------------------------------------ */
 
-/* Give back `want` bytes, by all means unless that was in vain a moment ago: then what came free since. */
+/* Give back `want` bytes by all means. If that was in vain within VAIN_MS, give back only what came
+ * free since. Returns the bytes. */
 static uint64_t make_room(uint64_t want)
 {
 	uint64_t given;
@@ -223,12 +238,11 @@ static bool before_growth(uint64_t pages)
 	uint64_t given = 0;
 	int saved = errno;
 
-
-	if (!lock_depth && look_begin()) {
+	if (!lock_depth && check_begin()) {
 		want = shortage(pages << PG_SHIFT);
 		if (want)
 			given = make_room(want);
-		look_end();
+		check_end();
 	}
 	errno = saved;
 	return want ? given != 0 : reclaim_before_growth();
@@ -236,7 +250,8 @@ static bool before_growth(uint64_t pages)
 
 /* ---- what may be kept -------------------------------------------------------------------- */
 
-/* Of cache_limit an eighth is for what slabs keep beside live objects, which nobody counts. */
+/* Free pages that may be kept. An eighth of cache_limit is set aside for what slabs keep beside
+ * live objects, because nothing counts that. */
 static uint64_t allowed_pages(void)
 {
 	uint64_t allowed = UINT64_MAX;
@@ -256,16 +271,16 @@ static uint64_t allowed_pages(void)
 	return allowed;
 }
 
-/* Pages above what is allowed. */
+/* Pages kept above what is allowed. */
 static uint64_t excess_pages(uint64_t *allowed)
 {
-	uint64_t kept = backed_pages() + cached_pages();
+	uint64_t kept = kept_pages();
 
 	*allowed = allowed_pages();
 	return kept > *allowed ? kept - *allowed : 0;
 }
 
-/* An eighth more than need be, so that not each free has to. */
+/* Purges an eighth more than needed, so that the next free need not purge as well. */
 static void purge_excess(void)
 {
 	uint64_t allowed;
@@ -279,14 +294,17 @@ static void purge_excess(void)
 		zones_purge(0, excess);
 }
 
-/* As many page caches, from where the last one of all ended, are looked at; each that holds something is emptied. */
-static void drain_some_caches(unsigned looks)
+/*
+ * Empties at most n pcps, from where the last call of any thread ended, until nothing is in excess.
+ * Two threads may read the same cursor: they then drain the same pcps, the second one in vain.
+ */
+static void drain_some_caches(unsigned n)
 {
 	static _Atomic(struct pcp *) cursor;
 	struct pcp *p = atomic_load_explicit(&cursor, memory_order_acquire);
 	uint64_t allowed;
 
-	for (; looks && excess_pages(&allowed); looks--) {
+	for (; n && excess_pages(&allowed); n--) {
 		p = p ? pcp_next(p) : NULL;
 		if (!p)
 			p = pcp_first();
@@ -302,12 +320,12 @@ static void drain_some_caches(unsigned looks)
 
 static void keep_below(struct zone *z)
 {
-	static _Thread_local bool inside TLS_FAST; /* draining frees pages */
+	static _Thread_local bool inside TLS_FAST; /* draining frees pages, which calls this */
 	uint64_t allowed;
 	bool excess = excess_pages(&allowed) != 0;
 	uint64_t bins = min_size(allowed / BINS_PART, UINT64_MAX >> PG_SHIFT) << PG_SHIFT;
 
-	(void)z; /* what is kept is summed */
+	(void)z; /* what is kept is summed over all zones */
 	if (atomic_load_explicit(&heap_bins_most, memory_order_relaxed) != bins)
 		atomic_store_explicit(&heap_bins_most, bins, memory_order_relaxed);
 	if (!excess || inside)
@@ -315,7 +333,7 @@ static void keep_below(struct zone *z)
 	inside = true;
 	longrun_drain();
 	purge_excess();
-	drain_some_caches(KEEP_LOOKS);
+	drain_some_caches(KEEP_CACHES);
 	inside = false;
 }
 
@@ -323,24 +341,22 @@ bool limits_allow(uint64_t bytes)
 {
 	int64_t spare;
 	uint64_t allowed;
-	uint64_t kept;
 
-	if (!look_begin())
+	if (!check_begin())
 		return false;
 	spare = spare_bytes();
-	look_end();
+	check_end();
 	if (spare < (int64_t)(bytes + LEFT_LITTLE))
 		return false;
-	/* An eighth less, so that the next free does not take it back. */
-	excess_pages(&allowed);
-	kept = backed_pages() + cached_pages();
-	return kept + (bytes >> PG_SHIFT) <= allowed - allowed / 8;
+	/* An eighth less, so that the next free does not purge it again. */
+	allowed = allowed_pages();
+	return kept_pages() + (bytes >> PG_SHIFT) <= allowed - allowed / 8;
 }
 
 /* ---- the background thread ---------------------------------------------------------------- */
 
-/* The group met a limit since the last look. Files that fill a group meet it all the time: that says
- * something only when little else is left. */
+/* Whether the group met a limit since the last check. A group that is full of file pages meets its
+ * limit all the time, so this counts only when little else is left. */
 static bool held_back(void)
 {
 	uint64_t seen = cgroup_events(&group);
@@ -351,15 +367,15 @@ static bool held_back(void)
 	return more;
 }
 
-void limits_look(uint64_t generation)
+void limits_check(uint64_t generation)
 {
 	uint64_t want;
 	bool held;
 
-	/* Bins grow without a free of pages. */
+	/* Cache bins grow without a free of pages. */
 	if (buddy_after_free)
 		keep_below(&zone_main);
-	if (!look_begin())
+	if (!check_begin())
 		return;
 	held = false;
 	if (sandbox_enter()) {
@@ -372,12 +388,12 @@ void limits_look(uint64_t generation)
 		stat_add(STAT_pressure_events, 1);
 		want = UINT64_MAX;
 	}
-	if (want && (held || clock_ms() >= look_vain_until)) {
+	if (want && (held || clock_ms() >= check_vain_until)) {
 		uint64_t given = reclaim_pressure(want, generation, false);
 
-		look_vain_until = given < min_size(want, MIB) / 4 ? clock_ms() + LOOK_VAIN_MS : 0;
+		check_vain_until = given < min_size(want, MIB) / 4 ? clock_ms() + CHECK_VAIN_MS : 0;
 	}
-	look_end();
+	check_end();
 }
 
 /* ---- start and fork ---------------------------------------------------------------------- */
@@ -404,5 +420,5 @@ void limits_begin(void)
 void limits_fork_child(void)
 {
 	events_known = false;
-	atomic_store_explicit(&looking, 0, memory_order_relaxed);
+	atomic_store_explicit(&checking, 0, memory_order_relaxed);
 }

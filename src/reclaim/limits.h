@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * limits.h - how much memory the process may use yet, and how much free memory it may keep: limits of the memory
- * cgroup, soft_limit and cache_limit.
+ * limits.h - how much more memory the process may use, and how much free memory it may keep: the
+ * limits of its memory cgroup, soft_limit and cache_limit.
  */
 #ifndef SLUICE_LIMITS_H
 #define SLUICE_LIMITS_H
@@ -9,22 +9,22 @@
 #include "os/cgroup.h"
 #include "types.h"
 
-/* At the start, by pressure_init: find the process's group, and keep what its files say. From limits_begin on growth
- * and frees respect the limits. */
+/* At the start, called by pressure_init: finds the process's cgroup and opens its files. From
+ * limits_begin on, growth and frees respect the limits. */
 const struct cgroup *limits_find(void);
 void limits_begin(void);
 
-/* Whether so many bytes more may be populated ahead: no limit is near. Without locks. */
+/* Whether `bytes` more may be populated ahead, because no limit is near. Called without locks. */
 bool limits_allow(uint64_t bytes);
 
-/* The background thread only: see how near the limits are, and give back what is free when they are. generation: of its
- * marks, for reclaim_pressure. */
-void limits_look(uint64_t generation);
+/* Background thread only: checks how near the limits are, and gives back free memory if they are
+ * near. generation: of its marks, for reclaim_pressure. */
+void limits_check(uint64_t generation);
 
-/* How long it may sleep until it looks again. */
+/* The longest time, in ms, that the background thread may sleep until its next limits_check. */
 uint64_t limits_sleep_ms(void);
 
-/* In a fork child: nobody looks at the limits just now. */
+/* In a fork child: no thread is checking there. */
 void limits_fork_child(void);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * pressure.c - see pressure.h. Used by init and fork; uses limits and psi.
  *
- * (A) All files are opened at the start (ourfd.h), for what the background thread does with them later: reads, and a trigger that is
- *     written. The children of fork have the same.
+ * (A) All files are opened at the start (ourfd.h), for what the background thread does with them
+ *     later: it reads them, and writes triggers. A child of fork keeps them.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

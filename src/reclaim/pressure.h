@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pressure.h - start and fork of what says that memory is short: limits.h and psi.h.
+ * pressure.h - start and fork of the two modules that notice short memory: limits and psi.
  */
 #ifndef SLUICE_PRESSURE_H
 #define SLUICE_PRESSURE_H
 
 #include <stdbool.h>
 
-/* From now on growth and frees respect the limits. While the process has one thread. */
+/* While the process has one thread. From here on growth and frees respect the limits. */
 void pressure_init(void);
 
-/* In a fork child. */
+/* In a fork child. copy: the child was made by _Fork or a raw clone, without fork handlers. */
 void pressure_fork_child(bool copy);
 
 #endif

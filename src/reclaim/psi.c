@@ -3,7 +3,15 @@
  * psi.c - see psi.h.
  * Used by pressure and background; uses limits, reclaim, cgroup.
  *
- * Source: Linux Documentation/accounting/psi.rst, admin-guide/cgroup-v1/memory.rst (memory.pressure_level).
+ * (A) The files are opened at the start, but triggers are written only when the background thread
+ *     has been awake for PSI_AFTER_MS: closing a trigger takes a grace period of the kernel, which
+ *     a process that ends soon should not wait for.
+ * (B) An event is a hint. If a file cannot be opened, its cgroup goes, or a seccomp filter refuses
+ *     poll, the thread sleeps without it.
+ *
+ * No lock: after the start only the background thread is here. Allocates nothing, uses no stdio.
+ * Source: Linux Documentation/accounting/psi.rst and admin-guide/cgroup-v1/memory.rst
+ * (memory.pressure_level).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,22 +34,22 @@
 #include "reclaim/limits.h"
 #include "reclaim/reclaim.h"
 
-#define PART_MS 40u /* of it in one go */
+#define PART_MS 40u /* longest single poll, see psi_wait */
 #define PSI_AFTER_MS 1000u
-#define PSI_WINDOW_US 2000000 /* a multiple of 2 s is allowed to everybody */
+#define PSI_WINDOW_US 2000000 /* unprivileged processes may use multiples of 2 s only */
 #define SOURCES 2u
-#define LEVEL "medium" /* of low, medium and critical */
+#define LEVEL "medium" /* low, medium or critical */
 
-/* The system's PSI file and the group's own, each with a trigger once we listen; in version 1 the latter is an eventfd. Made at the start,
- * then the background thread's. */
+/* The PSI file of the system and that of the cgroup, each with a trigger once `listening` is set.
+ * For a version 1 cgroup the second one is an eventfd. */
 static struct ourfd psi[SOURCES] = { OURFD_NONE, OURFD_NONE };
-static struct ourfd level_file =
-	OURFD_NONE; /* version 1: what the eventfd is registered with, until then */
+/* Version 1: the two files by which the eventfd is registered; closed after that. */
+static struct ourfd level_file = OURFD_NONE;
 static struct ourfd level_control = OURFD_NONE;
 static bool listening;
-static uint64_t awake_since; /* ms; 0: not yet */
+static uint64_t awake_since; /* ms; 0 before the first psi_wait */
 
-/* Version 1 says on an eventfd when the group's memory is hard to be had. */
+/* A version 1 cgroup signals an eventfd when the kernel finds it hard to free memory in it. */
 static void level_open(const struct cgroup *group)
 {
 	int level = cgroup_open(group, "memory.pressure_level", O_RDONLY);
@@ -53,7 +61,6 @@ static void level_open(const struct cgroup *group)
 		ourfd_set_event(&psi[1], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
-/* No trigger yet: to close one takes a grace period, which a process that ends soon should not wait for. */
 void psi_open(const struct cgroup *group)
 {
 	if (ourfd_proc >= 0)
@@ -64,7 +71,8 @@ void psi_open(const struct cgroup *group)
 		level_open(group);
 }
 
-/* A parent that has written one shares it with its children (EBUSY): each event tells one of them. */
+/* EBUSY: the parent has written a trigger, and its children share it. Each event then reaches one
+ * of these processes. */
 static void trigger_write(struct ourfd *p)
 {
 	char text[64];
@@ -109,11 +117,11 @@ static bool psi_event(struct ourfd *p, short revents)
 {
 	if (!revents || !ourfd_good(p))
 		return false;
-	if (revents & (POLLERR | POLLNVAL)) { /* its cgroup is gone */
+	if (revents & (POLLERR | POLLNVAL)) { /* the cgroup is gone */
 		ourfd_close(p);
 		return false;
 	}
-	/* An eventfd is ready until it has been read. */
+	/* An eventfd stays ready until it is read. */
 	if (p->event) {
 		uint64_t times;
 
@@ -122,46 +130,56 @@ static bool psi_event(struct ourfd *p, short revents)
 	return (revents & POLLPRI) != 0;
 }
 
+/*
+ * As poll, in parts: no descriptor says that a thread is about to end, so the word that says it is
+ * read after each part. ending: it was set before.
+ */
+static int poll_in_parts(struct pollfd *fds, uint64_t ms, bool ending)
+{
+	int ready;
+
+	do {
+		uint64_t part = min_size(ms, PART_MS);
+
+		ready = sys_poll(fds, SOURCES + 1, (int)part);
+		ms -= part;
+	} while (ready == 0 && ms &&
+		 (ending || !atomic_load_explicit(&park_looks, memory_order_relaxed)));
+	return ready;
+}
+
 bool psi_wait(uint64_t ms, uint64_t generation, int also)
 {
 	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
-	uint64_t most = limits_sleep_ms();
-	bool looks = atomic_load_explicit(&park_looks, memory_order_relaxed);
-	uint64_t left = min_size(ms, most);
+	bool ending = atomic_load_explicit(&park_looks, memory_order_relaxed);
 	bool event = false;
 	int ready;
 
+	ms = min_size(ms, limits_sleep_ms());
 	if (!sandbox_enter()) {
-		park_nap(min_size(ms, most));
+		park_nap(ms);
 		return false;
 	}
 	psi_listen();
 	if (also < 0 && psi[0].fd < 0 && psi[1].fd < 0) {
 		sandbox_leave();
-		if (looks) /* it is known already */
-			park_nap(left);
+		if (ending)
+			park_nap(ms);
 		else
-			park_nap_look(left);
+			park_nap_look(ms);
 		return false;
 	}
 	for (unsigned i = 0; i < SOURCES; i++)
 		fds[i + 1] = (struct pollfd){
-			.fd = listening ? psi[i].fd : -1, /* without a trigger: an error */
+			.fd = listening ? psi[i].fd : -1, /* an error before it has a trigger */
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
-	/* No descriptor of ours says that a thread is about to end: it is looked for. */
-	do {
-		uint64_t part = min_size(left, PART_MS);
-
-		ready = sys_poll(fds, SOURCES + 1, (int)part);
-		left -= part;
-	} while (ready == 0 && left &&
-		 (looks || !atomic_load_explicit(&park_looks, memory_order_relaxed)));
+	ready = poll_in_parts(fds, ms, ending);
 	for (unsigned i = 0; ready > 0 && i < SOURCES; i++)
 		event |= psi_event(&psi[i], fds[i + 1].revents);
 	sandbox_leave();
 	if (ready < 0 && errno != EINTR)
-		park_nap(min_size(ms, most)); /* refused by a seccomp filter */
+		park_nap(ms); /* a seccomp filter refused poll */
 	if (ready <= 0)
 		return false;
 	if (event) {
@@ -173,7 +191,7 @@ bool psi_wait(uint64_t ms, uint64_t generation, int also)
 
 void psi_fork_child(bool copy)
 {
-	/* What a copy does with a descriptor it may do to its parent's. */
+	/* A copy may share the table of descriptors with its parent: it must not close them. */
 	for (unsigned i = 0; copy && i < SOURCES; i++)
 		ourfd_forget(&psi[i]);
 	if (copy) {

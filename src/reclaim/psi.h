@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * psi.h - what the kernel says of memory: PSI of the system and of the process's cgroup, and version 1's memory.pressure_level.
+ * psi.h - the kernel's word that memory is short: PSI of the system and of the process's cgroup,
+ * and memory.pressure_level of a version 1 cgroup.
  */
 #ifndef SLUICE_PSI_H
 #define SLUICE_PSI_H
@@ -8,14 +9,18 @@
 #include "os/cgroup.h"
 #include "types.h"
 
-/* At the start, by pressure_init: open the files. */
+/* At the start, called by pressure_init: opens the files. */
 void psi_open(const struct cgroup *group);
 
-/* The background thread only. Sleep, or less if little is left; an event ends the sleep, as park_look does, and free memory is given back before this returns. also: a further
- * descriptor to wait for, or -1; true: it has something to be read. generation: of its marks, for reclaim_pressure. */
+/*
+ * Background thread only. Sleeps for ms, or less if little memory is left. An event of the kernel
+ * ends the sleep, as the end of a thread does (park.h); after an event all free memory is given
+ * back before this returns. also: a further descriptor to wait for, or -1. Returns true if `also`
+ * has something to be read. generation: of its marks, for reclaim_pressure.
+ */
 bool psi_wait(uint64_t ms, uint64_t generation, int also);
 
-/* In a fork child: the parent's triggers are not ours. */
+/* In a fork child: the triggers are the parent's. copy: as for pressure_fork_child. */
 void psi_fork_child(bool copy);
 
 #endif

@@ -271,13 +271,13 @@ static void test_growth(void)
 	put("memory/memory.failcnt", "0\n");
 	put("memory.events", "high 0\nmax 0\n");
 	pressure_init(); /* finds the group again */
-	limits_look(0);
+	limits_check(0);
 	blocks_make(64);
 	blocks_free(64);
 	is_int(value("pressure_near"), 0, "far below the limit nothing is done");
 	put_bytes("memory/memory.usage_in_bytes", 370 * MIB);
 	put_bytes("memory.current", 370 * MIB);
-	limits_look(0);
+	limits_check(0);
 	is_int(value("pressure_near"), 0, "nor a little below it");
 	blocks_make(80);
 	ok(value("pressure_near") > 0, "near the limit, growth notices by what was taken since");
@@ -285,12 +285,12 @@ static void test_growth(void)
 	put_bytes("memory/memory.usage_in_bytes", 399 * MIB);
 	put_bytes("memory.current", 399 * MIB);
 	purged = value("purged_bytes");
-	limits_look(0);
+	limits_check(0);
 	ok(value("purged_bytes") > purged, "and what is free is given back");
 	ok(value("dirty_bytes") > 4 * MIB, "as much as there is to be room");
 	put("memory/memory.failcnt", "1\n");
 	put("memory.events", "high 1\nmax 0\n");
-	limits_look(0);
+	limits_check(0);
 	is_int(value("dirty_bytes") + value("pcp_bytes"), 0,
 	       "all of it when the group was held back meanwhile");
 	is_int(value("pressure_events"), 1, "which is counted");
