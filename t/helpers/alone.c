@@ -250,7 +250,7 @@ static int case_limit(void)
 	return helper_end();
 }
 
-/* ---- threads that nobody makes by pthread_create ---- */
+/* ---- threads that nobody makes by pthread_create -------------------------------------------- */
 
 static int c11_thread(void *arg)
 {
@@ -337,7 +337,7 @@ static int case_handler(void)
 	return helper_end();
 }
 
-/* ---- children ---- */
+/* ---- children ------------------------------------------------------------------------------- */
 
 static unsigned in_handler; /* threads that its fork handler saw; 0: it has not run */
 

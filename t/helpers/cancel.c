@@ -56,7 +56,7 @@ static void start(pthread_t *t, void *(*f)(void *), void *arg)
 	}
 }
 
-/* ---- the others ---- */
+/* ---- the others ----------------------------------------------------------------------------- */
 
 static _Atomic bool over;
 static _Atomic unsigned long done[OTHERS];
@@ -149,7 +149,7 @@ static void others_end(void)
 		pthread_join(threads[i], NULL);
 }
 
-/* ---- pending ---- */
+/* ---- pending -------------------------------------------------------------------------------- */
 
 static int (*drain)(unsigned, struct sluice_drain_report *);
 static int (*drain_threads)(unsigned, struct sluice_drain_report *, struct sluice_thread_drain *,
@@ -374,7 +374,7 @@ static void case_pending(void)
 	fclose(kept);
 }
 
-/* ---- threads that are ended at random ---- */
+/* ---- threads that are ended at random ------------------------------------------------------- */
 
 struct bag {
 	void *p[SLOTS];
@@ -549,7 +549,7 @@ static void case_left(int how)
 	CHECK(how != JUMP || atomic_load(&jumped) >= STEPS, "%u jumps", atomic_load(&jumped));
 }
 
-/* ---- stream ---- */
+/* ---- stream --------------------------------------------------------------------------------- */
 
 static _Atomic unsigned written;
 static sigjmp_buf out_of_stream;

@@ -174,7 +174,7 @@ static int by_spawn(void)
 	return posix_spawn(&pid, "/bin/true", NULL, NULL, argv, envp) ? -1 : wait_for(pid);
 }
 
-/* ---- in a handler that interrupted malloc ------------------------------------------------------- */
+/* ---- in a handler that interrupted malloc --------------------------------------------------- */
 
 static volatile int handler_status;
 static volatile int handled;
@@ -265,7 +265,7 @@ static void go(const struct way *way)
 	}
 }
 
-/* ---- whose heap is it ---- */
+/* ---- whose heap is it ----------------------------------------------------------------------- */
 
 static atomic_int ready;
 
@@ -369,7 +369,7 @@ static int shares_memory(void)
 	return helper_end();
 }
 
-/* ---- fork handlers of a library that was there before ours ---- */
+/* ---- fork handlers of a library that was there before ours ---------------------------------- */
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
 static char *guarded;

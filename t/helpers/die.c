@@ -131,7 +131,7 @@ static void double_large_thread(void)
 	free(victim);
 }
 
-/* ---- others are freed in between ---------------------------------------------------------- */
+/* ---- others are freed in between ------------------------------------------------------------ */
 
 static void *others[2000];
 
@@ -412,7 +412,7 @@ static void never_handed_out(void)
 	free(victim);
 }
 
-/* ---- free objects that are written to ----------------------------------------------------- */
+/* ---- free objects that are written to ------------------------------------------------------- */
 
 enum { MANY = 2048 };
 static unsigned char *many[MANY];
@@ -503,7 +503,7 @@ LINK_CASE(link_zero_byte, 128, OTHER, ZERO_BYTE)
 LINK_CASE(link_overflow, 64, OTHER, OVERFLOW_8)
 LINK_CASE(link_overflow_large, 2048, OTHER, OVERFLOW_8)
 
-/* ---- guards ------------------------------------------------------------------------------- */
+/* ---- guards --------------------------------------------------------------------------------- */
 
 enum { REGION = 64 << 20, KERNEL_PAGE = 4096 };
 static volatile uintptr_t guard_low, guard_high; /* faulted reads them */

@@ -57,7 +57,7 @@ static uint64_t stat_of(const char *name)
 	return v;
 }
 
-/* ---- threads that have cached pages and then sleep ---- */
+/* ---- threads that have cached pages and then sleep ------------------------------------------ */
 
 enum { SLEEPERS = 64, BLOCKS = 24 };
 
@@ -201,7 +201,7 @@ static int trim(void)
 	return helper_end();
 }
 
-/* ---- drains in the middle of it all ---- */
+/* ---- drains in the middle of it all --------------------------------------------------------- */
 
 enum { BUSY = 4, LIVE = 64 };
 static _Atomic int over;
@@ -264,7 +264,7 @@ static int drain_busy(void)
 	return helper_end();
 }
 
-/* ---- caches disabled ---- */
+/* ---- caches disabled ------------------------------------------------------------------------ */
 
 static int disable(void)
 {
@@ -313,7 +313,7 @@ static int disable(void)
 	return helper_end();
 }
 
-/* ---- page blocks in bulk ---- */
+/* ---- page blocks in bulk -------------------------------------------------------------------- */
 
 static int by_address(const void *a, const void *b)
 {

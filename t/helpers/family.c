@@ -113,7 +113,7 @@ static uintptr_t misaligned(const void *p, size_t alignment)
 	return (uintptr_t)p & (alignment - 1);
 }
 
-/* ---- what each request that succeeds gives ---- */
+/* ---- what each request that succeeds gives -------------------------------------------------- */
 
 static void sizes_group(void)
 {
@@ -218,7 +218,7 @@ static void zero_group(void)
 	      helper_rss_kib());
 }
 
-/* ---- requests that cannot succeed ---- */
+/* ---- requests that cannot succeed ----------------------------------------------------------- */
 
 enum { HUGE_MEMBERS = 22 };
 
@@ -325,7 +325,7 @@ static void first_fails_group(void)
 	}
 }
 
-/* ---- alignment ---- */
+/* ---- alignment ------------------------------------------------------------------------------ */
 
 static void aligned_group(void)
 {
@@ -441,7 +441,7 @@ static void bad_alignment_group(void)
 	}
 }
 
-/* ---- errno ---- */
+/* ---- errno ---------------------------------------------------------------------------------- */
 
 static void errno_group(void)
 {
@@ -487,7 +487,7 @@ static void errno_group(void)
 	}
 }
 
-/* ---- realloc ---- */
+/* ---- realloc -------------------------------------------------------------------------------- */
 
 static void realloc_group(void)
 {
@@ -560,7 +560,7 @@ static void realloc_group(void)
 		M.free(kept[i]);
 }
 
-/* ---- calloc ---- */
+/* ---- calloc --------------------------------------------------------------------------------- */
 
 static void calloc_group(void)
 {
@@ -609,7 +609,7 @@ static void calloc_group(void)
 	}
 }
 
-/* ---- the ways to free, and calls that do nothing ---- */
+/* ---- the ways to free, and calls that do nothing -------------------------------------------- */
 
 static void free_group(void)
 {
@@ -640,7 +640,7 @@ static void free_group(void)
 	      helper_rss_kib());
 }
 
-/* ---- the other names: what one hands out any other takes ---- */
+/* ---- the other names: what one hands out any other takes ------------------------------------ */
 
 /* The i-th way to a block of n bytes by one of them; NULL: the C library has no such name. */
 static void *other_names(int i, size_t n)
@@ -710,7 +710,7 @@ static void names_group(void)
 	CHECK(M.Lmallopt(M_ARENA_MAX, 1) == 1, "__libc_mallopt");
 }
 
-/* ---- what tells and tunes ---- */
+/* ---- what tells and tunes ------------------------------------------------------------------- */
 
 /* A thread that is to be cancelled calls malloc_stats. */
 static void *cancelled(void *came_back)

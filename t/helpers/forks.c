@@ -50,7 +50,7 @@ static int ended(pid_t pid, int want, const char *what, int number)
 	return 0;
 }
 
-/* ---- what every child does ---- */
+/* ---- what every child does ------------------------------------------------------------------ */
 
 enum { PARENT_BLOCKS = 200 };
 static unsigned char *parent_block[PARENT_BLOCKS];
@@ -138,7 +138,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* ---- threads allocate while one forks (E4) ---- */
+/* ---- threads allocate while one forks (E4) -------------------------------------------------- */
 
 static int forks_wanted = 300;
 
@@ -226,7 +226,7 @@ static int case_generations(int argc, char **argv)
 	_exit(0);
 }
 
-/* ---- fork while others are in stdio ---- */
+/* ---- fork while others are in stdio --------------------------------------------------------- */
 
 static FILE *line_reader, *line_writer;
 static _Atomic unsigned long lines_read, flushes;
@@ -415,7 +415,7 @@ static int case_flush_all(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- vfork, posix_spawn, system, popen ---- */
+/* ---- vfork, posix_spawn, system, popen ------------------------------------------------------ */
 
 /* The child runs in this frame, which must hold nothing that the parent changes meanwhile. */
 __attribute__((noinline)) static pid_t vfork_exec(const char *path, char *const *command)
@@ -490,7 +490,7 @@ static int case_vfork_fails(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- exec with a full environment, several times over ---- */
+/* ---- exec with a full environment, several times over --------------------------------------- */
 
 static int case_exec(int argc, char **argv)
 {

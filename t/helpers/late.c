@@ -115,7 +115,7 @@ static int by_dlopen(const char *lib)
 	return helper_end();
 }
 
-/* ---- the first call comes from dlsym ---- */
+/* ---- the first call comes from dlsym -------------------------------------------------------- */
 
 static const char *first_error;
 

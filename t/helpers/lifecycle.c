@@ -44,7 +44,7 @@ static void run_in_thread(void *(*f)(void *), void *arg)
 	pthread_join(t, NULL);
 }
 
-/* ---- before main and after it ---- */
+/* ---- before main and after it --------------------------------------------------------------- */
 
 enum { EARLY = 64 };
 static void *early[EARLY];
@@ -128,7 +128,7 @@ static int case_process(int argc, char **argv)
 	return 0; /* helper_end() is in the destructor */
 }
 
-/* ---- dlopen and dlclose of objects that allocate ---- */
+/* ---- dlopen and dlclose of objects that allocate -------------------------------------------- */
 
 static const char *plugin_path;
 
@@ -179,7 +179,7 @@ static int case_dlopen(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- pthread keys ---- */
+/* ---- pthread keys --------------------------------------------------------------------------- */
 
 enum { KEYS = 16, ROUNDS = 4 };
 static pthread_key_t keys[KEYS];
@@ -236,7 +236,7 @@ static int case_keys(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- memory that destructors of keys allocate last of all ---- */
+/* ---- memory that destructors of keys allocate last of all ----------------------------------- */
 
 static pthread_key_t late_key;
 static _Atomic(void *) late_kept[8];
@@ -281,7 +281,7 @@ static int case_late_keys(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- the first call a thread makes ---- */
+/* ---- the first call a thread makes ---------------------------------------------------------- */
 
 static void *first_free(void *arg)
 {
@@ -371,7 +371,7 @@ static int case_first(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- the thread that initialised the library ends first ---- */
+/* ---- the thread that initialised the library ends first ------------------------------------- */
 
 static void *goes_on(void *arg)
 {
@@ -443,7 +443,7 @@ static int case_all_exit(int argc, char **argv)
 	pthread_exit(NULL);
 }
 
-/* ---- many threads, one after the other and some at a time ---- */
+/* ---- many threads, one after the other and some at a time ----------------------------------- */
 
 static _Atomic int many_allocate;
 
@@ -486,7 +486,7 @@ static int case_many(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- a signal handler that allocates (E6) ---- */
+/* ---- a signal handler that allocates (E6) --------------------------------------------------- */
 
 enum { SLOTS = 256 };
 static _Atomic(unsigned char *) exchange_slots[SLOTS];
@@ -608,7 +608,7 @@ static int case_signals(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- cancellation ---- */
+/* ---- cancellation --------------------------------------------------------------------------- */
 
 static FILE *locked_file;
 
@@ -641,7 +641,7 @@ static int case_cancel(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- a sandbox ---- */
+/* ---- a sandbox ------------------------------------------------------------------------------ */
 
 static _Atomic unsigned polls_refused;
 static unsigned seconds_slept;

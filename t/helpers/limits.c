@@ -158,7 +158,7 @@ static int exhaust(const char *name, size_t mib)
 	return helper_end();
 }
 
-/* ---- a mapping of the library fails ---- */
+/* ---- a mapping of the library fails --------------------------------------------------------- */
 
 enum { KEPT = 4096 };
 static unsigned char *kept[KEPT];
@@ -279,7 +279,7 @@ static int faults(void)
 	return helper_end();
 }
 
-/* ---- grow and purge in turn (E2, E3) ---- */
+/* ---- grow and purge in turn (E2, E3) -------------------------------------------------------- */
 
 enum { CHURN_THREADS = 8, CHURN_ROUNDS = 25, CHURN_BLOCKS = 400 };
 static pthread_barrier_t barrier;
@@ -339,7 +339,7 @@ static int churn(void)
 	return helper_end();
 }
 
-/* ---- one size up to the limit ---- */
+/* ---- one size up to the limit --------------------------------------------------------------- */
 
 /* A line of the own status, in KiB, without an allocation. */
 static size_t status_kib(const char *name)
@@ -469,7 +469,7 @@ static int measure(size_t size)
 	return 0;
 }
 
-/* ---- a limit that comes when the program has grown ---- */
+/* ---- a limit that comes when the program has grown ------------------------------------------ */
 
 static void *nothing(void *arg)
 {

@@ -112,7 +112,7 @@ static void forms()
 	      helper_rss_kib());
 }
 
-/* ---- when there is no memory ---- */
+/* ---- when there is no memory ---------------------------------------------------------------- */
 
 static int handler_calls;
 
@@ -277,7 +277,7 @@ static void handler_helps()
 	std::set_new_handler(nullptr);
 }
 
-/* ---- a program that uses them ---- */
+/* ---- a program that uses them --------------------------------------------------------------- */
 
 static void containers_of(unsigned seed)
 {
@@ -316,7 +316,7 @@ static void containers()
 	}
 }
 
-/* ---- thread_local objects ---- */
+/* ---- thread_local objects ------------------------------------------------------------------- */
 
 static std::atomic<int> destroyed;
 

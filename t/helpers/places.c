@@ -72,7 +72,7 @@ static void in_chroot(const char *dir, bool threads)
 	}
 }
 
-/* ---- calls ----------------------------------------------------------------------------------- */
+/* ---- calls ---------------------------------------------------------------------------------- */
 
 static _Atomic int seen;
 static _Atomic long last;
@@ -154,7 +154,7 @@ static void low(void)
 	CHECK(bad == 0, "%ld times the lowest was not had", bad);
 }
 
-/* ---- what is open ---------------------------------------------------------------------------- */
+/* ---- what is open --------------------------------------------------------------------------- */
 
 static int directories(void)
 {

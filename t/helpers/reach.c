@@ -44,7 +44,7 @@ static uint64_t stat_of(const char *name)
 	return v;
 }
 
-/* ---- threads that are told what to do, and else sleep ---- */
+/* ---- threads that are told what to do, and else sleep --------------------------------------- */
 
 struct sleeper {
 	pthread_t thread;
@@ -124,7 +124,7 @@ static void cache(struct sleeper *s)
 		free(s->p[--s->count]);
 }
 
-/* ---- a thread that never sleeps ---- */
+/* ---- a thread that never sleeps ------------------------------------------------------------- */
 
 static _Atomic int over;
 static _Atomic unsigned long hot_calls;
@@ -281,7 +281,7 @@ static int case_hot(void)
 	return helper_end();
 }
 
-/* ---- nobody calls anything ---- */
+/* ---- nobody calls anything ------------------------------------------------------------------ */
 
 /* Many slabs have room, so that no thread needs a new one to allocate an object. */
 static void fill_most(struct sleeper *s)
@@ -374,7 +374,7 @@ static int case_live(void)
 	return quietly(false);
 }
 
-/* ---- much memory at once ---- */
+/* ---- much memory at once -------------------------------------------------------------------- */
 
 enum { BULK_THREADS = 64, BULK_MIB = 256 };
 

@@ -53,7 +53,7 @@ static void nap(void)
 	syscall(SYS_futex, &never, FUTEX_WAIT, 0, &ts, NULL, 0);
 }
 
-/* ---- the filter ------------------------------------------------------------------------------ */
+/* ---- the filter ----------------------------------------------------------------------------- */
 
 static struct sock_filter code[128];
 static unsigned short length;
@@ -105,7 +105,7 @@ static void install(const char *cas)
 		exit(77);
 }
 
-/* ---- what it does in it ---------------------------------------------------------------------- */
+/* ---- what it does in it --------------------------------------------------------------------- */
 
 static char *shared[THREADS][OBJECTS / THREADS];
 

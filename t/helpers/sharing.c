@@ -69,7 +69,7 @@ static void *take(size_t size)
 	return p;
 }
 
-/* ---- threads in turn ---------------------------------------------------------------------- */
+/* ---- threads in turn ------------------------------------------------------------------------ */
 
 static void wait_for(sem_t *sem)
 {
@@ -112,7 +112,7 @@ static void each(void (*job)(struct thread *t))
 		tell(&threads[i], job);
 }
 
-/* ---- what is counted ---------------------------------------------------------------------- */
+/* ---- what is counted ------------------------------------------------------------------------ */
 
 static uint64_t from[SHARES];
 
@@ -141,7 +141,7 @@ static void show(const char *row)
 	fflush(stdout);
 }
 
-/* ---- the rows ----------------------------------------------------------------------------- */
+/* ---- the rows ------------------------------------------------------------------------------- */
 
 static void start_job(struct thread *t)
 {

@@ -97,7 +97,7 @@ static bool on(enum kind kind)
 	return wanted >> kind & 1;
 }
 
-/* ---- what the watching process sees ---- */
+/* ---- what the watching process sees --------------------------------------------------------- */
 
 /* A thread that is watched. Written by its thread; `what` points to a literal, which the watcher has at
  * the same address, as it was forked. */
@@ -295,7 +295,7 @@ static void stand_up(void)
 		atomic_store(&s->tid, 0);
 }
 
-/* ---- objects ---- */
+/* ---- objects -------------------------------------------------------------------------------- */
 
 struct object {
 	unsigned char *p;
@@ -527,7 +527,7 @@ static void work_with_objects(struct own *own)
 	}
 }
 
-/* ---- new processes ---- */
+/* ---- new processes -------------------------------------------------------------------------- */
 
 static _Atomic int children;
 
@@ -670,7 +670,7 @@ static void new_process(struct own *own)
 	atomic_fetch_sub(&children, 1);
 }
 
-/* ---- signals ---- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 static void fork_in_handler(uint64_t *random)
 {
@@ -752,7 +752,7 @@ static void *sends_signals(void *arg)
 	return NULL;
 }
 
-/* ---- threads ---- */
+/* ---- threads -------------------------------------------------------------------------------- */
 
 static void drain_somehow(uint64_t r)
 {
@@ -898,7 +898,7 @@ static void *makes_waves(void *arg)
 	return NULL;
 }
 
-/* ---- the run ---- */
+/* ---- the run -------------------------------------------------------------------------------- */
 
 static void drain_all(void)
 {

@@ -104,7 +104,7 @@ __asm__(".text\n"
 	"4:	ret\n"
 	".size known, . - known\n");
 
-/* ---- the child ---------------------------------------------------------------------------- */
+/* ---- the child ------------------------------------------------------------------------------ */
 
 static void *call(const struct test *t, void *p)
 {
@@ -142,7 +142,7 @@ static _Noreturn void be_stepped(void)
 	_exit(0);
 }
 
-/* ---- the parent --------------------------------------------------------------------------- */
+/* ---- the parent ----------------------------------------------------------------------------- */
 
 struct counts {
 	unsigned instructions, branches, calls, atomics, divisions;

@@ -49,7 +49,7 @@ static void in_thread(void *(*f)(void *), void *arg, pthread_t *t)
 		exit(3);
 }
 
-/* ---- signals ---- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 static void handler(int sig)
 {
@@ -115,7 +115,7 @@ static void case_children(const char *arg)
 	misuse();
 }
 
-/* ---- locks ---- */
+/* ---- locks ---------------------------------------------------------------------------------- */
 
 static void late_destructor(void *arg)
 {
@@ -234,7 +234,7 @@ static void case_many(const char *arg)
 	misuses(&barrier);
 }
 
-/* ---- limits ---- */
+/* ---- limits --------------------------------------------------------------------------------- */
 
 static void address_limit(bool hard)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * backed.h - what the kernel backs with memory, in pages of the size that the library believes in (SLUICE_TEST_PAGE may say a
- * larger one than there is).
+ * backed.h - which pages the kernel backs with memory. The unit is the library's page size, which
+ * SLUICE_TEST_PAGE may set larger than the real one.
  */
 #ifndef T_BACKED_H
 #define T_BACKED_H
@@ -15,10 +15,10 @@
 #include "lib/tap.h"
 #include "os/vm.h"
 
-/* mincore, with one byte for each vm_os_page, that of the first of the real pages in it. */
+/* mincore with one byte for each vm_os_page: that of the first real page in it. */
 static inline int backed_pages(const void *p, size_t bytes, unsigned char *vec)
 {
-	/* The emulator says the size that it was told to, and asks a kernel with 4 KiB. */
+	/* The emulator reports the page size it was told; the kernel below it has 4 KiB. */
 	size_t real = tap_emulated() ? 4096 : (size_t)sysconf(_SC_PAGESIZE);
 	char *at = (char *)(uintptr_t)p;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * For the tests of gate 2: children in which membarrier is refused, and where it makes no sense.
+ * For the tests of the heap claim: children in which membarrier is refused, and whether this build
+ * can use it.
  */
 #ifndef T_BARRIER_H
 #define T_BARRIER_H
@@ -29,7 +30,7 @@
 #define UNDER_TSAN 0
 #endif
 
-/* From now on membarrier fails with err in this process: all of it, or the GLOBAL command. */
+/* From now on membarrier fails with err in this process: every command, or GLOBAL alone. */
 static inline bool refuse_membarrier(bool all, unsigned err)
 {
 	const struct sock_filter rules[] = {
@@ -50,7 +51,7 @@ static inline bool refuse_membarrier(bool all, unsigned err)
 
 enum { CHILD_GOOD = 0, CHILD_BAD = 1, CHILD_CANNOT = 77 };
 
-/* Runs fn in a fork; its result, one of the above. */
+/* Runs fn in a fork. Returns its result, one of the above. */
 static inline int run_child(int (*fn)(void))
 {
 	int status = -1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * bedroom.h - threads of a test that sleep, all together, until they are woken.
+ * bedroom.h - threads of a test that sleep until all of them are woken together.
  */
 #ifndef SLUICE_T_BEDROOM_H
 #define SLUICE_T_BEDROOM_H
@@ -15,7 +15,7 @@ static struct {
 	bool wake;
 } bedroom = { .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
 
-/* A sleeper's part: it returns after bedroom_wake. */
+/* Called by a sleeper; returns after bedroom_wake. */
 static inline void bedroom_sleep(void)
 {
 	pthread_mutex_lock(&bedroom.mutex);

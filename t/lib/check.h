@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the helper programs of the preload tests share: counted checks, and
- * blocks that carry a pattern.
+ * What the helper programs of the preload tests share: counted checks, and blocks that carry a
+ * pattern.
  *
- * A helper prints one line for each check that fails and ends with one line
- * "N checks, M failed" (helper_end), which its script compares. It is never
- * linked with the library: whatever answers malloc came by LD_PRELOAD. Its
- * output goes through write(2), so that reporting needs no memory.
+ * A helper prints one line for each failed check and ends with one line "N checks, M failed"
+ * (helper_end), which its script compares. It is never linked with the library: LD_PRELOAD brings
+ * the malloc that answers. Output goes through write(2), so that reporting needs no memory.
  */
 #ifndef SLUICE_T_HELPERS_CHECK_H
 #define SLUICE_T_HELPERS_CHECK_H
@@ -28,7 +27,7 @@ extern "C" {
 /* Changed by CHECK from any thread, hence atomic. */
 static unsigned helper_checks, helper_failed;
 
-/* A line to stdout that needs no memory and no lock; the longest is 500 bytes. */
+/* Prints a line to stdout without memory or locks; at most 500 bytes. */
 __attribute__((format(printf, 1, 2), unused)) static void helper_say(const char *fmt, ...)
 {
 	char line[512];
@@ -45,7 +44,7 @@ __attribute__((format(printf, 1, 2), unused)) static void helper_say(const char 
 		_exit(99);
 }
 
-/* Counts a check; a failed one is told, the first ten of them. */
+/* Counts a check. Prints the first ten that fail. */
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
 		__atomic_fetch_add(&helper_checks, 1, __ATOMIC_RELAXED);                           \
@@ -55,7 +54,7 @@ __attribute__((format(printf, 1, 2), unused)) static void helper_say(const char 
 		}                                                                                  \
 	} while (0)
 
-/* A system call that is made by nobody else's code. */
+/* A system call without libc's or our code in between. */
 __attribute__((unused)) static long helper_raw_syscall(long n, long a, long b, long c)
 {
 #if defined(__x86_64__)
@@ -79,7 +78,7 @@ __attribute__((unused)) static long helper_raw_syscall(long n, long a, long b, l
 #endif
 }
 
-/* The last line, and the exit status of the program. */
+/* Prints the last line. Returns the program's exit status. */
 __attribute__((unused)) static int helper_end(void)
 {
 	helper_say("%u checks, %u failed", helper_checks, helper_failed);
@@ -100,7 +99,7 @@ __attribute__((unused)) static void helper_fill(void *p, size_t n, uintptr_t see
 		b[i] = helper_byte(seed, i);
 }
 
-/* The first offset that lost its pattern, n when none did. */
+/* Returns the first offset that lost its pattern, or n if none did. */
 __attribute__((unused)) static size_t helper_verify(const void *p, size_t n, uintptr_t seed)
 {
 	const unsigned char *b = (const unsigned char *)p;
@@ -140,7 +139,7 @@ __attribute__((unused)) static long helper_rss_kib(void)
 	return kib;
 }
 
-/* Until the thread is asleep, a minute at the most; by no call of the allocator. */
+/* Waits until the thread is asleep, at most a minute, without a call of the allocator. */
 __attribute__((unused)) static int helper_wait_asleep(long tid)
 {
 	for (int tries = 0; tries < 60000; tries++) {

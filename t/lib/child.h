@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * For the unit tests: run a function in a child of its own, and look at how it ended and what it
+ * For the unit tests: runs a function in a child process, and reports how it ended and what it
  * wrote to standard error.
  */
 #ifndef T_CHILD_H
@@ -17,11 +17,11 @@
 
 #include "lib/tap.h"
 
-#undef stderr /* musl's is "(stderr)", which no member can be called */
+#undef stderr /* musl's is "(stderr)", which cannot name a member */
 
 struct child {
 	int status;        /* as waitpid gives it */
-	char stderr[4096]; /* what it wrote, cut to this length */
+	char stderr[4096]; /* what the child wrote, cut to this length */
 };
 
 /* Runs fn(arg) in a fork; a child that does not end within 110 s is killed. */
@@ -33,10 +33,10 @@ static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 	pid_t pid;
 
 	if (pipe(fd) != 0)
-		tap_bail_out("no pipe to be had");
+		tap_bail_out("cannot make a pipe");
 	pid = fork();
 	if (pid < 0)
-		tap_bail_out("no child to be had");
+		tap_bail_out("cannot fork");
 	if (pid == 0) {
 		const struct rlimit no_core = { 0, 0 };
 
@@ -62,7 +62,7 @@ static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 		;
 }
 
-/* Whether fn(arg) is stopped by an abort after a line that begins with text. */
+/* Returns whether fn(arg) ends in an abort after a line that begins with text. */
 static inline bool child_is_stopped(void (*fn)(void *arg), void *arg, const char *text)
 {
 	struct child c;
@@ -77,7 +77,7 @@ static inline bool child_is_stopped(void (*fn)(void *arg), void *arg, const char
 	return good;
 }
 
-/* Whether fn(arg) ends well: it returns, or exits with 0. */
+/* Returns whether fn(arg) returns or exits with 0. */
 static inline bool child_is_well(void (*fn)(void *arg), void *arg)
 {
 	struct child c;

@@ -20,7 +20,7 @@ static inline uint64_t value(const char *name)
 	return v;
 }
 
-/* Empties all heaps that are marked with the generation; returns how many. */
+/* Empties all heaps that are marked with the generation. Returns how many. */
 static inline unsigned heap_idle_take(uint64_t generation)
 {
 	struct heap_walk w = heap_walk_all();
@@ -34,7 +34,7 @@ static inline unsigned heap_idle_take(uint64_t generation)
 	return taken;
 }
 
-/* Gives the bins of all such heaps a turn. */
+/* Ages the cache bins of all heaps that are marked with the generation. */
 static inline void heap_visit(uint64_t generation)
 {
 	struct heap_walk w = heap_walk_all();

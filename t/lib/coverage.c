@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a build with --enable-coverage counts by.
+ * The counters of a build with --enable-coverage.
  *
- * gcov's own runtime keeps its counters in the process and writes them in a destructor, by malloc and stdio. Under a malloc
- * that does not do: a process that is killed, or ends by _exit or exec, would say nothing, and each that ends otherwise would
- * call the malloc under test in ways of its own. So the counters lie on pages of their own (t/lib/coverage.ld), and when the
- * library begins, these pages are replaced by those of a file, which all processes that run it share; a child has them from its
- * parent. Nothing has to be done at the end. A process that cannot open the file counts for itself alone.
+ * gcov's own runtime keeps its counters in the process and writes them in a destructor, with malloc
+ * and stdio. Under a malloc that does not work: a process that is killed, or ends by _exit or exec,
+ * would write nothing, and any other would call the malloc under test in ways of its own. So the
+ * counters lie on pages of their own (t/lib/coverage.ld). When the library starts, it replaces
+ * these pages by those of a file that all processes share; a child inherits them. Nothing has to be
+ * done at the end. A process that cannot open the file counts for itself alone.
  *
- * With SLUICE_COVERAGE_DUMP in the environment the program hands what is in its file to gcov's runtime, which writes it as
- * .gcda files, and ends: tools/coverage.
+ * With SLUICE_COVERAGE_DUMP in the environment the program gives the file's counters to gcov's
+ * runtime, which writes them as .gcda files, and ends: tools/coverage.
  *
- * By system calls only, once, before any thread is made.
+ * Uses system calls only, once, before any thread exists.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
@@ -37,7 +38,7 @@ extern const struct gcov_info *const coverage_info_end[]
 extern uint64_t coverage_begin[] __attribute__((weak, visibility("hidden")));
 extern uint64_t coverage_end[] __attribute__((weak, visibility("hidden")));
 
-/* gcov's runtime, of which this needs nothing else. */
+/* All that this needs of gcov's runtime. */
 extern void __gcov_init(const struct gcov_info *info);
 extern void __gcov_dump(void);
 
@@ -46,7 +47,8 @@ static size_t infos(void)
 	return ((uintptr_t)coverage_info_end - (uintptr_t)coverage_info_begin) / sizeof(void *);
 }
 
-/* What was built otherwise has counters elsewhere: the third word of each description is that compilation's stamp. */
+/* Tells builds apart, because another build's counters lie elsewhere: the third word of each
+ * description is the compilation's stamp. */
 static uint32_t layout(void)
 {
 	uint32_t sum = 0;
@@ -68,7 +70,7 @@ static void add(char *name, size_t room, size_t *len, const char *text)
 	name[*len] = 0;
 }
 
-/* Of what this is linked into, the library or a program. */
+/* The name of the counter file of the library or program that this is linked into. */
 static void file_name(char *name, size_t room)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -120,7 +122,7 @@ __attribute__((constructor(101))) static void coverage_begins(int argc, char **a
 	if (syscall(SYS_ftruncate, fd, bytes) == 0) {
 		shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		if (shared != MAP_FAILED) {
-			/* What was counted so far; nobody else counts in this process yet. */
+			/* The counts so far; no other thread counts in this process yet. */
 			for (size_t i = 0; i < bytes / sizeof(*shared); i++) {
 				if (coverage_begin[i])
 					__atomic_fetch_add(&shared[i], coverage_begin[i],
@@ -135,6 +137,6 @@ __attribute__((constructor(101))) static void coverage_begins(int argc, char **a
 	dump(envp);
 }
 
-/* Programs that link the core as an archive ask for this file by name: -Wl,-u. */
+/* Programs that link the core as an archive pull this file in by this name: -Wl,-u. */
 extern const char coverage_counts[];
 const char coverage_counts[] __attribute__((visibility("hidden"))) = COVERAGE_DIR;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* free_once.h - many threads free one object at the same moment: one of them does. */
+/* free_once.h - many threads free one object at the same moment; exactly one succeeds. */
 #ifndef T_FREE_ONCE_H
 #define T_FREE_ONCE_H
 
@@ -9,7 +9,8 @@
 #define FREE_ONCE_THREADS 4u
 #define FREE_ONCE_ROUNDS 200u
 
-/* free_one: returns as a pointer whether it freed its argument. Returns the rounds in which not one thread did. */
+/* free_one returns, as a pointer, whether it freed its argument. Returns the number of rounds in
+ * which not exactly one thread did. */
 static inline unsigned freed_not_once(void *(*make)(void), void *(*free_one)(void *))
 {
 	pthread_t t[FREE_ONCE_THREADS];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * points.h - for the tests of the build with delays: what brings a thread to a point of delay.def.
+ * points.h - for tests of a build with delays: actions that reach the points of delay.def.
  */
 #ifndef T_POINTS_H
 #define T_POINTS_H
@@ -41,7 +41,7 @@ static inline void one_call(void)
 	heap_free(alloc(100));
 }
 
-/* More pages than a page cache takes, and all of them back. */
+/* Takes more pages than a pcp holds, and frees them all. */
 static inline void pages(void)
 {
 	struct page *pg[PAGES];
@@ -74,7 +74,7 @@ static inline void fall_back(void)
 	atomic_store(&heap_self->busy, 0);
 }
 
-/* Runs too long for what is free. */
+/* Allocates runs too long for the free memory. */
 static inline void grow(void)
 {
 	void *p[64];
@@ -90,7 +90,7 @@ static inline void grow(void)
 static inline void start(pthread_t *t, void *(*fn)(void *), void *arg)
 {
 	if (pthread_create(t, NULL, fn, arg) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 }
 
 static inline void fork_once(void)

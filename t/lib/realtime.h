@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* realtime.h - threads of one processor, and of a priority of their own. */
+/* realtime.h - threads pinned to one processor, with a priority of their own. */
 #ifndef T_REALTIME_H
 #define T_REALTIME_H
 
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The calling thread runs on this processor alone. */
+/* Pins the calling thread to this processor. */
 static inline void pin(int cpu)
 {
 	cpu_set_t set;
@@ -21,7 +21,7 @@ static inline void pin(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* The processor time that the calling thread has had. */
+/* Processor time used by the calling thread. */
 static inline uint64_t thread_ms(void)
 {
 	struct timespec ts;
@@ -30,7 +30,8 @@ static inline uint64_t thread_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* False: it may not. The kernel's own calls, here and where it is looked at: those of musl's libc fail. */
+/* Returns false if the user may not. By raw system calls, here and in the check, because those of
+ * musl's libc fail. */
 static inline bool set_fifo(int priority)
 {
 	const struct sched_param sp = { .sched_priority = priority };

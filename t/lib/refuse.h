@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* refuse.h - for the unit tests: have the kernel refuse a system call. */
+/* refuse.h - for the unit tests: makes the kernel refuse a system call. */
 #ifndef T_REFUSE_H
 #define T_REFUSE_H
 
@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <sys/prctl.h>
 
-/* From now on the call nr, where its argument arg (0 to 5) is value, fails with err, for this thread and those that it
- * makes; so in a child. False: this machine has no seccomp. */
+/* From now on the call nr fails with err if its argument arg (0 to 5) is value, in this thread and
+ * in threads it creates; so use it in a child. Returns false if this machine has no seccomp. */
 static inline bool refuse(unsigned nr, unsigned arg, uint32_t value, uint32_t err)
 {
 	const uint32_t low = (uint32_t)offsetof(struct seccomp_data, args) +

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* statm.h - how many pages a program has, for tests. By no call of the allocator. */
+/* statm.h - how many pages a program has, read without a call of the allocator. */
 #ifndef SLUICE_T_HELPERS_STATM_H
 #define SLUICE_T_HELPERS_STATM_H
 

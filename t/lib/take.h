@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * take.h - all the objects of a slab that a test wants, wherever they lie.
+ * take.h - takes all objects of one slab, wherever they lie.
  */
 #ifndef SLUICE_T_TAKE_H
 #define SLUICE_T_TAKE_H

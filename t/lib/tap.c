@@ -2,8 +2,8 @@
 /*
  * TAP for the unit tests, see tap.h.
  *
- * Output goes by write(2) from a buffer on the stack: stdio would allocate its buffer, and a test
- * that is killed would lose what stood in it.
+ * Output goes by write(2) from a buffer on the stack. stdio would allocate its buffer, and a test
+ * that is killed would lose what the buffer held.
  */
 #include "lib/tap.h"
 
@@ -22,7 +22,7 @@ static atomic_int planned;
 static atomic_int run;
 static atomic_int failed;
 
-/* By the name of the process, or because run-test has it run so. */
+/* Recognized by the process's name, or because run-test says so. */
 bool tap_emulated(void)
 {
 	const char *by = getenv("TEST_EMULATOR");
@@ -58,7 +58,7 @@ static void line_add(struct line *l, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* One write for the whole line: lines of several threads do not mix. */
+/* One write for the whole line, so that lines of several threads do not mix. */
 static void line_write(struct line *l)
 {
 	size_t done = 0;
@@ -78,7 +78,7 @@ static void line_write(struct line *l)
 }
 
 /*
- * The result line. A failure has its diagnosis in the same write, so that it stays with it. A '#' in
+ * The result line. A failure's diagnosis is in the same write, so that both stay together. A '#' in
  * a label would be read as a directive.
  */
 static bool result(bool passed, const char *file, int line, const char *diag, const char *fmt,
@@ -87,7 +87,7 @@ static bool result(bool passed, const char *file, int line, const char *diag, co
 static bool result(bool passed, const char *file, int line, const char *diag, const char *fmt,
 		   va_list ap)
 {
-	/* Numbers are given out in the order of the writes only by chance; TAP does not mind. */
+	/* Threads may write in another order than they take numbers; TAP allows that. */
 	int number = atomic_fetch_add_explicit(&run, 1, memory_order_relaxed) + 1;
 	struct line l = { .len = 0 };
 	size_t label;

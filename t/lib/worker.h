@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* worker.h - a thread that does what it is told, and else makes no call; and things to tell it. */
+/* worker.h - a thread that runs the jobs it is given and makes no other call; and some jobs. */
 #ifndef T_WORKER_H
 #define T_WORKER_H
 
@@ -20,7 +20,7 @@ struct worker {
 	pthread_t thread;
 	sem_t go;
 	sem_t done;
-	void (*job)(struct worker *w); /* NULL: end */
+	void (*job)(struct worker *w); /* NULL ends the thread */
 	struct heap *heap;
 	_Atomic bool stop;
 	unsigned n;
@@ -48,7 +48,7 @@ static inline void worker_begin(struct worker *w)
 	sem_init(&w->go, 0, 0);
 	sem_init(&w->done, 0, 0);
 	if (pthread_create(&w->thread, NULL, worker_main, w) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 }
 
 static inline void worker_tell(struct worker *w, void (*job)(struct worker *w))
@@ -77,7 +77,7 @@ static inline size_t size_of_object(unsigned i)
 	return 16 + (size_t)i * 53 % 3000;
 }
 
-/* As many objects as it has places for, of many classes. */
+/* Allocates as many objects as it has places for, of many classes. */
 static inline void fill(struct worker *w)
 {
 	for (w->n = 0; w->n < OBJECTS; w->n++) {
@@ -113,8 +113,7 @@ static inline void fill_and_free_all(struct worker *w)
 	free_all(w);
 }
 
-/* Runs of pages come and go; some stay in the page cache. */
-/* As if inside a call, until come_out. */
+/* The thread is as if inside a call, until come_out. */
 static inline void stay_inside(struct worker *w)
 {
 	(void)w;
@@ -127,6 +126,7 @@ static inline void come_out(struct worker *w)
 	atomic_store(&heap_self->busy, 0);
 }
 
+/* Uses runs of pages; some stay in the pcp. */
 static inline void use_pages(struct worker *w)
 {
 	void *p[8];
@@ -141,7 +141,7 @@ static inline void use_pages(struct worker *w)
 static inline void check(struct worker *w)
 {
 	(void)w;
-	heap_free(alloc(16)); /* takes back a mark that may be there */
+	heap_free(alloc(16)); /* also clears a mark that may be set */
 	heap_check();
 }
 

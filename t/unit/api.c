@@ -63,7 +63,7 @@ static void refuse_memory(bool refuse)
 	options.vm_fail_at = refuse ? 1 : 0;
 }
 
-/* ---- page blocks ------------------------------------------------------------------------- */
+/* ---- page blocks ---------------------------------------------------------------------------- */
 
 static void test_blocks(void)
 {
@@ -191,7 +191,7 @@ static void test_partial(void)
 	is_int(zone_main.free_pages, there, "nothing is lost");
 }
 
-/* ---- misuse ------------------------------------------------------------------------------ */
+/* ---- misuse --------------------------------------------------------------------------------- */
 
 static void wrong_order(void *arg)
 {
@@ -265,7 +265,7 @@ static void test_misuse(void)
 	   "and a block that is given to free");
 }
 
-/* ---- drains ------------------------------------------------------------------------------ */
+/* ---- drains --------------------------------------------------------------------------------- */
 
 /* Fills this thread's page cache with dirty pages. */
 static void fill_cache(void)
@@ -346,7 +346,7 @@ static void test_sleepers(void)
 		pthread_join(t[i], NULL);
 }
 
-/* ---- regions given back ------------------------------------------------------------------ */
+/* ---- regions given back --------------------------------------------------------------------- */
 
 /* Pages of a region that are on a page cache; they are marked so. */
 static uint32_t cached_in(struct region *r)
@@ -417,7 +417,7 @@ static void test_disable_refused(void)
 	drain(ALL_FLAGS);
 }
 
-/* ---- statistics -------------------------------------------------------------------------- */
+/* ---- statistics ----------------------------------------------------------------------------- */
 
 static void test_stats(void)
 {

@@ -53,7 +53,7 @@ static double rss_mib(void)
 	return (double)resident * (double)sysconf(_SC_PAGESIZE) / (double)MIB;
 }
 
-/* ---- what /proc says of it ------------------------------------------------------------------- */
+/* ---- what /proc says of it ------------------------------------------------------------------ */
 
 /* The line of /proc/self/task/TID/status that begins with key, behind it; false: no such thread. */
 static bool task_line(const char *tid, const char *key, char *out, size_t len)
@@ -167,7 +167,7 @@ static bool comes_back(double limit)
 	return good;
 }
 
-/* ---- threads that sleep ------------------------------------------------------------------------ */
+/* ---- threads that sleep --------------------------------------------------------------------- */
 
 #define THREADS 4u
 #define OBJECTS 20000u
@@ -264,7 +264,7 @@ static void call_once(struct sleeper *s)
 	heap_free(alloc(100));
 }
 
-/* ---- tests ----------------------------------------------------------------------------------------- */
+/* ---- tests ---------------------------------------------------------------------------------- */
 
 static void *keeper(void *arg)
 {

@@ -105,7 +105,7 @@ static bool all_merged(struct zone *z)
 	return pages_used(z) == 0;
 }
 
-/* ---- split and merge --------------------------------------------------------------------- */
+/* ---- split and merge ------------------------------------------------------------------------ */
 
 static void test_orders(void)
 {
@@ -265,7 +265,7 @@ static void test_merge_likely(void)
 	ok(all_merged(z), "all of it merges at the end");
 }
 
-/* ---- dirty and clean --------------------------------------------------------------------- */
+/* ---- dirty and clean ------------------------------------------------------------------------ */
 
 static bool resident(const struct page *pg)
 {
@@ -421,7 +421,7 @@ static void test_purge_large_pages(void)
 	buddy_free(pg);
 }
 
-/* ---- limits ------------------------------------------------------------------------------ */
+/* ---- limits --------------------------------------------------------------------------------- */
 
 static void test_partial(void)
 {
@@ -527,7 +527,7 @@ static void test_step_halved(void)
 	options.reserve_address = (uint64_t)1 << 30;
 }
 
-/* ---- alignment, in place ----------------------------------------------------------------- */
+/* ---- alignment, in place -------------------------------------------------------------------- */
 
 static void test_aligned(void)
 {
@@ -697,7 +697,7 @@ static void test_extend(void)
 	buddy_check(z);
 }
 
-/* ---- regions ----------------------------------------------------------------------------- */
+/* ---- regions -------------------------------------------------------------------------------- */
 
 static bool mapped(const void *p)
 {
@@ -973,7 +973,7 @@ static void test_release_index(void)
 	syscall(SYS_munlock, index, sizeof(r->head));
 }
 
-/* ---- frees without the lock -------------------------------------------------------------- */
+/* ---- frees without the lock ----------------------------------------------------------------- */
 
 static void test_deferred(void)
 {
@@ -1022,7 +1022,7 @@ static void test_deferred_many(void)
 	ok(pages_used(z) == 0 && all_merged(z), "and the next ones the others");
 }
 
-/* ---- random sequences -------------------------------------------------------------------- */
+/* ---- random sequences ----------------------------------------------------------------------- */
 
 #define RUNS 96
 

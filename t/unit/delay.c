@@ -39,7 +39,7 @@
 #define SLOTS 256u
 #define PATIENCE_S 60
 
-/* ---- who is stopped -------------------------------------------------------------------------- */
+/* ---- who is stopped ------------------------------------------------------------------------- */
 
 static _Thread_local bool slow;
 
@@ -73,7 +73,7 @@ static bool owner_is_held(void)
 	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
-/* ---- what brings it there -------------------------------------------------------------------- */
+/* ---- what brings it there ------------------------------------------------------------------- */
 
 static void visit(void)
 {
@@ -263,7 +263,7 @@ static void wait_for_it(void)
 		sleep_us(1000);
 }
 
-/* ---- what others do meanwhile ---------------------------------------------------------------- */
+/* ---- what others do meanwhile --------------------------------------------------------------- */
 
 static uint32_t seed = 1;
 
@@ -419,7 +419,7 @@ static bool is_park(unsigned p)
 	return p >= DELAY_park_set && p <= DELAY_park_wake;
 }
 
-/* ---- one step -------------------------------------------------------------------------------- */
+/* ---- one step ------------------------------------------------------------------------------- */
 
 static void *slow_main(void *arg)
 {
@@ -510,7 +510,7 @@ static void test_step(enum delay_point p)
 	buddy_check(&zone_main);
 }
 
-/* ---- the variable ---------------------------------------------------------------------------- */
+/* ---- the variable --------------------------------------------------------------------------- */
 
 static void set(void *arg)
 {

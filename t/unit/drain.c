@@ -181,7 +181,7 @@ static void test_failed_mapping(void)
 	drain_threads(0);
 }
 
-/* ---- what cannot be reached ------------------------------------------------------------------ */
+/* ---- what cannot be reached ----------------------------------------------------------------- */
 
 static void call(struct worker *w)
 {
@@ -305,7 +305,7 @@ static int without_quiet(void)
 	return good ? CHILD_GOOD : CHILD_BAD;
 }
 
-/* ---- the call -------------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------------------------------- */
 
 static void test_list(struct worker *w)
 {
@@ -368,7 +368,7 @@ static void test_barriers(struct worker *w)
 	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "which does as well");
 }
 
-/* ---- caches start small (M8) ------------------------------------------------------------------ */
+/* ---- caches start small (M8) ---------------------------------------------------------------- */
 
 static void take_one(struct worker *w)
 {

@@ -92,7 +92,7 @@ static void *hot_thread(void *arg)
 	return NULL;
 }
 
-/* ---- what each child does ---------------------------------------------------------------- */
+/* ---- what each child does ------------------------------------------------------------------- */
 
 static void *child_thread(void *arg)
 {
@@ -151,7 +151,7 @@ static bool fork_good(void (*in_child)(void))
 	return status == 0;
 }
 
-/* ---- with threads in the middle of it ---------------------------------------------------- */
+/* ---- with threads in the middle of it ------------------------------------------------------- */
 
 static void *forking_thread(void *arg)
 {
@@ -222,7 +222,7 @@ static void test_hot(void)
 	buddy_check(&zone_main);
 }
 
-/* ---- threads that end meanwhile ---------------------------------------------------------- */
+/* ---- threads that end meanwhile ------------------------------------------------------------- */
 
 #define STARTERS 3u
 #define QUICK_FORKS 150u
@@ -264,7 +264,7 @@ static void test_ending(void)
 	tap_diag("%lu heaps made", heaps);
 }
 
-/* ---- what sleeping threads had ----------------------------------------------------------- */
+/* ---- what sleeping threads had -------------------------------------------------------------- */
 
 #define SLEEPERS 6u
 #define BLOCKS 300u
@@ -376,7 +376,7 @@ static void test_sleepers(void)
 	is_int(atomic_load(&data_lost), 0, "the parent's threads go on with what they had");
 }
 
-/* ---- a thread that was inside ------------------------------------------------------------ */
+/* ---- a thread that was inside --------------------------------------------------------------- */
 
 static struct heap *heap_inside;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 2: heaps of threads that make no calls are emptied by others, those of all other threads are
- * left alone. See also t/unit/gate_stress.c and t/model/gate2.pml.
+ * The heap claim: heaps of threads that make no calls are emptied by others; those of all other
+ * threads are left alone. See also t/unit/gate_stress.c and t/model/gate2.pml.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,7 +26,7 @@
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
-/* ---- what a heap that somebody emptied looks like ------------------------------------------ */
+/* ---- what a heap that was emptied by another thread looks like ------------------------------ */
 
 static bool bins_empty(const struct heap *h)
 {
@@ -53,7 +53,7 @@ static bool emptied(const struct heap *h)
 	       h->claim == CLAIM_FREE && !h->busy;
 }
 
-/* Nobody has been here: its bins hold something, and it is not marked. */
+/* Untouched by others: its cache bins hold something, and it is not marked. */
 static bool left_alone(const struct heap *h)
 {
 	return !bins_empty(h) && !h->drained && h->claim == CLAIM_FREE;
@@ -73,14 +73,14 @@ static unsigned mark_and_take(void)
 	return heap_idle_take(heap_idle_mark(true));
 }
 
-/* What the tests before have left in heaps does not count. */
+/* Removes what earlier tests have left in heaps. */
 static void start_clean(void)
 {
 	mark_and_take();
 	heap_sweep();
 }
 
-/* The kernel's pages of its bins' places that cost memory. */
+/* The number of the kernel's pages under its bins' rows that cost memory. */
 static unsigned bin_pages(struct heap *h)
 {
 	static unsigned char vec[HEAP_BYTES / 4096 + 1];
@@ -111,38 +111,41 @@ static void test_asleep(void)
 	ok(!bins_empty(w.heap) && !owns_nothing(w.heap) && w.heap->pcp.count > 0 &&
 		   !w.heap->drained,
 	   "a thread caches objects, slabs and pages");
-	ok(vm_os_page > 4096 || bin_pages(w.heap) >= 4, "its bins cost memory");
-	is_int(mark_and_take(), 1, "while it sleeps its heap is taken");
-	is_int(bin_pages(w.heap), 0, "its bins cost none any more");
-	ok(bins_empty(w.heap), "its bins are empty and have no room");
-	ok(owns_nothing(w.heap), "it owns no slab, and has nothing in its inbox and its outbox");
-	is_int(w.heap->pcp.count, 0, "its page cache is empty");
+	ok(vm_os_page > 4096 || bin_pages(w.heap) >= 4,
+	   "the bins of a thread that allocated cost memory");
+	is_int(mark_and_take(), 1, "the heap of a sleeping thread is taken");
+	is_int(bin_pages(w.heap), 0, "the bins of a taken heap cost no memory");
+	ok(bins_empty(w.heap), "the bins of a taken heap are empty and have no room");
+	ok(owns_nothing(w.heap), "a taken heap owns no slab, and its inbox and outbox are empty");
+	is_int(w.heap->pcp.count, 0, "the pcp of a taken heap is empty");
 	ok(w.heap->drained && w.heap->claim == CLAIM_FREE && !w.heap->busy,
-	   "it is known to hold nothing, and nobody holds it");
-	ok(pool_slabs() > pool, "the slabs of what it has in use are abandoned");
-	ok(intact(&w), "and that is as it was");
-	is_int(value("heaps_drained") - drained, 1, "it is counted");
-	is_int(mark_and_take(), 0, "it is not taken again");
+	   "a taken heap is known to hold nothing, and its claim is free");
+	ok(pool_slabs() > pool, "a taken heap abandons the slabs of objects in use");
+	ok(intact(&w), "objects in use keep their data when the heap is taken");
+	is_int(value("heaps_drained") - drained, 1, "a heap that was taken is counted");
+	is_int(mark_and_take(), 0, "a heap that holds nothing is not taken again");
 
 	worker_do(&w, check);
-	ok(!w.heap->drained, "its next call is an ordinary call");
+	ok(!w.heap->drained, "the next call after a take is an ordinary call");
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		room += bin_space(&w.heap->bin[cls]) +
 			(unsigned)(w.heap->bin[cls].top -
 				   (w.heap->bin_slots + w.heap->bin_bottom[cls]));
-	ok(room <= 8, "and its cache starts small");
+	ok(room <= 8, "the cache of a thread starts small after a take");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
-	ok(mark_and_take() == 1 && emptied(w.heap), "asleep again it is emptied again");
-	is_int(value("slab_bytes"), slabs, "and when nothing is in use no slab is left");
+	ok(mark_and_take() == 1 && emptied(w.heap), "a thread that sleeps again is emptied again");
+	is_int(value("slab_bytes"), slabs, "no slab is left when nothing is in use");
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, free_all);
 	worker_end(&w);
-	is_int(mark_and_take(), 0, "the heap of a thread that has ended holds nothing");
-	ok(heap_bins_any(), "but memory for its bins");
-	is_int(heap_idle_take(heap_idle_mark_all(true)), 1, "it is taken for that");
-	is_int(bin_pages(w.heap), 0, "and costs no memory any more");
-	is_int(heap_idle_take(heap_idle_mark_all(true)), 0, "nor is it taken again");
+	is_int(mark_and_take(), 0, "the heap of a thread that ended holds nothing");
+	ok(heap_bins_any(), "the heap of a thread that ended keeps memory for its bins");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 1,
+	       "the heap of a thread that ended is taken for its bins' memory");
+	is_int(bin_pages(w.heap), 0, "a taken heap of an ended thread costs no memory");
+	is_int(heap_idle_take(heap_idle_mark_all(true)), 0,
+	       "the heap of an ended thread is taken once");
 	buddy_check(&zone_main);
 }
 
@@ -169,14 +172,14 @@ static void test_computing(void)
 	atomic_store(&w.stop, true);
 	while (sem_wait(&w.done) != 0)
 		;
-	ok(intact(&w), "and keeps what it uses");
+	ok(intact(&w), "a computing thread keeps the objects that it uses");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
 	worker_end(&w);
 	start_clean();
 }
 
-/* Whatever lies in whose outbox: one pass over all heaps, in any order, gets it home. */
+/* Whatever lies in any thread's outbox, one pass over all heaps in any order returns it. */
 static void test_one_pass(void)
 {
 	static struct worker w[4];
@@ -206,19 +209,19 @@ static void test_one_pass(void)
 		worker_do(&w[i], free_all);
 		in_outbox |= w[i].heap->outbox.bytes != 0;
 	}
-	ok(in_outbox, "threads that freed each other's objects have some under way to each other");
-	is_int(mark_and_take(), 4, "one pass takes all of them");
+	ok(in_outbox, "threads that freed each other's objects have some in their outboxes");
+	is_int(mark_and_take(), 4, "one pass takes all of these heaps");
 	for (unsigned i = 0; i < 4; i++)
 		all &= emptied(w[i].heap);
-	ok(all, "and empties them");
-	is_int(value("object_bytes"), objects, "no object is left anywhere");
-	is_int(value("slab_bytes"), slabs, "nor a slab, without a second pass");
+	ok(all, "one pass empties all of these heaps");
+	is_int(value("object_bytes"), objects, "one pass leaves no object anywhere");
+	is_int(value("slab_bytes"), slabs, "one pass leaves no slab");
 	for (unsigned i = 0; i < 4; i++)
 		worker_end(&w[i]);
 	buddy_check(&zone_main);
 }
 
-/* A worker begins and fills its heap; one of its objects is for another thread to free. */
+/* Begins a worker that fills its heap; one of its objects is for another thread to free. */
 static struct object *begin_and_give(struct worker *w)
 {
 	struct object *o;
@@ -230,7 +233,7 @@ static struct object *begin_and_give(struct worker *w)
 	return o;
 }
 
-/* A batch that is on its way into the inbox of a heap while that is emptied. */
+/* A batch on its way into the inbox of a heap arrives while that heap is emptied. */
 static void test_late_post(void)
 {
 	static struct worker w;
@@ -245,13 +248,13 @@ static void test_late_post(void)
 	mark_and_take();
 	ok(atomic_load(&pg->owner) == w.heap, "the slab stays with its heap when that is emptied");
 	heap_post(pg);
-	ok(heap_idle_any(), "once it is posted the heap is known to hold something");
+	ok(heap_idle_any(), "a heap that was posted to is known to hold something");
 	mark_and_take();
-	ok(emptied(w.heap), "and the next pass takes it, with nobody calling");
-	ok(intact(&w), "what is in use in it is as it was");
+	ok(emptied(w.heap), "the next pass takes that heap although no thread calls");
+	ok(intact(&w), "objects in use keep their data after a late post");
 	worker_do(&w, free_all);
 	mark_and_take();
-	is_int(value("slab_bytes"), slabs, "and nothing of it is lost");
+	is_int(value("slab_bytes"), slabs, "a late post loses no object");
 	worker_end(&w);
 }
 
@@ -261,7 +264,7 @@ static unsigned open_inboxes(const struct heap *h)
 	return heap_open_inboxes();
 }
 
-/* The mark stays: who has it may take the heap. */
+/* The mark stays; any thread that has it may take the heap. */
 static unsigned mark_open(const struct heap *h)
 {
 	heap_growth_mark(UINT32_MAX, &all_steps);
@@ -270,7 +273,7 @@ static unsigned mark_open(const struct heap *h)
 		       : 0;
 }
 
-/* The same when the process is about to grow, or in want of memory: there is no second pass. */
+/* The same when the process is about to grow or is short of memory: there is no second pass. */
 static void test_late_post_growth(unsigned (*look)(const struct heap *), const char *when)
 {
 	static struct worker w;
@@ -283,14 +286,15 @@ static void test_late_post_growth(unsigned (*look)(const struct heap *), const c
 	slab_free_remote(pg, o, o, 1);
 	mark_and_take();
 	heap_post(pg);
-	is_int(look(w.heap), 1, "%s a heap that was empty is looked at as well", when);
-	ok(!atomic_load(&pg->owner) && emptied(w.heap), "and is empty again, its slab left to all");
+	is_int(look(w.heap), 1, "%s a heap that was empty is checked as well", when);
+	ok(!atomic_load(&pg->owner) && emptied(w.heap),
+	   "a late post is emptied again and its slab abandoned");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
 }
 
-/* Its first call since it was marked is a drain. */
+/* Its first call since the mark is a drain. */
 static void leave_marked(struct worker *w)
 {
 	(void)w;
@@ -305,7 +309,7 @@ static void test_leave_own(void)
 	worker_do(&w, fill_and_free_odd);
 	heap_idle_mark(true);
 	worker_do(&w, leave_marked);
-	ok(bins_empty(w.heap), "a thread that was marked can leave its slabs");
+	ok(bins_empty(w.heap), "a marked thread can abandon its slabs");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
@@ -319,16 +323,16 @@ static void test_pages_only(void)
 	worker_do(&w, use_pages);
 	ok(w.heap->pcp.count > 0, "a thread that uses large blocks only caches pages");
 	mark_and_take();
-	is_int(w.heap->pcp.count, 0, "they are taken while it sleeps");
+	is_int(w.heap->pcp.count, 0, "the pages of such a thread are taken while it sleeps");
 	worker_do(&w, fill_and_free_all);
 	mark_and_take();
 	worker_do(&w, use_pages);
 	mark_and_take();
-	is_int(w.heap->pcp.count, 0, "also when its objects have been taken before");
+	is_int(w.heap->pcp.count, 0, "its pages are taken also when its objects were taken before");
 	worker_end(&w);
 }
 
-/* ---- threads that do -------------------------------------------------------------------------- */
+/* ---- threads that make calls ---------------------------------------------------------------- */
 
 static void call_malloc(struct worker *w)
 {
@@ -379,7 +383,7 @@ static void test_calling(void)
 
 		worker_do(&w, call_malloc);
 		worker_do(&w, fill_and_free_odd);
-		w.n = 0; /* the others are lost on purpose */
+		w.n = 0; /* the other objects are lost on purpose */
 		worker_do(&w, call_malloc);
 		worker_do(&idle, fill_and_free_all);
 		g = heap_idle_mark(true);
@@ -387,9 +391,9 @@ static void test_calling(void)
 		worker_do(&w, calls[i].call);
 		marked &= w.heap->claim == CLAIM_FREE;
 		ok(marked, "%s takes a mark back", calls[i].name);
-		is_int(heap_idle_take(g), 1,
-		       "and a thread that slept meanwhile is the only one taken");
-		ok(left_alone(w.heap) && emptied(idle.heap), "so the right one is empty");
+		is_int(heap_idle_take(g), 1, "a thread that slept meanwhile is the only one taken");
+		ok(left_alone(w.heap) && emptied(idle.heap),
+		   "the heap of the thread that slept is empty");
 	}
 	worker_do(&w, check);
 	worker_end(&w);
@@ -404,11 +408,12 @@ static void test_inside(void)
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, stay_inside);
-	is_int(mark_and_take(), 0, "a thread inside its window is not taken");
-	ok(left_alone(w.heap), "its heap is let go as it was");
+	is_int(mark_and_take(), 0, "a thread inside its critical section is not taken");
+	ok(left_alone(w.heap),
+	   "the heap of a thread in its critical section is released unchanged");
 	worker_do(&w, come_out);
 	worker_do(&w, check);
-	is_int(mark_and_take(), 1, "once it is out it is taken");
+	is_int(mark_and_take(), 1, "a thread that has left its critical section is taken");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
@@ -426,17 +431,17 @@ static void test_generation(void)
 	worker_do(&w, call_slow);
 	second = heap_idle_mark(true);
 	ok(second > first, "each mark has a generation of its own");
-	is_int(heap_idle_take(first), 0, "an older one takes nothing");
-	is_int(w.heap->claim, second | CLAIM_PENDING, "and leaves the newer mark");
+	is_int(heap_idle_take(first), 0, "an older mark takes nothing");
+	is_int(w.heap->claim, second | CLAIM_PENDING, "an older mark leaves the newer mark");
 	is_int(heap_idle_take(0), 0, "no mark takes nothing");
-	is_int(heap_idle_take(second), 1, "the newer one takes the heap");
+	is_int(heap_idle_take(second), 1, "the newer mark takes the heap");
 	is_int(heap_idle_take(second), 0, "once");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
 }
 
-/* Idle rounds and growths have marks beside each other. */
+/* Idle rounds and growths have separate marks. */
 static void test_growth(void)
 {
 	static struct worker w;
@@ -447,15 +452,17 @@ static void test_growth(void)
 	g = heap_idle_mark(true);
 	ok(heap_growth_mark(UINT32_MAX, &all_steps),
 	   "a growth finds a heap that was marked by an idle round");
-	is_int(w.heap->claim, g | CLAIM_PENDING, "and leaves that mark");
-	is_int(heap_idle_take(g), 1, "so that the idle round takes the heap");
-	is_int(heap_growth_take(true, &all_steps), 0, "and the growth does not");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "a growth leaves the mark of an idle round");
+	is_int(heap_idle_take(g), 1, "an idle round takes the heap that a growth has marked too");
+	is_int(heap_growth_take(true, &all_steps), 0,
+	       "a growth does not take a heap that an idle round took");
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, call_slow);
 	heap_growth_mark(UINT32_MAX, &all_steps);
 	g = heap_idle_mark(true);
 	is_int(w.heap->claim, g | CLAIM_PENDING, "an idle round marks over the mark of a growth");
-	is_int(heap_growth_take(true, &all_steps), 1, "which takes the heap all the same");
+	is_int(heap_growth_take(true, &all_steps), 1,
+	       "a growth whose mark was written over takes the heap all the same");
 	is_int(heap_idle_take(g), 0, "once");
 	worker_do(&w, call_slow);
 	heap_growth_mark(UINT32_MAX, &all_steps);
@@ -468,14 +475,14 @@ static void test_growth(void)
 	worker_do(&w, call_slow);
 	g = heap_idle_mark(true);
 	is_int(heap_growth_take(true, &all_steps), 0,
-	       "a mark of after the call is none of before it");
-	is_int(heap_idle_take(g), 1, "but one of its own");
+	       "a growth mark from before a call does not take a heap marked after the call");
+	is_int(heap_idle_take(g), 1, "a mark from after a call takes the heap");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	start_clean();
 }
 
-/* ---- threads that take a nap ------------------------------------------------------------------ */
+/* ---- threads that sleep for short times ----------------------------------------------------- */
 
 static void use_one_class(struct worker *w)
 {
@@ -508,34 +515,34 @@ static void test_visit(void)
 	worker_do(&w, fill_and_free_odd);
 	g = heap_idle_mark(true);
 	heap_visit(g);
-	is_int(w.heap->claim, g | CLAIM_PENDING, "a visit leaves the mark");
-	ok(!bins_empty(w.heap) && !w.heap->drained, "and, the first time, what the heap has");
+	is_int(w.heap->claim, g | CLAIM_PENDING, "an ageing step leaves the mark");
+	ok(!bins_empty(w.heap) && !w.heap->drained,
+	   "the first ageing step leaves what the heap has");
 	worker_do(&w, use_one_class);
-	is_int(w.heap->claim, CLAIM_FREE, "its owner's next call takes the mark back");
+	is_int(w.heap->claim, CLAIM_FREE, "the owner's next call takes the mark back");
 	pool = pool_slabs();
 	heap_visit(g);
 	ok(w.heap->claim == CLAIM_FREE && pool_slabs() == pool,
-	   "so that a late visit does nothing");
+	   "a late ageing step does nothing after the owner's call");
 	for (unsigned i = 0; i < 5; i++) {
 		worker_do(&w, use_one_class);
 		g = heap_idle_mark(true);
 		heap_visit(g);
 	}
-	ok(room_of(w.heap, 200) > 0, "of a thread that calls between visits the bin it uses stays");
+	ok(room_of(w.heap, 200) > 0, "ageing steps leave the bin that a calling thread uses");
 	ok(room_of(w.heap, 100) == 0 && room_of(w.heap, 3000) == 0,
-	   "those it has not used for some of them are emptied");
-	ok(pool_slabs() > pool, "and slabs of those classes are left to all");
-	ok(intact(&w), "what is in use is as it was");
-	is_int(heap_idle_take(g), 1,
-	       "when it goes on sleeping it is taken as if nobody had been there");
+	   "ageing steps empty bins that were not used for some of them");
+	ok(pool_slabs() > pool, "ageing steps abandon slabs of unused classes");
+	ok(intact(&w), "ageing steps leave objects in use as they are");
+	is_int(heap_idle_take(g), 1, "a thread that goes on sleeping after ageing steps is taken");
 	worker_do(&w, free_all);
 	mark_and_take();
-	is_int(value("slab_bytes"), slabs, "nothing is lost");
+	is_int(value("slab_bytes"), slabs, "ageing steps lose no object");
 	worker_end(&w);
 	start_clean();
 }
 
-/* ---- while it is held ------------------------------------------------------------------------- */
+/* ---- while the claim is held ---------------------------------------------------------------- */
 
 static void test_held(void)
 {
@@ -552,15 +559,16 @@ static void test_held(void)
 	worker_do(&w, call_slow);
 	worker_do(&w, call_realloc);
 	ok(value("fallback_calls") - calls >= 4,
-	   "a thread whose heap is held is served by the fallback");
+	   "a thread whose heap is claimed is served by the fallback heap");
 	ok(w.heap->claim == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
-	   "and does not touch its heap");
+	   "a thread whose heap is claimed does not touch it");
 	claim_release(w.heap);
-	is_int(w.heap->claim, CLAIM_FREE, "the holder lets go");
+	is_int(w.heap->claim, CLAIM_FREE, "the claimant releases the heap");
 	calls = value("fallback_calls");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
-	is_int(value("fallback_calls") - calls, 0, "and the thread uses its own heap again");
+	is_int(value("fallback_calls") - calls, 0,
+	       "the thread uses its own heap after the release");
 	worker_end(&w);
 	start_clean();
 }
@@ -582,7 +590,7 @@ static void free_and_trim(struct worker *w)
 	heap_drain(heap_self, 0, true, &d);
 }
 
-/* Slabs that could not be left because the lock of their pool was not to be had. */
+/* Slabs that could not be abandoned because the lock of their pool was not available. */
 static void test_pool_locked(void)
 {
 	static struct worker w;
@@ -593,11 +601,11 @@ static void test_pool_locked(void)
 	worker_do(&w, fill_one_class);
 	if (lock_acquire(lock) != 0)
 		tap_bail_out("the lock of a pool is held");
-	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is not to be had");
+	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is held");
 	lock_release(lock);
-	ok(w.heap->full.first != NULL, "slabs stay with it");
+	ok(w.heap->full.first != NULL, "slabs that cannot be abandoned stay with the heap");
 	worker_do(&w, free_and_trim);
-	is_int(value("slab_bytes"), slabs, "its thread sees that they come empty");
+	is_int(value("slab_bytes"), slabs, "its thread sees these slabs come empty");
 	worker_end(&w);
 	start_clean();
 }
@@ -615,7 +623,7 @@ static void let_fallback_go(struct worker *w)
 	lock_release(&heap_fallback.lock);
 }
 
-/* Who has the fallback heap may wait for the lock that the interrupted call holds. */
+/* The holder of the fallback heap may wait for the lock that the interrupted call holds. */
 static void test_fallback_held(void)
 {
 	static struct worker w;
@@ -627,10 +635,10 @@ static void test_fallback_held(void)
 	heap_sweep();
 	lock_depth--;
 	ok(!heap_fallback.heap->drained,
-	   "a drain in such a handler does not wait for the fallback heap");
+	   "a drain in a handler inside a lock does not wait for the fallback heap");
 	worker_do(&w, let_fallback_go);
 	heap_sweep();
-	ok(heap_fallback.heap->drained, "another one empties it");
+	ok(heap_fallback.heap->drained, "another drain empties the fallback heap");
 	worker_end(&w);
 }
 
@@ -648,8 +656,8 @@ static void test_exit(void)
 	g = heap_idle_mark(true);
 	worker_end(&w);
 	ok(h->claim == CLAIM_FREE && h->unattached,
-	   "a thread that ends with a mark finishes its heap itself");
-	is_int(heap_idle_take(g), 0, "and nobody takes that any more");
+	   "a thread that ends while marked finishes its heap itself");
+	is_int(heap_idle_take(g), 0, "the heap that its thread has finished is not taken");
 
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_all);
@@ -657,24 +665,26 @@ static void test_exit(void)
 	atomic_store(&h->claim, CLAIM_STEP | CLAIM_HELD);
 	worker_end(&w);
 	is_int(h->claim, CLAIM_STEP | CLAIM_HELD | CLAIM_EXITED,
-	       "a thread that ends while its heap is held says so");
-	ok(!h->unattached && !bins_empty(h), "and leaves it to the holder");
+	       "a thread that ends while its heap is claimed says so");
+	ok(!h->unattached && !bins_empty(h),
+	   "a thread that ends while its heap is claimed leaves it to the claimant");
 	claim_release(h);
 	ok(h->unattached && h->claim == CLAIM_FREE && h->tid == 0 && heap_idle_any(),
-	   "who lets it go as it is, for it may be in a malloc of its own");
+	   "the claimant releases it as it is, because it may be inside a malloc of its own");
 	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
-	   "so that the next who looks for idle ones takes it, and nothing of it is left");
+	   "the next idle round takes that heap, and nothing of it is left");
 	for (unsigned i = 0; i < 2; i++) {
 		worker_begin(&next[i]);
 		worker_do(&next[i], check);
 	}
-	ok((next[0].heap == h) != (next[1].heap == h), "exactly one of the next threads gets it");
+	ok((next[0].heap == h) != (next[1].heap == h),
+	   "exactly one of the next threads gets that heap");
 	for (unsigned i = 0; i < 2; i++)
 		worker_end(&next[i]);
 	start_clean();
 }
 
-/* ---- barriers ---------------------------------------------------------------------------------- */
+/* ---- barriers ------------------------------------------------------------------------------- */
 
 static bool have_global(void)
 {
@@ -698,8 +708,9 @@ static void test_barriers(void)
 	global = value("barriers_global");
 	expedited = value("barriers_expedited");
 	mark_and_take();
-	is_int(value("barriers_global") - global, 1, "one barrier does for all heaps");
-	is_int(value("barriers_expedited") - expedited, 0, "and it interrupts nobody");
+	is_int(value("barriers_global") - global, 1, "one barrier serves all heaps");
+	is_int(value("barriers_expedited") - expedited, 0,
+	       "the global barrier interrupts no thread");
 	is_int(heap_idle_mark(true) == 0 && value("barriers_global") - global == 1, 1,
 	       "where nothing is cached there is no mark and no barrier");
 	for (unsigned i = 0; i < 3; i++)
@@ -753,7 +764,7 @@ int main(void)
 	child_result(run_child(without_membarrier),
 		     "where membarrier is forbidden no heap is taken and nothing breaks");
 	child_result(run_child(without_global),
-		     "where the quiet barrier is refused the other one does");
+		     "where the global barrier is refused the expedited barrier is used");
 	test_asleep();
 	test_computing();
 	test_one_pass();

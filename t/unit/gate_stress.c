@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 2 under load: while threads run, sleep, begin and end, and hand objects to each other, heaps
- * are taken all the time. If two parties meet in a heap, objects are handed out twice.
+ * The heap claim under load: while threads run, sleep, begin, end and pass objects to each other,
+ * heaps are taken all the time. If two parties meet in a heap, objects are handed out twice.
  *
  * SLUICE_STRESS_SECONDS: how long each of the two runs takes at least, 4 by default.
  */
@@ -37,7 +37,7 @@ static _Atomic(struct stress_object *) slots[SLOTS]; /* objects that change hand
 static _Atomic bool stress_stop;
 static _Atomic unsigned stress_bad;
 static _Atomic uint64_t stress_calls;
-static uint64_t stress_grown; /* heaps that growths took */
+static uint64_t stress_grown; /* heaps taken by growths */
 
 static uint32_t rnd(uint32_t *s)
 {
@@ -83,7 +83,7 @@ static void object_end(struct stress_object *o)
 	heap_free(o);
 }
 
-/* One step: an object of its own or one that changes hands is replaced or freed. */
+/* One step replaces or frees an object of its own or one that changes hands. */
 static void stress_step(struct stress_object **own, uint32_t *s)
 {
 	unsigned i = rnd(s) % OWN;
@@ -100,8 +100,8 @@ static void stress_step(struct stress_object **own, uint32_t *s)
 
 struct stress_arg {
 	uint32_t seed;
-	unsigned steps; /* between sleeps; 0: never sleeps */
-	unsigned lives; /* rounds until it ends; 0: at the stop */
+	unsigned steps; /* steps between sleeps; 0: never sleeps */
+	unsigned lives; /* rounds until it ends; 0: ends at the stop */
 };
 
 static void *stress_thread(void *arg)
@@ -128,7 +128,7 @@ static void *stress_thread(void *arg)
 	return NULL;
 }
 
-/* Threads that end after a moment, one after the other. */
+/* Threads that each end after a moment, one after the other. */
 static void *stress_births(void *arg)
 {
 	struct stress_arg *a = arg;
@@ -139,7 +139,7 @@ static void *stress_births(void *arg)
 		pthread_t t;
 
 		if (pthread_create(&t, NULL, stress_thread, &child) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 		pthread_join(t, NULL);
 	}
 	return NULL;
@@ -160,7 +160,7 @@ static double stress_seconds(void)
 	return text ? atof(text) : 4;
 }
 
-/* What reclaim_before_growth does, now and then. */
+/* Does now and then what reclaim_before_growth does. */
 static void *stress_growth(void *arg)
 {
 	uint32_t s = 7;
@@ -178,7 +178,7 @@ static void *stress_growth(void *arg)
 	return arg;
 }
 
-/* Returns how many heaps were taken; least: fewer are not enough. */
+/* Returns how many heaps were taken. Runs on while they are fewer than `least`. */
 static uint64_t stress_run(uint64_t least)
 {
 	pthread_t growth;
@@ -197,11 +197,11 @@ static uint64_t stress_run(uint64_t least)
 		arg[i] = (struct stress_arg){ rnd(&s), i < HOT ? 0 : 40, 0 };
 		if (pthread_create(&thread[i], NULL, births ? stress_births : stress_thread,
 				   &arg[i]) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	}
 	if (pthread_create(&growth, NULL, stress_growth, NULL) != 0)
-		tap_bail_out("no thread to be had");
-	/* And on until enough were taken: on a loaded machine that takes longer. */
+		tap_bail_out("cannot start a thread");
+	/* Runs on until enough were taken, which takes longer on a loaded machine. */
 	while (seconds_now() < end || (taken < least && seconds_now() < end + PATIENCE_S)) {
 		uint64_t g = heap_idle_mark(true);
 
@@ -229,7 +229,7 @@ static uint64_t stress_run(uint64_t least)
 	return taken;
 }
 
-/* The same with barriers that take no time, so that there are many more of them. */
+/* The same with barriers that take no time, so that there are many more. */
 static int stress_expedited(void)
 {
 	uint64_t quarantined = value("heaps_quarantined");
@@ -246,9 +246,9 @@ static void test_stress(void)
 	uint64_t heaps;
 
 	child_result(run_child(stress_expedited),
-		     "heaps are taken thousands of times among threads that run, sleep, begin and end");
-	ok(stress_run(1) > 0, "also with barriers that wait for a grace period");
-	is_int(stress_bad, 0, "and no object is ever overwritten");
+		     "heaps are taken thousands of times while threads run, sleep, begin and end");
+	ok(stress_run(1) > 0, "heaps are taken also with barriers that wait for a grace period");
+	is_int(stress_bad, 0, "no object is ever overwritten");
 	heaps = value("heaps");
 	ok(heaps < 64, "heaps of threads that ended are used again (%d heaps)", (int)heaps);
 	heap_idle_take(heap_idle_mark(true));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Threads' heaps: sizes and alignments, threads that come and go, calls that cannot use their own
- * heap (re-entered, gated, gone) and how their objects find their way back.
+ * heap (re-entered, claimed, gone), and how the objects of such calls find their way back.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -38,11 +38,11 @@ static void run_thread(void *(*fn)(void *), void *arg)
 	pthread_t t;
 
 	if (pthread_create(&t, NULL, fn, arg) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 	pthread_join(t, NULL);
 }
 
-/* ---- sizes and alignments ---------------------------------------------------------------- */
+/* ---- sizes and alignments ------------------------------------------------------------------- */
 
 static void test_sizes(void)
 {
@@ -69,7 +69,7 @@ static void test_sizes(void)
 			bad += ((unsigned char *)all[i])[k] != (unsigned char)i;
 		heap_free(all[i]);
 	}
-	is_int(bad, 0, "and do not overlap");
+	is_int(bad, 0, "blocks in use do not overlap");
 	heap_check();
 	buddy_check(&zone_main);
 }
@@ -79,11 +79,11 @@ static void test_zero_size(void)
 	void *p = heap_alloc(0);
 	void *q = heap_alloc(0);
 
-	ok(p && q && p != q, "blocks of no bytes are blocks of their own");
+	ok(p && q && p != q, "allocations of no bytes give distinct blocks");
 	heap_free(p);
 	heap_free(q);
 	heap_free(NULL);
-	ok(true, "and a free of NULL is none");
+	ok(true, "free of NULL counts as no free");
 }
 
 static void test_aligned(void)
@@ -105,8 +105,8 @@ static void test_aligned(void)
 			heap_free(p);
 		}
 	}
-	is_int(misaligned, 0, "blocks can be had at each alignment up to 128 MiB");
-	is_int(shorter, 0, "and are as long as asked for");
+	is_int(misaligned, 0, "malloc gives blocks of each alignment up to 128 MiB");
+	is_int(shorter, 0, "aligned blocks are as long as asked for");
 	heap_check();
 	buddy_check(&zone_main);
 }
@@ -146,25 +146,25 @@ static void test_realloc(void)
 		count_up(p, sizes[i]);
 		old = sizes[i];
 	}
-	is_int(lost, 0, "a block keeps its data however it is resized");
+	is_int(lost, 0, "a block keeps its data through any sequence of resizes");
 	heap_free(p);
 	p = alloc(100);
 	ok(heap_realloc(p, 101) == p && heap_realloc(p, 60) == p,
 	   "a small change of size leaves a block where it is");
 	p = heap_realloc(p, 16);
-	ok(heap_usable(p) == 16, "a large one does not waste the rest");
+	ok(heap_usable(p) == 16, "a large shrink does not waste the rest of the block");
 	heap_free(p);
 	heap_check();
 	buddy_check(&zone_main);
 }
 
-/* From..to: whatever is more than half of what stays. */
+/* From one size to another, which is more than half of what the block keeps. */
 static void test_shrink_in_place(void)
 {
 	static const struct {
 		size_t from;
 		size_t to;
-		size_t stays; /* bytes usable */
+		size_t stays; /* usable bytes left */
 	} cases[] = {
 		{ 40000, 24000, 32768 },   { 33000, 32768, 32768 },  { 40000, 10000, 16384 },
 		{ 100000, 60000, 65536 },  { 300000, 20000, 32768 }, { 2000000, 1100000, 1310720 },
@@ -197,13 +197,13 @@ static void test_shrink_in_place(void)
 	}
 	is_int(moved, 0,
 	       "a block that shrinks to more than half of its last page stays where it is");
-	is_int(wrong, 0, "what is behind it is split off");
-	is_int(lost, 0, "it keeps its data, and grows again");
+	is_int(wrong, 0, "the pages behind a block that shrank are split off");
+	is_int(lost, 0, "a block that shrank in place keeps its data, and grows again");
 	heap_check();
 	buddy_check(&zone_main);
 }
 
-/* A block that grows by much, and is freed, again and again: its pages are used again. */
+/* A block that grows by much and is freed, again and again, reuses its pages. */
 static void test_grow_again(void)
 {
 	static const size_t from[] = { 600000, 3000000, 9000000 };
@@ -225,13 +225,13 @@ static void test_grow_again(void)
 			heap_free(p);
 		}
 		getrusage(RUSAGE_SELF, &after);
-		/* Before: each round the pages of a new mapping, 100 at least. */
+		/* Without reuse each round would fault the pages of a new mapping, at least 100. */
 		ok(after.ru_minflt - before.ru_minflt < 2000,
-		   "%zu bytes that double and are freed use their pages again", from[i]);
+		   "a block of %zu bytes that doubles and is freed reuses its pages", from[i]);
 		tap_diag("%ld page faults in 50 rounds", after.ru_minflt - before.ru_minflt);
 	}
-	is_int(value("huges_made") - mapped, 0, "none becomes a mapping");
-	is_int(lost, 0, "and no byte is lost");
+	is_int(value("huges_made") - mapped, 0, "no step of such a growth becomes a mapping");
+	is_int(lost, 0, "growth in steps loses no byte");
 
 	unsigned char *p = alloc(2000000);
 	unsigned char *q = alloc(2000000);
@@ -267,17 +267,17 @@ static void test_zero_flag(void)
 		memset(p, 0xff, size);
 		heap_free(p);
 	}
-	ok(zeros > 0, "some large blocks are said to read as zero");
-	is_int(lies, 0, "and all of those do");
+	ok(zeros > 0, "malloc says of some large blocks that they read as zero");
+	is_int(lies, 0, "each block that is said to read as zero does");
 }
 
-/* ---- threads that come and go ------------------------------------------------------------ */
+/* ---- threads that come and go --------------------------------------------------------------- */
 
 #define HANDED 2000u
 
 static void *handed[HANDED];
 
-/* Allocates, frees every other one, ends. */
+/* Allocates, frees every other object, ends. */
 static void *maker(void *arg)
 {
 	unsigned n = *(unsigned *)arg;
@@ -320,13 +320,15 @@ static void test_exit(void)
 	ok(value("slabs_unowned") > unowned, "a thread that ends abandons its slabs");
 	for (unsigned i = 1; i < n; i += 2)
 		kept &= ((char *)handed[i])[0] == 'h' && ((char *)handed[i])[15] == 'h';
-	ok(kept, "what it allocated stays as it was");
-	run_thread(maker, &n); /* forgets half of the first ones: they are leaked on purpose */
-	ok(value("slabs_adopted") > adopted, "the next thread takes slabs over that have room");
+	ok(kept, "what an ended thread allocated keeps its data");
+	run_thread(maker, &n); /* forgets half of the first objects: leaked on purpose */
+	ok(value("slabs_adopted") > adopted,
+	   "the next thread adopts abandoned slabs that have room");
 	adopted = value("slabs_adopted");
 	free_handed();
 	heap_sweep();
-	ok(value("slabs_adopted") > adopted, "so does who frees into them");
+	ok(value("slabs_adopted") > adopted,
+	   "a thread that frees into an abandoned slab adopts it");
 	heap_check();
 	buddy_check(&zone_main);
 }
@@ -354,15 +356,17 @@ static void test_many_threads(void)
 	heap_sweep();
 	is_int(value("heaps"), heaps,
 	       "2,000 threads one after the other need no more heaps than 300");
-	is_int(value("region_bytes"), region_bytes, "nor more address space");
-	ok(value("slab_bytes") <= slab_bytes + 2 * MIB, "nor more memory for objects");
+	is_int(value("region_bytes"), region_bytes,
+	       "2,000 threads one after the other need no more address space than 300");
+	ok(value("slab_bytes") <= slab_bytes + 2 * MIB,
+	   "2,000 threads one after the other need no more object memory than 300");
 	heap_check();
 	buddy_check(&zone_main);
 }
 
 static pthread_key_t late_key;
 
-/* Runs in all rounds of destructors, the last one after the heap's own. */
+/* Runs in all rounds of destructors, the last one after the heap's own destructor. */
 static void late_destructor(void *arg)
 {
 	uintptr_t round = (uintptr_t)arg;
@@ -393,11 +397,11 @@ static void test_late(void)
 	uint64_t slab_bytes = 0;
 
 	if (UNDER_TSAN) {
-		tap_skip(1, "TSan is gone before the last destructors run");
+		tap_skip(1, "ThreadSanitizer ends before the last destructors run");
 		return;
 	}
 	if (pthread_key_create(&late_key, late_destructor) != 0)
-		tap_bail_out("no key to be had");
+		tap_bail_out("cannot create a key");
 	for (unsigned i = 0; i < 500; i++) {
 		run_thread(late_thread, NULL);
 		free_handed();
@@ -412,13 +416,14 @@ static void test_late(void)
 	pthread_key_delete(late_key);
 }
 
-/* Each bin's row is left for a longer one on the way. */
+/* Each cache bin moves to longer rows on the way. */
 static void *fill_bins(void *arg)
 {
 	static void *all[1000];
 
 	for (size_t size = 16; size <= 1024; size += 16) {
-		unsigned n = 60 + (unsigned)(size / 16 % 8) * 20; /* full with few or with many */
+		unsigned n = 60 + (unsigned)(size / 16 % 8) * 20; /* full with few objects or
+								   * with many */
 
 		for (unsigned i = 0; i < n; i++)
 			all[i] = alloc(size);
@@ -440,7 +445,7 @@ static void test_full_bins(void)
 	       "no object is lost in bins that grew to their capacity");
 }
 
-/* ---- frees by others --------------------------------------------------------------------- */
+/* ---- frees by others ------------------------------------------------------------------------ */
 
 static void *freer(void *arg)
 {
@@ -471,7 +476,7 @@ static void test_inbox(void)
 	heap_check();
 }
 
-/* ---- a heap that is not to be had -------------------------------------------------------- */
+/* ---- a heap that its thread cannot use ------------------------------------------------------ */
 
 static void *free_one(void *arg)
 {
@@ -492,16 +497,16 @@ static void test_reentry(void)
 		memset(p[i], 'a' + (int)i, 300);
 	}
 	ok(value("fallback_calls") - calls >= 4,
-	   "a call inside another one is served by the fallback");
+	   "a call inside another call is served by the fallback heap");
 	heap_free(p[0]);
 	heap_free(mine);
 	p[0] = alloc(50000);
-	ok(p[0] != NULL, "large blocks are to be had too");
-	is_int(heap_self->busy, 1, "and the call that it interrupted is still in its window");
+	ok(p[0] != NULL, "a call inside another call gets large blocks as well");
+	is_int(heap_self->busy, 1, "the interrupted call is still in its critical section");
 	atomic_store(&heap_self->busy, 0);
 	heap_check();
 	ok(((char *)p[1])[299] == 'b' && ((char *)p[2])[0] == 'c',
-	   "its objects are ordinary objects");
+	   "objects of the fallback heap are ordinary objects");
 	heap_free(p[0]);
 	heap_free(p[1]);
 	run_thread(free_one, p[2]);
@@ -509,7 +514,8 @@ static void test_reentry(void)
 	heap_free(p[3]);
 	atomic_store(&heap_self->busy, 0);
 	heap_check();
-	ok(true, "they are freed inside and outside, by this and by other threads");
+	ok(true,
+	   "objects of the fallback heap are freed inside and outside of calls, by any thread");
 }
 
 static void test_held(void)
@@ -521,27 +527,28 @@ static void test_held(void)
 	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_HELD);
 	p = alloc(300);
 	ok(value("fallback_calls") > calls,
-	   "with its gate held a thread is served by the fallback");
+	   "a thread whose heap is claimed is served by the fallback heap");
 	memset(p, 'p', 300);
 	heap_free(mine);
-	is_int(heap_self->claim, CLAIM_STEP | CLAIM_HELD, "the gate stays held");
-	is_int(heap_self->busy, 0, "and the heap alone");
+	is_int(heap_self->claim, CLAIM_STEP | CLAIM_HELD,
+	       "a call of the owner leaves the claim held");
+	is_int(heap_self->busy, 0, "the owner does not enter its claimed heap");
 	atomic_store(&heap_self->claim, CLAIM_FREE);
 	heap_free(p);
 	calls = value("fallback_calls");
 	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
 	p = alloc(300);
 	is_int(value("fallback_calls") - calls, 0,
-	       "with its gate pending it is served by its own heap");
-	is_int(heap_self->claim, CLAIM_FREE, "and has taken the gate back");
+	       "a thread whose heap has a pending claim is served by its own heap");
+	is_int(heap_self->claim, CLAIM_FREE, "malloc takes a pending claim back");
 	atomic_store(&heap_self->claim, CLAIM_STEP | CLAIM_PENDING);
 	heap_free(p);
 	heap_free_slow(alloc(3000));
-	is_int(heap_self->claim, CLAIM_FREE, "by a free as well");
+	is_int(heap_self->claim, CLAIM_FREE, "free takes a pending claim back");
 	heap_check();
 }
 
-/* With every lock of the heaps held by this thread, as by a signal handler inside them. */
+/* This thread holds every lock of the heaps, as a signal handler inside them would. */
 static void test_no_lock(void)
 {
 	uint64_t maps = value("emergency_maps");
@@ -558,36 +565,37 @@ static void test_no_lock(void)
 	p = heap_alloc_small(300);
 	q = heap_alloc_aligned(300, 16384);
 	lock_fork_begin();                  /* else another zone comes into use */
-	lock_fork_prepare(&zone_main.lock); /* and what large blocks need */
+	lock_fork_prepare(&zone_main.lock); /* and the locks that large blocks need */
 	r = heap_alloc_large(200000, &zero);
 	lock_fork_parent(&zone_main.lock);
 	lock_fork_end();
 	heap_free(mine);
 	atomic_store(&heap_self->busy, 0);
 	heap_fork_parent();
-	ok(p && q && r, "who can have neither heap nor lock gets memory all the same");
-	is_int(value("emergency_objects") - objects, 3, "out of the arena");
-	is_int(value("emergency_maps") - maps, 1, "by one mapping for all");
-	ok(!zero, "and is not told that it reads as zero");
-	ok(arena_usable(p) >= 300 && heap_usable(p) >= 300, "its objects are known as such");
-	is_int((uintptr_t)q % 16384, 0, "and aligned as asked for");
+	ok(p && q && r, "a call that can use neither heap nor lock still gets memory");
+	is_int(value("emergency_objects") - objects, 3, "such a call is served by the arena");
+	is_int(value("emergency_maps") - maps, 1, "the arena makes one mapping for all such calls");
+	ok(!zero, "the arena's memory is not said to read as zero");
+	ok(arena_usable(p) >= 300 && heap_usable(p) >= 300,
+	   "the library knows the arena's objects as such");
+	is_int((uintptr_t)q % 16384, 0, "the arena's objects are aligned as asked for");
 	memset(p, 'p', 300);
 	ok(heap_realloc(p, heap_usable(p) - 1) == p,
-	   "one that stays nearly as large stays where it is");
+	   "an object of the arena that stays nearly as large stays where it is");
 	p = heap_realloc(p, 1000);
-	ok(p[299] == 'p', "it can be resized");
+	ok(p[299] == 'p', "an object of the arena can be resized");
 	memset(r, 'r', 200000);
 	r = heap_realloc(r, 2000000);
-	ok(r[199999] == 'r', "also beyond the arena");
+	ok(r[199999] == 'r', "an object of the arena can grow beyond it");
 	heap_free(r);
 	heap_free(p);
 	heap_free(q);
 	heap_check();
 	arena_check();
-	is_int(arena_bytes(), 0, "when all are freed, no mapping is left");
+	is_int(arena_bytes(), 0, "no mapping of the arena is left once all its objects are freed");
 }
 
-/* ---- signals ----------------------------------------------------------------------------- */
+/* ---- signals -------------------------------------------------------------------------------- */
 
 static void *in_handler[64];
 static volatile sig_atomic_t handler_runs;
@@ -647,7 +655,7 @@ static void test_signals(void)
 	heap_check();
 }
 
-/* ---- misuse ------------------------------------------------------------------------------ */
+/* ---- misuse --------------------------------------------------------------------------------- */
 
 static void free_twice(void *arg)
 {
@@ -677,7 +685,7 @@ static void free_never_handed_out(void *arg)
 	heap_free((char *)align_down((uintptr_t)p, PG_BYTES) + 2 * PG_BYTES - 16);
 }
 
-/* A call that can have neither heap nor lock; the object is freed at `at` bytes into it, n times. */
+/* A call that can use neither heap nor lock; frees the object n times, at `at` bytes into it. */
 static void free_in_arena(void *arg)
 {
 	const size_t *at = arg;
@@ -686,7 +694,7 @@ static void free_in_arena(void *arg)
 	heap_fork_prepare();
 	atomic_store(&heap_self->busy, 1);
 	p[0] = alloc(300);
-	p[1] = alloc(300); /* the chunk stays */
+	p[1] = alloc(300); /* so that the chunk stays */
 	atomic_store(&heap_self->busy, 0);
 	heap_fork_parent();
 	memset(p[0], 0, 300);
@@ -715,27 +723,28 @@ static void test_misuse(void)
 
 	ok(child_is_stopped(free_twice, &small, "object freed twice"),
 	   "an object freed twice in a row stops the program");
-	ok(child_is_stopped(free_twice, &large, "block freed twice"), "so does a large block");
+	ok(child_is_stopped(free_twice, &large, "block freed twice"),
+	   "a large block freed twice stops the program");
 	ok(child_is_stopped(free_twice, &huge, "free of memory that is not ours"),
-	   "so does a mapping of its own");
+	   "a mapping of its own freed twice stops the program");
 	ok(child_is_stopped(free_middle, &small, "free of "),
-	   "the middle of an object stops the program");
+	   "a free of the middle of an object stops the program");
 	ok(child_is_stopped(free_middle, &large, "free of the middle of a large block"),
-	   "so does that of a large block");
+	   "a free of the middle of a large block stops the program");
 	ok(child_is_stopped(free_in_arena, &start, "block freed twice, or not at its start"),
 	   "an object of the arena freed twice stops the program");
 	ok(child_is_stopped(free_in_arena, &middle, "block freed twice, or not at its start") &&
 		   child_is_stopped(free_in_arena, &odd, "block freed twice, or not at its start"),
-	   "so does the middle of one");
+	   "a free of the middle of an arena object stops the program");
 	ok(child_is_stopped(free_foreign, &local, "free of memory that is not ours"),
-	   "a pointer to the stack stops the program");
+	   "a free of a pointer to the stack stops the program");
 	ok(child_is_stopped(free_never_handed_out, NULL, ""),
-	   "an object that was never handed out stops the program");
+	   "a free of an object that was never handed out stops the program");
 	ok(child_is_stopped(size_of_freed, NULL, "size asked of memory"),
-	   "the size of a mapping that was freed stops the program");
+	   "asking for the size of a freed mapping stops the program");
 }
 
-/* ---- no memory --------------------------------------------------------------------------- */
+/* ---- no memory ------------------------------------------------------------------------------ */
 
 static void refuse_all(void *arg)
 {
@@ -766,7 +775,7 @@ static bool holds(const unsigned char *p, size_t n)
 	return true;
 }
 
-/* Of each kind one object: a small one, a large one, one with a mapping of its own. */
+/* One object of each kind: small, large, with a mapping of its own. */
 static void resize_without(void *arg)
 {
 	static const size_t size[] = { 1000, 100000, 40 * MIB };
@@ -800,9 +809,9 @@ static void resize_without(void *arg)
 static void test_no_memory(void)
 {
 	ok(child_is_well(resize_without, NULL),
-	   "what cannot grow for want of memory is as it was, and to shrink cannot fail");
+	   "without memory a block that cannot grow keeps its data, and shrinking cannot fail");
 	ok(child_is_well(refuse_all, NULL),
-	   "when the kernel refuses memory calls fail, and work again when it gives some");
+	   "calls fail while the kernel refuses memory, and work when it gives some again");
 }
 
 int main(void)

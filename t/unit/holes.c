@@ -116,7 +116,7 @@ static void unlock_unit(struct page *pg, unsigned u)
 	syscall(SYS_munlock, page_address(pg) + u * HOLE_BYTES, HOLE_BYTES);
 }
 
-/* ---- one slab ---------------------------------------------------------------------------- */
+/* ---- one slab ------------------------------------------------------------------------------- */
 
 static void test_punch(void)
 {
@@ -334,7 +334,7 @@ static void test_refused_inside(void)
 	slab_end(pg);
 }
 
-/* ---- misuse that is seen ----------------------------------------------------------------- */
+/* ---- misuse that is seen -------------------------------------------------------------------- */
 
 static void write_after_free(void *arg)
 {
@@ -390,7 +390,7 @@ static void test_misuse(void)
 	   "so does the free of one behind the last live object, at once");
 }
 
-/* ---- abandoned slabs --------------------------------------------------------------------- */
+/* ---- abandoned slabs ------------------------------------------------------------------------ */
 
 static void test_pool(void)
 {
@@ -501,7 +501,7 @@ static void test_asked(void)
 	is_int(slab_pool_count(cls), 0, "when all is freed none is left");
 }
 
-/* ---- stress ------------------------------------------------------------------------------ */
+/* ---- stress --------------------------------------------------------------------------------- */
 
 /*
  * Takers take abandoned slabs, some objects out of them, fill these, and leave the slabs; objects go

@@ -177,7 +177,7 @@ static void test_resize_blocked(void)
 	is_int(pages_used(), 0, "nothing is lost");
 }
 
-/* ---- misuse ------------------------------------------------------------------------------ */
+/* ---- misuse --------------------------------------------------------------------------------- */
 
 static void free_middle(void *arg)
 {

@@ -53,7 +53,7 @@ static pthread_t start(void *(*fn)(void *), void *arg)
 	return t;
 }
 
-/* ---- one thread -------------------------------------------------------------------------- */
+/* ---- one thread ----------------------------------------------------------------------------- */
 
 static void test_alone(void)
 {
@@ -76,7 +76,7 @@ static void test_alone(void)
 	is_int(errno, 99, "errno is kept");
 }
 
-/* ---- exclusion --------------------------------------------------------------------------- */
+/* ---- exclusion ------------------------------------------------------------------------------ */
 
 /* Wide enough that two who are inside meet. */
 static void count(void)
@@ -176,7 +176,7 @@ static void test_exclusion(void)
 	is_int(count_with(count_spinning), THREADS * 10 * TURNS, "and those with a spinlock");
 }
 
-/* ---- waiting ----------------------------------------------------------------------------- */
+/* ---- waiting -------------------------------------------------------------------------------- */
 
 static void *take_and_release(void *arg)
 {
@@ -214,7 +214,7 @@ static void test_wait(void)
 	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "and nobody is to be woken");
 }
 
-/* ---- many sleepers (T1, T2) ------------------------------------------------------------------- */
+/* ---- many sleepers (T1, T2) ----------------------------------------------------------------- */
 
 #define MANY 200u
 
@@ -281,7 +281,7 @@ static void test_many(void)
 	is_int(atomic_load(&patient.sleepers), 0, "at the end nobody sleeps");
 }
 
-/* ---- a holder that does not let go (T3, T12) ---------------------------------------------------- */
+/* ---- a holder that does not let go (T3, T12) ------------------------------------------------ */
 
 static struct lock lost = LOCK_INIT(LOCK_BUDDY);
 
@@ -351,7 +351,7 @@ static void test_lost(void)
 	lock_release(&lost);
 }
 
-/* ---- vfork (T6) --------------------------------------------------------------------------------- */
+/* ---- vfork (T6) ----------------------------------------------------------------------------- */
 
 static void *ask_realtime(void *arg)
 {
@@ -443,7 +443,7 @@ static void test_forking(void)
 	is_int((intptr_t)err, 0, "after the fork the lock is to be had again");
 }
 
-/* ---- fork -------------------------------------------------------------------------------- */
+/* ---- fork ----------------------------------------------------------------------------------- */
 
 static void in_child(void *arg)
 {
@@ -490,7 +490,7 @@ static void test_fork(void)
 	lock_release(&lock);
 }
 
-/* ---- debug: ranks ------------------------------------------------------------------------ */
+/* ---- debug: ranks --------------------------------------------------------------------------- */
 
 static void wrong_order(void *arg)
 {
@@ -559,7 +559,7 @@ static void test_ranks(void)
 		ok(child_is_well(wrong_order, NULL), "without debug checks their order is free");
 }
 
-/* ---- priorities (L3) --------------------------------------------------------------------- */
+/* ---- priorities (L3) ------------------------------------------------------------------------ */
 
 /*
  * All on one processor: a SCHED_OTHER thread holds the lock, a SCHED_FIFO thread of middle priority

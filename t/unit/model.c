@@ -64,7 +64,7 @@
 #define CHUNK_SHIFT 26
 #define CHUNKS ((size_t)1 << (48 - CHUNK_SHIFT))
 
-/* ---- the allocator under test ------------------------------------------------------------ */
+/* ---- the allocator under test --------------------------------------------------------------- */
 
 #ifdef MODEL_PRELOAD
 
@@ -207,7 +207,7 @@ static bool model_left_clean(void)
 
 #endif
 
-/* ---- what the model knows ---------------------------------------------------------------- */
+/* ---- what the model knows ------------------------------------------------------------------- */
 
 struct block {
 	char *p;
@@ -269,7 +269,7 @@ static void fault(enum fault f, const struct block *b, const char *what)
 			 (void *)b->p, b->size, b->usable, b->align, b->owner);
 }
 
-/* ---- the bitmap of what is in use -------------------------------------------------------- */
+/* ---- the bitmap of what is in use ----------------------------------------------------------- */
 
 static atomic_ulong *chunk_bits(uintptr_t addr)
 {
@@ -311,7 +311,7 @@ static bool mark(const char *p, size_t n, bool set)
 	return good;
 }
 
-/* ---- patterns ---------------------------------------------------------------------------- */
+/* ---- patterns ------------------------------------------------------------------------------- */
 
 /* All of a short block; of a long one both ends and a word of each 4 KiB. */
 static size_t step_at(size_t at, size_t size)
@@ -354,7 +354,7 @@ MOVED static bool reads_zero(const char *p, size_t n)
 	return true;
 }
 
-/* ---- steps ------------------------------------------------------------------------------- */
+/* ---- steps ---------------------------------------------------------------------------------- */
 
 struct worker {
 	struct rng rng;
@@ -542,7 +542,7 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* ---- the run ----------------------------------------------------------------------------- */
+/* ---- the run -------------------------------------------------------------------------------- */
 
 static struct worker workers[THREADS_MAX];
 static pthread_t threads[THREADS_MAX];

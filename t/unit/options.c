@@ -59,7 +59,7 @@ static uint64_t number(const struct row *r)
 	return v;
 }
 
-/* ---- in a child, so that its standard error can be read ---------------------------------- */
+/* ---- in a child, so that its standard error can be read ------------------------------------- */
 
 struct parse {
 	const char *text;
@@ -127,7 +127,7 @@ static bool silent(const char *text, bool changes)
 	return lines_of(text, 0, changes, &c) == 0;
 }
 
-/* ---- the rows ---------------------------------------------------------------------------- */
+/* ---- the rows ------------------------------------------------------------------------------- */
 
 static void test_defaults(void)
 {
@@ -221,7 +221,7 @@ static void test_words(void)
 	ok(refused("background:auto|always", "background"), "and more than one");
 }
 
-/* ---- values ------------------------------------------------------------------------------ */
+/* ---- values --------------------------------------------------------------------------------- */
 
 /* What the option has when it is set to value; UINT64_MAX: it was refused. */
 static uint64_t value_of(const char *name, const uint64_t *option, const char *value)
@@ -358,7 +358,7 @@ static void test_switches(void)
 	   "and off by 0, false, no, off");
 }
 
-/* ---- syntax ------------------------------------------------------------------------------ */
+/* ---- syntax --------------------------------------------------------------------------------- */
 
 static void test_names(void)
 {
@@ -401,7 +401,7 @@ static void test_comments(void)
 	back_to_defaults();
 }
 
-/* ---- what is said ------------------------------------------------------------------------- */
+/* ---- what is said --------------------------------------------------------------------------- */
 
 static bool says(const char *text, const char *from, const char *line)
 {
@@ -468,7 +468,7 @@ static void test_lines(void)
 	   "nothing in it moves a terminal's cursor");
 }
 
-/* ---- profiles ---------------------------------------------------------------------------- */
+/* ---- profiles ------------------------------------------------------------------------------- */
 
 /* Options as the texts leave them, the first as from a file, the second from the environment. */
 static bool leaves(const char *first, const char *second, uint64_t reserve, uint64_t idle_ms,

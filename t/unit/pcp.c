@@ -84,7 +84,7 @@ static void test_classes(void)
 	is_int(run_class_pages[RUN_CLASSES - 1], PCP_RUN_MAX, "the last class is the largest run");
 }
 
-/* ---- the owner's way --------------------------------------------------------------------- */
+/* ---- the owner's way ------------------------------------------------------------------------ */
 
 static void test_hit_and_miss(void)
 {
@@ -262,7 +262,7 @@ static void test_bulk(void)
 	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 0, "and nothing found the cache locked");
 }
 
-/* ---- drains ------------------------------------------------------------------------------ */
+/* ---- drains --------------------------------------------------------------------------------- */
 
 static void *drain_thread(void *arg)
 {
@@ -348,7 +348,7 @@ static void test_sleepers(void)
 		pthread_join(t[i], NULL);
 }
 
-/* ---- disabling --------------------------------------------------------------------------- */
+/* ---- disabling ------------------------------------------------------------------------------ */
 
 static void test_disable(void)
 {
@@ -398,7 +398,7 @@ static void test_disable_refused(void)
 	pcp_drain(p);
 }
 
-/* ---- stress ------------------------------------------------------------------------------ */
+/* ---- stress --------------------------------------------------------------------------------- */
 
 static atomic_bool stress_over;
 static atomic_bool stress_bad;
@@ -505,7 +505,7 @@ static void test_stress(void)
 	is_int(pages_used(), 0, "nothing is lost");
 }
 
-/* ---- fork ------------------------------------------------------------------------------------ */
+/* ---- fork ----------------------------------------------------------------------------------- */
 
 static struct pcp *forked;
 static uint32_t parent;

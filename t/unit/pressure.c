@@ -38,7 +38,7 @@
 #define MIB (UINT64_C(1) << 20)
 #define NONE UINT64_MAX
 
-/* ---- a tree ------------------------------------------------------------------------------ */
+/* ---- a tree --------------------------------------------------------------------------------- */
 
 static char root[64];
 
@@ -89,7 +89,7 @@ static uint64_t limit_of(const char *membership)
 	return cgroup_find_in(&group, root, membership, OURFD_ANY) ? cgroup_limit(&group) : 1;
 }
 
-/* ---- which group, which limits ------------------------------------------------------------- */
+/* ---- which group, which limits -------------------------------------------------------------- */
 
 #define V1 "12:pids:/a\n4:memory:/a/b\n1:name=systemd:/c\n0::/d\n"
 
@@ -210,7 +210,7 @@ static void test_garbage(void)
 	       "nor one that is not there");
 }
 
-/* ---- growth ---------------------------------------------------------------------------------- */
+/* ---- growth --------------------------------------------------------------------------------- */
 
 static void *block[512];
 
@@ -332,7 +332,7 @@ static void test_asked(void)
 	heap_check();
 }
 
-/* ---- soft_limit and cache_limit -------------------------------------------------------------- */
+/* ---- soft_limit and cache_limit ------------------------------------------------------------- */
 
 /* By the counters, for the gauges walk what other threads change. */
 static uint64_t kept(void)
@@ -522,7 +522,7 @@ static void test_soft_limit(void)
 	blocks_free(100);
 }
 
-/* ---- PSI ------------------------------------------------------------------------------------- */
+/* ---- PSI ------------------------------------------------------------------------------------ */
 
 /* The number that the system's PSI file has; -1: it is not open. */
 static int psi_number(void)

@@ -49,7 +49,7 @@ static void test_bits(void)
 	ok(may_enter(false) && !sandbox_any(), "nor the first one");
 }
 
-/* ---- who installs one for all waits ---------------------------------------------------------- */
+/* ---- who installs one for all waits --------------------------------------------------------- */
 
 static sem_t is_inside;
 static atomic_bool left;
@@ -121,7 +121,7 @@ static void test_fork(void)
 	sandbox_leave();
 }
 
-/* ---- at that moment -------------------------------------------------------------------------- */
+/* ---- at that moment ------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t signals;
 

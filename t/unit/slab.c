@@ -35,7 +35,7 @@ static uint64_t pages_used(void)
 	return zone.total_pages - zone.free_pages;
 }
 
-/* Slabs look at whether there is an owner, never into it. */
+/* Slabs only check whether there is an owner and never read it. */
 static struct heap *owner_number(unsigned i)
 {
 	static uint64_t stand_in[8];
@@ -89,7 +89,7 @@ static unsigned remote_of(struct page *pg)
 	return state_count(atomic_load(&pg->state));
 }
 
-/* ---- size classes ------------------------------------------------------------------------ */
+/* ---- size classes --------------------------------------------------------------------------- */
 
 static void test_class_of(void)
 {
@@ -123,9 +123,9 @@ static void test_class_steps(void)
 		else
 			steps += size != 16 * (cls + 1);
 	}
-	is_int(steps, 0, "the classes rise, by 16 up to 256");
-	is_int(aligned, 0, "each is a multiple of 16");
-	is_int(waste, 0, "rounding up wastes 1/9 at most, and 1/5 above 16 KiB");
+	is_int(steps, 0, "classes rise, by 16 bytes up to 256");
+	is_int(aligned, 0, "each class is a multiple of 16 bytes");
+	is_int(waste, 0, "rounding up wastes at most 1/9, and 1/5 above 16 KiB");
 	is_int(class_size(CLASSES - 1), SMALL_MAX, "the last class is the largest small size");
 }
 
@@ -157,12 +157,12 @@ static void test_class_pages(void)
 		objects += c->objects != c->pages * PG_BYTES / c->size;
 	}
 	is_int(bad, 0,
-	       "each slab is a run class, holds 8 objects or more, and little is wasted at its end");
-	is_int(not_shortest, 0, "and no shorter run would do");
-	is_int(objects, 0, "the table says how many objects a slab has");
+	       "each slab is a run class, holds 8 objects or more, and wastes little at its end");
+	is_int(not_shortest, 0, "no shorter run would satisfy that rule");
+	is_int(objects, 0, "the table has the right number of objects for each slab");
 }
 
-/* ---- one slab in hand -------------------------------------------------------------------- */
+/* ---- one slab ------------------------------------------------------------------------------- */
 
 static void test_take(void)
 {
@@ -171,34 +171,35 @@ static void test_take(void)
 	bool right = true;
 
 	is_int(flags_of(pg), STATE_LIMBO, "a new slab is in limbo");
-	ok(pg->owner == NULL && pg->used == 0 && pg->carved == 0, "it has no owner and no object");
+	ok(pg->owner == NULL && pg->used == 0 && pg->carved == 0,
+	   "a new slab has no owner and no object in use");
 	attach(pg, 0);
-	is_int(flags_of(pg), STATE_OWNED, "an owner takes it out of limbo");
-	is_int(take(pg, o, 10), 10, "objects can be taken");
-	is_int(pg->used, 10, "and are in use");
-	is_int(slab_carved_bytes(pg), 10 * 256, "no more is carved than was asked for");
+	is_int(flags_of(pg), STATE_OWNED, "an owner takes the slab out of limbo");
+	is_int(take(pg, o, 10), 10, "the owner takes objects from its slab");
+	is_int(pg->used, 10, "objects that were taken count as in use");
+	is_int(slab_carved_bytes(pg), 10 * 256, "no more objects are carved than asked for");
 	slab_check(pg);
-	is_int(take(pg, o + 10, OBJECTS), OBJECTS - 10, "all there are can be taken");
-	is_int(take(pg, o + OBJECTS, 1), 0, "then there is none");
-	ok(!slab_has_room(pg), "and it says so");
+	is_int(take(pg, o + 10, OBJECTS), OBJECTS - 10, "the owner can take all objects of a slab");
+	is_int(take(pg, o + OBJECTS, 1), 0, "a full slab gives no object");
+	ok(!slab_has_room(pg), "a full slab says that it is full");
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS; i++)
 		right &= (char *)o[i] == page_address(pg) + (size_t)i * 256 &&
 			 page_of((char *)o[i] + 255) == pg;
-	ok(right, "the objects lie side by side and lead to their slab");
+	ok(right, "a slab's objects lie side by side and lead to their slab");
 	free_one(pg, o[7]);
 	free_one(pg, o[200]);
 	slab_check(pg);
-	is_int(slab_collect_to(pg, STATE_OWNED), 2, "what others freed can be collected");
-	is_int(pg->used, OBJECTS - 2, "and is not in use then");
+	is_int(slab_collect_to(pg, STATE_OWNED), 2, "the owner collects objects that others freed");
+	is_int(pg->used, OBJECTS - 2, "collected objects are not in use");
 	slab_check(pg);
-	is_int(take(pg, o + OBJECTS - 1, 2), 2, "it is taken again");
-	ok(o[OBJECTS - 1] == o[200] && o[OBJECTS] == o[7], "the last one freed first");
+	is_int(take(pg, o + OBJECTS - 1, 2), 2, "collected objects are taken again");
+	ok(o[OBJECTS - 1] == o[200] && o[OBJECTS] == o[7], "the object freed last is taken first");
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS - 1; i++)
 		free_one(pg, o[i]);
 	free_one(pg, (struct object *)(void *)(page_address(pg) + 255 * 256));
-	is_int(slab_collect_to(pg, STATE_OWNED), OBJECTS, "all objects can come back");
+	is_int(slab_collect_to(pg, STATE_OWNED), OBJECTS, "a slab takes all its objects back");
 	slab_check(pg);
 	slab_end(pg);
 	is_int(pages_used(), 0, "an empty slab becomes a run again");
@@ -211,29 +212,31 @@ static void test_post(void)
 
 	take(pg, o, 20);
 	is_int(free_one(pg, o[0]), SLAB_POST, "the first remote free has to post the slab");
-	is_int(flags_of(pg), STATE_OWNED | STATE_POSTED, "which is marked as posted");
-	is_int(free_one(pg, o[1]), SLAB_PUT, "the second does not");
+	is_int(flags_of(pg), STATE_OWNED | STATE_POSTED,
+	       "a slab that has to be posted is marked as posted");
+	is_int(free_one(pg, o[1]), SLAB_PUT, "the second remote free does not post the slab");
 	link_set(o[2], o[3]);
 	link_set(o[3], o[4]);
 	for (unsigned i = 2; i < 5; i++)
 		mark_set(o[i], mark_base(pg));
-	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT, "nor does a batch of three");
+	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT,
+	       "a batch of three into a posted slab does not post it");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
-	is_int(pg->used, 20, "and still count as used");
+	is_int(pg->used, 20, "objects on the remote list still count as used");
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_POSTED, "a posted slab cannot be abandoned");
-	ok(pg->owner == owner_number(0), "and keeps its owner");
-	is_int(slab_collect_to(pg, STATE_OWNED), 5, "its owner collects all five");
+	ok(pg->owner == owner_number(0), "a slab that cannot be abandoned keeps its owner");
+	is_int(slab_collect_to(pg, STATE_OWNED), 5, "the owner collects all five objects");
 	slab_check(pg);
-	is_int(free_one(pg, o[5]), SLAB_POST, "the next remote free posts it anew");
+	is_int(free_one(pg, o[5]), SLAB_POST, "the next remote free posts the slab again");
 	slab_collect_to(pg, STATE_OWNED);
 	for (unsigned i = 6; i < 20; i++)
 		free_one(pg, o[i]);
 	slab_collect_to(pg, STATE_OWNED);
-	is_int(pg->used, 0, "when all have come back none is in use");
+	is_int(pg->used, 0, "no object is in use when all have come back");
 	slab_end(pg);
 }
 
-/* ---- abandoned slabs --------------------------------------------------------------------- */
+/* ---- abandoned slabs ------------------------------------------------------------------------ */
 
 static void test_abandoned(void)
 {
@@ -244,26 +247,27 @@ static void test_abandoned(void)
 	take(pg, o, 20);
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT,
 	       "a slab with objects in use can be abandoned");
-	ok(flags_of(pg) == STATE_ABANDONED && !pg->owner, "it says so, and has no owner");
-	is_int(slab_pool_count(CLS), 1, "it counts in the pool of its class");
-	is_int(slab_pool_count(CLS + 1), 0, "and in no other");
-	is_int(free_one(pg, o[0]), SLAB_ADOPT, "who frees into it is asked to adopt it");
-	is_int(free_one(pg, o[1]), SLAB_ADOPT, "each one is");
-	ok(slab_pool_adopt(pg, CLS), "one of them does");
-	ok(!slab_pool_adopt(pg, CLS), "and nobody after him");
-	is_int(flags_of(pg), STATE_LIMBO, "it is in limbo then");
-	is_int(pg->used, 18, "with the objects collected that were freed");
-	is_int(slab_pool_count(CLS), 0, "and out of the pool");
+	ok(flags_of(pg) == STATE_ABANDONED && !pg->owner, "an abandoned slab has no owner");
+	is_int(slab_pool_count(CLS), 1, "an abandoned slab counts in the pool of its class");
+	is_int(slab_pool_count(CLS + 1), 0, "an abandoned slab counts in no other pool");
+	is_int(free_one(pg, o[0]), SLAB_ADOPT,
+	       "a thread that frees into an abandoned slab is asked to adopt it");
+	is_int(free_one(pg, o[1]), SLAB_ADOPT, "each such thread is asked");
+	ok(slab_pool_adopt(pg, CLS), "one thread adopts the slab");
+	ok(!slab_pool_adopt(pg, CLS), "no thread adopts the slab after that");
+	is_int(flags_of(pg), STATE_LIMBO, "an adopted slab is in limbo");
+	is_int(pg->used, 18, "adoption collects the objects that were freed");
+	is_int(slab_pool_count(CLS), 0, "an adopted slab is out of the pool");
 	slab_check(pg);
 	attach(pg, 1);
 	slab_pool_put(pg, SLAB_RECENT);
-	ok(!slab_pool_adopt(pg, CLS + 1), "nobody can adopt it as one of another class");
-	ok(slab_pool_take(CLS + 1) == NULL, "a pool that is empty has none to give");
-	ok(slab_pool_take(CLS) == pg, "its own pool gives it to who needs one");
+	ok(!slab_pool_adopt(pg, CLS + 1), "a slab cannot be adopted as one of another class");
+	ok(slab_pool_take(CLS + 1) == NULL, "an empty pool gives no slab");
+	ok(slab_pool_take(CLS) == pg, "a pool gives its slab to a heap that needs one");
 	ok(slab_pool_take(CLS) == NULL, "once");
 	for (unsigned i = 2; i < 20; i++)
 		asked += free_one(pg, o[i]) != SLAB_PUT;
-	is_int(asked, 0, "frees into a slab in limbo ask for nothing");
+	is_int(asked, 0, "a free into a slab in limbo asks for nothing");
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_EMPTY, "an empty slab is not abandoned");
 	slab_end(pg);
 }
@@ -275,20 +279,23 @@ static void test_abandoned_full(void)
 
 	take(pg, o, OBJECTS);
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_PUT, "a full slab can be abandoned");
-	ok(slab_pool_take(CLS) == NULL, "it is not given to who needs room");
-	ok(slab_pool_take_empty(CLS) == NULL, "nor to who looks for empty ones");
+	ok(slab_pool_take(CLS) == NULL,
+	   "a full abandoned slab is not given to a heap that needs room");
+	ok(slab_pool_take_empty(CLS) == NULL,
+	   "a search for empty slabs does not return a full one");
 	for (unsigned i = 0; i + 1 < OBJECTS; i++)
 		free_one(pg, o[i]);
-	ok(slab_pool_take_empty(CLS) == NULL, "not before its last object was freed");
+	ok(slab_pool_take_empty(CLS) == NULL,
+	   "an abandoned slab is not given as empty before its last object was freed");
 	free_one(pg, o[OBJECTS - 1]);
 	ok(slab_pool_take_empty(CLS) == pg, "but then");
-	is_int(pg->used, 0, "and it is empty");
-	ok(slab_pool_take_empty(CLS) == NULL, "it is given once");
+	is_int(pg->used, 0, "an abandoned slab whose objects were all freed is given as empty");
+	ok(slab_pool_take_empty(CLS) == NULL, "an empty abandoned slab is given once");
 	slab_end(pg);
-	is_int(pages_used(), 0, "no page is lost");
+	is_int(pages_used(), 0, "abandoned slabs lose no page");
 }
 
-/* More slabs than are looked at in one hold; debug builds count. */
+/* More slabs than one hold of the lock checks; debug builds count. */
 static void test_many_abandoned(void)
 {
 	enum { MANY = 200 };
@@ -303,21 +310,22 @@ static void test_many_abandoned(void)
 		take(pg[i], &o[i], 1);
 		slab_pool_put(pg[i], SLAB_RECENT);
 	}
-	ok(slab_pool_take_empty(CLS) == NULL, "of many abandoned slabs none is empty");
+	ok(slab_pool_take_empty(CLS) == NULL, "none of many abandoned slabs is empty");
 	for (unsigned i = 0; i < MANY; i += 66, freed++)
 		free_one(pg[i], o[i]);
 	while (n < MANY && (found[n] = slab_pool_take_empty(CLS)) != NULL)
 		slab_end(found[n++]);
-	is_int(n, freed, "those that are then, at any place, are all found");
+	is_int(n, freed, "all slabs that become empty are found, wherever they are");
 	for (unsigned i = 0; i < MANY; i++)
 		if (i % 66)
 			free_one(pg[i], o[i]);
 	while (n < MANY && (found[n] = slab_pool_take_empty(CLS)) != NULL)
 		slab_end(found[n++]);
-	is_int(n, MANY, "and in the end all of them");
+	is_int(n, MANY, "in the end all abandoned slabs are found empty");
 }
 
-/* Who has freed into an abandoned slab and is about to look at it, while others walk over the pool. */
+/* A thread has freed into an abandoned slab and is about to adopt it while others walk over the
+ * pool. */
 static void test_try_under_way(void)
 {
 	struct page *slow = slab_owned(CLS);
@@ -330,13 +338,14 @@ static void test_try_under_way(void)
 	slab_pool_put(lost, SLAB_RECENT);
 	while (slab_pool_take_empty(CLS))
 		;
-	is_int(free_one(slow, o[0]), SLAB_ADOPT, "somebody is to look at an abandoned slab");
+	is_int(free_one(slow, o[0]), SLAB_ADOPT,
+	       "a thread that freed into an abandoned slab is to adopt it");
 	ok(!slab_pool_take_empty(CLS),
-	   "a walk over the pool that comes before finds nothing empty");
-	ok(slab_pool_adopt(slow, CLS), "then the first one looks");
-	is_int(free_one(lost, o[2]), SLAB_ADOPT,
-	       "another slab becomes empty, and nobody looks at it");
-	ok(slab_pool_take_empty(CLS) == lost && lost->used == 0, "the next walk finds it");
+	   "a walk over the pool before the adoption finds nothing empty");
+	ok(slab_pool_adopt(slow, CLS), "the slab can be adopted after the walk");
+	is_int(free_one(lost, o[2]), SLAB_ADOPT, "another slab becomes empty and is not adopted");
+	ok(slab_pool_take_empty(CLS) == lost && lost->used == 0,
+	   "the next walk finds the empty slab that was not adopted");
 	free_one(slow, o[1]);
 	slab_collect_to(slow, STATE_OWNED);
 	slab_end(slow);
@@ -355,11 +364,12 @@ static void test_pool_locked(void)
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
 	is_int(slab_pool_put(out, SLAB_RECENT), POOL_LOCKED,
-	       "who holds the pool's lock is told so");
-	ok(!slab_pool_take(CLS) && !slab_pool_take_empty(CLS), "and gets no slab");
-	ok(!slab_pool_adopt(in, CLS), "nor can he adopt one");
+	       "a heap that cannot lock the pool is told so");
+	ok(!slab_pool_take(CLS) && !slab_pool_take_empty(CLS),
+	   "a heap that cannot lock the pool gets no slab");
+	ok(!slab_pool_adopt(in, CLS), "a slab cannot be adopted without the lock of its pool");
 	lock_release(slab_pool_lock(CLS));
-	ok(slab_pool_take(CLS) == in, "nothing was lost by it");
+	ok(slab_pool_take(CLS) == in, "a pool whose lock was held loses no slab");
 	free_one(in, o[0]);
 	free_one(out, o[1]);
 	slab_collect_to(in, STATE_OWNED);
@@ -370,7 +380,7 @@ static void test_pool_locked(void)
 
 #define WAITING 20u
 
-/* Slabs that nobody has must not be lost because the lock cannot be had. */
+/* Slabs without an owner must not be lost when the pool's lock is not available. */
 static void test_pool_waiting(void)
 {
 	struct page *pg[WAITING];
@@ -387,17 +397,17 @@ static void test_pool_waiting(void)
 		tap_bail_out("the lock of a pool is held");
 	for (unsigned i = 0; i < WAITING; i++)
 		bad += slab_pool_put(pg[i], SLAB_RECENT) != POOL_PUT;
-	is_int(bad, 0, "slabs in limbo can be abandoned by who cannot have the lock");
+	is_int(bad, 0, "slabs in limbo can be abandoned without the pool's lock");
 	for (unsigned i = 0; i < WAITING; i += 4, freed++)
 		bad += free_one(pg[i], o[i]) != SLAB_PUT;
-	is_int(bad, 0, "their objects can be freed meanwhile");
+	is_int(bad, 0, "objects of slabs that wait for the lock can be freed");
 	lock_release(slab_pool_lock(CLS));
 	for (struct page *e; (e = slab_pool_take_empty(CLS)) != NULL; found++)
 		slab_end(e);
-	is_int(found, freed, "the next who has it finds those that are empty");
+	is_int(found, freed, "the next holder of the lock finds the waiting slabs that are empty");
 	for (struct page *p; (p = slab_pool_take(CLS)) != NULL; found++)
 		attach(p, 0);
-	is_int(found, WAITING, "and the others");
+	is_int(found, WAITING, "the next holder of the lock finds the other waiting slabs");
 	is_int(slab_pool_count(CLS), 0, "each once");
 	for (unsigned i = 0; i < WAITING; i++) {
 		if (i % 4 == 0)
@@ -408,7 +418,7 @@ static void test_pool_waiting(void)
 	}
 }
 
-/* One of them that is empty by then is looked for, also when another call has had the lock since. */
+/* A waiting slab that is empty by then is found, also when another call has held the lock since. */
 static void test_waiting_empty(void)
 {
 	struct page *late = slab_new(CLS);
@@ -417,7 +427,7 @@ static void test_waiting_empty(void)
 
 	take(late, &o[0], 1);
 	take(other, &o[1], 1);
-	ok(!slab_pool_take_empty(CLS), "nothing was freed into abandoned slabs");
+	ok(!slab_pool_take_empty(CLS), "no object was freed into abandoned slabs");
 	if (lock_acquire(slab_pool_lock(CLS)) != 0)
 		tap_bail_out("the lock of a pool is held");
 	slab_pool_put(late, SLAB_RECENT);
@@ -425,8 +435,8 @@ static void test_waiting_empty(void)
 	lock_release(slab_pool_lock(CLS));
 	slab_pool_put(other, SLAB_RECENT);
 	ok(slab_pool_take_empty(CLS) == late,
-	   "a slab that had to wait for the lock, and is empty when it gets it, is found");
-	ok(slab_pool_take(CLS) == other, "beside one that is not");
+	   "a slab that waited for the lock and is empty when it gets it is found");
+	ok(slab_pool_take(CLS) == other, "a slab beside it that is not empty is left");
 	slab_end(late);
 	attach(other, 0);
 	free_one(other, o[1]);
@@ -434,7 +444,7 @@ static void test_waiting_empty(void)
 	slab_end(other);
 }
 
-/* ---- misuse that is seen ----------------------------------------------------------------- */
+/* ---- misuse that is seen -------------------------------------------------------------------- */
 
 static void free_twice(void *arg)
 {
@@ -447,7 +457,7 @@ static void free_twice(void *arg)
 	free_one(pg, o[0]);
 }
 
-/* By a thread that does not own the slab, one after the other: neither has left its outbox yet. */
+/* By a thread that does not own the slab, twice in a row: neither has left its outbox yet. */
 static void outbox_twice(void *arg)
 {
 	static struct outbox outbox;
@@ -492,24 +502,24 @@ static void test_misuse(void)
 	ok(child_is_stopped(free_twice, NULL, "object freed twice"),
 	   "two remote frees of an object in a row stop the program");
 	ok(child_is_stopped(outbox_twice, NULL, "object freed twice"),
-	   "so is one that waits in an outbox");
+	   "a free of an object that waits in an outbox stops the program");
 	ok(child_is_stopped(free_into_no_slab, NULL, "object freed twice"),
-	   "a remote free into what is a slab no more stops the program");
+	   "a remote free into what is no slab any more stops the program");
 	ok(child_is_stopped(free_too_many, NULL, "object freed twice"),
 	   "more remote frees than objects in use stop the program");
 }
 
-/* ---- stress ------------------------------------------------------------------------------ */
+/* ---- stress --------------------------------------------------------------------------------- */
 
 /*
  * Owners take objects out of slabs and put them into the exchange; freers take them out and free
- * them. Owners leave slabs abandoned and take abandoned ones; freers adopt and leave again. An object
- * has a flag in its second word that says whether it is live.
+ * them. Owners abandon slabs and adopt abandoned ones; freers adopt slabs and abandon them again. A
+ * flag in the second word of an object says whether it is live.
  */
 #define OWNERS 2u
 #define FREERS 2u
 #define PLACES 1024u
-#define HOLD 12u /* slabs an owner keeps */
+#define HOLD 12u /* slabs that an owner keeps */
 #define TURNS 15000u
 
 static _Atomic(struct object *) places[PLACES];
@@ -531,7 +541,7 @@ static void put_somewhere(struct object *o, unsigned *seed)
 	atomic_fetch_add(&taken, 1);
 	if (atomic_exchange(live_flag(o), 1) != 0)
 		atomic_fetch_add(&wrong, 1);
-	/* On a loaded machine it is long until a yield returns. */
+	/* On a loaded machine a yield may take long to return. */
 	for (unsigned i = 1;; i++) {
 		struct object *none = NULL;
 
@@ -600,7 +610,7 @@ static void *freer_main(void *arg)
 	return NULL;
 }
 
-/* Slabs of an owner; those posted come by the inbox, and stay in the array. */
+/* An owner's slabs; posted slabs come through the inbox and stay in the array. */
 struct stress_owner {
 	unsigned number;
 	unsigned seed;
@@ -615,7 +625,7 @@ static void open_inbox(struct stress_owner *so)
 		struct page *next = pg->stack_next;
 
 		if (slab_collect_to(pg, STATE_OWNED) == 0)
-			atomic_fetch_add(&wrong, 1); /* who posts has put something there */
+			atomic_fetch_add(&wrong, 1); /* the poster has put something there */
 		slab_check(pg);
 		pg = next;
 	}
@@ -702,11 +712,11 @@ static void test_stress(void)
 		slab_end(pg);
 	tap_diag("%lu objects, %lu posts, %lu adoptions", atomic_load(&taken), atomic_load(&posts),
 		 atomic_load(&adopted));
-	is_int(atomic_load(&wrong), 0, "no object came back twice, none was given out twice");
-	is_int(atomic_load(&freed), atomic_load(&taken), "each object was freed once");
-	ok(atomic_load(&posts) && atomic_load(&adopted), "slabs were posted, and were adopted");
-	is_int(slab_pool_count(CLS), 0, "every slab was found empty at the end");
-	is_int(pages_used(), 0, "and its pages came back");
+	is_int(atomic_load(&wrong), 0, "no object comes back twice, none is handed out twice");
+	is_int(atomic_load(&freed), atomic_load(&taken), "each object is freed once");
+	ok(atomic_load(&posts) && atomic_load(&adopted), "slabs are posted and adopted");
+	is_int(slab_pool_count(CLS), 0, "every slab is found empty at the end");
+	is_int(pages_used(), 0, "the pages of all slabs come back");
 	buddy_check(&zone);
 }
 

@@ -63,7 +63,7 @@ static unsigned long address_pages(void)
 	return (unsigned long)statm_pages(STATM_SIZE);
 }
 
-/* ---- mapping ----------------------------------------------------------------------------- */
+/* ---- mapping -------------------------------------------------------------------------------- */
 
 static void test_map(void)
 {
@@ -178,7 +178,7 @@ static void test_align(void)
 		   "under a limit an alignment does not cost address space");
 }
 
-/* ---- purging ----------------------------------------------------------------------------- */
+/* ---- purging -------------------------------------------------------------------------------- */
 
 static void test_purge(void)
 {
@@ -249,7 +249,7 @@ static void test_locked_large_pages(void)
 	vm_unmap(p, 3 * (size_t)65536);
 }
 
-/* ---- calls made to fail ------------------------------------------------------------------ */
+/* ---- calls made to fail --------------------------------------------------------------------- */
 
 /*
  * Calls are numbered while vm_fail_at is set; main sets it before the first one, so that the number
@@ -327,7 +327,7 @@ static void test_remap_refused(void)
 	vm_unmap(p, 2 * MIB);
 }
 
-/* ---- kernels that know less ---------------------------------------------------------------- */
+/* ---- kernels that know less ----------------------------------------------------------------- */
 
 static char *page_new(void)
 {

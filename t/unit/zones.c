@@ -80,7 +80,7 @@ static void begin(unsigned zones)
 	options.decay_ms = 3600000;
 }
 
-/* ---- the order --------------------------------------------------------------------------- */
+/* ---- the order ------------------------------------------------------------------------------ */
 
 /* n runs of every zone, one zone after the other. */
 static void take_of_each(struct page **run, uint32_t npages, unsigned n)
@@ -133,7 +133,7 @@ static void test_order(void)
 	is_int(used(), 0, "nothing is lost");
 }
 
-/* ---- giving back ------------------------------------------------------------------------- */
+/* ---- giving back ---------------------------------------------------------------------------- */
 
 static _Atomic unsigned holds;
 
@@ -192,7 +192,7 @@ static void test_sums(void)
 	check_all();
 }
 
-/* ---- threads, each with a page cache on a zone of its own -------------------------------- */
+/* ---- threads, each with a page cache on a zone of its own ----------------------------------- */
 
 #define SLOTS 64u
 
@@ -280,7 +280,7 @@ static void test_threads(void)
 	is_int(used(), 0, "and nothing is lost");
 }
 
-/* ---- locks that are lost ----------------------------------------------------------------- */
+/* ---- locks that are lost -------------------------------------------------------------------- */
 
 static void must(bool good, const char *what)
 {
@@ -491,7 +491,7 @@ static void test_lost(void)
 	   "threads that jump out of a handler in a zone's locks stop nobody, and memory is bounded");
 }
 
-/* ---- the reserve's count ----------------------------------------------------------------- */
+/* ---- the reserve's count -------------------------------------------------------------------- */
 
 static struct zone ready_zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
@@ -524,7 +524,7 @@ static void test_ready_taken(void)
 	options.reserve = 0;
 }
 
-/* ---- who uses which ---------------------------------------------------------------------- */
+/* ---- who uses which ------------------------------------------------------------------------- */
 
 static unsigned chosen(const char *topology, uint64_t zones)
 {
