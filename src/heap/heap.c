@@ -464,7 +464,10 @@ static void flush_own(void)
 	bool more = true;
 
 	while (more && heap_enter_slow(h)) {
-		more = outbox_flush_one(&h->outbox, &due);
+		struct page *posted = NULL;
+
+		more = outbox_flush_one(&h->outbox, &due, &posted);
+		heap_post_all(posted);
 		heap_exit(h);
 		if (more && due.pg)
 			heap_adopt(due.pg, due.cls);

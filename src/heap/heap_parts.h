@@ -185,6 +185,9 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 /* Put a slab whose POSTED flag we have set into its owner's inbox. */
 void heap_post(struct page *pg);
 
+/* The same for slabs that a flush of an outbox posted, linked by stack_next. */
+void heap_post_all(struct page *posted);
+
 /* Look at some of the slabs that were posted; false: there are none. */
 bool heap_open_inbox(struct heap *h);
 

@@ -306,6 +306,16 @@ void heap_post(struct page *pg)
 	stat_add(STAT_slabs_posted, 1);
 }
 
+void heap_post_all(struct page *posted)
+{
+	while (posted) {
+		struct page *pg = posted;
+
+		posted = pg->stack_next;
+		heap_post(pg);
+	}
+}
+
 /* The slab that the next objects of cls come from; NULL: the heap has none. */
 static struct page *current_slab(struct heap *h, unsigned cls)
 {
@@ -515,6 +525,7 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	struct page *pg = page_of(*o);
 	struct object *list = NULL;
 	struct outbox_adopt due;
+	struct page *posted = NULL;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
 		list = pg->free;
@@ -529,7 +540,8 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 		return 1;
 	}
 	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
-	due = outbox_put(&h->outbox, pg, list, *o, n);
+	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
+	heap_post_all(posted);
 	if (due.pg)
 		d->due[d->n++] = due;
 	return n;
@@ -660,13 +672,17 @@ static void bin_empty(struct heap *h, unsigned cls)
 		h->foreign_frees[cls] = 0;
 }
 
-/* In the window of h, as all that follows: nothing in its outbox any more. */
-static void ring_empty(struct heap *h)
+/* In the window of h, as all that follows: flush one batch of its outbox. Returns false if that is empty. */
+static bool flush_batch(struct heap *h)
 {
 	struct outbox_adopt due;
+	struct page *posted = NULL;
 
-	while (outbox_flush_one(&h->outbox, &due))
-		pool_refresh(h, &due);
+	if (!outbox_flush_one(&h->outbox, &due, &posted))
+		return false;
+	heap_post_all(posted);
+	pool_refresh(h, &due);
+	return true;
 }
 
 /* Nothing in its bins and its outbox any more. */
@@ -674,13 +690,13 @@ static void flush_all(struct heap *h)
 {
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_empty(h, bin);
-	ring_empty(h);
+	while (flush_batch(h))
+		;
 }
 
 /* The same, some of it; false: steps were used up. */
 static bool flush_part(struct heap *h, uint32_t *steps)
 {
-	struct outbox_adopt due;
 	unsigned n;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
@@ -689,8 +705,7 @@ static bool flush_part(struct heap *h, uint32_t *steps)
 				return false;
 		bin_empty(h, bin);
 	}
-	while (outbox_flush_one(&h->outbox, &due)) {
-		pool_refresh(h, &due);
+	while (flush_batch(h)) {
 		if (!heap_spend(steps, SLAB_STEPS))
 			return false;
 	}
@@ -814,7 +829,8 @@ void heap_trim_bin(struct heap *h, unsigned bin)
 
 void heap_trim_rest(struct heap *h)
 {
-	ring_empty(h);
+	while (flush_batch(h))
+		;
 	inbox_take(h, INBOX_BATCH);
 }
 

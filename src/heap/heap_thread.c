@@ -167,7 +167,6 @@ void heap_init(void)
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		heap_init_bins(heap_fallback.heap);
-		outbox_post = heap_post;
 		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
 		heap_in_copy = false;

@@ -21,9 +21,8 @@
 #include "base/log.h"
 #include "page/pagemap.h"
 
-void (*outbox_post)(struct page *pg);
-
-static struct outbox_adopt flush_entry(struct outbox *r, struct outbox_entry *e)
+static struct outbox_adopt flush_entry(struct outbox *r, struct outbox_entry *e,
+				       struct page **posted)
 {
 	struct outbox_adopt adopt = { NULL, 0 };
 	struct page *pg = e->pg;
@@ -33,7 +32,8 @@ static struct outbox_adopt flush_entry(struct outbox *r, struct outbox_entry *e)
 	e->pg = NULL;
 	switch (slab_free_remote(pg, e->first, e->last, e->count)) {
 	case SLAB_POST:
-		outbox_post(pg);
+		pg->stack_next = *posted;
+		*posted = pg;
 		break;
 	case SLAB_ADOPT:
 		adopt.pg = pg;
@@ -56,7 +56,7 @@ static void entry_push(struct outbox *r, struct outbox_entry *e, struct object *
 }
 
 struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object *first,
-			       struct object *last, unsigned n)
+			       struct object *last, unsigned n, struct page **posted)
 {
 	struct outbox_adopt adopt = { NULL, 0 };
 	uint32_t size = (uint32_t)class_size(pg->cls);
@@ -71,7 +71,7 @@ struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object 
 		way[0] = second;
 		if (way[0].pg != pg) {
 			if (way[0].pg)
-				adopt = flush_entry(r, &way[0]);
+				adopt = flush_entry(r, &way[0], posted);
 			way[0] = (struct outbox_entry){ .pg = pg, .last = last };
 		}
 	}
@@ -82,17 +82,17 @@ struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object 
 	/* A second adoption cannot be due here: an entry that was just begun is handed over in
 	 * the same call only if it is a batch at once, and then it waits in the outbox. */
 	if ((way[0].bytes >= OUTBOX_BATCH || r->bytes > OUTBOX_BYTES) && !adopt.pg)
-		adopt = flush_entry(r, &way[0]);
+		adopt = flush_entry(r, &way[0], posted);
 	return adopt;
 }
 
-bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt)
+bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt, struct page **posted)
 {
 	for (unsigned i = 0; i < OUTBOX_SETS * OUTBOX_WAYS; i++) {
 		struct outbox_entry *e = &r->entry[i / OUTBOX_WAYS][i % OUTBOX_WAYS];
 
 		if (e->pg) {
-			*adopt = flush_entry(r, e);
+			*adopt = flush_entry(r, e, posted);
 			return true;
 		}
 	}

@@ -34,10 +34,14 @@ struct outbox_adopt {
 	unsigned cls;
 };
 
-/* Put n free objects of a slab of somebody else's in, linked from first to last, no more than
- * outbox_batch; hands a batch over when one is due. At most one CAS loop and a few list steps. */
+/*
+ * Put n free objects of another heap's slab in, linked from first to last, at most outbox_batch of
+ * them. Flushes up to two batches. Slabs whose POSTED flag a flush has set are pushed on *posted,
+ * linked by stack_next: the caller puts them into their owners' inboxes before it leaves the
+ * critical section. Bound: two CAS loops and a few list steps.
+ */
 struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object *first,
-			       struct object *last, unsigned n);
+			       struct object *last, unsigned n, struct page **posted);
 
 static inline unsigned outbox_batch(unsigned cls)
 {
@@ -46,10 +50,7 @@ static inline unsigned outbox_batch(unsigned cls)
 	return n ? n : 1;
 }
 
-/* Hand one batch over; false: the outbox is empty. */
-bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt);
-
-/* Tell the owner of a slab whose POSTED flag the caller has set. By heap. */
-extern void (*outbox_post)(struct page *pg);
+/* Flush one batch; posted as above. Returns false if the outbox is empty. */
+bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt, struct page **posted);
 
 #endif

@@ -461,14 +461,15 @@ static void free_twice(void *arg)
 static void outbox_twice(void *arg)
 {
 	static struct outbox outbox;
+	struct page *posted = NULL;
 	struct page *pg = slab_owned(CLS);
 	struct object *o[2];
 
 	(void)arg;
 	take(pg, o, 2);
-	outbox_put(&outbox, pg, o[0], o[0], 1);
-	outbox_put(&outbox, pg, o[1], o[1], 1);
-	outbox_put(&outbox, pg, o[1], o[1], 1);
+	outbox_put(&outbox, pg, o[0], o[0], 1, &posted);
+	outbox_put(&outbox, pg, o[1], o[1], 1, &posted);
+	outbox_put(&outbox, pg, o[1], o[1], 1, &posted);
 }
 
 static void free_into_no_slab(void *arg)
