@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/atomics.h"
 #include "base/clock.h"
-#include "base/lock.h"
 #include "base/log.h"
 #include "base/sys.h"
 
@@ -55,8 +55,8 @@ static uint64_t random_next(void)
 {
 	static _Thread_local uint64_t state TLS_FAST;
 
-	if (!state)
-		state = clock_ns() * 2 + self_tid();
+	if (!state) /* its address differs by thread */
+		state = (clock_ns() + (uintptr_t)&state) | 1;
 	state ^= state << 13;
 	state ^= state >> 7;
 	state ^= state << 17;

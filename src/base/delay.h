@@ -32,7 +32,8 @@ enum delay_point {
 #define DELAY(name, text) DELAY_##name,
 #include "base/delay.def"
 #undef DELAY
-	DELAY_POINTS
+	DELAY_POINTS,
+	DELAY_NONE = DELAY_POINTS, /* no point: nothing waits there */
 };
 
 /* Some point waits, or there is a hook. */
@@ -54,9 +55,9 @@ bool delay_set(const char *text, const char *from);
 void delay_load(void);
 
 #if SLUICE_DELAYS
-static inline void delay_at(enum delay_point p)
+static always_inline void delay_at(enum delay_point p)
 {
-	if (unlikely(atomic_load_explicit(&delay_on, memory_order_relaxed)))
+	if (p != DELAY_NONE && unlikely(atomic_load_explicit(&delay_on, memory_order_relaxed)))
 		delay_pass(p);
 }
 
@@ -65,10 +66,12 @@ static inline void delay_at(enum delay_point p)
 #define DELAY_HERE(name) delay_at(DELAY_##name)
 #define DELAY_HELD(rank)                                                                           \
 	(SHARE_LOCK(rank), delay_at((enum delay_point)(DELAY_held_CONTROL + (rank))))
+#define DELAY_AT(point) delay_at(point)
 #define DELAY_LOAD() delay_load()
 #else
 #define DELAY_HERE(name) ((void)0)
 #define DELAY_HELD(rank) SHARE_LOCK(rank)
+#define DELAY_AT(point) ((void)(point))
 #define DELAY_LOAD() ((void)0)
 #endif
 

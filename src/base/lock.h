@@ -14,8 +14,8 @@
 #ifndef SLUICE_LOCK_H
 #define SLUICE_LOCK_H
 
+#include "base/check.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "types.h"
 
 enum lock_rank {
@@ -175,15 +175,6 @@ static always_inline void spin_unlock(struct spin *s)
 {
 	DCHECK(atomic_load_explicit(&s->word, memory_order_relaxed) == self_tid());
 	atomic_store_explicit(&s->word, 0, memory_order_release);
-}
-
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
 }
 
 #endif

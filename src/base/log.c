@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * log.c - see log.h. Primitive: uses libc and backtrace; used by all layers.
+ * log.c - see log.h. Primitive: uses libc; used by all layers.
  * Allocates nothing, takes no lock of ours, may run in a signal handler and in a fork child.
  */
 #ifdef HAVE_CONFIG_H
@@ -9,23 +9,17 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/backtrace.h"
-#include "base/park.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
 #include "types.h"
 
 #define LINE_BYTES 512
-
-bool log_backtrace = true;
 
 struct out {
 	char *buf;
@@ -120,7 +114,6 @@ size_t log_format(char *buf, size_t len, const char *fmt, ...)
 }
 
 #define WARN_MS 100
-#define FATAL_MS 1000
 #define BIT(signal) (UINT64_C(1) << ((signal)-1))
 #define WRITES                                                                                     \
 	(BIT(SIGPIPE) | BIT(SIGXFSZ) | BIT(SIGTTOU)) /* what a write may raise, in its thread */
@@ -171,7 +164,7 @@ long log_write(int fd, const char *text, size_t len, int ms)
 	return n;
 }
 
-static void write_line(const char *prefix, int ms, const char *fmt, va_list ap)
+void log_vline(const char *prefix, int ms, const char *fmt, va_list ap)
 {
 	char line[LINE_BYTES];
 	struct out o = { line, sizeof(line) - 1, 0 };
@@ -181,7 +174,7 @@ static void write_line(const char *prefix, int ms, const char *fmt, va_list ap)
 	format_args(&o, fmt, ap);
 	line[o.at++] = '\n';
 	n = log_write(STDERR_FILENO, line, o.at, ms);
-	(void)n; /* nowhere left to say it */
+	(void)n; /* a failure cannot be reported anywhere */
 }
 
 void log_warn(const char *fmt, ...)
@@ -190,35 +183,7 @@ void log_warn(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	write_line("sluice: ", WARN_MS, fmt, ap);
+	log_vline("sluice: ", WARN_MS, fmt, ap);
 	va_end(ap);
 	errno = saved;
-}
-
-/* Another thread has said its line, and will end the program. */
-static void let_it_end(void)
-{
-	park_nap(BACKTRACE_MS / 1000 * 1000 + 1000);
-}
-
-void sluice_fatal(const char *fmt, ...)
-{
-	static _Atomic(void *) entered;
-	static _Thread_local char me TLS_FAST; /* its address is the thread's: no system call */
-	void *first = NULL;
-	va_list ap;
-
-	backtrace_end_copy();
-	/* A second thread, or a fault on the way, must not print over the first line. */
-	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
-						    memory_order_relaxed, memory_order_relaxed)) {
-		va_start(ap, fmt);
-		write_line("sluice: fatal: ", FATAL_MS, fmt, ap);
-		va_end(ap);
-		if (log_backtrace)
-			backtrace_write();
-	} else if (first != &me) {
-		let_it_end();
-	}
-	abort();
 }

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/delay.h"
 #include "base/log.h"
 #include "base/stats.h"
@@ -644,7 +645,7 @@ bool options_load(void)
 		options_parse(conf, "SLUICE_CONF");
 	if (environ)
 		try_stats_file();
-	log_backtrace = options.backtrace != 0;
+	fatal_backtrace = options.backtrace != 0;
 	DELAY_LOAD();
 	errno = saved;
 	return environ != NULL;

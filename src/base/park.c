@@ -48,7 +48,8 @@ void park_look_slow(void)
 
 	SHARE_COUNT(park_looks);
 	if (!atomic_exchange_explicit(&park_looks, 1, memory_order_relaxed))
-		syscall(SYS_futex, &park_looks, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+		syscall(SYS_futex, &park_looks, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+			0);
 	errno = saved;
 	park_wake();
 }

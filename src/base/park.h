@@ -11,7 +11,7 @@
 
 #include "types.h"
 
-extern _Atomic uint32_t park_word;  /* 1: parked, or about to be */
+extern _Atomic uint32_t park_word;      /* 1: parked, or about to be */
 extern _Atomic uint32_t park_looks; /* 1: it is to look whether other threads are there */
 
 void park_wake_slow(void);

@@ -48,6 +48,7 @@
 #endif
 #include "heap/arena.h"
 
+#include "base/check.h"
 #include "base/delay.h"
 #include "base/lock.h"
 #include "base/park.h"

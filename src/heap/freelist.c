@@ -7,7 +7,6 @@
 #endif
 #include "heap/freelist.h"
 
-#include "base/log.h"
 #include "heap/sizeclass.h"
 
 _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o)

@@ -29,6 +29,7 @@
 #include "heap/arena.h"
 #include "heap/huge.h"
 #include "page/longrun.h"
+#include "base/check.h"
 #include "base/stats.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)

@@ -29,6 +29,7 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "base/delay.h"
 #include "heap/holes.h"
 #include "base/options.h"
@@ -265,8 +266,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
 			SHARE_COUNT(heap_inbox);
-			/* Acquire pairs with the release CAS in post. */
-			pg = atomic_exchange_explicit(&h->inbox, NULL, memory_order_acquire);
+			pg = page_stack_take_all(&h->inbox);
 			DELAY_HERE(inbox_taken);
 		}
 		h->inbox_todo = pg->stack_next;
@@ -294,13 +294,8 @@ bool heap_open_inbox(struct heap *h)
 void heap_post(struct page *pg)
 {
 	struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
-	struct page *head = atomic_load_explicit(&h->inbox, memory_order_relaxed);
 
-	do {
-		pg->stack_next = head;
-		DELAY_HERE(inbox_push);
-	} while (!atomic_compare_exchange_weak_explicit(&h->inbox, &head, pg, memory_order_release,
-							memory_order_relaxed));
+	page_stack_push(&h->inbox, pg, DELAY_inbox_push);
 	SHARE_COUNT(heap_inbox);
 	park_wake();
 	stat_add(STAT_slabs_posted, 1);

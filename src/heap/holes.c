@@ -27,8 +27,8 @@
 #endif
 #include "heap/holes.h"
 
+#include "base/check.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "base/stats.h"
 #include "heap/freelist.h"
 #include "os/vm.h"

@@ -20,6 +20,7 @@
 
 #include "page/longrun.h"
 #include "page/pagemap.h"
+#include "base/check.h"
 #include "base/stats.h"
 
 static uint32_t pages_of(size_t size)

@@ -18,7 +18,6 @@
 #endif
 #include "heap/outbox.h"
 
-#include "base/log.h"
 #include "page/pagemap.h"
 
 static struct outbox_adopt flush_entry(struct outbox *r, struct outbox_entry *e,

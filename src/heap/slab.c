@@ -38,8 +38,8 @@
 #endif
 #include "heap/slab.h"
 
+#include "base/check.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "base/stats.h"
 #include "page/pcp.h"
 

@@ -7,8 +7,9 @@
 #endif
 #include "heap/slab_pool.h"
 
+#include "base/atomics.h"
+#include "base/check.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
@@ -74,13 +75,6 @@ void slab_pool_next_epoch(void)
 	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
 }
 
-/* With the pool's lock; by no step that is atomic as a whole. */
-static void count_add(_Atomic uint64_t *count, uint64_t n)
-{
-	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
-
 /* Whether a hole may be found in a slab of which this many objects are live. */
 static bool may_have_hole(const struct page *pg, int live)
 {
@@ -95,14 +89,14 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
 
 	hold_step(LOCK_POOL, 1);
-	count_add(&pool->count, 1);
+	counter_add(&pool->count, 1);
 	if (!slab_has_room(pg) && !remote) {
 		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
 	} else if ((how == SLAB_LOOKED_AT && !remote) ||
 		   !may_have_hole(pg, pg->used - (int)remote)) {
 		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
 	} else {
-		count_add(&pool->count_new, 1);
+		counter_add(&pool->count_new, 1);
 		if (how == SLAB_IDLE) {
 			slab_holes(pg)->epoch = (uint8_t)(now - AGE_DUE);
 			page_list_add(&pool->fresh, pg, LIST_POOL_NEW);
@@ -116,15 +110,8 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 
 static void waiting_push(struct pool *pool, struct page *pg)
 {
-	struct page *head = atomic_load_explicit(&pool->waiting, memory_order_relaxed);
-
 	SHARE_COUNT(pool_waiting);
-	do {
-		pg->stack_next = head;
-		/* Release pairs with the acquire exchange in late_work. */
-	} while (!atomic_compare_exchange_weak_explicit(&pool->waiting, &head, pg,
-							memory_order_release,
-							memory_order_relaxed));
+	page_stack_push(&pool->waiting, pg, DELAY_NONE);
 }
 
 static bool pool_late(struct pool *pool)
@@ -138,7 +125,7 @@ static noinline void late_work(struct pool *pool)
 {
 	if (!pool->late) {
 		SHARE_COUNT(pool_waiting);
-		pool->late = atomic_exchange_explicit(&pool->waiting, NULL, memory_order_acquire);
+		pool->late = page_stack_take_all(&pool->waiting);
 	}
 	for (unsigned n = 0; pool->late && n < LATE_BATCH; n++) {
 		struct page *pg = pool->late;
@@ -240,12 +227,12 @@ static void pool_remove(struct pool *pool, struct page *pg)
 	if (pool->look == pg)
 		pool->look = pool_next(pool, pg);
 	if (tag == LIST_POOL_NEW)
-		count_add(&pool->count_new, UINT64_MAX);
+		counter_add(&pool->count_new, UINT64_MAX);
 	page_list_del(tag == LIST_POOL_NEW    ? &pool->fresh
 		      : tag == LIST_POOL_ROOM ? &pool->room
 					      : &pool->full,
 		      pg, tag);
-	count_add(&pool->count, UINT64_MAX);
+	counter_add(&pool->count, UINT64_MAX);
 	/* Acquire and release as in slab_collect_to. */
 	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
 						      (s & ~STATE_FLAGS) | STATE_LIMBO,

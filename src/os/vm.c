@@ -24,8 +24,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "base/options.h"
 #include "base/sandbox.h"
 #include "base/stats.h"

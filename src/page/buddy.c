@@ -54,6 +54,7 @@
 #include <string.h>
 
 #include "page/buddy_parts.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
@@ -181,9 +182,9 @@ static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
 
 static void ready_count(struct zone *z, unsigned order, uint64_t pages)
 {
-	count_add(&z->ready_pages, pages);
+	counter_add(&z->ready_pages, pages);
 	if (1u << order >= READY_LARGE)
-		count_add(&z->ready_large, pages);
+		counter_add(&z->ready_large, pages);
 }
 
 static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail, bool ready)
@@ -206,8 +207,8 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	if (!(orders_of(z, kind) & 1u << order))
 		orders_set(z, kind, orders_of(z, kind) | 1u << order);
 	r->free_pages += n;
-	count_add(&z->free_pages, n);
-	count_add(&z->dirty_pages, dirty);
+	counter_add(&z->free_pages, n);
+	counter_add(&z->dirty_pages, dirty);
 	if (unlikely(ready))
 		ready_count(z, order, n);
 }
@@ -225,8 +226,8 @@ static void block_remove(struct zone *z, struct page *pg, enum page_kind becomes
 	if (!z->blocks[kind][order].first)
 		orders_set(z, kind, orders_of(z, kind) & ~(1u << order));
 	r->free_pages -= n;
-	count_add(&z->free_pages, (uint64_t)0 - n);
-	count_add(&z->dirty_pages, (uint64_t)0 - dirty);
+	counter_add(&z->free_pages, (uint64_t)0 - n);
+	counter_add(&z->dirty_pages, (uint64_t)0 - dirty);
 	if (unlikely(kind == BUDDY_READY))
 		ready_count(z, order, (uint64_t)0 - n);
 	page_set_kind(pg, becomes);
@@ -292,7 +293,7 @@ void run_free_locked(struct page *pg)
 	if (pg->zero == ZERO_NOT)
 		dirty_bits(r, i, n, BITS_SET);
 	else if (pg->zero == ZERO_READY)
-		count_add_all(&zone_lead(r->zone)->ready_taken, (uint64_t)0 - n);
+		counter_add_shared(&zone_lead(r->zone)->ready_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
 	range_free(r->zone, r, i, n, pg->zero == ZERO_READY);
@@ -458,13 +459,13 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 	run_cut_locked(z, pg, npages, kind);
 	if (kind == BUDDY_READY) {
 		pg->zero = ZERO_READY;
-		count_add_all(&zone_lead(z)->ready_taken, npages);
+		counter_add_shared(&zone_lead(z)->ready_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
 		pg->zero = ZERO_NOT;
 	} else {
 		pg->zero = ZERO_CLEAN;
-		count_add_all(&zone_lead(z)->clean_taken, npages);
+		counter_add_shared(&zone_lead(z)->clean_taken, npages);
 		if (z->apart)
 			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
 	}
@@ -475,17 +476,9 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 
 static void defer_push(struct zone *z, struct page *pg)
 {
-	struct page *head = atomic_load_explicit(&z->deferred, memory_order_relaxed);
-
 	SHARE_COUNT(zone_deferred);
 	page_set_kind(pg, PAGE_LIMBO);
-	do {
-		pg->stack_next = head;
-		DELAY_HERE(buddy_defer);
-		/* Release pairs with the acquire exchange in late_work. */
-	} while (!atomic_compare_exchange_weak_explicit(&z->deferred, &head, pg,
-							memory_order_release,
-							memory_order_relaxed));
+	page_stack_push(&z->deferred, pg, DELAY_buddy_defer);
 	stat_add(STAT_frees_deferred, 1);
 }
 
@@ -494,7 +487,7 @@ static noinline void late_work(struct zone *z)
 {
 	if (!z->late) {
 		SHARE_COUNT(zone_deferred);
-		z->late = atomic_exchange_explicit(&z->deferred, NULL, memory_order_acquire);
+		z->late = page_stack_take_all(&z->deferred);
 	}
 	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
 		struct page *pg = z->late;
@@ -594,8 +587,8 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 	r->pages = pages;
 	run_begin(z);
 	range_free(z, r, from, pages - from, false);
-	count_add(&z->total_pages, pages - from);
-	count_add(&z->grown, 1);
+	counter_add(&z->total_pages, pages - from);
+	counter_add(&z->grown, 1);
 	zone_unlock(z);
 	return true;
 }
@@ -831,8 +824,8 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	*link = rest;
 	pg->npages = n;
 	run_free_locked(pg);
-	count_add(&z->total_pages, n);
-	count_add(&z->grown, 1);
+	counter_add(&z->total_pages, n);
+	counter_add(&z->grown, 1);
 	zone_unlock(z);
 	return 0;
 }
@@ -1296,7 +1289,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 		if (!n)
 			return;
 		atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
-		count_add_all(&lead->trim_gone, n);
+		counter_add_shared(&lead->trim_gone, n);
 		atomic_store_explicit(&lead->trim_gone_at, now, memory_order_relaxed);
 		return;
 	}
@@ -1336,7 +1329,7 @@ static void trim(struct zone *z, uint64_t freed)
 		return;
 	last = atomic_load_explicit(&lead->trim_last, memory_order_relaxed);
 	if (dirty < last)
-		count_add_all(&lead->trim_reused, last - dirty);
+		counter_add_shared(&lead->trim_reused, last - dirty);
 	atomic_store_explicit(&lead->trim_last, dirty, memory_order_relaxed);
 	used = buddy_used_pages(z);
 	soft = max + used / 4;
@@ -1430,10 +1423,10 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 			ready -= at - want;
 	}
 	if (ready)
-		count_add_all(&zone_lead(z)->ready_taken, ready);
+		counter_add_shared(&zone_lead(z)->ready_taken, ready);
 	clean = (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT);
 	if (clean)
-		count_add_all(&zone_lead(z)->clean_taken, clean);
+		counter_add_shared(&zone_lead(z)->clean_taken, clean);
 	pg->npages = npages;
 	pg->zero = ZERO_NOT;
 	zone_unlock(z);
@@ -1749,7 +1742,7 @@ static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
 		i += size;
 	}
 	r->pages = REGION_META_PAGES;
-	count_add(&z->total_pages, (uint64_t)0 - n);
+	counter_add(&z->total_pages, (uint64_t)0 - n);
 	zone_unlock(z);
 	return n;
 }
@@ -1894,7 +1887,7 @@ static struct page *away_take(struct zone *z, unsigned order)
 		run_begin(z);
 		block_remove(z, pg, PAGE_AWAY);
 		dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
-		count_add(&z->total_pages, (uint64_t)0 - pg->npages);
+		counter_add(&z->total_pages, (uint64_t)0 - pg->npages);
 	}
 	zone_unlock(z);
 	return pg;

@@ -5,20 +5,8 @@
 #ifndef SLUICE_BUDDY_PARTS_H
 #define SLUICE_BUDDY_PARTS_H
 
+#include "base/atomics.h"
 #include "page/buddy.h"
-
-/* Counters under the zone's lock, read without it. */
-static inline void count_add(_Atomic uint64_t *c, uint64_t n)
-{
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
-
-/* Counters of zone_lead, which several zones' holders change. */
-static inline void count_add_all(_Atomic uint64_t *c, uint64_t n)
-{
-	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
-}
 
 /* The zone's lock, with the deferred frees worked off. False: it could not be had. */
 bool zone_lock(struct zone *z);

@@ -36,6 +36,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"

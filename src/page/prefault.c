@@ -74,7 +74,7 @@ static void put_back(struct zone *z, struct page *pg)
 {
 	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
 	if (pg->zero == ZERO_READY)
-		count_add_all(&zone_lead(z)->ready_taken, pg->npages);
+		counter_add_shared(&zone_lead(z)->ready_taken, pg->npages);
 	buddy_free_drained(&pg, 1);
 }
 
@@ -92,8 +92,8 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
 	if (pg) {
 		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
-		count_add_all(&zone_lead(z)->clean_taken, pg->npages);
-		count_add(&z->ready_made, pg->npages);
+		counter_add_shared(&zone_lead(z)->clean_taken, pg->npages);
+		counter_add(&z->ready_made, pg->npages);
 	}
 	zone_unlock(z);
 	return pg;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sluice/sluice.h>
 
+#include "base/check.h"
 #include "base/export.h"
 #include "heap/heap.h"
 #include "page/pagemap.h"

@@ -27,7 +27,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/check.h"
 #include "base/sys.h"
 #include "types.h"
 

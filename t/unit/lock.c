@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "lib/child.h"
+#include "base/atomics.h"
 #include "base/lock.h"
 #include "lib/realtime.h"
 #include "base/stats.h"

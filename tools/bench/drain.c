@@ -38,6 +38,7 @@
 
 #include <sluice/sluice.h>
 
+#include "base/atomics.h"
 #include "heap/heap.h"
 #include "shim/init.h"
 #include "page/pcp.h"

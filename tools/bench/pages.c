@@ -27,6 +27,7 @@
 #include <linux/membarrier.h>
 #include <sluice/sluice.h>
 
+#include "base/atomics.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "shim/init.h"

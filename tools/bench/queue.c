@@ -12,6 +12,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "base/atomics.h"
+
 #define BATCH 16u
 
 struct ring {

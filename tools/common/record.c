@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/atomics.h"
+
 #define LENGTH ((size_t)256 << 10)
 /* How often each object is replaced, in the mean, before anything is measured. */
 #define WARM 10u

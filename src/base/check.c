@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * check.c - see check.h. Primitive; used by all layers; uses log and backtrace.
+ * Allocates nothing, takes no lock of ours, may run in a signal handler and in a fork child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/check.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "base/backtrace.h"
+#include "base/log.h"
+#include "base/park.h"
+#include "types.h"
+
+#define LINE_MS 1000
+
+bool fatal_backtrace = true;
+
+/* Gives the thread that has written its line time for the backtrace, after which it calls abort. */
+static void wait_for_other_thread(void)
+{
+	park_nap(BACKTRACE_MS / 1000 * 1000 + 1000);
+}
+
+void sluice_fatal(const char *fmt, ...)
+{
+	static _Atomic(void *) entered;
+	static _Thread_local char me TLS_FAST; /* its address names the thread: no system call */
+	void *first = NULL;
+	va_list ap;
+
+	backtrace_end_copy();
+	/* A second thread, or a fault in the code below, must not write over the first line. */
+	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
+						    memory_order_relaxed, memory_order_relaxed)) {
+		va_start(ap, fmt);
+		log_vline("sluice: fatal: ", LINE_MS, fmt, ap);
+		va_end(ap);
+		if (fatal_backtrace)
+			backtrace_write();
+	} else if (first != &me) {
+		wait_for_other_thread();
+	}
+	abort();
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * check.h - assertions, and how the library stops the program.
+ *
+ * All of it may be called by any thread in any context: it allocates nothing and takes no lock.
+ */
+#ifndef SLUICE_CHECK_H
+#define SLUICE_CHECK_H
+
+#include <stdbool.h>
+
+#ifndef SLUICE_DEBUG
+#define SLUICE_DEBUG 0
+#endif
+
+/* Writes one line "sluice: fatal: ..." and a backtrace to standard error, then calls abort. */
+_Noreturn void sluice_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Whether sluice_fatal writes a backtrace; set from the option. */
+extern bool fatal_backtrace;
+
+/* In all builds. */
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (__builtin_expect(!(cond), 0))                                                  \
+			sluice_fatal("internal check failed: %s (%s:%d)", #cond, __FILE__,         \
+				     __LINE__);                                                    \
+	} while (0)
+
+/* In debug builds only; the condition is compiled in all of them. */
+#define DCHECK(cond)                                                                               \
+	do {                                                                                       \
+		if (SLUICE_DEBUG)                                                                  \
+			CHECK(cond);                                                               \
+	} while (0)
+
+#endif
