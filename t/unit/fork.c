@@ -21,6 +21,7 @@
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
+#include "base/log.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 
