@@ -7,6 +7,7 @@
 #endif
 #include "heap/freelist.h"
 
+#include "base/check.h"
 #include "heap/sizeclass.h"
 
 _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o)

@@ -18,6 +18,7 @@
 #endif
 #include "heap/outbox.h"
 
+#include "base/check.h"
 #include "page/pagemap.h"
 
 static struct outbox_adopt flush_entry(struct outbox *r, struct outbox_entry *e,

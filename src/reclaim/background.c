@@ -52,7 +52,6 @@
 #include "base/delay.h"
 #include "heap/heap.h"
 #include "heap/slab_pool.h"
-#include "base/log.h"
 #include "page/longrun.h"
 #include "base/options.h"
 #include "base/ourfd.h"

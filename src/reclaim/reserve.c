@@ -28,7 +28,6 @@
 
 #include "page/buddy.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "base/park.h"
