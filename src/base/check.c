@@ -25,7 +25,7 @@ bool fatal_backtrace = true;
 /* Gives the thread that has written its line time for the backtrace, after which it calls abort. */
 static void wait_for_other_thread(void)
 {
-	park_nap(BACKTRACE_MS / 1000 * 1000 + 1000);
+	park_sleep_ms(BACKTRACE_MS / 1000 * 1000 + 1000);
 }
 
 void sluice_fatal(const char *fmt, ...)

@@ -485,7 +485,7 @@ void lock_release(struct lock *l)
 
 void lock_pause(void)
 {
-	park_nap_us(PAUSE_US);
+	park_sleep_us(PAUSE_US);
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */

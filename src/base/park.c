@@ -18,7 +18,7 @@
 #include "base/delay.h"
 
 _Atomic uint32_t park_word;
-_Atomic uint32_t park_looks;
+_Atomic uint32_t park_exit_word;
 
 void park_wake_slow(void)
 {
@@ -42,28 +42,28 @@ void park_wait(void)
 	errno = saved;
 }
 
-void park_look_slow(void)
+void park_notify_exit_slow(void)
 {
 	int saved = errno;
 
-	SHARE_COUNT(park_looks);
-	if (!atomic_exchange_explicit(&park_looks, 1, memory_order_relaxed))
-		syscall(SYS_futex, &park_looks, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+	SHARE_COUNT(park_exit_word);
+	if (!atomic_exchange_explicit(&park_exit_word, 1, memory_order_relaxed))
+		syscall(SYS_futex, &park_exit_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
 			0);
 	errno = saved;
 	park_wake();
 }
 
-void park_nap_look(uint64_t ms)
+void park_sleep_until_exit(uint64_t ms)
 {
 	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 	int saved = errno;
 
-	syscall(SYS_futex, &park_looks, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
+	syscall(SYS_futex, &park_exit_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
 	errno = saved;
 }
 
-void park_nap_us(uint64_t us)
+void park_sleep_us(uint64_t us)
 {
 	static _Atomic uint32_t never;
 	const struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };

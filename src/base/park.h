@@ -12,7 +12,7 @@
 #include "types.h"
 
 extern _Atomic uint32_t park_word;      /* 1: parked, or about to be */
-extern _Atomic uint32_t park_looks; /* 1: it is to look whether other threads are there */
+extern _Atomic uint32_t park_exit_word; /* 1: it is to look whether other threads are there */
 
 void park_wake_slow(void);
 
@@ -28,23 +28,23 @@ static always_inline void park_wake(void)
 void park_wait(void);
 
 /* A thread is about to end: the background thread looks whether it is alone, once for all that end meanwhile. */
-void park_look_slow(void);
+void park_notify_exit_slow(void);
 
-static always_inline void park_look(void)
+static always_inline void park_notify_exit(void)
 {
-	if (!atomic_load_explicit(&park_looks, memory_order_relaxed))
-		park_look_slow();
+	if (!atomic_load_explicit(&park_exit_word, memory_order_relaxed))
+		park_notify_exit_slow();
 }
 
-/* Sleep for ms, or until park_look finds the word clear. */
-void park_nap_look(uint64_t ms);
+/* Sleep for ms, or until park_notify_exit finds the word clear. */
+void park_sleep_until_exit(uint64_t ms);
 
 /* Sleep by a futex, which each seccomp filter allows. Keeps errno; no cancellation point. */
-void park_nap_us(uint64_t us);
+void park_sleep_us(uint64_t us);
 
-static inline void park_nap(uint64_t ms)
+static inline void park_sleep_ms(uint64_t ms)
 {
-	park_nap_us(ms * 1000);
+	park_sleep_us(ms * 1000);
 }
 
 #endif

@@ -65,7 +65,7 @@ bool sandbox_begins(bool all)
 	for (unsigned ms = 0; first && all && ms < WAIT_MS; ms += STEP_MS) {
 		if (atomic_load_explicit(&word, memory_order_acquire) < INSIDE)
 			break;
-		park_nap(STEP_MS);
+		park_sleep_ms(STEP_MS);
 	}
 	return first;
 }

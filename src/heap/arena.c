@@ -570,7 +570,7 @@ void *arena_alloc(size_t size, size_t align)
 		/* Of many threads that come at the same time one makes a chunk, as a rule. While the
 		 * kernel copies the address space for a fork it makes no mapping for anybody. */
 		if (making && waits++ < (fork_under_way() ? FORK_WAITS : WAITS)) {
-			park_nap_us(WAIT_US);
+			park_sleep_us(WAIT_US);
 			continue;
 		}
 		slot = free_slot(0);

@@ -849,7 +849,7 @@ bool claim_hold_all(uint64_t *held, struct heap **list)
 		return false;
 	for (struct heap *h = *list; h; h = h->fork_next) {
 		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
-			park_nap_us(20);
+			park_sleep_us(20);
 	}
 	return true;
 }

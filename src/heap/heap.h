@@ -317,7 +317,7 @@ extern _Atomic uint32_t heap_leader_gone;
 extern void (*heap_leader_ends)(void);
 
 /*
- * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a thread calls park_look before it
+ * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a thread calls park_notify_exit before it
  * ends. A system call for each one looked at, up to the first that is there.
  */
 bool heap_others(uint32_t ours);

@@ -342,7 +342,7 @@ static void thread_exit(void *arg)
 		if (heap_leader_ends)
 			heap_leader_ends();
 	}
-	park_look();
+	park_notify_exit();
 }
 
 bool heap_in_process(void)

@@ -489,7 +489,7 @@ static bool lock_wait(struct pcp *p)
 			end = now + WAIT_NS;
 		if (now >= end)
 			return false;
-		park_nap_us(10);
+		park_sleep_us(10);
 	}
 	return true;
 }
@@ -548,7 +548,7 @@ void pcp_fork_prepare(void)
 		held = pcp_enter_remote(p);
 
 		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
-			park_nap_us(10);
+			park_sleep_us(10);
 			held = pcp_enter_remote(p);
 		}
 		if (held)

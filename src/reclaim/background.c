@@ -22,7 +22,7 @@
  *
  * (E) It ends when no thread but the first one and ours is there (a process that is to be single-threaded may
  *     enter namespaces, and drop privileges for all of itself), after `grace`, and is started with the next thread. Whoever
- *     ends tells it to look (park_look), a moment too early, so it looks a few times; a thread that never called malloc
+ *     ends tells it to look (park_notify_exit), a moment too early, so it looks a few times; a thread that never called malloc
  *     does not tell, so while there is no other kind it looks ten times a second. Its last work is to
  *     give back what nobody uses. What it was the only one to touch it leaves before `running` is 0; then it looks again, for
  *     who makes a thread looks at `running` after that.
@@ -202,7 +202,7 @@ static bool is_always(void)
 static bool asked_to_look(void)
 {
 	return atomic_load_explicit(&leave, memory_order_relaxed) != STAY ||
-	       (!is_always() && atomic_load_explicit(&park_looks, memory_order_relaxed));
+	       (!is_always() && atomic_load_explicit(&park_exit_word, memory_order_relaxed));
 }
 
 /* Sleep without a timer if nothing is cached. False: something is. */
@@ -347,7 +347,7 @@ static bool is_over(struct round *r)
 	if (asked == STAY && (!r->look_at || now < r->look_at))
 		return false;
 	/* Who ends from here on says it again. */
-	atomic_store_explicit(&park_looks, 0, memory_order_seq_cst);
+	atomic_store_explicit(&park_exit_word, 0, memory_order_seq_cst);
 	/* Before the kernel is asked: a store, of whatever order, may pass what comes behind it but on x86-64. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
@@ -373,7 +373,7 @@ static void end_reserve(void)
 {
 	reserve_end();
 	while (atomic_load_explicit(&reserve_tid, memory_order_acquire)) {
-		park_nap(1);
+		park_sleep_ms(1);
 		buddy_ready_wake(&zone_main);
 	}
 }
@@ -415,7 +415,7 @@ static void *background_main(void *arg)
 	thread_begins("sluice");
 	atomic_store_explicit(&tid, self_tid(), memory_order_release);
 	/* A program's only thread may be gone before it. */
-	atomic_store_explicit(&park_looks, 1, memory_order_relaxed);
+	atomic_store_explicit(&park_exit_word, 1, memory_order_relaxed);
 	while (!is_over(&r)) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
@@ -571,12 +571,12 @@ static bool leave_within(bool only_alone, uint64_t ms)
 	/* It has been made, and has not said who it is yet. */
 	while (!(t = atomic_load_explicit(&tid, memory_order_acquire)) &&
 	       atomic_load_explicit(&running, memory_order_relaxed) && clock_ms() < end)
-		park_nap(1);
+		park_sleep_ms(1);
 	if (!t || t == self_tid())
 		return false;
 	if (atomic_load_explicit(&running, memory_order_relaxed)) {
 		atomic_store_explicit(&leave, asked, memory_order_seq_cst);
-		park_look();
+		park_notify_exit();
 		park_wake();
 	}
 	while (!lock_thread_gone(t) || (reserve > 1 && !lock_thread_gone(reserve))) {
@@ -586,7 +586,7 @@ static bool leave_within(bool only_alone, uint64_t ms)
 		if (only_alone && atomic_load_explicit(&running, memory_order_relaxed) &&
 		    atomic_load_explicit(&leave, memory_order_relaxed) == STAY)
 			return false;
-		park_nap(1);
+		park_sleep_ms(1);
 	}
 	atomic_compare_exchange_strong_explicit(&tid, &t, 0, memory_order_relaxed,
 						memory_order_relaxed);
@@ -629,7 +629,7 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
-	atomic_store_explicit(&park_looks, 0, memory_order_relaxed);
+	atomic_store_explicit(&park_exit_word, 0, memory_order_relaxed);
 	ended_at = 0;
 	buddy_trim_inline = true;
 	watch_no_more();

@@ -144,29 +144,29 @@ static int poll_in_parts(struct pollfd *fds, uint64_t ms, bool ending)
 		ready = sys_poll(fds, SOURCES + 1, (int)part);
 		ms -= part;
 	} while (ready == 0 && ms &&
-		 (ending || !atomic_load_explicit(&park_looks, memory_order_relaxed)));
+		 (ending || !atomic_load_explicit(&park_exit_word, memory_order_relaxed)));
 	return ready;
 }
 
 bool psi_wait(uint64_t ms, uint64_t generation, int also)
 {
 	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
-	bool ending = atomic_load_explicit(&park_looks, memory_order_relaxed);
+	bool ending = atomic_load_explicit(&park_exit_word, memory_order_relaxed);
 	bool event = false;
 	int ready;
 
 	ms = min_size(ms, limits_sleep_ms());
 	if (!sandbox_enter()) {
-		park_nap(ms);
+		park_sleep_ms(ms);
 		return false;
 	}
 	psi_listen();
 	if (also < 0 && psi[0].fd < 0 && psi[1].fd < 0) {
 		sandbox_leave();
 		if (ending)
-			park_nap(ms);
+			park_sleep_ms(ms);
 		else
-			park_nap_look(ms);
+			park_sleep_until_exit(ms);
 		return false;
 	}
 	for (unsigned i = 0; i < SOURCES; i++)
@@ -179,7 +179,7 @@ bool psi_wait(uint64_t ms, uint64_t generation, int also)
 		event |= psi_event(&psi[i], fds[i + 1].revents);
 	sandbox_leave();
 	if (ready < 0 && errno != EINTR)
-		park_nap(ms); /* a seccomp filter refused poll */
+		park_sleep_ms(ms); /* a seccomp filter refused poll */
 	if (ready <= 0)
 		return false;
 	if (event) {

@@ -204,7 +204,7 @@ static bool fill(const struct marks *m)
 
 static void pause_ms(uint32_t ms)
 {
-	park_nap(ms);
+	park_sleep_ms(ms);
 }
 
 static bool is_over(void)

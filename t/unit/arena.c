@@ -452,10 +452,10 @@ static void *forks(void *arg)
 {
 	while (!atomic_load(&over)) {
 		lock_fork_begin();
-		park_nap_us(100);
+		park_sleep_us(100);
 		lock_fork_end();
 		arena_sweep();
-		park_nap_us(100);
+		park_sleep_us(100);
 	}
 	return arg;
 }

@@ -39,7 +39,7 @@ static bool rests_at(uint64_t pages)
 			tap_diag("%lu pages are ready", (unsigned long)ready());
 			return false;
 		}
-		park_nap(1);
+		park_sleep_ms(1);
 	}
 	return true;
 }
@@ -67,7 +67,7 @@ static void end(void)
 	/* As background does: until it has ended. */
 	do {
 		reserve_end();
-		park_nap(1);
+		park_sleep_ms(1);
 	} while (pthread_tryjoin_np(thread, NULL) != 0 && clock_ms() < limit);
 }
 
@@ -116,7 +116,7 @@ static void test_follows(void)
 	is_int(atomic_load(&zone_main.ready_made), made, "nor was it anything");
 	take(8 * MIB_PAGES);
 	for (unsigned ms = 0; ms < LIMIT_MS && atomic_load(&zone_main.ready_made) == made; ms++)
-		park_nap(1);
+		park_sleep_ms(1);
 	ok(atomic_load(&zone_main.ready_made) - made >= 2 * MIB_PAGES,
 	   "when the process takes memory some is populated");
 	ok(rests_at(0), "and goes back when it takes no more");

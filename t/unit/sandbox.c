@@ -60,8 +60,8 @@ static void *inside(void *arg)
 		tap_bail_out("it is refused");
 	sem_post(&is_inside);
 	while (!sandbox_any())
-		park_nap(1);
-	park_nap(20);
+		park_sleep_ms(1);
+	park_sleep_ms(20);
 	atomic_store(&left, true);
 	sandbox_leave();
 	return arg;
