@@ -2,14 +2,17 @@
 /*
  * control.c - see control.h. Used by background and fork; uses reclaim and info.
  *
- * (A) Nobody can hold up the background thread: it takes what is there, for one peer that may ask and REFUSED_MAX that may not, once a
- *     tick; an answer that the peer has no room for is dropped.
- * (B) Who the peer is says the kernel, with each message (SCM_CREDENTIALS); nothing of it is looked at before. There is no room
- *     for descriptors that it may have sent along: the kernel drops them.
- * (C) The socket is made at the start (ourfd.h), and by a child of fork in its handler; it has no connections, as each
- *     would be a descriptor. It has its name from when there is somebody to answer.
+ * (A) A peer cannot hold up the background thread: once a tick the thread serves at most one peer
+ *     that may ask and REFUSED_MAX that may not, and never waits. An answer that the peer has no
+ *     room for is dropped.
+ * (B) The kernel says with each message who sent it (SCM_CREDENTIALS); the message is not read
+ *     before that is checked. Descriptors that come with a message find no room: the kernel closes
+ *     them.
+ * (C) The socket is made at the start (ourfd.h), and in the handler of a fork child. It has no
+ *     connections, because each would be a descriptor. It gets its name when the background thread
+ *     first asks for it, so there is a thread that answers.
  *
- * No lock; one thread. Allocates nothing; enters the kernel.
+ * No lock: after the start, the background thread only. Allocates nothing; makes system calls.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -58,7 +61,7 @@ int control_socket(void)
 
 	if (!options.control || !ourfd_good(&listener))
 		return -1;
-	/* The name begins with a zero byte, and ends with the address. */
+	/* An abstract name begins with a zero byte and ends where the address ends. */
 	len = log_format(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%u",
 			 (unsigned)sys_getpid());
 	if (!named)
@@ -170,7 +173,7 @@ static enum served serve_one(void)
 		put_text(&a, "error permission denied");
 	n = sys_sendto(listener.fd, a.text, a.len, MSG_NOSIGNAL | MSG_DONTWAIT, &from,
 		       m.msg_namelen);
-	(void)n; /* it has gone, or does not listen */
+	(void)n; /* the peer has gone, or has no room */
 	return may ? SERVED_ANSWER : SERVED_REFUSAL;
 }
 

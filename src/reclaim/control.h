@@ -2,13 +2,13 @@
 /*
  * control.h - the socket by which sluice-ctl asks a process for a drain or for its statistics.
  *
- * An abstract unix socket, SOCK_DGRAM, named CONTROL_NAME and the process ID. One message each way, between sockets that have
- * a name each; the kernel adds the sender's credentials, if one asks for them (SO_PASSCRED):
+ * An abstract unix socket, SOCK_DGRAM, named CONTROL_NAME and the process ID. One message each way;
+ * the peer's socket must have a name too. The kernel adds the sender's credentials (SO_PASSCRED).
  *
- *   request   "stats", or "drain FLAGS" (a decimal number: those of sluice_drain)
+ *   request   "stats", or "drain FLAGS" (decimal, the flags of sluice_drain)
  *   answer    "ok\n" and lines "NAME VALUE\n", or "error TEXT\n"
  *
- * Only processes of the same user, and root's, get more than an error.
+ * Only root and processes of the same user get more than an error.
  */
 #ifndef SLUICE_CONTROL_H
 #define SLUICE_CONTROL_H
@@ -22,12 +22,13 @@
 /* At the start of the process. */
 void control_init(void);
 
-/* The background thread only. The socket that requests come to, if the options want it; -1: none.
- * It may be polled, and is then to be served. */
+/* Background thread only. The socket for requests, or -1 if there is none. When poll says that it
+ * can be read, control_serve answers. */
 int control_socket(void);
 void control_serve(void);
 
-/* In a fork child: the parent's socket is not ours. */
+/* In a fork child: the parent's socket is replaced by one of its own. copy: the child was made by
+ * _Fork or a raw clone; it has no socket. */
 void control_fork_child(bool copy);
 
 #endif

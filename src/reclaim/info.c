@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * info.c - see info.h. Used by the shim and the API; uses heap, huge, pcp, buddy.
- * No lock, no allocation: descriptors are never unmapped, so what changes under the walk gives a
- * figure that is off, not a fault.
+ * No lock, no allocation: descriptors are never unmapped, so a change during the walk makes a
+ * figure inexact and causes no fault.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -19,7 +19,7 @@
 #include "page/pcp.h"
 #include "base/stats.h"
 
-/* Objects on the remote list count as used in their slab, and are free. */
+/* Objects on a slab's remote list are free, although the slab counts them as used. */
 static void add_slab(struct page *pg, struct info *in, struct info_class *c)
 {
 	uint64_t remote = state_count(atomic_load_explicit(&pg->state, memory_order_relaxed));

@@ -8,13 +8,13 @@
 struct info {
 	uint64_t region_bytes;  /* usable bytes of all regions */
 	uint64_t free_bytes;    /* in the buddy core */
-	uint64_t dirty_bytes;   /* of them, not yet given back */
-	uint64_t reserve_bytes; /* of them, populated ahead */
-	uint64_t pcp_bytes;     /* in page caches */
-	uint64_t slab_bytes;    /* slabs' pages */
-	uint64_t object_bytes;  /* objects in use, and those ready in heaps' bins */
-	uint64_t hole_bytes;    /* of slab_bytes, what costs no memory, see holes.h */
-	uint64_t pinned_bytes;  /* of slab_bytes, what is free and stays because of live objects */
+	uint64_t dirty_bytes;   /* part of free_bytes: backed, may have been written */
+	uint64_t reserve_bytes; /* part of free_bytes: prefaulted */
+	uint64_t pcp_bytes;     /* in pcps */
+	uint64_t slab_bytes;    /* pages of slabs */
+	uint64_t object_bytes;  /* objects in use, and those in cache bins */
+	uint64_t hole_bytes;    /* part of slab_bytes that costs no memory, see holes.h */
+	uint64_t pinned_bytes;  /* part of slab_bytes: free, stays because of live objects */
 	uint64_t large_bytes;
 	uint64_t huge_bytes;
 	uint64_t huge_objects;
@@ -23,7 +23,7 @@ struct info {
 	uint64_t heaps;
 };
 
-/* The slabs of a class. */
+/* The slabs of one size class. */
 struct info_class {
 	uint64_t slabs;
 	uint64_t slab_bytes;
@@ -32,14 +32,14 @@ struct info_class {
 	uint64_t pinned_bytes;
 };
 
-/* Walks the regions: about 50 us a GiB. Inexact while other threads run. Any thread. by_class: room
- * for CLASSES, or NULL. */
+/* Any thread. Walks the regions: about 50 us per GiB. Inexact while other threads run. by_class: an
+ * array of CLASSES elements, or NULL. */
 void info_collect(struct info *in, struct info_class *by_class);
 
-/* All that info_lookup knows, by name. see must not allocate. */
+/* Calls see for every name that info_lookup knows. see must not allocate. */
 void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *arg);
 
-/* A counter of stats.def or a gauge by name; false: no such name. */
+/* A counter of stats.def or a gauge, by name. Returns false if there is no such name. */
 bool info_lookup(const char *name, uint64_t *value);
 
 #endif

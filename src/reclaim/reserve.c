@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reserve.c - the thread named "sluice-reserve", and its marks.
- * Used by background (which starts it), init and fork; uses pressure, pcp and buddy.
+ * reserve.c - the thread named "sluice-reserve", and its watermarks.
+ * Used by background (which starts it), init and fork; uses limits, pcp and buddy.
  *
- * It sleeps without a timer until a thread that takes pages finds less than `low` of the reserve left,
- * fills it up to `high`, and gives back what is above. With reserve:auto the size follows
- * what the process took in the last TICK_MS, and falls by an eighth in each TICK_MS that took less, to
- * nothing; while there is any it wakes up each TICK_MS.
+ * The thread sleeps without a timer. An allocation that leaves less than `low` of the reserve wakes
+ * it, with at most one futex call per sleep. It then fills the reserve up to `high`, and gives back
+ * what is above. With reserve:auto the size follows what the process took in the last TICK_MS. It
+ * falls by an eighth in each TICK_MS in which the process took less, down to nothing; while the
+ * size is not zero, the thread wakes every TICK_MS.
  *
- * Where the option thp asks for huge pages it fills whole blocks of 2 MiB only, and what is missing by less is
- * left, unless all of the reserve is less than HUGE_FROM pages.
+ * If the option thp asks for huge pages, the thread fills whole blocks of 2 MiB only and leaves a
+ * smaller rest missing, unless the whole reserve has less than HUGE_FROM pages.
  *
- * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short: neither
- *     within 10 s of a reclaim for pressure (buddy_ready_hold), nor when a limit leaves little more
- *     than what would be populated. It then looks each PAUSE_MS.
- * (B) Like the background thread it blocks all signals, allocates nothing after its start and holds
- *     no lock over a system call but zone.grow.
+ * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short:
+ *     neither within 10 s of a reclaim for pressure (buddy_ready_hold), nor when a limit leaves
+ *     little more than what would be populated. The thread then tries again every PAUSE_MS.
+ * (B) As the background thread, it blocks all signals, allocates nothing after its start and holds
+ *     no lock except zone.grow over a system call.
  *
  * Source: kswapd of the Linux kernel.
  */
@@ -40,25 +41,25 @@
 #define PAUSE_MS 50u
 #define TICK_MS 100u
 #define HUGE_FROM (UINT64_C(4) * READY_LARGE)
-#define AUTO_TICKS 4u /* of growth are kept */
+#define AUTO_TICKS 4u /* reserve:auto keeps the growth of so many ticks */
 #define AUTO_MIN (UINT64_C(2) << (20 - PG_SHIFT))
 #define AUTO_MAX (UINT64_C(256) << (20 - PG_SHIFT))
 
-/* The thread only. In pages. */
+/* How reserve:auto follows the process's growth. This thread only. In pages. */
 struct follow {
-	uint64_t taken; /* when the tick began */
-	uint64_t at;    /* ms: when it began */
+	uint64_t taken; /* by the process, when the tick began */
+	uint64_t at;    /* ms: when the tick began */
 	uint64_t size;  /* of the reserve */
-	bool raised;    /* in this tick */
+	bool raised;    /* the size was raised in this tick */
 };
 
 struct marks {
 	uint64_t low;
 	uint64_t high;
-	uint64_t step; /* what is missing to high by less is not filled */
+	uint64_t step; /* a reserve that lacks less than this to high is not filled */
 };
 
-static _Atomic uint32_t ended; /* reserve_end */
+static _Atomic uint32_t ended; /* set by reserve_end */
 
 bool reserve_wanted(void)
 {
@@ -68,7 +69,7 @@ bool reserve_wanted(void)
 void reserve_init(void)
 {
 	if (options.low > options.high && !((options.low ^ options.high) & OPTION_PERCENT))
-		options_say("option low is above option high: what high says counts for both");
+		options_say("option low is above option high: the value of high is used for both");
 }
 
 void reserve_end(void)
@@ -85,7 +86,7 @@ void reserve_again(void)
 
 /* ---- how much ------------------------------------------------------------------------------- */
 
-/* Pages of the process's growth, whether they were ready or not. */
+/* Pages by which the process has grown, prefaulted or not. */
 static uint64_t taken(void)
 {
 	return atomic_load_explicit(&zone_main.clean_taken, memory_order_relaxed) -
@@ -130,7 +131,7 @@ static struct marks marks_of(uint64_t size)
 		m.low = m.high;
 	else if (m.high && !m.low)
 		m.low = 1;
-	/* Who is woken finds that there is something to be filled. */
+	/* When the thread is woken, at least one step is missing. */
 	if (m.low > m.high - m.step + 1)
 		m.low = m.high - m.step + 1;
 	return m;
@@ -143,7 +144,7 @@ static bool held(uint64_t now)
 	return now < atomic_load_explicit(&zone_main.ready_after, memory_order_relaxed);
 }
 
-/* What page caches took before there was a reserve is not backed; let them take anew. */
+/* What pcps took before there was a reserve is not prefaulted: let them refill. */
 static void drain_caches(void)
 {
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -151,8 +152,8 @@ static void drain_caches(void)
 }
 
 /*
- * Nor is all of the slabs that were begun by then. One that is given back while we look (there is no
- * lock) costs memory until it is used again, and reads as zero all the same.
+ * Populates the slabs that were begun before there was a reserve. There is no lock: a slab that is
+ * given back meanwhile costs memory until it is used again, and still reads as zero.
  */
 static void populate_slabs(struct region *r)
 {
@@ -170,7 +171,7 @@ static void populate_slabs(struct region *r)
 	}
 }
 
-/* There is a reserve where there was none; what is in use by now, the first time. */
+/* The reserve was empty and is filled. The first time, what is in use is populated as well. */
 static void begin(void)
 {
 	static bool begun;
@@ -184,7 +185,7 @@ static void begin(void)
 			populate_slabs(r);
 }
 
-/* False: not all of it may be had now. */
+/* Returns false if the reserve cannot be filled now. */
 static bool fill(const struct marks *m)
 {
 	uint64_t ready = buddy_ready_pages(&zone_main);
@@ -195,17 +196,13 @@ static bool fill(const struct marks *m)
 		if (held(clock_ms()) || !limits_allow(READY_LARGE * PG_BYTES) ||
 		    !buddy_ready_fill(&zone_main, large, m->high - ready))
 			return false;
-		park_wake(); /* from now on there is something for pressure to take */
+		park_wake(); /* from now on a reclaim for pressure has something to take */
 	}
 	if (anew)
 		begin();
 	return true;
 }
 
-static void pause_ms(uint32_t ms)
-{
-	park_sleep_ms(ms);
-}
 
 static bool is_over(void)
 {
@@ -214,8 +211,8 @@ static bool is_over(void)
 }
 
 /*
- * Sleep until less than low are left (low 0: until anything is taken), or too much is ready; or for ms,
- * 0: without limit.
+ * Sleeps until less than `low` are left (if low is 0: until any page is taken), or too much is
+ * prefaulted; at most for ms (without limit if ms is 0).
  */
 static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 {
@@ -231,10 +228,10 @@ static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 
 static void set_marks(const struct marks *m)
 {
-	/* Nothing is kept yet: whoever takes a page finds less than one. */
+	/* With a low mark of 0, one page: the next allocation then finds less. */
 	atomic_store_explicit(&zone_main.ready_low, m->low ? m->low : 1, memory_order_relaxed);
 	atomic_store_explicit(&zone_main.ready_over, m->high + m->high / 8, memory_order_relaxed);
-	/* What is locked in memory stays: nobody is to wake us for it. */
+	/* What is locked in memory (mlock) stays: do not wake up for it again. */
 	if (is_over() && !buddy_ready_release(&zone_main, m->high, UINT64_MAX))
 		atomic_store_explicit(&zone_main.ready_over, UINT64_MAX, memory_order_relaxed);
 }
@@ -257,7 +254,7 @@ void *reserve_main(void *arg)
 		if (fill(&m))
 			sleep_until_crossed(m.low, seen, follows && f.size ? TICK_MS : 0);
 		else
-			pause_ms(PAUSE_MS);
+			park_sleep_ms(PAUSE_MS);
 	}
 	return NULL;
 }
