@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * api.c - the functions of sluice.h but for page blocks (api_pages.c): they check arguments, call the
- * layers and set errno. Uses reclaim, heap, info.
+ * api.c - the functions of sluice.h, except page blocks (api_pages.c): they check arguments, call
+ * the layers and set errno. Uses reclaim, heap, info.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * api_pages.c - the functions of sluice.h for page blocks: they check arguments, call the page layers and
- * set errno. Uses heap (whose page cache it is), pcp, pagemap.
+ * api_pages.c - the functions of sluice.h for page blocks: they check arguments, call the page
+ * layers and set errno. Uses heap (for the thread's pcp), pcp, pagemap.
  *
- * (A) A block that the program holds is PAGE_RAW; what is freed is looked at before anything else, and
- *     what is no such block of that order stops the program.
+ * (A) A block that the program holds is PAGE_RAW. A free first checks the block: if it is not such
+ *     a block of that order, the program is stopped.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -18,7 +18,7 @@
 #include "page/pagemap.h"
 #include "page/pcp.h"
 
-#define BULK 128u /* blocks a try of the pcp's lock */
+#define BULK 128u /* blocks for one try of the pcp's lock */
 
 EXPORT size_t sluice_page_size(void)
 {
@@ -30,7 +30,7 @@ EXPORT unsigned sluice_page_order_max(void)
 	return ORDER_MAX;
 }
 
-/* A run becomes the program's. */
+/* The run becomes a block of the program. */
 static void hand_out(struct page *pg)
 {
 	pg->zero = 0;
@@ -38,7 +38,7 @@ static void hand_out(struct page *pg)
 	page_set_heads(pg, pg->npages);
 }
 
-/* The program's block becomes a run again; stops the program if it is none. */
+/* The block becomes a run again. Stops the program if it is not a block of this order. */
 static struct page *take_back(void *block, unsigned order)
 {
 	struct page *pg = pagemap_ours(block) ? page_of(block) : NULL;
@@ -66,7 +66,7 @@ static size_t alloc_bulk(unsigned order, size_t n, struct page **run)
 	return got;
 }
 
-/* n blocks into the array, or where there is none onto the list. */
+/* Puts n blocks into the array or, if array is NULL, onto the list. Returns how many. */
 static size_t alloc_into(unsigned order, size_t n, void **array, struct sluice_page_list *list)
 {
 	struct page *run[BULK];

@@ -3,15 +3,17 @@
  * cxx.c - the C++ operators new and delete, by their mangled names, without the C++ runtime.
  * Uses heap and cxx_nomem.c; used by C++ programs.
  *
- * A program may have operators of its own for some forms, and count on that the others come by way of those, as libstdc++'s do:
- *   new[]     by new          delete[]      by delete
- *   nothrow   by the same without it, of both kinds
- *   sized     by the same without it
- * (the aligned ones likewise by theirs). So ours do, too: by a jump through the table of the dynamic linker, or, in
- * an archive, to what the linker took: ours are weak.
+ * A program may replace some forms of the operators, and expect that the other forms call these, as
+ * the forms of libstdc++ do:
+ *   new[]     calls new       delete[]      calls delete
+ *   nothrow   calls the same form without nothrow, for new and for delete
+ *   sized     calls the same form without the size
+ * The aligned forms call each other in the same way. So do ours: by a jump through the table of the
+ * dynamic linker or, in an archive, to the function that the linker took, because ours are weak.
  *
- * What is done when there is no memory stands in cxx_nomem.c; our frames are compiled with -fexceptions, so that
- * what is thrown passes through. Source: the Itanium C++ ABI's mangling, with size_t as `m` (LP64).
+ * What happens when there is no memory is in cxx_nomem.c. Our frames are compiled with
+ * -fexceptions, so that an exception passes through them. Source: the mangling of the Itanium C++
+ * ABI, with size_t as `m` (LP64).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -40,7 +42,7 @@ void *new_try(size_t size, size_t align)
 	return new_aligned(size, align);
 }
 
-/* Out of line, so that an operator that hits has no room for it on its stack. */
+/* Out of line, so that the common path of an operator needs no stack for it. */
 static noinline void *failed(struct new_form form, size_t size, const void *caller)
 {
 	return new_no_memory(&form, size, caller);
@@ -48,10 +50,11 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 #define FAILED(size, ...)                                                                          \
 	failed((struct new_form){ __VA_ARGS__ }, size, __builtin_return_address(0))
 
-/* The program's may come before ours. */
+/* Weak: an operator of the program replaces ours. */
 #define OPERATOR EXPORT __attribute__((weak))
 
-/* Whether it does: what the linker found is compared with ours by a name that it cannot have. */
+/* Whether it did: what the linker found under the name is compared with our function, which has a
+ * second, local name. */
 #define OWN_NAME(op, ...)                                                                          \
 	static void *own##op(__VA_ARGS__) __attribute__((alias(#op)));                             \
 	static void *(*const volatile used##op)(__VA_ARGS__) = op
@@ -95,7 +98,8 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 	}                                                                                          \
 	OWN_NAME(op, size_t, size_t)
 
-/* With a base that may be another one's: its own, and for an array that of the single object. */
+/* by: the form that a nothrow form calls; single: for an array, the form for one object that `by`
+ * calls. The program may have replaced either. */
 #define NEW_NOTHROW(op, by, single)                                                                \
 	void *op(size_t size, const struct nothrow *tag);                                          \
 	OPERATOR void *op(size_t size, const struct nothrow *tag)                                  \

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cxx_nomem.c - see cxx_nomem.h. Used by cxx.c; uses the dynamic loader and, by their mangled names, what a
- * C++ runtime has.
+ * cxx_nomem.c - see cxx_nomem.h. Used by cxx.c; uses the dynamic loader and, by their mangled
+ * names, functions of the C++ runtime.
  *
- * Where there is a loader, the operator of the same name in a C++ runtime does what is to be done. Which runtime: the
- * one that the caller's module sees, for a process may have two, and neither catches what the other throws; the
- * next one behind us; or one that is loaded where neither looks (a plug-in of a C program: RTLD_LOCAL). A
- * nothrow form needs none.
+ * If there is a dynamic loader, the operator of the same name in a C++ runtime does the work. A
+ * process may have two runtimes, and neither catches what the other throws. We take, in this order,
+ * the runtime that the caller's module sees, the next one behind us, or one that is loaded where
+ * neither search finds it (a plug-in of a C program: RTLD_LOCAL). A nothrow form needs no runtime.
  *
- * A program that is linked statically has our operators in place of the runtime's. So they do it themselves then,
- * with those parts of the runtime that the program has: all references are weak, so that a C program that is
- * linked with all of our archive needs none. Who can catch an exception has what throws one; a program that never
- * names std::bad_alloc may lack its type, and gets one from here that is caught as a std::exception. A new_handler
- * that throws out of a nothrow form is not caught there, for that takes a C++ compiler.
+ * In a statically linked program our operators replace those of the runtime, so they do the work
+ * themselves, with those parts of the runtime that the program contains. All references are weak,
+ * so that a C program linked with our whole archive needs no runtime. A program that can catch an
+ * exception contains the functions that throw one. A program that never names std::bad_alloc may
+ * lack its type: it gets a type from here, which is caught as a std::exception. If a new_handler
+ * throws out of a nothrow form, the exception is not caught there: that would take a C++ compiler.
  *
- * Allocates by way of the loader only; compiled with -fexceptions. Source: the Itanium C++ ABI.
+ * Allocates only through the loader. Compiled with -fexceptions. Source: the Itanium C++ ABI.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -33,7 +34,7 @@
 
 typedef void handler_fn(void);
 
-/* The runtime's. */
+/* Parts of the runtime. */
 handler_fn *_ZSt15get_new_handlerv(void) __attribute__((weak));
 _Noreturn void _ZSt17__throw_bad_allocv(void) __attribute__((weak));
 void *__cxa_allocate_exception(size_t size) __attribute__((weak));
@@ -62,7 +63,7 @@ static void *theirs(void *symbol)
 	return symbol && !is_ours(symbol) ? symbol : NULL;
 }
 
-/* By one that is there already; it stays there, for somebody is calling us out of it. */
+/* In a module that is loaded already. It stays loaded after dlclose, because it is calling us. */
 static void *symbol_in(const char *module, const char *name)
 {
 	void *handle = sys_dlopen(module, RTLD_LAZY | RTLD_NOLOAD);
@@ -75,7 +76,8 @@ static void *symbol_in(const char *module, const char *name)
 	return symbol;
 }
 
-/* The caller's module or one that it needs; the program itself sees what is behind us. */
+/* In the caller's module or one that it needs. Returns NULL if the caller is the program itself,
+ * which sees the next module behind us. */
 static void *symbol_of_caller(const void *caller, const char *name)
 {
 	Dl_info info;
@@ -92,7 +94,7 @@ static void *symbol_of_caller(const void *caller, const char *name)
 
 static void *find(const char *name, const void *caller)
 {
-	/* A runtime's operator that we called may jump to another one, which is ours again. */
+	/* An operator of the runtime that we called may call another form, which is ours again. */
 	static _Thread_local const void *outer TLS_FAST;
 	void *symbol;
 
@@ -131,7 +133,7 @@ static const char *bad_alloc_what(const void *object)
 	return "std::bad_alloc";
 }
 
-/* A type as std::bad_alloc, and the table of its functions. */
+/* A type like std::bad_alloc, and its table of virtual functions. */
 struct type {
 	const void *kind;
 	const char *name;
@@ -158,7 +160,7 @@ static _Noreturn void throw_bad_alloc(const char *name)
 		*object = _ZTVSt9bad_alloc + 2;
 		__cxa_throw(object, _ZTISt9bad_alloc, bad_alloc_destroy);
 	}
-	/* Any thread writes the same. */
+	/* Every thread writes the same values, so a race is benign. */
 	own_type.kind = _ZTVN10__cxxabiv120__si_class_type_infoE + 2;
 	own_type.base = _ZTISt9exception;
 	*object = &own_table.destroy;
@@ -185,7 +187,8 @@ static void *try_again(const struct new_form *form, size_t size)
 
 void *new_no_memory(const struct new_form *form, size_t size, const void *caller)
 {
-	/* libstdc++'s aligned form rounds a size that no object can have up to a small one: its sum wraps. */
+	/* The aligned form of libstdc++ rounds the size up. For a size that no object can have the
+	 * sum wraps to a small one, so the unaligned form fails in its place. */
 	bool aligned = form->plain && (size <= (size_t)PTRDIFF_MAX || form->base_aligned);
 	void *symbol = find(form->plain && !aligned ? form->plain : form->name, caller);
 

@@ -3,26 +3,25 @@
  * fork.c - the fork handlers.
  * Used by init; uses every layer that has a lock.
  *
- * prepare takes all locks in the order of lockrank.def and gates all heaps but the caller's own
- * (with an expedited membarrier and a bounded wait); the child writes the lock words anew, takes
- * over the heaps whose threads were outside, and leaves those alone whose threads were inside.
+ * prepare takes all locks in the order of lockrank.def and claims all heaps except the caller's own
+ * (with an expedited membarrier and a bounded wait). The child resets the lock words. It takes over
+ * the heaps whose threads were outside a critical section, and never touches the others.
  *
- * (A) Nobody waits long for a forking thread. libc's fork takes stdio's and other locks after our
- *     prepare handler; a thread that holds one of those may be in malloc. So a wait for a lock of
- *     ours gives up after LOCK_FORK_WAIT_MS while a fork is under way, and later ones at once; the
- *     call is then served by the arena, the thread gets on, and so does the fork.
- *     glibc exports the lock of stdio's list of files, the one that is fought for: we take it before
- *     our own, as glibc's fork takes it before those of its own malloc; it is recursive, and the
- *     child's is made anew by glibc.
- * (B) fork in a signal handler that interrupted malloc: locks of the interrupted call stay its own
- *     in the child.
+ * (A) No thread waits long for a forking thread. The fork of libc takes locks of stdio and others
+ *     after our prepare handler, and a thread that holds one of them may be in malloc. While a fork
+ *     is under way, a wait for one of our locks therefore gives up after LOCK_FORK_WAIT_MS, and
+ *     later waits at once. The arena serves these calls, so the thread goes on and the fork too.
+ *     The contended lock is that of stdio's list of files, which glibc exports. We take it before
+ *     our own locks, as the fork of glibc takes it before those of its own malloc. It is recursive,
+ *     and glibc resets it in the child.
+ * (B) fork in a signal handler that interrupted malloc: in the child the interrupted call still
+ *     holds its locks.
+ * (C) _Fork and a raw clone run no handlers. The first slow call of the child notices what it is
+ *     (heap_copy_mark) and does the work of the child's handler, from what the words say. A lock or
+ *     heap that no thread was in is consistent, because the kernel stops all writes while it
+ *     copies. What another thread was in is never touched again; each call does without it.
  *
- * (C) _Fork and raw clone run no handlers. The first slow call of the child finds that it is one
- *     (heap_copy_mark), and does what the child's handler does, with what the words say: a lock or a heap that nobody
- *     was in is whole, because the kernel lets nobody write while it copies; what another thread was in is left
- *     alone for good, and each call does without it.
- *
- * A child of vfork or posix_spawn runs in the parent's memory, as its calling thread.
+ * A child of vfork or posix_spawn runs in the memory of its parent, as the thread that called.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -60,7 +59,8 @@ static bool others_run(void)
 	return !__libc_single_threaded;
 }
 
-/* glibc's fork leaves stdio alone while there is one thread, so must we. */
+/* While there is one thread, the fork of glibc does not reset stdio's locks, so we must not take
+ * one. */
 static void stdio_lock(bool *locked)
 {
 	*locked = others_run() && _IO_list_lock && _IO_list_unlock;
@@ -91,14 +91,16 @@ static bool others_run(void)
 #endif
 
 static uint32_t parent_tid;
-static bool stdio_locked;   /* guarded by: reclaim_control */
-static unsigned zones_held; /* likewise */
+/* Guarded by: reclaim_control. */
+static bool stdio_locked;
+static unsigned zones_held;
 
 /*
- * While a fork is under way its thread takes no signals but those that an instruction of its own raises (a
- * blocked one would end the process; SIGSYS is what a seccomp filter answers a system call with): a handler
- * that forks would find the locks to be its own, and one that jumps away would leave them all held, stdio's as
- * well. The program's own fork handlers run without this, before prepare and after parent or child.
+ * While a fork is under way, its thread blocks all signals, except those that its own instructions
+ * raise: to block one of these would end the process. SIGSYS is one, a seccomp filter raises it for
+ * a system call. A handler that forks would find that its thread holds the locks already; a handler
+ * that jumps away would leave all of them held, that of stdio included. The program's own fork
+ * handlers run with its signals, before prepare and after parent or child.
  */
 static _Thread_local uint64_t signals_before TLS_FAST;
 
@@ -131,7 +133,7 @@ static void prepare(void)
 		arena_fork_prepare();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
-	zones_held = zones_count(); /* none comes into use while a fork is under way */
+	zones_held = zones_count(); /* no further zone comes into use during a fork */
 	heap_fork_prepare();
 	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_prepare(&zone_all[i].grow);
@@ -159,7 +161,7 @@ static void parent(void)
 	signals_restore();
 }
 
-/* copy: of _Fork or clone; holder: the calling thread's TID in its parent. */
+/* copy: made by _Fork or clone. holder: the TID that the calling thread had in the parent. */
 static void new_process(bool copy, uint32_t holder)
 {
 	bool draining = lock_holder(&reclaim_control) == holder &&
@@ -190,7 +192,8 @@ static void child(void)
 	signals_restore();
 }
 
-/* Another thread may have been in a fork of its own: what it held is whole. Its depth is not ours. */
+/* Another thread may have been inside a fork: what it held is consistent. Releasing its locks must
+ * not lower the calling thread's lock_depth. */
 static void copy_begins(void)
 {
 	uint32_t depth = lock_depth;

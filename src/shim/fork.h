@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fork.h - what makes the child of a multi-threaded process able to use malloc. */
+/* fork.h - the fork handlers: the child of a multi-threaded process can use malloc. */
 #ifndef SLUICE_FORK_H
 #define SLUICE_FORK_H
 
-/* Register the handlers; called once, from the constructor. */
+/* Registers the handlers. Called once, by the constructor. */
 void fork_init(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * glibc_malloc.h - <malloc.h> as glibc has it. Where the C library has less (musl), the rest of the family is there all the
- * same: programs look it up, or bring declarations like these.
+ * glibc_malloc.h - <malloc.h> as glibc has it. If the C library declares less (musl), we still
+ * export the whole family: programs look the names up, or bring declarations like these.
  */
 #ifndef SLUICE_GLIBC_MALLOC_H
 #define SLUICE_GLIBC_MALLOC_H

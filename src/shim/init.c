@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * init.c - start and end of the library in a process.
+ * init.c - start and end of the library in a process. Used by the dynamic loader and unit tests.
  *
- * The first malloc may come from the dynamic loader, before any constructor and before libc has
- * its environment: it makes the heap ready with what is known. The constructor does the rest:
- * options from the environment if they could not be had, the fork handlers, the membarrier while there is one
- * thread. It comes before those of all other libraries (-z initfirst, libsluice_la_LDFLAGS), so that our fork handlers are
- * the first that are registered and the last that prepare runs, as those of glibc's own malloc: no other one
- * runs, and waits for somebody, while our locks are held.
+ * The first malloc may come from the dynamic loader, before any constructor and before libc has its
+ * environment: heap_init then works with what is known. The constructor does the rest: options of
+ * the environment if they could not be read before, fork handlers, registration for membarrier
+ * while there is one thread. It runs before the constructors of all other libraries (-z initfirst,
+ * libsluice_la_LDFLAGS). Our fork handlers are therefore registered first, and our prepare handler
+ * runs last, as that of glibc's own malloc: no other handler runs, and perhaps waits for a thread,
+ * while our locks are held.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -34,9 +35,9 @@
 #include "base/sys.h"
 #include "os/vm.h"
 
-static pid_t process; /* that began with this image */
+static pid_t process; /* the one that started this image, not a child of fork */
 
-/* The environment with one more word; the array stays, for the program may keep it. */
+/* Add a word to the environment. The old array stays as it is, because the program may keep it. */
 static void leave_word(char *word)
 {
 	size_t len = strcspn(word, "=") + 1;
@@ -59,7 +60,8 @@ static void leave_word(char *word)
 
 static void (*next_due)(bool allocates);
 
-/* The first call of the program that goes the slow way: libc has set environ by now, after our constructor. */
+/* In the first slow call of the program. libc has set environ by then; it does so after our
+ * constructor. */
 static void leave_word_now(bool allocates)
 {
 	(void)allocates;
@@ -93,7 +95,8 @@ void sluice_init(void)
 	}
 }
 
-/* glibc passes what main gets; its own constructor, which sets environ to the same, may come after this one. */
+/* glibc passes the arguments of main. Its own constructor, which sets environ to envp, may run
+ * after this one. */
 __attribute__((constructor(101))) static void library_begins(int argc, char **argv, char **envp)
 {
 	(void)argc;
@@ -116,7 +119,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 	if (!options.stats_file[0] || !sandbox_enter())
 		return;
 	err = stats_append(options.stats_file);
-	/* Children that did no exec have the same to say. */
+	/* Children without exec would repeat the warning. */
 	if (err && sys_getpid() == process && !options_told())
 		log_warn("option stats_file: '%s' cannot be written: %s", options.stats_file,
 			 log_error(err));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* init.h - the library's constructor and destructor; nothing calls them by hand but unit tests. */
+/* init.h - what the library's constructor does; only unit tests call it otherwise. */
 #ifndef SLUICE_INIT_H
 #define SLUICE_INIT_H
 

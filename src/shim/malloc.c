@@ -4,22 +4,25 @@
  * Uses heap and reclaim; used by the program.
  *
  * Semantics: glibc 2.36, and POSIX where glibc leaves it open.
- *   malloc(0)          a pointer of its own (16 bytes), as glibc
+ *   malloc(0)          a unique pointer (16 bytes), as glibc
  *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
- *   memalign           an alignment that is no power of two is rounded up, as glibc
- *   aligned_alloc      EINVAL unless a power of two (C17; glibc from 2.38 on); size need not be a multiple
- *   posix_memalign     EINVAL unless a power of two and a multiple of sizeof(void *), errno kept;
- *                      ENOMEM sets errno as well, as glibc
+ *   memalign           rounds an alignment that is not a power of two up to one, as glibc
+ *   aligned_alloc      EINVAL unless the alignment is a power of two (C17; glibc from 2.38 on);
+ *                      size need not be a multiple of it
+ *   posix_memalign     returns EINVAL unless the alignment is a power of two and a multiple of
+ *                      sizeof(void *), and keeps errno then; ENOMEM also sets errno, as glibc
  *   alignment          at least 16 for every size
- *   failure            NULL with errno ENOMEM, in every member; success leaves errno alone
- *   free and its kin   keep errno
- *   malloc_usable_size the size class's or the run's length; all of it may be used
- *   calloc             all of that reads as zero, not only what was asked for, as glibc
+ *   failure            NULL with errno ENOMEM in every function; success leaves errno unchanged
+ *   free, cfree, ...   keep errno
+ *   malloc_usable_size the length of the size class or of the run; all of it may be used
+ *   calloc             the whole usable size reads as zero, as glibc
  *
- * Signal handlers may call malloc and free at any time (beyond what POSIX asks for).
+ * Signal handlers may call malloc and free at any time, which POSIX does not ask for.
  *
- * None calls another by its exported name: that may be a wrapper's, which is calling us and keeps something in front of
- * each block. Only reallocarray does, as glibc's: a program with a malloc of its own need not have that one.
+ * No function calls another one by its exported name: that name may be a wrapper's, which puts a
+ * header in front of each block and calls us. The exceptions are reallocarray, free_sized and
+ * free_aligned_sized: another malloc in front of ours (the program's own, or valgrind's) often
+ * lacks them, so they must end in its realloc and free.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -86,7 +89,7 @@ EXPORT void *malloc(size_t size)
 	return alloc(size);
 }
 
-/* Out of line, for realloc. */
+/* Out of line, so that realloc stays small. */
 static noinline void *own_malloc(size_t size)
 {
 	return alloc(size);
@@ -102,10 +105,6 @@ EXPORT void cfree(void *p)
 	heap_free(p);
 }
 
-/*
- * These two by way of free's name: what the program's malloc is in front of ours (valgrind's, one that is linked into it) often
- * does not know them.
- */
 EXPORT void free_sized(void *p, size_t size)
 {
 	(void)size;
@@ -131,7 +130,7 @@ EXPORT void *calloc(size_t n, size_t size)
 		p = heap_alloc_small(bytes);
 		if (unlikely(!p))
 			return out_of_memory();
-		/* Whoever serves the call gives as much as an object of the class has. */
+		/* Each path of the call gives the full size of the class. */
 		return memset(p, 0, class_size(class_of(bytes)));
 	}
 	p = heap_alloc_large(bytes, &zero);
@@ -163,7 +162,7 @@ EXPORT void *reallocarray(void *p, size_t n, size_t size)
 	return realloc(p, bytes);
 }
 
-/* align: a power of two. */
+/* align: a power of two. Returns NULL if there is no memory. */
 static void *alloc_aligned(size_t align, size_t size)
 {
 	void *p = NULL;
@@ -237,13 +236,13 @@ EXPORT size_t malloc_usable_size(void *p)
 	return p ? heap_usable(p) : 0;
 }
 
-/* Other mallocs' name for it. */
+/* The name that other allocators have for malloc_usable_size. */
 EXPORT size_t malloc_size(const void *p)
 {
 	return p ? heap_usable((void *)(uintptr_t)p) : 0;
 }
 
-/* What malloc_usable_size will say of an object of this size. */
+/* What malloc_usable_size returns for an object of this size. */
 EXPORT size_t malloc_good_size(size_t size)
 {
 	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
@@ -258,8 +257,9 @@ EXPORT size_t malloc_good_size(size_t size)
 }
 
 /*
- * The names under which glibc exports the family once more. Wrappers call them so as not to call themselves:
- * what they hand out reaches our free, so it has to be ours. (__posix_memalign is a name of other mallocs only.)
+ * Second names under which glibc exports the family. Wrappers call them to avoid calling
+ * themselves; what they return reaches our free, so it must come from us. (__posix_memalign is a
+ * name of other allocators only.)
  */
 #define SAME(type, name, as, ...)                                                                  \
 	type name(__VA_ARGS__);                                                                    \
@@ -274,7 +274,7 @@ SAME(void *, __libc_valloc, valloc, size_t);
 SAME(void *, __libc_pvalloc, pvalloc, size_t);
 SAME(int, __posix_memalign, posix_memalign, void **, size_t, size_t);
 
-/* 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
+/* Returns 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
 EXPORT int malloc_trim(size_t pad)
 {
 	struct reclaim_report r;

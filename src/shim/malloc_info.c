@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * malloc_info.c - what glibc offers to look at and tune malloc with: mallinfo, mallinfo2,
- * malloc_info, malloc_stats, mallopt. Uses info; used by the program.
+ * malloc_info.c - the functions by which glibc shows and tunes the state of malloc: mallinfo,
+ * mallinfo2, malloc_info, malloc_stats, mallopt. Uses info; used by the program.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -60,13 +60,13 @@ EXPORT struct mallinfo mallinfo(void)
 	return r;
 }
 
-/* glibc's other names, see malloc.c. */
+/* The second names of glibc, see malloc.c. */
 struct mallinfo __libc_mallinfo(void);
 ALIAS(mallinfo) struct mallinfo __libc_mallinfo(void);
 #pragma GCC diagnostic pop
 
-/* Nothing of ours is held here, but what stdio does with the stream is a cancellation point (fwrite is the only
- * one in the library), and malloc_info is none. */
+/* malloc_info is no cancellation point, but fwrite is one, the only one in the library. We hold no
+ * lock here. */
 static bool info_write(FILE *out, const char *text, size_t len)
 {
 	bool good;
@@ -86,7 +86,8 @@ static bool info_write(FILE *out, const char *text, size_t len)
 		good &= info_write(out, line, log_format(line, sizeof(line), __VA_ARGS__));        \
 	} while (0)
 
-/* XML of a form of our own, as glibc's manual allows. 0, or -1 with errno EINVAL or stdio's. */
+/* Writes XML in our own form, as the manual of glibc allows. Returns 0, or -1 with errno EINVAL or
+ * an errno of stdio. */
 EXPORT int malloc_info(int options, FILE *out)
 {
 	struct info_class c[CLASSES];
@@ -126,7 +127,7 @@ EXPORT int malloc_info(int options, FILE *out)
 #undef PUT
 }
 
-/* Whole lines on their way to standard error; a thread may have 16 KiB of stack for all that it does. */
+/* Gathers whole lines for standard error. Small, because a thread may have a stack of 16 KiB. */
 #define STATS_BYTES 1024
 #define STATS_LINE 192
 struct stats_text {
@@ -154,7 +155,7 @@ __attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *
 	va_end(ap);
 }
 
-/* Whether sleeping threads' heaps can be emptied. */
+/* Whether heaps of sleeping threads can be claimed. */
 static void gate2_line(struct stats_text *t)
 {
 	int err = claim_error();
@@ -165,7 +166,7 @@ static void gate2_line(struct stats_text *t)
 		stats_line(t, "gate2           = off (membarrier: %s)\n", log_error(err));
 }
 
-/* The classes of which memory is pinned. */
+/* The size classes with pinned memory. */
 static void class_lines(struct stats_text *t, const struct info_class *c)
 {
 	for (unsigned i = 0; i < CLASSES; i++)
@@ -179,7 +180,7 @@ static void class_lines(struct stats_text *t, const struct info_class *c)
 				   (unsigned long)c[i].pinned_bytes);
 }
 
-/* To standard error, without stdio, and no cancellation point, as glibc's. */
+/* Writes to standard error, without stdio. No cancellation point, as in glibc. */
 EXPORT void malloc_stats(void)
 {
 	struct info_class c[CLASSES];
@@ -210,8 +211,9 @@ EXPORT void malloc_stats(void)
 }
 
 /*
- * glibc's parameters that only tune are accepted, and have no effect here. 0 for what would change what the
- * program sees, and is not done, and for those that glibc does not know.
+ * Accepts the parameters of glibc that only tune (returns 1); they have no effect here. Returns 0
+ * for a parameter that glibc does not know, and for one that would change what the program sees,
+ * which we do not do.
  */
 EXPORT int mallopt(int param, int value)
 {
@@ -225,7 +227,7 @@ EXPORT int mallopt(int param, int value)
 	case M_ARENA_TEST:
 	case M_ARENA_MAX:
 		return 1;
-	case M_PERTURB: /* what is freed or allocated is not filled */
+	case M_PERTURB: /* we do not fill memory that is allocated or freed */
 		return (value & 0xff) == 0;
 	default:
 		return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mlock.c - mlockall: the kernel locks, and counts (RLIMIT_MEMLOCK), address space that is only reserved as
- * well, and what is made usable in it later it does not lock for MCL_FUTURE. So it goes back first.
- * Uses buddy.
+ * mlock.c - mlockall. The kernel also counts reserved address space (RLIMIT_MEMLOCK), and
+ * MCL_FUTURE does not lock pages of it that are made usable later. So we give it back first.
+ * Uses buddy; used by the program.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

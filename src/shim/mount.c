@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mount.c - umount, umount2 and mount: a file system in which the library has files open is busy, and the program knows of none.
- * Uses ourfd, sandbox.
+ * mount.c - umount, umount2 and mount: a file system in which the library has files open is busy,
+ * and the program does not know why. Uses ourfd, sandbox; used by the program.
  *
- * When the kernel says so the files in it are closed, and the call is made once more. What they are for is lost then
- * (doc/system-calls.md). A child of vfork can only close its own.
+ * When the kernel says EBUSY, we close our files in that file system and make the call again. We
+ * then do without these files (doc/system-calls.md). A child of vfork can close its own copies of
+ * the descriptors only.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -20,7 +21,7 @@
 #include "base/sandbox.h"
 #include "base/sys.h"
 
-/* Whether it is to be tried again. Keeps errno. */
+/* Whether files were closed, so that the call should be made again. Keeps errno. */
 static bool made_room(long r, const char *target)
 {
 	int saved = errno;
@@ -50,7 +51,7 @@ EXPORT int umount(const char *target)
 	return umount2(target, 0);
 }
 
-/* Read-only, too, a file system becomes only when no file of it is open for writing. */
+/* A file system can be made read-only only when no file in it is open for writing. */
 EXPORT int mount(const char *source, const char *target, const char *type, unsigned long flags,
 		 const void *data)
 {

@@ -2,18 +2,21 @@
 /*
  * sanitizer.c - see sanitizer.h. Used by init.
  *
- * ASan, TSan, MSan and LSan have to be the process's malloc, and to begin before anybody else calls libc. A preloaded
- * malloc comes before them: ASan ends the program then, TSan crashes or hangs, LSan finds nothing. What is loaded cannot be
- * unloaded; so the program is executed again, as TSan's own runtime does when it does not like the address space.
+ * ASan, TSan, MSan and LSan must be the process's malloc, and must start before any other code
+ * calls libc. A preloaded malloc comes before them: ASan then ends the program, TSan crashes or
+ * hangs, LSan finds nothing. A loaded library cannot be unloaded, so we execute the program again
+ * without us, as the runtime of TSan does when the address space does not suit it.
  *
- * (A) Nothing of libc is called but syscall, which is ours: functions of memory and strings are the sanitizer's, and not
- *     ready. Hence the loops, which the compiler is kept from making calls of (KEEP).
- * (B) It happens once: only if we are in LD_PRELOAD, and then we are no more.
- * (C) It is before the program's first step: our constructor is the first of all (-z initfirst). Where we are loaded later,
- *     by dlopen, we are not in LD_PRELOAD.
+ * (A) The only function of libc called here is syscall, which is ours: the functions for memory and
+ *     strings are the sanitizer's, which is not initialised. Hence the loops; KEEP stops the
+ *     compiler from turning them into calls.
+ * (B) It happens at most once: only if LD_PRELOAD names us, and then we remove ourselves from it.
+ * (C) It happens before the program's first instruction, because our constructor is the first one
+ *     (-z initfirst). If we are loaded later, by dlopen, LD_PRELOAD does not name us.
  *
- * A runtime that is a library, or that clang has linked in, is known by its symbol; of what gcc has linked in no symbol is
- * visible, so where malloc is the program's own its constants are looked through for the name of the options.
+ * A sanitizer runtime that is a library, or that clang has linked in, has a visible symbol. One
+ * that gcc has linked in has none: if the program defines malloc, its constants are searched for
+ * the name of the sanitizer's options variable.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -53,7 +56,8 @@ static bool begins_with(const char *s, const char *with)
 	return !*with;
 }
 
-/* The letter before OPTIONS_NAME in a constant of its own, or 0. ASan has LSan's as well. */
+/* The letter before OPTIONS_NAME in a string constant, or 0 if there is none. A program with ASan
+ * has the constant of LSan as well. */
 static char letter_in(const char *at, size_t bytes)
 {
 	char found = 0;
@@ -70,7 +74,7 @@ static char letter_in(const char *at, size_t bytes)
 	return found;
 }
 
-/* Of a program that defines malloc. */
+/* The same for the constants of the program, if it defines malloc; else 0. */
 static char letter_of_program(void)
 {
 	const ElfW(Phdr) *ph = (const ElfW(Phdr) *)getauxval(AT_PHDR);
@@ -108,7 +112,7 @@ static char letter(void)
 	return __lsan_init ? 'L' : letter_of_program();
 }
 
-/* Where we are in the list of paths, by the name of the file; NULL: nowhere. */
+/* The path in the list whose file has our name. Returns NULL if there is none. */
 static char *find_us(char *list)
 {
 	char *path = list;
@@ -124,7 +128,7 @@ static char *find_us(char *list)
 	return NULL;
 }
 
-/* Without each path of ours, in place. False: there was none. */
+/* Removes each path of ours from the list, in place. Returns false if there was none. */
 static bool take_us_out(char *list)
 {
 	bool any = false;
@@ -177,7 +181,7 @@ void sanitizer_step_aside(char **argv, char **envp)
 	say("sluice: the program is built with ");
 	say(c == 'A' ? "Address" : c == 'T' ? "Thread" : c == 'M' ? "Memory" : "Leak");
 	say("Sanitizer, which has to be its malloc: it begins again without Sluice\n");
-	/* By its name, for that becomes the process's. */
+	/* By the name of the file, because it becomes the name of the process. */
 	n = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof(path) - 1);
 	if (n > 0) {
 		path[n] = 0;

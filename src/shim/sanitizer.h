@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* sanitizer.h - programs that have to have another malloc. */
+/* sanitizer.h - programs with a sanitizer, which must be their malloc. */
 #ifndef SLUICE_SANITIZER_H
 #define SLUICE_SANITIZER_H
 
 /*
- * Where the program has the runtime of a sanitizer that is its malloc, and LD_PRELOAD has brought us: says so in one line,
- * and begins the program again without us. To be called before anything else, with what main gets.
+ * If the program contains the runtime of a sanitizer, and LD_PRELOAD has loaded us: prints one line
+ * that says so, and executes the program again without us. Called before anything else, with the
+ * arguments of main.
  */
 void sanitizer_step_aside(char **argv, char **envp);
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * seccomp.c - prctl and syscall, by which a program installs seccomp filters (libseccomp by either): we are told before.
- * Uses sandbox, heap, background.
+ * seccomp.c - prctl and syscall, by which programs and libseccomp install seccomp filters: we
+ * notice the filter before it is installed. Uses sandbox, heap, background; used by the program.
  *
- * syscall is that of the C library with two comparisons in front, as it must be for a call that returns in another
- * place than it was made (clone with a stack). Our own calls of syscall come here as well. The real prctl is a raw call: to look
- * it up may call malloc. x86-64 and arm64; configure refuses other machines.
+ * syscall is written as in the C library, in assembly, with two comparisons in front: a call may
+ * return on another stack than it was made on (clone). Our own calls of syscall come here as well.
+ * prctl makes a raw system call, because looking up the real function may call malloc. For x86-64
+ * and arm64; configure refuses other machines.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -27,7 +28,8 @@ long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
 
 #if defined(__x86_64__)
 #define OWN_SYSCALL 1
-/* n in rdi and up to six arguments behind it; the result, or -errno. sluice_syscall: the same, errno set. */
+/* syscall(n, up to six arguments): returns the result, or -1 with errno. sluice_syscall: the same
+ * without the comparisons. */
 __asm__(".text\n"
 	".globl sluice_syscall\n.hidden sluice_syscall\n.type sluice_syscall, @function\n"
 	".globl syscall\n.type syscall, @function\n"
@@ -86,14 +88,14 @@ __asm__(".text\n"
 _Static_assert(SYS_prctl == 167 && SYS_seccomp == 277, "as the text says");
 #endif
 
-/* A child of vfork is another process, which has our memory. */
+/* A child of vfork is another process in our memory. */
 static bool in_vfork_child(void)
 {
 	heap_copy_check();
 	return lock_process() && lock_process() != (uint32_t)sys_getpid();
 }
 
-/* 1: a filter of the calling thread; 2: of all; 0: no installation. */
+/* Which filter the call installs. 0: none; 1: of the calling thread; 2: of all threads. */
 static unsigned installs(long n, long op, long arg)
 {
 	if (n == SYS_prctl)
@@ -133,7 +135,7 @@ static long seen(long n, long a, long b, long c, long d, long e)
 	bool first;
 	long r;
 
-	/* Where there is a filter already getpid may be none of those that it allows. */
+	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
 	if (!kind || (!sandbox_any() && in_vfork_child()))
 		return raw(n, a, b, c, d, e);
 	background_leave_alone();
@@ -147,7 +149,7 @@ static long seen(long n, long a, long b, long c, long d, long e)
 #ifdef OWN_SYSCALL
 long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
 {
-	(void)f; /* neither has six */
+	(void)f; /* neither call has six arguments */
 	return seen(n, a, b, c, d, e);
 }
 #endif

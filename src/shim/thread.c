@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * thread.c - pthread_create: after the real one has returned is a safe point to start the
- * background thread, and the moment when the process has several threads. When it fails for want of room ours makes some.
- * Likewise unshare and setns, for which a process must have one thread. Uses background.
+ * thread.c - pthread_create, fork, unshare and setns: the calls for which our own threads matter.
+ * Uses background; used by the program.
+ *
+ * After the real pthread_create has returned, the process has several threads, and it is safe to
+ * start the background thread. If a call fails because our threads exist (the limit of threads is
+ * reached, or the process must have one thread), they end and the call is made again.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -24,8 +27,9 @@
 typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
 /*
- * In a program that is linked statically there is no next one: it is the same function under a name that no shared
- * libc has. What defines it is linked for the sake of something that needs it and that a shared one has, too.
+ * In a statically linked program there is no next pthread_create. The same function has a second
+ * name there, which no shared libc exports. It is linked in because thrd_create, which a shared
+ * libc has too, needs it.
  */
 create_fn __pthread_create __attribute__((weak));
 __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
@@ -51,7 +55,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 		return fn(thread, attr, start, arg);
 	background_inside = true;
 	err = fn(thread, attr, start, arg);
-	/* Ours may be the one too many. */
+	/* Our thread may be the one too many. */
 	left = err == EAGAIN && background_leave(false);
 	if (left)
 		err = fn(thread, attr, start, arg);
@@ -62,8 +66,8 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 }
 
 /*
- * What only a process of one thread may do: when ours is the only other one it ends before. A moment later it would
- * have ended by itself.
+ * A call that only a process of one thread may make. If ours are the only other threads, they end
+ * first; a moment later they would have ended anyway.
  */
 static int by_one_thread(long n, long a, long b)
 {
@@ -89,7 +93,8 @@ EXPORT int setns(int fd, int type)
 #if defined(__GLIBC__)
 extern pid_t __fork(void);
 
-/* No thread of ours is made while the program's fork handlers run, and none takes the place of a process. */
+/* No thread of ours is started while the program's fork handlers run. If ours take the place of a
+ * process in the limit, they end. */
 EXPORT pid_t fork(void)
 {
 	bool outer = !background_inside;
