@@ -30,7 +30,7 @@ _Static_assert((int)SLUICE_DRAIN_CACHES == (int)RECLAIM_CACHES &&
 		       (int)SLUICE_DRAIN_PURGE == (int)RECLAIM_PURGE &&
 		       (int)SLUICE_DRAIN_REGIONS == (int)RECLAIM_REGIONS &&
 		       (int)SLUICE_DRAIN_IDLE == (int)RECLAIM_IDLE &&
-		       (int)SLUICE_DRAIN_QUIET == (int)RECLAIM_GLOBAL,
+		       (int)SLUICE_DRAIN_GLOBAL == (int)RECLAIM_GLOBAL,
 	       "the public flags are the internal ones");
 _Static_assert((int)SLUICE_THREAD_EMPTIED == (int)HEAP_EMPTIED &&
 		       (int)SLUICE_THREAD_CALLING == (int)HEAP_CALLING &&

@@ -156,14 +156,14 @@ __attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *
 }
 
 /* Whether heaps of sleeping threads can be claimed. */
-static void gate2_line(struct stats_text *t)
+static void membarrier_line(struct stats_text *t)
 {
 	int err = claim_error();
 
 	if (!err)
-		stats_line(t, "gate2           = on\n");
+		stats_line(t, "membarrier      = on\n");
 	else
-		stats_line(t, "gate2           = off (membarrier: %s)\n", log_error(err));
+		stats_line(t, "membarrier      = off (%s)\n", log_error(err));
 }
 
 /* The size classes with pinned memory. */
@@ -203,7 +203,7 @@ EXPORT void malloc_stats(void)
 	LINE(heaps, "heaps          ");
 #undef LINE
 	class_lines(&t, c);
-	gate2_line(&t);
+	membarrier_line(&t);
 	for (unsigned i = 0; i < STATS; i++)
 		stats_line(&t, "%s = %lu\n", stat_name((enum stat_id)i),
 			   (unsigned long)stat_sum((enum stat_id)i));

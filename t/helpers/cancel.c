@@ -253,7 +253,7 @@ static void call_drain_threads(void)
 	struct sluice_thread_drain t[8];
 	size_t n = 8;
 
-	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET | SLUICE_DRAIN_CACHES, NULL, t, &n);
+	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_GLOBAL | SLUICE_DRAIN_CACHES, NULL, t, &n);
 }
 
 static void call_disable(void)

@@ -28,8 +28,8 @@ if [ "$status" -eq 77 ]; then
 else
 	like "$out, status $status" "$passed" \
 		"without membarrier page caches come back, and heaps are said to be out of reach"
-	is "$(grep '^gate2' "$TMP/err" | tr -s ' ')" "gate2 = on
-gate2 = off (membarrier: Operation not permitted)" "malloc_stats says so"
+	is "$(grep '^membarrier' "$TMP/err" | tr -s ' ')" "membarrier = on
+membarrier = off (Operation not permitted)" "malloc_stats says so"
 fi
 proved_loaded "the program was served by the library" reach
 

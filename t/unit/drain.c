@@ -298,7 +298,7 @@ static int without_quiet(void)
 	worker_begin(&w);
 	refill(&w);
 	expedited = value("barriers_expedited");
-	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET);
+	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_GLOBAL);
 	good = entry_of(&w)->state == SLUICE_THREAD_EMPTIED && value("membarrier_errno") == 0 &&
 	       value("barriers_global") == global && value("barriers_expedited") == expedited + 1;
 	worker_end(&w);
@@ -358,7 +358,7 @@ static void test_barriers(struct worker *w)
 	refill(w);
 	global = value("barriers_global");
 	expedited = value("barriers_expedited");
-	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_QUIET);
+	drain_threads(SLUICE_DRAIN_IDLE | SLUICE_DRAIN_GLOBAL);
 	if (have_global)
 		ok(value("barriers_expedited") == expedited &&
 			   value("barriers_global") - global == 1,
