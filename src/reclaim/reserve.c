@@ -190,7 +190,7 @@ static bool fill(const struct marks *m)
 {
 	uint64_t ready = buddy_ready_pages(&zone_main);
 	uint64_t large = m->step == 1 ? m->high / 2 : m->high;
-	bool anew = m->high && !ready;
+	bool was_empty = m->high && !ready;
 
 	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
 		if (held(clock_ms()) || !limits_allow(READY_LARGE * PG_BYTES) ||
@@ -198,7 +198,7 @@ static bool fill(const struct marks *m)
 			return false;
 		park_wake(); /* from now on a reclaim for pressure has something to take */
 	}
-	if (anew)
+	if (was_empty)
 		begin();
 	return true;
 }
