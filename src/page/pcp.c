@@ -43,6 +43,7 @@
 #include "page/pagemap.h"
 #include "base/park.h"
 #include "page/pcp_lock.h"
+#include "page/purge.h"
 #include "base/stats.h"
 
 #define DRAIN_BATCH BUDDY_BATCH

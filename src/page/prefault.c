@@ -25,17 +25,21 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#include "page/prefault.h"
+
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "page/buddy_parts.h"
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
-#include "page/pagemap.h"
+#include "base/park.h"
+#include "page/block.h"
+#include "page/growth.h"
+#include "page/region.h"
 #include "base/stats.h"
 #include "os/vm.h"
 
@@ -75,7 +79,14 @@ static void put_back(struct zone *z, struct page *pg)
 	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
 	if (pg->zero == ZERO_READY)
 		counter_add_shared(&zone_lead(z)->ready_taken, pg->npages);
-	buddy_free_drained(&pg, 1);
+	if (!zone_lock(z)) {
+		defer_push(z, pg);
+		return;
+	}
+	run_free_locked(pg);
+	zone_unlock(z);
+	ready_look(z);
+	park_wake();
 }
 
 /* ---- filling ----------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@
 
 #include "base/cpulist.h"
 #include "base/options.h"
+#include "base/stats.h"
 #include "base/sys.h"
 #include "os/vm.h"
 
@@ -31,6 +32,14 @@
 #define NODES 64u
 #define GROUP 4u /* processors of a zone */
 #define TEXT 1024u
+
+struct zone zone_all[ZONES_ALL] = {
+	[0 ... ZONES_ALL - 1] = {
+		.lock = LOCK_INIT(LOCK_BUDDY),
+		.grow = LOCK_INIT(LOCK_GROW),
+	},
+};
+_Atomic uint32_t zones_used = 1;
 
 static uint8_t zone_table[PROCESSORS]; /* of a processor's number */
 static unsigned chosen = 1;
@@ -203,6 +212,11 @@ static void choose(void)
 			zone_table[i] = (uint8_t)(i % chosen);
 }
 
+void buddy_init(struct zone *z)
+{
+	z->apart = options.reserve != 0;
+}
+
 void zones_init(void)
 {
 	int saved = errno;
@@ -213,6 +227,20 @@ void zones_init(void)
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		buddy_init(&zone_all[i]);
 	errno = saved;
+}
+
+/* One zone more. NULL: there is none, or a fork is under way, which holds the locks only for now. */
+struct zone *zone_add(uint32_t seen)
+{
+	uint32_t n = seen;
+
+	if (seen == ZONES_ALL || lock_fork_under_way())
+		return NULL;
+	/* Or somebody else did. */
+	if (atomic_compare_exchange_strong_explicit(&zones_used, &n, n + 1, memory_order_relaxed,
+						    memory_order_relaxed))
+		stat_add(STAT_zones_added, 1);
+	return &zone_all[seen];
 }
 
 unsigned zones_chosen(void)

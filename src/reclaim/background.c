@@ -57,6 +57,8 @@
 #include "base/ourfd.h"
 #include "base/park.h"
 #include "page/pcp.h"
+#include "page/prefault.h"
+#include "page/purge.h"
 #include "reclaim/limits.h"
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"

@@ -47,8 +47,11 @@
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "page/buddy.h"
+#include "page/growth.h"
 #include "page/longrun.h"
 #include "page/pcp.h"
+#include "page/prefault.h"
+#include "page/purge.h"
 #include "reclaim/reclaim.h"
 
 #define MIB (UINT64_C(1) << 20)

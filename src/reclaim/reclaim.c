@@ -37,9 +37,13 @@
 #include "base/clock.h"
 #include "heap/heap.h"
 #include "heap/slab_pool.h"
+#include "page/growth.h"
 #include "page/longrun.h"
 #include "base/options.h"
 #include "page/pcp.h"
+#include "page/prefault.h"
+#include "page/purge.h"
+#include "page/region.h"
 #include "base/stats.h"
 
 /* How long a drain waits for page caches that are locked: for all in turn, for those of heaps, and for one

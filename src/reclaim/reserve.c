@@ -33,6 +33,7 @@
 #include "page/pagemap.h"
 #include "base/park.h"
 #include "page/pcp.h"
+#include "page/prefault.h"
 #include "reclaim/limits.h"
 #include "heap/sizeclass.h"
 #include "os/vm.h"

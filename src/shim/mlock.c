@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "page/buddy.h"
+#include "page/region.h"
 #include "base/export.h"
 
 EXPORT int mlockall(int flags)

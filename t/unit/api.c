@@ -14,11 +14,13 @@
 
 #include "lib/backed.h"
 #include "lib/bedroom.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/heap.h"
 #include "shim/init.h"
 #include "base/options.h"
+#include "page/growth.h"
 #include "page/pagemap.h"
 #include "base/stats.h"
 #include "lib/tap.h"

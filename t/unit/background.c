@@ -20,6 +20,7 @@
 #include "reclaim/background.h"
 #include "lib/barrier.h"
 #include "lib/core.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "reclaim/info.h"

@@ -15,9 +15,12 @@
 #include <unistd.h>
 
 #include "lib/backed.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "base/options.h"
 #include "page/pagemap.h"
+#include "page/purge.h"
+#include "page/region.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"

@@ -10,7 +10,9 @@
 #include <sluice/sluice.h>
 
 #include "lib/barrier.h"
+#include "page/block.h"
 #include "page/buddy.h"
+#include "page/growth.h"
 #include "lib/core.h"
 #include "heap/heap_parts.h"
 #include "shim/init.h"

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/bedroom.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/heap.h"
@@ -58,7 +59,7 @@ static size_t *block_new(size_t size)
 	return p;
 }
 
-static void block_free(size_t *p)
+static void give_block(size_t *p)
 {
 	if (p && p[p[0] / 8 - 1] != p[0])
 		atomic_fetch_add(&data_lost, 1);
@@ -78,8 +79,8 @@ static void hot_step(unsigned *seed)
 	unsigned i = (unsigned)rand_r(seed) % TABLE;
 	size_t *mine = block_new(random_size(seed));
 
-	block_free(atomic_exchange(&table[i], mine));
-	block_free(block_new(random_size(seed)));
+	give_block(atomic_exchange(&table[i], mine));
+	give_block(block_new(random_size(seed)));
 }
 
 static void *hot_thread(void *arg)
@@ -116,7 +117,7 @@ static void child_checks(void)
 	for (unsigned i = 0; i < 300; i++)
 		hot_step(&seed);
 	for (unsigned i = 0; i < TABLE; i++)
-		block_free(atomic_exchange(&table[i], NULL));
+		give_block(atomic_exchange(&table[i], NULL));
 	heap_check();
 	buddy_check(&zone_main);
 	if (MAY_START_THREADS) {
@@ -172,7 +173,7 @@ static void *new_thread(void *arg)
 	for (unsigned i = 0; i < 64; i++)
 		p[i] = block_new(16 + i * 128);
 	for (unsigned i = 0; i < 64; i++)
-		block_free(p[i]);
+		give_block(p[i]);
 	return NULL;
 }
 
@@ -218,7 +219,7 @@ static void test_hot(void)
 	is_int(atomic_load(&alloc_failed), 0, "no allocation failed in the parent");
 	is_int(atomic_load(&data_lost), 0, "and no block lost its data");
 	for (unsigned i = 0; i < TABLE; i++)
-		block_free(atomic_exchange(&table[i], NULL));
+		give_block(atomic_exchange(&table[i], NULL));
 	heap_check();
 	buddy_check(&zone_main);
 }
@@ -279,13 +280,13 @@ static void *sleeper(void *arg)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		mine[i] = block_new(16 + (size_t)i * 80);
 	for (unsigned i = 0; i < BLOCKS; i += 3) {
-		block_free(mine[i]);
+		give_block(mine[i]);
 		mine[i] = NULL;
 	}
 	bedroom_sleep();
 	heap_check();
 	for (unsigned i = 0; i < BLOCKS; i++)
-		block_free(mine[i]);
+		give_block(mine[i]);
 	return NULL;
 }
 
@@ -294,7 +295,7 @@ static void *free_kept(void *arg)
 	(void)arg;
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		for (unsigned k = 0; k < BLOCKS; k++)
-			block_free(kept[i][k]);
+			give_block(kept[i][k]);
 	return NULL;
 }
 
@@ -393,7 +394,7 @@ static void *stays_inside(void *arg)
 	atomic_store(&heap_self->busy, 0);
 	heap_check();
 	for (unsigned i = 0; i < BLOCKS; i++)
-		block_free(mine[i]);
+		give_block(mine[i]);
 	return NULL;
 }
 
@@ -406,7 +407,7 @@ static void child_with_quarantine(void)
 	if (stat_sum(STAT_heaps_quarantined) != 1)
 		_exit(3);
 	for (unsigned k = 0; k < BLOCKS; k++)
-		block_free(kept[0][k]);
+		give_block(kept[0][k]);
 	reclaim_drain(ALL, 0, &r);
 	heap_check();
 	child_checks();

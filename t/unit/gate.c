@@ -12,6 +12,7 @@
 #include "lib/backed.h"
 #include "lib/barrier.h"
 #include "lib/core.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "heap/heap_parts.h"

@@ -15,6 +15,7 @@
 
 #include "lib/barrier.h"
 #include "lib/core.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "reclaim/info.h"

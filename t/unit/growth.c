@@ -11,6 +11,7 @@
 #include "lib/barrier.h"
 #include "lib/bedroom.h"
 #include "page/buddy.h"
+#include "page/growth.h"
 #include "lib/core.h"
 #include "heap/heap.h"
 #include "heap/heap_parts.h"

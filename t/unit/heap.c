@@ -15,7 +15,9 @@
 #include <time.h>
 
 #include "heap/arena.h"
+#include "page/block.h"
 #include "page/buddy.h"
+#include "page/purge.h"
 #include "lib/child.h"
 #include "lib/core.h"
 #include "heap/heap.h"

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "lib/backed.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/heap.h"
 #include "heap/holes.h"
 #include "base/options.h"
 #include "page/pagemap.h"
+#include "page/purge.h"
 #include "heap/slab.h"
 #include "heap/slab_pool.h"
 #include "base/stats.h"

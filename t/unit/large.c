@@ -7,11 +7,13 @@
 #endif
 #include <string.h>
 
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/large.h"
 #include "base/options.h"
 #include "page/pagemap.h"
+#include "page/purge.h"
 #include "lib/tap.h"
 #include "os/vm.h"
 

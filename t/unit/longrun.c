@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "lib/core.h"
+#include "page/block.h"
 #include "page/longrun.h"
 #include "base/options.h"
 #include "reclaim/reclaim.h"

@@ -37,6 +37,7 @@
 #include "lib/tap.h"
 
 #ifndef MODEL_PRELOAD
+#include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "heap/huge.h"

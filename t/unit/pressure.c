@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "page/block.h"
 #include "page/buddy.h"
 #include "os/cgroup.h"
 #include "lib/child.h"

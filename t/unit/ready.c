@@ -14,9 +14,12 @@
 #include <unistd.h>
 
 #include "lib/backed.h"
+#include "page/block.h"
 #include "page/buddy.h"
 #include "base/options.h"
 #include "page/pagemap.h"
+#include "page/prefault.h"
+#include "page/purge.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "base/options.h"

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "page/block.h"
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "lib/core.h"
@@ -28,6 +29,9 @@
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"
+#include "page/prefault.h"
+#include "page/purge.h"
+#include "page/region.h"
 #include "page/zone.h"
 
 #define ZONES 4u

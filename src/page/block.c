@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * block.c - a zone's free blocks, by the binary buddy method, and the zone's two locks.
+ * Used by buddy, region, purge and prefault; uses zone and pagemap.
+ *
+ * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
+ *     (buddy_check)
+ * (B) A free block of order o is aligned to 2^o pages within its region. Its buddy is not a free
+ *     block of the same order, because the two would have merged, unless one of them is being
+ *     purged, or the zone is segregated and they are of different kinds. (buddy_check)
+ * (C) A page's bit in region.dirty has a meaning only while the page is free. Set: the kernel may
+ *     back the page with written memory. Clear: it reads as zero. zone.dirty_pages counts the set
+ *     bits of free blocks. A block with any bit set is on the dirty list. (buddy_check)
+ *     A zone with a reserve is segregated: blocks of different kinds do not merge, so the kernel
+ *     backs all of a ready block, and memory that it does not back never joins a dirty one.
+ * (D) Only the head of a block or run has a kind other than PAGE_NONE.
+ * (E) A block that is being purged is on no list and merges with nothing.
+ * (F) Of a free block's descriptors other than its head, only the kind is read, and it is
+ *     PAGE_NONE. So they may read as zero (buddy_purge_descriptors), as may all descriptors and
+ *     indices of a region without usable pages.
+ *
+ * Locks: zone.lock (BUDDY) guards lists, bits and counters. In one hold, BUDDY_BATCH runs are
+ * taken or freed, and as many deferred runs are freed, each in at most RUN_STEPS list operations
+ * (hold_step, step). No system call is made under it. zone.grow (GROW) guards the making and
+ * releasing of regions (region.c); system calls are made under it. A thread holds two zones' locks
+ * of one kind only in a fork.
+ * zone.lock cannot be taken if this thread holds it (in a signal handler), if its holder does not
+ * come back, or if a fork holds it. A free then puts the run on the lock-free deferred stack, which
+ * the next holder works off; an allocation uses another zone (alloc_elsewhere in buddy.c).
+ * Pairing: defer_push's release CAS with the acquire exchange in late_work, for the run.
+ * Allocates nothing; may wait for a lock. Signal handlers: as said. Fork: see fork.c.
+ *
+ * Source: Knowlton 1965; Linux mm/page_alloc.c (merge-likely blocks to the tail of their list,
+ * exact-tail return as in alloc_pages_exact). A request wastes at most a factor of 2 before its
+ * tail is returned, and nothing after that.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/block.h"
+
+#include <errno.h>
+
+#include "base/check.h"
+#include "base/delay.h"
+#include "base/stats.h"
+
+#define RANGE_TRIES 8u
+/* For one run: the blocks that it is cut from or into, those it merges with, and those beside the
+ * places at which a long one is looked for, in three parts of the lists of each kind. */
+#define RUN_STEPS (6 * ORDERS + BUDDY_KINDS * 3 * RANGE_TRIES * 4 * ORDERS)
+
+/* ---- free blocks ------------------------------------------------------------------------ */
+
+static inline void step(struct zone *z, uint32_t n)
+{
+	if (SLUICE_DEBUG) {
+		z->steps += n;
+		CHECK(z->steps <= RUN_STEPS);
+	}
+}
+
+static void orders_set(struct zone *z, unsigned kind, uint32_t orders)
+{
+	atomic_store_explicit(&z->orders[kind], orders, memory_order_relaxed);
+}
+
+static const uint8_t kind_list[BUDDY_KINDS] = {
+	[BUDDY_CLEAN] = LIST_BUDDY_CLEAN,
+	[BUDDY_DIRTY] = LIST_BUDDY_DIRTY,
+	[BUDDY_READY] = LIST_BUDDY_READY,
+};
+
+/* Whether pg, a free block, may become one with what is of the kind. */
+static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
+{
+	return likely(!z->apart) || block_kind(pg) == kind;
+}
+
+static void ready_count(struct zone *z, unsigned order, uint64_t pages)
+{
+	counter_add(&z->ready_pages, pages);
+	if (1u << order >= READY_LARGE)
+		counter_add(&z->ready_large, pages);
+}
+
+static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail, bool ready)
+{
+	struct region *r = region_of(pg);
+	uint32_t n = 1u << order;
+	uint32_t dirty = ready ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
+	unsigned kind = ready ? BUDDY_READY : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
+	enum page_list tag = (enum page_list)kind_list[kind];
+
+	step(z, 1);
+	page_set_kind(pg, PAGE_BUDDY);
+	pg->cls = (uint8_t)order;
+	pg->npages = n;
+	pg->bare = 0;
+	if (to_tail)
+		page_list_add_tail(&z->blocks[kind][order], pg, tag);
+	else
+		page_list_add(&z->blocks[kind][order], pg, tag);
+	if (!(orders_of(z, kind) & 1u << order))
+		orders_set(z, kind, orders_of(z, kind) | 1u << order);
+	r->free_pages += n;
+	counter_add(&z->free_pages, n);
+	counter_add(&z->dirty_pages, dirty);
+	if (unlikely(ready))
+		ready_count(z, order, n);
+}
+
+void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
+{
+	struct region *r = region_of(pg);
+	unsigned order = pg->cls;
+	uint32_t n = 1u << order;
+	unsigned kind = block_kind(pg);
+	uint32_t dirty = kind == BUDDY_DIRTY ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
+
+	step(z, 1);
+	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
+	if (!z->blocks[kind][order].first)
+		orders_set(z, kind, orders_of(z, kind) & ~(1u << order));
+	r->free_pages -= n;
+	counter_add(&z->free_pages, (uint64_t)0 - n);
+	counter_add(&z->dirty_pages, (uint64_t)0 - dirty);
+	if (unlikely(kind == BUDDY_READY))
+		ready_count(z, order, (uint64_t)0 - n);
+	page_set_kind(pg, becomes);
+}
+
+/* What n pages that come free will be, where kinds are kept apart. */
+static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
+{
+	if (likely(!z->apart))
+		return BUDDY_CLEAN; /* nobody looks */
+	if (ready)
+		return BUDDY_READY;
+	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
+}
+
+/* Free one aligned block and merge it upwards. */
+void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready)
+{
+	unsigned kind = range_kind(z, r, i, 1u << order, ready);
+	bool to_tail;
+
+	while (order < ORDER_MAX) {
+		uint32_t b = i ^ (1u << order);
+
+		if (!is_free_block(r, b, order) || !may_join(z, kind, &r->page[b]))
+			break;
+		block_remove(z, &r->page[b], PAGE_NONE);
+		page_set_kind(&r->page[i | b], PAGE_NONE);
+		i &= ~(1u << order);
+		order++;
+	}
+	/* If the next-order buddy is free, this one's own buddy coming back would make a block
+	 * of two orders more: let it stay. */
+	to_tail = order + 1 < ORDERS &&
+		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
+	block_insert(z, &r->page[i], order, to_tail, ready);
+}
+
+/* Free n pages from i on as the aligned blocks they consist of. */
+void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
+{
+	while (n) {
+		unsigned by_place = i ? (unsigned)__builtin_ctz(i) : ORDER_MAX;
+		unsigned by_size = 31u - (unsigned)__builtin_clz(n);
+		unsigned order = by_place < by_size ? by_place : by_size;
+
+		if (order > ORDER_MAX)
+			order = ORDER_MAX;
+		block_free(z, r, i, order, ready);
+		i += 1u << order;
+		n -= 1u << order;
+	}
+}
+
+void run_free_locked(struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t i = page_number(pg);
+	uint32_t n = pg->npages;
+
+	CHECK(n >= 1 && i + n <= r->pages);
+	run_begin(r->zone);
+	if (pg->zero == ZERO_NOT)
+		dirty_bits(r, i, n, BITS_SET);
+	else if (pg->zero == ZERO_READY)
+		counter_add_shared(&zone_lead(r->zone)->ready_taken, (uint64_t)0 - n);
+	page_set_kind(pg, PAGE_NONE);
+	pg->list = LIST_NONE;
+	range_free(r->zone, r, i, n, pg->zero == ZERO_READY);
+}
+
+void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind)
+{
+	if (npages < pg->npages)
+		range_free(z, region_of(pg), page_number(pg) + npages, pg->npages - npages,
+			   kind == BUDDY_READY);
+	pg->cls = 0;
+	pg->npages = npages;
+}
+
+struct page *block_take(struct zone *z, unsigned kind, unsigned order)
+{
+	uint32_t orders = orders_of(z, kind) >> order;
+	struct page *pg;
+
+	if (!orders)
+		return NULL;
+	pg = z->blocks[kind][order + (unsigned)__builtin_ctz(orders)].first;
+	block_remove(z, pg, PAGE_LIMBO);
+	return pg;
+}
+
+/* The free block that ends before page i and may join one of the kind; its first page, or i if there
+ * is none. */
+uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
+{
+	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
+		if (is_free_block(r, i - (1u << o), o))
+			return may_join(r->zone, kind, &r->page[i - (1u << o)]) ? i - (1u << o) : i;
+	}
+	return i;
+}
+
+/* Where the free blocks side by side begin that pg is one of, and how many pages they have. */
+static struct page *range_around(struct page *pg, uint32_t *pages)
+{
+	struct region *r = region_of(pg);
+	uint32_t first = page_number(pg);
+	uint32_t end = first + pg->npages;
+	unsigned kind = block_kind(pg);
+	uint32_t before;
+
+	while ((before = free_block_before(r, first, kind)) != first) {
+		step(r->zone, 1);
+		first = before;
+	}
+	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY &&
+	       may_join(r->zone, kind, &r->page[end])) {
+		step(r->zone, 1);
+		end += r->page[end].npages;
+	}
+	*pages = end - first;
+	return &r->page[first];
+}
+
+/* Free blocks side by side. */
+struct range {
+	struct page *first;
+	struct page *block; /* the one of them by which it was found */
+	uint32_t pages;
+};
+
+/* Look at up to `tries` of the free blocks of a list for a better place for n pages. Returns how many tries
+ * are left. */
+static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsigned tries,
+			   struct range *best)
+{
+	for (struct page *pg = blocks->first; pg && tries && best->pages != n;
+	     pg = pg->next, tries--) {
+		struct range r;
+
+		if (best->first && pg >= best->first && pg < best->first + best->pages)
+			continue;
+		r.first = range_around(pg, &r.pages);
+		r.block = pg;
+		if (r.pages >= n &&
+		    (r.pages < best->pages || (r.pages == best->pages && r.first < best->first)))
+			*best = r;
+	}
+	return tries;
+}
+
+/*
+ * A long run: of free blocks side by side, which need not be buddies, the shortest range that is long
+ * enough of those that are looked at. Large programs live on that little is left over.
+ */
+static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
+{
+	const struct page_list_head *blocks = z->blocks[kind];
+	uint32_t orders = orders_of(z, kind) >> (order - 2) << (order - 2);
+	uint32_t larger = orders >> order << order;
+	struct range best = { NULL, NULL, UINT32_MAX };
+	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
+	uint32_t pages = 0;
+
+	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
+	    !blocks[__builtin_ctz(orders)].first->next)
+		return block_take(z, kind, order); /* there is one block only */
+	for (unsigned tries = most; larger && tries; larger &= larger - 1)
+		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
+	range_look(&blocks[order - 2], npages, most, &best);
+	range_look(&blocks[order - 1], npages, most, &best);
+	if (!best.first)
+		return NULL;
+	/* One block is split and merged in fewer steps than several. */
+	if (is_pow2(npages) && best.block->npages >= npages) {
+		block_remove(z, best.block, PAGE_LIMBO);
+		return best.block;
+	}
+	while (pages < npages) {
+		struct page *block = best.first + pages;
+
+		pages += block->npages;
+		block_remove(z, block, PAGE_NONE);
+	}
+	page_set_kind(best.first, PAGE_LIMBO);
+	best.first->npages = pages;
+	return best.first;
+}
+
+static struct page *kind_take(struct zone *z, unsigned kind, const struct want *want)
+{
+	if (!orders_of(z, kind))
+		return NULL;
+	return want->anywhere ? range_take(z, kind, want->npages, want->order)
+			      : block_take(z, kind, want->order);
+}
+
+/* Memory of the kinds (a bit each) that is backed first: dirty, then ready; then clean. */
+struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
+{
+	uint32_t npages = want->npages;
+	unsigned kind = BUDDY_DIRTY;
+	struct page *pg = NULL;
+
+	run_begin(z);
+	if (kinds & 1u << BUDDY_DIRTY)
+		pg = kind_take(z, BUDDY_DIRTY, want);
+	if (!pg && (kinds & 1u << BUDDY_READY)) {
+		kind = BUDDY_READY;
+		pg = kind_take(z, BUDDY_READY, want);
+	}
+	if (!pg && (kinds & 1u << BUDDY_CLEAN)) {
+		kind = BUDDY_CLEAN;
+		pg = npages > RANGE_SHORT || buddy_is_tight(z)
+			     ? kind_take(z, BUDDY_CLEAN, want)
+			     : block_take(z, BUDDY_CLEAN, want->order);
+	}
+	if (!pg)
+		return NULL;
+	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
+	run_cut_locked(z, pg, npages, kind);
+	if (kind == BUDDY_READY) {
+		pg->zero = ZERO_READY;
+		counter_add_shared(&zone_lead(z)->ready_taken, npages);
+		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
+	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
+		pg->zero = ZERO_NOT;
+	} else {
+		pg->zero = ZERO_CLEAN;
+		counter_add_shared(&zone_lead(z)->clean_taken, npages);
+		if (z->apart)
+			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
+	}
+	return pg;
+}
+
+/* ---- the locks, and frees that could not have theirs ------------------------------------- */
+
+void defer_push(struct zone *z, struct page *pg)
+{
+	SHARE_COUNT(zone_deferred);
+	page_set_kind(pg, PAGE_LIMBO);
+	page_stack_push(&z->deferred, pg, DELAY_buddy_defer);
+	stat_add(STAT_frees_deferred, 1);
+}
+
+/* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
+static noinline void late_work(struct zone *z)
+{
+	if (!z->late) {
+		SHARE_COUNT(zone_deferred);
+		z->late = page_stack_take_all(&z->deferred);
+	}
+	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
+		struct page *pg = z->late;
+
+		z->late = pg->stack_next;
+		run_free_locked(pg);
+	}
+}
+
+/*
+ * How many of the zones' locks, and of their grow locks, this thread holds or is about to take. A call that
+ * finds some is a signal handler's: the call that it interrupted holds one, and so may the call that
+ * another thread's handler interrupted, which wants ours. So it waits for no zone, it only tries. They are
+ * raised before the word is taken and lowered after it was let go of.
+ */
+static _Thread_local uint32_t locks_held TLS_FAST;
+static _Thread_local uint32_t grows_held TLS_FAST;
+
+/* Some lock was not to be had once: from then on we look before we ask. */
+static _Atomic bool lock_lost;
+
+/* 0; -EBUSY: somebody else has it, who will let go; -EDEADLK, -EAGAIN: as lock_acquire. */
+static int lock_or_try(struct lock *l, bool tries)
+{
+	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && lock_is_stuck(l))
+		return lock_held(l) ? -EDEADLK : -EAGAIN;
+	if (likely(!tries)) {
+		int err = lock_acquire(l);
+
+		if (unlikely(err == -EAGAIN) && !lock_fork_under_way())
+			atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
+		return err;
+	}
+	if (SLUICE_DEBUG) /* whose ranks they are cannot be told */
+		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	if (lock_held(l))
+		return -EDEADLK;
+	return lock_try(l) ? 0 : -EBUSY;
+}
+
+int zone_lock_err(struct zone *z)
+{
+	int err;
+
+	locks_held++;
+	err = lock_or_try(&z->lock, locks_held > 1);
+	if (unlikely(err)) {
+		locks_held--;
+		return err;
+	}
+	if (unlikely(z->late || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
+		late_work(z);
+	return 0;
+}
+
+bool zone_lock(struct zone *z)
+{
+	return zone_lock_err(z) == 0;
+}
+
+void zone_unlock(struct zone *z)
+{
+	lock_release(&z->lock);
+	locks_held--;
+	if (SLUICE_DEBUG && unlikely(locks_held))
+		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold begins to count again */
+}
+
+int grow_lock(struct zone *z)
+{
+	int err;
+
+	grows_held++;
+	err = lock_or_try(&z->grow, grows_held > 1 || locks_held);
+	if (unlikely(err))
+		grows_held--;
+	return err;
+}
+
+void grow_unlock(struct zone *z)
+{
+	lock_release(&z->grow);
+	grows_held--;
+}
+
+/* ---- debug ------------------------------------------------------------------------------- */
+
+/* Pages of free blocks by kind, but that of a dirty block only the dirty ones count as such. */
+static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
+{
+	uint32_t i = REGION_META_PAGES;
+	uint32_t region_free = 0;
+
+	while (i < r->pages) {
+		const struct page *pg = &r->page[i];
+		uint32_t n = 1;
+
+		if (page_kind(pg) == PAGE_BUDDY) {
+			uint32_t dirty;
+
+			n = 1u << pg->cls;
+			CHECK(i % n == 0 && i + n <= r->pages);
+			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls) ||
+			      !may_join(r->zone, block_kind(pg), &r->page[i ^ n]));
+			for (uint32_t k = 1; k < n; k++)
+				CHECK(page_kind(&r->page[i + k]) == PAGE_NONE);
+			dirty = dirty_bits(r, i, n, BITS_COUNT);
+			CHECK(pg->list == kind_list[block_kind(pg)]);
+			CHECK((dirty != 0) == (block_kind(pg) == BUDDY_DIRTY));
+			pages[block_kind(pg)] += dirty ? dirty : n;
+			region_free += n;
+		} else if (page_kind(pg) == PAGE_AWAY) {
+			n = pg->npages;
+			CHECK(i + n <= r->pages && r->head[i] == 0 && r->head[i + n - 1] == 0);
+		}
+		i += n;
+	}
+	CHECK(region_free == r->free_pages);
+	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
+	/* It is set at every length, and cleared as a whole: the first and the last page tell. */
+	if (r->reserved < REGION_PAGES)
+		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
+}
+
+void buddy_check(struct zone *z)
+{
+	uint64_t free_pages = 0;
+	uint64_t pages[BUDDY_KINDS] = { 0 };
+
+	bool grow = lock_acquire(&z->grow) == 0; /* the lengths of regions */
+
+	while (!zone_lock(z)) /* a fork */
+		lock_pause();
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		check_region(r, pages);
+		free_pages += r->free_pages;
+	}
+	CHECK(free_pages == z->free_pages);
+	CHECK(pages[BUDDY_DIRTY] == z->dirty_pages);
+	CHECK(pages[BUDDY_READY] == z->ready_pages);
+	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
+		for (unsigned o = 0; o < ORDERS; o++)
+			CHECK(!z->blocks[kind][o].first == !(orders_of(z, kind) & (1u << o)));
+	zone_unlock(z);
+	if (grow)
+		lock_release(&z->grow);
+}

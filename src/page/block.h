@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * block.h - a zone's free blocks: the binary buddy method, under the zone's lock.
+ */
+#ifndef SLUICE_BLOCK_H
+#define SLUICE_BLOCK_H
+
+#include "base/atomics.h"
+#include "page/pagemap.h"
+#include "page/zone.h"
+
+#define RANGE_SHORT 128u /* pages: what remains of a shorter run is of use to others */
+
+/* ---- the zone's two locks ---------------------------------------------------------------- */
+
+/*
+ * Takes the zone's lock and frees some of the deferred runs. Returns 0; -EBUSY if another thread
+ * holds it and will release it; -EDEADLK or -EAGAIN as lock_acquire.
+ */
+int zone_lock_err(struct zone *z);
+
+/* The same; returns whether the lock was taken. */
+bool zone_lock(struct zone *z);
+void zone_unlock(struct zone *z);
+
+/* The lock of the zone's regions, with the same results. Take it before the zone's lock. */
+int grow_lock(struct zone *z);
+void grow_unlock(struct zone *z);
+
+/* Leaves a run to the next holder of the zone's lock, which frees it. Any context. */
+void defer_push(struct zone *z, struct page *pg);
+
+/* ---- dirty bits, under the zone's lock --------------------------------------------------- */
+
+static inline uint64_t word_mask(uint32_t from, uint32_t n)
+{
+	return (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << from;
+}
+
+enum bit_op { BITS_COUNT, BITS_SET, BITS_CLEAR };
+
+/* Apply op to n bits from first on; returns how many were set before. */
+static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint32_t n,
+					 enum bit_op op)
+{
+	uint32_t count = 0;
+
+	while (n) {
+		uint32_t at = first & 63;
+		uint32_t here = n < 64 - at ? n : 64 - at;
+		uint64_t mask = word_mask(at, here);
+		uint64_t *word = &r->dirty[first / 64];
+
+		/* As a rule all or none are set, and to count takes long without an instruction for it. */
+		if ((*word & mask) == mask)
+			count += here;
+		else if (*word & mask)
+			count += (uint32_t)__builtin_popcountll(*word & mask);
+		if (op == BITS_SET)
+			*word |= mask;
+		else if (op == BITS_CLEAR)
+			*word &= ~mask;
+		first += here;
+		n -= here;
+	}
+	return count;
+}
+
+/* ---- free blocks, under the zone's lock -------------------------------------------------- */
+
+/* Begins with one more run, or one more block of a purge, in this hold of the lock. */
+static inline void run_begin(struct zone *z)
+{
+	hold_step(LOCK_BUDDY, 1);
+	if (SLUICE_DEBUG)
+		z->steps = 0;
+}
+
+/* Bit o is set if the zone has a free block of order o. */
+static inline uint32_t orders_of(const struct zone *z, unsigned kind)
+{
+	return atomic_load_explicit(&z->orders[kind], memory_order_relaxed);
+}
+
+static inline bool is_free_block(struct region *r, uint32_t i, unsigned order)
+{
+	const struct page *pg = &r->page[i];
+
+	return i + (1u << order) <= r->pages && page_kind(pg) == PAGE_BUDDY && pg->cls == order;
+}
+
+/* The kind of a free block. */
+static inline unsigned block_kind(const struct page *pg)
+{
+	return pg->list == LIST_BUDDY_DIRTY   ? BUDDY_DIRTY
+	       : pg->list == LIST_BUDDY_READY ? BUDDY_READY
+					      : BUDDY_CLEAN;
+}
+
+/* Takes a free block off its list. */
+void block_remove(struct zone *z, struct page *pg, enum page_kind becomes);
+
+/* Frees one aligned block and merges it upwards. */
+void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready);
+
+/* Turns the smallest block of the kind that has the order into a run. Returns NULL if none. */
+struct page *block_take(struct zone *z, unsigned kind, unsigned order);
+
+/* Returns the first page of the free block that ends before page i and may join one of the kind,
+ * or i if there is no such block. */
+uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind);
+
+/* Frees n pages from i on as the aligned blocks that they consist of. */
+void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready);
+
+/* A request: runs of npages, each at the start of a block of the order, or anywhere. */
+struct want {
+	uint32_t npages;
+	unsigned order;
+	bool anywhere;
+};
+
+/* Takes a run of one of the kinds (a bit each): dirty memory first, then ready, then clean.
+ * Returns NULL if none. */
+struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds);
+
+/* Shortens a run that was just taken of the kind; its tail becomes free again, of that kind. */
+void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind);
+
+/* Frees a run, as pg->zero says. */
+void run_free_locked(struct page *pg);
+
+/* Debug: walks the zone under both locks, and stops the program where an invariant is broken. */
+void buddy_check(struct zone *z);
+
+#endif

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * purge.c - gives the memory of dirty blocks, and of descriptors that are not needed, back to the
+ * kernel; and trim, by which frees do so while there is no background thread.
+ * Used by buddy (trim) and reclaim; uses block, region and vm.
+ *
+ * Lock: zone.lock for what is taken off and put on the lists; no system call under it.
+ * Bound: a purge has two holds for each BUDDY_BATCH blocks; for trim see there.
+ * Allocates nothing; blocks in the kernel. Signal handlers: see block.c. Fork: a block that is
+ * being purged at that moment is lost to the child.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/purge.h"
+
+#include "base/clock.h"
+#include "base/delay.h"
+#include "base/options.h"
+#include "base/stats.h"
+#include "os/vm.h"
+#include "page/block.h"
+#include "page/region.h"
+
+#define TRIM_PAGES 64u
+#define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
+#define TRIM_EARNED 4u
+#define TRIM_TEARDOWN 4u
+#define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
+
+bool buddy_trim_inline = true;
+void (*buddy_after_free)(struct zone *z);
+
+/* Blocks taken off the lists to be purged. */
+struct purge {
+	struct page *block[BUDDY_BATCH];
+	unsigned n;
+	uint64_t most; /* dirty pages to be taken, and to be left */
+	uint64_t keep;
+	uint64_t dirty; /* those taken; a block that merged with clean ones has others */
+};
+
+static bool purge_more(struct zone *z, const struct purge *p)
+{
+	return p->n < BUDDY_BATCH && p->dirty < p->most &&
+	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > p->keep;
+}
+
+/* Dirty pages that are still to be taken; there are some. At most one more than a block has. */
+static uint32_t purge_want(const struct zone *z, const struct purge *p)
+{
+	uint64_t over = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) - p->keep;
+	uint64_t want = min_size(p->most - p->dirty, over);
+
+	return (uint32_t)min_size(want, (1u << ORDER_MAX) + 1);
+}
+
+/* A dirty block, or as much of it as is wanted, if there is something dirty in that: what is purged beyond
+ * that may be what the program uses now and then. */
+static void purge_add(struct zone *z, struct purge *p, struct page *pg)
+{
+	uint64_t before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	/* What ends within a page of the kernel's would be said to be dirty still. */
+	uint32_t part = (uint32_t)align_up(purge_want(z, p), max_size(vm_os_page >> PG_SHIFT, 1));
+
+	run_begin(z);
+	block_remove(z, pg, PAGE_PURGING);
+	if (part < pg->npages && dirty_bits(region_of(pg), page_number(pg), part, BITS_COUNT))
+		run_cut_locked(z, pg, part, BUDDY_DIRTY);
+	p->dirty += before - atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	p->block[p->n++] = pg;
+}
+
+static bool is_dirty_block(const struct page *pg)
+{
+	return page_kind(pg) == PAGE_BUDDY && pg->list == LIST_BUDDY_DIRTY;
+}
+
+/* A dirty block and those side by side with it, which the kernel takes by one call. */
+static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t first = page_number(pg);
+	uint32_t end;
+
+	purge_add(z, p, pg);
+	end = first + pg->npages;
+	while (end < r->pages && is_dirty_block(&r->page[end]) && purge_more(z, p)) {
+		purge_add(z, p, &r->page[end]);
+		end += r->page[end].npages;
+	}
+	for (;;) {
+		uint32_t before = free_block_before(r, first, BUDDY_DIRTY);
+
+		if (before == first || !is_dirty_block(&r->page[before]) || !purge_more(z, p))
+			break;
+		purge_add(z, p, &r->page[before]);
+		first = before;
+	}
+}
+
+/* The largest that is no larger than what is wanted; else the smallest. */
+static unsigned purge_order(const struct zone *z, const struct purge *p)
+{
+	uint32_t orders = orders_of(z, BUDDY_DIRTY);
+	uint32_t fit = orders & ((2u << (31u - (unsigned)__builtin_clz(purge_want(z, p)))) - 1);
+
+	return fit ? 31u - (unsigned)__builtin_clz(fit) : (unsigned)__builtin_ctz(orders);
+}
+
+/* Some dirty blocks, the largest first of those that are not too large. False: there are none, or no lock is
+ * to be had. */
+static bool purge_take(struct zone *z, struct purge *p)
+{
+	p->n = 0;
+	p->dirty = 0;
+	if (!zone_lock(z))
+		return false;
+	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && orders_of(z, BUDDY_DIRTY))
+		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][purge_order(z, p)].last);
+	zone_unlock(z);
+	return p->n != 0;
+}
+
+static void purge_sort(struct purge *p)
+{
+	for (unsigned i = 1; i < p->n; i++) {
+		struct page *pg = p->block[i];
+		unsigned k = i;
+
+		for (; k && p->block[k - 1] > pg; k--)
+			p->block[k] = p->block[k - 1];
+		p->block[k] = pg;
+	}
+}
+
+static bool purge_stretch(const struct page *first, const struct page *end)
+{
+	return vm_purge(page_address(first), (size_t)(end - first) << PG_SHIFT);
+}
+
+static bool shares_os_page(const struct page *pg)
+{
+	return (size_t)pg->npages << PG_SHIFT < vm_os_page;
+}
+
+/* One call for each stretch of blocks; where the kernel refuses that, for each block. Returns pages that it
+ * did not take. */
+static uint64_t purge_blocks(struct purge *p)
+{
+	uint64_t refused = 0;
+	unsigned i = 0;
+
+	purge_sort(p);
+	while (i < p->n) {
+		struct page *first = p->block[i];
+		struct page *end = first + first->npages;
+		unsigned past = i + 1;
+		bool good;
+
+		for (; past < p->n && p->block[past] == end && !shares_os_page(end) &&
+		       !shares_os_page(first);
+		     past++)
+			end += end->npages;
+		good = purge_stretch(first, end);
+		for (bool one = past == i + 1; i < past; i++) {
+			struct page *pg = p->block[i];
+
+			pg->zero = good || (!one && purge_stretch(pg, pg + pg->npages)) ? ZERO_CLEAN
+											: ZERO_NOT;
+			refused += pg->zero == ZERO_NOT ? pg->npages : 0;
+		}
+	}
+	return refused;
+}
+
+/* Put blocks back after the kernel was asked; those it took are clean now. */
+static void purge_return(struct zone *z, struct purge *p)
+{
+	bool locked = zone_lock(z);
+
+	for (unsigned i = 0; i < p->n; i++) {
+		struct page *pg = p->block[i];
+
+		if (!locked) {
+			pg->zero = ZERO_NOT; /* the bits cannot be changed now */
+			defer_push(z, pg);
+			continue;
+		}
+		if (pg->zero == ZERO_CLEAN)
+			dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
+		run_free_locked(pg);
+	}
+	if (locked)
+		zone_unlock(z);
+}
+
+uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
+{
+	struct purge p = { .keep = keep };
+	uint64_t tried = 0;
+	uint64_t purged = 0;
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+
+	/* What becomes dirty while we work, and what the kernel would not take (memory that is
+	 * locked, blocks smaller than its page), is for another call. */
+	if (most > dirty)
+		most = dirty;
+	for (; tried < most; tried += p.dirty) {
+		uint64_t refused;
+
+		p.most = most - tried;
+		if (!purge_take(z, &p))
+			break;
+		DELAY_HERE(purge_taken);
+		refused = purge_blocks(&p);
+		purged += p.dirty > refused ? p.dirty - refused : 0;
+		DELAY_HERE(purge_done);
+		purge_return(z, &p);
+		/* All is locked, and would be asked for block by block. */
+		if (refused >= p.dirty && atomic_load_explicit(&z->locked, memory_order_relaxed))
+			break;
+	}
+	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
+	return purged << PG_SHIFT;
+}
+
+uint64_t zones_purge(uint64_t keep, uint64_t most)
+{
+	uint64_t given = 0;
+
+	for (uint32_t i = 0; i < zones_count() && given < most; i++) {
+		uint64_t all = zones_sum(dirty_pages);
+		uint64_t here = atomic_load_explicit(&zone_all[i].dirty_pages,
+						     memory_order_relaxed);
+		uint64_t others = all > here ? all - here : 0;
+
+		if (all > keep)
+			given += buddy_purge(&zone_all[i], keep > others ? keep - others : 0,
+					     most - given) >>
+				 PG_SHIFT;
+	}
+	return given << PG_SHIFT;
+}
+
+/* ---- trim: what a free gives back ---------------------------------------------------------- */
+
+/*
+ * How many dirty pages may be kept beside those that always may, `most` for the first reason. Dirty pages that were taken
+ * since the last look (trim_reused) were kept for a good reason. What a free gave back and was taken
+ * again within decay_ms would better have been kept.
+ */
+static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
+{
+	uint64_t taken = atomic_load_explicit(&z->clean_taken, memory_order_relaxed);
+	uint64_t since = taken -
+			 atomic_exchange_explicit(&z->trim_seen, taken, memory_order_relaxed);
+	uint64_t gone = atomic_load_explicit(&z->trim_gone, memory_order_relaxed);
+	uint64_t earned = atomic_load_explicit(&z->trim_earned, memory_order_relaxed);
+	uint64_t reused = atomic_exchange_explicit(&z->trim_reused, 0, memory_order_relaxed);
+	uint64_t again = 0;
+
+	if (now - atomic_load_explicit(&z->trim_gone_at, memory_order_relaxed) <= options.decay_ms)
+		again = min_size(gone, since);
+	if (again || reused) {
+		atomic_store_explicit(&z->trim_gone, gone - again, memory_order_relaxed);
+		earned = max_size(earned, min_size(earned + reused, most)) + TRIM_EARNED * again;
+	} else if (earned && now - atomic_load_explicit(&z->trim_earned_at, memory_order_relaxed) >
+				     TRIM_LATELY * (uint64_t)options.decay_ms) {
+		earned = 0;
+	} else {
+		return earned;
+	}
+	atomic_store_explicit(&z->trim_earned, earned, memory_order_relaxed);
+	atomic_store_explicit(&z->trim_earned_at, now, memory_order_relaxed);
+	return earned;
+}
+
+/* Of the dirty pages that were free for all of decay_ms, those that may go in this call. */
+static uint64_t trim_decayed(struct zone *z, uint64_t now, uint64_t dirty, uint64_t freed)
+{
+	uint64_t low = atomic_load_explicit(&z->trim_low, memory_order_relaxed);
+	uint64_t due = atomic_load_explicit(&z->trim_due, memory_order_relaxed);
+	uint64_t n;
+
+	if (low > dirty - freed)
+		low = dirty - freed;
+	if (now - atomic_load_explicit(&z->trim_at, memory_order_relaxed) >= options.decay_ms) {
+		atomic_store_explicit(&z->trim_at, now, memory_order_relaxed);
+		due = low;
+		low = dirty;
+	}
+	n = min_size(due, freed + TRIM_PAGES);
+	atomic_store_explicit(&z->trim_low, low, memory_order_relaxed);
+	atomic_store_explicit(&z->trim_due, due - n, memory_order_relaxed);
+	return n;
+}
+
+/* What z may keep of `pages` that all may: its part, and a quarter of what it has in use itself. */
+static uint64_t zone_part(struct zone *z, uint64_t pages)
+{
+	uint64_t all = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
+	uint64_t unused = atomic_load_explicit(&z->free_pages, memory_order_relaxed);
+
+	return pages / zone_family(z) + (all > unused ? (all - unused) / 4 : 0);
+}
+
+/* Purge `over` dirty pages, but not more than `most`: of the zone that has the most of them. Returns how many. */
+static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
+{
+	struct zone *lead = zone_lead(z);
+	uint32_t n = zone_family(z);
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t here = atomic_load_explicit(&lead[i].dirty_pages, memory_order_relaxed);
+
+		if (here > dirty) {
+			dirty = here;
+			z = &lead[i];
+		}
+	}
+	return buddy_purge(z, dirty > over ? dirty - over : 0, most) >> PG_SHIFT;
+}
+
+/* More than may be kept is dirty. */
+static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t most, uint64_t freed)
+{
+	struct zone *lead = zone_lead(z);
+	uint64_t now = clock_ms();
+	uint64_t hard = soft + trim_earned(lead, now, most);
+	uint64_t earned;
+	uint64_t n;
+
+	if (dirty > hard) {
+		n = trim_most(z, dirty - (hard - soft / 8), 3 * freed + TRIM_PAGES);
+		if (!n)
+			return;
+		atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
+		counter_add_shared(&lead->trim_gone, n);
+		atomic_store_explicit(&lead->trim_gone_at, now, memory_order_relaxed);
+		return;
+	}
+	n = trim_most(z, dirty - soft, trim_decayed(lead, now, dirty, min_size(freed, dirty)));
+	if (!n)
+		return;
+	atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
+	earned = atomic_load_explicit(&lead->trim_earned, memory_order_relaxed);
+	atomic_store_explicit(&lead->trim_earned, earned - min_size(earned, n),
+			      memory_order_relaxed);
+}
+
+/*
+ * While there is no background thread a free gives dirty pages back: those above dirty_max and a quarter of what
+ * is in use. A program that takes and frees big blocks in turn, or builds something and tears it down again and again,
+ * uses them again soon: that earns it more that are kept, until nobody has used those for decay_ms. Bounded: a
+ * few times what the call freed and a little more, so that it never falls behind.
+ */
+void trim(struct zone *z, uint64_t freed)
+{
+	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
+	uint64_t max = options.dirty_max >> PG_SHIFT;
+	uint64_t used;
+	uint64_t soft;
+	uint64_t last;
+	struct zone *lead = zone_lead(z);
+
+	if (unlikely(buddy_after_free != NULL))
+		buddy_after_free(z);
+	if (!buddy_trim_inline)
+		return;
+	/* While each zone keeps to its part the sum is not looked at: who frees next here goes on. */
+	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
+		return;
+	dirty = zone_sum(z, dirty_pages);
+	if (dirty < max / 2)
+		return;
+	last = atomic_load_explicit(&lead->trim_last, memory_order_relaxed);
+	if (dirty < last)
+		counter_add_shared(&lead->trim_reused, last - dirty);
+	atomic_store_explicit(&lead->trim_last, dirty, memory_order_relaxed);
+	used = buddy_used_pages(z);
+	soft = max + used / 4;
+	if (dirty > soft)
+		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
+	else if (atomic_load_explicit(&lead->trim_low, memory_order_relaxed))
+		atomic_store_explicit(&lead->trim_low, 0, memory_order_relaxed);
+}
+
+/* ---- descriptors ------------------------------------------------------------------------- */
+
+/* A large clean block from page *at of the region on, taken off its list; NULL: there is none. */
+static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
+{
+	struct page *found = NULL;
+
+	if (!zone_lock(z))
+		return NULL;
+	while (!found && *at < r->pages) {
+		struct page *pg = &r->page[*at];
+		bool block = page_kind(pg) == PAGE_BUDDY && pg->cls >= BARE_ORDER;
+
+		*at += block ? pg->npages : 1u << BARE_ORDER;
+		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->bare)
+			found = pg;
+	}
+	run_begin(z);
+	if (found)
+		block_remove(z, found, PAGE_PURGING);
+	zone_unlock(z);
+	return found;
+}
+
+/* What cannot be taken (locked memory) is not tried again until the block has been in use. */
+static void bare_return(struct zone *z, struct page *pg)
+{
+	struct region *r = region_of(pg);
+	uint32_t i = page_number(pg);
+	unsigned order = pg->cls;
+
+	if (!zone_lock(z)) {
+		pg->zero = ZERO_CLEAN;
+		defer_push(z, pg);
+		return;
+	}
+	run_begin(z);
+	block_free(z, r, i, order, false);
+	if (is_free_block(r, i, order))
+		pg->bare = 1;
+	zone_unlock(z);
+}
+
+void buddy_purge_descriptors(struct zone *z)
+{
+	purge_regions(z);
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		uint32_t at = 0;
+		struct page *pg;
+
+		while ((pg = bare_take(z, r, &at)) != NULL) {
+			vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
+			bare_return(z, pg);
+		}
+	}
+}
+
+void zones_purge_descriptors(void)
+{
+	for (uint32_t i = 0; i < zones_count(); i++)
+		buddy_purge_descriptors(&zone_all[i]);
+}

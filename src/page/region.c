@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * region.c - a zone's regions: growth, and giving address space back.
+ * Used by buddy, prefault, purge and reclaim; uses block, pagemap and vm.
+ *
+ * (A) The index of a page whose address space is not ours (given back, or never ours) is 0, and
+ *     page 0 is PAGE_NONE. So a pointer to what the kernel puts there leads to no descriptor.
+ *     (buddy_check)
+ * (B) Address space is given back as whole regions, or as free blocks inside one (PAGE_AWAY). Those
+ *     blocks are on zone.away, on no other list, and counted nowhere. (buddy_check)
+ *
+ * Lock: zone.grow (GROW), for all functions here; zone.lock inside it, for what changes pages.
+ * System calls are made under zone.grow only.
+ * Bound: zone_grow looks at each region once. It asks the kernel at most 2 * ORDERS times, for less
+ * and less, and once for each place behind which others had a mapping when it was last tried; once
+ * or twice in all if the last growth was refused.
+ * Allocates nothing; blocks in the kernel. Signal handlers: see block.c. Fork: see fork.c.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "page/region.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/delay.h"
+#include "base/options.h"
+#include "base/stats.h"
+#include "os/vm.h"
+#include "page/block.h"
+
+#define STEP_MIN ((size_t)1 << 20)
+#define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
+#define STEP_FIRST ((size_t)2 << 20)
+#define RETRY_REFUSALS 64u /* of growth, until the blocked places are tried again */
+#define RESERVE_PART 4u    /* of what is usable: what is reserved beyond it */
+#define HOPELESS 4u   /* times all that we have: giving back does not help a request of that size */
+#define AWAY_ORDER 6u /* 1 MiB */
+#define AWAY_MAX 256u /* each splits a mapping; a process may have 65,530 mappings */
+#define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
+
+/* ---- growth ------------------------------------------------------------------------------ */
+
+/* Add pages [r->pages, pages) of a region as free blocks, clean unless their bits say otherwise.
+ * False: no lock to be had. */
+static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
+{
+	uint32_t from;
+
+	if (!zone_lock(z))
+		return false;
+	from = r->pages;
+	r->pages = pages;
+	run_begin(z);
+	range_free(z, r, from, pages - from, false);
+	counter_add(&z->total_pages, pages - from);
+	counter_add(&z->grown, 1);
+	zone_unlock(z);
+	return true;
+}
+
+/* Regions grow by whole pages of the kernel's and of ours, whichever are larger. */
+static size_t step_whole(size_t step)
+{
+	return align_down(step, max_size(PG_BYTES, vm_os_page));
+}
+
+/*
+ * Bytes to try for, largest first: as many as there are, up to what the option says, so that a small
+ * process that locks its memory (mlockall) locks little that it does not use; less under a limit on
+ * address space so that the program's own mappings find room; halved while the kernel refuses.
+ */
+static size_t step_bytes(struct zone *z, bool *limited)
+{
+	uint64_t pages = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
+	size_t limit;
+	size_t step = min_size(options.region_step, max_size(STEP_FIRST, pages << PG_SHIFT));
+
+	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
+		step = STEP_MIN;
+	*limited = vm_address_limited(&limit);
+	if (*limited != buddy_is_tight(z))
+		atomic_store_explicit(&zone_lead(z)->tight, *limited, memory_order_relaxed);
+	if (*limited)
+		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
+	return step_whole(step);
+}
+
+/* Make the next bytes of a region's reserved address space usable. Guarded by: grow. */
+static bool region_commit(struct zone *z, struct region *r, size_t bytes)
+{
+	char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
+
+	if (!vm_commit(at, bytes))
+		return false;
+	vm_huge_as_set(at, bytes, buddy_used_pages(z) >= THP_PAGES);
+	DELAY_HERE(grow_committed);
+	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
+	 * lost: the space is still reserved, and is made usable again by the next try. */
+	return region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
+}
+
+static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
+{
+	r->zone = z;
+	r->pages = REGION_META_PAGES;
+	r->reserved = reserved;
+	r->next = atomic_load_explicit(&z->regions, memory_order_relaxed);
+	/* Release pairs with the acquire in buddy_first_region. */
+	atomic_store_explicit(&z->regions, r, memory_order_release);
+	pagemap_add(r);
+	stat_add(STAT_regions_made, 1);
+}
+
+/*
+ * Guarded by: grow. Reserve address space for some regions, less and less when refused; for one to begin
+ * with. It is a part of what is usable, because a program may set a limit on its address space at any time, and
+ * what is reserved counts. Each reservation makes a mapping or two, so their number grows with the logarithm up to the option's bytes.
+ */
+static void reserve_space(struct zone *z)
+{
+	uint64_t part = (zone_sum(z, total_pages) << PG_SHIFT) / RESERVE_PART / zone_family(z);
+	size_t bytes = min_size(align_down(options.reserve_address, REGION_BYTES),
+				max_size(align_down(part, REGION_BYTES), REGION_BYTES));
+
+	if (!buddy_first_region(z))
+		bytes = min_size(bytes, REGION_BYTES);
+
+	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
+		void *p = vm_reserve(bytes, REGION_BYTES);
+
+		if (p) {
+			z->reserve_next = (uintptr_t)p;
+			z->reserve_end = (uintptr_t)p + bytes;
+			return;
+		}
+	}
+	z->reserve_refused = true;
+}
+
+/* Bytes for a region, below the last one if nobody has that, or elsewhere. */
+static struct region *region_map(struct zone *z, size_t bytes)
+{
+	struct region *last = buddy_first_region(z);
+	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
+	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
+
+	if (err == -EEXIST)
+		return vm_map(bytes, REGION_BYTES);
+	return err ? NULL : r;
+}
+
+/* Metadata out of a reservation: what guards them stays without access. */
+static bool region_commit_meta(struct region *r)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+
+	if (vm_os_page > REGION_GUARD)
+		return vm_commit(r, meta);
+	return vm_commit((char *)r + REGION_GUARD, meta - 2 * REGION_GUARD);
+}
+
+/* Of a region that was mapped as a whole. */
+static void region_guard(struct region *r)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+
+	if (vm_os_page > REGION_GUARD)
+		return;
+	vm_guard(r, REGION_GUARD);
+	vm_guard((char *)r + meta - REGION_GUARD, REGION_GUARD);
+}
+
+/*
+ * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
+ * there is none, mapped with room for step bytes. Where memory is locked nothing is reserved: the kernel counts
+ * that as well (RLIMIT_MEMLOCK). Guarded by: grow.
+ */
+static struct region *region_new(struct zone *z, bool limited, size_t step)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	struct region *r;
+	size_t bytes;
+
+	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused &&
+	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
+		reserve_space(z);
+	if (z->reserve_next != z->reserve_end) {
+		r = (struct region *)z->reserve_next;
+		if (!region_commit_meta(r))
+			return NULL;
+		z->reserve_next += REGION_BYTES;
+		region_publish(z, r, REGION_PAGES);
+		return r;
+	}
+	bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
+	r = region_map(z, bytes);
+	if (r) {
+		region_guard(r);
+		region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT));
+	}
+	return r;
+}
+
+/*
+ * Make step bytes of r usable or, when refused, less, but not below least; not more than STEP_MIN if it can
+ * be helped where the kernel fills them at once. Guarded by: grow.
+ */
+static bool region_grow(struct zone *z, struct region *r, size_t step, size_t least)
+{
+	size_t room = (size_t)(r->reserved - r->pages) << PG_SHIFT;
+	bool locked;
+
+	if (room < least)
+		return false;
+	locked = vm_locked((char *)r + ((size_t)r->pages << PG_SHIFT));
+	atomic_store_explicit(&z->locked, locked, memory_order_relaxed);
+	if (locked)
+		step = STEP_MIN;
+	for (step = step_whole(min_size(max_size(step, least), room)); step >= least;
+	     step = step_whole(step / 2)) {
+		if (region_commit(z, r, step))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Have room for bytes behind the pages of r: what it has reserved, or more address space behind that (all
+ * of it, of an offline one). 0; -EEXIST: somebody else has it; -ENOMEM: refused. Guarded by: grow.
+ */
+static int region_room(struct region *r, size_t bytes)
+{
+	size_t old = (size_t)r->reserved << PG_SHIFT;
+	size_t end = align_up(((size_t)r->pages << PG_SHIFT) + bytes, vm_os_page);
+	int err;
+
+	if (end <= old)
+		return 0;
+	err = vm_try_map_at((char *)r + old, end - old);
+	if (err)
+		return err;
+	r->reserved = (uint32_t)(end >> PG_SHIFT);
+	r->offline = 0;
+	return 0;
+}
+
+/*
+ * Get up to step bytes of the address space of a block back, the front of it first, and free its pages. 0;
+ * -EEXIST: somebody else has it; -ENOMEM: refused, or no lock. Guarded by: grow.
+ */
+static int away_return(struct zone *z, struct page **link, size_t step)
+{
+	struct page *pg = *link;
+	uint32_t n = (uint32_t)(align_up(step, vm_os_page) >> PG_SHIFT);
+	bool mapped = pg->zero == ZERO_NOT;
+	struct page *rest;
+	int err;
+
+	if (n + (STEP_LEAST >> PG_SHIFT) > pg->npages)
+		n = pg->npages; /* the rest would be of no use */
+	rest = n < pg->npages ? pg + n : pg->next;
+	err = mapped ? 0 : vm_try_map_at(page_address(pg), (size_t)n << PG_SHIFT);
+	if (err)
+		return err;
+	if (!zone_lock(z)) {
+		if (!mapped)
+			vm_unmap(page_address(pg), (size_t)n << PG_SHIFT);
+		return -ENOMEM;
+	}
+	if (n < pg->npages) {
+		rest->npages = pg->npages - n;
+		rest->zero = pg->zero;
+		rest->bare = 0;
+		rest->next = pg->next;
+		rest->list = LIST_NONE;
+		page_set_kind(rest, PAGE_AWAY);
+	} else {
+		z->away_count--;
+	}
+	*link = rest;
+	pg->npages = n;
+	run_free_locked(pg);
+	counter_add(&z->total_pages, n);
+	counter_add(&z->grown, 1);
+	zone_unlock(z);
+	return 0;
+}
+
+/* Whether a block for which `least` bytes are enough wherever they begin can be had from it. */
+static bool away_holds(const struct page *pg, size_t least)
+{
+	uint32_t n = 1u << order_of((uint32_t)(least >> PG_SHIFT) / 2);
+	uint32_t first = page_number(pg);
+
+	return align_up(first, n) + n <= first + pg->npages;
+}
+
+/* What was given back. 0; -EEXIST: there is none; -ENOMEM. Guarded by: grow. */
+static int grow_away(struct zone *z, size_t step, size_t least)
+{
+	for (struct page **at = &z->away; *at; at = &(*at)->next) {
+		int err;
+
+		if ((*at)->bare || !away_holds(*at, least))
+			continue;
+		err = away_return(z, at, step);
+		if (err != -EEXIST)
+			return err;
+		(*at)->bare = 1; /* it is in somebody's way */
+	}
+	return -EEXIST;
+}
+
+/*
+ * By step bytes of address space, or what is left in a region, but at least `least`: what was given back, then
+ * what lies behind a region, so that its metadata serve as many pages as they can, then a new region.
+ * Guarded by: grow.
+ */
+static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
+{
+	int err = grow_away(z, step, least);
+	struct region *r;
+
+	if (err != -EEXIST)
+		return err == 0;
+	for (r = buddy_first_region(z); r; r = r->next) {
+		size_t bytes = min_size(step, (size_t)(REGION_PAGES - r->pages) << PG_SHIFT);
+
+		if (r->blocked || bytes < least)
+			continue;
+		err = region_room(r, bytes);
+		if (err == -EEXIST)
+			r->blocked = true;
+		else
+			return !err && region_grow(z, r, bytes, least);
+	}
+	/* The metadata are not worth it for less. */
+	if (step < STEP_MIN && !z->refused)
+		return false;
+	step = max_size(step, STEP_MIN);
+	r = region_new(z, limited, step);
+	return r && region_grow(z, r, step, least);
+}
+
+/* Guarded by: grow. */
+static void try_blocked_again(struct zone *z)
+{
+	for (struct region *r = buddy_first_region(z); r; r = r->next)
+		r->blocked = false;
+	for (struct page *pg = z->away; pg; pg = pg->next)
+		pg->bare = 0;
+}
+
+/* Room in a region that is there comes first; then address space, less and less while it is refused. A
+ * growth after one that was refused asks once, so that what fails again and again costs little. */
+int zone_grow(struct zone *z, unsigned order, uint64_t seen)
+{
+	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
+				(size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
+	struct region *r;
+	size_t step;
+	bool limited;
+	bool good = false;
+	int err = grow_lock(z);
+
+	if (err)
+		return err;
+	if (atomic_load_explicit(&z->grown, memory_order_relaxed) != seen) {
+		grow_unlock(z);
+		return 0; /* somebody did */
+	}
+	limited = buddy_is_tight(z);
+	step = max_size(z->refused ? 0 : step_bytes(z, &limited), least);
+	for (r = buddy_first_region(z); r && !good; r = r->next)
+		good = region_grow(z, r, step, least);
+	while (!good && step >= least) {
+		good = grow_space(z, limited, step, least);
+		step = step > least ? max_size(align_down(step / 2, vm_os_page), least) : 0;
+	}
+	z->refused = !good;
+	if (!good && ++z->refusals % RETRY_REFUSALS == 0)
+		try_blocked_again(z);
+	grow_unlock(z);
+	return good ? 0 : -ENOMEM;
+}
+
+/* ---- giving back ------------------------------------------------------------------------- */
+
+static bool region_is_dirty(struct region *r)
+{
+	return dirty_bits(r, REGION_META_PAGES, r->pages - REGION_META_PAGES, BITS_COUNT) != 0;
+}
+
+/* Take a wholly free region's pages off the lists, if they may be dirty or are clean. Returns how many; 0:
+ * it is in use. Guarded by: grow. */
+static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
+{
+	uint32_t n = r->pages - REGION_META_PAGES;
+
+	if (!zone_lock(z))
+		return 0;
+	if (n == 0 || r->free_pages != n || (!dirty && region_is_dirty(r))) {
+		zone_unlock(z);
+		return 0;
+	}
+	run_begin(z);
+	for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
+		uint32_t size = 1u << r->page[i].cls;
+
+		block_remove(z, &r->page[i], PAGE_NONE);
+		i += size;
+	}
+	r->pages = REGION_META_PAGES;
+	counter_add(&z->total_pages, (uint64_t)0 - n);
+	zone_unlock(z);
+	return n;
+}
+
+/* Have [at, at + bytes) read as zero, and cost no memory where the kernel agrees to that. */
+static void meta_clear(char *at, size_t bytes)
+{
+	char *first = (char *)align_up((uintptr_t)at, vm_os_page);
+	char *last = (char *)align_down((uintptr_t)at + bytes, vm_os_page);
+
+	if (first >= last || !vm_purge(first, (size_t)(last - first))) {
+		memset(at, 0, bytes); /* locked in memory */
+		return;
+	}
+	memset(at, 0, (size_t)(first - at));
+	memset(last, 0, (size_t)(at + bytes - last));
+}
+
+/*
+ * Its pages are about to be somebody else's address space: no pointer into them may lead to one of its
+ * descriptors, whatever that will be when the front of the region is in use again. All lead to page 0,
+ * which is none.
+ */
+static void region_forget(struct region *r)
+{
+	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
+}
+
+static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
+{
+	uint64_t bytes = 0;
+
+	for (struct region *r = buddy_first_region(z); r && bytes < want; r = r->next) {
+		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
+		uint32_t n = region_take_pages(z, r, dirty);
+
+		if (!n && (r->offline || r->pages != REGION_META_PAGES))
+			continue;
+		DELAY_HERE(region_taken);
+		/* Before others can have the address space. */
+		region_forget(r);
+		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
+			/* The kernel has no mapping left to split one; it stays as it was. */
+			if (!n || region_add_pages(z, r, REGION_META_PAGES + n))
+				continue;
+			break;
+		}
+		dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
+		if (!n) /* it was clean, and waited to be grown into again */
+			n = r->reserved - REGION_META_PAGES;
+		r->reserved = REGION_META_PAGES;
+		r->offline = 1;
+		r->populated = false;
+		bytes += (uint64_t)n << PG_SHIFT;
+		stat_add(STAT_regions_released, 1);
+	}
+	return bytes;
+}
+
+/*
+ * Wholly free and clean regions wait to be grown into again, with no descriptor that costs memory. Not
+ * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated. Where address space is
+ * limited they are unmapped, for the program's own mappings.
+ */
+void purge_regions(struct zone *z)
+{
+	if (z->apart || grow_lock(z) != 0)
+		return;
+	if (buddy_is_tight(z))
+		release_regions(z, UINT64_MAX, false);
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		if (!region_take_pages(z, r, false))
+			continue;
+		DELAY_HERE(region_taken);
+		vm_purge(r->head, (REGION_META_PAGES << PG_SHIFT) - offsetof(struct region, head));
+	}
+	grow_unlock(z);
+}
+
+uint64_t buddy_release_regions(struct zone *z)
+{
+	uint64_t bytes;
+
+	if (grow_lock(z) != 0)
+		return 0;
+	bytes = release_regions(z, UINT64_MAX, true);
+	grow_unlock(z);
+	return bytes;
+}
+
+/* What is reserved and was not used yet. Guarded by: grow. */
+static uint64_t release_reserved(struct zone *z)
+{
+	uint64_t bytes = 0;
+
+	if (z->reserve_next != z->reserve_end &&
+	    vm_unmap((void *)z->reserve_next, z->reserve_end - z->reserve_next)) {
+		bytes += z->reserve_end - z->reserve_next;
+		z->reserve_end = z->reserve_next;
+	}
+	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
+
+		/* One without pages goes as a whole, as it may have had some; no index leads into this. */
+		if (n && r->pages != REGION_META_PAGES &&
+		    vm_unmap((char *)r + ((size_t)r->pages << PG_SHIFT), n)) {
+			r->reserved = r->pages;
+			bytes += n;
+		}
+	}
+	return bytes;
+}
+
+/* A free block of the order off its list, clean ones first. NULL: there is none, or no lock. */
+static struct page *away_take(struct zone *z, unsigned order)
+{
+	struct page *pg = NULL;
+
+	if (!zone_lock(z))
+		return NULL;
+	for (unsigned kind = 0; kind < BUDDY_KINDS && !pg; kind++)
+		pg = z->blocks[kind][order].first;
+	if (pg) {
+		run_begin(z);
+		block_remove(z, pg, PAGE_AWAY);
+		dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
+		counter_add(&z->total_pages, (uint64_t)0 - pg->npages);
+	}
+	zone_unlock(z);
+	return pg;
+}
+
+/* Of free blocks. Guarded by: grow. */
+static uint64_t release_blocks(struct zone *z, uint64_t want)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned order = ORDER_MAX; order >= AWAY_ORDER; order--) {
+		struct page *pg;
+
+		while (bytes < want && z->away_count < AWAY_MAX &&
+		       (pg = away_take(z, order)) != NULL) {
+			size_t n = (size_t)pg->npages << PG_SHIFT;
+			bool gone;
+
+			DELAY_HERE(region_taken);
+			/* Before others can have the address space; see region_forget. */
+			memset(&region_of(pg)->head[page_number(pg)], 0,
+			       pg->npages * sizeof(uint16_t));
+			gone = vm_unmap(page_address(pg), n);
+			pg->zero = gone ? ZERO_CLEAN : ZERO_NOT; /* it is still mapped */
+			pg->bare = 0;
+			pg->list = LIST_NONE;
+			pg->next = z->away;
+			z->away = pg;
+			z->away_count++;
+			if (!gone)
+				return bytes;
+			bytes += n;
+		}
+	}
+	return bytes;
+}
+
+uint64_t buddy_release_space(struct zone *z, uint64_t want)
+{
+	uint64_t bytes;
+
+	if (grow_lock(z) != 0)
+		return 0;
+	bytes = release_reserved(z);
+	if (bytes < want)
+		bytes += release_regions(z, want - bytes, true);
+	if (bytes < want)
+		bytes += release_blocks(z, want - bytes);
+	grow_unlock(z);
+	return bytes;
+}
+
+uint64_t zones_release_regions(void)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < zones_count(); i++)
+		bytes += buddy_release_regions(&zone_all[i]);
+	return bytes;
+}
+
+uint64_t zones_release_space(uint64_t want)
+{
+	uint64_t all = (zones_sum(total_pages) << PG_SHIFT) + REGION_BYTES;
+	uint64_t bytes = 0;
+
+	/* Who asks for what cannot be had in any case is not to cost the process what is free. */
+	if (want != UINT64_MAX && want / HOPELESS > all)
+		return 0;
+	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
+		bytes += buddy_release_space(&zone_all[i], want - bytes);
+	return bytes;
+}
+
+/* It is as if memory were locked already; the next growth finds out whether it really is. */
+static void forget_reserved(struct zone *z)
+{
+	if (grow_lock(z) != 0)
+		return;
+	release_reserved(z);
+	release_regions(z, UINT64_MAX, false); /* those that wait to be grown into */
+	atomic_store_explicit(&z->locked, true, memory_order_relaxed);
+	grow_unlock(z);
+}
+
+void zones_release_reserved(void)
+{
+	for (uint32_t i = 0; i < ZONES_ALL; i++)
+		forget_reserved(&zone_all[i]);
+}
