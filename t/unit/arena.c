@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The arena: objects of calls that can have neither heap nor lock.
+ * The arena: objects of calls that can use neither heap nor lock.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -65,22 +65,23 @@ static void test_one(void)
 	char *q = get(0, 1);
 
 	is_int((uintptr_t)p % 16, 0, "an object is aligned to 16 bytes");
-	is_int(arena_usable(p), 112, "its length is known");
-	ok(q && q != p && arena_usable(q) >= 1, "an object of no bytes is one all the same");
-	is_int(maps() - before, 1, "both are in one mapping");
+	is_int(arena_usable(p), 112, "an object's length is known");
+	ok(q && q != p && arena_usable(q) >= 1, "an allocation of no bytes gives an object");
+	is_int(maps() - before, 1, "two small objects are in one mapping");
 	ok(arena_covers(p) && arena_covers(p + 5000) && !arena_covers(&before),
-	   "what lies in it is known");
+	   "a pointer into the arena is recognized");
 	is_int(arena_usable(p + 16) + arena_usable(p + 1) + arena_usable(NULL), 0,
 	       "a pointer into an object is not its start");
 	ok(!arena_free(p + 16) && !arena_free(p - 16) && !arena_free(p + 1) && !arena_free(NULL) &&
 		   !arena_free(&before),
-	   "and frees nothing");
+	   "a free of a pointer into an object frees nothing");
 	arena_check();
 	ok(arena_free(p) && !arena_free(p) && arena_usable(p) == 0, "an object is freed once");
-	ok(mapped(p), "while another is there its memory stays");
-	ok(arena_free(q) && !mapped(p) && !mapped(q), "with the last one the mapping goes");
-	ok(!arena_free(q) && !arena_covers(q), "of which nothing is known any more");
-	is_int(arena_bytes(), 0, "nothing is left");
+	ok(mapped(p), "a mapping stays while one of its objects is in use");
+	ok(arena_free(q) && !mapped(p) && !mapped(q), "a mapping goes with its last object");
+	ok(!arena_free(q) && !arena_covers(q),
+	   "a pointer into an unmapped mapping is not recognized");
+	is_int(arena_bytes(), 0, "nothing is left of freed objects");
 	arena_check();
 }
 
@@ -100,24 +101,24 @@ static void test_sizes(void)
 			memset(p[n], (int)n, arena_usable(p[n]));
 			n++;
 		}
-	ok(good && n > 300, "each size and each alignment can be had");
+	ok(good && n > 300, "the arena gives objects of each size and each alignment");
 	arena_check();
 	for (unsigned i = 0; i < n; i++)
 		for (size_t k = 0; k < arena_usable(p[i]); k++)
 			good &= p[i][k] == (char)i;
-	ok(good, "objects do not overlap");
+	ok(good, "objects of the arena do not overlap");
 	ok(arena_takes(ARENA_SIZE_MAX, 1) && !arena_takes(ARENA_SIZE_MAX + 1, 1) &&
 		   arena_takes(1, ARENA_ALIGN_MAX) && !arena_takes(1, 2 * ARENA_ALIGN_MAX),
-	   "larger ones are not for the arena");
+	   "the arena refuses larger objects");
 	for (unsigned i = 0; i < n; i += 2)
 		good &= arena_free(p[i]);
 	arena_check();
 	for (unsigned i = 1; i < n; i += 2)
 		good &= arena_free(p[i]);
-	ok(good && arena_bytes() == 0, "all are freed");
+	ok(good && arena_bytes() == 0, "all objects are freed");
 }
 
-/* Of a block whose objects are all freed the room is used again, and what lives beside it stays. */
+/* When all objects of a block are freed its room is used again, and objects beside it stay. */
 static void test_reuse(void)
 {
 	uint64_t before = maps();
@@ -130,8 +131,8 @@ static void test_reuse(void)
 
 		good &= arena_free(p) && arena_free(q);
 	}
-	is_int(maps() - before, 1, "room of freed objects is used again in the mapping there is");
-	ok(good && stays[999] == 0x5a && arena_free(stays), "and nothing else");
+	is_int(maps() - before, 1, "room of freed objects is used again in the same mapping");
+	ok(good && stays[999] == 0x5a && arena_free(stays), "no other mapping is made for them");
 	arena_check();
 }
 
@@ -150,7 +151,7 @@ static void limited(void *arg)
 		_exit(2);
 	rl.rlim_cur = rl.rlim_max;
 	setrlimit(RLIMIT_AS, &rl);
-	rl.rlim_cur = (rlim_t)1 << 60; /* limited, and enough for a sanitizer */
+	rl.rlim_cur = (rlim_t)1 << 60; /* limited, but enough for a sanitizer */
 	setrlimit(RLIMIT_AS, &rl);
 	p = arena_alloc(100, 1);
 	if (!p || arena_bytes() > 256 * KIB)
@@ -177,7 +178,7 @@ static void refused(void *arg)
 	arena_check();
 }
 
-/* The largest length is refused, and then another one. */
+/* The kernel refuses the largest length, then another one. */
 static void refused_some(void *arg)
 {
 	unsigned n = (unsigned)(uintptr_t)arg;
@@ -191,14 +192,14 @@ static void refused_some(void *arg)
 		_exit(3);
 	arena_check();
 	options.vm_fail_at = 0;
-	/* What the chunk has no room for is in another one. */
+	/* Objects that do not fit into the chunk go into another one. */
 	for (unsigned i = 0; i < 100; i++)
 		if (!arena_alloc(20000, 1))
 			_exit(4);
 	arena_check();
 }
 
-/* Until no place for a chunk is left. */
+/* Runs until no place for a chunk is left. */
 static void exhausted(void *arg)
 {
 	char **last = NULL;
@@ -212,7 +213,7 @@ static void exhausted(void *arg)
 		n++;
 	}
 	arena_check();
-	/* 250 KiB of 960 MiB, and huge objects as before. */
+	/* 250 KiB of 960 MiB; huge objects work as before. */
 	if (n < 3000 || arena_bytes() < 800 * MIB || !huge_free(huge_alloc(40 * MIB, 1)))
 		_exit(2);
 	while ((p = arena_alloc(100, 1)) != NULL && n < 5000000) {
@@ -231,7 +232,7 @@ static void exhausted(void *arg)
 		_exit(4);
 }
 
-/* There are too many mappings to take one out of the middle of another. */
+/* There are too many mappings to unmap the middle of one. */
 static void not_unmapped(void *arg)
 {
 	char *p = get(100, 1);
@@ -260,15 +261,15 @@ static void test_refusal(void)
 	if (tap_emulated())
 		tap_skip(1, "the limit is the emulator's as well");
 	else
-		ok(child_is_well(limited, NULL), "where address space is limited a chunk is small");
-	ok(child_is_well(refused, NULL), "when the kernel refuses a chunk the call fails");
+		ok(child_is_well(limited, NULL), "a chunk is small where address space is limited");
+	ok(child_is_well(refused, NULL), "a call fails when the kernel refuses a chunk");
 	for (uintptr_t n = 0; n <= 4; n++)
 		good &= child_is_well(refused_some, (void *)n);
-	ok(good, "when it refuses a long one, a shorter one does");
+	ok(good, "a shorter chunk serves when the kernel refuses a long one");
 	ok(child_is_well(not_unmapped, NULL),
 	   "a chunk that the kernel does not unmap is used again");
 	ok(child_is_well(exhausted, NULL),
-	   "when there is no place for a chunk calls fail, and huge objects do not");
+	   "without a place for a chunk calls fail, but not those for huge objects");
 }
 
 static void overwritten(void *arg)
@@ -292,18 +293,18 @@ static void test_kept(void)
 	lock_fork_begin();
 	for (unsigned i = 0; i < 1000; i++)
 		good &= arena_free(get(500, 1));
-	is_int(maps() - before, 1, "while a fork is under way one chunk is kept for what comes");
-	ok(good && arena_bytes() > 0, "also when it holds nothing");
+	is_int(maps() - before, 1, "one chunk is kept for later calls while a fork is under way");
+	ok(good && arena_bytes() > 0, "an empty chunk is kept while a fork is under way");
 	p = get(ARENA_SIZE_MAX, 1);
 	for (unsigned i = 0; i < 2; i++)
 		get(ARENA_SIZE_MAX, 1);
 	q = get(ARENA_SIZE_MAX, 1); /* of another chunk */
 	good &= arena_free(q);
-	ok(good && maps() - before == 2, "a second one comes when the first is full");
+	ok(good && maps() - before == 2, "a second chunk is made when the first is full");
 	lock_fork_end();
 	arena_sweep();
 	ok(arena_bytes() > 0 && arena_bytes() <= MIB && !mapped(q) && p[5] == 0x5a,
-	   "after it what holds nothing is unmapped, and no more");
+	   "empty chunks, and no others, are unmapped after the fork");
 	arena_check();
 }
 
@@ -343,7 +344,7 @@ static void *busy_thread(void *arg)
 	return NULL;
 }
 
-/* In the child of a fork that met threads at any step. */
+/* In the child of a fork that came at any step of other threads. */
 static void after_threads(void *arg)
 {
 	void *p[300];
@@ -366,7 +367,8 @@ static void test_children(void)
 	pthread_t t[THREADS];
 	bool good = true;
 
-	ok(child_is_well(in_child, NULL), "a child of fork has the objects, and gets more");
+	ok(child_is_well(in_child, NULL),
+	   "a child of fork has the parent's objects, and can allocate more");
 	if (tap_emulated()) {
 		tap_skip(1, "the emulator cannot fork while it has several threads");
 		return;
@@ -379,7 +381,7 @@ static void test_children(void)
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
-	ok(good, "so has one that was forked while threads were inside");
+	ok(good, "a child that was forked while threads were inside can allocate");
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */
@@ -484,15 +486,16 @@ static void test_threads(void)
 {
 	run(fill_places, false);
 	is_int(atomic_load(&wrong), 0, "threads allocate and free each other's objects");
-	is_int(arena_bytes(), 0, "and no mapping is left");
+	is_int(arena_bytes(), 0, "no mapping is left after that");
 	run(come_and_go, false);
-	is_int(atomic_load(&wrong), 0, "also while chunks come and go");
-	is_int(arena_bytes(), 0, "and no mapping is left");
+	is_int(atomic_load(&wrong), 0, "threads allocate and free while chunks come and go");
+	is_int(arena_bytes(), 0, "no mapping is left after chunks came and went");
 	run(come_and_go, true);
 	run(fill_places, true);
-	is_int(atomic_load(&wrong), 0, "also while forks begin and end");
-	is_int(arena_bytes(), 0, "and no mapping is left");
-	is_int(freed_not_once(make_one, free_same), 0, "of threads that free one object one does");
+	is_int(atomic_load(&wrong), 0, "threads allocate and free while forks begin and end");
+	is_int(arena_bytes(), 0, "no mapping is left after forks");
+	is_int(freed_not_once(make_one, free_same), 0,
+	       "exactly one of several threads that free an object succeeds");
 }
 
 int main(void)

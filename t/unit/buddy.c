@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The buddy core: split, merge, exact tails, dirty and clean memory, regions that come and go.
- * Each test has a zone of its own, so that its counts are exact.
+ * The buddy core: split, merge, exact tails, dirty and clean memory, regions that come and go. Each
+ * test has a zone of its own, so that its counts are exact.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -40,7 +40,7 @@ static struct zone *zone_new(void)
 	return z;
 }
 
-/* With one whole region, which is free. */
+/* A zone with one whole region, all free. */
 static struct zone *zone_with_region(void)
 {
 	struct zone *z = zone_new();
@@ -54,7 +54,7 @@ static uint64_t pages_used(struct zone *z)
 	return z->total_pages - z->free_pages;
 }
 
-/* The kernel refuses everything, or nothing. Calls are counted while vm_fail_at is not 0. */
+/* Makes the kernel refuse everything, or nothing. Calls are counted while vm_fail_at is not 0. */
 static void vm_refuse(bool refuse)
 {
 	options.vm_fail_count = ALL_FAIL;
@@ -92,7 +92,7 @@ static unsigned order_when_free(const struct region *r, uint32_t i)
 	return o;
 }
 
-/* All memory is free and in the largest blocks there can be. */
+/* Returns whether all memory is free and in the largest possible blocks. */
 static bool all_merged(struct zone *z)
 {
 	buddy_check(z);
@@ -152,9 +152,9 @@ static void test_split_all(void)
 	buddy_free(buddy_alloc(z, 1));
 	n = (unsigned)z->total_pages;
 	vm_refuse(true);
-	is_int(buddy_alloc_bulk(z, 1, n, n, run), n, "all pages can be had one by one");
-	is_int(z->free_pages, 0, "and then none is free");
-	ok(buddy_alloc(z, 1) == NULL, "another one is refused when the kernel refuses");
+	is_int(buddy_alloc_bulk(z, 1, n, n, run), n, "a zone gives all its pages one by one");
+	is_int(z->free_pages, 0, "no page is free when all are in use");
+	ok(buddy_alloc(z, 1) == NULL, "one more page is refused when the kernel refuses");
 	vm_refuse(false);
 	buddy_check(z);
 	shuffle(run, n);
@@ -163,7 +163,7 @@ static void test_split_all(void)
 		if (i % 512 == 0)
 			buddy_check(z);
 	}
-	ok(all_merged(z), "freed in any order they merge to where it began");
+	ok(all_merged(z), "pages freed in any order merge to the initial blocks");
 }
 
 static void test_exact_tail(void)
@@ -187,7 +187,7 @@ static void test_exact_tail(void)
 	ok(merged, "runs of any length merge back when they are freed");
 }
 
-/* Long runs one behind the other, of which every other one is freed. */
+/* Long runs side by side, of which every other one is freed. */
 static void test_best_fit(void)
 {
 	static const uint32_t lengths[] = { 300, 140, 230, 165, 200 };
@@ -202,38 +202,39 @@ static void test_best_fit(void)
 		wall[i] = buddy_alloc(z, 129);
 		tight &= wall[i] == gap[i] + lengths[i] && (i == 0 || gap[i] == wall[i - 1] + 129);
 	}
-	ok(tight, "long runs of fresh memory lie one behind the other");
+	ok(tight, "long runs of fresh memory lie side by side");
 	for (unsigned i = 0; i < 5; i++)
 		free_dirty(gap[i]);
 	pg = buddy_alloc(z, 165);
-	ok(pg == gap[3], "a long run goes where nothing is left over, buddies or not");
+	ok(pg == gap[3], "a long run goes into a free stretch that it fills, buddies or not");
 	free_dirty(pg);
 	pg = buddy_alloc(z, 210);
-	ok(pg == gap[2], "or where the least is");
+	ok(pg == gap[2], "a long run goes where the least is left over");
 	free_dirty(pg);
 	pg = buddy_alloc(z, 256);
-	ok(pg >= gap[0] && pg + 256 <= gap[0] + 300, "a power of two as well");
+	ok(pg >= gap[0] && pg + 256 <= gap[0] + 300,
+	   "a run of a power of two goes where the least is left over");
 	buddy_check(z);
 	free_dirty(pg);
 	for (unsigned i = 0; i < 5; i++)
 		free_dirty(wall[i]);
 	buddy_purge(z, 0, UINT64_MAX);
-	ok(all_merged(z), "and all of it merges");
+	ok(all_merged(z), "all merges when long runs are freed");
 }
 
-/* Take all pages that are free one by one; the kernel gives no more. */
+/* Takes all free pages one by one while the kernel refuses to give more. */
 static unsigned take_rest(struct zone *z, struct page **run)
 {
 	unsigned n = (unsigned)z->free_pages;
 
 	vm_refuse(true);
 	if (buddy_alloc_bulk(z, 1, n, n, run) != n)
-		tap_bail_out("not all pages can be had");
+		tap_bail_out("cannot allocate all pages");
 	vm_refuse(false);
 	return n;
 }
 
-/* Give all of it back as clean as it came. */
+/* Gives all of it back as clean as it came. */
 static void give_rest(struct page **run, unsigned n)
 {
 	buddy_free_bulk(run, n);
@@ -241,7 +242,7 @@ static void give_rest(struct page **run, unsigned n)
 
 static struct page *rest[REGION_PAGES];
 
-/* A page whose buddy pair is free is to stay, so that all four can merge. */
+/* A page whose buddy's neighbour pair is free is to stay, so that all four can merge. */
 static void test_merge_likely(void)
 {
 	struct zone *z = zone_new();
@@ -255,13 +256,13 @@ static void test_merge_likely(void)
 	second = buddy_alloc(z, 1);
 	ok(second == quad + 1, "a single page is used before a pair is split");
 	buddy_shrink(pair, 1);
-	free_dirty(
-		quad); /* the last to be freed: its buddy is in use, the pair behind it is free */
+	free_dirty(quad); /* freed last: its buddy is in use, the pair behind it is free */
 	is_int(z->free_pages, 4, "two single pages and a pair are free");
 	ok(buddy_alloc(z, 1) == pair + 1,
-	   "a page that may merge into a larger block is not the first to go");
+	   "a page that may merge into a larger block is not used first");
 	buddy_free(second);
-	ok(quad->kind == PAGE_BUDDY && quad->cls == 2, "and merges when its buddy is freed");
+	ok(quad->kind == PAGE_BUDDY && quad->cls == 2,
+	   "such a page merges when its buddy is freed");
 	buddy_free(pair + 1);
 	buddy_free(pair);
 	give_rest(rest, n);
@@ -283,7 +284,7 @@ static bool resident(const struct page *pg)
 	return false;
 }
 
-/* Free the run of 8 pages with only its last page dirty. */
+/* Frees the run of 8 pages with only its last page dirty. */
 static void free_last_dirty(struct page *pg)
 {
 	page_address(pg)[7 * PG_BYTES] = 'l';
@@ -311,13 +312,13 @@ static void test_dirty(void)
 	buddy_check(z);
 	pg = buddy_alloc(z, 4);
 	ok(!pg->zero, "dirty memory is not said to be zero");
-	is_int(z->dirty_pages, 4, "what is in use does not count as dirty");
+	is_int(z->dirty_pages, 4, "memory in use does not count as dirty");
 	free_dirty(pg);
-	is_int(buddy_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge says what it gave back");
+	is_int(buddy_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge reports what it gave back");
 	is_int(z->dirty_pages, 0, "after a purge no page is dirty");
 	buddy_check(z);
 	pg = buddy_alloc(z, 8);
-	ok(pg == place && !resident(pg), "purged memory costs none");
+	ok(pg == place && !resident(pg), "purged memory costs no memory");
 	ok(pg->zero && filled(pg, 0), "purged memory is said to be zero, and is");
 	free_last_dirty(pg);
 	is_int(z->dirty_pages, 1, "dirty memory is counted page by page");
@@ -329,7 +330,7 @@ static void test_dirty(void)
 	ok(pg->zero && filled(pg, 0), "the clean part of a dirty block is said to be zero, and is");
 	buddy_free(pg);
 	pg = buddy_alloc(z, 8);
-	buddy_free(rest[0]); /* a clean page; then a dirty one */
+	buddy_free(rest[0]); /* a clean page, then a dirty one */
 	again = pg + 7;
 	buddy_shrink(pg, 7);
 	ok(buddy_alloc(z, 1) == again, "dirty memory is used before clean memory");
@@ -369,20 +370,23 @@ static void test_purge_bounds(void)
 	make_dirty_pages(z, run, 200);
 	is_int(z->dirty_pages, 200, "200 pages are dirty, and none has a free neighbour");
 	is_int(buddy_purge(z, 0, 10), 10 * PG_BYTES, "a purge of at most 10 pages gives back 10");
-	is_int(z->dirty_pages, 190, "190 are left");
-	is_int(buddy_purge(z, 150, UINT64_MAX), 40 * PG_BYTES, "one that keeps 150 gives back 40");
-	is_int(z->dirty_pages, 150, "150 are left");
-	is_int(buddy_purge(z, 150, UINT64_MAX), 0, "and another one finds nothing to do");
+	is_int(z->dirty_pages, 190, "190 of 200 dirty pages are left after that");
+	is_int(buddy_purge(z, 150, UINT64_MAX), 40 * PG_BYTES,
+	       "a purge that keeps 150 pages gives back 40");
+	is_int(z->dirty_pages, 150, "150 dirty pages are left after that");
+	is_int(buddy_purge(z, 150, UINT64_MAX), 0,
+	       "another purge that keeps 150 pages does nothing");
 	if (buddy_alloc_bulk(z, 512, 1, 1, &large) != 1)
 		tap_bail_out("no memory");
 	fill(large, 'l');
 	free_dirty(large);
 	buddy_purge(z, 0, 20);
 	ok(z->dirty_pages == 150 + 512 - 20 && z->blocks[BUDDY_DIRTY][9].first,
-	   "small blocks go before a part of a large one does");
+	   "small blocks are purged before a part of a large one");
 	is_int(buddy_purge(z, 150, UINT64_MAX), (512 - 20) * PG_BYTES,
-	       "and of that one no more than is asked for");
-	is_int(buddy_purge(z, 0, UINT64_MAX), 150 * PG_BYTES, "one without bounds gives back all");
+	       "of a large block no more is purged than asked for");
+	is_int(buddy_purge(z, 0, UINT64_MAX), 150 * PG_BYTES,
+	       "a purge without bounds gives back all");
 	buddy_check(z);
 	for (unsigned i = 0; i < 400; i++)
 		if (!(page_number(run[i]) & 1) && !filled(run[i], 'd'))
@@ -390,7 +394,7 @@ static void test_purge_bounds(void)
 	for (unsigned i = 0; i < 400; i++)
 		if (!(page_number(run[i]) & 1))
 			buddy_free(run[i]);
-	ok(all_merged(z), "all merges at the end");
+	ok(all_merged(z), "all merges after purges");
 }
 
 static void test_purge_large_pages(void)
@@ -405,8 +409,8 @@ static void test_purge_large_pages(void)
 	is_int(z->dirty_pages, 63, "63 pages are dirty");
 	vm_os_page = 65536;
 	is_int(buddy_purge(z, 0, UINT64_MAX), 60 * PG_BYTES,
-	       "with kernel pages of 64 KiB the blocks that fill some are given back");
-	is_int(z->dirty_pages, 3, "the others are still said to be dirty");
+	       "with kernel pages of 64 KiB only blocks that fill some are given back");
+	is_int(z->dirty_pages, 3, "the other blocks still count as dirty");
 	buddy_check(z);
 	vm_os_page = os_page;
 	ok(filled(pg, 'z'), "the page in use keeps its data");
@@ -417,8 +421,9 @@ static void test_purge_large_pages(void)
 	fill(pg, 'z');
 	buddy_shrink(pg, 64);
 	vm_os_page = 65536;
-	is_int(buddy_purge(z, 0, 5), 8 * PG_BYTES, "and a part of one is whole kernel pages");
-	is_int(z->dirty_pages, 56, "which are clean after it");
+	is_int(buddy_purge(z, 0, 5), 8 * PG_BYTES,
+	       "with kernel pages of 64 KiB a part of a block is whole kernel pages");
+	is_int(z->dirty_pages, 56, "pages given back as a part of a block are clean");
 	buddy_check(z);
 	vm_os_page = os_page;
 	buddy_free(pg);
@@ -437,15 +442,16 @@ static void test_partial(void)
 		places += i % 8 == 0;
 	vm_refuse(true);
 	got = buddy_alloc_bulk(z, 8, 2000, 2000, run);
-	is_int(got, places, "a request for more than there is gets all there is");
-	is_int(pages_used(z), got * 8, "and no more is taken than what was handed out");
-	is_int(buddy_alloc_bulk(z, 8, 5, 5, run + got), 0, "then there is none");
-	ok(buddy_alloc(z, 1) != NULL || z->free_pages == 0, "smaller runs are still to be had");
+	is_int(got, places, "a request for more than the zone has gets all it has");
+	is_int(pages_used(z), got * 8, "no more is taken than was handed out");
+	is_int(buddy_alloc_bulk(z, 8, 5, 5, run + got), 0, "an empty zone gives nothing");
+	ok(buddy_alloc(z, 1) != NULL || z->free_pages == 0, "smaller runs can still be allocated");
 	vm_refuse(false);
-	is_int(buddy_alloc_bulk(z, 8, 2, 1, run + got), 2, "when the kernel gives, it goes on");
+	is_int(buddy_alloc_bulk(z, 8, 2, 1, run + got), 2,
+	       "allocations work again when the kernel gives memory");
 	buddy_free_bulk(run, got + 2);
 	buddy_check(z);
-	ok(pages_used(z) <= 1, "nothing was lost");
+	ok(pages_used(z) <= 1, "refused requests lose nothing");
 }
 
 static void test_bulk_least(void)
@@ -456,15 +462,16 @@ static void test_bulk_least(void)
 
 	buddy_free(buddy_alloc(z, 1));
 	n = (unsigned)z->total_pages;
-	is_int(buddy_alloc_bulk(z, 1, n - 5, 1, run), n - 5, "all but five pages are had at once");
+	is_int(buddy_alloc_bulk(z, 1, n - 5, 1, run), n - 5,
+	       "a bulk request gets all but five pages");
 	is_int(buddy_alloc_bulk(z, 1, 10, 1, run + n - 5), 5,
 	       "a bulk request does not grow the zone once it has the least it needs");
-	is_int(z->total_pages, n, "and the zone is as large as before");
+	is_int(z->total_pages, n, "the zone is as large as before that request");
 	buddy_free_bulk(run, n);
-	ok(all_merged(z), "a bulk free of all merges all");
+	ok(all_merged(z), "a bulk free of all pages merges all");
 }
 
-/* What is free, page by page; returns how many. */
+/* Takes all free pages one by one. Returns how many. */
 static unsigned take_all(struct zone *z, struct page **run)
 {
 	unsigned n = (unsigned)z->free_pages;
@@ -486,22 +493,23 @@ static void test_step(void)
 	is_int(z->total_pages << PG_SHIFT, 2 << 20, "the zone begins with 2 MiB");
 	n = take_all(z, run);
 	run[n++] = buddy_alloc(z, 1);
-	is_int(z->total_pages << PG_SHIFT, 4 << 20, "grows by as much as there is");
+	is_int(z->total_pages << PG_SHIFT, 4 << 20, "a zone of 2 MiB grows to twice its size");
 	n += take_all(z, run + n);
 	run[n++] = buddy_alloc(z, 1);
 	n += take_all(z, run + n);
 	run[n++] = buddy_alloc(z, 1);
-	is_int(z->total_pages << PG_SHIFT, 16 << 20, "and so on");
+	is_int(z->total_pages << PG_SHIFT, 16 << 20,
+	       "a zone of 4 MiB grows in two steps to 16 MiB");
 	n += take_all(z, run + n);
 	run[n++] = buddy_alloc(z, 1);
-	is_int(z->total_pages << PG_SHIFT, 24 << 20, "up to the step of the option");
+	is_int(z->total_pages << PG_SHIFT, 24 << 20, "a growth is at most the step of the option");
 	buddy_free_bulk(run, n);
 	buddy_free(pg);
 	pg = buddy_alloc(z, 1536);
-	ok(pg != NULL, "a run larger than there is is to be had");
+	ok(pg != NULL, "a run larger than the free memory can be allocated");
 	buddy_free(pg);
 	pg = buddy_alloc(z, RUN_PAGES_MAX);
-	ok(pg != NULL && pg->npages == RUN_PAGES_MAX, "so is the largest run of all");
+	ok(pg != NULL && pg->npages == RUN_PAGES_MAX, "the largest run of all can be allocated");
 	buddy_free(pg);
 	buddy_check(z);
 	is_int(pages_used(z), 0, "all of it is free at the end");
@@ -521,12 +529,12 @@ static void test_step_halved(void)
 	options.vm_fail_count = ALL_FAIL;
 	options.vm_fail_at = 1;
 	pg = buddy_alloc(z, 1);
-	ok(pg == NULL, "when the kernel refuses everything there is no memory");
+	ok(pg == NULL, "there is no memory while the kernel refuses everything");
 	options.vm_fail_at = 0;
 	pg = buddy_alloc(z, 1);
-	ok(pg != NULL, "and a later call tries again");
+	ok(pg != NULL, "a later call tries again");
 	buddy_free(pg);
-	ok(all_merged(z), "nothing was left half made");
+	ok(all_merged(z), "a refused growth leaves nothing half made");
 	options.reserve_address = (uint64_t)1 << 30;
 }
 
@@ -550,13 +558,13 @@ static void test_aligned(void)
 			buddy_free(pg);
 		}
 	}
-	ok(aligned, "a run can be had at each alignment up to that of the largest block");
-	ok(exact, "and takes no more pages than it has");
+	ok(aligned, "a run can be allocated at each alignment up to that of the largest block");
+	ok(exact, "an aligned run takes no more pages than it has");
 	ok(buddy_alloc_aligned(z, 1, ORDER_MAX + 1) == NULL, "a larger alignment is refused");
 	ok(all_merged(z), "aligned runs merge back");
 }
 
-/* All pages of a zone, written to and free again. */
+/* Writes to all pages of a zone and frees them. */
 static void dirty_all(struct zone *z)
 {
 	static struct page *run[REGION_PAGES];
@@ -580,13 +588,15 @@ static void test_stretches(void)
 	calls = stat_sum(STAT_purge_calls);
 	is_int(buddy_purge(z, 0, UINT64_MAX), z->total_pages << PG_SHIFT,
 	       "a wholly free region is purged");
-	is_int(stat_sum(STAT_purge_calls) - calls, 1, "by one call, though it is many blocks");
-	ok(all_merged(z) && z->dirty_pages == 0, "which are clean then");
+	is_int(stat_sum(STAT_purge_calls) - calls, 1,
+	       "a region of many free blocks is purged by one call");
+	ok(all_merged(z) && z->dirty_pages == 0, "purged blocks are clean");
 	dirty_all(z);
 	buddy_purge(z, 0, 12);
-	is_int(z->dirty_pages, z->total_pages - 12, "of a large block no more than is asked for");
+	is_int(z->dirty_pages, z->total_pages - 12,
+	       "no more of a large block is purged than asked for");
 	dirty_all(z);
-	/* Not by mlock, which sanitizers turn off. */
+	/* A raw call, because sanitizers turn mlock off. */
 	if (syscall(SYS_mlock, place, vm_os_page) != 0) {
 		tap_skip(2, "memory cannot be locked here");
 	} else {
@@ -595,9 +605,9 @@ static void test_stretches(void)
 		       "where memory is locked the kernel takes the other blocks");
 		syscall(SYS_munlock, place, vm_os_page);
 		buddy_purge(z, 0, UINT64_MAX);
-		is_int(z->dirty_pages, 0, "and that one when it is not locked any more");
+		is_int(z->dirty_pages, 0, "the kernel takes a block once it is unlocked");
 	}
-	ok(all_merged(z), "all merges");
+	ok(all_merged(z), "all merges after memory was locked");
 	calls = buddy_alloc_bulk(z, 1, 100, 100, run);
 	for (unsigned i = 0; i < calls; i++)
 		fill(run[i], 'k');
@@ -605,11 +615,11 @@ static void test_stretches(void)
 		if (i != 50)
 			free_dirty(run[i]);
 	buddy_purge(z, 0, UINT64_MAX);
-	ok(filled(run[50], 'k'), "what is in use between two dirty blocks keeps its data");
+	ok(filled(run[50], 'k'), "memory in use between two dirty blocks keeps its data");
 	buddy_free(run[50]);
 }
 
-/* The kernel's pages with descriptors of a region that cost memory. */
+/* The number of the kernel's pages under a region's descriptors that cost memory. */
 static unsigned descriptor_pages(struct region *r)
 {
 	static unsigned char vec[sizeof(struct region) / 4096 + 1];
@@ -644,34 +654,35 @@ static void test_descriptors(void)
 	fill(kept, 'k');
 	ok(descriptor_pages(r) + 1 >= pages, "memory in use page by page has all descriptors");
 	buddy_purge_descriptors(z);
-	ok(descriptor_pages(r) + 1 >= pages, "those of dirty blocks stay");
+	ok(descriptor_pages(r) + 1 >= pages, "descriptors of dirty blocks stay");
 	buddy_purge(z, 0, UINT64_MAX);
 	buddy_purge_descriptors(z);
 	ok(vm_os_page > 4096 || descriptor_pages(r) <= 2 * ORDERS,
-	   "those inside clean blocks cost no memory any more, but for one page a block");
+	   "descriptors inside clean blocks cost no memory, except one page for each block");
 	n = (unsigned)stat_sum(STAT_purge_calls);
 	buddy_purge_descriptors(z);
-	is_int(stat_sum(STAT_purge_calls), n, "and the kernel is not asked again");
-	ok(filled(kept, 'k'), "a run beside them keeps its data");
+	is_int(stat_sum(STAT_purge_calls), n,
+	       "the kernel is not asked for the same descriptors again");
+	ok(filled(kept, 'k'), "a run beside purged descriptors keeps its data");
 	free_dirty(kept);
 	buddy_purge(z, 0, UINT64_MAX);
-	ok(all_merged(z), "blocks merge as ever");
+	ok(all_merged(z), "blocks with purged descriptors merge");
 	buddy_purge_descriptors(z);
 	ok(z->total_pages == 0 && z->free_pages == 0 && descriptor_pages(r) == 0,
-	   "a region that is wholly free and clean has none");
+	   "a wholly free and clean region has no descriptors in memory");
 	buddy_check(z);
 	buddy_free(buddy_alloc(z, 1));
 	n = (unsigned)stat_sum(STAT_regions_made);
-	ok(all_merged(z) && z->total_pages > 0, "it is grown into again");
+	ok(all_merged(z) && z->total_pages > 0, "a zone grows into a region without descriptors");
 	buddy_purge_descriptors(z);
 	ok(buddy_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
-	   "or released as any");
+	   "a region without descriptors can be released");
 	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
 		fill(run[n], 'u');
 	buddy_check(z);
 	while (n)
 		free_dirty(run[--n]);
-	ok(all_merged(z), "and it can be split and used again");
+	ok(all_merged(z), "such memory can be split and used again");
 }
 
 static void test_extend(void)
@@ -683,10 +694,11 @@ static void test_extend(void)
 	fill(pg, 'e');
 	buddy_shrink(pg, 3);
 	is_int(pages_used(z), 3, "a run shortened to 3 pages takes 3");
-	ok(pg->npages == 3 && filled(pg, 'e'), "and keeps its data");
-	ok(buddy_extend(pg, 11), "it can be made longer by the free pages behind it");
-	is_int(pages_used(z), 11, "and takes what it has then, of a block that it took a part of");
-	ok(pg->npages == 11 && !pg->zero, "its length is the new one");
+	ok(pg->npages == 3 && filled(pg, 'e'), "a shortened run keeps its data");
+	ok(buddy_extend(pg, 11), "a run can be extended by the free pages behind it");
+	is_int(pages_used(z), 11,
+	       "an extended run takes a part of the block behind it, and no more");
+	ok(pg->npages == 11 && !pg->zero, "an extended run has its new length");
 	buddy_check(z);
 	buddy_shrink(pg, 1);
 	do {
@@ -694,9 +706,10 @@ static void test_extend(void)
 	} while (blocker && blocker != pg + 1);
 	if (!blocker)
 		tap_bail_out("the page behind the run was not found");
-	ok(!buddy_extend(pg, 2), "it cannot when the page behind it is in use");
-	ok(pg->npages == 1, "and stays as it was");
-	ok(!buddy_extend(pg, REGION_PAGES), "nor beyond the end of its region");
+	ok(!buddy_extend(pg, 2), "a run cannot be extended when the page behind it is in use");
+	ok(pg->npages == 1, "a run that cannot be extended keeps its length");
+	ok(!buddy_extend(pg, REGION_PAGES),
+	   "a run cannot be extended beyond the end of its region");
 	buddy_check(z);
 }
 
@@ -720,22 +733,24 @@ static void test_release(void)
 
 	fill(pg, 'r');
 	is_int(buddy_release_regions(z), 0, "a region with one run in use is not released");
-	ok(filled(pg, 'r'), "and the run keeps its data");
+	ok(filled(pg, 'r'), "a run in a region that is not released keeps its data");
 	free_dirty(pg);
-	is_int(buddy_release_regions(z), total << PG_SHIFT, "a wholly free region is, all of it");
-	ok(!mapped(p), "its pages are not mapped any more");
-	is_int(z->total_pages, 0, "they do not count");
-	ok(z->free_pages == 0 && z->dirty_pages == 0, "neither as free nor as dirty");
+	is_int(buddy_release_regions(z), total << PG_SHIFT,
+	       "a wholly free region is released as a whole");
+	ok(!mapped(p), "the pages of a released region are not mapped");
+	is_int(z->total_pages, 0, "a released region does not count");
+	ok(z->free_pages == 0 && z->dirty_pages == 0,
+	   "a released region's pages count neither as free nor as dirty");
 	buddy_check(z);
-	is_int(buddy_release_regions(z), 0, "it is not released twice");
+	is_int(buddy_release_regions(z), 0, "a region is released once");
 	pg = buddy_alloc(z, 10);
-	ok(pg && region_of(pg) == r, "the next request takes the region into use again");
-	ok(pg->zero && filled(pg, 0), "and its memory is zero");
+	ok(pg && region_of(pg) == r, "the next request takes a released region into use again");
+	ok(pg->zero && filled(pg, 0), "memory of a region that was released reads as zero");
 	buddy_free(pg);
-	ok(all_merged(z), "as if it were new");
+	ok(all_merged(z), "a region in use again is like a new one");
 }
 
-/* Address space that was given up may be somebody else's now. */
+/* Another mapping may have taken address space that was given up. */
 static void test_release_taken(void)
 {
 	struct zone *z = zone_new();
@@ -749,15 +764,16 @@ static void test_release_taken(void)
 	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	memset(q, 'f', 4096);
 	pg = buddy_alloc(z, 10);
-	ok(pg && region_of(pg) != r, "where its space was taken by others, another region serves");
+	ok(pg && region_of(pg) != r,
+	   "where other mappings took a region's space another region serves");
 	fill(pg, 'g');
-	ok(((char *)q)[4095] == 'f', "and the others' memory is left alone");
+	ok(((char *)q)[4095] == 'f', "the mapping in a region's space is left alone");
 	munmap(q, 4096);
 	free_dirty(pg);
-	ok(all_merged(z), "the zone is whole");
+	ok(all_merged(z), "the zone is whole after a region was lost");
 }
 
-/* Nothing of a region's index leads anywhere. */
+/* Returns whether no part of a region's index leads anywhere. */
 static bool index_is_clear(const struct region *r, uint32_t from)
 {
 	for (uint32_t i = from; i < REGION_PAGES; i++)
@@ -768,7 +784,7 @@ static bool index_is_clear(const struct region *r, uint32_t from)
 
 static void use_all(struct page **run, unsigned n);
 
-/* Runs of 1 MiB, in the order of their addresses. */
+/* Takes runs of 1 MiB, in the order of their addresses. */
 static unsigned take_blocks(struct zone *z, struct page **run)
 {
 	unsigned n = (unsigned)z->free_pages / 64;
@@ -803,34 +819,36 @@ static void test_space(void)
 	free_dirty(run[24]);
 	total = z->total_pages;
 	is_int(buddy_release_space(z, 1), (uint64_t)1 << 20,
-	       "of a region in use a free block gives its address space, if that is enough");
-	is_int(buddy_release_space(z, UINT64_MAX), (uint64_t)1 << 20, "or all do");
-	is_int(buddy_release_space(z, UINT64_MAX), 0, "not twice");
-	ok(!mapped(away) && !mapped(page_address(run[24])), "it is not mapped any more");
-	is_int(total - z->total_pages, 128, "and does not count");
+	       "of a region in use one free block gives its address space, if that is enough");
+	is_int(buddy_release_space(z, UINT64_MAX), (uint64_t)1 << 20,
+	       "all free blocks give their address space, if all is asked for");
+	is_int(buddy_release_space(z, UINT64_MAX), 0, "a block's address space is released once");
+	ok(!mapped(away) && !mapped(page_address(run[24])), "released address space is not mapped");
+	is_int(total - z->total_pages, 128, "released address space does not count");
 	ok(page_of(away) == &r->page[0] && page_of(away + (1 << 20) - 1) == &r->page[0],
-	   "nor does a pointer into it lead anywhere");
+	   "a pointer into released address space leads nowhere");
 	buddy_check(z);
-	ok(filled(run[20], 'a') && filled(run[23], 'b'), "what is beside it keeps its data");
+	ok(filled(run[20], 'a') && filled(run[23], 'b'),
+	   "runs beside released address space keep their data");
 	free_dirty(run[23]);
 	buddy_check(z);
 	run[23] = buddy_alloc(z, 64);
 	total = z->total_pages;
 	run[21] = buddy_alloc(z, 64);
 	ok(run[21] && region_of(run[21]) == r && filled(run[21], 0),
-	   "growth takes it back, and it reads as zero");
+	   "growth takes released address space back, and it reads as zero");
 	ok(z->total_pages > total && stat_sum(STAT_regions_made) == regions,
-	   "before there is a new region");
+	   "growth takes released address space before a new region");
 	buddy_check(z);
 	use_all(&run[21], 1);
 	run[24] = buddy_alloc(z, 64);
 	for (unsigned i = 0; i < n; i++)
 		free_dirty(run[i]);
-	ok(all_merged(z), "and all merges in the end");
+	ok(all_merged(z), "all merges once address space was taken back");
 	buddy_check(z);
 }
 
-/* What was given up may be somebody else's, or not be had in one piece. */
+/* Other mappings may have taken what was given up, or it may come back in pieces. */
 static void test_space_taken(void)
 {
 	static struct page *run[64];
@@ -846,30 +864,31 @@ static void test_space_taken(void)
 	for (unsigned i = 1; i < n; i++)
 		free_dirty(run[i]);
 	p = page_address(run[n / 2]);
-	ok(buddy_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20, "large blocks go, too");
-	is_int(z->total_pages - z->free_pages, 64, "all that is not in use");
+	ok(buddy_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20,
+	   "large blocks give their address space as well");
+	is_int(z->total_pages - z->free_pages, 64, "all that is not in use is released");
 	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	memset(q, 'f', 4096);
 	options.region_step = 1 << 20;
 	pg = buddy_alloc(z, 1);
 	ok(pg && region_of(pg) == r && z->total_pages < 4 * 64,
-	   "no more comes back than a growth takes");
+	   "a growth takes back no more than it needs");
 	buddy_check(z);
 	options.region_step = step;
 	run[1] = buddy_alloc(z, RUN_PAGES_MAX);
-	ok(run[1] && region_of(run[1]) != r, "where others are, another region serves");
+	ok(run[1] && region_of(run[1]) != r, "where other mappings are, another region serves");
 	fill(run[1], 'g');
-	ok(((char *)q)[4095] == 'f', "and what is theirs is left alone");
+	ok(((char *)q)[4095] == 'f', "the other mappings are left alone");
 	munmap(q, 4096);
 	free_dirty(run[1]);
 	free_dirty(pg);
-	ok(filled(run[0], 'a'), "as is what is in use");
+	ok(filled(run[0], 'a'), "memory in use is left alone");
 	free_dirty(run[0]);
 	buddy_check(z);
 	is_int(pages_used(z), 0, "all of it is free at the end");
 }
 
-/* Without a reservation a region goes on behind its end. */
+/* Without a reservation a region is extended behind its end. */
 static void test_extended(void)
 {
 	static struct page *run[4096];
@@ -886,17 +905,18 @@ static void test_extended(void)
 	ok(r && r->reserved < 128, "a region without a reservation has what a growth takes");
 	while (z->total_pages < 1024)
 		run[n++] = buddy_alloc(z, 64);
-	ok(buddy_first_region(z) == r && !r->next, "it is extended in place");
+	ok(buddy_first_region(z) == r && !r->next,
+	   "a region without a reservation is extended in place");
 	q = mmap((char *)r + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	while (!r->blocked)
 		run[n++] = buddy_alloc(z, 64);
 	ok(buddy_first_region(z) != r && buddy_first_region(z)->next == r,
-	   "until somebody has what is behind it");
+	   "a region is not extended into another mapping");
 	buddy_check(z);
 	munmap(q, 4096);
 	buddy_free_bulk(run, n);
-	/* All is refused, and then it is not. */
+	/* The kernel refuses all memory, and then gives it. */
 	n = 0;
 	vm_refuse(true);
 	while ((run[n] = buddy_alloc(z, 1)) != NULL)
@@ -912,7 +932,7 @@ static void test_extended(void)
 	options.reserve_address = (uint64_t)1 << 30;
 }
 
-/* Where address space is limited, which the zone was told, runs lie side by side. */
+/* The zone was told that address space is limited: runs lie side by side. */
 static void test_packed(void)
 {
 	static struct page *run[512];
@@ -922,12 +942,12 @@ static void test_packed(void)
 	z->tight = 1;
 	vm_refuse(true);
 	ok(buddy_alloc_bulk(z, 10, n, 1, run) >= n * 98 / 100,
-	   "runs of 10 pages leave nothing over");
+	   "runs of 10 pages leave almost no page unused");
 	vm_refuse(false);
 	for (unsigned i = 0; i < n; i++)
 		if (run[i])
 			free_dirty(run[i]);
-	ok(all_merged(z), "and merge");
+	ok(all_merged(z), "packed runs merge");
 }
 
 static void use_all(struct page **run, unsigned n)
@@ -938,7 +958,7 @@ static void use_all(struct page **run, unsigned n)
 	}
 }
 
-/* What the kernel puts where a region was is none of the region's: no pointer into it leads to a
+/* What the kernel puts where a region was is not part of the region: no pointer into it leads to a
  * descriptor, whatever begins there when the front of the region is in use again. */
 static void test_release_index(void)
 {
@@ -955,15 +975,16 @@ static void test_release_index(void)
 	ok(!index_is_clear(r, 0), "a region in use has an index");
 	buddy_free_bulk(run, n);
 	buddy_release_regions(z);
-	ok(index_is_clear(r, 0), "one whose address space was given up has none");
+	ok(index_is_clear(r, 0), "a region whose address space was given up has no index");
 	options.region_step = 1 << 20;
 	pg = buddy_alloc(z, 2);
-	ok(pg && region_of(pg) == r && r->reserved < REGION_PAGES, "its front is taken back");
+	ok(pg && region_of(pg) == r && r->reserved < REGION_PAGES,
+	   "growth takes the front of the region back");
 	use_all(&pg, 1);
-	ok(index_is_clear(r, r->reserved), "the rest of it leads nowhere");
+	ok(index_is_clear(r, r->reserved), "the rest of the region's index leads nowhere");
 	options.region_step = step;
 	buddy_free(pg);
-	/* Not by mlock, which sanitizers turn off. */
+	/* A raw call, because sanitizers turn mlock off. */
 	if (syscall(SYS_mlock, index, sizeof(r->head)) != 0) {
 		tap_skip(1, "memory cannot be locked here");
 		return;
@@ -972,7 +993,7 @@ static void test_release_index(void)
 	use_all(&pg, 1);
 	buddy_free(pg);
 	buddy_release_regions(z);
-	ok(index_is_clear(r, 0), "nor does it where the index is locked in memory");
+	ok(index_is_clear(r, 0), "a region's index leads nowhere even if it was locked in memory");
 	syscall(SYS_munlock, index, sizeof(r->head));
 }
 
@@ -991,20 +1012,22 @@ static void test_deferred(void)
 		tap_bail_out("the lock of a fresh zone is held");
 	buddy_free(a);
 	buddy_free(b);
-	ok(buddy_alloc(z, 1) == NULL, "who holds the zone's lock and asks for pages gets none");
-	is_int(pages_used(z), 8, "what is freed under the lock is not free at once");
-	is_int(stat_sum(STAT_frees_deferred) - before, 2, "and is counted as deferred");
-	ok(!buddy_extend(b, 6), "a run cannot be made longer without the lock");
-	is_int(buddy_purge(z, 0, UINT64_MAX), 0, "nor can anything be purged");
+	ok(buddy_alloc(z, 1) == NULL,
+	   "a caller that holds the zone's lock and asks for pages gets none");
+	is_int(pages_used(z), 8, "pages freed under the lock are not free at once");
+	is_int(stat_sum(STAT_frees_deferred) - before, 2,
+	       "pages freed under the lock are counted as deferred");
+	ok(!buddy_extend(b, 6), "a run cannot be extended without the lock");
+	is_int(buddy_purge(z, 0, UINT64_MAX), 0, "nothing can be purged without the lock");
 	lock_release(&z->lock);
 	a = buddy_alloc(z, 1);
-	is_int(pages_used(z), 1, "the next to have the lock works off what was deferred");
+	is_int(pages_used(z), 1, "the next holder of the lock frees what was deferred");
 	buddy_free(a);
-	is_int(z->dirty_pages, 3, "with its dirty pages");
-	ok(all_merged(z), "and all is merged");
+	is_int(z->dirty_pages, 3, "deferred frees keep their dirty pages");
+	ok(all_merged(z), "deferred frees merge");
 }
 
-/* More of them than one hold of the lock works off; debug builds count. */
+/* More deferred frees than one hold of the lock does; debug builds count. */
 static void test_deferred_many(void)
 {
 	enum { MANY = 200 };
@@ -1019,10 +1042,11 @@ static void test_deferred_many(void)
 		buddy_free(pg[i]);
 	lock_release(&z->lock);
 	buddy_free(pg[MANY]);
-	ok(pages_used(z) > 0, "of many deferred runs one hold of the lock frees some");
+	ok(pages_used(z) > 0, "one hold of the lock does some of many deferred frees");
 	for (unsigned i = 0; i < 2 * MANY / BUDDY_BATCH && pages_used(z); i++)
 		buddy_free(buddy_alloc(z, 1));
-	ok(pages_used(z) == 0 && all_merged(z), "and the next ones the others");
+	ok(pages_used(z) == 0 && all_merged(z),
+	   "the next holds of the lock do the other deferred frees");
 }
 
 /* ---- random sequences ----------------------------------------------------------------------- */
@@ -1098,7 +1122,7 @@ static bool random_alloc(struct zone *z, struct shadow *s, unsigned *state)
 	return true;
 }
 
-/* One step on one run; false when the model and the zone disagree. */
+/* One step on one run. Returns false if the model and the zone disagree. */
 static bool random_step(struct zone *z, struct shadow *s, unsigned *state)
 {
 	unsigned what = (unsigned)rand_r(state) % 16;
@@ -1123,13 +1147,14 @@ static bool random_step(struct zone *z, struct shadow *s, unsigned *state)
 	return true;
 }
 
-/* All address space that was given up inside regions is had again, so that blocks can merge. */
+/* Takes back all address space that was given up inside regions, so that blocks can merge. */
 static void take_back(struct zone *z)
 {
 	static struct page *run[16384];
 	unsigned n = 0;
 
-	/* A piece that is left may be too short, or begin where no run of this length does; less is asked for then. */
+	/* A remaining piece may be too short, or begin where no run of this length does; then ask
+	 * for less. */
 	for (unsigned npages = 64; npages; npages /= 2)
 		for (unsigned i = 0; i < 2048 && z->away; i++)
 			if ((run[n] = buddy_alloc(z, npages)) != NULL)
@@ -1167,7 +1192,7 @@ static void test_random(void)
 		if (runs[k].pg)
 			buddy_free(runs[k].pg);
 	take_back(z);
-	ok(all_merged(z), "and at the end all is merged");
+	ok(all_merged(z), "all is merged after 30,000 random steps");
 }
 
 struct stress {
@@ -1215,12 +1240,12 @@ static void test_stress(void)
 		pthread_join(t[i], NULL);
 		good &= st[i].good;
 	}
-	ok(good, "four threads at once: every run keeps its data");
+	ok(good, "each run of four threads keeps its data");
 	take_back(z);
-	ok(all_merged(z), "and when all is freed all is merged");
+	ok(all_merged(z), "all is merged when four threads have freed all");
 	buddy_purge(z, 0, UINT64_MAX);
 	buddy_release_regions(z);
-	is_int(z->total_pages, 0, "every region can be released then");
+	is_int(z->total_pages, 0, "every region can be released after four threads have freed all");
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fork, whatever the other threads are doing: the child can allocate, free what the parent had, and
- * find what the threads had that it has not.
+ * fork while other threads do anything: the child can allocate, free what the parent had, and use
+ * what the missing threads had.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,7 +26,7 @@
 #include "base/stats.h"
 #include "lib/tap.h"
 
-/* The sanitizers' own locks do not survive a fork: their child must not start threads. */
+/* A sanitizer's own locks do not survive a fork, so its child must not start threads. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define MAY_START_THREADS 0
 #else
@@ -36,14 +36,14 @@
 #define HOT 4u
 #define FORKS 200u
 #define TABLE 512u
-#define CHILD_SECONDS 110u /* until a child that hangs ends; a machine may be slow */
+#define CHILD_SECONDS 110u /* limit for a child that hangs; a machine may be slow */
 #define ALL (RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS)
 
 static atomic_bool stop;
 static atomic_uint alloc_failed;
 static atomic_uint data_lost;
 
-/* Blocks that any thread may take out and free: the first word is the size. */
+/* Blocks that any thread may take out and free; a block's first word is its size. */
 static _Atomic(size_t *) table[TABLE];
 
 static size_t *block_new(size_t size)
@@ -134,7 +134,7 @@ static void child_checks(void)
 		_exit(5);
 }
 
-/* Forks and waits; whether the child found nothing wrong. */
+/* Forks and waits. Returns whether the child found nothing wrong. */
 static bool fork_good(void (*in_child)(void))
 {
 	int status = -1;
@@ -145,7 +145,7 @@ static bool fork_good(void (*in_child)(void))
 		_exit(0);
 	}
 	if (pid < 0)
-		tap_bail_out("no child to be had");
+		tap_bail_out("cannot fork");
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (status != 0)
@@ -153,7 +153,7 @@ static bool fork_good(void (*in_child)(void))
 	return status == 0;
 }
 
-/* ---- with threads in the middle of it ------------------------------------------------------- */
+/* ---- with threads in the middle of calls ---------------------------------------------------- */
 
 static void *forking_thread(void *arg)
 {
@@ -164,7 +164,7 @@ static void *forking_thread(void *arg)
 	return NULL;
 }
 
-/* What it has to give back takes it as long as what it does. */
+/* It spends as long on giving back as on its work. */
 static void *new_thread(void *arg)
 {
 	size_t *p[64];
@@ -177,7 +177,7 @@ static void *new_thread(void *arg)
 	return NULL;
 }
 
-/* Threads that start and end all the time: heaps are made and given up. */
+/* Threads that start and end all the time, so that heaps are made and given up. */
 static void *starting_thread(void *arg)
 {
 	(void)arg;
@@ -206,32 +206,32 @@ static void test_hot(void)
 	pthread_create(&hot[HOT], NULL, starting_thread, NULL);
 	for (unsigned i = 0; i < FORKS / 2; i++)
 		bad += !fork_good(child_checks);
-	is_int(bad, 0, "with threads in malloc and free all the time each child works");
+	is_int(bad, 0, "children work that were forked while threads are in malloc and free");
 	pthread_create(&forker, NULL, forking_thread, &bad_elsewhere);
 	for (unsigned i = 0; i < FORKS / 4; i++)
 		bad += !fork_good(child_checks);
 	pthread_join(forker, NULL);
-	is_int(bad + bad_elsewhere, 0, "also when two threads fork at the same time");
+	is_int(bad + bad_elsewhere, 0, "children work when two threads fork at the same time");
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i <= HOT; i++)
 		pthread_join(hot[i], NULL);
-	is_int(stat_sum(STAT_forks) - forks, FORKS, "each fork was seen");
-	is_int(atomic_load(&alloc_failed), 0, "no allocation failed in the parent");
-	is_int(atomic_load(&data_lost), 0, "and no block lost its data");
+	is_int(stat_sum(STAT_forks) - forks, FORKS, "each fork is counted");
+	is_int(atomic_load(&alloc_failed), 0, "no allocation fails in the parent");
+	is_int(atomic_load(&data_lost), 0, "no block of the parent loses its data");
 	for (unsigned i = 0; i < TABLE; i++)
 		give_block(atomic_exchange(&table[i], NULL));
 	heap_check();
 	buddy_check(&zone_main);
 }
 
-/* ---- threads that end meanwhile ------------------------------------------------------------- */
+/* ---- with threads that end ------------------------------------------------------------------ */
 
 #define STARTERS 3u
 #define QUICK_FORKS 150u
 
 static atomic_bool slow_forks;
 
-/* Runs after our own, so that locks are held for longer than anybody waits for them. */
+/* Runs after our own handler, so that locks are held for longer than any thread waits for them. */
 static void slow_prepare(void)
 {
 	const struct timespec ts = { 0, 3000000 };
@@ -260,9 +260,9 @@ static void test_ending(void)
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < STARTERS; i++)
 		pthread_join(t[i], NULL);
-	is_int(bad, 0, "with threads that start and end all the time each child works");
+	is_int(bad, 0, "children work that were forked while threads start and end");
 	heaps = stat_sum(STAT_heaps_made) - heaps;
-	ok(heaps <= STARTERS * 4 + 4, "and what the threads leave is used again");
+	ok(heaps <= STARTERS * 4 + 4, "heaps of threads that ended during forks are used again");
 	tap_diag("%lu heaps made", heaps);
 }
 
@@ -299,7 +299,7 @@ static void *free_kept(void *arg)
 	return NULL;
 }
 
-/* Everything that the parent's threads had is freed by the child; then nothing of it is left. */
+/* The child frees everything that the parent's threads had; then nothing of it is left. */
 static void child_frees_all(void)
 {
 	struct reclaim_report r;
@@ -308,7 +308,7 @@ static void child_frees_all(void)
 	pthread_t t;
 
 	alarm(CHILD_SECONDS);
-	/* A thread that ends keeps nothing; this one's bins would. */
+	/* A thread that ends keeps nothing; this thread's bins would. */
 	if (!MAY_START_THREADS)
 		free_kept(NULL);
 	else if (pthread_create(&t, NULL, free_kept, NULL) != 0 || pthread_join(t, NULL) != 0)
@@ -321,7 +321,7 @@ static void child_frees_all(void)
 		_exit(3);
 	if (in.large_bytes)
 		_exit(4);
-	/* This thread's own heap may keep a slab a class, or its bins one of each thread. */
+	/* This thread's own heap may keep a slab for each class, or its bins one of each thread. */
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		most += (uint64_t)size_classes[cls].pages << PG_SHIFT;
 	if (in.slab_bytes > most * (MAY_START_THREADS ? 1 : SLEEPERS)) {
@@ -369,7 +369,7 @@ static void test_sleepers(void)
 		pthread_create(&t[i], NULL, sleeper, kept[i]);
 	bedroom_wait(SLEEPERS);
 	ok(fork_good(child_looks_at_locks), "no lock is held in the child");
-	ok(locks_are_free(), "nor in the parent");
+	ok(locks_are_free(), "no lock is held in the parent");
 	ok(fork_good(child_frees_all), "the child can give back all that sleeping threads had");
 	ok(fork_good(child_of_child), "a child can fork");
 	bedroom_wake();
@@ -378,7 +378,7 @@ static void test_sleepers(void)
 	is_int(atomic_load(&data_lost), 0, "the parent's threads go on with what they had");
 }
 
-/* ---- a thread that was inside --------------------------------------------------------------- */
+/* ---- a thread that was inside a call -------------------------------------------------------- */
 
 static struct heap *heap_inside;
 
@@ -398,7 +398,7 @@ static void *stays_inside(void *arg)
 	return NULL;
 }
 
-/* Its heap is left alone, but its objects can be freed. */
+/* The heap is left alone, but its objects can be freed. */
 static void child_with_quarantine(void)
 {
 	struct reclaim_report r;
@@ -421,12 +421,12 @@ static void test_inside(void)
 	bedroom.wake = false;
 	pthread_create(&t, NULL, stays_inside, kept[0]);
 	bedroom_wait(1);
-	ok(fork_good(child_with_quarantine), "a thread that stays in malloc is left alone");
-	ok(atomic_load(&heap_inside->busy),
-	   "though it is inside still: the fork waits a bounded time");
+	ok(fork_good(child_with_quarantine),
+	   "the child leaves the heap of a thread that stays in malloc alone");
+	ok(atomic_load(&heap_inside->busy), "the fork waits a bounded time for a thread in malloc");
 	bedroom_wake();
 	pthread_join(t, NULL);
-	is_int(atomic_load(&data_lost), 0, "in the parent it goes on");
+	is_int(atomic_load(&data_lost), 0, "the thread in malloc goes on in the parent");
 	heap_check();
 	buddy_check(&zone_main);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The page caches: what goes through them, what they may hold, and that any thread can empty them.
+ * The pcps: what goes through them, what they may hold, and that any thread can empty them.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -22,25 +22,25 @@
 #include "lib/tap.h"
 #include "os/vm.h"
 
-#define HIGH_MIN 16u /* pages; the options are set so */
+#define HIGH_MIN 16u /* in pages; the test sets the options so */
 #define HIGH_MAX 256u
 #define BATCH 8u
 #define SLEEPERS 64u
-#define PAGES 20000u /* of the zone */
+#define PAGES 20000u /* pages of the zone */
 
 static struct zone zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
 	.grow = LOCK_INIT(LOCK_GROW),
 };
 
-/* A page cache is never freed: each test has its own. */
+/* A pcp is never freed: each test has its own. */
 static struct pcp *pcp_new(void)
 {
 	static struct pcp pcps[SLEEPERS + 32];
 	static unsigned used;
 
 	if (used == sizeof(pcps) / sizeof(pcps[0]))
-		tap_bail_out("too few page caches");
+		tap_bail_out("too few pcps");
 	pcp_init(&pcps[used], &zone);
 	return &pcps[used++];
 }
@@ -55,7 +55,7 @@ static unsigned rc_of(uint32_t npages)
 	return run_class_of(npages);
 }
 
-/* Fill it up to `high`, from outside. */
+/* Fills it to `high` from outside. */
 static void put_pages(struct pcp *p, uint32_t npages, unsigned n)
 {
 	struct page *run[512];
@@ -82,11 +82,11 @@ static void test_classes(void)
 			  8 * (run_class_pages[rc] - run_class_pages[rc - 1] - 1) <
 				  2 * run_class_pages[rc];
 	ok(smallest, "each length up to the largest has the shortest class that holds it");
-	ok(rising, "the classes rise, by a quarter at most");
+	ok(rising, "run classes rise, by at most a quarter");
 	is_int(run_class_pages[RUN_CLASSES - 1], PCP_RUN_MAX, "the last class is the largest run");
 }
 
-/* ---- the owner's way ------------------------------------------------------------------------ */
+/* ---- the owner's calls ---------------------------------------------------------------------- */
 
 static void test_hit_and_miss(void)
 {
@@ -96,25 +96,28 @@ static void test_hit_and_miss(void)
 	struct page *b;
 	uint32_t count;
 
-	is_int(p->count, 0, "a new page cache is empty");
-	is_int(p->high, HIGH_MIN, "and may hold what the option says");
+	is_int(p->count, 0, "a new pcp is empty");
+	is_int(p->high, HIGH_MIN, "a new pcp may hold what the option says");
 	a = pcp_alloc(p, rc_of(1));
-	ok(a && a->kind == PAGE_LIMBO && a->npages == 1, "a run that it does not have is got");
-	is_int(stat_sum(STAT_pcp_refills) - refills, 1, "by one refill");
+	ok(a && a->kind == PAGE_LIMBO && a->npages == 1,
+	   "a run that the pcp does not have can be allocated");
+	is_int(stat_sum(STAT_pcp_refills) - refills, 1, "the first allocation makes one refill");
 	count = p->count;
-	ok(count > 0 && count <= p->high, "which brings more than the one, within its limit");
+	ok(count > 0 && count <= p->high, "a refill brings more than one run, within the limit");
 	b = pcp_alloc(p, rc_of(1));
-	is_int(p->count, count - 1, "the next comes out of the cache");
-	is_int(stat_sum(STAT_pcp_refills) - refills, 1, "without another refill");
+	is_int(p->count, count - 1, "the next allocation comes out of the pcp");
+	is_int(stat_sum(STAT_pcp_refills) - refills, 1,
+	       "an allocation out of the pcp makes no refill");
 	pcp_free(p, b);
-	is_int(p->count, count, "a free puts it back");
-	ok(b->kind == PAGE_PCP && b->list == LIST_PCP, "and its descriptor says where it is");
-	ok(pcp_alloc(p, rc_of(1)) == b, "the last one freed is the first to be used again");
+	is_int(p->count, count, "a free puts the run back into the pcp");
+	ok(b->kind == PAGE_PCP && b->list == LIST_PCP,
+	   "a cached run's descriptor says where it is");
+	ok(pcp_alloc(p, rc_of(1)) == b, "the run freed last is the first to be used again");
 	pcp_free(p, b);
 	pcp_free(p, a);
 	pcp_check(p);
-	is_int(pcp_drain(p).pages, count + 1, "a drain gives back all of it");
-	is_int(pages_used(), 0, "to the buddy core");
+	is_int(pcp_drain(p).pages, count + 1, "a drain gives back all that the pcp holds");
+	is_int(pages_used(), 0, "drained runs are free in the buddy core");
 }
 
 static void test_no_class(void)
@@ -123,13 +126,13 @@ static void test_no_class(void)
 	uint64_t used = pages_used();
 
 	pcp_free(p, buddy_alloc(&zone, 9));
-	is_int(p->count, 0, "a run whose length is no class goes past the cache");
+	is_int(p->count, 0, "a run whose length is no class bypasses the pcp");
 	pcp_free(p, buddy_alloc(&zone, 100));
-	is_int(p->count, 0, "so does one that is longer than the longest class");
+	is_int(p->count, 0, "a run longer than the longest class bypasses the pcp");
 	p->high = 4;
 	pcp_free(p, buddy_alloc(&zone, 8));
-	is_int(p->count, 0, "and one that is more than the cache may hold");
-	is_int(pages_used(), used, "all of them are free in the buddy core");
+	is_int(p->count, 0, "a run of more than the pcp may hold bypasses it");
+	is_int(pages_used(), used, "runs that bypassed the pcp are free in the buddy core");
 	p->high = p->high_min;
 }
 
@@ -145,29 +148,29 @@ static void test_high(void)
 		run[n] = pcp_alloc(p, rc_of(1));
 		within &= p->count <= p->high && p->high <= HIGH_MAX;
 	}
-	ok(within, "a refill never brings more than the cache may hold");
-	is_int(p->high, HIGH_MAX, "while only allocations come the limit grows to the highest");
-	is_int(p->alloc_factor, 4, "and the refills grow to 16 batches");
+	ok(within, "a refill never brings more than the pcp may hold");
+	is_int(p->high, HIGH_MAX, "the limit grows to the highest while only allocations come");
+	is_int(p->alloc_factor, 4, "refills grow to 16 batches while only allocations come");
 	for (n = 0; n < 1000; n++) {
 		pcp_free(p, run[n]);
 		within &= p->count <= p->high;
 	}
-	ok(within, "after a free it never holds more than it may");
-	ok(p->count > HIGH_MAX / 2, "and it makes use of it");
+	ok(within, "after a free the pcp never holds more than it may");
+	ok(p->count > HIGH_MAX / 2, "the pcp makes use of its limit");
 	ok(p->alloc_factor < 4 && p->free_factor > 0, "spills make the refills smaller again");
 	before = p->high;
 	pcp_decay(p);
 	is_int(p->high, before - (before - HIGH_MIN) / 8, "a decay lowers the limit by an eighth");
 	for (unsigned i = 0; i < 100; i++)
 		pcp_decay(p);
-	ok(p->high < HIGH_MIN + 8, "many take it to the lowest");
-	ok(p->count <= p->high, "and what is above goes to the buddy core");
+	ok(p->high < HIGH_MIN + 8, "many decays lower the limit to the lowest");
+	ok(p->count <= p->high, "what is above a lowered limit goes to the buddy core");
 	pcp_check(p);
 	pcp_free_bulk(p, run + 1000, 1000);
-	ok(p->count <= p->high, "a bulk free keeps within the limit as well");
+	ok(p->count <= p->high, "a bulk free keeps within the limit");
 	pcp_drain(p);
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "growing and decaying lose no page");
 }
 
 /* Sizes and directions mixed; the limits hold after each step. */
@@ -188,14 +191,14 @@ static void test_bounds(void)
 		if (i % 5000 == 0)
 			pcp_check(p);
 	}
-	ok(within, "in 100,000 random steps the cache stays within its limits");
+	ok(within, "in 100,000 random steps the pcp stays within its limits");
 	for (unsigned i = 0; i < 300; i++)
 		if (run[i])
 			pcp_free(p, run[i]);
 	pcp_check(p);
 	pcp_drain(p);
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "and nothing is lost");
+	is_int(pages_used(), 0, "random steps lose no page");
 }
 
 static void test_bypass(void)
@@ -209,26 +212,28 @@ static void test_bypass(void)
 	struct pcp_drain d;
 
 	if (!spin_trylock(&p->lock))
-		tap_bail_out("the lock of a page cache is held");
+		tap_bail_out("the lock of a pcp is held");
 	b = pcp_alloc(p, rc_of(2));
-	ok(b != NULL, "with the cache locked an allocation goes past it");
-	is_int(p->count, count, "and leaves what it holds alone");
+	ok(b != NULL, "an allocation bypasses a locked pcp");
+	is_int(p->count, count, "an allocation leaves what a locked pcp holds");
 	pcp_free(p, b);
-	is_int(p->count, count, "so does a free");
-	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 2, "both are counted");
-	is_int(pcp_alloc_bulk(p, 0, 10, run), 10, "one in bulk goes past it, too");
+	is_int(p->count, count, "a free bypasses a locked pcp");
+	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 2,
+	       "calls that bypass a locked pcp are counted");
+	is_int(pcp_alloc_bulk(p, 0, 10, run), 10, "a bulk allocation bypasses a locked pcp");
 	pcp_free_bulk(p, run, 10);
-	is_int(p->count, count, "and so does a free in bulk");
-	ok(b->kind != PAGE_PCP, "and the run that was freed is in the buddy core");
+	is_int(p->count, count, "a bulk free bypasses a locked pcp");
+	ok(b->kind != PAGE_PCP, "a run freed past a locked pcp is in the buddy core");
 	d = pcp_drain(p);
-	ok(d.skipped && d.pages == 0 && p->count == count, "a drain skips it, and says so");
-	is_int(pcp_decay(p), 0, "a decay too");
+	ok(d.skipped && d.pages == 0 && p->count == count,
+	   "a drain skips a locked pcp, and says so");
+	is_int(pcp_decay(p), 0, "a decay skips a locked pcp");
 	spin_unlock(&p->lock);
 	d = pcp_drain(p);
-	ok(!d.skipped && d.pages == count, "once it is unlocked a drain empties it");
+	ok(!d.skipped && d.pages == count, "a drain empties the pcp once it is unlocked");
 	pcp_free(p, a);
 	pcp_drain(p);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "a locked pcp loses no page");
 }
 
 static void test_bulk(void)
@@ -239,29 +244,32 @@ static void test_bulk(void)
 	bool right = true;
 
 	put_pages(p, 2, 6);
-	is_int(p->count, 12, "six runs of two pages are in the cache");
+	is_int(p->count, 12, "six runs of two pages are in the pcp");
 	is_int(pcp_alloc_bulk(p, 1, 4, run), 4, "a bulk request gets its runs");
-	is_int(p->count, 4, "out of the cache as far as it has them");
-	is_int(pcp_alloc_bulk(p, 1, 100, run + 4), 100, "and the rest out of the buddy core");
-	is_int(p->count, 0, "the cache is empty then");
+	is_int(p->count, 4, "a bulk request takes runs from the pcp as far as it has them");
+	is_int(pcp_alloc_bulk(p, 1, 100, run + 4), 100,
+	       "a bulk request takes the rest from the buddy core");
+	is_int(p->count, 0, "the pcp is empty after a larger bulk request");
 	for (unsigned i = 0; i < 104; i++)
 		right &= run[i]->npages == 2 && run[i]->kind == PAGE_LIMBO;
-	ok(right, "each of the runs has the right length");
+	ok(right, "each run of a bulk request has the right length");
 	pcp_free_bulk(p, run, 104);
-	is_int(p->count, p->high, "a bulk free fills the cache to its limit");
+	is_int(p->count, p->high, "a bulk free fills the pcp to its limit");
 	pcp_check(p);
 	p->high = p->high_max;
-	is_int(pcp_alloc_bulk(p, 0, 100, run), 100, "a hundred pages are had");
+	is_int(pcp_alloc_bulk(p, 0, 100, run), 100, "a bulk request gets a hundred pages");
 	pcp_free_bulk(p, run, 100);
-	ok(p->runs[0].first && p->count >= 100, "and kept, a few in each hold of the lock");
-	is_int(pcp_alloc_bulk(p, 0, 100, run), 100, "and had again, likewise (debug builds count)");
+	ok(p->runs[0].first && p->count >= 100,
+	   "a bulk free keeps a hundred pages, a few in each hold of the lock");
+	is_int(pcp_alloc_bulk(p, 0, 100, run), 100,
+	       "a bulk request gets them again, a few in each hold (debug builds count)");
 	pcp_free_bulk(p, run, 100);
 	pcp_check(p);
-	is_int(pcp_alloc_bulk(p, 7, 3, run), 3, "runs longer than any class can be had in bulk");
+	is_int(pcp_alloc_bulk(p, 7, 3, run), 3, "a bulk request gets runs longer than any class");
 	pcp_free_bulk(p, run, 3);
 	pcp_drain(p);
-	is_int(pages_used(), 0, "nothing is lost");
-	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 0, "and nothing found the cache locked");
+	is_int(pages_used(), 0, "bulk calls lose no page");
+	is_int(stat_sum(STAT_pcp_bypassed) - bypassed, 0, "bulk calls found no pcp locked");
 }
 
 /* ---- drains --------------------------------------------------------------------------------- */
@@ -286,15 +294,16 @@ static void test_drain(void)
 		pcp_free(p, run[i]);
 	count = p->count;
 	used = pages_used();
-	ok(count > HIGH_MIN && p->high == HIGH_MAX, "the cache has grown and is filled");
-	is_int(used, count, "all pages in use are those of the cache");
+	ok(count > HIGH_MIN && p->high == HIGH_MAX, "the pcp has grown and is filled");
+	is_int(used, count, "all pages in use are those of the pcp");
 	pthread_create(&t, NULL, drain_thread, p);
 	pthread_join(t, &pages);
-	is_int((uintptr_t)pages, count, "another thread drains all of it");
-	is_int(p->count, 0, "it is empty");
-	is_int(p->high, HIGH_MIN, "and may hold as little as at first");
-	ok(p->alloc_factor == 0 && p->free_factor == 0, "and its batches are small again");
-	is_int(pages_used(), 0, "the pages are free in the buddy core");
+	is_int((uintptr_t)pages, count, "another thread drains all of the pcp");
+	is_int(p->count, 0, "a drained pcp is empty");
+	is_int(p->high, HIGH_MIN, "a drained pcp may hold as little as at first");
+	ok(p->alloc_factor == 0 && p->free_factor == 0,
+	   "the batches of a drained pcp are small again");
+	is_int(pages_used(), 0, "the pages of a drained pcp are free in the buddy core");
 	pcp_check(p);
 	buddy_check(&zone);
 }
@@ -339,12 +348,12 @@ static void test_sleepers(void)
 	}
 	bedroom_wait(SLEEPERS);
 	held = sleepers_hold(&some);
-	is_int(some, SLEEPERS, "64 threads have filled their caches and sleep");
+	is_int(some, SLEEPERS, "64 threads have filled their pcps and sleep");
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		drained += pcp_drain(p).pages;
-	is_int(drained, held, "one thread drains them all");
-	is_int(sleepers_hold(&some), 0, "no page is left in any of them");
-	is_int(pages_used(), 0, "all are in the buddy core");
+	is_int(drained, held, "one thread drains the pcps of 64 sleeping threads");
+	is_int(sleepers_hold(&some), 0, "no page is left in any drained pcp");
+	is_int(pages_used(), 0, "the pages of all drained pcps are in the buddy core");
 	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(t[i], NULL);
@@ -359,44 +368,44 @@ static void test_disable(void)
 	struct page *a = pcp_alloc(p, rc_of(1));
 	struct page *run[4];
 
-	ok(pcp_disable(), "the caches can be disabled");
+	ok(pcp_disable(), "the pcps can be disabled");
 	ok(pcp_disable(), "twice");
 	pcp_drain(p);
 	pcp_free(p, a);
-	is_int(p->count, 0, "then no page enters by a free");
+	is_int(p->count, 0, "no page enters a disabled pcp by a free");
 	a = pcp_alloc(p, rc_of(1));
-	is_int(p->count, 0, "nor by a refill");
+	is_int(p->count, 0, "no page enters a disabled pcp by a refill");
 	pcp_alloc_bulk(p, 0, 4, run);
 	pcp_free_bulk(p, run, 4);
-	is_int(p->count, 0, "nor by a bulk free");
+	is_int(p->count, 0, "no page enters a disabled pcp by a bulk free");
 	late = pcp_new();
 	pcp_free(late, a);
-	is_int(late->count, 0, "nor into a cache made meanwhile");
+	is_int(late->count, 0, "no page enters a pcp that was made while they are disabled");
 	pcp_enable();
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
-	is_int(p->count, 0, "an enable for two disables changes nothing");
+	is_int(p->count, 0, "one enable after two disables changes nothing");
 	pcp_enable();
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
 	pcp_free(late, pcp_alloc(late, rc_of(1)));
-	ok(p->count > 0 && late->count > 0, "the second one turns the caches on again");
+	ok(p->count > 0 && late->count > 0, "the second enable turns the pcps on again");
 	pcp_drain(p);
 	pcp_drain(late);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "disabling loses no page");
 }
 
-/* A cache whose lock is not given back: the disable fails and has changed nothing. */
+/* A pcp whose lock is not released: the disable fails and changes nothing. */
 static void test_disable_refused(void)
 {
 	struct pcp *p = pcp_new();
 	bool done;
 
-	atomic_store(&p->lock.word, 1); /* by a thread that is not there */
+	atomic_store(&p->lock.word, 1); /* by a thread that does not exist */
 	done = pcp_disable();
-	ok(!done, "a disable that cannot reach a cache says so");
+	ok(!done, "a disable that cannot reach a pcp says so");
 	atomic_store(&p->lock.word, 0);
-	pcp_enable(); /* what the caller does in any case, see reclaim_pcp_disable */
+	pcp_enable(); /* the caller does so in any case, see reclaim_pcp_disable */
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
-	ok(p->count > 0, "and the cache is on after the enable");
+	ok(p->count > 0, "the pcp is on after a failed disable and the enable");
 	pcp_drain(p);
 }
 
@@ -435,7 +444,7 @@ static void *owner_thread(void *arg)
 	struct page *run[STRESS_RUNS] = { NULL };
 	uint64_t v[STRESS_RUNS];
 
-	/* Until the drainer has had some as well: it may be long before it gets a processor. */
+	/* Runs on until the drainer got something; it may wait long for a processor. */
 	for (unsigned i = 0;
 	     i < STRESS_STEPS || (i < 50 * STRESS_STEPS && !atomic_load(&stress_drained)); i++) {
 		unsigned k = (unsigned)rand_r(&o->seed) % STRESS_RUNS;
@@ -497,14 +506,15 @@ static void test_stress(void)
 	pthread_join(drainer, NULL);
 	tap_diag("%ju pages drained, %ju calls went past a locked cache", (uintmax_t)pages,
 		 (uintmax_t)(stat_sum(STAT_pcp_bypassed) - bypassed));
-	ok(!atomic_load(&stress_bad), "with a drainer at work all the time no run loses its data");
-	ok(pages > 0, "and the drainer got something");
+	ok(!atomic_load(&stress_bad),
+	   "while a drainer is at work all the time no run loses its data");
+	ok(pages > 0, "the drainer got something");
 	for (unsigned i = 0; i < 3; i++) {
 		pcp_check(owner[i].p);
 		pcp_drain(owner[i].p);
 	}
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "a drainer at work loses no page");
 }
 
 /* ---- fork ----------------------------------------------------------------------------------- */
@@ -527,7 +537,7 @@ static void in_child(void *arg)
 		_exit(4);
 }
 
-/* A child of a thread that did not have it, as if another had been in it. */
+/* A child of a thread that did not hold it, as if another thread had been inside. */
 static void in_child_of_other(void *arg)
 {
 	(void)arg;
@@ -537,7 +547,7 @@ static void in_child_of_other(void *arg)
 		_exit(3);
 }
 
-/* T8: a fork in a handler that interrupted a call which has a page cache. */
+/* T8: a fork in a handler that interrupted a call which holds a pcp. */
 static void test_fork(void)
 {
 	struct pcp *p = pcp_new();
@@ -546,21 +556,24 @@ static void test_fork(void)
 	parent = self_tid();
 	put_pages(p, 1, 4);
 	pcp_fork_prepare();
-	is_int(atomic_load(&p->lock.word), parent, "before a fork a page cache is held");
-	ok(child_is_well(in_child, NULL), "the child finds it free, and as it was");
+	is_int(atomic_load(&p->lock.word), parent, "a pcp is held before a fork");
+	ok(child_is_well(in_child, NULL), "the child finds that pcp free and unchanged");
 	pcp_fork_parent();
-	is_int(atomic_load(&p->lock.word), 0, "and so does the parent");
+	is_int(atomic_load(&p->lock.word), 0, "the parent finds that pcp free and unchanged");
 	if (!spin_trylock(&p->lock))
-		tap_bail_out("the lock is held");
+		tap_bail_out("the lock of a pcp is held by the forking thread");
 	pcp_fork_prepare();
-	ok(child_is_well(in_child, p), "what an interrupted call holds stays its own in the child");
-	ok(child_is_well(in_child_of_other, NULL), "what another thread held is emptied there");
+	ok(child_is_well(in_child, p),
+	   "a pcp that the interrupted call holds stays its own in the child");
+	ok(child_is_well(in_child_of_other, NULL),
+	   "a pcp that another thread held is emptied in the child");
 	pcp_fork_parent();
-	is_int(atomic_load(&p->lock.word), parent, "and in the parent the call holds it still");
+	is_int(atomic_load(&p->lock.word), parent,
+	       "the interrupted call still holds its pcp in the parent");
 	spin_unlock(&p->lock);
 	pcp_drain(p);
 	pcp_fork_prepare();
-	is_int(atomic_load(&p->lock.word), 0, "one that holds nothing is let be");
+	is_int(atomic_load(&p->lock.word), 0, "a pcp that holds nothing is left as it is");
 	pcp_fork_parent();
 }
 
@@ -574,8 +587,8 @@ int main(void)
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
 	options.pcp_high_max = HIGH_MAX * PG_BYTES;
 	options.pcp_batch = BATCH * PG_BYTES;
-	/* Nobody is to empty the caches of this test because the zone grows, or much fresh memory is
-	 * used: there is enough of it. */
+	/* Takes enough pages first, so that the zone's growth or much fresh memory does not make
+	 * reclaim empty the pcps of this test. */
 	if (buddy_alloc_bulk(&zone, 1, PAGES, PAGES, all) != PAGES)
 		tap_bail_out("no memory");
 	buddy_free_bulk(all, PAGES);

@@ -289,8 +289,9 @@ static void test_abandoned_full(void)
 	ok(slab_pool_take_empty(CLS) == NULL,
 	   "an abandoned slab is not given as empty before its last object was freed");
 	free_one(pg, o[OBJECTS - 1]);
-	ok(slab_pool_take_empty(CLS) == pg, "but then");
-	is_int(pg->used, 0, "an abandoned slab whose objects were all freed is given as empty");
+	ok(slab_pool_take_empty(CLS) == pg,
+	   "an abandoned slab is given as empty after its last free");
+	is_int(pg->used, 0, "a slab that is given as empty has no object in use");
 	ok(slab_pool_take_empty(CLS) == NULL, "an empty abandoned slab is given once");
 	slab_end(pg);
 	is_int(pages_used(), 0, "abandoned slabs lose no page");
@@ -409,7 +410,7 @@ static void test_pool_waiting(void)
 	for (struct page *p; (p = slab_pool_take(CLS)) != NULL; found++)
 		attach(p, 0);
 	is_int(found, WAITING, "the next holder of the lock finds the other waiting slabs");
-	is_int(slab_pool_count(CLS), 0, "each once");
+	is_int(slab_pool_count(CLS), 0, "each waiting slab is given once");
 	for (unsigned i = 0; i < WAITING; i++) {
 		if (i % 4 == 0)
 			continue;
