@@ -38,7 +38,7 @@ enum sluice_drain_flags {
 	/** Empty the page caches of all threads into the buddy core. */
 	SLUICE_DRAIN_CACHES = 1,
 	/** Give free memory that was written back to the kernel (madvise MADV_DONTNEED), also the
-	 * parts without live objects of slabs that the calling thread owns or that are abandoned. */
+	 * parts without live objects of slabs that are abandoned or the calling thread's. */
 	SLUICE_DRAIN_PURGE = 2,
 	/** Unmap regions (64 MiB) in which no page is in use. */
 	SLUICE_DRAIN_REGIONS = 4,
