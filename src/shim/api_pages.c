@@ -44,7 +44,7 @@ static struct page *take_back(void *block, unsigned order)
 	struct page *pg = pagemap_ours(block) ? page_of(block) : NULL;
 
 	if (!pg || page_kind(pg) != PAGE_RAW || block != (void *)page_address(pg))
-		sluice_fatal("sluice_page_free of what is not a page block, or freed twice: "
+		sluice_fatal("sluice_page_free of memory that is not a page block, or was freed: "
 			     "address %p",
 			     block);
 	if (order > ORDER_MAX || pg->npages != 1u << order)

@@ -37,16 +37,17 @@
 
 static pid_t process; /* the one that started this image, not a child of fork */
 
-/* Add a word to the environment. The old array stays as it is, because the program may keep it. */
-static void leave_word(char *word)
+/* Puts "NAME=value" into the environment. The old array stays unchanged, because the program may
+ * keep it. */
+static void environ_put(char *entry)
 {
-	size_t len = strcspn(word, "=") + 1;
+	size_t len = strcspn(entry, "=") + 1;
 	size_t n = 0;
 	char **env;
 
 	for (; environ[n]; n++) {
-		if (strncmp(environ[n], word, len) == 0) {
-			environ[n] = word;
+		if (strncmp(environ[n], entry, len) == 0) {
+			environ[n] = entry;
 			return;
 		}
 	}
@@ -54,21 +55,21 @@ static void leave_word(char *word)
 	if (!env)
 		return;
 	memcpy(env, environ, n * sizeof(*env));
-	env[n] = word;
+	env[n] = entry;
 	environ = env;
 }
 
 static void (*next_due)(bool allocates);
 
-/* In the first slow call of the program. libc has set environ by then; it does so after our
- * constructor. */
-static void leave_word_now(bool allocates)
+/* In the first slow call of the program, because libc sets environ after our constructor: processes
+ * that this one starts shall not repeat what we said about options (options_told). */
+static void environ_put_told(bool allocates)
 {
 	(void)allocates;
 	heap_due_begins = next_due;
 	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
 	if (environ)
-		leave_word(options_told());
+		environ_put(options_told());
 }
 
 void sluice_init(void)
@@ -90,7 +91,7 @@ void sluice_init(void)
 	background_init();
 	if (options_told()) {
 		next_due = heap_due_begins;
-		heap_due_begins = leave_word_now;
+		heap_due_begins = environ_put_told;
 		atomic_store_explicit(&heap_due, HEAP_DUE_CALL, memory_order_relaxed);
 	}
 }

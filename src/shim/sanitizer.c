@@ -180,7 +180,7 @@ void sanitizer_step_aside(char **argv, char **envp)
 		return;
 	say("sluice: the program is built with ");
 	say(c == 'A' ? "Address" : c == 'T' ? "Thread" : c == 'M' ? "Memory" : "Leak");
-	say("Sanitizer, which has to be its malloc: it begins again without Sluice\n");
+	say("Sanitizer, which must be its malloc: it is started again without Sluice\n");
 	/* By the name of the file, because it becomes the name of the process. */
 	n = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof(path) - 1);
 	if (n > 0) {

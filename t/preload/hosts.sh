@@ -60,7 +60,7 @@ sanitized() {
 		return
 	fi
 	is "$(printf '%s\n' "$out" | grep "^sluice: ")" \
-		"sluice: the program is built with $says, which has to be its malloc: it begins again without Sluice" \
+		"sluice: the program is built with $says, which must be its malloc: it is started again without Sluice" \
 		"$name: a line says that it begins again"
 	out=$("$run" "$TMP/$name" 2>&1)
 	is "$?, $out" "126, sluice-run: $TMP/$name: is built with $says, which has to be its malloc: run it without sluice-run, or build it without -fsanitize" \

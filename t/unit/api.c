@@ -255,13 +255,17 @@ static void test_misuse(void)
 	   "a free with another order stops the program");
 	ok(child_is_stopped(wrong_order_bulk, NULL, "sluice_page_free with order 0"),
 	   "also in bulk");
-	ok(child_is_stopped(free_twice, NULL, "sluice_page_free of what is not a page block"),
+	ok(child_is_stopped(free_twice, NULL,
+			    "sluice_page_free of memory that is not a page block"),
 	   "a block freed twice stops the program");
-	ok(child_is_stopped(twice_in_bulk, NULL, "sluice_page_free of what is not a page block"),
+	ok(child_is_stopped(twice_in_bulk, NULL,
+			    "sluice_page_free of memory that is not a page block"),
 	   "also within one bulk");
-	ok(child_is_stopped(free_middle, NULL, "sluice_page_free of what is not a page block"),
+	ok(child_is_stopped(free_middle, NULL,
+			    "sluice_page_free of memory that is not a page block"),
 	   "the middle of a block stops the program");
-	ok(child_is_stopped(free_object, NULL, "sluice_page_free of what is not a page block"),
+	ok(child_is_stopped(free_object, NULL,
+			    "sluice_page_free of memory that is not a page block"),
 	   "so does what malloc gave");
 	ok(child_is_stopped(free_by_heap, NULL, "free of a page block"),
 	   "and a block that is given to free");
