@@ -42,7 +42,7 @@ out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
-	on && $(NF - 5) > 0 && $(NF - 4) >= 0 { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
+	on && $(NF - 6) > 0 && $(NF - 4) ~ /[0-9]\.\.[0-9]/ { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
 	"glibc sluice " "the table has a row of figures for each allocator"
 like "$out" '^latency: percentiles of malloc' "latencies are shown as percentiles"
 is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
@@ -58,7 +58,7 @@ END
 
 out=$("$bench" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --baseline glibc --json "$TMP/out.json" 2>&1)
-like "$out" '/ glibc .*/ glibc$' "the table says whom the ratios are against"
+like "$out" "^workload .*/ glibc .*/ glibc\$" "the table says whom the ratios are against"
 is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
 import json, sys
 d = json.load(open(sys.argv[1]))

@@ -10,7 +10,7 @@ work=$builddir/tools/latency/sluice-latency-work
 if [ ! -x "$latency" ] || [ ! -x "$work" ]; then
 	bail_out "$latency and $work are not built: run make first"
 fi
-plan 29
+plan 30
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -39,7 +39,8 @@ out=$("$latency" --quick --repeat 1 --only synthetic --alloc sluice="$SLUICE_LIB
 is "$?, $(cat "$TMP/err")" "0, " "a small run of all workloads ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | grep -c -E '^(steady|burst|periodic): ')" 3 "the workloads have their tables"
 like "$out" '^sluice +([0-9.]+[um]? +){6}[0-9.]+[um]?$' "and a row of figures for Sluice"
-like "$out" '^sluice:small / best ' "Sluice with other options is a row of its own"
+like "$out" '^best peer  .*glibc' "the figures are divided by the best peer's, which is named"
+like "$out" '^sluice:small +([0-9.]+|-)' "Sluice with other options is a row of its own"
 
 # ask EXPRESSION: of the JSON; s(workload, allocator) is the sample.
 ask() {

@@ -2,15 +2,14 @@
 """The command: arguments in, exit status out."""
 
 import argparse
-import sys
-import time
 
-from ..common import allocators, command, measure
+from ..common import allocators, command, measure, output
 from ..common.command import Parser, complain, counts
-from ..common.errors import BenchError, Skip, UsageError
+from ..common.comparison import Comparison
+from ..common.errors import UsageError
 from ..common.places import Places
 
-from . import drain, report, scale, workloads
+from . import charts, drain, pages, report, scale, workloads
 
 TIMEOUT = 600
 EPILOG = """\
@@ -79,49 +78,25 @@ def compare(options, places, version):
     for text in missing:
         complain(text)
     settings = measure.Settings(places, options)
-    progress = report.Progress(len(rows) * len(found) * settings.repeat)
-    table = report.Table(baseline)
-    results, skipped, failures = [], {}, []
-    started = time.time()
-    for row in rows:
-        try:
-            samples, failed = measure.rounds(row, found, settings, progress)
-        except Skip as why:
-            progress.done += len(found) * settings.repeat
-            progress.clear()
-            skipped[row.name] = str(why)
-            complain(f"{row.name} is skipped: {why}")
-            continue
-        progress.clear()
-        for text in failed:
-            complain(text)
-        failures += failed
+    comparison = Comparison(rows, lambda row: found, settings)
+    table = report.Table(baseline, settings.repeat)
+    results = []
+    for row, samples in comparison:
         summary = report.summarize(row, samples, options.time, baseline)
         table.show(row, summary)
         results.append({"name": row.name, "group": row.group, "text": row.text, "summary": summary,
                         "samples": samples})
     report.show_percentiles(results)
     means = report.geomeans(results)
-    report.show_geomeans(means, baseline)
+    report.show_geomeans(means, baseline, settings.repeat)
     if any(a.name == "sluice" for a in found):
         report.show_slower(results, "sluice", baseline)
     report.show_coverage(settings.repeat)
-    document = {
-        "sluice_bench": version, "arguments": sys.argv[1:], "started": int(started),
-        "seconds": round(time.time() - started, 1), "machine": report.machine(),
-        "settings": {"repeat": settings.repeat, "scale": settings.scale, "quick": settings.quick,
-                     "threads": settings.threads, "time": options.time},
-        "allocators": {a.name: a.malloc for a in found}, "baseline": baseline,
-        "geomeans": means, "skipped": skipped, "failures": failures, "workloads": results,
-    }
-    if options.json:
-        trouble = report.write_json(options.json, document)
-        if trouble:
-            raise BenchError(trouble)
-    if options.plot:
-        from . import charts
-        for path in charts.draw(document, options.plot):
-            print(path)
+    document = comparison.document(
+        "sluice_bench", version, found,
+        {"scale": settings.scale, "threads": settings.threads, "time": options.time}, results,
+        baseline=baseline, geomeans=means)
+    output.write(options, document, lambda folder: charts.draw(document, folder))
     return 1 if command.ours_failed(results, found) else 0
 
 
@@ -131,7 +106,6 @@ def main(argv, script, version, libdir, libexecdir):
         command.check_outputs(options)
         places = Places(script, libdir, libexecdir)
         if options.command == "pages":
-            from . import pages
             return pages.main(options, places)
         if options.command == "drain":
             return drain.main(options, places)

@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""sluice-bench drain: who empties the page caches of many threads, how soon they are empty, and what
-the threads pay. Each mode is a run of its own; the modes are interleaved."""
+"""sluice-bench drain: who empties the pcps of many threads, how soon they are empty, and what the
+threads pay. Each mode is a run of its own; the modes are interleaved."""
 
 import sys
 from statistics import median
 
-from ..common import measure, numbers
+from ..common import measure, numbers, output
 from ..common.errors import BenchError, UsageError
+from ..common.numbers import spread
 
-from . import report
+from . import charts, report
 
 MODES = ("remote", "signal", "cooperative", "none")
 KINDS = ("asleep", "computing", "hot")
 THREADS = 64
 PAID = ("signals", "voluntary", "involuntary", "cpu_us", "worst_us", "worst_cpu_us")
 TEXT = """\
-remote: the drainer empties them, as Sluice does; signal: each thread its own, in a handler; cooperative:
-each its own, at its next call for pages; none: nobody. Threads: asleep in read, computing, or hot (malloc
-and page blocks in a loop). CPU of a thread asleep: all it had; else what its own draining took. The worst
-call of the hot ones: by wall time, which waiting for a processor dominates, and by CPU time."""
+Who empties the pcps: remote: the drainer, as Sluice does; signal: each thread its own, in a handler;
+cooperative: each thread its own, at its next call for pages; none: nobody. The threads are asleep in
+read, computing, or hot (malloc and page blocks in a loop). CPU us: all CPU time of a sleeping thread;
+of the others, what their own draining took. The worst call of the hot threads: by wall time, most of
+which is waiting for a processor, and by CPU time."""
 
 
 def collect(settings, progress):
@@ -45,10 +47,6 @@ def all_ms(run):
     return None if any(k["left"] for k in kinds) else max(k["ms"] for k in kinds)
 
 
-def spread(values):
-    return {"median": median(values), "min": min(values), "max": max(values)}
-
-
 def summarize(samples):
     """For each mode: when all were empty, as a ratio to remote, too, and the medians of each kind."""
     result = {}
@@ -73,20 +71,21 @@ def summarize(samples):
 
 
 def show(summary, window):
-    head = (f"{'drain':12} {'threads':>13}  {'emptied after, ms':>26} {'never':>6} {'signals':>8} "
-            f"{'vol.':>6} {'invol.':>6} {'CPU us':>8}  {'wall':>9} {'CPU':>8}")
-    print(f"{'':64} {'switches':>16} {'':8}  {'worst call, us':>18}\n{head}\n{'-' * len(head)}")
+    head = (f"{'drain':11} {'threads':>13} {'emptied after, ms':>20} {'never':>5} {'signals':>7} "
+            f"{'vol.':>6} {'invol.':>6} {'CPU us':>7} {'wall':>8} {'CPU':>7}")
+    print(f"{'':60} {'switches':>13} {'':7} {'worst call, us':>16}\n{head}\n{'-' * len(head)}")
     for mode, s in summary.items():
         name = mode
         for kind, k in s["kinds"].items():
             ms = k["ms"]
-            when = f"{ms['median']:.3f} ({ms['min']:.3f}..{ms['max']:.3f})" if ms else "-"
+            when = report.figure(ms["median"]) + f" ({report.figure(ms['min'])}.." \
+                f"{report.figure(ms['max'])})" if ms else "-"
             left = f"{k['left']:.0f}" if k["left"] else "-"
-            text = (f"{name:12} {k['threads']:3} {kind:>9}  {when:>26} {left:>6} "
-                    f"{k['signals']:8.1f} {k['voluntary']:6.1f} {k['involuntary']:6.1f} "
-                    f"{k['cpu_us']:8.1f}")
+            text = (f"{name:11} {k['threads']:3} {kind:>9} {when:>20} {left:>5} "
+                    f"{k['signals']:7.1f} {k['voluntary']:6.1f} {k['involuntary']:6.1f} "
+                    f"{k['cpu_us']:7.1f}")
             if kind == "hot":
-                text += f"  {k['worst_us']:9.0f} {k['worst_cpu_us']:8.1f}"
+                text += f" {k['worst_us']:8.0f} {k['worst_cpu_us']:7.1f}"
             print(text)
             name = ""
     print(f"\nfor each thread, within {window} ms: signals, context switches, CPU time\n{TEXT}\n")
@@ -109,19 +108,12 @@ def main(options, places):
     if not 16 <= options.threads <= 1024:
         raise UsageError(f"--threads {options.threads}: has to be 16 to 1024 with drain")
     settings = measure.Settings(places, options)
-    samples = collect(settings, report.Progress(settings.repeat * len(MODES)))
+    samples = collect(settings, output.Progress(settings.repeat * len(MODES)))
     summary = summarize(samples)
     window = samples["none"][0]["window_ms"]
     show(summary, window)
     report.show_coverage(settings.repeat)
-    document = {"arguments": sys.argv[1:], "machine": report.machine(), "window_ms": window,
+    document = {"arguments": sys.argv[1:], "machine": output.machine(), "window_ms": window,
                 "threads": settings.threads, "modes": summary, "runs": samples}
-    if options.json:
-        trouble = report.write_json(options.json, document)
-        if trouble:
-            raise BenchError(trouble)
-    if options.plot:
-        from . import charts
-        for path in charts.draw_drain(document, options.plot):
-            print(path)
+    output.write(options, document, lambda folder: charts.draw_drain(document, folder))
     return 0

@@ -5,7 +5,7 @@ nothing to preload; each run measures every row, and ratios are of rows of the s
 import sys
 from statistics import median
 
-from ..common import measure, numbers
+from ..common import measure, numbers, output
 from ..common.errors import BenchError, UsageError
 
 from . import report
@@ -58,23 +58,23 @@ def spin_of(name):
 
 
 def cell(row):
-    return f"{row['ticks']:8.1f} {row['ns']:7.1f}  {row['to_single']['median']:6.3f} " \
+    return f"{row['ticks']:7.1f} {row['ns']:6.1f} {row['to_single']['median']:6.3f} " \
            f"({report.interval(row['to_single'])})"
 
 
-def show(rows, cheaper, rate):
+def show(rows, cheaper, rate, repeat):
     by_key = {(r["name"], r["n"]): r for r in rows}
     unit = "cycles" if rate != 1.0 else "ticks"
-    print(f"Cost of a page, allocated and freed: {unit} ({rate:.2f} a ns), ns, and the ratio to single "
-          "pages with its 95 % interval")
-    head = f"{unit:>8} {'ns':>7}  {'ratio':>6} {'':14}"
-    print(f"\n{'pages':>8}  {'array':38}  {'list':38}\n{'a call':>8}  {head:38}  {head:38}".rstrip())
+    print(f"Cost of a page, allocated and freed: {unit} ({rate:.2f} a ns), ns, and the ratio to single\n"
+          f"pages with its {numbers.interval_name(repeat)}")
+    head = f"{unit:>7} {'ns':>6} {'ratio':>6} {'':14}"
+    print(f"\n{'pages':>8}  {'array':36}  {'list':36}\n{'a call':>8}  {head:36}  {head:36}".rstrip())
     print(f"{'single':>8}  {cell(by_key['single', 1])}")
     for n in BULK:
-        print(f"{n:8}  {cell(by_key['array', n]):38}  {cell(by_key['list', n])}")
+        print(f"{n:8}  {cell(by_key['array', n]):36}  {cell(by_key['list', n])}")
     print(f"{'128 single pages in turn':>8}: {cell(by_key['singles', 128]).strip()}")
-    print(f"\n{'path':28} {unit:>8} {'ns':>7}  the page cache is cheaper by")
-    for name, text in (("pcp", "page cache (hits)"), ("buddy", "buddy core, no split"),
+    print(f"\n{'path':28} {unit:>8} {'ns':>7}  the pcp is cheaper by")
+    for name, text in (("pcp", "pcp (hits)"), ("buddy", "buddy core, no split"),
                        ("buddy-split", "buddy core, split and merge")):
         row = by_key[name, 1]
         line = f"{text:28} {row['ticks']:8.1f} {row['ns']:7.1f}"
@@ -85,26 +85,26 @@ def show(rows, cheaper, rate):
         print(line)
 
 
-def show_ways(rows, ways, rate):
+def show_ways(rows, ways, rate, repeat):
     by_key = {(r["name"], r["n"]): r for r in rows}
     ratios = {(w["name"], w["n"]): w["to_spin"] for w in ways}
     unit = "cycles" if rate != 1.0 else "ticks"
-    print("\nThe owner's way into its page cache (hits only): the ratio is to pcp_lock=spin, with its 95 % "
-          "interval")
-    head = f"{unit:>8} {'ns':>7}"
-    wide = f"{head}  {'ratio':>6} {'':14}"
-    print(f"{'pages':>8}  {'pcp_lock=spin':16}  {'pcp_lock=none':38}  pcp_lock=handoff\n"
-          f"{'a call':>8}  {head:16}  {wide:38}  {wide}".rstrip())
+    print("\nThe owner's way into its pcp (hits only): the ratio is to pcp_lock=spin, with its "
+          f"{numbers.interval_name(repeat)}")
+    head = f"{unit:>7} {'ns':>6}"
+    wide = f"{head} {'ratio':>6} {'':14}"
+    print(f"{'pages':>8}  {'pcp_lock=spin':14}  {'pcp_lock=none':36}  pcp_lock=handoff\n"
+          f"{'a call':>8}  {head:14}  {wide:36}  {wide}".rstrip())
     for label, name, n in ([("single", "pcp_lock", 0)] + [(str(n), "pcp_lock", n) for n in BULK]
                            + [("cache", "cache,pcp_lock", 0)]):
         cells = []
         for way in WAYS:
             row = by_key[f"{name}={way}", n]
-            text = f"{row['ticks']:8.1f} {row['ns']:7.1f}"
+            text = f"{row['ticks']:7.1f} {row['ns']:6.1f}"
             if way != "spin":
                 r = ratios[f"{name}={way}", n]
-                text += f"  {r['median']:6.3f} ({report.interval(r)})"
-            cells.append(text.ljust(38 if way != "spin" else 16))
+                text += f" {r['median']:6.3f} ({report.interval(r)})"
+            cells.append(text.ljust(36 if way != "spin" else 14))
         print(f"{label:>8}  {'  '.join(cells)}".rstrip())
     print("cache: single pages without what the public functions do around it")
 
@@ -116,17 +116,15 @@ def main(options, places):
     if options.alloc or options.sluice_options or options.list:
         raise UsageError("--alloc, --sluice-options and --list have no meaning with pages")
     settings = measure.Settings(places, options)
-    samples, rate = collect(settings, report.Progress(settings.repeat))
+    samples, rate = collect(settings, output.Progress(settings.repeat))
     rows, cheaper, ways = summarize(samples)
-    show(rows, cheaper, rate)
-    show_ways(rows, ways, rate)
+    show(rows, cheaper, rate, settings.repeat)
+    show_ways(rows, ways, rate, settings.repeat)
     report.show_coverage(settings.repeat)
-    if options.json:
-        trouble = report.write_json(options.json, {
-            "arguments": sys.argv[1:], "machine": report.machine(), "ticks_per_ns": rate,
-            "rows": rows, "pcp_to_buddy": cheaper, "pcp_lock": ways,
-            "runs": [{"name": k[0], "n": k[1], "ticks": [r["ticks"] for r in v]}
-                     for k, v in samples.items()]})
-        if trouble:
-            raise BenchError(trouble)
+    document = {
+        "arguments": sys.argv[1:], "machine": output.machine(), "ticks_per_ns": rate,
+        "rows": rows, "pcp_to_buddy": cheaper, "pcp_lock": ways,
+        "runs": [{"name": k[0], "n": k[1], "ticks": [r["ticks"] for r in v]}
+                 for k, v in samples.items()]}
+    output.write(options, document, None)
     return 0

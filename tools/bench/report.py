@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What is shown and written: the table, the lines below it, the JSON."""
 
-import json
-import os
-import platform
 import sys
 from statistics import median
 
 from ..common import numbers, percentiles
 from ..common.allocators import PEERS
 
-WIDTHS = (16, 10, 8, 8, 8, 5, 10, 15, 8, 10)
-LEFT = (0, 1, 5)
+# 100 columns with gaps of two.
+WIDTHS = (15, 10, 9, 12, 10, 14, 6, 10)
+LEFT = (0, 1)
 UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
 
 
-def headings(baseline):
-    return ("workload", "allocator", "median", "min", "max", "", f"/ {baseline}", "95 % interval",
-            "RSS MiB", f"/ {baseline}")
+def headings(baseline, repeat):
+    ratio = f"/ {baseline}"
+    return (("", "", "time", "", "time", numbers.interval_name(repeat), "RSS", "RSS"),
+            ("workload", "allocator", "median", "min..max", ratio, "of the ratio", "MiB", ratio))
 
 
 def line(cells):
@@ -68,49 +67,28 @@ def lines_of(workload, summary, baseline):
     name = workload.name
     for allocator, s in summary.items():
         time, rss = s["time_ratio"], s["rss_ratio"]
-        yield line((name, allocator, *(figure(s["ns"][k] / scale) for k in ("median", "min", "max")),
-                    unit, f"{time['median']:.3f}" if time else "-", interval(time) if time else "-",
+        low, mid, high = (figure(s["ns"][k] / scale) for k in ("min", "median", "max"))
+        yield line((name, allocator, f"{mid} {unit}", f"{low}..{high}",
+                    f"{time['median']:.3f}" if time else "-", interval(time) if time else "-",
                     f"{s['peak_kib']['median'] / 1024:.1f}",
                     f"{rss['median']:.3f}" if rss else "-"))
         name = ""
 
 
 class Table:
-    def __init__(self, baseline):
-        self.baseline = baseline
+    def __init__(self, baseline, repeat):
+        self.baseline, self.repeat = baseline, repeat
         self.started = False
 
     def show(self, workload, summary):
         if not self.started:
             self.started = True
-            head = line(headings(self.baseline))
-            print(head)
-            print("-" * len(head))
+            for cells in headings(self.baseline, self.repeat):
+                print(line(cells))
+            print("-" * (sum(WIDTHS) + 2 * len(WIDTHS) - 2))
         for text in lines_of(workload, summary, self.baseline):
             print(text)
         sys.stdout.flush()
-
-
-class Progress:
-    """A bar on standard error, only when that is a terminal."""
-
-    def __init__(self, total):
-        self.total = max(1, total)
-        self.done = 0
-        self.shown = sys.stderr.isatty()
-
-    def step(self, workload, allocator):
-        if self.shown:
-            share = min(1.0, self.done / self.total)
-            bar = ("#" * int(30 * share)).ljust(30)
-            sys.stderr.write(f"\r\033[K[{bar}] {share:4.0%}  {workload}  {allocator}")
-            sys.stderr.flush()
-        self.done += 1
-
-    def clear(self):
-        if self.shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
 
 
 # ---- below the table -------------------------------------------------------------------------
@@ -129,14 +107,15 @@ def geomeans(results):
     return means
 
 
-def show_geomeans(means, baseline):
+def show_geomeans(means, baseline, repeat):
     for group, rows in means.items():
         count = max((m["time_ratio"]["workloads"] for m in rows.values() if m["time_ratio"]),
                     default=0)
         if count == 0:
             continue
         peers = ", ".join(PEERS) + (", glibc" if group != "synthetic" else "")
-        print(f"\nGeometric means over {count} {group} workloads; best: for each workload, of {peers}")
+        print(f"\nGeometric means over {count} {group} workloads, in parentheses the "
+              f"{numbers.interval_name(repeat)};\nbest: the fastest in each workload of {peers}")
         print(f"{'':10}  {'time / ' + baseline:>28}  {'time / best':>28}  {'RSS / ' + baseline:>28}")
         for allocator, m in rows.items():
             cells = [f"{m[k]['median']:.3f} ({interval(m[k])})" if m[k] else "-"
@@ -156,44 +135,18 @@ def show_slower(results, allocator, baseline, bound=1.05):
 
 
 def show_percentiles(results):
-    """Of the workloads that time single calls: medians over the rounds."""
+    """For workloads that time single calls: medians over the rounds."""
     for r in results:
         for op in percentiles.operations(r["samples"]):
-            print(f"\n{r['name']}: percentiles of {op}, ns\n{'':10}"
+            print(f"\n{r['name']}: percentiles of {op}: ns (u: us, m: ms)\n{'':10}"
                   + "".join(f"{p:>10}" for p in percentiles.NAMES))
             for allocator, samples in r["samples"].items():
                 print(f"{allocator:10}" + "".join(
-                    f"{median(s['calls'][op][p] for s in samples):10.0f}" for p in percentiles.NAMES))
+                    f"{percentiles.short(median(s['calls'][op][p] for s in samples)):>10}"
+                    for p in percentiles.NAMES))
 
 
 def show_coverage(repeat):
-    _, _, coverage = numbers.sign_interval(repeat)
-    if coverage < 0.95:
-        print(f"\nWith {repeat} rounds the intervals are the whole range, which covers "
-              f"{coverage:.0%}; 6 rounds or more reach 95 %.")
-
-
-# ---- JSON ------------------------------------------------------------------------------------
-
-
-def machine():
-    model = ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
-            model = next((text.split(":", 1)[1].strip() for text in f
-                          if text.startswith("model name")), "")
-    except OSError:
-        pass
-    return {"cpus": os.cpu_count(), "cpus_allowed": len(os.sched_getaffinity(0)), "model": model,
-            "kernel": platform.release(), "machine": platform.machine(),
-            "libc": " ".join(platform.libc_ver())}
-
-
-def write_json(path, document):
-    try:
-        with open(path, "w", encoding="utf-8") as f:
-            json.dump(document, f, indent=1)
-            f.write("\n")
-    except OSError as e:
-        return f"{path}: {e.strerror}"
-    return None
+    if numbers.interval_name(repeat) == "min..max":
+        print(f"\nWith {repeat} round{'s' * (repeat > 1)} there is min..max of a ratio only; "
+              "6 rounds or more give its 95 % interval.")

@@ -4,15 +4,15 @@ allocator in turn; by operations a CPU second, so that other programs of the mac
 
 import sys
 import time
-from statistics import median
 
-from ..common import allocators, command, measure, numbers
+from ..common import allocators, command, measure, numbers, output
 from ..common.allocators import PEERS
 from ..common.command import complain
-from ..common.errors import BenchError, UsageError
+from ..common.errors import UsageError
+from ..common.numbers import spread
+from ..common.synthetic import Synthetic
 
-from . import report
-from .workloads import Synthetic
+from . import charts
 
 THREADS = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
 QUICK_THREADS = (1, 2, 8, 64)
@@ -31,9 +31,9 @@ ROWS = {
     "fork": "one forks again and again; the time is that of the others, who churn, the worst call a fork",
 }
 TEXT = """\
-Operations: thousands of them a second of CPU time, of all threads together, median (least..most).
-Switches: context switches for 1,000 operations, but for waits of the workload's own. Worst: the most CPU time
-that one of the calls that were timed took (fork: fork itself). RSS: the peak."""
+kops / CPU s: thousands of operations of all threads per second of their CPU time, median and min..max.
+switches: context switches per 1,000 operations, without the waits of the workload itself. worst: the
+largest CPU time of a timed call (fork: of fork itself). RSS: the peak."""
 
 
 class Row:
@@ -76,10 +76,6 @@ def figures(sample):
             "ns": sample["cpu_ns"] / ops}
 
 
-def spread(values):
-    return {"median": median(values), "min": min(values), "max": max(values)}
-
-
 def summarize(samples):
     """{allocator: {key: {median, min, max}}}"""
     result = {}
@@ -94,7 +90,7 @@ def summarize(samples):
 def collect(rows, counts, found, settings):
     """{row: {threads: samples}}, and lines about what failed. Who does not end with some threads is not tried with more
     of them in the same row."""
-    progress = report.Progress(len(rows) * len(counts) * len(found) * settings.repeat)
+    progress = output.Progress(len(rows) * len(counts) * len(found) * settings.repeat)
     results, failures = {}, []
     for row in rows:
         left = list(found)
@@ -113,7 +109,7 @@ def collect(rows, counts, found, settings):
 
 
 def show_head():
-    head = (f"{'row':8} {'threads':>7}  {'allocator':10} {'kops / CPU s':>12} {'least..most':>19} "
+    head = (f"{'row':8} {'threads':>7}  {'allocator':10} {'kops / CPU s':>12} {'min..max':>19} "
             f"{'switches':>10} {'worst us':>10} {'RSS MiB':>9}")
     print(f"{head}\n{'-' * len(head)}")
 
@@ -174,8 +170,8 @@ def cell(value):
 def show_summary(document):
     rows = list(document["rows"])
     head = f"{'':10} " + "".join(f"{row:>9}" for row in rows)
-    print(f"\nCPU time of an operation against the best of {', '.join(PEERS)} and glibc with as many threads:\n"
-          f"geometric mean over the numbers of threads\n{head} {'all rows':>9}")
+    print(f"\nCPU time of an operation divided by the best of {', '.join(PEERS)} and glibc with as many\n"
+          f"threads: geometric mean over the numbers of threads\n{head} {'all rows':>9}")
     for name, means in document["against_best"].items():
         whole = [m for m in means.values() if m is not None]
         all_rows = numbers.geomean(whole) if len(whole) == len(means) else None
@@ -230,21 +226,14 @@ def main(options, places):
     print(f"\n{TEXT}")
     document = {
         "arguments": sys.argv[1:], "started": int(started), "seconds": round(time.time() - started, 1),
-        "machine": report.machine(), "threads": counts, "repeat": settings.repeat,
+        "machine": output.machine(), "threads": counts, "repeat": settings.repeat,
         "scale": settings.scale, "allocators": {a.name: a.malloc for a in found},
         "failures": failures, "rows": results,
         "against_best": {a.name: against_best(results, a.name) for a in found},
         "kept": {a.name: kept(results, a.name) for a in found},
     }
     show_summary(document)
-    if options.json:
-        trouble = report.write_json(options.json, document)
-        if trouble:
-            raise BenchError(trouble)
-    if options.plot:
-        from . import charts
-        for path in charts.draw_scale(document, options.plot):
-            print(path)
+    output.write(options, document, lambda folder: charts.draw_scale(document, folder))
     ours = [a.name for a in found if a.name.partition(":")[0] == "sluice"]
     complete = all(one["summary"] and all(name in one["summary"] for name in ours)
                    for row in results.values() for one in row.values())

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import sys
 
+from . import charts
 from .errors import BenchError, UsageError
 
 
@@ -100,7 +101,6 @@ def check_outputs(options):
         if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
             raise UsageError(f"--json {options.json}: cannot be written")
     if options.plot:
-        from ..bench import charts
         charts.check(options.plot)
 
 

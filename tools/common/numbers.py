@@ -2,6 +2,7 @@
 """What is made of the samples. No distribution is assumed: medians and order statistics only."""
 
 import math
+from statistics import median
 
 
 def sign_interval(n, level=0.95):
@@ -38,6 +39,15 @@ def ratios(values, base):
     ordered = sorted(pairs)
     low, high, _ = sign_interval(len(ordered))
     return {"median": middle(pairs), "low": ordered[low], "high": ordered[high], "rounds": pairs}
+
+
+def interval_name(n, level=0.95):
+    """What the interval of n samples is called wherever it is shown."""
+    return f"{level:.0%} interval".replace("%", " %") if sign_interval(n)[2] >= level else "min..max"
+
+
+def spread(values):
+    return {"median": median(values), "min": min(values), "max": max(values)}
 
 
 def geomean(values):

@@ -20,3 +20,22 @@ def curve(samples, op):
     """[(1 / (1 - p), median over the rounds in ns)], as far as all rounds go."""
     rows = [s["calls"][op]["curve"] for s in samples]
     return [(points[0][0], median(y for _, y in points)) for points in zip(*rows)]
+
+
+def short(ns):
+    """Up to 10 us in ns, longer times with three digits: 12.3u, 109u, 1.20m."""
+    for unit, size in (("", 1), ("u", 1e3), ("m", 1e6)):
+        value = ns / size
+        if abs(value) < (9999.5 if unit == "" else 999.5) or unit == "m":
+            break
+    return f"{value:.0f}" if unit == "" else three_digits(value) + unit
+
+
+def three_digits(value):
+    return f"{value:.{0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2}f}"
+
+
+def span(low, high, form):
+    """min..max, with the unit once when both have the same."""
+    low, high = form(low), form(high)
+    return (low[:-1] if low[-1] == high[-1] and low[-1].isalpha() else low) + ".." + high

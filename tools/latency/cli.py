@@ -2,14 +2,11 @@
 """The command: arguments in, exit status out."""
 
 import argparse
-import sys
-import time
 
-from ..common import allocators, command, measure
+from ..common import allocators, charts, command, measure, output
 from ..common.command import complain
-from ..common.errors import BenchError, Skip
+from ..common.comparison import Comparison
 from ..common.places import Places
-from ..bench.report import Progress, machine, write_json
 
 from . import report, workloads
 
@@ -61,43 +58,15 @@ def compare(options, places, version):
     for text in missing:
         complain(text)
     settings = measure.Settings(places, options)
-    progress = Progress(sum(len(columns(row, found)) for row in rows) * settings.repeat)
-    results, skipped, failures = [], {}, []
-    started = time.time()
-    for row in rows:
-        try:
-            samples, failed = measure.rounds(row, columns(row, found), settings, progress)
-        except Skip as why:
-            progress.done += len(columns(row, found)) * settings.repeat
-            skipped[row.name] = str(why)
-            failed = [f"{row.name} is skipped: {why}"]
-            samples = None
-        progress.clear()
-        for text in failed:
-            complain(text)
-        if samples is None:
-            continue
-        failures += failed
+    comparison = Comparison(rows, lambda row: columns(row, found), settings)
+    results = []
+    for row, samples in comparison:
         results.append(result_of(row, samples, results))
         report.show(results[-1], settings.repeat)
     report.show_overview(results)
-    document = {
-        "sluice_latency": version, "arguments": sys.argv[1:], "started": int(started),
-        "seconds": round(time.time() - started, 1), "machine": machine(),
-        "settings": {"repeat": settings.repeat, "quick": settings.quick},
-        "allocators": {a.name: {"malloc": a.malloc, "options": a.options} for a in found},
-        "skipped": skipped, "failures": failures, "workloads": results,
-    }
-    if options.json:
-        trouble = write_json(options.json, document)
-        if trouble:
-            raise BenchError(trouble)
-    if options.plot:
-        from ..bench import charts
-        names = [workloads.FLOOR, *(a.name for a in found)]
-        print()
-        for path in charts.latency_charts(options.plot, results, names):
-            print(path)
+    document = comparison.document("sluice_latency", version, found, {}, results)
+    names = [workloads.FLOOR, *(a.name for a in found)]
+    output.write(options, document, lambda folder: charts.latency_charts(folder, results, names))
     return 1 if command.ours_failed(results, found) else 0
 
 

@@ -2,10 +2,10 @@
 """What is made of the samples, and the tables."""
 
 import sys
-from statistics import median
 
 from ..common import percentiles
 from ..common.allocators import PEERS
+from ..common.numbers import spread
 
 from .workloads import FLOOR
 
@@ -17,10 +17,6 @@ THREAD = ("minor_faults", "major_faults", "voluntary_switches", "involuntary_swi
 OPERATIONS = {"malloc": "malloc with the first touch of the block", "free": "free",
               "period": "from the time to wake up until the work is done", "request": "a request"}
 BESIDE = ("p99", "p99.9", "p99.99", "above_5us")
-
-
-def spread(values):
-    return {"median": median(values), "min": min(values), "max": max(values)}
 
 
 def known(name, count):
@@ -96,14 +92,10 @@ def beside(samples, others):
 # ---- the tables ------------------------------------------------------------------------------
 
 
-def ns(value):
-    """Up to 10 us in ns, then as 12.3u and 4.0m."""
-    if abs(value) < 9999.5:
-        return f"{value:.0f}"
-    return f"{value / 1e3:.1f}u" if abs(value) < 999950 else f"{value / 1e6:.1f}m"
-
-
 def number(value):
+    """With three or four digits; k: thousands."""
+    if abs(value) >= 9999.5:
+        return percentiles.three_digits(value / 1e3) + "k"
     return f"{value:.0f}" if value == 0 or abs(value) >= 100 else f"{value:.1f}"
 
 
@@ -112,59 +104,60 @@ def ratio(value):
 
 
 class Table:
-    """Columns of figures by allocator; a figure's range stands below it."""
+    """Columns of figures by allocator; a figure's min..max over the rounds stands below it."""
 
-    def __init__(self, allocators, columns, title):
-        self.first = max(10, *(len(a) for a in allocators))
+    def __init__(self, allocators, columns, title, width=11):
+        self.first, self.width = max(10, *(len(a) for a in allocators)), width
         heading = f"\n{title}\n" if title else ""
-        print(f"{heading}{'':{self.first}}" + "".join(f"  {c:>14}" for c in columns))
+        print(f"{heading}{'':{self.first}}" + "".join(f" {c:>{width}}" for c in columns))
 
     def row(self, name, cells):
-        print((f"{name:{self.first}}" + "".join(f"  {c:>14}" for c in cells)).rstrip())
+        print((f"{name:{self.first}}" + "".join(f" {c:>{self.width}}" for c in cells)).rstrip())
 
     def spreads(self, name, values, form):
         self.row(name, [form(v["median"]) if v else "-" for v in values])
         if any(v and v["min"] != v["max"] for v in values):
-            self.row("", [f"{form(v['min'])}..{form(v['max'])}" if v else "" for v in values])
+            self.row("", [percentiles.span(v["min"], v["max"], form) if v else "" for v in values])
 
 
-def best_cells(table, name, found):
-    table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-" for b in found])
-
-
-def best_row(table, allocator, row, keys):
-    best_cells(table, f"{allocator} / best", [row["best"][key] for key in keys])
+def show_best(rows, columns, keys):
+    """Each Sluice divided by the best peer, column by column."""
+    ours = {a: row["best"] for a, row in rows.items() if "best" in row}
+    if not ours:
+        return
+    table = Table(rows, columns, "  divided by the best peer's")
+    found = [next((b[key]["best"] for b in ours.values() if b[key]), "-") for key in keys]
+    table.row("best peer", found)
+    for allocator, best in ours.items():
+        table.row(allocator, [ratio(best[key]["ratio"]) if best[key] else "-" for key in keys])
 
 
 def show_operation(op, rows, repeat):
-    ours = [a for a in rows if "best" in rows[a]]
-    longest = [*rows, *(f"{a} / best" for a in ours)]
     names = percentiles.NAMES
-    table = Table(longest, names, f"  {OPERATIONS[op]}: ns (u: us, m: ms), medians of {repeat} rounds, "
+    table = Table(rows, names, f"  {OPERATIONS[op]}: ns (u: us, m: ms), medians of {repeat} rounds, "
                   "min..max below")
     for allocator, row in rows.items():
-        table.spreads(allocator, [row.get(p) for p in names], ns)
+        table.spreads(allocator, [row.get(p) for p in names], percentiles.short)
     if FLOOR in rows:
-        table = Table(longest, names, "  its excess over the floor of the same round")
+        table = Table(rows, names, "  above the floor of the same round, 0 if below it")
         for allocator, row in rows.items():
             if allocator != FLOOR:
-                table.row(allocator, [ns(row["excess"][p]["median"]) if p in row["excess"] else "-"
-                                      for p in names])
-    for allocator in ours:
-        best_row(table, allocator, rows[allocator], names)
+                table.row(allocator, [percentiles.short(max(0, row["excess"][p]["median"]))
+                                      if p in row["excess"] else "-" for p in names])
+    show_best(rows, names, names)
     if ABOVE[0] not in next(iter(rows.values())):
         return
-    table = Table(longest, ("> 1 us", "> 5 us", "> 20 us", *CAUSES),
-                  "  calls a million; of those above 5 us: with a page fault, with a sleep, preempted")
+    columns = ("> 1 us", "> 5 us", "> 20 us")
+    table = Table(rows, (*columns, *CAUSES),
+                  "  calls per million (k: thousands); right: causes of those above 5 us")
     for allocator, row in rows.items():
         table.spreads(allocator, [row[key] for key in (*ABOVE, *CAUSES)], number)
-    for allocator in ours:
-        best_row(table, allocator, rows[allocator], ABOVE)
+    show_best(rows, columns, ABOVE)
 
 
 def show_thread(rows):
     table = Table(rows, ("minor faults", "major faults", "sleeps", "preemptions"),
-                  "  the measured thread")
+                  "  the measured thread", 13)
     for allocator, row in rows.items():
         table.spreads(allocator, [row[key] for key in THREAD], number)
 
@@ -191,7 +184,8 @@ def show_overview(results):
             for a, row in found.items() if "best" in row]
     if not rows:
         return
-    print("\nSluice against the best peer of each: excess over the floor, and calls above 5 us")
-    table = Table([name for name, _ in rows], ("p99.9", "p99.99", "> 5 us"), "")
+    print("\nSluice divided by the best peer in each column: time above the floor, and calls above 5 us")
+    table = Table([name for name, _ in rows], ("p99.9", "p99.99", "> 5 us"), "", 14)
     for name, best in rows:
-        best_cells(table, name, [best[key] for key in keys])
+        table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-"
+                         for b in (best[key] for key in keys)])

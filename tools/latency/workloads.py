@@ -4,8 +4,8 @@
 import re
 
 from ..common.measure import Failed, check_allocator, environment, json_line, run
-from ..common.programs import Redis
-from ..bench.workloads import Synthetic
+from ..common.redis import Redis
+from ..common.synthetic import Synthetic
 
 FLOOR = "floor"
 

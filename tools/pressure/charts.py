@@ -4,7 +4,7 @@ what is kept by workload."""
 
 import subprocess
 
-from ..bench.charts import block, drawn, quoted, render, style
+from ..common.charts import block, drawn, key, ours_last, quoted, render, style
 from ..common.places import program
 
 WIDTH, HEIGHT = 100, 20
@@ -48,7 +48,7 @@ def title_of(name, killed):
 
 
 def on_terminal(result, names):
-    """A chart in plain characters, or None when it cannot be had."""
+    """A chart in plain characters; None without gnuplot or without samples."""
     gnuplot = program("gnuplot")
     found = series(result, names)
     if not gnuplot or not found:
@@ -85,13 +85,12 @@ def rss_chart(folder, result, names):
     if limit:
         plots.append(f"{limit / (1 << 20):.1f} with lines lc rgb '#000000' dt 2 title 'limit'")
     body = blocks_of(found) + f"""
-set title {quoted(result['name'] + ': ' + result['text'])} noenhanced
+{key(result['name'] + ': ' + result['text'])}
 set grid lc rgb '#aaaaaa' lw 0.5
 set rmargin 4
 set yrange [0:*]
-set xlabel 's'
+set xlabel 'seconds'
 set ylabel 'RSS, MiB'
-set key outside top center horizontal noenhanced
 plot {', '.join(plots)}
 """
     return render(folder, f"rss-{result['name']}", 800, 400, body)
@@ -119,14 +118,14 @@ def kept_chart(folder, results, names):
         return []
     ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
     body = "".join(blocks) + f"""
-set title 'Kept when all threads sleep: RSS above floor and live' noenhanced
+{key('Kept while all threads sleep: RSS above the floor and the live objects')}
 set logscale x
 set xrange [0.4:2000]
 set yrange [-0.6:{len(rows) - 0.4}]
 set ytics ({ticks}) noenhanced scale 0
-set xlabel 'MiB; left is better (0.5: that or less)'
+set xlabel 'left is better'
+set xtics ('<= 0.5' 0.5, '1 MiB' 1, '10 MiB' 10, '100 MiB' 100, '1 GiB' 1024)
 set grid xtics lc rgb '#aaaaaa' lw 0.5
-set key outside top center horizontal noenhanced
 plot {', '.join(plots)}
 """
     return render(folder, "kept", 800, 150 + 28 * len(rows), body)
@@ -134,7 +133,7 @@ plot {', '.join(plots)}
 
 def draw(results, names, folder):
     """All charts for which there is something; returns the files."""
-    names = [n for n in names if n != "sluice"] + [n for n in names if n == "sluice"]
+    names = ours_last(names)
     paths = kept_chart(folder, results, names)
     for result in results:
         paths += rss_chart(folder, result, names)

@@ -6,15 +6,12 @@ import os
 import re
 import shutil
 import signal
-import sys
-import time
 
-from ..common import allocators, command
+from ..common import allocators, command, output
 from ..common.command import complain
+from ..common.comparison import Comparison
 from ..common.errors import BenchError, UsageError
-from ..common.measure import rounds
 from ..common.places import Places, program
-from ..bench.report import Progress, machine, write_json
 
 from . import cgroup, charts, report
 from .run import Settings
@@ -103,43 +100,21 @@ def compare(options, places, version):
         raise BenchError(f"{'--limit' if options.limit else '--eater'} {cgroup.NEEDS_ROOT}")
     if options.chart and not program("gnuplot"):
         complain("without gnuplot there are no charts (apt-get install gnuplot-nox)")
-    progress = Progress(len(wanted) * len(found) * settings.repeat)
+    names = [a.name for a in found]
+    comparison = Comparison(wanted, lambda row: found, settings)
     table = report.Table()
-    results, failures, skipped = [], [], {}
-    started = time.time()
-    for row in wanted:
-        if row.needs_cgroup(settings) and os.geteuid() != 0:
-            progress.done += len(found) * settings.repeat
-            skipped[row.name] = cgroup.NEEDS_ROOT
-            complain(f"{row.name} is skipped: it {cgroup.NEEDS_ROOT}")
-            continue
-        samples, failed = rounds(row, found, settings, progress)
-        progress.clear()
-        for text in failed:
-            complain(text)
-        failures += failed
+    results = []
+    for row, samples in comparison:
         result = {"name": row.name, "group": row.group, "text": row.text,
                   "summary": report.summarize(samples), "samples": samples}
         results.append(result)
-        names = [a.name for a in found]
         table.show(row, result["summary"], charts.on_terminal(result, names) if options.chart else None)
     table.end(results, "sluice")
-    document = {
-        "sluice_pressure": version, "arguments": sys.argv[1:], "started": int(started),
-        "seconds": round(time.time() - started, 1), "machine": machine(),
-        "settings": {"repeat": settings.repeat, "scale": settings.scale, "quick": settings.quick,
-                     "limit": settings.limit, "eater": settings.eater},
-        "allocators": {a.name: {"malloc": a.malloc, "options": a.options} for a in found}, "failures": failures, "skipped": skipped,
-        "workloads": results,
-    }
-    if options.json:
-        trouble = write_json(options.json, document)
-        if trouble:
-            raise BenchError(trouble)
-    if options.plot:
-        for path in charts.draw(results, [a.name for a in found], options.plot):
-            print(path)
-    return 1 if failures else 0
+    document = comparison.document(
+        "sluice_pressure", version, found,
+        {"scale": settings.scale, "limit": settings.limit, "eater": settings.eater}, results)
+    output.write(options, document, lambda folder: charts.draw(results, names, folder))
+    return 1 if comparison.failures else 0
 
 
 def main(argv, script, version, libdir, libexecdir):

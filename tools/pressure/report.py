@@ -2,19 +2,22 @@
 """The table: a row for each workload and allocator."""
 
 import sys
+import textwrap
 from statistics import median
 
 from .workloads import met
 
-HEADINGS = ("workload", "allocator", "ended", "live", "floor", "peak", "rest", "kept", "back %",
-            "back ms", "CPU ms", "p99.99", "worst us", "bound", "")
-WIDTHS = (14, 9, 8, 6, 5, 7, 7, 7, 6, 7, 7, 6, 8, 26, 3)
-LEFT = (0, 1, 2, 13, 14)
+# 98 columns with gaps of two.
+HEADINGS = ("allocator", "ended", "live", "peak", "rest", "kept", "back %", "back ms", "CPU ms",
+            "p99.99", "worst us")
+WIDTHS = (12, 9, 6, 6, 6, 6, 6, 7, 6, 6, 8)
+LEFT = (0, 1)
 FOOT = """
-live, floor (before the first allocation), peak, rest (at the end) and kept (rest above floor and live):
-MiB of RSS. back %: of the peak above the floor. back ms: from the moment all is freed until the RSS is
-within 10 % of live plus floor plus 64 KiB a thread. CPU ms: of the process after that moment. p99.99
-and worst: single calls of malloc or free, in us, of a thread that nobody touches, meanwhile."""
+live, peak, rest, kept: MiB of RSS. The floor is what was resident before the first allocation; rest
+is measured at the end; kept is rest minus the floor and live. back %: share of the peak above the floor
+that came back. back ms: from the last free until the RSS is at most the floor, 1.1 x live and 64 KiB
+per thread. CPU ms: the process's CPU time after the last free. p99.99, worst us: calls of malloc and
+free, timed one by one in a thread of their own, meanwhile."""
 
 
 def line(cells):
@@ -45,7 +48,7 @@ def figure(value):
 def ended(samples):
     """The worst of the rounds, with the time at which it was."""
     killed = [s["seconds"] for s in samples if s["ended"] == "OOM"]
-    return f"OOM {min(killed):.1f}s" if killed else "survived"
+    return f"OOM {min(killed):.1f} s" if killed else "survived"
 
 
 def judged(samples):
@@ -80,30 +83,29 @@ def summarize(samples):
 
 
 def lines_of(workload, summary):
-    name = workload.name
     for allocator, s in summary.items():
         # Under a limit what counts is what happens while memory is short, not after.
         worst = "busy_" if workload.group == "limit" else ""
         share = 100 * s["back_share"] if s["back_share"] is not None else None
-        cells = [name, allocator, s["ended"], mib(s["live_kib"]), mib(s["floor_kib"]),
-                 mib(s["peak_kib"]), mib(s["rest_kib"]), mib(s["kept_kib"]), plain(share),
-                 plain(s["back_ms"]), plain(s["cpu_ms"], 1), plain(s[worst + "p9999_us"], 1),
-                 plain(s[worst + "worst_us"])]
-        # The first bound in the row, further ones below it.
-        first, *more = [bound_cells(b) for b in s["bounds"]] or [("", "")]
-        yield line((*cells, *first))
-        for pair in more:
-            yield line(("",) * len(cells) + pair)
+        yield line((allocator, s["ended"], mib(s["live_kib"]), mib(s["peak_kib"]), mib(s["rest_kib"]),
+                    mib(s["kept_kib"]), plain(share), plain(s["back_ms"]), plain(s["cpu_ms"], 1),
+                    plain(s[worst + "p9999_us"], 1), plain(s[worst + "worst_us"])))
         if s["stalled_ms"] is not None:
-            yield f"{'':{WIDTHS[0]}}  {'':{WIDTHS[1]}}  tasks waited for memory (PSI): " \
-                  f"{s['stalled_ms']:.0f} ms"
-        name = ""
+            yield f"{'':{WIDTHS[0]}}  tasks waited for memory (PSI): {s['stalled_ms']:.0f} ms"
+    # One line for each bound, with all allocators.
+    for several in zip(*(s["bounds"] for s in summary.values())):
+        yield from bound_lines(several[0], dict(zip(summary, several)))
 
 
-def bound_cells(b):
-    sign = ">=" if b["least"] else "<="
-    return (f"{figure(b['value'])} {b['text']} {sign} {figure(b['limit'])}",
-            "yes" if b["met"] else "NO")
+def bound_lines(bound, judged):
+    sign = "at least" if bound["least"] else "at most"
+    parts = []
+    for met_it, words in ((True, "met by"), (False, "missed by")):
+        cells = [f"{a} ({figure(b['value'])})" for a, b in judged.items() if b["met"] == met_it]
+        if cells:
+            parts.append(f"{words} {', '.join(cells)}")
+    return textwrap.wrap(f"bound: {bound['text']} {sign} {bound['limit']:.3g}: {'; '.join(parts)}",
+                         width=100, initial_indent="  ", subsequent_indent="    ")
 
 
 class Table:
@@ -113,14 +115,12 @@ class Table:
     def show(self, workload, summary, chart):
         if not summary:
             return
-        if not self.started:
-            self.started = True
-            print(line(HEADINGS))
-            print("-" * (sum(WIDTHS) + 2 * len(WIDTHS) - 2))
+        self.started = True
+        print(f"\n{workload.name}: {workload.text}\n{line(HEADINGS)}")
         for text in lines_of(workload, summary):
             print(text)
         if chart:
-            print(chart)
+            print(f"\n{chart}")
         sys.stdout.flush()
 
     def end(self, results, ours):
@@ -130,7 +130,7 @@ class Table:
         bounds = [(r["name"], b) for r in results
                   for b in r["summary"].get(ours, {}).get("bounds", ())]
         if bounds:
-            missed = [f"{name} ({figure(b['value'])} {b['text']})" for name, b in bounds
+            missed = [f"{name} ({b['text']} {figure(b['value'])})" for name, b in bounds
                       if not b["met"]]
-            print(f"\n{ours} keeps {len(bounds) - len(missed)} of {len(bounds)} bounds"
-                  + (f"; not: {', '.join(missed)}" if missed else ""))
+            print(f"\n{ours} meets {len(bounds) - len(missed)} of {len(bounds)} bounds"
+                  + (f"; it misses {', '.join(missed)}" if missed else ""))

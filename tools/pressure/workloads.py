@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import Callable
 
+from ..common.errors import Skip
+
+from . import cgroup
 from .run import SLACK_KIB, run
 
 MIB = 1024  # in KiB
@@ -137,6 +140,8 @@ class Workload:
 
     @contextlib.contextmanager
     def ready(self, settings):
+        if (self.limit or settings.limit or settings.eater) and os.geteuid() != 0:
+            raise Skip(f"it {cgroup.NEEDS_ROOT}")
         yield
 
     def arguments(self, settings):
@@ -180,9 +185,6 @@ class Workload:
         params = dict(a.split("=") for a in self.arguments(settings))
         mib = int(params.get("mib", 256))
         return (mib + mib // 5 + 64) << 20
-
-    def needs_cgroup(self, settings):
-        return bool(self.limit or settings.limit or settings.eater)
 
 
 def has_option(allocator, conf):
@@ -229,7 +231,7 @@ def rows():
     yield w("idle-probe", "idle-owner", "as idle-owner, while one thread goes on with malloc and free",
             bounds=(kept(8),), probe=1, **objects)
     yield w("scattered", "scattered", "300,000 objects of 0.5, 1, 2 KiB, one in twenty stays; 10 s",
-            bounds=(Bound("% back", lambda s: 100 * s["back_share"] if s["back_share"] is not None
+            bounds=(Bound("% given back", lambda s: 100 * s["back_share"] if s["back_share"] is not None
                           else None, lambda s: 75, least=True),),
             threads=4, objects=300000, min=512, max=2048, **{"one-in": 20}, ms=10000,
             quick={"objects": 40000})
@@ -250,7 +252,7 @@ def rows():
             bounds=(kept(32),), quick={"threads": 50, "mib": 12})
 
     yield w("m1-queue", "queue", "16 producers replace objects, one thread only frees; live 370 MiB",
-            group="flow", bounds=(Bound("x live", steady, lambda s: 1.15),), threads=16, mib=370,
+            group="flow", bounds=(Bound("RSS / live", steady, lambda s: 1.15),), threads=16, mib=370,
             size=592, ms=8000, quick={"mib": 40})
     yield w("m5-first-free", "first-free", "a thread frees 256 MiB of another's and goes on in a loop",
             group="flow", bounds=(BACK,), mib=256, min=16, max=4096, ms=4000, quick={"mib": 64})
@@ -261,32 +263,32 @@ def rows():
             bounds=(Bound("MiB kept", most_kept, lambda s: 32 + 0.1 * (s["live_kib"] or 0) / MIB),))
     yield w("m10-cpus", "idle-owner", "64 threads fill 128 MiB: the same peak on one CPU as on all",
             group="flow", cores=True, threads=64, mib=128, min=16, max=1024, ms=1,
-            bounds=(Bound("x one CPU", one_core_ratio, lambda s: 1.05),), quick=few)
+            bounds=(Bound("peak / that on one CPU", one_core_ratio, lambda s: 1.05),), quick=few)
 
     for name, text, params in (("small", "small objects", dict(min=16, max=1024)),
                                ("handed", "small objects, freed by the next", dict(min=16, max=1024,
                                                                                    handed=1)),
                                ("blocks", "blocks of 4 to 64 KiB", dict(min=4096, max=65536))):
-        yield w(f"turns-{name}", "turns", f"M9: 32 threads in turn, 100 MiB each, limit 170: {text}",
+        yield w(f"turns-{name}", "turns", f"32 threads in turn fill and free 100 MiB each, limit 170 MiB: {text}",
                 group="limit", limit=170, threads=32, mib=100, ms=100, probe=1, **params,
-                bounds=(Bound("x time", time_ratio, lambda s: 1.25),),
+                bounds=(Bound("time / that without a limit", time_ratio, lambda s: 1.25),),
                 quick={"threads": 8, "mib": 48, "limit": 95})
 
     yield w("drain-1g", "drain", "1 GiB cached by 64 sleeping threads is given back by one call",
             group="drain", threads=64, mib=1024, min=16, max=1024, probe=1,
-            bounds=(Bound("x madvise", drain_ratio, lambda s: 1.5),
-                    Bound("x its CPU", ratio("drain_cpu_ns", "madvise_cpu_ns"), lambda s: 1.5)), quick={"threads": 16, "mib": 64})
+            bounds=(Bound("time / that of one madvise", drain_ratio, lambda s: 1.5),
+                    Bound("CPU time / that of one madvise", ratio("drain_cpu_ns", "madvise_cpu_ns"), lambda s: 1.5)), quick={"threads": 16, "mib": 64})
     yield w("m8-small-start", "small-start", "64 threads are drained, then allocate a little",
             group="drain", threads=64, kib=2048, min=16, max=4096, bounds=(kept(4),),
             quick={"threads": 16})
     yield w("l2-drains", "drains", "100 drains of 60 sleeping threads beside a hot one",
             group="drain", threads=60, kib=256, min=16, max=1024, drains=100,
-            bounds=(Bound("% left", left_share, lambda s: 10),
-                    Bound("x p99.99", ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
+            bounds=(Bound("% of the peak left", left_share, lambda s: 10),
+                    Bound("p99.99 / that without drains", ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
                     Bound("signals", number("signals"), lambda s: 0),
-                    Bound("more sleeps", more_sleeps, lambda s: 0),
-                    Bound("x preempted", preempted_ratio, lambda s: 1.2)),
+                    Bound("sleeps more than without drains", more_sleeps, lambda s: 0),
+                    Bound("preemptions / those without drains", preempted_ratio, lambda s: 1.2)),
             quick={"threads": 8, "drains": 10})
     yield w("e3-maps", "maps", "1,000 rounds of grow and purge by 32 threads: mappings",
             group="drain", threads=32, kib=512, min=4096, max=131072, rounds=1000,
-            bounds=(Bound("maps more", grown, lambda s: 64),), quick={"threads": 8, "rounds": 30})
+            bounds=(Bound("mappings more than at the start", grown, lambda s: 64),), quick={"threads": 8, "rounds": 30})
