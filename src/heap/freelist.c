@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * freelist.c - see freelist.h. Used by slab, holes and heap.
+ * freelist.c - see freelist.h. Used by slab, holes and heap; uses sizeclass.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

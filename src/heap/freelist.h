@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * freelist.h - the free objects of a slab: following their links, and what is said when one is damaged.
+ * freelist.h - lists of free objects of a slab: following their checked links, and the error lines
+ * for damaged ones.
  */
 #ifndef SLUICE_FREELIST_H
 #define SLUICE_FREELIST_H
@@ -9,22 +10,23 @@
 #include "page/pagemap.h"
 #include "types.h"
 
+/* Bytes from the slab's start that are carved. Exact for a thread that holds the slab. */
 static inline uint32_t slab_carved_bytes(const struct page *pg)
 {
 	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
 }
 
-/* The link of free object o was written over. */
+/* These stop the program. The link of free object o was overwritten. */
 _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o);
 
-/* A free object bears no mark: it was freed again and handed out, or written to. */
+/* Free object o has no mark: it was freed twice and handed out since, or written to. */
 _Noreturn void freelist_bad_mark(const struct page *pg, const struct object *o);
 
-/* A list of free objects is longer or shorter than it should be; o: where that was noticed. */
+/* A list of free objects is longer or shorter than its count says, which was noticed at o. */
 _Noreturn void freelist_bad_count(const struct page *pg, const struct object *o);
 
-/* What o leads to on a list of the slab's free objects; NULL: nothing. Stops the program when the link was
- * written over. */
+/* The object after o on a list of free objects of the slab. Returns NULL if o is the last one.
+ * Stops the program if the link was overwritten. */
 static inline struct object *freelist_next(const struct page *pg, const struct object *o)
 {
 	struct object *next = link_get(o);

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * holes.c - see holes.h: which units of a slab hold no live object, purging them, carving them again.
- * Used by slab (taking objects), reclaim and background (punching), info; uses slab, vm.
+ * holes.c - see holes.h: finding the units of a slab without live objects, purging them, and
+ * carving them again.
+ * Used by slab (taking objects), slab_pool (punching), info and limits; uses freelist, vm.
  *
- * (A) Of the objects below pg->carved exactly those are in holes that lie, in part at least, on a hole,
- *     and those from open to before open_end; pg->in_holes is their number. (holes_check)
- * (B) A hole holds no byte of an object that is live or on the free list. Objects in bins, in outboxes
- *     and on remote lists are live. (holes_check)
- * (C) Units from max(tail, the first that nothing carved touches) on cost no memory; holes lie below.
- * (D) A slab whose units are purged is in limbo: its owner has left it, and no thread finds it until
- *     the kernel has done, so no unit is carved while it is purged. Frees put objects on its remote
- *     list meanwhile. (t/model/holes.pml)
- * (E) What the kernel does not take stays carved.
+ * (A) Among the objects below pg->carved, exactly those are "in holes" that lie at least partly on
+ *     a hole, and those from open to open_end - 1. pg->in_holes is their number. (holes_check)
+ * (B) A hole holds no byte of an object that is live or on the free list. Objects in cache bins, in
+ *     outboxes and on remote lists count as live. (holes_check)
+ * (C) Units from max(tail, first unit without a carved byte) on cost no memory. Holes lie below.
+ * (D) While units of a slab are purged, the slab is in limbo: no thread finds it before the kernel
+ *     is done, so no unit is carved while it is purged. Frees put objects on its remote list
+ *     meanwhile. (t/model/holes.pml)
+ * (E) A unit that the kernel refuses to take stays carved.
  *
- * No lock is taken here but those of the pools, for the steps of take_new and slab_pool_put:
- * one slab off a list, or on it, for each hold.
- * Bound: holes are looked for and purged with no lock, in one slab at a time: at most OBJECTS_MAX objects
- * and PURGES_MAX system calls. holes_take: as many objects as asked for, of as many holes. So a fork meanwhile costs its child one
- * slab for each thread that punches, whose live objects stay usable. Allocates nothing; holes_take may
- * run in a signal handler, in the heap that serves it; not for them: the others.
- * Source: the idea of giving back parts of a size-class run is Redis's active defragmentation turned
- * round (nothing moves) and Mesh's (Powers et al. 2019) without its second mapping.
+ * Takes no lock.
+ * Bound: holes_punch_slab, OBJECTS_MAX objects and PURGES_MAX system calls; holes_take, as many
+ * objects as asked for, of as many holes.
+ * Fork: the child of a fork loses one slab for each thread that is in holes_punch_slab; the live
+ * objects of that slab stay usable.
+ * Allocates nothing. Only holes_take may run in a signal handler, in the heap that serves it.
+ * Source: giving back parts of a size-class run is the aim of Redis's active defragmentation, here
+ * without moving anything, and of Mesh (Powers et al. 2019), here without its second mapping.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -44,7 +45,7 @@
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 
-/* Which objects of a slab are free. */
+/* The set of the free objects of a slab. */
 struct object_map {
 	uint64_t word[OBJECTS_MAX / 64];
 };
@@ -77,7 +78,7 @@ static uint64_t object_units(unsigned cls, unsigned i)
 	return hole_units(at, at + class_size(cls));
 }
 
-/* The objects on unit u. */
+/* The first and the last object on unit u. */
 static unsigned first_object(unsigned cls, unsigned u)
 {
 	return class_index(cls, (size_t)u << HOLE_SHIFT);
@@ -90,8 +91,8 @@ static unsigned last_object(unsigned cls, unsigned u)
 
 enum { OS_WHOLE, OS_TOUCHED };
 
-/* The kernel's pages of a slab that the units make up wholly, or that they lie on. What shares a page
- * with a neighbour is on neither. */
+/* The units of the kernel's pages that `units` cover as a whole (OS_WHOLE) or touch (OS_TOUCHED).
+ * Leaves out pages that the slab shares with its neighbours. */
 static uint64_t os_pages(struct page *pg, uint64_t units, int which)
 {
 	size_t each = vm_os_page >> HOLE_SHIFT;
@@ -109,7 +110,7 @@ static uint64_t os_pages(struct page *pg, uint64_t units, int which)
 	return found;
 }
 
-/* The first unit that costs no memory, and so on to the end; may lie beyond it. */
+/* The first of the units that cost no memory up to the slab's end; may lie beyond the end. */
 static unsigned tail_begin(struct page *pg)
 {
 	uintptr_t base = (uintptr_t)page_address(pg);
@@ -119,7 +120,7 @@ static unsigned tail_begin(struct page *pg)
 	return carved >> HOLE_SHIFT > tail ? (unsigned)(carved >> HOLE_SHIFT) : tail;
 }
 
-static _Atomic uint64_t holes_now; /* units of all slabs, but for those at their ends */
+static _Atomic uint64_t holes_now; /* holes of all slabs, without the units at slabs' ends */
 
 static uint64_t units_load(struct page *pg)
 {
@@ -138,7 +139,7 @@ void holes_init(struct page *pg, unsigned cls, bool zero)
 	h->epoch = 0;
 }
 
-/* Of a slab in hand. */
+/* The caller holds the slab. */
 static void units_store(struct page *pg, uint64_t units)
 {
 	int more = __builtin_popcountll(units) - __builtin_popcountll(units_load(pg));
@@ -172,8 +173,9 @@ size_t holes_bytes(struct page *pg)
 
 /* ---- carving again ----------------------------------------------------------------------- */
 
-/* The lowest hole, or as many as its first object lies on, is no hole any more; the objects on it that
- * lie on no other are open to be carved. */
+/* Open the lowest hole, and the other holes that its first object lies on: these units are no
+ * longer holes, and the objects that lie on no other hole may be carved, from open to open_end -
+ * 1. */
 static bool open_hole(struct page *pg)
 {
 	struct slab_holes *h = slab_holes(pg);
@@ -229,7 +231,7 @@ static void map_in_holes(struct page *pg, struct object_map *m)
 	}
 }
 
-/* Which objects below carved are neither live nor in a bin or on a remote list. */
+/* The objects below pg->carved that are free: in holes or on the free list. */
 static void map_free(struct page *pg, struct object_map *m)
 {
 	unsigned n = slab_in_holes(pg);
@@ -245,7 +247,7 @@ static void map_free(struct page *pg, struct object_map *m)
 	CHECK((unsigned)pg->used + n == pg->carved);
 }
 
-/* The units that an object lies on which is not free. */
+/* The units that objects lie on that are not free. */
 static uint64_t live_units(const struct page *pg, const struct object_map *m)
 {
 	uint64_t live = 0;
@@ -263,7 +265,7 @@ static uint64_t live_units(const struct page *pg, const struct object_map *m)
 	return live;
 }
 
-/* Give units back, each stretch of them by one call. Returns those that the kernel took. */
+/* Give units back to the kernel, each stretch by one call. Returns the units that it took. */
 static uint64_t purge_units(struct page *pg, uint64_t units)
 {
 	uint64_t done = 0;
@@ -285,7 +287,8 @@ static uint64_t purge_units(struct page *pg, uint64_t units)
 	return done;
 }
 
-/* An object is carved again some day. If it begins before the units that were given back, its mark is still there. */
+/* Clear the mark of an object that leaves the free list, so that it has none when it is carved
+ * again. If the mark lies on a purged unit, it is gone already. */
 static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
 {
 	size_t at = (size_t)i * class_size(pg->cls);
@@ -294,8 +297,8 @@ static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
 		mark_clear((struct object *)(void *)(page_address(pg) + at));
 }
 
-/* The units that cost no memory are known: the objects on them leave the free list. What is without
- * objects up to the slab's end is not carved at all. */
+/* `empty` are the units that cost no memory now: take the objects on them off the free list. Units
+ * up to the slab's end become not carved; the others become holes. */
 static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 {
 	struct slab_holes *h = slab_holes(pg);
@@ -315,7 +318,8 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	}
 	carved_bytes = (uint32_t)(pg->carved * class_size(pg->cls));
 	atomic_store_explicit(&pg->carved_bytes, carved_bytes, memory_order_relaxed);
-	/* Where a unit in the middle of an object was refused, the object may lie on a hole too. */
+	/* The object that the tail begins in is no longer carved. If the kernel refused a unit of
+	 * it, a hole may remain that only this object lies on; it is no hole then, see (C). */
 	holes &= ~units_from(carved_bytes >> HOLE_SHIFT);
 	pg->free = NULL;
 	for (unsigned i = pg->carved; i-- > 0;) {
@@ -355,7 +359,8 @@ uint64_t holes_punch_slab(struct page *pg)
 	if (!todo)
 		return 0;
 	DELAY_HERE(holes_carve);
-	/* What the kernel refuses may be gone in part, and the links of the free list with it. */
+	/* A refused stretch may be gone in part, with links of the free list: give_up writes all of
+	 * them again. */
 	done = purge_units(pg, os_pages(pg, todo, OS_TOUCHED));
 	DELAY_HERE(holes_purged);
 	give_up(pg, (empty & may) | done, &m);

@@ -2,13 +2,13 @@
 /*
  * holes.h - memory of a slab that goes back to the kernel while other objects of the slab are live.
  *
- * A slab is cut into units of HOLE_BYTES, 64 at the most, which are, each,
+ * A slab consists of at most 64 units of HOLE_BYTES. Each unit is in one of these states:
  *
- *   carved      an object on it is live or on the free list, or was and is in a bin: it costs memory
- *   purging     all objects on it are free, and the drainer, which has the slab in limbo, is giving it
- *               back; nobody else can find the slab meanwhile
- *   in_hole     a hole: no object on it is on the free list; it costs no memory and is to be carved
- *               again
+ *   carved      some object on it is live, in a cache bin, or on the free list: it costs memory
+ *   purging     all objects on it are free, and the thread that has the slab in limbo gives it
+ *               back; no other thread can find the slab meanwhile
+ *   a hole      no object on it is live or on the free list: it costs no memory, and its objects
+ *               are carved again when they are needed
  */
 #ifndef SLUICE_HOLES_H
 #define SLUICE_HOLES_H
@@ -24,12 +24,13 @@ static inline struct slab_holes *slab_holes(struct page *pg)
 	return &pg[1].holes;
 }
 
+/* Number of objects below `carved` that are in holes. Exact for a thread that holds the slab. */
 static inline unsigned slab_in_holes(const struct page *pg)
 {
 	return atomic_load_explicit(&pg->in_holes, memory_order_relaxed);
 }
 
-/* The bits of the units that bytes from `from` to before `to` of a slab lie on; from < to. */
+/* The bits of the units that bytes `from` to `to` - 1 of a slab lie on; from < to. */
 static inline uint64_t hole_units(size_t from, size_t to)
 {
 	size_t first = from >> HOLE_SHIFT;
@@ -38,8 +39,11 @@ static inline uint64_t hole_units(size_t from, size_t to)
 	return (~UINT64_C(0) << first) & (~UINT64_C(0) >> (63 - last));
 }
 
-/* Whether the object at an offset into the slab is in a hole, so was not handed out since that was
- * made. For an object that was handed out the answer is no, also while others change the slab. */
+/*
+ * Whether the object at this offset of the slab is in a hole, so that it was not handed out since
+ * the hole was made. For an object that is handed out this returns false even while other threads
+ * change the slab, because no unit that a live object lies on becomes a hole.
+ */
 static inline bool holes_has(const struct page *pg, size_t offset)
 {
 	return unlikely(slab_in_holes(pg) != 0) &&
@@ -47,32 +51,32 @@ static inline bool holes_has(const struct page *pg, size_t offset)
 		hole_units(offset, offset + class_size(pg->cls)));
 }
 
-/* ---- the caller has the slab in hand, see slab.h ------------------------------------------- */
+/* ---- the caller holds the slab, see slab.h ------------------------------------------------- */
 
-/* A new slab; zero: its run costs no memory yet. */
+/* Begin a slab without holes. zero: its run costs no memory yet. */
 void holes_init(struct page *pg, unsigned cls, bool zero);
 
-/* It is no slab any more. */
+/* End a slab: its holes no longer count. */
 void holes_end(struct page *pg);
 
-/* Take up to n objects out of holes; a hole that is begun costs memory from then on. For slab_take,
- * which counts them. */
+/* Take up to n objects out of holes, for slab_take, which counts them as used. A hole of which an
+ * object is taken costs memory from then on. Returns how many. */
 unsigned holes_take(struct page *pg, struct object **out, unsigned n);
 
-/* In limbo, with live objects: give back what holds none of them, also what is not carved. Returns
- * bytes. Enters the kernel; no lock may be held. */
+/* Give back the units of a slab that hold no live object, also those that are not carved. The slab
+ * is in limbo and has live objects. Returns bytes. Enters the kernel; no lock may be held. */
 uint64_t holes_punch_slab(struct page *pg);
 
-/* Bytes of a slab that cost no memory, but where the program left pages untouched. Any thread may
- * ask; exact for who has the slab in hand. */
+/* Bytes of a slab that cost no memory, not counting pages that the program was given and never
+ * touched. Any thread may call it; exact if the caller holds the slab. */
 size_t holes_bytes(struct page *pg);
 
-/* Debug: slab_check's part. */
+/* Debug: the part of slab_check that is about holes. */
 void holes_check(struct page *pg);
 
 /* ---- any thread ---------------------------------------------------------------------------- */
 
-/* Bytes of the holes of all slabs, but for those at their ends. */
+/* Bytes of the holes of all slabs, except uncarved space at the ends of slabs. */
 uint64_t holes_bytes_all(void);
 
 #endif

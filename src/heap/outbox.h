@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * outbox.h - a heap's frees into slabs of others, gathered by slab and handed over in batches: one
+ * outbox.h - a heap's frees into slabs of other heaps, gathered by slab and flushed in batches: one
  * atomic operation for each batch instead of each object.
  */
 #ifndef SLUICE_OUTBOX_H
@@ -11,8 +11,8 @@
 
 #define OUTBOX_SETS 8u
 #define OUTBOX_WAYS 2u
-#define OUTBOX_BYTES 16384u /* of objects that wait, at the most */
-#define OUTBOX_BATCH 4096u  /* bytes of objects of one slab that are handed over at once */
+#define OUTBOX_BYTES 16384u /* of objects in an outbox, at most */
+#define OUTBOX_BATCH 4096u  /* bytes of objects of one slab that are flushed at once */
 
 struct outbox_entry {
 	struct page *pg; /* NULL: empty */
@@ -22,15 +22,15 @@ struct outbox_entry {
 	uint32_t bytes;
 };
 
-/* Guarded by: the window of the heap it belongs to. */
+/* Guarded by: the critical section of its heap. */
 struct outbox {
 	uint32_t bytes; /* of all entries */
 	struct outbox_entry entry[OUTBOX_SETS][OUTBOX_WAYS];
 };
 
-/* What a hand-over leaves to do outside the window: adopt pg, which is of class cls. */
+/* What a flush leaves to do after the critical section: adopt pg, of class cls. */
 struct outbox_adopt {
-	struct page *pg; /* NULL: nothing */
+	struct page *pg; /* NULL: none */
 	unsigned cls;
 };
 
@@ -40,7 +40,7 @@ struct outbox_adopt {
  * linked by stack_next: the caller puts them into their owners' inboxes before it leaves the
  * critical section. Bound: two CAS loops and a few list steps.
  */
-struct outbox_adopt outbox_put(struct outbox *r, struct page *pg, struct object *first,
+struct outbox_adopt outbox_put(struct outbox *box, struct page *pg, struct object *first,
 			       struct object *last, unsigned n, struct page **posted);
 
 static inline unsigned outbox_batch(unsigned cls)
@@ -51,6 +51,6 @@ static inline unsigned outbox_batch(unsigned cls)
 }
 
 /* Flush one batch; posted as above. Returns false if the outbox is empty. */
-bool outbox_flush_one(struct outbox *r, struct outbox_adopt *adopt, struct page **posted);
+bool outbox_flush_one(struct outbox *box, struct outbox_adopt *adopt, struct page **posted);
 
 #endif

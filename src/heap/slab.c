@@ -1,37 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * slab.c - size-class objects carved out of runs; remote frees; abandoned slabs.
- * Used by heap and reclaim; uses pagemap and the primitives.
+ * slab.c - size-class objects carved out of runs, and remote frees; see slab.h.
+ * Used by slab_pool, outbox, heap and reclaim; uses holes, freelist and the primitives.
  *
- * (A) carved == used + length of free + in_holes; used counts what the program holds, what lies in
- *     bins and outboxes of heaps, and what lies on the remote list. (slab_check)
- * (B) The remote list, its length and the slab's ownership change together, by CAS on one word: a
- *     remote free that finds the slab OWNED is seen by whoever abandons it afterwards, and one that
- *     finds it ABANDONED knows that it has to adopt it. No third outcome exists.
- * (C) Only the setter of POSTED puts the slab into an inbox, and only the taker of the inbox
- *     clears it; so a slab is in at most one inbox, once, and keeps its owner meanwhile. While a
- *     slab is POSTED an object is on its remote list, so it is not empty, and is not given back.
- * (D) ABANDONED is set and cleared under the pool lock of the slab's class only; a slab is on one of
- *     its pool's lists exactly while it is ABANDONED. (pool_check in the unit test)
+ * (A) carved == used + length of free + in_holes. `used` counts the objects that the program holds,
+ *     those in cache bins and outboxes of heaps, and those on the remote list. (slab_check)
+ * (B) The remote list, its length and the slab's ownership change together, by CAS on one word. If
+ *     a remote free finds the slab OWNED, the thread that abandons the slab afterwards sees the
+ *     freed object. If it finds the slab ABANDONED, the freeing thread knows that it should adopt
+ *     it. There is no third outcome.
+ * (C) Only the thread that set POSTED puts the slab into an inbox, and only the thread that takes
+ *     the inbox clears POSTED. So a slab is in at most one inbox, once, and keeps its owner
+ *     meanwhile. While a slab is POSTED, an object is on its remote list, so the slab is not empty
+ *     and is not given back.
  *
- * (E) The list `fresh` of a pool is in the order of its slabs' age, the oldest first.
- *
- * Pairing: the release CAS in slab_free_remote (the freed objects' links) with the acquire CAS in
- * slab_collect_to; the release CAS in slab_pool_put (the slab's fields) with the acquire load in
- * slab_pool_adopt.
- * Locks: pool locks (POOL), one a class; under them one slab comes or goes, or POOL_LOOKS are looked at,
- * and LATE_BATCH that had to wait for the lock come (hold_step), and CAS tries, each of which fails only
- * because somebody else's did not.
- * Bound: slab_take, one hole or carving and as many objects as asked for, but no more than the caller has
- * time for; slab_free_remote, one CAS;
- * slab_collect_to, one CAS, and the objects of the list if the slab has free ones besides (a slab's at
- * most); slab_pool_*, one hold, but slab_pool_take_empty, for drains: the pool's slabs / POOL_LOOKS
- * holds, twice at most.
- * Allocates nothing; a signal handler may put objects on a remote list at any time, and finds a
- * pool lock of its own thread by -EDEADLK. Fork: see fork.c.
+ * Pairing: the release CAS in slab_free_remote (the links of the freed objects) with the acquire
+ * CAS in slab_collect_to.
+ * Takes no lock and allocates nothing. A CAS fails only because another thread's succeeded.
+ * Bound: slab_take, one hole or one carving, and as many objects as asked for, fewer if *far is
+ * used up; slab_free_remote, one CAS; slab_collect_to, one CAS, and a walk of the remote list (at
+ * most a slab's objects) if the free list is not empty.
+ * Signal handlers may push on a remote list at any time. Fork: see fork.c.
  *
  * Source: the free list of a page as in mimalloc (Leijen 2019), remote lists as in snmalloc's
- * message passing, abandoned slabs as mimalloc's abandoned pages.
+ * message passing.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -53,9 +45,9 @@
 
 struct slab_frees slab_abandoned_frees[CLASSES];
 
-/* ---- in hand ----------------------------------------------------------------------------- */
+/* ---- the caller holds the slab ------------------------------------------------------------- */
 
-/* After a slab was counted: a number that no slab in the same place has had before. */
+/* A number that no earlier slab in the same place had. Call after the new slab was counted. */
 static uint32_t next_number(void)
 {
 	uint32_t shard = stat_shard_self - 1;
@@ -105,7 +97,7 @@ void slab_unmake(struct page *pg)
 }
 
 
-/* Carving writes nothing: memory that is not handed out stays untouched. */
+/* Carving writes nothing, so memory that is not handed out stays untouched. */
 static unsigned carve(struct page *pg, struct object **out, unsigned n)
 {
 	const struct size_class *c = &size_classes[pg->cls];
@@ -145,8 +137,8 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	unsigned n;
 
 	SHARE_COUNT(slab_state);
-	/* Acquire pairs with the release CAS in slab_free_remote; release, for the owner that was
-	 * set before, with its acquire side. */
+	/* Acquire pairs with the release side of the CAS in slab_free_remote. Release publishes the
+	 * owner, which was set before, to the acquire side of that CAS. */
 	while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, flags, memory_order_acq_rel,
 						      memory_order_relaxed))
 		;
@@ -159,7 +151,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 			     "(%u bytes)",
 			     (void *)state_list(s), pg->cls, (unsigned)class_size(pg->cls));
 	first = state_list(s);
-	/* The objects are in other processors' caches: walk them only if there is need. */
+	/* The objects are in other processors' caches: walk them only to append the free list. */
 	if (pg->free) {
 		last = first;
 		for (unsigned i = 1; i < n; i++) {
@@ -184,7 +176,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 				  unsigned n)
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
+	unsigned cls = pg->cls; /* read before the free: afterwards pg may be another slab */
 	uint64_t to;
 
 	stat_add(STAT_frees_remote, n);
@@ -199,13 +191,13 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);
 		if ((s & STATE_FLAGS) == STATE_OWNED)
 			to |= STATE_POSTED;
-		/* Release pairs with the acquire CAS in slab_collect_to. Acquire, for the
-		 * poster's reading of owner, with the release CAS that made it OWNED. */
+		/* Release pairs with the acquire CAS in slab_collect_to. Acquire pairs with the
+		 * release CAS that made the slab OWNED, because a poster reads owner next. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s, to, memory_order_acq_rel,
 							memory_order_relaxed));
 	if ((s & STATE_OWN_MASK) == STATE_ABANDONED) {
 		SHARE_COUNT(pool_freed);
-		/* Release pairs with the acquire load where a walk of slab_pool_take_empty begins. */
+		/* Release pairs with the acquire load in slab_pool_take_empty. */
 		atomic_fetch_add_explicit(&slab_abandoned_frees[cls].count, 1,
 					  memory_order_release);
 		return SLAB_ADOPT;

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * slab.h - a slab: a run carved into objects of one class, its atomic state word, and the pools of
- * abandoned slabs.
+ * slab.h - a slab: a run carved into objects of one size class, and its atomic state word.
  *
- * The state word (page.state), changed by CAS only once the slab has handed out an object:
+ * Once the slab has handed out an object, the state word (page.state) changes by CAS only:
  *
- *   bits 63-48  objects on the remote list
- *   bits 47-4   the remote list's first object (aligned to 16)
- *   bit  2      POSTED: in its owner's inbox, on the way there, or in nobody's hands (limbo)
- *   bits 1-0    0: not a live slab, OWNED, or ABANDONED
+ *   bits 63-48  number of objects on the remote list
+ *   bits 47-4   first object of the remote list (aligned to 16)
+ *   bit  2      POSTED: the slab is in its owner's inbox, on the way there, or in limbo
+ *   bits 1-0    0 (not a live slab), OWNED, or ABANDONED
  *
  *   state of the slab   word          remote list   who may change its owner
  *   owned               OWNED         empty         its owner
  *   posted              OWNED POSTED  not empty     nobody, until its owner takes its inbox
- *   limbo               OWNED POSTED, owner NULL    the thread that has it in hand
- *   abandoned           ABANDONED     any           the holder of its class's pool lock
+ *   limbo               OWNED POSTED, owner NULL    the one thread that took it off its list
+ *   abandoned           ABANDONED     any           the holder of the lock of its class's pool
  *   free                0             empty         nobody: no object of it is live
  *
- * The first remote free after its owner looked posts the slab; the later ones only push. So an
- * owner never asks: what it has not been told of is not there.
+ * A thread holds a slab if it is the owner in its critical section, if it has the slab in limbo, or
+ * if the slab is abandoned and the thread holds the lock of its pool.
+ *
+ * The first remote free after the owner collected the remote list posts the slab; later ones only
+ * push. So an owner need not poll its slabs: a slab that is not in its inbox has no remote frees.
  */
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
@@ -47,28 +49,29 @@ static inline unsigned state_count(uint64_t s)
 	return (unsigned)(s >> STATE_COUNT_SHIFT);
 }
 
-/* Whether the slab has something to give that is not on its remote list. */
+/* Whether the slab has a free object besides those on its remote list. */
 static inline bool slab_has_room(const struct page *pg)
 {
 	return pg->free || pg->carved < size_classes[pg->cls].objects || slab_in_holes(pg);
 }
 
-/* ---- the caller has the slab in hand: its owner in its window, or limbo, or the pool lock --- */
+/* ---- the caller holds the slab ------------------------------------------------------------- */
 
-/* Turn a run of the class's length into a slab in limbo. */
+/* Make a run of the class's length a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
 
 /*
- * Freed objects are cold, as a rule, and each is found by the one before it. So a call takes TAKE_NEAR of
- * those that lie close together, and goes no further than to the TAKE_FAR-th that does not: none waits for
- * a long row of misses, and who freed in order does not call more often than need be.
+ * Freed objects are usually cold, and each one is found through the one before it. So a call takes
+ * up to TAKE_NEAR objects that lie within NEAR_BYTES of each other, and stops at the TAKE_FAR-th
+ * that does not. No call waits for a long chain of cache misses, and a program that freed in order
+ * needs few calls.
  */
 #define TAKE_NEAR 16u
 #define TAKE_FAR 3u
 #define NEAR_BYTES 4096u
 
-/* Take n objects that were freed, 1 at least, as far as *far and the list last. There is one. Objects that
- * are taken become used. Returns how many, as slab_take does. */
+/* Take up to n objects, 1 at least, off the free list, which is not empty. Stops early when *far
+ * is used up. Counts them in used. Returns how many. */
 static always_inline unsigned slab_take_freed(struct page *pg, struct object **out, unsigned n,
 					      unsigned *far)
 {
@@ -88,7 +91,7 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 		mark_clear(o);
 		*at++ = o;
 		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
-		/* The list's end, or a link that is not ours. */
+		/* The end of the list, or a link that we did not write. */
 		if (unlikely((uintptr_t)next - start >= carved)) {
 			if (unlikely(next != NULL))
 				freelist_bad_link(pg, o);
@@ -101,26 +104,26 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 	pg->free = o;
 	__builtin_prefetch(o, 1);
 	pg->used = (int16_t)(pg->used + (int)(at - out));
-	/* The list ends exactly when all that is carved is in use. */
+	/* The list ends exactly when all carved objects are in use or in holes. */
 	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
 		freelist_bad_count(pg, at[-1]);
 	return (unsigned)(at - out);
 }
 
-/* Take n objects, 1 at least: of those that were freed as many as *far lasts for, then out of holes, then
- * by carving further. */
+/* Take up to n objects, 1 at least: first freed ones, until *far is used up, then objects in holes,
+ * then newly carved ones. Returns how many. */
 unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *far);
 
-/* Take the remote list into the free list and set the flags to `flags` in the same step. Returns
- * how many objects came. */
+/* Move the remote list to the free list, and set the flags to `flags` in the same atomic step.
+ * Returns how many objects moved. */
 unsigned slab_collect_to(struct page *pg, uint64_t flags);
 
-/* An empty slab becomes a run again, to be given to the pcp. */
+/* Make an empty slab a run in limbo again, for the pcp or the buddy core. */
 void slab_unmake(struct page *pg);
 
 /* ---- any thread -------------------------------------------------------------------------- */
 
-/* Any thread, atomic: frees into abandoned slabs of each class, counted after the free. Never falls. */
+/* Any thread, atomic: frees into abandoned slabs, by class, counted after the free. Never falls. */
 struct slab_frees {
 	cache_aligned _Atomic uint64_t count;
 };
@@ -128,15 +131,15 @@ extern struct slab_frees slab_abandoned_frees[CLASSES];
 
 enum slab_remote {
 	SLAB_PUT,   /* done */
-	SLAB_POST,  /* the caller has set POSTED and must put the slab into its owner's inbox */
-	SLAB_ADOPT, /* abandoned: the caller should adopt it (slab_pool_adopt) */
+	SLAB_POST,  /* this call set POSTED: the caller must put the slab into its owner's inbox */
+	SLAB_ADOPT, /* the slab is abandoned: the caller should adopt it (slab_pool_adopt) */
 };
 
-/* Put n objects, linked from first to last, on the remote list by one CAS. */
+/* Push n objects, linked from first to last, on the remote list by one CAS. */
 enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct object *last,
 				  unsigned n);
 
-/* Debug: the counting equation of a slab in hand. */
+/* Debug: check the counting equation of a slab that the caller holds. */
 void slab_check(struct page *pg);
 
 #endif

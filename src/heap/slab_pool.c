@@ -1,6 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * slab_pool.c - see slab_pool.h. Used by heap and reclaim; uses slab, holes, buddy.
+ *
+ * (A) A slab becomes ABANDONED, and stops being so, only under the lock of its class's pool. A slab
+ *     is on one of the lists of its pool exactly while it is ABANDONED. (pool_check in the unit
+ *     test)
+ * (B) The list `fresh` is in the order of the epochs of its slabs, the oldest first.
+ * (C) A slab that is empty once its remote list is collected is noticed: by the thread that adopts
+ *     it after its free, or, if no try to adopt followed a free, by the next slab_pool_take_empty.
+ *
+ * Pairing: the release CAS in slab_pool_put (the slab's fields) with the acquire load in
+ * slab_pool_adopt.
+ * Locks: one POOL lock a class. One hold adds or removes one slab or looks at POOL_STEPS slabs, and
+ * adds PENDING_BATCH slabs that waited for the lock (hold_step). Objects are touched under it only
+ * when slab_pool_put finds an empty slab.
+ * Bound: one hold; slab_pool_take_empty, which is for drains, up to twice the pool's slabs /
+ * POOL_STEPS holds.
+ * Allocates nothing. A signal handler that interrupts a holder of the lock gets -EDEADLK from it.
+ * slab_pool_punch enters the kernel, with no lock held. Fork: see fork.c.
+ *
+ * Source: abandoned pages of mimalloc (Leijen 2019).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -17,35 +36,39 @@
 #include "page/buddy.h"
 #include "page/pagemap.h"
 
-#define POOL_LOOKS 64u
-#define LATE_BATCH 8u
-#define AGE_DUE 2u /* decays begun since: so one has passed in full */
+#define POOL_STEPS 64u
+#define PENDING_BATCH 8u
+#define EPOCHS_DUE 2u /* epochs begun since the slab was abandoned: one decay has passed in full */
 
 struct pool {
 	cache_aligned struct lock lock;
 	/* Guarded by: lock. */
-	struct page_list_head fresh; /* with room, not looked at for holes yet */
-	struct page_list_head room;
+	struct page_list_head fresh; /* with room, not scanned for holes yet */
+	struct page_list_head room;  /* with room, scanned */
 	struct page_list_head full;
-	struct page *look;          /* where take_empty goes on; NULL: at the beginning */
-	struct page *late;          /* taken from `waiting`, not on a list yet */
-	_Atomic uint64_t count;     /* of all; also read without the lock */
-	_Atomic uint64_t count_new; /* of fresh; likewise */
-	/* Any thread, atomic: tries to adopt that have followed frees into abandoned slabs (slab_abandoned_frees), each
-	 * of which sees what came of the slab. The other frees may have made a slab empty, and no
-	 * try may ever follow (no lock was to be had): take_empty looks for such. Never falls: a
-	 * count of what is unadopted would be wrong for good by each try that was under way when it was paid. */
+	struct page *cursor;        /* where take_empty goes on; NULL: at the beginning */
+	struct page *pending;       /* taken from `waiting`, not on a list yet */
+	_Atomic uint64_t count;     /* slabs on all lists; also read without the lock */
+	_Atomic uint64_t count_new; /* slabs on fresh; also read without the lock */
+	/*
+	 * Any thread, atomic: tries to adopt after a free into an abandoned slab. Such a try sees
+	 * if the slab became empty. slab_abandoned_frees counts the frees; if it is ahead, a slab
+	 * may be empty and no try may follow (the lock was not available), so take_empty has to
+	 * look. Neither count falls. One count of unadopted frees, set to 0 by take_empty, would be
+	 * wrong for good after each try that was under way at that moment.
+	 */
 	_Atomic uint64_t tried;
-	/* Guarded by: lock. What slab_abandoned_frees was when the walk of take_empty began, and when the last one did that
-	 * has come to the end; that is also read without the lock. */
-	uint64_t walk_freed;
+	/* Guarded by: lock. The value of slab_abandoned_frees when the present walk of take_empty
+	 * began, and when the last complete walk began; the latter is also read without the
+	 * lock. */
+	uint64_t walk_frees;
 	_Atomic uint64_t walked;
-	/* Any thread, atomic: slabs in limbo that were to be abandoned while the lock could not be had
-	 * (a fork holds it, or the call that a signal handler interrupted). Who has it next does that. */
+	/* Any thread, atomic: slabs in limbo to be abandoned by the next holder of the lock,
+	 * because it was not available (see slab_pool_put). */
 	_Atomic(struct page *) waiting;
 };
 
-static _Atomic uint8_t age; /* of the pools, in decays */
+static _Atomic uint8_t epoch; /* of all pools; begun once each decay */
 
 static struct pool pools[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(LOCK_POOL) } };
 
@@ -72,10 +95,10 @@ uint64_t slab_pool_count_new(unsigned cls)
 void slab_pool_next_epoch(void)
 {
 	SHARE_COUNT(pool_epoch);
-	atomic_fetch_add_explicit(&age, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
 }
 
-/* Whether a hole may be found in a slab of which this many objects are live. */
+/* Whether a slab with this many live objects may have a hole. */
 static bool may_have_hole(const struct page *pg, int live)
 {
 	const struct size_class *c = &size_classes[pg->cls];
@@ -83,22 +106,21 @@ static bool may_have_hole(const struct page *pg, int live)
 	return options.holes && (size_t)(c->objects - live) * c->size >= HOLE_BYTES;
 }
 
-/* With the pool's lock: on the list for its state. */
+/* Put a slab on the list for its state. The caller holds the pool's lock. */
 static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum slab_age how)
 {
-	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
+	uint8_t now = atomic_load_explicit(&epoch, memory_order_relaxed);
 
 	hold_step(LOCK_POOL, 1);
 	counter_add(&pool->count, 1);
 	if (!slab_has_room(pg) && !remote) {
 		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
-	} else if ((how == SLAB_LOOKED_AT && !remote) ||
-		   !may_have_hole(pg, pg->used - (int)remote)) {
+	} else if ((how == SLAB_SCANNED && !remote) || !may_have_hole(pg, pg->used - (int)remote)) {
 		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
 	} else {
 		counter_add(&pool->count_new, 1);
 		if (how == SLAB_IDLE) {
-			slab_holes(pg)->epoch = (uint8_t)(now - AGE_DUE);
+			slab_holes(pg)->epoch = (uint8_t)(now - EPOCHS_DUE);
 			page_list_add(&pool->fresh, pg, LIST_POOL_NEW);
 		} else {
 			slab_holes(pg)->epoch = now;
@@ -114,26 +136,26 @@ static void waiting_push(struct pool *pool, struct page *pg)
 	page_stack_push(&pool->waiting, pg, DELAY_NONE);
 }
 
-static bool pool_late(struct pool *pool)
+static bool pool_has_waiting(struct pool *pool)
 {
 	return atomic_load_explicit(&pool->waiting, memory_order_relaxed) != NULL;
 }
 
-/* With the pool's lock: some of the slabs that had to wait for it become abandoned. One that is empty by
- * now is for take_empty. */
-static noinline void late_work(struct pool *pool)
+/* Abandon some of the slabs that waited for the lock, which the caller holds. If one is empty by
+ * now, count a free, so that take_empty looks for it. */
+static noinline void add_waiting(struct pool *pool)
 {
-	if (!pool->late) {
+	if (!pool->pending) {
 		SHARE_COUNT(pool_waiting);
-		pool->late = page_stack_take_all(&pool->waiting);
+		pool->pending = page_stack_take_all(&pool->waiting);
 	}
-	for (unsigned n = 0; pool->late && n < LATE_BATCH; n++) {
-		struct page *pg = pool->late;
+	for (unsigned n = 0; pool->pending && n < PENDING_BATCH; n++) {
+		struct page *pg = pool->pending;
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
-		pool->late = pg->stack_next;
+		pool->pending = pg->stack_next;
 		SHARE_COUNT(slab_state);
-		/* As in slab_pool_put. */
+		/* Acquire and release as in slab_pool_put. */
 		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
 							      (s & ~STATE_FLAGS) | STATE_ABANDONED,
 							      memory_order_acq_rel,
@@ -148,12 +170,13 @@ static noinline void late_work(struct pool *pool)
 	}
 }
 
+/* Returns false if the lock is not available: a fork or this thread holds it. */
 static bool pool_lock(struct pool *pool)
 {
 	if (lock_acquire(&pool->lock) != 0)
 		return false;
-	if (unlikely(pool->late || pool_late(pool)))
-		late_work(pool);
+	if (unlikely(pool->pending || pool_has_waiting(pool)))
+		add_waiting(pool);
 	return true;
 }
 
@@ -178,14 +201,14 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 			goto out;
 		}
 		if ((int)state_count(s) == pg->used) {
-			/* Nobody holds an object any more, so nobody can free one. */
+			/* No object is live, so no other thread can free one. */
 			slab_collect_to(pg, STATE_LIMBO);
 			result = POOL_EMPTY;
 			goto out;
 		}
 		DELAY_HERE(slab_abandon);
-		/* Release pairs with the acquire load in slab_pool_adopt; acquire for the remote
-		 * list, which we look at. */
+		/* Release pairs with the acquire load in slab_pool_adopt. Acquire pairs with the
+		 * release CAS in slab_free_remote. */
 	} while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
 							(s & ~STATE_FLAGS) | STATE_ABANDONED,
 							memory_order_acq_rel,
@@ -193,14 +216,14 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 	SHARE_COUNT(slab_state);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	pool_add(pool, pg, state_count(s), how);
-	if (how != SLAB_LOOKED_AT)
+	if (how != SLAB_SCANNED)
 		stat_add(STAT_slabs_unowned, 1);
 out:
 	lock_release(&pool->lock);
 	return result;
 }
 
-/* All slabs of a pool in a row: what is full, what has room, what is fresh. */
+/* The order of a walk over a pool: first full, then room, then fresh. */
 static struct page *pool_first(struct pool *pool)
 {
 	return pool->full.first   ? pool->full.first
@@ -216,16 +239,17 @@ static struct page *pool_next(struct pool *pool, struct page *pg)
 							      : pool->fresh.first;
 }
 
-/* With the pool's lock: an abandoned slab off its list, into limbo. What is on its remote list is for the
- * caller to collect, once it has let go of the lock: nobody else can have the slab. */
+/* Take an abandoned slab off its list, into limbo. The caller holds the pool's lock; it collects
+ * the remote list after it released the lock (pool_unlock_taken), since no other thread can take
+ * the slab then. */
 static void pool_remove(struct pool *pool, struct page *pg)
 {
 	enum page_list tag = (enum page_list)pg->list;
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 	hold_step(LOCK_POOL, 1);
-	if (pool->look == pg)
-		pool->look = pool_next(pool, pg);
+	if (pool->cursor == pg)
+		pool->cursor = pool_next(pool, pg);
 	if (tag == LIST_POOL_NEW)
 		counter_add(&pool->count_new, UINT64_MAX);
 	page_list_del(tag == LIST_POOL_NEW    ? &pool->fresh
@@ -252,9 +276,9 @@ struct page *slab_pool_take(unsigned cls)
 	struct pool *pool = &pools[cls];
 	struct page *pg;
 
-	if ((!slab_pool_count(cls) && !pool_late(pool)) || !pool_lock(pool))
+	if ((!slab_pool_count(cls) && !pool_has_waiting(pool)) || !pool_lock(pool))
 		return NULL;
-	/* The one left last, for its memory is the least likely to have gone to the kernel. */
+	/* The one abandoned last: its memory is the least likely to have been purged. */
 	pg = pool->fresh.last ? pool->fresh.last : pool->room.first;
 	if (pg)
 		pool_remove(pool, pg);
@@ -264,18 +288,18 @@ struct page *slab_pool_take(unsigned cls)
 	return pg;
 }
 
-/* An abandoned slab of the class that is to be looked at for holes, in limbo; with `all` also one that
- * was left just now. NULL: there is none. */
+/* Take an abandoned slab that is due to be scanned for holes, or, with `all`, any that was not
+ * scanned; it is in limbo then. Returns NULL if there is none. */
 static struct page *take_new(unsigned cls, bool all)
 {
 	struct pool *pool = &pools[cls];
-	uint8_t now = atomic_load_explicit(&age, memory_order_relaxed);
+	uint8_t now = atomic_load_explicit(&epoch, memory_order_relaxed);
 	struct page *pg;
 
 	if (!slab_pool_count_new(cls) || !pool_lock(pool))
 		return NULL;
 	pg = pool->fresh.first;
-	if (pg && !all && (uint8_t)(now - slab_holes(pg)->epoch) < AGE_DUE)
+	if (pg && !all && (uint8_t)(now - slab_holes(pg)->epoch) < EPOCHS_DUE)
 		pg = NULL;
 	if (pg)
 		pool_remove(pool, pg);
@@ -294,10 +318,10 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	SHARE_COUNT(pool_freed);
 	atomic_fetch_add_explicit(&pool->tried, 1, memory_order_relaxed);
 	/*
-	 * The slab may have been adopted, emptied and its descriptor used for something else
-	 * since we saw it. Acquire pairs with the release CAS of slab_pool_put: if it is abandoned
-	 * now, then cls and list are at least as new as that; and being of this class and on a
-	 * pool's list, it cannot change while we hold this lock.
+	 * Since the caller saw the slab, it may have been adopted and emptied, and its descriptor
+	 * reused. Acquire pairs with the release CAS of slab_pool_put: if the slab is abandoned
+	 * now, we read cls and list of that state or a later one. If it is of this class and on a
+	 * list of a pool, it cannot change while we hold this lock.
 	 */
 	mine = (atomic_load_explicit(&pg->state, memory_order_acquire) & STATE_OWN_MASK) ==
 		       STATE_ABANDONED &&
@@ -311,28 +335,28 @@ bool slab_pool_adopt(struct page *pg, unsigned cls)
 	return mine;
 }
 
-/* One hold's part of a walk over the pool; *end: there is nothing behind it. */
+/* The part of a walk over the pool for one hold of the lock. Sets *end at the end of the walk. */
 static struct page *pool_find_empty(struct pool *pool, bool *end)
 {
-	struct page *pg = pool->look ? pool->look : pool_first(pool);
+	struct page *pg = pool->cursor ? pool->cursor : pool_first(pool);
 
-	for (unsigned n = 0; pg && n < POOL_LOOKS; n++, pg = pool_next(pool, pg)) {
+	for (unsigned n = 0; pg && n < POOL_STEPS; n++, pg = pool_next(pool, pg)) {
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 		hold_step(LOCK_POOL, 1);
 		if ((int)state_count(s) == pg->used) {
-			pool->look = pg;
+			pool->cursor = pg;
 			pool_remove(pool, pg);
 			return pg;
 		}
 	}
-	pool->look = pg;
+	pool->cursor = pg;
 	*end = !pg;
 	return NULL;
 }
 
-/* A slab may be empty that nobody looks at: something was freed since the last walk began, and tries to adopt
- * did not follow all frees. */
+/* Whether a slab may be empty unnoticed: a free came after the last complete walk began, and not
+ * every free was followed by a try to adopt. */
 static bool pool_has_unadopted(struct pool *pool)
 {
 	uint64_t freed = atomic_load_explicit(frees_of(pool), memory_order_relaxed);
@@ -345,24 +369,25 @@ struct page *slab_pool_take_empty(unsigned cls)
 {
 	struct pool *pool = &pools[cls];
 	struct page *pg;
-	bool whole = false; /* the walk began at the beginning */
+	bool whole = false; /* a walk began in this call */
 	bool end;
 
-	if (!pool_has_unadopted(pool) && !pool_late(pool))
+	if (!pool_has_unadopted(pool) && !pool_has_waiting(pool))
 		return NULL;
 	do {
 		end = false;
 		if (!pool_lock(pool))
 			return NULL;
-		if (!pool->look) {
+		if (!pool->cursor) {
 			whole = true;
-			/* Acquire: what was freed into a slab before it was counted is seen by this walk. */
-			pool->walk_freed = atomic_load_explicit(frees_of(pool),
+			/* Acquire pairs with the release increments of slab_abandoned_frees: this
+			 * walk sees the objects whose frees are counted in the value. */
+			pool->walk_frees = atomic_load_explicit(frees_of(pool),
 								memory_order_acquire);
 		}
 		pg = pool_find_empty(pool, &end);
 		if (end)
-			atomic_store_explicit(&pool->walked, pool->walk_freed,
+			atomic_store_explicit(&pool->walked, pool->walk_frees,
 					      memory_order_relaxed);
 		end &= whole;
 		pool_unlock_taken(pool, pg);
@@ -372,11 +397,11 @@ struct page *slab_pool_take_empty(unsigned cls)
 
 /* ---- holes ------------------------------------------------------------------------------- */
 
-/* Abandoned again, or given back. */
+/* Abandon a scanned slab again, or give it back if it is empty. */
 static void put_back(struct page *pg)
 {
 	DELAY_HERE(holes_return);
-	if (slab_pool_put(pg, SLAB_LOOKED_AT) == POOL_EMPTY) {
+	if (slab_pool_put(pg, SLAB_SCANNED) == POOL_EMPTY) {
 		slab_unmake(pg);
 		buddy_free_drained(&pg, 1);
 	}
@@ -389,7 +414,7 @@ uint64_t slab_pool_punch(bool all, uint64_t most)
 	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++) {
 		struct page *pg;
 
-		/* What comes meanwhile is for another call. */
+		/* Slabs that are abandoned meanwhile wait for the next call. */
 		for (uint64_t n = slab_pool_count_new(cls);
 		     n && bytes < most && (pg = take_new(cls, all)) != NULL; n--) {
 			if (pg->used)

@@ -363,7 +363,7 @@ static void free_in_hole(void *arg)
 
 	(void)arg;
 	holes_punch_slab(pg);
-	slab_pool_put(pg, SLAB_LOOKED_AT);
+	slab_pool_put(pg, SLAB_SCANNED);
 	heap_free(object_at(pg, 3));
 	for (unsigned i = 0; i < 200; i++) /* until it goes from the bin to its slab */
 		heap_free(heap_alloc(256));
@@ -376,7 +376,7 @@ static void free_behind(void *arg)
 
 	(void)arg;
 	holes_punch_slab(pg);
-	slab_pool_put(pg, SLAB_LOOKED_AT);
+	slab_pool_put(pg, SLAB_SCANNED);
 	heap_free(object_at(pg, 255));
 }
 
@@ -445,7 +445,7 @@ static void test_pool_order(void)
 	ok(slab_pool_adopt(idle, CLS), "such a slab can be adopted");
 	slab_pool_put(full, SLAB_IDLE);
 	ok(!slab_pool_wants_punch(), "a slab with less than a unit free is not looked at");
-	slab_pool_put(used, SLAB_LOOKED_AT);
+	slab_pool_put(used, SLAB_SCANNED);
 	ok(!slab_pool_wants_punch(), "nor one that was");
 	slab_pool_put(recent, SLAB_RECENT);
 	slab_pool_put(idle, SLAB_IDLE);
