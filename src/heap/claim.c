@@ -158,7 +158,7 @@ void heap_ask_trim(void)
 {
 	SHARE_COUNT(trims_asked);
 	atomic_fetch_add_explicit(&trims_asked, 1, memory_order_relaxed);
-	stat_add(STAT_trims_asked, 1);
+	stat_add(STAT_trims_requested, 1);
 }
 
 /* Somebody needs memory and could not have ours: the bins go home, and some slabs with room go to all,

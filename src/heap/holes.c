@@ -195,7 +195,7 @@ static bool open_hole(struct page *pg)
 	units_store(pg, units);
 	h->open = (uint16_t)first;
 	h->open_end = (uint16_t)(last + 1);
-	stat_add(STAT_holes_carved, (unsigned)__builtin_popcountll(opened));
+	stat_add(STAT_holes_reused, (unsigned)__builtin_popcountll(opened));
 	return true;
 }
 

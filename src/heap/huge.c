@@ -135,7 +135,7 @@ void *huge_alloc(size_t size, size_t align)
 	SHARE_COUNT(huge_slot);
 	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
-	stat_add(STAT_huges_made, 1);
+	stat_add(STAT_huge_allocs, 1);
 	return p;
 }
 

@@ -64,7 +64,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 	page_set_heads(pg, pg->npages);
 	set_bin(pg);
 	page_set_kind(pg, PAGE_LARGE);
-	stat_add(STAT_larges_made, 1);
+	stat_add(STAT_large_allocs, 1);
 	return page_address(pg);
 }
 

@@ -166,7 +166,7 @@ static noinline void add_waiting(struct pool *pool)
 			atomic_fetch_add_explicit(frees_of(pool), 1, memory_order_release);
 		}
 		pool_add(pool, pg, state_count(s), SLAB_RECENT);
-		stat_add(STAT_slabs_unowned, 1);
+		stat_add(STAT_slabs_abandoned, 1);
 	}
 }
 
@@ -217,7 +217,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	pool_add(pool, pg, state_count(s), how);
 	if (how != SLAB_SCANNED)
-		stat_add(STAT_slabs_unowned, 1);
+		stat_add(STAT_slabs_abandoned, 1);
 out:
 	lock_release(&pool->lock);
 	return result;
@@ -422,7 +422,7 @@ uint64_t slab_pool_punch(bool all, uint64_t most)
 			put_back(pg);
 		}
 	}
-	stat_add(STAT_holes_bytes, bytes);
+	stat_add(STAT_holes_purged_bytes, bytes);
 	return bytes;
 }
 

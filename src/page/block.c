@@ -369,7 +369,7 @@ void defer_push(struct zone *z, struct page *pg)
 	SHARE_COUNT(zone_deferred);
 	page_set_kind(pg, PAGE_LIMBO);
 	page_stack_push(&z->deferred, pg, DELAY_buddy_defer);
-	stat_add(STAT_frees_deferred, 1);
+	stat_add(STAT_page_frees_deferred, 1);
 }
 
 /* Up to BUDDY_BATCH - 1 of the runs that were deferred. */

@@ -121,7 +121,7 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 static void reserve_space(struct zone *z)
 {
 	uint64_t part = (zone_sum(z, total_pages) << PG_SHIFT) / RESERVE_PART / zone_family(z);
-	size_t bytes = min_size(align_down(options.reserve_address, REGION_BYTES),
+	size_t bytes = min_size(align_down(options.va_reserve, REGION_BYTES),
 				max_size(align_down(part, REGION_BYTES), REGION_BYTES));
 
 	if (!buddy_first_region(z))

@@ -208,7 +208,7 @@ static uint64_t shortage(uint64_t coming)
 	buddy_ask_within(&zone_main, max_size(step, STEP_MIN) >> PG_SHIFT);
 	if (spare >= need)
 		return 0;
-	stat_add(STAT_pressure_near, 1);
+	stat_add(STAT_pressure_near_limit, 1);
 	return (uint64_t)(need - spare) + STEP_MIN;
 }
 

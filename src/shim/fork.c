@@ -204,7 +204,7 @@ static void copy_begins(void)
 	if (lock_fork_under_way())
 		lock_fork_end();
 	arena_fork_child(holder);
-	stat_add(STAT_copies, 1);
+	stat_add(STAT_unhandled_forks, 1);
 }
 
 void fork_init(void)

@@ -15,8 +15,8 @@ guarded() {
 }
 
 guarded guard-end zones:1 "the end of a region whose neighbour is in use"
-guarded guard-end zones:1,reserve_address:0 "likewise where regions are mapped one by one"
+guarded guard-end zones:1,va_reserve:0 "likewise where regions are mapped one by one"
 guarded guard-front zones:1 "the way down from the first object"
-guarded guard-front zones:1,reserve_address:0 "likewise where regions are mapped one by one"
+guarded guard-front zones:1,va_reserve:0 "likewise where regions are mapped one by one"
 with_sluice cat /dev/null
 proved_loaded "the library was there"

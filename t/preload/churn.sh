@@ -16,7 +16,7 @@ diag "$(cat "$TMP/err")"
 out=$(with_sluice prlimit --as=$((4096 * 1048576)) "$churn" 200 2>"$TMP/err")
 like "$out, status $?" "$passed" "the same where address space is limited"
 diag "$(cat "$TMP/err")"
-out=$(SLUICE_CONF=reserve_address:0 with_sluice "$churn" 200 2>"$TMP/err")
+out=$(SLUICE_CONF=va_reserve:0 with_sluice "$churn" 200 2>"$TMP/err")
 like "$out, status $?" "$passed" "and where no address space is reserved"
 diag "$(cat "$TMP/err")"
 proved_loaded "the program was served by the library" churn

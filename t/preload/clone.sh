@@ -20,7 +20,7 @@ run "_Fork, which runs no handlers" _Fork
 run "a raw clone, which runs none either" clone
 run "_Fork, and fork in its child" twice
 run "vfork, whose child calls malloc" vfork
-like "$(tail -n 1 "$STATS")" ' copies=0 ' "whose child is not taken for a copy"
+like "$(tail -n 1 "$STATS")" ' unhandled_forks=0 ' "whose child is not taken for a copy"
 run "posix_spawn" spawn
 run "fork after the initial thread has ended" leader-gone
 run "threads whose first call is made by a child of vfork" first-vfork

@@ -28,8 +28,8 @@ is "$changed" 0 "no live object was changed"
 holds "$((again * 20))" -le "$((peak * 21))"
 ok $? "to have all objects again takes no more than it took before"
 proved_loaded "the program was served by the library" scatter
-like "$(tail -n 1 "$STATS")" ' holes_bytes=[1-9]' "holes were made"
-like "$(tail -n 1 "$STATS")" ' holes_carved=[1-9]' "and carved again"
+like "$(tail -n 1 "$STATS")" ' holes_purged_bytes=[1-9]' "holes were made"
+like "$(tail -n 1 "$STATS")" ' holes_reused=[1-9]' "and carved again"
 
 # In the slabs of a thread that goes on calling, in classes that it does not use meanwhile.
 conf=idle_ms:400,decay_ms:400
@@ -65,7 +65,7 @@ conf=holes:0
 scatter wait 5
 holds "$((rest * 4))" -gt "$((peak * 3))"
 ok $? "with holes:0 more than three quarters stay"
-like "$(tail -n 1 "$STATS")" ' holes_bytes=0 ' "and no hole is made"
+like "$(tail -n 1 "$STATS")" ' holes_purged_bytes=0 ' "and no hole is made"
 scatter trim
 holds "$((rest * 4))" -gt "$((peak * 3))"
 ok $? "so with malloc_trim"

@@ -578,7 +578,7 @@ static void test_class_stats(void)
 int main(void)
 {
 	tap_plan(93);
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	options.decay_ms = 3600000; /* what is dirty stays so, however slow the machine is */
 	sluice_init();

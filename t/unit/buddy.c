@@ -487,7 +487,7 @@ static void test_step(void)
 	struct page *pg;
 	unsigned n;
 
-	options.reserve_address = 0;
+	options.va_reserve = 0;
 	options.region_step = 8 << 20;
 	pg = buddy_alloc(z, 1);
 	is_int(z->total_pages << PG_SHIFT, 2 << 20, "the zone begins with 2 MiB");
@@ -514,7 +514,7 @@ static void test_step(void)
 	buddy_check(z);
 	is_int(pages_used(z), 0, "all of it is free at the end");
 	options.region_step = step;
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 }
 
 static void test_step_halved(void)
@@ -522,7 +522,7 @@ static void test_step_halved(void)
 	struct zone *z = zone_new();
 	struct page *pg;
 
-	options.reserve_address = 0;
+	options.va_reserve = 0;
 	options.vm_fail_count = 2;
 	options.vm_fail_at = ALL_FAIL;
 	vm_unmap(vm_map(4096, 4096), 4096); /* a call that is counted */
@@ -535,7 +535,7 @@ static void test_step_halved(void)
 	ok(pg != NULL, "a later call tries again");
 	buddy_free(pg);
 	ok(all_merged(z), "a refused growth leaves nothing half made");
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 }
 
 /* ---- alignment, in place -------------------------------------------------------------------- */
@@ -898,7 +898,7 @@ static void test_extended(void)
 	unsigned n = 0;
 	void *q;
 
-	options.reserve_address = 0;
+	options.va_reserve = 0;
 	options.region_step = 1 << 20;
 	run[n++] = buddy_alloc(z, 1);
 	r = buddy_first_region(z);
@@ -929,7 +929,7 @@ static void test_extended(void)
 	is_int(pages_used(z), 0, "all of it is free at the end");
 	buddy_check(z);
 	options.region_step = step;
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 }
 
 /* The zone was told that address space is limited: runs lie side by side. */
@@ -1004,7 +1004,7 @@ static void test_deferred(void)
 	struct zone *z = zone_new();
 	struct page *a = buddy_alloc(z, 3);
 	struct page *b = buddy_alloc(z, 5);
-	uint64_t before = stat_sum(STAT_frees_deferred);
+	uint64_t before = stat_sum(STAT_page_frees_deferred);
 
 	fill(a, 'a');
 	a->zero = 0;
@@ -1015,7 +1015,7 @@ static void test_deferred(void)
 	ok(buddy_alloc(z, 1) == NULL,
 	   "a caller that holds the zone's lock and asks for pages gets none");
 	is_int(pages_used(z), 8, "pages freed under the lock are not free at once");
-	is_int(stat_sum(STAT_frees_deferred) - before, 2,
+	is_int(stat_sum(STAT_page_frees_deferred) - before, 2,
 	       "pages freed under the lock are counted as deferred");
 	ok(!buddy_extend(b, 6), "a run cannot be extended without the lock");
 	is_int(buddy_purge(z, 0, UINT64_MAX), 0, "nothing can be purged without the lock");
@@ -1253,7 +1253,7 @@ int main(void)
 	tap_plan(157);
 	vm_init();
 	srand(1);
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	test_orders();
 	test_split_all();
 	test_exact_tail();

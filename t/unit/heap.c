@@ -210,7 +210,7 @@ static void test_grow_again(void)
 {
 	static const size_t from[] = { 600000, 3000000, 9000000 };
 	unsigned lost = 0;
-	uint64_t mapped = value("huges_made");
+	uint64_t mapped = value("huge_allocs");
 	struct rusage before;
 	struct rusage after;
 
@@ -232,7 +232,7 @@ static void test_grow_again(void)
 		   "a block of %zu bytes that doubles and is freed reuses its pages", from[i]);
 		tap_diag("%ld page faults in 50 rounds", after.ru_minflt - before.ru_minflt);
 	}
-	is_int(value("huges_made") - mapped, 0, "no step of such a growth becomes a mapping");
+	is_int(value("huge_allocs") - mapped, 0, "no step of such a growth becomes a mapping");
 	is_int(lost, 0, "growth in steps loses no byte");
 
 	unsigned char *p = alloc(2000000);
@@ -240,7 +240,7 @@ static void test_grow_again(void)
 	size_t n = 2000000;
 
 	count_up(p, n);
-	while (n < 4000000 && value("huges_made") == mapped)
+	while (n < 4000000 && value("huge_allocs") == mapped)
 		p = heap_realloc(p, n += 100000);
 	ok(counts_up(p, 2000000), "a block that grows by a little keeps its data");
 	heap_free(p);
@@ -314,12 +314,12 @@ static void *free_handed_thread(void *arg)
 static void test_exit(void)
 {
 	uint64_t adopted = value("slabs_adopted");
-	uint64_t unowned = value("slabs_unowned");
+	uint64_t unowned = value("slabs_abandoned");
 	unsigned n = HANDED;
 	bool kept = true;
 
 	run_thread(maker, &n);
-	ok(value("slabs_unowned") > unowned, "a thread that ends abandons its slabs");
+	ok(value("slabs_abandoned") > unowned, "a thread that ends abandons its slabs");
 	for (unsigned i = 1; i < n; i += 2)
 		kept &= ((char *)handed[i])[0] == 'h' && ((char *)handed[i])[15] == 'h';
 	ok(kept, "what an ended thread allocated keeps its data");

@@ -596,14 +596,14 @@ static void test_stress(void)
 	pthread_t t[TAKERS];
 	struct page *pg;
 	uint64_t bytes = 0;
-	uint64_t carved = stat_sum(STAT_holes_carved);
+	uint64_t carved = stat_sum(STAT_holes_reused);
 
 	atomic_store(&takers_left, TAKERS);
 	for (unsigned i = 0; i < TAKERS; i++)
 		pthread_create(&t[i], NULL, taker_main, (void *)(uintptr_t)(101 + i));
 	while (atomic_load(&takers_left)) {
 		bytes += slab_pool_punch(true, UINT64_MAX);
-		if (stat_sum(STAT_holes_carved) > carved)
+		if (stat_sum(STAT_holes_reused) > carved)
 			atomic_store(&carved_again, true);
 		sched_yield();
 	}
@@ -617,7 +617,7 @@ static void test_stress(void)
 		slab_unmake(pg);
 		buddy_free(pg);
 	}
-	carved = stat_sum(STAT_holes_carved) - carved;
+	carved = stat_sum(STAT_holes_reused) - carved;
 	tap_diag("%lu KiB given back, %lu units carved again", (unsigned long)(bytes >> 10),
 		 (unsigned long)carved);
 	is_int(atomic_load(&wrong), 0, "no live object changes while holes are made around it");
@@ -630,7 +630,7 @@ static void test_stress(void)
 int main(void)
 {
 	heap_init();
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	if (vm_os_page != HOLE_BYTES)
 		tap_skip_all("the figures are for a kernel with pages of 4 KiB");
 	tap_plan(71);

@@ -219,7 +219,7 @@ int main(void)
 {
 	tap_plan(25);
 	vm_init();
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	pcp_init(&pcp, &zone);
 	buddy_free(buddy_alloc(&zone, 1));
 	test_lengths();

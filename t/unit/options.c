@@ -459,8 +459,8 @@ static void test_lines(void)
 	ok(says("idle_ms:77,idle_ms:5\n", file,
 		"/etc/sluice.conf:1: option idle_ms: '5' is not valid, use 10 to 3600000; it stays 77"),
 	   "and what stays is what was set before");
-	ok(says("low:5000%", env,
-		"SLUICE_CONF: option low: '5000%' is not valid, use 0 to 1T or 0% to 1000% (bytes; K, "
+	ok(says("reserve_low:5000%", env,
+		"SLUICE_CONF: option reserve_low: '5000%' is not valid, use 0 to 1T or 0% to 1000% (bytes; K, "
 		"M, G or T may follow); it stays 75%"),
 	   "a percentage as one");
 	ok(says("a\033[2Jb:1", env,

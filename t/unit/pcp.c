@@ -583,7 +583,7 @@ int main(void)
 
 	tap_plan(88);
 	vm_init();
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
 	options.pcp_high_max = HIGH_MAX * PG_BYTES;
 	options.pcp_batch = BATCH * PG_BYTES;

@@ -247,13 +247,13 @@ static void *cancelled(void *arg)
 /* Little is left: the limits are looked at. */
 static void test_cancel(void)
 {
-	uint64_t before = value("pressure_near");
+	uint64_t before = value("pressure_near_limit");
 	pthread_t t;
 
 	if (pthread_create(&t, NULL, cancelled, NULL) != 0)
 		tap_bail_out("no thread to be had");
 	pthread_join(t, NULL);
-	ok(came_back && value("pressure_near") > before,
+	ok(came_back && value("pressure_near_limit") > before,
 	   "a thread that is to be cancelled is not while malloc looks at the limits");
 	blocks_free(80);
 }
@@ -275,13 +275,14 @@ static void test_growth(void)
 	limits_check(0);
 	blocks_make(64);
 	blocks_free(64);
-	is_int(value("pressure_near"), 0, "far below the limit nothing is done");
+	is_int(value("pressure_near_limit"), 0, "far below the limit nothing is done");
 	put_bytes("memory/memory.usage_in_bytes", 370 * MIB);
 	put_bytes("memory.current", 370 * MIB);
 	limits_check(0);
-	is_int(value("pressure_near"), 0, "nor a little below it");
+	is_int(value("pressure_near_limit"), 0, "nor a little below it");
 	blocks_make(80);
-	ok(value("pressure_near") > 0, "near the limit, growth notices by what was taken since");
+	ok(value("pressure_near_limit") > 0,
+	   "near the limit, growth notices by what was taken since");
 	blocks_free(80);
 	put_bytes("memory/memory.usage_in_bytes", 399 * MIB);
 	put_bytes("memory.current", 399 * MIB);

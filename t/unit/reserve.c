@@ -53,8 +53,8 @@ static void take(uint64_t pages)
 
 static void begin(uint64_t low, uint64_t high)
 {
-	options.low = low;
-	options.high = high;
+	options.reserve_low = low;
+	options.reserve_high = high;
 	reserve_again();
 	if (pthread_create(&thread, NULL, reserve_main, NULL) != 0)
 		tap_bail_out("no thread to be had");
@@ -127,16 +127,16 @@ static void test_follows(void)
 static void low_above_high(void *arg)
 {
 	(void)arg;
-	options.low = OPTION_PERCENT | 80;
-	options.high = OPTION_PERCENT | 60;
+	options.reserve_low = OPTION_PERCENT | 80;
+	options.reserve_high = OPTION_PERCENT | 60;
 	reserve_init();
 }
 
 static void mixed(void *arg)
 {
 	(void)arg;
-	options.low = 1 << 30;
-	options.high = OPTION_PERCENT | 60;
+	options.reserve_low = 1 << 30;
+	options.reserve_high = OPTION_PERCENT | 60;
 	reserve_init();
 }
 
@@ -145,7 +145,7 @@ static void test_said(void)
 	struct child c;
 
 	child_run(&c, low_above_high, NULL);
-	ok(c.status == 0 && strstr(c.stderr, "option low is above option high"),
+	ok(c.status == 0 && strstr(c.stderr, "option reserve_low is above option reserve_high"),
 	   "low above high is said");
 	child_run(&c, mixed, NULL);
 	ok(c.status == 0 && !*c.stderr, "not of bytes and a percentage, which nobody can compare");

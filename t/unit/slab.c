@@ -727,7 +727,7 @@ int main(void)
 {
 	tap_plan(89);
 	vm_init();
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
 	test_class_of();
 	test_class_steps();

@@ -80,7 +80,7 @@ static void begin(unsigned zones)
 	vm_init();
 	options.zones = zones;
 	zones_init();
-	options.reserve_address = (uint64_t)1 << 30;
+	options.va_reserve = (uint64_t)1 << 30;
 	options.decay_ms = 3600000;
 }
 
@@ -324,7 +324,7 @@ static void lost(void *arg)
 	must(zones_count() == 2 && stat_sum(STAT_zones_added) == 1, "and is in use from then on");
 	buddy_free(pg);
 	buddy_free(of_main);
-	must(stat_sum(STAT_frees_deferred) == 1, "what is of the zone waits for its lock");
+	must(stat_sum(STAT_page_frees_deferred) == 1, "what is of the zone waits for its lock");
 	pthread_create(&t, NULL, alloc_elsewhere, NULL);
 	pthread_join(t, NULL);
 	must(zones_count() == 2, "one is enough");
