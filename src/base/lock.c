@@ -409,7 +409,8 @@ static int acquire(struct lock *l, bool forker)
 			return err;
 		}
 	}
-	if (SLUICE_DEBUG)
+	/* A handler may fork while the call that it interrupted holds a lock of a later rank. */
+	if (SLUICE_DEBUG && !forker)
 		rank_push(l->rank);
 	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
