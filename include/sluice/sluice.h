@@ -214,7 +214,7 @@ struct sluice_class {
  * Returns how many classes there are, whatever n is.
  *
  * Exact while no other thread allocates or frees, except that free objects in the cache bins of
- * threads (at most 32 KiB for each class and thread) count as the program's until a drain.
+ * threads (at most 128 KiB for each class and thread) count as the program's until a drain.
  * Cost: a walk over all page descriptors, about 50 us per GiB in use. No lock; safe in a signal
  * handler.
  */
