@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "lib/check.h"
+#include "lib/statm.h"
 
 /* Volatile: the compiler must neither warn of the misuse nor make use of it. The last store keeps the
  * frame that called free. */
@@ -239,13 +240,10 @@ static void case_many(const char *arg)
 static void address_limit(bool hard)
 {
 	struct rlimit limit;
-	unsigned long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
 
-	if (!f || fscanf(f, "%lu", &pages) != 1 || getrlimit(RLIMIT_AS, &limit) != 0)
+	if (getrlimit(RLIMIT_AS, &limit) != 0)
 		exit(3);
-	fclose(f);
-	limit.rlim_cur = (pages + 4) * (rlim_t)sysconf(_SC_PAGESIZE);
+	limit.rlim_cur = ((rlim_t)statm_pages(STATM_SIZE) + 4) * (rlim_t)sysconf(_SC_PAGESIZE);
 	if (hard)
 		limit.rlim_max = limit.rlim_cur;
 	if (setrlimit(RLIMIT_AS, &limit) != 0)

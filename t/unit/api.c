@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The functions of sluice.h: page blocks one by one and in bulk, drains, disabling of the page
- * caches, statistics.
+ * The functions of sluice.h: page blocks one by one and in bulk, drains, disabling of the pcps,
+ * statistics.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -75,7 +75,7 @@ static void test_blocks(void)
 	void *b;
 
 	is_int(sluice_page_size(), PG_BYTES, "the size of a page is known");
-	is_int(sluice_page_order_max(), ORDER_MAX, "and the largest order");
+	is_int(sluice_page_order_max(), ORDER_MAX, "the largest order is known");
 	for (unsigned o = 0; o <= sluice_page_order_max(); o++) {
 		size_t bytes = sluice_page_size() << o;
 		char *p = sluice_page_alloc(o);
@@ -88,23 +88,23 @@ static void test_blocks(void)
 		sluice_page_free(p, o);
 	}
 	ok(aligned, "a block of each order is aligned to its size");
-	/* Malloc's runs go into the same cache, and lie anywhere. */
+	/* malloc's runs share the cache, and may lie anywhere. */
 	a = heap_alloc(33 * PG_BYTES);
 	b = heap_realloc(heap_alloc(40 * PG_BYTES), 32 * PG_BYTES);
-	ok(page_number(page_of(b)) % 32, "a run of malloc's is not");
+	ok(page_number(page_of(b)) % 32, "a run of malloc need not be aligned to its size");
 	heap_free(b);
 	b = sluice_page_alloc(5);
-	is_int((uintptr_t)b % (32 * PG_BYTES), 0, "but none of them becomes a block");
+	is_int((uintptr_t)b % (32 * PG_BYTES), 0, "a run of malloc does not become a block");
 	sluice_page_free(b, 5);
 	heap_free(a);
-	ok(usable, "and can be used");
+	ok(usable, "a block of each order can be used");
 	errno = 0;
 	ok(!sluice_page_alloc(sluice_page_order_max() + 1) && errno == EINVAL,
-	   "a larger order is EINVAL");
+	   "a block of a larger order is refused with EINVAL");
 	sluice_page_free(NULL, 0);
 	drain(SLUICE_DRAIN_CACHES);
 	buddy_check(&zone_main);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "page blocks lose no page");
 }
 
 static bool distinct(void *const *p, size_t n)
@@ -122,19 +122,20 @@ static void test_bulk(void)
 	static void *p[1000];
 
 	p[700] = p;
-	is_int(sluice_page_alloc_bulk(1, 700, p), 700, "blocks can be had in bulk");
-	ok(p[700] == p, "no more than asked for");
-	ok(distinct(p, 700), "each is one of its own");
-	is_int(pages_used() - value("pcp_bytes") / PG_BYTES, 1400, "they take the pages they have");
+	is_int(sluice_page_alloc_bulk(1, 700, p), 700, "a bulk allocation gives all blocks");
+	ok(p[700] == p, "a bulk allocation writes no more pointers than asked for");
+	ok(distinct(p, 700), "blocks of a bulk allocation do not overlap");
+	is_int(pages_used() - value("pcp_bytes") / PG_BYTES, 1400,
+	       "blocks of a bulk allocation take the pages they have");
 	sluice_page_free_bulk(1, 700, p);
-	is_int(sluice_page_alloc_bulk(0, 0, p), 0, "none can be had as well");
+	is_int(sluice_page_alloc_bulk(0, 0, p), 0, "a bulk allocation of no blocks gives none");
 	sluice_page_free_bulk(0, 0, p);
 	errno = 0;
 	ok(sluice_page_alloc_bulk(ORDER_MAX + 1, 5, p) == 0 && errno == EINVAL,
-	   "an order that is too large is EINVAL");
+	   "a bulk allocation of too large an order is refused with EINVAL");
 	drain(SLUICE_DRAIN_CACHES);
 	buddy_check(&zone_main);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "bulk calls lose no page");
 }
 
 static void test_list(void)
@@ -143,27 +144,30 @@ static void test_list(void)
 	void *p[300];
 	size_t n = 0;
 
-	is_int(sluice_page_alloc_bulk_list(2, 200, &list), 200, "blocks can be had as a list");
-	is_int(list.count, 200, "whose count is right");
-	is_int(sluice_page_alloc_bulk_list(2, 100, &list), 100, "more can be added");
+	is_int(sluice_page_alloc_bulk_list(2, 200, &list), 200,
+	       "a list gets all blocks that were asked for");
+	is_int(list.count, 200, "a list has the right count");
+	is_int(sluice_page_alloc_bulk_list(2, 100, &list), 100,
+	       "more blocks can be added to a list");
 	while (n < 300 && (p[n] = sluice_page_list_pop(&list)) != NULL)
 		n++;
-	is_int(n, 300, "they can be taken off one by one");
-	ok(!sluice_page_list_pop(&list) && list.count == 0, "until it is empty");
-	ok(distinct(p, 300), "each is one of its own");
+	is_int(n, 300, "blocks can be taken off a list one by one");
+	ok(!sluice_page_list_pop(&list) && list.count == 0,
+	   "a list is empty when all blocks are taken off");
+	ok(distinct(p, 300), "blocks of a list do not overlap");
 	sluice_page_free_bulk(2, 300, p);
 	sluice_page_alloc_bulk_list(2, 250, &list);
 	sluice_page_free_bulk_list(2, &list);
 	ok(list.count == 0 && !list.first, "a list can be freed as a whole and is empty then");
 	errno = 0;
 	ok(sluice_page_alloc_bulk_list(99, 1, &list) == 0 && errno == EINVAL && list.count == 0,
-	   "an order that is too large is EINVAL");
+	   "a list of too large an order is refused with EINVAL");
 	drain(SLUICE_DRAIN_CACHES);
 	buddy_check(&zone_main);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "lists lose no page");
 }
 
-/* More than there is, with the kernel refusing to give more. */
+/* Asks for more than there is, while the kernel refuses to give more. */
 static void test_partial(void)
 {
 	static void *p[10000];
@@ -174,23 +178,26 @@ static void test_partial(void)
 	refuse_memory(true);
 	errno = 0;
 	got = sluice_page_alloc_bulk(0, 10000, p);
-	is_int(got, there, "a request for more than there is gets what there is");
-	is_int(errno, ENOMEM, "with errno ENOMEM");
-	is_int(zone_main.free_pages, 0, "all of it");
+	is_int(got, there, "a bulk request for more than there is gets what there is");
+	is_int(errno, ENOMEM, "a bulk request that gets less sets ENOMEM");
+	is_int(zone_main.free_pages, 0, "a bulk request that gets less gets all there is");
 	errno = 0;
-	ok(sluice_page_alloc_bulk(0, 5, p + got) == 0 && errno == ENOMEM, "then there is none");
+	ok(sluice_page_alloc_bulk(0, 5, p + got) == 0 && errno == ENOMEM,
+	   "a bulk request gets nothing when nothing is left");
 	errno = 0;
-	ok(!sluice_page_alloc(3) && errno == ENOMEM, "nor a single one");
+	ok(!sluice_page_alloc(3) && errno == ENOMEM,
+	   "a single block is refused when nothing is left");
 	sluice_page_free_bulk(0, 100, p);
 	errno = 0;
-	is_int(sluice_page_alloc_bulk_list(0, 500, &list), 100, "a list gets what there is, too");
-	ok(errno == ENOMEM && list.count == 100, "and says so");
+	is_int(sluice_page_alloc_bulk_list(0, 500, &list), 100,
+	       "a list that asks for more than there is gets what there is");
+	ok(errno == ENOMEM && list.count == 100, "a list that gets less sets ENOMEM");
 	refuse_memory(false);
 	sluice_page_free_bulk_list(0, &list);
 	sluice_page_free_bulk(0, got - 100, p + 100);
 	drain(SLUICE_DRAIN_CACHES);
 	buddy_check(&zone_main);
-	is_int(zone_main.free_pages, there, "nothing is lost");
+	is_int(zone_main.free_pages, there, "requests that get less lose no page");
 }
 
 /* ---- misuse --------------------------------------------------------------------------------- */
@@ -252,28 +259,28 @@ static void test_misuse(void)
 {
 	ok(child_is_stopped(wrong_order, NULL,
 			    "sluice_page_free with order 2 of a block of 8 pages"),
-	   "a free with another order stops the program");
+	   "a free with a larger order stops the program");
 	ok(child_is_stopped(wrong_order_bulk, NULL, "sluice_page_free with order 0"),
-	   "also in bulk");
+	   "a bulk free with another order stops the program");
 	ok(child_is_stopped(free_twice, NULL,
 			    "sluice_page_free of memory that is not a page block"),
 	   "a block freed twice stops the program");
 	ok(child_is_stopped(twice_in_bulk, NULL,
 			    "sluice_page_free of memory that is not a page block"),
-	   "also within one bulk");
+	   "a block freed twice in one bulk stops the program");
 	ok(child_is_stopped(free_middle, NULL,
 			    "sluice_page_free of memory that is not a page block"),
-	   "the middle of a block stops the program");
+	   "a free of the middle of a block stops the program");
 	ok(child_is_stopped(free_object, NULL,
 			    "sluice_page_free of memory that is not a page block"),
-	   "so does what malloc gave");
+	   "a page free of what malloc gave stops the program");
 	ok(child_is_stopped(free_by_heap, NULL, "free of a page block"),
-	   "and a block that is given to free");
+	   "a block that is given to free stops the program");
 }
 
 /* ---- drains --------------------------------------------------------------------------------- */
 
-/* Fills this thread's page cache with dirty pages. */
+/* Fills this thread's pcp with dirty pages. */
 static void fill_cache(void)
 {
 	void *p[200];
@@ -291,32 +298,34 @@ static void test_drain_flags(void)
 
 	memset(&r, 0x55, sizeof(r));
 	errno = 0;
-	is_int(sluice_drain(32, &r), -1, "a flag that does not exist is refused");
-	is_int(errno, EINVAL, "with EINVAL");
-	is_int(r.time_ns, 0x5555555555555555, "and nothing is reported");
-	is_int(sluice_drain(SLUICE_DRAIN_CACHES | 64, NULL), -1, "also along with one that does");
+	is_int(sluice_drain(32, &r), -1, "a drain refuses an unknown flag");
+	is_int(errno, EINVAL, "a drain refuses an unknown flag with EINVAL");
+	is_int(r.time_ns, 0x5555555555555555, "a refused drain reports nothing");
+	is_int(sluice_drain(SLUICE_DRAIN_CACHES | 64, NULL), -1,
+	       "a drain refuses an unknown flag beside a known one");
 	errno = 55;
 	drain(ALL_FLAGS);
 	fill_cache();
 	cached = value("pcp_bytes");
-	ok(cached > 0, "the cache of a thread holds pages");
+	ok(cached > 0, "the pcp of a thread holds pages");
 	r = drain(SLUICE_DRAIN_PURGE);
-	is_int(value("pcp_bytes"), cached, "a purge leaves the caches alone");
+	is_int(value("pcp_bytes"), cached, "a purge leaves the pcps alone");
 	r = drain(SLUICE_DRAIN_CACHES);
 	is_int(r.bytes_drained, cached, "a drain of the caches reports what they held");
-	ok(r.bytes_purged == 0 && r.bytes_unmapped == 0, "and does no more than it was told to");
-	ok(value("dirty_bytes") >= cached, "so that it is free and dirty");
+	ok(r.bytes_purged == 0 && r.bytes_unmapped == 0,
+	   "a drain of the caches neither purges nor unmaps");
+	ok(value("dirty_bytes") >= cached, "drained pages are free and dirty");
 	r = drain(SLUICE_DRAIN_PURGE);
 	ok(r.bytes_purged >= cached && r.bytes_drained == 0, "a purge reports what it gave back");
-	is_int(value("dirty_bytes"), 0, "nothing is dirty then");
+	is_int(value("dirty_bytes"), 0, "nothing is dirty after a purge");
 	fill_cache();
 	r = drain(0);
 	ok(r.bytes_drained > 0 && r.bytes_purged > 0 && r.bytes_unmapped == 0,
-	   "no flags stand for caches and purge");
+	   "a drain without flags empties caches and purges");
 	ok(r.caches_reached > 0 && r.caches_skipped == 0 && r.time_ns > 0,
-	   "it says how many caches it reached, and how long it took");
-	is_int(sluice_drain(0, NULL), 0, "a report is not needed");
-	is_int(errno, 55, "errno is kept by those that succeed");
+	   "a drain reports how many caches it reached, and how long it took");
+	is_int(sluice_drain(0, NULL), 0, "a drain needs no report");
+	is_int(errno, 55, "calls that succeed keep errno");
 }
 
 static void *sleeper(void *arg)
@@ -337,16 +346,17 @@ static void test_sleepers(void)
 	struct sluice_drain_report r;
 	pthread_t t[SLEEPERS];
 
-	buddy_before_growth = NULL; /* it would have taken what the first have cached */
+	buddy_before_growth = NULL; /* it would take what the first threads have cached */
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		if (pthread_create(&t[i], NULL, sleeper, NULL) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	bedroom_wait(SLEEPERS);
 	buddy_before_growth = before_growth;
-	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their caches and sleep");
+	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their pcps and sleep");
 	r = drain(SLUICE_DRAIN_CACHES);
-	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0, "one call reaches all of them");
-	is_int(value("pcp_bytes"), 0, "and leaves nothing in any");
+	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0,
+	   "one call reaches the pcps of 64 sleeping threads");
+	is_int(value("pcp_bytes"), 0, "one call leaves nothing in any pcp");
 	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		pthread_join(t[i], NULL);
@@ -354,7 +364,7 @@ static void test_sleepers(void)
 
 /* ---- regions given back --------------------------------------------------------------------- */
 
-/* Pages of a region that are on a page cache; they are marked so. */
+/* The number of pages of a region that are in a pcp; they are marked so. */
 static uint32_t cached_in(struct region *r)
 {
 	uint32_t n = 0;
@@ -380,31 +390,32 @@ static void test_regions(void)
 	pthread_t t;
 	char *in_last;
 
-	/* Enough for a second region, all of it freed while the caches are on. */
+	/* Takes enough for a second region; all of it is freed while the pcps are on. */
 	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000, "two regions are in use");
 	in_last = p[5999];
 	last = region_of(in_last);
-	is_int(sluice_pcp_disable(), 0, "the caches can be turned off");
+	is_int(sluice_pcp_disable(), 0, "the pcps can be turned off");
 	sluice_page_free_bulk(0, 6000, p);
 	pthread_create(&t, NULL, use_and_free, NULL);
 	pthread_join(t, NULL);
 	r = drain(ALL_FLAGS);
 	for (struct region *g = buddy_first_region(&zone_main); g; g = g->next)
 		on_caches += cached_in(g);
-	is_int(on_caches, 0, "no block of a region is on any page cache after a drain");
-	is_int(value("pcp_bytes"), 0, "none holds anything");
-	ok(r.bytes_unmapped > 0 && !mapped(in_last), "regions that are wholly free are unmapped");
-	is_int(last->free_pages, 0, "they have no free pages");
+	is_int(on_caches, 0, "no block of a region is in any pcp after a drain");
+	is_int(value("pcp_bytes"), 0, "no pcp holds anything after a drain");
+	ok(r.bytes_unmapped > 0 && !mapped(in_last), "wholly free regions are unmapped");
+	is_int(last->free_pages, 0, "an unmapped region has no free pages");
 	is_int(value("region_bytes"), pages_used() * PG_BYTES + zone_main.free_pages * PG_BYTES,
-	       "and do not count as usable");
-	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000, "they come back when they are needed");
-	ok(distinct(p, 6000), "and can be used");
+	       "an unmapped region does not count as usable");
+	is_int(sluice_page_alloc_bulk(0, 6000, p), 6000,
+	       "unmapped regions come back when they are needed");
+	ok(distinct(p, 6000), "regions that came back can be used");
 	sluice_page_free_bulk(0, 6000, p);
 	fill_cache();
-	is_int(value("pcp_bytes"), 0, "while the caches are off nothing enters them");
+	is_int(value("pcp_bytes"), 0, "nothing enters the pcps while they are off");
 	sluice_pcp_enable();
 	fill_cache();
-	ok(value("pcp_bytes") > 0, "once they are on they are used");
+	ok(value("pcp_bytes") > 0, "the pcps are used once they are on again");
 	drain(ALL_FLAGS);
 	buddy_check(&zone_main);
 }
@@ -413,13 +424,13 @@ static void test_disable_refused(void)
 {
 	struct pcp *p = pcp_first();
 
-	atomic_store(&p->lock.word, 1); /* by a thread that is not there */
+	atomic_store(&p->lock.word, 1); /* by a thread that does not exist */
 	errno = 0;
 	ok(sluice_pcp_disable() == -1 && errno == EBUSY,
-	   "where a cache cannot be reached turning them off is EBUSY");
+	   "turning the pcps off fails with EBUSY when one cannot be reached");
 	atomic_store(&p->lock.word, 0);
 	fill_cache();
-	ok(value("pcp_bytes") > 0, "and they are on as before");
+	ok(value("pcp_bytes") > 0, "the pcps stay on after that");
 	drain(ALL_FLAGS);
 }
 
@@ -439,11 +450,11 @@ static void test_stats(void)
 		all &= sluice_stat(stat_name((enum stat_id)i), &v) == 0;
 	for (unsigned i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++)
 		all &= sluice_stat(gauges[i], &v) == 0;
-	ok(all, "every counter and gauge can be had by its name");
+	ok(all, "each counter and gauge has a value by its name");
 	errno = 0;
 	v = 12;
 	ok(sluice_stat("nothing", &v) == -1 && errno == EINVAL && v == 12,
-	   "another name is EINVAL, and changes nothing");
+	   "an unknown name is refused with EINVAL, and changes nothing");
 	ok(strcmp(sluice_version(), PACKAGE_VERSION) == 0, "the version is that of the package");
 }
 
@@ -469,7 +480,8 @@ static void *free_objects(void *arg)
 	return NULL;
 }
 
-/* The thread's own caches are gone with it; what it freed waits in slabs whose owner makes no call. */
+/* The freeing thread's caches are gone with it; what it freed waits in slabs whose owner makes no
+ * call. */
 static void test_remote(void)
 {
 	static void *p[SLABS * EACH];
@@ -485,16 +497,17 @@ static void test_remote(void)
 	pthread_join(t, NULL);
 	sluice_class_stats(c, CLASSES);
 	is_int(before - c[class_of(SIZE)].object_bytes, SLABS * EACH / 2 * SIZE,
-	       "what another thread freed counts as free before its slabs' owner knows");
+	       "what another thread freed counts as free before the owner knows");
 	for (unsigned i = 1; i < SLABS * EACH; i += 2)
 		heap_free(p[i]);
-	is_int(class_of_size().slabs, 0, "and it gives the slabs back when it does");
+	is_int(class_of_size().slabs, 0, "the owner gives slabs back once it knows");
 }
 
 #define FEW_BYTES 64u
 #define MANY 3000u
 
-/* Its bin becomes as long as one may be while it is full: it allocates of the class, and frees more. */
+/* Its bin becomes as long as possible while it is full: the thread allocates of the class and frees
+ * more. */
 static void *free_more(void *arg)
 {
 	void **p = arg;
@@ -528,7 +541,7 @@ static void test_long_bin(void)
 	is_int(slabs_of_few(), before, "a bin that grows while it is full loses nothing");
 }
 
-/* Of each slab one object is kept: its neighbour is free, and stays. */
+/* Keeps one object of each slab; the object beside it is free, and stays. */
 static void test_class_stats(void)
 {
 	static void *p[SLABS * EACH];
@@ -540,25 +553,27 @@ static void test_class_stats(void)
 	memset(c, 0x5a, sizeof(c));
 	sluice_class_stats(c, 3);
 	ok(c[2].object_size == 48 && c[3].object_size == 0x5a5a5a5a5a5a5a5a,
-	   "as many are filled in as there is room for");
-	is_int(was.slabs, 0, "a class that nobody uses has no slab");
+	   "class statistics fill as many entries as there is room for");
+	is_int(was.slabs, 0, "an unused class has no slab");
 	for (unsigned i = 0; i < SLABS * EACH; i++)
 		memset(p[i] = heap_alloc(SIZE), 1, SIZE);
 	is = class_of_size();
 	ok(is.object_size == SIZE && is.slabs == SLABS,
-	   "there are as many slabs as there have to be");
-	is_int(is.object_bytes, SLABS * EACH * SIZE, "and as many objects");
-	is_int(is.hole_bytes + is.pinned_bytes, 0, "where all are live nothing is free");
+	   "a class has as few slabs as its objects need");
+	is_int(is.object_bytes, SLABS * EACH * SIZE, "a class counts its objects");
+	is_int(is.hole_bytes + is.pinned_bytes, 0,
+	       "a class whose objects are all live has nothing free");
 	for (unsigned i = 0; i < SLABS * EACH; i++)
 		if (i % EACH != 7)
 			heap_free(p[i]);
 	is = class_of_size();
-	is_int(is.slabs, SLABS, "one live object keeps a slab");
-	is_int(is.slab_bytes, SLABS * EACH * SIZE, "with all its pages");
-	is_int(is.object_bytes, SLABS * SIZE, "the live objects are known");
+	is_int(is.slabs, SLABS, "one live object keeps its slab");
+	is_int(is.slab_bytes, SLABS * EACH * SIZE, "a kept slab counts all its pages");
+	is_int(is.object_bytes, SLABS * SIZE, "a class counts its live objects");
 	is_int(is.pinned_bytes, SLABS * (vm_os_page - SIZE),
-	       "and what they pin: the rest of one of the kernel's pages each");
-	is_int(is.hole_bytes, SLABS * (EACH * SIZE - vm_os_page), "the rest has gone");
+	       "each live object pins the rest of its kernel page");
+	is_int(is.hole_bytes, SLABS * (EACH * SIZE - vm_os_page),
+	       "what live objects do not pin has gone back");
 	sluice_class_stats(c, CLASSES);
 	for (unsigned i = 0; i < CLASSES; i++) {
 		sum.slab_bytes += c[i].slab_bytes;
@@ -572,7 +587,7 @@ static void test_class_stats(void)
 	   "the gauges are the sums over all classes");
 	for (unsigned i = 7; i < SLABS * EACH; i += EACH)
 		heap_free(p[i]);
-	is_int(class_of_size().slabs, 0, "when all is freed nothing is left");
+	is_int(class_of_size().slabs, 0, "nothing is left when all is freed");
 }
 
 int main(void)
@@ -580,7 +595,7 @@ int main(void)
 	tap_plan(93);
 	options.va_reserve = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
-	options.decay_ms = 3600000; /* what is dirty stays so, however slow the machine is */
+	options.decay_ms = 3600000; /* dirty memory stays dirty, however slow the machine is */
 	sluice_init();
 	test_blocks();
 	test_bulk();

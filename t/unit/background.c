@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The background thread: when it is there, that memory comes back with nobody calling, and that it
- * sleeps when there is nothing to do.
+ * The background thread: when it exists, that memory comes back without a call of the program, and
+ * that it sleeps when there is nothing to do.
  */
 #define WANTS_BACKGROUND
 #ifdef HAVE_CONFIG_H
@@ -27,6 +27,7 @@
 #include "shim/init.h"
 #include "base/options.h"
 #include "lib/realtime.h"
+#include "lib/statm.h"
 #include "lib/tap.h"
 
 #define MIB ((size_t)1 << 20)
@@ -44,19 +45,13 @@ static void sleep_ms(unsigned ms)
 
 static double rss_mib(void)
 {
-	unsigned long size = 0;
-	unsigned long resident = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	if (!f || fscanf(f, "%lu %lu", &size, &resident) != 2)
-		tap_bail_out("no /proc/self/statm");
-	fclose(f);
-	return (double)resident * (double)sysconf(_SC_PAGESIZE) / (double)MIB;
+	return (double)statm_rss_kib() / 1024;
 }
 
-/* ---- what /proc says of it ------------------------------------------------------------------ */
+/* ---- what /proc says of the thread ---------------------------------------------------------- */
 
-/* The line of /proc/self/task/TID/status that begins with key, behind it; false: no such thread. */
+/* Reads the line of /proc/self/task/TID/status that begins with key, without the key. Returns false
+ * if there is no such thread. */
 static bool task_line(const char *tid, const char *key, char *out, size_t len)
 {
 	char path[64];
@@ -77,7 +72,8 @@ static bool task_line(const char *tid, const char *key, char *out, size_t len)
 	return found;
 }
 
-/* How many threads there are of the name, the TID of one of them in tid. NULL: of any name. */
+/* Returns how many threads have the name, and one of their TIDs in tid. NULL stands for any
+ * name. */
 static unsigned threads_named(const char *name, char *tid)
 {
 	DIR *d = opendir("/proc/self/task");
@@ -100,7 +96,7 @@ static unsigned threads_named(const char *name, char *tid)
 
 static char background_tid[24];
 
-/* It names itself, or is named, a moment after it was made. */
+/* The thread gets its name a moment after it was made. */
 static bool background_found(void)
 {
 	for (unsigned ms = 0; ms < WAIT_MS; ms += 10) {
@@ -119,7 +115,7 @@ static unsigned long switches(void)
 	return strtoul(text, NULL, 10);
 }
 
-/* Not waiting for a processor. */
+/* Returns whether it sleeps, and does not wait for a processor. */
 static bool asleep(void)
 {
 	char state[64] = "";
@@ -127,7 +123,7 @@ static bool asleep(void)
 	return task_line(background_tid, "State:\t", state, sizeof(state)) && state[0] == 'S';
 }
 
-/* It has not run for ten times its period, and sleeps. */
+/* Returns whether it sleeps and has not run for ten times its period. */
 static bool parks(void)
 {
 	unsigned long before = switches();
@@ -144,7 +140,7 @@ static bool parks(void)
 	return quiet >= 10 * IDLE_MS;
 }
 
-/* RSS falls to limit with nobody calling anything. */
+/* Returns whether RSS falls to limit while the program calls nothing. */
 static bool back_within(double limit)
 {
 	for (unsigned ms = 0; ms < WAIT_MS; ms += 20) {
@@ -156,7 +152,7 @@ static bool back_within(double limit)
 	return false;
 }
 
-/* Barriers by interrupt while nobody allocated; growth makes its own. */
+/* Expedited barriers while no thread allocated; growth makes its own. */
 static uint64_t interrupted;
 
 static bool comes_back(double limit)
@@ -177,7 +173,7 @@ struct sleeper {
 	pthread_t thread;
 	sem_t go;
 	sem_t done;
-	void (*job)(struct sleeper *s); /* NULL: end */
+	void (*job)(struct sleeper *s); /* NULL ends the thread */
 	void *p[OBJECTS];
 };
 
@@ -203,7 +199,7 @@ static void sleepers_begin(void)
 		sem_init(&s->go, 0, 0);
 		sem_init(&s->done, 0, 0);
 		if (pthread_create(&s->thread, NULL, sleeper_main, s) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	}
 }
 
@@ -276,7 +272,7 @@ static void *keeper(void *arg)
 	return NULL;
 }
 
-/* A thread beside the first one, all the time: else the background thread ends. */
+/* Keeps a thread beside the first one all the time, without which the background thread ends. */
 static void keep_thread(void)
 {
 	pthread_t t;
@@ -284,7 +280,7 @@ static void keep_thread(void)
 
 	sem_init(&ready, 0, 0);
 	if (pthread_create(&t, NULL, keeper, &ready) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 	while (sem_wait(&ready) != 0)
 		;
 }
@@ -293,51 +289,51 @@ static void test_start(void)
 {
 	const unsigned others = tap_emulated() ? threads_named(NULL, NULL) - 1 : 0;
 
-	is_int(threads_named(NULL, NULL), others + 1,
-	       "a program with one thread keeps to one thread");
+	is_int(threads_named(NULL, NULL), others + 1, "a program with one thread gets no other");
 	options.background = BACKGROUND_NEVER;
 	background_start(true);
-	is_int(threads_named(NULL, NULL), others + 1,
-	       "with background:never it does so in any case");
+	is_int(threads_named(NULL, NULL), others + 1, "background:never makes no thread");
 	options.background = BACKGROUND_AUTO;
 	background_start(false);
 	is_int(threads_named(NULL, NULL), others + 1,
-	       "with background:auto while the program has one");
+	       "background:auto makes no thread for a program with one thread");
 	keep_thread();
 	background_start(true);
-	ok(background_found(), "once it has several a thread named sluice is made");
+	ok(background_found(), "a program with several threads gets a thread named sluice");
 	background_start(true);
 	background_start(true);
-	is_int(threads_named(NULL, NULL), others + 3, "one, however often it is asked for");
+	is_int(threads_named(NULL, NULL), others + 3,
+	       "a program gets one such thread, however often it asks");
 }
 
 static void test_park(void)
 {
 	const uint64_t never_blocked = UINT64_C(1) << (SIGKILL - 1) | UINT64_C(1) << (SIGSTOP - 1) |
-				       UINT64_C(3) << 31; /* the last are the C library's own */
+				       UINT64_C(3) << 31; /* the last ones are the C library's
+							   * own */
 	char text[64] = "0";
 	unsigned long before;
 
-	ok(parks(), "it sleeps without a timer while nothing is cached");
-	/* Before it has run, the C library blocks them. */
+	ok(parks(), "the thread sleeps without a timer while nothing is cached");
+	/* The C library blocks them before the thread has run. */
 	task_line(background_tid, "SigBlk:\t", text, sizeof(text));
 	if (tap_emulated())
 		tap_skip(1, "the emulator blocks signals by itself");
 	else
 		is_int((int64_t)(strtoull(text, NULL, 16) | never_blocked),
 		       (int64_t) ~(UINT64_C(1) << (SIGSYS - 1)),
-		       "it blocks all signals but that of a system call a filter refused");
+		       "the thread blocks all signals except that of a refused system call");
 	before = switches();
 	sleepers_do(call_once);
 	sleep_ms(2 * IDLE_MS);
 	for (unsigned ms = 0; ms < WAIT_MS && switches() == before; ms += 10)
 		sleep_ms(10);
-	ok(switches() > before, "it wakes up when a thread caches something");
-	ok(parks(), "takes that, and sleeps again");
-	ok(!heap_idle_any(), "with nothing left");
+	ok(switches() > before, "the thread wakes up when another thread caches something");
+	ok(parks(), "the thread takes cached memory and sleeps again");
+	ok(!heap_idle_any(), "no cached memory is left while the thread sleeps");
 }
 
-/* Do job, and see that all but `keeps` MiB of at least `more` MiB comes back. */
+/* Does job and checks that all but `keeps` MiB of at least `more` MiB comes back. */
 static void test_back(void (*job)(struct sleeper *s), const char *label)
 {
 	double floor = rss_mib();
@@ -361,25 +357,25 @@ static void test_idle(void)
 	double floor;
 
 	test_back(empty, "what threads freed themselves comes back while they sleep");
-	test_back(NULL, "so does what another thread freed");
+	test_back(NULL, "what another thread freed comes back while they sleep");
 	floor = rss_mib();
 	sleepers_do(fill);
 	sleepers_do(empty_half);
 	for (unsigned i = 0; i < THREADS; i++)
 		empty(&sleepers[i]);
-	ok(comes_back(floor + SLACK_MIB), "and what both freed in halves");
+	ok(comes_back(floor + SLACK_MIB), "what both freed in halves comes back");
 	sleepers_do(use_blocks);
-	ok(comes_back(floor + SLACK_MIB), "and blocks of 4 to 64 KiB");
-	ok(parks(), "then it sleeps again");
+	ok(comes_back(floor + SLACK_MIB), "blocks of 4 to 64 KiB come back");
+	ok(parks(), "the thread sleeps again when memory is back");
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0)
-		tap_skip(1, "the kernel has no barrier that interrupts nobody");
+		tap_skip(1, "the kernel has no global barrier");
 	else
 		ok(interrupted == 0 && value("barriers_global") > global,
-		   "all that has interrupted no processor");
+		   "giving memory back has interrupted no processor");
 	buddy_check(&zone_main);
 }
 
-/* Threads that end leave nothing that needs somebody to call. */
+/* Threads that end leave nothing that needs a call. */
 static void test_ended(void)
 {
 	double floor = rss_mib();
@@ -394,7 +390,7 @@ static void test_ended(void)
 	for (unsigned i = 0; i < THREADS; i++)
 		empty(&sleepers[i]);
 	ok(comes_back(floor + SLACK_MIB), "memory of threads that ended comes back");
-	ok(parks(), "and nothing is left to do");
+	ok(parks(), "nothing is left to do for threads that ended");
 }
 
 static int in_child(void)
@@ -423,7 +419,7 @@ static int always(void)
 	return background_found() ? CHILD_GOOD : CHILD_BAD;
 }
 
-/* Started by a thread that is real-time, where it may be, and pinned to one processor. */
+/* Started by a thread that is real-time, if permitted, and pinned to one processor. */
 static int started_by_other(void)
 {
 	cpu_set_t all;
@@ -444,7 +440,7 @@ static int started_by_other(void)
 	tid = (pid_t)strtol(background_tid, NULL, 10);
 	if (syscall(SYS_sched_getscheduler, tid) != SCHED_OTHER)
 		return 11;
-	/* It sets them as the first thing it does. */
+	/* The thread sets them first of all. */
 	for (unsigned ms = 0; ms < WAIT_MS; ms += 10) {
 		if (sched_getaffinity(tid, sizeof(its), &its) != 0)
 			return 12;
@@ -462,13 +458,13 @@ static void test_fork(void)
 		return;
 	}
 	is_int(run_child(started_by_other), CHILD_GOOD,
-	       "it has ordinary priority and the processors of the start, whoever makes it");
+	       "the thread has ordinary priority and all processors, whichever thread starts it");
 	is_int(run_child(in_child), CHILD_GOOD,
-	       "a child has one thread, and when asked for one that does all this there");
-	is_int(run_child(always), CHILD_GOOD, "with background:always even without other threads");
+	       "a child has one thread, and on request a background thread that works");
+	is_int(run_child(always), CHILD_GOOD, "background:always works without other threads");
 }
 
-/* Runs above 1 MiB go past the page caches. */
+/* Runs above 1 MiB bypass the pcps. */
 #define RUNS 24u
 #define KEPT 8u
 
@@ -498,9 +494,9 @@ static long faults(void)
 	return use.ru_minflt;
 }
 
-#define LONG_MS 3000u  /* a decay, long against what a loaded machine may stop us, */
-#define STALL_MS 2000u /* and a stop that is too long to tell anything: then once more, */
-#define STALLS 20u     /* so often */
+#define LONG_MS 3000u  /* a decay, long against the stalls of a loaded machine */
+#define STALL_MS 2000u /* a stall that is too long to tell anything; then repeat, */
+#define STALLS 20u     /* at most this often */
 
 static uint64_t since(const struct timespec *start)
 {
@@ -511,18 +507,18 @@ static uint64_t since(const struct timespec *start)
 			  (now.tv_nsec - start->tv_nsec) / 1000000);
 }
 
-/* Until it has looked how much is dirty: it sleeps from one look to the next. */
+/* Waits until the thread has checked how much is dirty: it sleeps from one check to the next. */
 static void until_it_looked(void)
 {
 	unsigned long before = switches();
 
-	/* It looks each 250 ms, and may sleep in parts in between. */
+	/* It checks every 250 ms, and may sleep in parts in between. */
 	sleep_ms(600);
 	for (unsigned ms = 0; ms < WAIT_MS && switches() < before + 2; ms += 10)
 		sleep_ms(10);
 }
 
-/* All but KEPT runs are in use now and then: what is free all the time is these. */
+/* All but KEPT runs are in use now and then; only the others are free all the time. */
 static void test_now_and_then(void)
 {
 	const long run = (long)(2 * MIB / (size_t)sysconf(_SC_PAGESIZE));
@@ -542,7 +538,8 @@ static void test_now_and_then(void)
 	for (unsigned i = 0;
 	     i < WAIT_MS / 600 && (since(&start) < 3 * LONG_MS || value("dirty_bytes")); i++) {
 		runs_free(KEPT);
-		/* Longer than they are in use: what gives back all there is does so now. */
+		/* Longer than they are in use: a library that gives back all free memory would do
+		 * so now. */
 		sleep_ms(600);
 		runs_make(KEPT);
 		until_it_looked();
@@ -553,11 +550,14 @@ static void test_now_and_then(void)
 		clock_gettime(CLOCK_MONOTONIC, &looked);
 	}
 	decays = since(&start) / LONG_MS + 1;
-	is_int(value("dirty_bytes"), 0, "of memory in use now and then the rest is");
-	/* A block of it that has merged with what is free all the time may go instead. */
+	is_int(value("dirty_bytes"), 0,
+	       "memory that is free all the time goes back beside memory in use now and then");
+	/* A block of the latter that merged with memory that is free all the time may go
+	 * instead. */
 	tap_diag("%ld page faults, %ju decays, %u stalls", faults() - before, (uintmax_t)decays,
 		 stalls);
-	ok(faults() - before <= (long)decays * 2 * run, "and it itself is not, in between");
+	ok(faults() - before <= (long)decays * 2 * run,
+	   "memory in use now and then stays in between");
 	runs_free(KEPT);
 }
 
@@ -568,7 +568,7 @@ static void test_decay(void)
 	uint64_t purged;
 	uint64_t dirty;
 
-	options.idle_ms = 3600000; /* what an idle thread has cached is another matter */
+	options.idle_ms = 3600000; /* so that no idle thread is emptied */
 	options.decay_ms = LONG_MS;
 	sleep_ms(2 * DECAY_MS); /* the old period is over */
 	do {
@@ -581,10 +581,10 @@ static void test_decay(void)
 		purged = value("purged_bytes") - purged;
 	} while (since(&freed) > STALL_MS && stalls++ < STALLS);
 	ok(dirty >= (RUNS - 2) * 2 * MIB && purged <= 4 * MIB,
-	   "dirty memory waits for being used again");
+	   "dirty memory stays for a decay period");
 	for (unsigned ms = 0; ms < WAIT_MS && value("dirty_bytes"); ms += 20)
 		sleep_ms(20);
-	is_int(value("dirty_bytes"), 0, "and is given back when it was not");
+	is_int(value("dirty_bytes"), 0, "dirty memory that was not used again is given back");
 	test_now_and_then();
 }
 
@@ -598,7 +598,7 @@ int main(void)
 	tap_plan(25);
 	options.idle_ms = IDLE_MS;
 	options.decay_ms = DECAY_MS;
-	options.psi = 0; /* what the machine is short of is not looked at here */
+	options.psi = 0; /* so that pressure of the machine does not matter */
 	options.cgroup = 0;
 	test_start();
 	sleepers_begin();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A drain by one call: what it takes from threads that are in no call, what it says of each thread,
- * and that caches start small after it.
+ * A drain by one call: what it takes from threads that are in no call, what it reports of each
+ * thread, and that caches start small after it.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -75,35 +75,35 @@ static void test_emptied(void)
 	ok(pages > 0, "a thread caches objects and pages and sleeps");
 	drain_threads(0);
 	e = entry_of(&w);
-	is_int(e->state, SLUICE_THREAD_EMPTIED, "a drain says of it that it was emptied");
+	is_int(e->state, SLUICE_THREAD_EMPTIED, "a drain reports a sleeping thread as emptied");
 	ok(e->bytes_cached >= pages && e->bytes_drained >= pages,
-	   "that it had as much as there was, and that all came free");
-	is_int(value("slab_bytes"), slabs, "no slab of it is left");
-	is_int(value("pcp_bytes"), 0, "nor a page in a cache");
+	   "a drain reports what a thread cached and that all of it was freed");
+	is_int(value("slab_bytes"), slabs, "a drain leaves no slab of a sleeping thread");
+	is_int(value("pcp_bytes"), 0, "a drain leaves no page in a pcp");
 	ok(value("dirty_bytes") < max_size(PG_BYTES, vm_os_page),
-	   "all is back at the kernel that has whole pages of its");
-	is_int(report.heaps_skipped, 0, "no heap was skipped");
+	   "all whole kernel pages go back to the kernel");
+	is_int(report.heaps_skipped, 0, "a drain of sleeping threads skips no heap");
 	ok(report.heaps_emptied >= 2 && report.bytes_drained >= pages && report.bytes_purged > 0,
-	   "the totals are there (what was never written needs no purge)");
-	is_int(entry(self_tid())->state, SLUICE_THREAD_EMPTIED, "the caller is listed as well");
+	   "a drain reports totals (memory that was never written needs no purge)");
+	is_int(entry(self_tid())->state, SLUICE_THREAD_EMPTIED, "a drain lists the caller as well");
 	drain_threads(0);
 	e = entry_of(&w);
 	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_cached == 0 && e->bytes_drained == 0,
-	   "who made no call since had nothing");
+	   "a thread that made no call since has nothing to drain");
 	worker_do(&w, fill_and_free_odd);
 	drain_threads(0);
 	e = entry_of(&w);
 	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_drained < e->bytes_cached,
-	   "of slabs with live objects the free part is cached and stays");
-	ok(intact(&w), "and what is live is as it was");
+	   "the free part of slabs with live objects counts as cached and stays");
+	ok(intact(&w), "live objects of a drained thread keep their data");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	drain_threads(0);
-	is_int(value("slab_bytes"), slabs, "nothing is lost");
+	is_int(value("slab_bytes"), slabs, "drains lose nothing");
 	buddy_check(&zone_main);
 }
 
-/* As much as the owner itself gives back. */
+/* Another thread's drain gives back as much as the owner's. */
 static void drain_oneself(struct worker *w)
 {
 	(void)w;
@@ -125,11 +125,12 @@ static void test_as_owner(void)
 	by_owner = zone_main.total_pages - zone_main.free_pages;
 	worker_do(&w, free_all);
 	worker_do(&w, drain_oneself);
-	is_int(zone_main.free_pages, before, "and when all is freed nothing is in use");
+	is_int(zone_main.free_pages, before, "no page is in use when all is freed and drained");
 	worker_do(&w, fill_and_free_odd);
 	sluice_drain(SLUICE_DRAIN_IDLE, NULL);
 	by_other = zone_main.total_pages - zone_main.free_pages;
-	ok(by_other <= by_owner, "another's drain leaves no more pages in use than the owner's");
+	ok(by_other <= by_owner,
+	   "another thread's drain leaves no more pages in use than the owner's");
 	worker_do(&w, free_all);
 	worker_do(&w, drain_oneself);
 	worker_end(&w);
@@ -150,15 +151,16 @@ static void test_own(void)
 		heap_free(p[i]);
 	drain_threads(SLUICE_DRAIN_IDLE);
 	is_int(value("object_bytes") - objects, class_size(class_of(100)),
-	       "the caller's own bins are emptied");
-	ok(atomic_load(&page_of(p[0])->owner) == heap_self, "and what it uses stays its own");
+	       "a drain empties the caller's own bins");
+	ok(atomic_load(&page_of(p[0])->owner) == heap_self,
+	   "a slab that the caller uses stays its own");
 	heap_free(p[0]);
 	drain_threads(SLUICE_DRAIN_IDLE);
-	is_int(value("slab_bytes"), slabs, "its slabs go when nothing of them is used");
+	is_int(value("slab_bytes"), slabs, "the caller's slabs go once nothing in them is used");
 	heap_check();
 }
 
-/* No memory: what sleeping threads hold in objects is as good as any. */
+/* Without memory, what sleeping threads cache in objects is used. */
 static void test_failed_mapping(void)
 {
 	static struct worker w;
@@ -176,7 +178,7 @@ static void test_failed_mapping(void)
 	options.vm_fail_at = 0;
 	buddy_before_growth = before_growth;
 	ok(n < 100000 && w.heap->drained,
-	   "before malloc gives up the heaps of sleepers are emptied");
+	   "malloc empties the heaps of sleeping threads before it fails");
 	while (n)
 		heap_free(p[--n]);
 	worker_end(&w);
@@ -206,10 +208,11 @@ static void test_calling(struct worker *w)
 	marked = heap_idle_mark(false);
 	worker_do(w, call);
 	heap_drain(w->heap, marked, true, &d);
-	is_int(d.outcome, HEAP_CALLING, "a call since the mark is noticed");
-	ok(!w->heap->drained && w->heap->claim == CLAIM_FREE, "and the heap left alone");
+	is_int(d.outcome, HEAP_CALLING, "a drain notices that the owner called since the mark");
+	ok(!w->heap->drained && w->heap->claim == CLAIM_FREE,
+	   "a drain leaves the heap of a calling thread alone");
 	ok(w->heap->pcp.count == 0 && d.drained == d.cached && d.cached > 0,
-	   "but for its page cache");
+	   "a drain empties the pcp of a calling thread");
 }
 
 static void test_inside(struct worker *w)
@@ -219,13 +222,15 @@ static void test_inside(struct worker *w)
 	refill(w);
 	worker_do(w, stay_inside);
 	drain_threads(0);
-	is_int(entry_of(w)->state, SLUICE_THREAD_INSIDE, "so is a thread inside a call");
+	is_int(entry_of(w)->state, SLUICE_THREAD_INSIDE,
+	       "a drain reports a thread that is inside a call");
 	skipped = report.heaps_skipped;
-	is_int(skipped, 1, "it is the only one that was skipped");
-	is_int(w->heap->pcp.count, 0, "its page cache is emptied");
+	is_int(skipped, 1, "only the heap of the thread inside a call is skipped");
+	is_int(w->heap->pcp.count, 0, "the pcp of a thread inside a call is emptied");
 	worker_do(w, come_out);
 	drain_threads(0);
-	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "once it is out it is reached");
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED,
+	       "a thread that has left its call is emptied");
 }
 
 static void test_held(struct worker *w)
@@ -233,10 +238,11 @@ static void test_held(struct worker *w)
 	refill(w);
 	atomic_store(&w->heap->claim, CLAIM_STEP | CLAIM_HELD);
 	drain_threads(0);
-	is_int(entry_of(w)->state, SLUICE_THREAD_HELD, "a heap that somebody has is said to be");
+	is_int(entry_of(w)->state, SLUICE_THREAD_HELD, "a drain reports a claimed heap as held");
 	claim_release(w->heap);
 	drain_threads(0);
-	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "until that one lets go");
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED,
+	       "a heap whose claim was released is emptied");
 }
 
 static void test_locked(struct worker *w)
@@ -246,29 +252,30 @@ static void test_locked(struct worker *w)
 
 	refill(w);
 	pages = w->heap->pcp.count;
-	ok(spin_trylock(&w->heap->pcp.lock), "somebody sits on a page cache");
+	ok(spin_trylock(&w->heap->pcp.lock), "the lock of a pcp is held");
 	drain_threads(0);
 	e = entry_of(w);
-	is_int(e->state, SLUICE_THREAD_LOCKED, "that is said");
+	is_int(e->state, SLUICE_THREAD_LOCKED, "a drain reports a locked pcp");
 	ok(e->bytes_cached >= (uint64_t)pages * PG_BYTES && e->bytes_drained > 0 &&
 		   w->heap->pcp.count == pages,
-	   "its heap is emptied, its page cache is not");
-	is_int(report.caches_skipped, 1, "and counts as skipped");
+	   "the heap of a thread with a locked pcp is emptied, its pcp is not");
+	is_int(report.caches_skipped, 1, "a locked pcp counts as skipped");
 	spin_unlock(&w->heap->pcp.lock);
 	drain_threads(0);
 	e = entry_of(w);
 	ok(e->state == SLUICE_THREAD_EMPTIED && e->bytes_drained == (uint64_t)pages * PG_BYTES,
-	   "later it is emptied");
+	   "a pcp that was unlocked is emptied");
 }
 
 static void test_unasked(struct worker *w)
 {
 	refill(w);
 	drain_threads(SLUICE_DRAIN_CACHES);
-	is_int(entry_of(w)->state, SLUICE_THREAD_UNASKED, "without IDLE heaps are not asked for");
-	ok(!w->heap->drained && w->heap->pcp.count == 0, "and page caches are");
+	is_int(entry_of(w)->state, SLUICE_THREAD_UNASKED,
+	       "a drain without IDLE does not ask for heaps");
+	ok(!w->heap->drained && w->heap->pcp.count == 0, "a drain without IDLE empties pcps");
 	drain_threads(SLUICE_DRAIN_PURGE);
-	ok(listed == 0 && report.bytes_drained == 0, "a purge is of no thread");
+	ok(listed == 0 && report.bytes_drained == 0, "a purge lists no thread");
 	drain_threads(0);
 }
 
@@ -316,28 +323,31 @@ static void test_list(struct worker *w)
 	size_t n = 0;
 
 	refill(w);
-	is_int(sluice_drain_threads(0, NULL, NULL, &n), 0, "no array is needed, and no report");
-	ok(n >= 2, "it says how many threads there are");
-	ok(w->heap->drained, "and drains all of them");
+	is_int(sluice_drain_threads(0, NULL, NULL, &n), 0,
+	       "a drain of threads needs neither array nor report");
+	ok(n >= 2, "a drain without an array says how many threads there are");
+	ok(w->heap->drained, "a drain without an array drains all threads");
 	memset(list, 0x55, sizeof(list));
 	n = 1;
-	is_int(sluice_drain_threads(0, &report, list, &n), 0, "an array may be too short");
-	ok(n >= 2 && list[1].tid == 0x55555555, "which is said, and nothing lies behind it");
+	is_int(sluice_drain_threads(0, &report, list, &n), 0,
+	       "a drain accepts an array that is too short");
+	ok(n >= 2 && list[1].tid == 0x55555555,
+	   "a drain with a short array gives the full number and writes nothing behind the array");
 	n = 1;
 	errno = 0;
 	ok(sluice_drain_threads(0, NULL, NULL, &n) == -1 && errno == EINVAL,
-	   "no array of some length is EINVAL");
+	   "no array with a length above 0 is refused with EINVAL");
 	errno = 0;
 	ok(sluice_drain_threads(1u << 30, NULL, &one, &n) == -1 && errno == EINVAL && n == 1,
-	   "so is a flag that does not exist");
+	   "an unknown flag is refused with EINVAL");
 	refill(w);
 	slabs = value("slab_bytes");
 	lock_acquire(&reclaim_control);
 	errno = 0;
 	ok(sluice_drain_threads(0, NULL, &one, &n) == -1 && errno == EAGAIN,
-	   "while a fork is under way it is EAGAIN");
+	   "a drain during a fork is refused with EAGAIN");
 	lock_release(&reclaim_control);
-	ok(value("slab_bytes") == slabs && one.tid == 0, "and nothing is done");
+	ok(value("slab_bytes") == slabs && one.tid == 0, "a refused drain does nothing");
 	drain_threads(0);
 }
 
@@ -353,10 +363,12 @@ static void test_barriers(struct worker *w)
 	sluice_drain(SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE, &report);
 	ok(value("barriers_expedited") == expedited && value("barriers_global") == global &&
 		   report.barrier_ns == 0,
-	   "a drain of page caches makes no barrier");
+	   "a drain of the pcps makes no barrier");
 	drain_threads(0);
-	is_int(value("barriers_expedited") - expedited, 1, "one of all heaps makes one for all");
-	ok(report.barrier_ns > 0 && report.barrier_ns < report.time_ns, "and says what it took");
+	is_int(value("barriers_expedited") - expedited, 1,
+	       "a drain of all heaps makes one barrier");
+	ok(report.barrier_ns > 0 && report.barrier_ns < report.time_ns,
+	   "a drain reports how long the barrier took");
 	refill(w);
 	global = value("barriers_global");
 	expedited = value("barriers_expedited");
@@ -364,10 +376,11 @@ static void test_barriers(struct worker *w)
 	if (have_global)
 		ok(value("barriers_expedited") == expedited &&
 			   value("barriers_global") - global == 1,
-		   "or, when it is to be quiet, one that interrupts nobody");
+		   "a drain with GLOBAL makes one barrier that interrupts no thread");
 	else
-		tap_skip(1, "the kernel has no membarrier that interrupts nobody");
-	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED, "which does as well");
+		tap_skip(1, "the kernel has no global barrier");
+	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED,
+	       "a thread is emptied with GLOBAL as well");
 }
 
 /* ---- caches start small (M8) ---------------------------------------------------------------- */
@@ -377,7 +390,7 @@ static void take_one(struct worker *w)
 	w->p[w->n++] = alloc(LARGE);
 }
 
-static uint64_t most; /* bytes that a page cache held after one of them */
+static uint64_t most; /* bytes that a pcp held after one of them */
 
 static void take_many(struct worker *w)
 {
@@ -400,22 +413,23 @@ static void test_small(struct worker *w)
 	uint64_t cached;
 	uint64_t objects;
 
-	/* Only allocations, so that its refills are as large as they become. */
+	/* Allocates only, so that refills grow to their largest. */
 	w->n = 0;
 	worker_do(w, take_many);
 	drain_threads(0);
 	worker_do(w, take_one);
 	ok(most > options.pcp_batch && value("pcp_bytes") <= options.pcp_batch,
-	   "after a drain a page cache's first refill is a small one (%lu bytes, before %lu)",
+	   "after a drain a pcp's first refill is small (%lu bytes, before %lu)",
 	   (unsigned long)value("pcp_bytes"), (unsigned long)most);
 	objects = value("object_bytes");
 	worker_do(w, one_small);
-	ok(value("object_bytes") - objects <= 2 * (uint64_t)64, "so is that of objects");
+	ok(value("object_bytes") - objects <= 2 * (uint64_t)64,
+	   "after a drain a bin's first refill is small");
 
 	worker_do(w, free_all);
 	cached = value("pcp_bytes");
 	drain_threads(0);
-	/* Only frees, which do not make it hold more. */
+	/* Frees only, which do not make it hold more. */
 	worker_begin(&taker);
 	worker_do(&taker, take_many);
 	memcpy(w->p, taker.p, sizeof(w->p));
@@ -424,7 +438,7 @@ static void test_small(struct worker *w)
 	drain_threads(SLUICE_DRAIN_CACHES);
 	worker_do(w, free_all);
 	ok(cached > options.pcp_high_min && value("pcp_bytes") <= options.pcp_high_min,
-	   "and it holds no more than a new thread's (%lu bytes, before %lu)",
+	   "after a drain a pcp holds no more than a new thread's (%lu bytes, before %lu)",
 	   (unsigned long)value("pcp_bytes"), (unsigned long)cached);
 	drain_threads(0);
 }
@@ -441,9 +455,9 @@ int main(void)
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(TESTS);
 	child_result(run_child(without_membarrier),
-		     "where membarrier is forbidden heaps are said to be out of reach");
+		     "a drain reports heaps as out of reach where membarrier is forbidden");
 	child_result(run_child(without_quiet),
-		     "where the quiet barrier is refused the other one does");
+		     "a drain uses the expedited barrier where the global one is refused");
 	test_emptied();
 	test_as_owner();
 	test_own();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What one growth does for others is bounded, however many threads there are and whatever they hold; those that
- * follow go on where it ended, and reach everybody.
+ * What one growth does for others is bounded, however many threads there are and whatever they
+ * hold. The growths that follow go on where it ended, and reach every thread.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -18,11 +18,11 @@
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
 #include "lib/tap.h"
-#define OBJECTS 8000u /* some of them alone are more than one growth moves */
+#define OBJECTS 8000u /* so that a few of them are more than one growth moves */
 #include "lib/worker.h"
 
 #define THREADS 700u
-#define ROUNDS 100000u /* growths, after which a test gives up */
+#define ROUNDS 100000u /* a test gives up after so many growths */
 
 static struct heap *heap_of[THREADS];
 
@@ -34,7 +34,7 @@ static void *sleeper(void *arg)
 		p[i] = alloc(200 + i * 300);
 	for (unsigned i = 0; i < 16; i++)
 		heap_free(p[i]);
-	heap_free(alloc(SMALL_MAX + 1000)); /* its page cache has something, too */
+	heap_free(alloc(SMALL_MAX + 1000)); /* its pcp holds something as well */
 	*(struct heap **)arg = heap_self;
 	bedroom_sleep();
 	return NULL;
@@ -61,7 +61,7 @@ static void test_many(void)
 	pthread_attr_setstacksize(&attr, 65536);
 	for (unsigned i = 0; i < THREADS; i++) {
 		if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 		bedroom_wait(i + 1);
 	}
 	ok(still_hold() == THREADS, "many threads hold something and sleep");
@@ -75,12 +75,11 @@ static void test_many(void)
 		most_heaps = heaps > most_heaps ? (unsigned)heaps : most_heaps;
 		most_caches = caches > most_caches ? (unsigned)caches : most_caches;
 	}
-	tap_diag("%u growths; at most %u heaps and %u page caches in one", n, most_heaps,
-		 most_caches);
+	tap_diag("%u growths; at most %u heaps and %u pcps in one", n, most_heaps, most_caches);
 	ok(most_heaps <= GROWTH_STEPS / TAKE_STEPS, "one growth empties a bounded number of heaps");
 	ok(most_caches <= GROWTH_LOOKS + GROWTH_STEPS / TAKE_STEPS + 2,
-	   "and a bounded number of page caches");
-	is_int(still_hold(), 0, "and some growths have emptied all of them");
+	   "one growth empties a bounded number of pcps");
+	is_int(still_hold(), 0, "some growths empty all heaps and pcps together");
 	bedroom_wake();
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(thread[i], NULL);
@@ -101,20 +100,20 @@ static void test_large(void)
 		reclaim_before_growth();
 	ok(w.heap->drained, "a heap that holds much is emptied");
 	tap_diag("%u growths", n);
-	ok(n > 2, "but not by one growth");
-	ok(intact(&w), "what its thread has in use is as it was");
+	ok(n > 2, "several growths are needed for a heap that holds much");
+	ok(intact(&w), "live objects of an emptied heap keep their data");
 
 	worker_do(&w, free_all);
 	worker_do(&w, fill_and_free_odd);
 	for (unsigned i = 0; i < 20; i++) {
-		/* One marks it and others begin with it; then its owner is there again. */
+		/* One growth marks it, others begin to empty it; then its owner makes a call. */
 		for (unsigned growths = 0; growths < 3; growths++)
 			reclaim_before_growth();
 		more += !w.heap->drained;
 		worker_do(&w, check);
 	}
-	ok(more > 0, "its owner comes back while it is emptied in part, and finds it whole");
-	ok(intact(&w), "what its thread has in use is as it was");
+	ok(more > 0, "an owner that comes back while its heap is emptied in part finds it whole");
+	ok(intact(&w), "live objects of a partly emptied heap keep their data");
 	worker_do(&w, free_all);
 	worker_end(&w);
 	n = 0;
@@ -122,7 +121,7 @@ static void test_large(void)
 		reclaim_before_growth();
 		heap_sweep();
 	}
-	ok(value("slab_bytes") <= slabs, "and nothing of it is lost");
+	ok(value("slab_bytes") <= slabs, "growths lose nothing");
 }
 
 int main(void)
@@ -131,7 +130,7 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	buddy_before_growth = NULL; /* growths are the test's */
+	buddy_before_growth = NULL; /* only the test causes growths */
 	if (!heap_barrier())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(10);

@@ -17,7 +17,7 @@ static struct hist *fresh(void)
 	return &h;
 }
 
-/* Not below the value, and above it by 1/128 at the most. */
+/* Returns whether got is not below value, and above it by at most 1/128. */
 static bool near(uint64_t got, uint64_t value)
 {
 	return got >= value && got - value <= value / HIST_STEPS;
@@ -33,7 +33,7 @@ static void test_exact(void)
 	for (uint64_t v = 1; v <= 200; v++)
 		all &= hist_at(h, (double)v / 200) == v;
 	ok(all, "small values are exact");
-	is_int(hist_above(h, 150), 50, "those above a small value are counted exactly");
+	is_int(hist_above(h, 150), 50, "values above a small value are counted exactly");
 	is_int(hist_at(h, 1), h->max, "the last percentile is the maximum");
 }
 
@@ -69,10 +69,11 @@ static void test_tail(void)
 		hist_add(h, 30);
 	for (unsigned i = 0; i < 10; i++)
 		hist_add(h, 1000000 + i);
-	is_int(hist_at(h, 0.5), 30, "the median of many alike");
+	is_int(hist_at(h, 0.5), 30, "the median of many equal values is that value");
 	is_int(hist_at(h, 0.99999), 30, "ten in a million are above p99.999");
-	ok(near(hist_at(h, 0.999995), 1000000), "and five in a million are among them");
-	is_int(hist_above(h, 500000), 10, "they are counted");
+	ok(near(hist_at(h, 0.999995), 1000000),
+	   "five in a million are among the values above p99.999");
+	is_int(hist_above(h, 500000), 10, "all values are counted");
 	is_int(h->max, 1000009, "the maximum is exact");
 }
 
@@ -81,12 +82,12 @@ static void test_merge(void)
 	static struct hist other;
 	struct hist *h = fresh();
 
-	is_int(hist_at(h, 0.5), 0, "an empty one has 0");
+	is_int(hist_at(h, 0.5), 0, "every percentile of an empty histogram is 0");
 	hist_add(h, 10);
 	hist_add(&other, 20);
 	hist_add(&other, 30);
 	hist_merge(h, &other);
-	ok(h->count == 3 && hist_at(h, 0.5) == 20 && h->max == 30, "two are merged");
+	ok(h->count == 3 && hist_at(h, 0.5) == 20 && h->max == 30, "two histograms can be merged");
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Holes: what is given back of a slab with live objects, what stays as it was, and what is carved again.
+ * Holes: what is given back of a slab with live objects, what stays, and what is carved again.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -29,7 +29,7 @@
 #include "lib/tap.h"
 #include "os/vm.h"
 
-#define CLS 15u /* 256 bytes, 16 of them on a unit, 256 in a slab of 4 pages */
+#define CLS 15u /* 256 bytes, 16 of them to a unit, 256 in a slab of 4 pages */
 #define EACH 16u
 #define OBJECTS 256u
 #define OBJECTS_MAX 2048u
@@ -69,7 +69,7 @@ static struct object *object_at(struct page *pg, unsigned i)
 	return (struct object *)(void *)(page_address(pg) + i * class_size(pg->cls));
 }
 
-/* Which of a slab's units the kernel backs with memory, as it says. */
+/* Which of a slab's units the kernel backs with memory. */
 static uint64_t resident(struct page *pg)
 {
 	unsigned char in[64] = { 0 };
@@ -84,8 +84,8 @@ static uint64_t resident(struct page *pg)
 	return units;
 }
 
-/* A slab whose objects are all taken and written to; of each `stride`, the one numbered `keep` stays, and
- * the others are freed. */
+/* Returns a slab whose objects were all taken and written to. In each group of `stride` objects the
+ * one numbered `keep` stays, and the others are freed. */
 static struct page *slab_thinned(unsigned cls, unsigned stride, unsigned keep)
 {
 	struct page *pg = slab_new(cls);
@@ -107,7 +107,8 @@ static void slab_end(struct page *pg)
 	buddy_free(pg);
 }
 
-/* Memory that is locked the kernel does not take back. By its number: sanitizers let mlock do nothing. */
+/* The kernel does not take back locked memory. A raw call, because sanitizers let mlock do
+ * nothing. */
 static bool lock_unit(struct page *pg, unsigned u)
 {
 	return syscall(SYS_mlock, page_address(pg) + u * HOLE_BYTES, HOLE_BYTES) == 0;
@@ -124,38 +125,40 @@ static void test_punch(void)
 {
 	struct page *pg = slab_thinned(CLS, 4 * EACH, 2 * EACH);
 	uint64_t calls = stat_sum(STAT_purge_calls);
-	uint64_t live = UINT64_C(0x4444); /* units 2, 6, 10 and 14 have an object each */
+	uint64_t live = UINT64_C(0x4444); /* units 2, 6, 10 and 14 hold one object each */
 	struct object *o[OBJECTS];
 	unsigned again = 0;
 
 	is_int(resident(pg), 0xffff, "all of a slab that was written to costs memory");
-	is_int(holes_punch_slab(pg), 12 * HOLE_BYTES, "12 units of 16 hold no live object");
-	is_int(resident(pg), live, "those went to the kernel, the others did not");
-	is_int(stat_sum(STAT_purge_calls) - calls, 5, "by a call for each stretch");
-	is_int(holes_bytes(pg), 12 * HOLE_BYTES, "the slab knows what it does not cost");
-	is_int(holes_bytes_all(), 11 * HOLE_BYTES,
-	       "and what lies between its objects is known in all");
+	is_int(holes_punch_slab(pg), 12 * HOLE_BYTES,
+	       "12 units of 16 hold no live object and are given back");
+	is_int(resident(pg), live, "units without live objects cost no memory, the others do");
+	is_int(stat_sum(STAT_purge_calls) - calls, 5,
+	       "each stretch of units is given back by one call");
+	is_int(holes_bytes(pg), 12 * HOLE_BYTES, "the slab knows how much of it costs no memory");
+	is_int(holes_bytes_all(), 11 * HOLE_BYTES, "the total of holes between objects is known");
 	slab_check(pg);
 	is_int(pg->used, 4, "four objects are live");
-	is_int(slab_carved_bytes(pg), 15 * HOLE_BYTES, "what is behind the last is not carved");
+	is_int(slab_carved_bytes(pg), 15 * HOLE_BYTES,
+	       "what is behind the last live object is not carved");
 	calls = stat_sum(STAT_purge_calls);
-	is_int(holes_punch_slab(pg), 0, "another look finds nothing");
-	is_int(stat_sum(STAT_purge_calls), calls, "and asks the kernel for nothing");
+	is_int(holes_punch_slab(pg), 0, "a second punch gives nothing back");
+	is_int(stat_sum(STAT_purge_calls), calls, "a second punch does not ask the kernel");
 
-	is_int(take(pg, o, 60), 60, "objects can be taken");
+	is_int(take(pg, o, 60), 60, "objects can be taken from a slab with holes");
 	for (unsigned i = 0; i < 60; i++)
 		again += page_of(o[i]) == pg &&
 			 (live >> (((size_t)((char *)o[i] - page_address(pg))) >> HOLE_SHIFT) & 1);
-	is_int(again, 60, "those between the live ones first");
-	is_int(resident(pg), live, "which costs no memory");
-	is_int(take(pg, o, 1), 1, "then one of the first hole");
-	ok((char *)o[0] == page_address(pg), "the lowest one");
-	is_int(holes_bytes(pg), 11 * HOLE_BYTES, "which is no hole then");
+	is_int(again, 60, "objects between live ones are taken first");
+	is_int(resident(pg), live, "objects between live ones cost no new memory");
+	is_int(take(pg, o, 1), 1, "an object can then be taken from a hole");
+	ok((char *)o[0] == page_address(pg), "the lowest hole is used first");
+	is_int(holes_bytes(pg), 11 * HOLE_BYTES, "a hole in use is no hole any more");
 	slab_check(pg);
-	is_int(take(pg, o, OBJECTS), 191, "in the end all others can be taken");
-	ok(!slab_has_room(pg) && holes_bytes(pg) == 0, "and no hole is left");
+	is_int(take(pg, o, OBJECTS), 191, "all other objects can be taken");
+	ok(!slab_has_room(pg) && holes_bytes(pg) == 0, "a full slab has no hole");
 	slab_check(pg);
-	is_int(holes_punch_slab(pg), 0, "in a full slab none is found");
+	is_int(holes_punch_slab(pg), 0, "a punch of a full slab gives nothing back");
 	slab_end(pg);
 }
 
@@ -169,25 +172,25 @@ static void test_never_written(void)
 	calls = stat_sum(STAT_purge_calls);
 	pg = slab_new(CLS);
 	take(pg, &o, 1);
-	is_int(holes_bytes(pg), 15 * HOLE_BYTES,
-	       "what is not carved of clean memory costs nothing");
-	is_int(holes_punch_slab(pg), 0, "and need not be given back");
-	is_int(stat_sum(STAT_purge_calls), calls, "so the kernel is not asked");
+	is_int(holes_bytes(pg), 15 * HOLE_BYTES, "clean memory that is not carved costs nothing");
+	is_int(holes_punch_slab(pg), 0, "clean memory that is not carved need not be given back");
+	is_int(stat_sum(STAT_purge_calls), calls, "the kernel is not asked for clean memory");
 	slab_end(pg);
 	pg = slab_new(CLS);
 	take(pg, &o, 1);
-	is_int(holes_bytes(pg), 0, "of memory that was used before it does");
-	is_int(holes_punch_slab(pg), 15 * HOLE_BYTES, "and is given back");
+	is_int(holes_bytes(pg), 0, "used memory that is not carved costs memory");
+	is_int(holes_punch_slab(pg), 15 * HOLE_BYTES,
+	       "used memory that is not carved is given back");
 	slab_end(pg);
 }
 
-/* What the test knows of a slab. */
+/* The test's model of a slab. */
 struct shadow {
 	struct page *pg;
 	unsigned objects;
 	unsigned live;
 	unsigned wrong;
-	uint8_t mark[OBJECTS_MAX]; /* what a live object is filled with, 0: it is free */
+	uint8_t mark[OBJECTS_MAX]; /* what a live object is filled with; 0 if it is free */
 };
 
 static void shadow_take(struct shadow *s, unsigned n)
@@ -220,7 +223,8 @@ static void shadow_free(struct shadow *s, unsigned i)
 	free_one(s->pg, object_at(s->pg, i));
 }
 
-/* A byte of each object at its turn: no unit with a live object may be given back, each other has to. */
+/* Checks one byte of each object: no unit with a live object may be given back, every other one has
+ * to be. */
 static void shadow_punch(struct shadow *s, size_t each)
 {
 	size_t size = class_size(s->pg->cls);
@@ -281,13 +285,13 @@ static void test_walk(void)
 		for (unsigned turn = 0; turn < 4; turn++)
 			wrong += random_walk(cls, 12, vm_os_page);
 	is_int(wrong, 0,
-	       "of slabs of each class exactly the units without live objects are given back, no live "
-	       "object changes, and each free one is handed out once");
+	       "in slabs of each class exactly the units without live objects are given back, "
+	       "no live object changes, and each free one is handed out once");
 	vm_os_page = 4 * HOLE_BYTES;
 	wrong = 0;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		wrong += random_walk(cls, 12, vm_os_page);
-	is_int(wrong, 0, "so on a kernel with pages of 16 KiB");
+	is_int(wrong, 0, "the same holds on a kernel with pages of 16 KiB");
 	vm_os_page = os_page;
 }
 
@@ -302,14 +306,15 @@ static void test_refused(void)
 		return;
 	}
 	/* Unit 8 is in the stretch of 7 to 9. */
-	is_int(holes_punch_slab(pg), 9 * HOLE_BYTES, "what the kernel refuses is not given back");
+	is_int(holes_punch_slab(pg), 9 * HOLE_BYTES,
+	       "memory that the kernel refuses to take is not given back");
 	slab_check(pg);
-	is_int(holes_bytes(pg), 9 * HOLE_BYTES, "and no hole: it stays carved");
+	is_int(holes_bytes(pg), 9 * HOLE_BYTES, "refused memory is no hole and stays carved");
 	unlock_unit(pg, 8);
-	is_int(holes_punch_slab(pg), 3 * HOLE_BYTES, "it is tried again with the next look");
+	is_int(holes_punch_slab(pg), 3 * HOLE_BYTES, "the next punch tries refused memory again");
 	slab_check(pg);
-	is_int(take(pg, o, OBJECTS), OBJECTS - 4, "no object is lost by it");
-	ok(!slab_has_room(pg), "nor is there one too many");
+	is_int(take(pg, o, OBJECTS), OBJECTS - 4, "a refusal loses no object");
+	ok(!slab_has_room(pg), "a refusal hands out no object twice");
 	slab_end(pg);
 }
 
@@ -330,8 +335,8 @@ static void test_refused_inside(void)
 	is_int(holes_punch_slab(pg), 0, "the stretch with the refused unit stays");
 	slab_check(pg);
 	unlock_unit(pg, 60);
-	is_int(holes_punch_slab(pg), 56 * HOLE_BYTES, "all of it goes later");
-	is_int(take(pg, o, 8), 7, "and can be carved again");
+	is_int(holes_punch_slab(pg), 56 * HOLE_BYTES, "all of the stretch is given back later");
+	is_int(take(pg, o, 8), 7, "the stretch can be carved again");
 	slab_check(pg);
 	slab_end(pg);
 }
@@ -356,7 +361,7 @@ static void listed_twice(void *arg)
 	holes_punch_slab(pg);
 }
 
-/* An object is freed that lies in a hole: it came back long ago. */
+/* Frees an object that lies in a hole: it came back long ago. */
 static void free_in_hole(void *arg)
 {
 	struct page *pg = slab_thinned(CLS, 4 * EACH, 2 * EACH);
@@ -383,13 +388,13 @@ static void free_behind(void *arg)
 static void test_misuse(void)
 {
 	ok(child_is_stopped(write_after_free, NULL, "object written to after it was freed"),
-	   "a free list that was written over stops the program");
+	   "an overwritten free list stops the program");
 	ok(child_is_stopped(listed_twice, NULL, "object freed twice"),
-	   "so does an object that is on it twice");
+	   "an object that is twice on a free list stops the program");
 	ok(child_is_stopped(free_in_hole, NULL, "free of memory that was never handed out"),
-	   "so does the free of an object in a hole");
+	   "a free of an object in a hole stops the program");
 	ok(child_is_stopped(free_behind, NULL, "free of memory that was never handed out"),
-	   "so does the free of one behind the last live object, at once");
+	   "a free of an object behind the last live one stops the program at once");
 }
 
 /* ---- abandoned slabs ------------------------------------------------------------------------ */
@@ -400,32 +405,34 @@ static void test_pool(void)
 	struct object *o[OBJECTS];
 	unsigned n = 0;
 
-	ok(!slab_pool_wants_punch(), "nothing waits where there is no abandoned slab");
+	ok(!slab_pool_wants_punch(), "no slab waits to be punched where none is abandoned");
 	slab_pool_put(pg, SLAB_RECENT);
-	ok(slab_pool_wants_punch(), "a slab that was abandoned does");
-	is_int(slab_pool_punch(false, UINT64_MAX), 0, "for a while");
+	ok(slab_pool_wants_punch(), "an abandoned slab waits to be punched");
+	is_int(slab_pool_punch(false, UINT64_MAX), 0, "an abandoned slab is not punched at once");
 	slab_pool_next_epoch();
-	is_int(slab_pool_punch(false, UINT64_MAX), 0, "of a decay at least");
+	is_int(slab_pool_punch(false, UINT64_MAX), 0,
+	       "an abandoned slab waits for one decay at least");
 	slab_pool_next_epoch();
-	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES, "then it gets holes");
-	ok(!slab_pool_wants_punch(), "and does not wait any more");
+	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
+	       "an abandoned slab is punched after the decay");
+	ok(!slab_pool_wants_punch(), "a punched slab waits no more");
 	slab_pool_next_epoch();
 	slab_pool_next_epoch();
-	is_int(slab_pool_punch(true, UINT64_MAX), 0, "it is not looked at again");
-	ok(slab_pool_take(CLS) == pg, "who needs a slab of the class gets it");
+	is_int(slab_pool_punch(true, UINT64_MAX), 0, "a punched slab is not punched again");
+	ok(slab_pool_take(CLS) == pg, "a heap that needs a slab of the class gets the punched one");
 	n = take(pg, o, 61);
-	is_int(n, 61, "and can use it, and one of its holes");
+	is_int(n, 61, "the objects of a punched slab and one of its holes can be used");
 	slab_pool_put(pg, SLAB_RECENT);
-	is_int(slab_pool_punch(true, UINT64_MAX), 0, "what is in use is not given back");
+	is_int(slab_pool_punch(true, UINT64_MAX), 0, "units in use are not given back");
 	while (n)
 		free_one(pg, o[--n]);
-	ok(slab_pool_adopt(pg, CLS), "it is adopted by who frees");
+	ok(slab_pool_adopt(pg, CLS), "a thread that frees into the slab adopts it");
 	slab_pool_put(pg, SLAB_IDLE);
 	is_int(slab_pool_punch(false, UINT64_MAX), HOLE_BYTES,
-	       "of an idle thread's slab it is given back at once");
+	       "the slab of an idle thread is punched at once");
 	slab_check(slab_pool_take(CLS));
 	slab_end(pg);
-	is_int(holes_bytes_all(), 0, "the holes of a slab that is given back count no more");
+	is_int(holes_bytes_all(), 0, "holes of a slab that is given back no longer count");
 }
 
 static void test_pool_order(void)
@@ -440,29 +447,31 @@ static void test_pool_order(void)
 	options.holes = 0;
 	slab_pool_put(idle, SLAB_IDLE);
 	ok(!slab_pool_wants_punch() && slab_pool_punch(true, UINT64_MAX) == 0,
-	   "with holes:0 none is made");
+	   "no hole is made with holes:0");
 	options.holes = 1;
-	ok(slab_pool_adopt(idle, CLS), "such a slab can be adopted");
+	ok(slab_pool_adopt(idle, CLS), "a slab can be adopted with holes:0");
 	slab_pool_put(full, SLAB_IDLE);
-	ok(!slab_pool_wants_punch(), "a slab with less than a unit free is not looked at");
+	ok(!slab_pool_wants_punch(),
+	   "a slab with less than a unit free does not wait to be punched");
 	slab_pool_put(used, SLAB_SCANNED);
-	ok(!slab_pool_wants_punch(), "nor one that was");
+	ok(!slab_pool_wants_punch(), "a slab that was examined does not wait to be punched");
 	slab_pool_put(recent, SLAB_RECENT);
 	slab_pool_put(idle, SLAB_IDLE);
 	is_int(slab_pool_count_new(CLS), 2, "two wait");
-	is_int(slab_pool_count(CLS), 4, "of four abandoned ones");
+	is_int(slab_pool_count(CLS), 4, "four slabs are abandoned");
 	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
-	       "the idle one is due, though it came last");
+	       "an idle thread's slab is punched first, though it came last");
 	slab_pool_put(slab_thinned(CLS, 4 * EACH, 0), SLAB_IDLE);
-	is_int(slab_pool_punch(true, 1), 12 * HOLE_BYTES, "no more slabs are taken than has to be");
-	ok(slab_pool_take(CLS) == recent, "who needs a slab gets one without holes first");
+	is_int(slab_pool_punch(true, 1), 12 * HOLE_BYTES,
+	       "no more slabs are punched than necessary");
+	ok(slab_pool_take(CLS) == recent, "a heap that needs a slab gets one without holes first");
 	slab_end(recent);
 	for (unsigned i = 0; i < 4; i++)
 		slab_end(slab_pool_take(CLS));
-	is_int(slab_pool_count(CLS), 0, "none is lost");
+	is_int(slab_pool_count(CLS), 0, "no slab is lost");
 }
 
-/* All that was live in it came back while it waited. */
+/* All its live objects came back while it waited. */
 static void test_pool_empty(void)
 {
 	struct page *pg = slab_thinned(CLS, OBJECTS, 0);
@@ -473,10 +482,10 @@ static void test_pool_empty(void)
 	slab_pool_punch(true, UINT64_MAX);
 	is_int(used - (zone.total_pages - zone.free_pages), 4,
 	       "a slab that is found empty is given back whole");
-	is_int(slab_pool_count(CLS), 0, "and is abandoned no more");
+	is_int(slab_pool_count(CLS), 0, "a slab that is given back is not abandoned any more");
 }
 
-/* A running thread, when memory is short. */
+/* A running thread when memory is short. */
 static void test_asked(void)
 {
 	static void *o[2000];
@@ -487,34 +496,35 @@ static void test_asked(void)
 	for (unsigned i = 0; i < 2000; i++)
 		if (i % 20)
 			heap_free(o[i]);
-	is_int(slab_pool_count(cls), 0, "a thread's slabs with room are its own");
+	is_int(slab_pool_count(cls), 0, "a thread owns its slabs with room");
 	heap_ask_trim();
 	heap_free(heap_alloc(64));
 	for (unsigned i = 0; i < 200; i++)
-		o[2 * i + 1] = heap_alloc_slow(64); /* each does a part */
-	ok(slab_pool_count(cls) >= 31, "asked to trim, it leaves them to all");
-	ok(slab_pool_punch(true, UINT64_MAX) > 1000000, "where they get holes");
+		o[2 * i + 1] = heap_alloc_slow(64); /* each call does a part */
+	ok(slab_pool_count(cls) >= 31,
+	   "a thread that is asked to trim abandons its slabs with room");
+	ok(slab_pool_punch(true, UINT64_MAX) > 1000000, "slabs abandoned by a trim get holes");
 	for (unsigned i = 0; i < 200; i++)
 		heap_free(o[2 * i + 1]);
 	for (unsigned i = 0; i < 2000; i += 20)
 		heap_free(o[i]);
 	heap_abandon_own();
 	heap_sweep();
-	is_int(slab_pool_count(cls), 0, "when all is freed none is left");
+	is_int(slab_pool_count(cls), 0, "no slab is left when all is freed");
 }
 
 /* ---- stress --------------------------------------------------------------------------------- */
 
 /*
- * Takers take abandoned slabs, some objects out of them, fill these, and leave the slabs; objects go
- * through the exchange to who frees them, who adopts the slab and leaves it. One thread makes holes
- * all the time.
+ * Takers take abandoned slabs, some objects out of them, fill these, and abandon the slabs. Objects
+ * go through the exchange to freers, who adopt the slab and abandon it. One thread makes holes all
+ * the time.
  */
 #define TAKERS 2u
 #define PLACES 8192u
 #define TURNS 12000u
 #define TURNS_MOST (50 * TURNS)
-#define BURST 600u /* turns, after which most of what is in the places is freed */
+#define BURST 600u /* rounds after which most of what is in the places is freed */
 
 static _Atomic(struct object *) places[PLACES];
 static atomic_uint takers_left;
@@ -580,7 +590,8 @@ static void *taker_main(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
 
-	/* Until there were holes as well: who makes them may have to wait for a processor. */
+	/* Runs until there were holes as well: the thread that makes them may have to wait for a
+	 * processor. */
 	for (unsigned turn = 0; turn < TURNS || (turn < TURNS_MOST && !atomic_load(&carved_again));
 	     turn++) {
 		stress_turn(&seed);
@@ -622,8 +633,8 @@ static void test_stress(void)
 		 (unsigned long)carved);
 	is_int(atomic_load(&wrong), 0, "no live object changes while holes are made around it");
 	ok(bytes && carved, "holes were made, and carved again");
-	is_int(slab_pool_count(CLS), 0, "every slab was found empty at the end");
-	is_int(zone.total_pages, zone.free_pages, "and its pages came back");
+	is_int(slab_pool_count(CLS), 0, "every slab is found empty at the end");
+	is_int(zone.total_pages, zone.free_pages, "the pages of all slabs come back");
 	buddy_check(&zone);
 }
 

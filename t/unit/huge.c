@@ -67,40 +67,41 @@ static void test_one(void)
 	char *p = huge_alloc(100000, 1);
 	size_t whole = align_up(100000, vm_os_page);
 
-	ok(p && all_bytes(p, 100000, 0), "a mapping can be had and reads as zero");
-	is_int(huge_usable(p), whole, "its length is in whole pages of the kernel");
+	ok(p && all_bytes(p, 100000, 0), "a mapping can be allocated and reads as zero");
+	is_int(huge_usable(p), whole, "the length of a mapping is in whole pages of the kernel");
 	is_int(objects(), 1, "the table has one object");
-	is_int(bytes_now(), whole, "of that length");
-	is_int(huge_usable(p + 16), 0, "a pointer into its middle is not its start");
-	ok(!huge_free(p + 4096), "and frees nothing");
-	is_int(huge_usable(NULL), 0, "NULL is none");
-	ok(!huge_free(NULL) && !huge_realloc(NULL, 4096), "nor can it be freed or resized");
-	ok(huge_free(p) && !mapped(p), "it can be freed, and is unmapped");
-	ok(!huge_free(p), "it cannot be freed twice");
-	is_int(huge_usable(p), 0, "it is not known any more");
-	ok(huge_realloc(p, 4096) == NULL, "nor can it be resized");
-	is_int(objects() + bytes_now(), 0, "the table is empty");
+	is_int(bytes_now(), whole, "the table has the object's length");
+	is_int(huge_usable(p + 16), 0, "a pointer into the middle of an object is not its start");
+	ok(!huge_free(p + 4096), "a free of such a pointer frees nothing");
+	is_int(huge_usable(NULL), 0, "NULL is no object");
+	ok(!huge_free(NULL) && !huge_realloc(NULL, 4096), "NULL can be neither freed nor resized");
+	ok(huge_free(p) && !mapped(p), "an object can be freed, and is unmapped");
+	ok(!huge_free(p), "an object cannot be freed twice");
+	is_int(huge_usable(p), 0, "a freed object is not known any more");
+	ok(huge_realloc(p, 4096) == NULL, "a freed object cannot be resized");
+	is_int(objects() + bytes_now(), 0, "the table is empty when all objects are freed");
 }
 
 static void test_sizes(void)
 {
 	void *p = huge_alloc(0, 1);
 
-	ok(p && huge_usable(p) > 0, "an object of no bytes is one all the same");
+	ok(p && huge_usable(p) > 0, "an allocation of no bytes gives an object");
 	huge_free(p);
 	ok(!huge_alloc(SIZE_MAX, 1) && !huge_alloc((size_t)PTRDIFF_MAX + 1, 1) &&
 		   !huge_alloc(SIZE_MAX - 5000, 4096),
-	   "sizes that cannot be are refused");
-	ok(!huge_alloc((size_t)1 << 46, 1), "and so are those that the kernel refuses");
+	   "impossible sizes are refused");
+	ok(!huge_alloc((size_t)1 << 46, 1), "sizes that the kernel refuses are refused");
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
-	ok(!huge_alloc(4096, 1), "and those that it is made to refuse");
+	ok(!huge_alloc(4096, 1), "an allocation fails when the kernel is made to refuse it");
 	for (unsigned i = 0; i < REFUSALS; i++)
 		huge_alloc(4096, 1);
 	options.vm_fail_at = 0;
-	is_int(objects(), 0, "none of them leaves anything in the table");
+	is_int(objects(), 0, "a refused allocation leaves nothing in the table");
 	p = huge_alloc(4096, 1);
-	ok(p && huge_free(p), "nor takes a place in it, however many there were");
+	ok(p && huge_free(p),
+	   "refused allocations take no place in the table, however many there are");
 }
 
 static void test_align(void)
@@ -116,7 +117,7 @@ static void test_align(void)
 		p[0] = p[MIB + 4] = 'a';
 		good &= huge_free(p);
 	}
-	ok(good, "each alignment up to 1 GiB can be had");
+	ok(good, "objects of each alignment up to 1 GiB can be allocated");
 }
 
 static void test_realloc(void)
@@ -128,34 +129,38 @@ static void test_realloc(void)
 	memset(p, 'r', MIB);
 	q = huge_realloc(p, 64 * MIB);
 	ok(q && all_bytes(q, MIB, 'r') && all_bytes(q + MIB, MIB, 0),
-	   "an object keeps its data when it grows, the rest reads as zero");
-	is_int(huge_usable(q), 64 * MIB, "its length is known");
-	is_int(objects(), 1, "it is one object");
+	   "an object that grows keeps its data, and the rest reads as zero");
+	is_int(huge_usable(q), 64 * MIB, "the new length of an object is known");
+	is_int(objects(), 1, "an object that grew is one object");
 	p = huge_realloc(q, 2 * MIB);
-	ok(p && all_bytes(p, MIB, 'r') && huge_usable(p) == 2 * MIB, "it can shrink");
-	is_int(bytes_now(), 2 * MIB, "and the rest goes back");
-	is_int(huge_bytes(), 2 * MIB, "which is known without a look at the table");
-	ok(huge_realloc(p, 2 * MIB) == p, "to its own size it stays where it is");
+	ok(p && all_bytes(p, MIB, 'r') && huge_usable(p) == 2 * MIB, "an object can shrink");
+	is_int(bytes_now(), 2 * MIB, "the rest of an object that shrank goes back");
+	is_int(huge_bytes(), 2 * MIB, "the new length is known without a search of the table");
+	ok(huge_realloc(p, 2 * MIB) == p,
+	   "an object that is resized to its own size stays where it is");
 	wall = mmap(p + 2 * MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 		    -1, 0);
 	q = huge_realloc(p, 3 * MIB);
 	ok(q && q != p && all_bytes(q, MIB, 'r'),
-	   "with others behind it, it moves and keeps its data");
-	ok(huge_usable(p) == 0 && !huge_free(p), "where it was it is not known any more");
+	   "an object that cannot grow in place moves and keeps its data");
+	ok(huge_usable(p) == 0 && !huge_free(p),
+	   "the old place of an object that moved is not known any more");
 	if (wall != MAP_FAILED)
 		munmap(wall, 4096);
 	ok(!huge_realloc(q, SIZE_MAX - 10) && !huge_realloc(q, (size_t)1 << 46),
-	   "a size that is refused leaves it as it was");
+	   "an object whose new size is refused stays as it was");
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
-	ok(!huge_realloc(q, 8 * MIB), "also when the kernel refuses");
+	ok(!huge_realloc(q, 8 * MIB),
+	   "an object that the kernel refuses to resize stays where it is");
 	options.vm_fail_at = 0;
-	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'), "with its length and data");
-	ok(huge_free(q), "it can be freed then");
-	is_int(objects() + huge_bytes(), 0, "the table is empty");
+	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'),
+	   "an object that was not resized keeps its length and data");
+	ok(huge_free(q), "an object that was not resized can be freed");
+	is_int(objects() + huge_bytes(), 0, "the table is empty after resizes");
 }
 
-/* So many, at such distances, that some come to lie in each other's way in the table. */
+/* So many objects, at such distances, that some collide in the table. */
 static void test_many(void)
 {
 	enum { N = 20000 };
@@ -176,14 +181,15 @@ static void test_many(void)
 		good &= huge_usable(p[i]) >= 4096 && *(unsigned *)p[i] == i;
 	for (unsigned i = 0; i < N; i += 2)
 		good &= huge_usable(p[i]) == 0;
-	ok(good, "each of them is known as long as it lives");
+	ok(good, "each of thousands of objects is known as long as it lives");
 	for (unsigned i = 1; i < N; i += 2)
 		good &= huge_free(p[i]);
-	ok(good, "and can be freed once");
-	is_int(objects(), 0, "the table is empty");
+	ok(good, "each of thousands of objects can be freed once");
+	is_int(objects(), 0, "the table is empty after thousands of objects");
 }
 
-/* More objects than the table has places, one after the other; a second one that has to move. */
+/* More objects than the table has places, one after the other, beside a second one that has to
+ * move. */
 static void test_reuse(void)
 {
 	unsigned bad = 0;
@@ -259,7 +265,7 @@ MOVED static void *stress(void *arg)
 	return NULL;
 }
 
-/* Several threads free one object at the same time: one of them does. */
+/* Several threads free one object at the same time; exactly one succeeds. */
 static void *make_one(void)
 {
 	return huge_alloc(4096, 1);
@@ -282,8 +288,9 @@ static void test_threads(void)
 	for (unsigned i = 0; i < PLACES; i++)
 		if (places[i])
 			huge_free(places[i]);
-	is_int(objects(), 0, "the table is empty at the end");
-	is_int(freed_not_once(make_one, free_same), 0, "of threads that free one object one does");
+	is_int(objects(), 0, "the table is empty when all threads are done");
+	is_int(freed_not_once(make_one, free_same), 0,
+	       "exactly one of several threads that free an object succeeds");
 }
 
 int main(void)

@@ -54,7 +54,7 @@ static bool all_bytes(const char *p, size_t n, char c)
 	return true;
 }
 
-/* The length that a run of n pages has: that of its class, where there is one. */
+/* The length of a run of n pages: that of its class, if there is one. */
 static uint32_t length_for(uint32_t n)
 {
 	return n <= PCP_RUN_MAX ? run_class_pages[run_class_of(n)] : n;
@@ -79,10 +79,10 @@ static void test_lengths(void)
 		give_back(p);
 	}
 	ok(right, "a large block has the length of its run class, or its own above the classes");
-	ok(leads, "every pointer into it leads to its descriptor");
+	ok(leads, "every pointer into a large block leads to its descriptor");
 	pcp_drain(&pcp);
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "large blocks of all lengths lose no page");
 }
 
 static void test_align(void)
@@ -99,9 +99,9 @@ static void test_align(void)
 				give_back(p);
 		}
 	}
-	ok(right, "it can be had at each alignment up to the largest run's");
+	ok(right, "large blocks of each alignment up to the largest run's can be allocated");
 	pcp_drain(&pcp);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "aligned large blocks lose no page");
 }
 
 static void test_zero(void)
@@ -126,7 +126,7 @@ static void test_zero(void)
 		}
 	}
 	ok(said > 0, "some blocks are said to read as zero");
-	is_int(lies, 0, "and those do, in between others that were written");
+	is_int(lies, 0, "blocks that are said to read as zero do, beside others that were written");
 }
 
 static void test_resize(void)
@@ -137,19 +137,22 @@ static void test_resize(void)
 
 	memset(p, 'z', 20 * PG_BYTES);
 	ok(large_resize(pg, 10 * PG_BYTES), "a block can shrink in place");
-	ok(pg->npages == 10 && all_bytes(p, 10 * PG_BYTES, 'z'), "and keeps its data");
-	ok(large_resize(pg, 10 * PG_BYTES - 5) && pg->npages == 10, "a small change is none");
-	ok(large_resize(pg, 19 * PG_BYTES), "it can grow into what is free behind it");
-	is_int(pg->npages, 20, "to the length of a run class");
-	ok(all_bytes(p, 10 * PG_BYTES, 'z'), "and keeps its data");
-	ok(page_of(p + 20 * PG_BYTES - 1) == pg, "all of it leads to its descriptor");
-	ok(large_resize(pg, 1) && pg->npages == 1, "it can shrink to a page");
+	ok(pg->npages == 10 && all_bytes(p, 10 * PG_BYTES, 'z'),
+	   "a block that shrinks keeps its data");
+	ok(large_resize(pg, 10 * PG_BYTES - 5) && pg->npages == 10,
+	   "a small change of size changes nothing");
+	ok(large_resize(pg, 19 * PG_BYTES), "a block can grow into the free pages behind it");
+	is_int(pg->npages, 20, "a block grows to the length of a run class");
+	ok(all_bytes(p, 10 * PG_BYTES, 'z'), "a block that grows keeps its data");
+	ok(page_of(p + 20 * PG_BYTES - 1) == pg,
+	   "every pointer into a block that grew leads to its descriptor");
+	ok(large_resize(pg, 1) && pg->npages == 1, "a block can shrink to one page");
 	ok(!large_resize(pg, LARGE_MAX + 1) && !large_resize(pg, SIZE_MAX) && pg->npages == 1,
-	   "not to more than a run can have");
+	   "a block cannot grow beyond the largest run");
 	give_back(p);
 	pcp_drain(&pcp);
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "resizes lose no page");
 }
 
 static void test_resize_blocked(void)
@@ -160,7 +163,7 @@ static void test_resize_blocked(void)
 	struct page *pg = page_of(p);
 	unsigned n = 0;
 
-	/* Take pages until the one behind is ours. */
+	/* Takes pages until the one behind is the test's. */
 	large_resize(pg, 4 * PG_BYTES);
 	while (n < 64) {
 		all[n] = buddy_alloc(&zone, 1);
@@ -168,15 +171,17 @@ static void test_resize_blocked(void)
 			break;
 	}
 	ok(n && all[n - 1] == pg + 4, "the page behind a block is in use");
-	ok(!large_resize(pg, 5 * PG_BYTES) && pg->npages == 4, "then it cannot grow in place");
-	page_set_heads(pg + 4, 1); /* as whoever uses it does */
+	ok(!large_resize(pg, 5 * PG_BYTES) && pg->npages == 4,
+	   "a block cannot grow in place while the page behind it is in use");
+	page_set_heads(pg + 4, 1); /* as any user of the page does */
 	buddy_free_bulk(all, n);
-	ok(large_resize(pg, 5 * PG_BYTES) && pg->npages == 5, "but it can once that is free");
-	ok(page_of(p + 5 * PG_BYTES - 1) == pg, "and what is new leads to its descriptor");
+	ok(large_resize(pg, 5 * PG_BYTES) && pg->npages == 5,
+	   "a block can grow in place once the page behind it is free");
+	ok(page_of(p + 5 * PG_BYTES - 1) == pg, "new pages of a block lead to its descriptor");
 	give_back(p);
 	pcp_drain(&pcp);
 	buddy_check(&zone);
-	is_int(pages_used(), 0, "nothing is lost");
+	is_int(pages_used(), 0, "growth in place loses no page");
 }
 
 /* ---- misuse --------------------------------------------------------------------------------- */
@@ -197,7 +202,7 @@ static void test_misuse(void)
 	for (unsigned i = 0; i < 4; i++)
 		all &= child_is_stopped(free_middle, &off[i],
 					"free of the middle of a large block");
-	ok(all, "a free of its middle stops the program");
+	ok(all, "a free of the middle of a large block stops the program");
 }
 
 static void test_no_memory(void)
@@ -209,9 +214,11 @@ static void test_no_memory(void)
 	options.vm_fail_at = 1;
 	while (large_alloc(&pcp, LARGE_MAX, 1, &zero))
 		;
-	ok(!large_alloc(&pcp, LARGE_MAX, 1, &zero), "when the kernel refuses there is none");
+	ok(!large_alloc(&pcp, LARGE_MAX, 1, &zero),
+	   "an allocation fails when the kernel refuses memory");
 	options.vm_fail_at = 0;
-	ok(large_alloc(&pcp, LARGE_MAX, 1, &zero), "and there is again when it gives");
+	ok(large_alloc(&pcp, LARGE_MAX, 1, &zero),
+	   "an allocation works again when the kernel gives memory");
 	buddy_check(&zone);
 }
 

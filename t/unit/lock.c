@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The locks: exclusion, waiting in the kernel with priority inheritance, and who gives up when.
+ * The locks: exclusion, waiting in the kernel with priority inheritance, and when a waiter gives
+ * up.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -24,7 +25,7 @@
 
 #define THREADS 4u
 #define TURNS 50000u
-#define PATIENCE_MS 60000u /* for what will happen */
+#define PATIENCE_MS 60000u /* time limit for what will happen */
 
 static struct lock lock = LOCK_INIT(LOCK_CONTROL); /* a waiter gives up after 10 s, not 0.5 s */
 static struct spin spin;
@@ -50,7 +51,7 @@ static pthread_t start(void *(*fn)(void *), void *arg)
 	pthread_t t;
 
 	if (pthread_create(&t, NULL, fn, arg) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 	return t;
 }
 
@@ -60,26 +61,28 @@ static void test_alone(void)
 {
 	errno = 99;
 	is_int(lock_acquire(&lock), 0, "a free lock can be taken");
-	is_int(atomic_load(&lock.word), syscall(SYS_gettid), "its word holds the thread's TID");
-	ok(lock_held(&lock), "and the thread knows that it holds it");
-	is_int(lock_acquire(&lock), -EDEADLK, "it cannot be taken twice by one thread");
-	ok(!lock_try(&lock), "nor by a try");
+	is_int(atomic_load(&lock.word), syscall(SYS_gettid),
+	       "the word of a held lock is the thread's TID");
+	ok(lock_held(&lock), "a thread knows that it holds a lock");
+	is_int(lock_acquire(&lock), -EDEADLK, "a thread cannot take a lock twice");
+	ok(!lock_try(&lock), "a try cannot take a lock twice");
 	lock_release(&lock);
-	is_int(atomic_load(&lock.word), 0, "after the release the word is 0");
-	ok(!lock_held(&lock), "and the thread does not hold it");
-	ok(lock_try(&lock), "a try takes it when it is free");
+	is_int(atomic_load(&lock.word), 0, "the word of a released lock is 0");
+	ok(!lock_held(&lock), "a thread that released a lock does not hold it");
+	ok(lock_try(&lock), "a try takes a free lock");
 	lock_release(&lock);
 	ok(spin_trylock(&spin), "a spinlock can be taken");
-	is_int(atomic_load(&spin.word), syscall(SYS_gettid), "its word holds the TID, too");
-	ok(!spin_trylock(&spin), "and cannot be taken twice");
+	is_int(atomic_load(&spin.word), syscall(SYS_gettid),
+	       "the word of a held spinlock is the thread's TID");
+	ok(!spin_trylock(&spin), "a spinlock cannot be taken twice");
 	spin_unlock(&spin);
-	is_int(atomic_load(&spin.word), 0, "after the release it is free");
-	is_int(errno, 99, "errno is kept");
+	is_int(atomic_load(&spin.word), 0, "a released spinlock is free");
+	is_int(errno, 99, "locks keep errno");
 }
 
 /* ---- exclusion ------------------------------------------------------------------------------ */
 
-/* Wide enough that two who are inside meet. */
+/* Wide enough that two threads inside meet. */
 static void count(void)
 {
 	unsigned n = counter;
@@ -102,7 +105,7 @@ static void *count_locked(void *arg)
 	return NULL;
 }
 
-/* In a tight loop, so that threads meet between a look at the word and its change. */
+/* A tight loop, so that threads meet between a load of the word and its change. */
 static void *count_spinning(void *arg)
 {
 	(void)arg;
@@ -131,7 +134,7 @@ static void *count_trying(void *arg)
 	return NULL;
 }
 
-/* Until so many threads sleep for the lock, or are about to. */
+/* Waits until so many threads sleep for the lock, or are about to. */
 static bool waited_for_by(unsigned n)
 {
 	for (unsigned i = 0; i < PATIENCE_MS && atomic_load(&lock.sleepers) < n; i++)
@@ -153,7 +156,7 @@ static unsigned count_with(void *(*fn)(void *))
 	counter = 0;
 	for (unsigned i = 0; i < THREADS; i++)
 		t[i] = start(fn, NULL);
-	/* So that they do not run one after the other, however the machine is loaded. */
+	/* So that they do not run one after the other, however loaded the machine is. */
 	if (held) {
 		failed += !waited_for();
 		lock_release(&lock);
@@ -170,11 +173,13 @@ static unsigned count_with(void *(*fn)(void *))
 static void test_exclusion(void)
 {
 	is_int(count_with(count_locked), THREADS * TURNS, "four threads exclude each other");
-	ok(atomic_load(&lock.contended) > 0, "some of their calls found the lock held");
-	ok(atomic_load(&lock.wait_ns) > 0, "and the time they waited is counted");
-	is_int(atomic_load(&lock.word), 0, "at the end it is free");
-	is_int(count_with(count_trying), THREADS * TURNS, "so do threads that only try");
-	is_int(count_with(count_spinning), THREADS * 10 * TURNS, "and those with a spinlock");
+	ok(atomic_load(&lock.contended) > 0, "some calls of four threads find the lock held");
+	ok(atomic_load(&lock.wait_ns) > 0, "the time that threads waited is counted");
+	is_int(atomic_load(&lock.word), 0, "the lock is free when four threads are done");
+	is_int(count_with(count_trying), THREADS * TURNS,
+	       "threads that only try exclude each other");
+	is_int(count_with(count_spinning), THREADS * 10 * TURNS,
+	       "threads with a spinlock exclude each other");
 }
 
 /* ---- waiting -------------------------------------------------------------------------------- */
@@ -202,17 +207,19 @@ static void test_wait(void)
 	if (lock_acquire(&lock) != 0)
 		tap_bail_out("the lock is held");
 	t = start(take_and_release, &took);
-	ok(waited_for(), "who waits longer sleeps in the kernel");
-	ok(lock_held(&lock), "the holder still holds it");
+	ok(waited_for(), "a thread that waits longer sleeps in the kernel");
+	ok(lock_held(&lock), "the holder still holds the lock while another sleeps for it");
 	sleep_ms(50);
 	lock_release(&lock);
 	pthread_join(t, &err);
-	is_int((intptr_t)err, 0, "and gets the lock");
-	ok(took > 0.04, "when the holder has released it, not before");
-	is_int(atomic_load(&lock.contended) - contended, 1, "that is one contended call");
-	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "of that much time");
-	is_int(atomic_load(&lock.word), 0, "the lock is free at the end");
-	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "and nobody is to be woken");
+	is_int((intptr_t)err, 0, "the sleeping thread gets the lock");
+	ok(took > 0.04,
+	   "the sleeping thread gets the lock when the holder has released it, not before");
+	is_int(atomic_load(&lock.contended) - contended, 1,
+	       "the wait counts as one contended call");
+	ok(atomic_load(&lock.wait_ns) - wait_ns > 40000000, "the wait counts with its length");
+	is_int(atomic_load(&lock.word), 0, "the lock is free when both are done");
+	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "no thread is left to be woken");
 }
 
 /* ---- many sleepers (T1, T2) ----------------------------------------------------------------- */
@@ -241,7 +248,7 @@ static void *sleep_for_it(void *arg)
 	return NULL;
 }
 
-/* Sleeps that nothing ended after the lock was let go. */
+/* The number of sleeps that nothing ended after the lock was released. */
 static unsigned many_sleep(void)
 {
 	uint64_t timeouts;
@@ -256,7 +263,7 @@ static unsigned many_sleep(void)
 		tap_bail_out("the lock is held");
 	for (unsigned i = 0; i < MANY; i++)
 		if (pthread_create(&t[i], &attr, sleep_for_it, NULL) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	pthread_attr_destroy(&attr);
 	for (unsigned i = 0; i < PATIENCE_MS && atomic_load(&patient.sleepers) < MANY; i++)
 		sleep_ms(1);
@@ -268,7 +275,7 @@ static unsigned many_sleep(void)
 	return (unsigned)(stat_sum(STAT_lock_timeouts) - timeouts);
 }
 
-/* A machine that is stopped for half a second meanwhile says nothing: then again. */
+/* Repeats if the machine was stopped for half a second meanwhile, because that run says nothing. */
 static void test_many(void)
 {
 	unsigned timeouts = MANY;
@@ -277,12 +284,13 @@ static void test_many(void)
 		timeouts = many_sleep();
 	is_int(atomic_load(&had), MANY, "each of 200 threads that sleep for a lock gets it");
 	tap_diag("%u sleeps ended by themselves, %u switches", timeouts, atomic_load(&switches));
-	ok(timeouts < MANY / 4, "because it was woken");
-	ok(atomic_load(&switches) < 10 * MANY, "and none woke each few milliseconds before");
-	is_int(atomic_load(&patient.sleepers), 0, "at the end nobody sleeps");
+	ok(timeouts < MANY / 4, "threads that sleep for a lock are woken by its release");
+	ok(atomic_load(&switches) < 10 * MANY,
+	   "threads that sleep for a lock do not wake every few milliseconds");
+	is_int(atomic_load(&patient.sleepers), 0, "no thread sleeps when all have had the lock");
 }
 
-/* ---- a holder that does not let go (T3, T12) ------------------------------------------------ */
+/* ---- a holder that does not release (T3, T12) ----------------------------------------------- */
 
 static struct lock lost = LOCK_INIT(LOCK_BUDDY);
 
@@ -334,21 +342,24 @@ static void test_lost(void)
 
 	pthread_join(start(take_and_end, NULL), &err);
 	is_int((intptr_t)err, 0, "a thread ends while it holds a lock");
-	is_int(refused(8), 8, "threads that ask for it are told so, and none waits for ever");
-	is_int(lock_acquire(&lost), -EAGAIN, "the next one as well");
-	ok(!lock_try(&lost), "and it cannot be taken by a try");
+	is_int(refused(8), 8, "threads that ask for the lock of an ended thread are told so");
+	is_int(lock_acquire(&lost), -EAGAIN,
+	       "the next thread that asks for such a lock is told so");
+	ok(!lock_try(&lost), "such a lock cannot be taken by a try");
 
 	lost = (struct lock)LOCK_INIT(LOCK_BUDDY);
 	atomic_store(&started, 0);
 	t = start(take_and_stay, NULL);
 	while (!atomic_load(&started))
 		sleep_ms(1);
-	is_int(refused(8), 8, "nor for a thread that lives and does not let go");
-	ok(atomic_load(&lost.sleep) & LOCK_STUCK, "the lock says that it is stuck");
+	is_int(refused(8), 8,
+	       "no thread waits for ever for a living thread that does not release a lock");
+	ok(atomic_load(&lost.sleep) & LOCK_STUCK, "the lock is known as stuck");
 	atomic_store(&may_let_go, 1);
 	pthread_join(t, &err);
-	is_int(atomic_load(&lost.sleep) % LOCK_WAKES, 0, "no more once its holder has let go");
-	is_int(lock_acquire(&lost), 0, "then it is to be had again");
+	is_int(atomic_load(&lost.sleep) % LOCK_WAKES, 0,
+	       "the lock is no longer stuck once its holder has released it");
+	is_int(lock_acquire(&lost), 0, "a lock that was stuck can be taken again");
 	lock_release(&lost);
 }
 
@@ -357,11 +368,12 @@ static void test_lost(void)
 static void *ask_realtime(void *arg)
 {
 	(void)arg;
-	set_fifo(1); /* where it may; else it asks as an ordinary thread */
+	set_fifo(1); /* if permitted; else it asks as an ordinary thread */
 	return take_and_release(arg);
 }
 
-/* The child takes it by its parent's TID, waits until somebody sleeps for it, and lets go. */
+/* The child takes the lock by its parent's TID, waits until a thread sleeps for it, and releases
+ * it. */
 static noinline int vfork_holds(unsigned sleepers)
 {
 	int status = 1;
@@ -377,7 +389,7 @@ static noinline int vfork_holds(unsigned sleepers)
 	return status;
 }
 
-/* The kernel takes it for the holder, and would pass the lock on if it ended. */
+/* The kernel takes this thread for the holder, and would pass the lock on if it ended. */
 static void *in_vfork(void *arg)
 {
 	int status;
@@ -412,13 +424,15 @@ static void test_vfork(void)
 	t[0] = start(take_and_release, &took[0]);
 	t[1] = start(ask_realtime, &took[1]);
 	pthread_join(t[0], &err);
-	is_int((intptr_t)err, 0, "an ordinary thread gets a lock that a child of vfork has let go");
+	is_int((intptr_t)err, 0,
+	       "an ordinary thread gets a lock that a child of vfork has released");
 	pthread_join(t[1], &err);
-	is_int((intptr_t)err, 0, "and so does a real-time thread");
+	is_int((intptr_t)err, 0,
+	       "a real-time thread gets a lock that a child of vfork has released");
 	atomic_store(&may_let_go, 1);
 	pthread_join(holder, &err);
-	is_int((intptr_t)err, 0, "the child took it, was waited for, and ended");
-	is_int(atomic_load(&lock.word), 0, "at the end it is free");
+	is_int((intptr_t)err, 0, "the child took the lock, was waited for, and ended");
+	is_int(atomic_load(&lock.word), 0, "the lock is free after the child");
 }
 
 static void test_forking(void)
@@ -433,15 +447,15 @@ static void test_forking(void)
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
 	is_int((intptr_t)err, -EAGAIN, "a waiter gives up while a fork has the lock");
-	ok(took < PATIENCE_MS / 1e3, "with the lock still held");
+	ok(took < PATIENCE_MS / 1e3, "a fork keeps the lock when a waiter gives up");
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
-	is_int((intptr_t)err, -EAGAIN, "so does the next one");
+	is_int((intptr_t)err, -EAGAIN, "the next waiter gives up as well");
 	lock_fork_end();
 	lock_release(&lock);
 	t = start(take_and_release, &took);
 	pthread_join(t, &err);
-	is_int((intptr_t)err, 0, "after the fork the lock is to be had again");
+	is_int((intptr_t)err, 0, "the lock can be taken after the fork");
 }
 
 /* ---- fork ----------------------------------------------------------------------------------- */
@@ -459,7 +473,8 @@ static void in_child(void *arg)
 	lock_release(l);
 }
 
-/* fork in a signal handler that interrupted the holder: the child's call goes on with it. */
+/* A fork in a signal handler that interrupted the holder: the child's call goes on with the
+ * lock. */
 static void in_child_held(void *arg)
 {
 	struct lock *l = arg;
@@ -476,18 +491,19 @@ static void in_child_held(void *arg)
 static void test_fork(void)
 {
 	lock_fork_prepare(&lock);
-	ok(lock_held(&lock), "before a fork the lock is taken");
-	ok(child_is_well(in_child, &lock), "in the child it is free, and works");
-	ok(lock_held(&lock), "in the parent it is held until the end");
+	ok(lock_held(&lock), "the lock is taken before a fork");
+	ok(child_is_well(in_child, &lock), "the lock is free in the child, and works");
+	ok(lock_held(&lock), "the lock is held in the parent until the end of the fork");
 	lock_fork_parent(&lock);
-	is_int(atomic_load(&lock.word), 0, "and free then");
+	is_int(atomic_load(&lock.word), 0, "the lock is free in the parent after the fork");
 	if (lock_acquire(&lock) != 0)
 		tap_bail_out("the lock is held");
 	lock_fork_prepare(&lock);
 	ok(child_is_well(in_child_held, &lock),
-	   "a lock that the forking thread held before is its own in the child");
+	   "a lock that the forking thread held before stays its own in the child");
 	lock_fork_parent(&lock);
-	ok(lock_held(&lock), "and in the parent it stays its own");
+	ok(lock_held(&lock),
+	   "a lock that the forking thread held before stays its own in the parent");
 	lock_release(&lock);
 }
 
@@ -542,12 +558,12 @@ static void hold_beyond(void *arg)
 static void test_holds(void)
 {
 	ok(child_is_well(hold_within, &lock),
-	   "as much as its rank allows can be done in each hold");
+	   "in each hold a thread can do as much as the lock's rank allows");
 	if (SLUICE_DEBUG)
 		ok(child_is_stopped(hold_beyond, &lock, "internal check failed"),
 		   "in debug builds one thing more stops the program");
 	else
-		ok(child_is_well(hold_beyond, &lock), "without debug checks nobody counts");
+		ok(child_is_well(hold_beyond, &lock), "without debug checks nothing is counted");
 }
 
 static void test_ranks(void)
@@ -557,18 +573,19 @@ static void test_ranks(void)
 		ok(child_is_stopped(wrong_order, NULL, "internal check failed"),
 		   "in debug builds another order stops the program");
 	else
-		ok(child_is_well(wrong_order, NULL), "without debug checks their order is free");
+		ok(child_is_well(wrong_order, NULL),
+		   "without debug checks the order is not checked");
 }
 
 /* ---- priorities (L3) ------------------------------------------------------------------------ */
 
 /*
  * All on one processor: a SCHED_OTHER thread holds the lock, a SCHED_FIFO thread of middle priority
- * hogs the processor, one of high priority asks for the lock. By inheritance the holder runs with
- * the high priority and releases; without it the high one would wait until the hog ends, and if it
- * span, for ever. The hog ends after some time of its own, not of the clock's, so that nothing is
- * said of what else the machine does; the holder needs more than the kernel sets aside for it beside
- * a real-time thread.
+ * hogs the processor, and one of high priority asks for the lock. By inheritance the holder runs
+ * with the high priority and releases. Without it the high one would wait until the hog ends, or
+ * for ever if it span. The hog ends after a time that it measures by its own use of the processor,
+ * so that other load of the machine does not matter. The holder needs more than the kernel sets
+ * aside for it beside a real-time thread.
  */
 #define HOG_MS 1000
 #define WORK_MS 150
@@ -607,7 +624,7 @@ static void *hog_thread(void *arg)
 	set_fifo(10);
 	while (atomic_load(&stage) < 2)
 		sleep_ms(1);
-	/* Its time begins with the wait: that of the sleep before depends on the machine. */
+	/* Measured from the start of the wait, because the sleep before depends on the machine. */
 	while (atomic_load(&stage) < 3)
 		;
 	end = thread_ms() + HOG_MS;
@@ -628,7 +645,7 @@ static void *high_thread(void *arg)
 	while (atomic_load(&stage) < 1)
 		sleep_ms(1);
 	atomic_store(&stage, 2);
-	sleep_ms(50); /* the hog runs now, and the holder does not */
+	sleep_ms(50); /* now the hog runs, and the holder does not */
 	high_found_it_held = atomic_load(&lock.word) != 0;
 	atomic_store(&stage, 3);
 	begin = now();
@@ -663,9 +680,9 @@ static void test_priority(void)
 	t[2] = start(high_thread, NULL);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
-	tap_diag("the lock was had after %d ms", (int)(high_waited * 1000));
+	tap_diag("the lock was taken after %d ms", (int)(high_waited * 1000));
 	ok(high_found_it_held, "a real-time thread finds a lock held by a preempted thread");
-	ok(in_time, "and gets it before a hog of a priority between theirs has ended");
+	ok(in_time, "the real-time thread gets the lock before a hog of middle priority has ended");
 }
 
 int main(void)

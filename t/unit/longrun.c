@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Long runs that were freed and are kept: who gets them, how many there may be, and how they go.
+ * Long runs that were freed and are kept: which request gets them, how many there may be, and how
+ * they go.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -35,19 +36,20 @@ static void test_reuse(void)
 	struct page *b = run(PAGES_B);
 	struct page *shorter = run(PCP_RUN_MAX);
 
-	ok(!longrun_put(shorter), "a run that a page cache takes is not kept");
+	ok(!longrun_put(shorter), "a run that fits into a pcp is not kept");
 	buddy_free(shorter);
 	ok(longrun_put(a) && longrun_put(b), "two long runs are kept");
-	is_int(longrun_pages(), PAGES_A + PAGES_B, "and counted");
-	ok(longrun_take(PAGES_B) == b, "a request of the same length gets one");
-	ok(longrun_take(PAGES_A) == a, "and the other");
-	is_int(longrun_pages(), 0, "then none is kept");
-	ok(longrun_put(a), "one is kept again");
-	ok(longrun_take(PAGES_A + 1) == NULL, "a request of another length gets none");
-	is_int(longrun_pages(), 0, "and what the thread kept has gone to the buddy core");
+	is_int(longrun_pages(), PAGES_A + PAGES_B, "kept runs are counted");
+	ok(longrun_take(PAGES_B) == b, "a request gets the kept run of its length");
+	ok(longrun_take(PAGES_A) == a, "a second request gets the other kept run");
+	is_int(longrun_pages(), 0, "no run is kept when both are taken");
+	ok(longrun_put(a), "a run that was taken can be kept again");
+	ok(longrun_take(PAGES_A + 1) == NULL, "a request of another length gets no kept run");
+	is_int(longrun_pages(), 0,
+	       "a request of another length returns the thread's kept run to the buddy core");
 	longrun_put(b);
-	is_int(longrun_drain(), PAGES_B, "a drain gives it to the buddy core");
-	is_int(buddy_used_pages(&zone_main), used, "so that all of it is free");
+	is_int(longrun_drain(), PAGES_B, "a drain returns a kept run to the buddy core");
+	is_int(buddy_used_pages(&zone_main), used, "all pages are free after the drain");
 }
 
 static void test_age(void)
@@ -56,11 +58,11 @@ static void test_age(void)
 
 	longrun_put(a);
 	is_int(longrun_age(), 0, "a run that was kept lately stays");
-	ok(longrun_take(PAGES_A) == a, "and can be had after that");
+	ok(longrun_take(PAGES_A) == a, "a run that stayed can be taken");
 	longrun_put(a);
-	is_int(longrun_age(), 0, "it is as new as at first then");
-	is_int(longrun_age(), PAGES_A, "one that was there all the time goes");
-	is_int(longrun_pages(), 0, "and none is kept");
+	is_int(longrun_age(), 0, "a run that was kept again stays as long as a new one");
+	is_int(longrun_age(), PAGES_A, "a run that was kept for a whole period goes");
+	is_int(longrun_pages(), 0, "no run is kept after that");
 }
 
 static void test_most(void)
@@ -71,12 +73,12 @@ static void test_most(void)
 	struct page *b = run(n);
 
 	ok(longrun_put(a), "one run of 32 MiB is kept");
-	ok(!longrun_put(b), "but no second one");
+	ok(!longrun_put(b), "a second run of 32 MiB is not kept");
 	longrun_drain();
 	options.dirty_max = (uint64_t)n * PG_BYTES;
-	ok(!longrun_put(b), "nor one that is more than half of dirty_max");
+	ok(!longrun_put(b), "a run of more than half of dirty_max is not kept");
 	options.dirty_max = dirty_max;
-	is_int(longrun_pages(), 0, "what is not kept is not counted");
+	is_int(longrun_pages(), 0, "a run that is not kept is not counted");
 	buddy_free(b);
 }
 
@@ -92,13 +94,13 @@ static void test_heap(void)
 	ok(q == p, "the next block of that size is the same one");
 	heap_free(q);
 	reclaim_drain(RECLAIM_CACHES, 0, &report);
-	is_int(longrun_pages(), 0, "a drain of the caches reaches it");
-	ok(report.bytes_drained >= (uint64_t)PAGES_A * PG_BYTES, "and says so");
+	is_int(longrun_pages(), 0, "a drain of the caches reaches a kept run");
+	ok(report.bytes_drained >= (uint64_t)PAGES_A * PG_BYTES, "a drain reports a kept run");
 }
 
 static _Atomic unsigned bad;
 
-/* Whoever has a run writes its name into the descriptor, where nobody else may. */
+/* The thread that has a run writes its name into the descriptor, which no other thread may do. */
 static void *put_and_take(void *arg)
 {
 	uint8_t me = (uint8_t)(uintptr_t)arg;
@@ -133,13 +135,13 @@ static void test_threads(void)
 
 	for (uintptr_t i = 0; i < THREADS; i++)
 		if (pthread_create(&t[i], NULL, put_and_take, (void *)(i + 1)) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
-	is_int(atomic_load(&bad), 0, "of many threads each run is one's alone");
+	is_int(atomic_load(&bad), 0, "no run is given to two threads");
 	longrun_drain();
-	is_int(longrun_pages(), 0, "after a drain nothing is counted");
-	is_int(buddy_used_pages(&zone_main), used, "and no run is lost");
+	is_int(longrun_pages(), 0, "no run is counted after a drain");
+	is_int(buddy_used_pages(&zone_main), used, "no run is lost");
 	buddy_check(&zone_main);
 }
 

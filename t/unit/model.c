@@ -3,18 +3,18 @@
  * A randomized model of a program's memory: threads that start and end allocate, resize, free their
  * own blocks and each other's, drain and fork, for 30 s (SLUICE_MODEL_SECONDS changes it).
  *
- * The model knows of each block its size, its alignment, its owner and the pattern it was filled
- * with. A bitmap with a bit for each 16 bytes of the address space says what is in use: an
- * allocation that overlaps another one is seen when it is made. Lost data is seen when a block is
- * resized or freed, by whoever does it.
+ * The model knows the size, the alignment, the owner and the fill pattern of each block. A bitmap
+ * with a bit for each 16 bytes of the address space says what is in use: an allocation that
+ * overlaps another one is seen when it is made. Lost data is seen when any thread resizes or frees
+ * the block.
  *
  * What a thread does follows from the seed and the thread's number alone. The seed is printed;
  * SLUICE_MODEL_SEED runs the same sequences again (with SLUICE_MODEL_THREADS=1 also in the same
- * order; with more, the order between threads is the machine's).
+ * order; with more threads the machine decides the order between them).
  *
- * Built twice: as t/unit/model.t, on the core's heap_* functions, while the test's own malloc is that of
- * the C library; and with MODEL_PRELOAD as an ordinary program, which t/preload/model.sh runs under
- * the library.
+ * Built twice: as t/unit/model.t, on the core's heap_* functions, while the test's own malloc is
+ * the C library's; and with MODEL_PRELOAD as an ordinary program, which t/preload/model.sh runs
+ * under the library.
  *
  * TIMEOUT: 300
  */
@@ -186,7 +186,7 @@ static void model_check(void)
 	buddy_check(&zone_main);
 }
 
-/* At most a slab a class may stay, in the heap that serves those who have none. */
+/* At most a slab for each class may stay, in the fallback heap. */
 static bool model_left_clean(void)
 {
 	struct reclaim_report report;
@@ -290,7 +290,7 @@ static atomic_ulong *chunk_bits(uintptr_t addr)
 	return bits;
 }
 
-/* Set or clear the bits of [p, p + n). Returns whether all of them were the other way round. */
+/* Sets or clears the bits of [p, p + n). Returns whether all of them had the other value. */
 static bool mark(const char *p, size_t n, bool set)
 {
 	uintptr_t g = (uintptr_t)p >> GRANULE_SHIFT;
@@ -314,7 +314,7 @@ static bool mark(const char *p, size_t n, bool set)
 
 /* ---- patterns ------------------------------------------------------------------------------- */
 
-/* All of a short block; of a long one both ends and a word of each 4 KiB. */
+/* All of a short block; of a long one both ends and a word in every 4 KiB. */
 static size_t step_at(size_t at, size_t size)
 {
 	return at < 512 || at + 512 >= size ? 8 : at + 4096 + 512 < size ? 4096 - at % 4096 : 8;
@@ -365,7 +365,7 @@ struct worker {
 	struct block own[OWN];
 };
 
-/* A block was just made or resized: note it, look at it, fill it. */
+/* A block was just made or resized: records, checks and fills it. */
 static void block_new(struct block *b)
 {
 	b->usable = model_usable(b->p);
@@ -379,7 +379,7 @@ static void block_new(struct block *b)
 	pattern_write(b, b->usable);
 }
 
-/* About to be freed or resized: nobody may have written to it. */
+/* A block is about to be freed or resized: no thread may have written to it. */
 static void block_old(struct block *b, unsigned by)
 {
 	if (by != b->owner)
@@ -402,7 +402,7 @@ static size_t random_size(struct worker *w)
 	unsigned bits = top_bit[w->profile % 4][rng_below(&w->rng, 4)];
 	uint64_t r = rng_next(&w->rng);
 
-	/* Few of the very large ones; and often just at a border. */
+	/* Few very large ones; often just at a border. */
 	if (bits > 20 && (r & 15))
 		bits = 9;
 	r >>= 8;
@@ -434,7 +434,7 @@ static void do_alloc(struct worker *w, struct block *b)
 		b->p = model_alloc(b->size);
 	}
 	if (!b->p) {
-		fault(FAULT_NOMEM, b, "not to be had");
+		fault(FAULT_NOMEM, b, "could not be allocated");
 		return;
 	}
 	if (zero && !reads_zero(b->p, b->size))
@@ -455,7 +455,7 @@ static void do_realloc(struct worker *w, struct block *b)
 	size_t size = random_size(w);
 	char *p;
 
-	/* Growing step by step, as a buffer does, or to any size. */
+	/* Grows step by step, as a buffer does, or to any size. */
 	if (rng_below(&w->rng, 4))
 		size = b->size + b->size / 4 + size % 256;
 	if (!size || atomic_load(&live) + size > LIVE_MAX)
@@ -463,7 +463,7 @@ static void do_realloc(struct worker *w, struct block *b)
 	block_old(b, w->number);
 	p = model_realloc(b->p, size);
 	if (!p) {
-		fault(FAULT_NOMEM, b, "not to be had larger");
+		fault(FAULT_NOMEM, b, "could not be made larger");
 		block_new(b);
 		return;
 	}
@@ -510,7 +510,7 @@ static void step(struct worker *w)
 	}
 }
 
-/* Leave some blocks to others, as a thread does that hands over its results. */
+/* Leaves some blocks to other threads, as a thread does that passes its results on. */
 static void leave(struct worker *w)
 {
 	for (unsigned i = 0; i < OWN; i++) {
@@ -562,10 +562,10 @@ static void worker_start(unsigned slot)
 	/* Most threads are short-lived. */
 	w->ops = 50u << rng_below(&w->rng, 11);
 	if (pthread_create(&threads[slot], NULL, worker_main, w) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 }
 
-/* In the child: the blocks are as they were, and may be freed; new ones can be had. */
+/* In the child: the blocks are unchanged, and may be freed; new ones can be allocated. */
 static _Noreturn void child_main(void)
 {
 	struct worker *w = &workers[0];
@@ -580,7 +580,7 @@ static _Noreturn void child_main(void)
 		struct shared_slot *s = &shared[i];
 
 		if (atomic_flag_test_and_set_explicit(&s->busy, memory_order_acquire))
-			continue; /* a thread that the child does not have was at it */
+			continue; /* a thread that the child does not have was using it */
 		if (s->b.p)
 			do_free(w, &s->b);
 		atomic_flag_clear_explicit(&s->busy, memory_order_release);
@@ -593,7 +593,7 @@ static _Noreturn void child_main(void)
 	_exit(0);
 }
 
-/* SIGALRM's end is a hang of the child. */
+/* A child that hangs ends by SIGALRM. */
 static void fork_once(void)
 {
 	int status = -1;
@@ -640,7 +640,7 @@ static void run(unsigned n, double seconds)
 		pthread_join(threads[i], NULL);
 }
 
-/* In a thread of its own: the initial thread's heap stays unused. */
+/* In a thread of its own, so that the initial thread's heap stays unused. */
 static void *free_all(void *arg)
 {
 	struct worker *w = &workers[0];
@@ -683,15 +683,15 @@ int main(void)
 	pthread_join(t, NULL);
 	tap_diag("%lu operations by %u threads, %lu on blocks of other threads, %u forks",
 		 atomic_load(&operations), next_number, atomic_load(&passed_on), forks);
-	ok(none(FAULT_OVERLAP), "no block overlapped another one");
-	ok(none(FAULT_ALIGN), "each block was aligned as asked for");
-	ok(none(FAULT_SHORT), "each block was at least as long as asked for");
-	ok(none(FAULT_LOST), "each block kept its data until it was freed");
-	ok(none(FAULT_ZERO), "memory that was said to be zero was zero");
-	ok(none(FAULT_NOMEM), "no allocation failed");
-	is_int(atomic_load(&ended), next_number, "all threads came to their end");
-	ok(UNDER_TSAN || (forks && !forks_bad), "the children of forks worked, and found no fault");
+	ok(none(FAULT_OVERLAP), "no block overlaps another one");
+	ok(none(FAULT_ALIGN), "each block is aligned as asked for");
+	ok(none(FAULT_SHORT), "each block is at least as long as asked for");
+	ok(none(FAULT_LOST), "each block keeps its data until it is freed");
+	ok(none(FAULT_ZERO), "memory that is said to be zero is zero");
+	ok(none(FAULT_NOMEM), "no allocation fails");
+	is_int(atomic_load(&ended), next_number, "all threads end");
+	ok(UNDER_TSAN || (forks && !forks_bad), "the children of forks work, and find no fault");
 	is_int(atomic_load(&live), 0, "all blocks are accounted for");
-	ok(model_left_clean(), "when all is freed, all of it is free");
+	ok(model_left_clean(), "when all blocks are freed, all memory is free");
 	return tap_done();
 }
