@@ -457,7 +457,7 @@ static void test_pool_order(void)
 	ok(!slab_pool_wants_punch(), "a slab that was examined does not wait to be punched");
 	slab_pool_put(recent, SLAB_RECENT);
 	slab_pool_put(idle, SLAB_IDLE);
-	is_int(slab_pool_count_new(CLS), 2, "two wait");
+	is_int(slab_pool_count_new(CLS), 2, "two of four abandoned slabs wait to be punched");
 	is_int(slab_pool_count(CLS), 4, "four slabs are abandoned");
 	is_int(slab_pool_punch(false, UINT64_MAX), 12 * HOLE_BYTES,
 	       "an idle thread's slab is punched first, though it came last");
