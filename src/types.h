@@ -11,7 +11,7 @@
  *   run class   one of RUN_CLASSES run lengths that a pcp keeps a list of.
  *   region      64 MiB of address space, aligned to 64 MiB: its metadata first, then its pages.
  *   zone        a buddy core: a lock, free lists by order, and the regions it owns. There are several.
- *   pcp         a thread's page cache: runs by run class, under a spinlock of its own.
+ *   pcp         a thread's cache of free runs, by run class, under a spinlock of its own.
  *   slab        a run carved into objects of one size class.
  *   object      what malloc hands out below SMALL_MAX.
  *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
@@ -90,7 +90,7 @@ enum page_kind {
 	PAGE_SLAB,
 	PAGE_LARGE,
 	PAGE_RAW, /* handed out by sluice_page_alloc_bulk */
-	PAGE_AWAY, /* head of a free block whose address space was given back; see buddy_release_space */
+	PAGE_AWAY, /* head of a free block whose address space was given back; see zone_release_space */
 };
 
 /* Which list the links of a descriptor are on (K2: pcp_list, buddy_list; ours has more). */
@@ -98,7 +98,7 @@ enum page_list {
 	LIST_NONE = 0,
 	LIST_BUDDY_DIRTY,
 	LIST_BUDDY_CLEAN,
-	LIST_BUDDY_READY,
+	LIST_BUDDY_PREFAULTED,
 	LIST_PCP,
 	LIST_CURRENT, /* the slab its class is carved from; no links in use */
 	LIST_PARTIAL,
@@ -110,9 +110,9 @@ enum page_list {
 
 /* What is known of a run that is not in use. */
 enum page_zero {
-	ZERO_NOT = 0, /* it may have been written */
-	ZERO_CLEAN,   /* it reads as zero */
-	ZERO_READY,   /* it reads as zero, and the kernel backs all of it */
+	ZERO_NOT = 0,    /* it may have been written */
+	ZERO_CLEAN,      /* it reads as zero */
+	ZERO_PREFAULTED, /* it reads as zero, and the kernel backs all of it */
 };
 
 /* A free object, in the program's memory. */
@@ -157,7 +157,12 @@ struct page {
 		};
 		struct {
 			uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
-			uint32_t bare;   /* a buddy block: its other descriptors cost no memory */
+			union {
+				/* A free block: its other descriptors cost no memory. */
+				uint32_t descriptors_purged;
+				/* PAGE_AWAY: others have its address space. */
+				uint32_t blocked;
+			};
 		};
 	};
 	/* The same as bytes from the slab's start; others read it to tell a pointer to what was never

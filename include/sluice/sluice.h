@@ -31,11 +31,11 @@ const char *sluice_version(void);
 
 /*
  * Each thread has two caches: a heap (free objects up to 32 KiB, and the slabs behind them) and a
- * page cache (free runs of pages). The buddy core has the free memory that all threads share.
+ * pcp (its cache of free runs of pages). The buddy core has the free memory that all threads share.
  */
 
 enum sluice_drain_flags {
-	/** Empty the page caches of all threads into the buddy core. */
+	/** Empty the pcps of all threads into the buddy core. */
 	SLUICE_DRAIN_CACHES = 1,
 	/** Give free memory that was written back to the kernel (madvise MADV_DONTNEED), also the
 	 * parts without live objects of slabs that are abandoned or the calling thread's. */
@@ -52,9 +52,9 @@ enum sluice_drain_flags {
 
 /** What a drain did. */
 struct sluice_drain_report {
-	uint64_t caches_reached; /**< page caches that are empty now */
-	uint64_t caches_skipped; /**< page caches whose lock was held at each try */
-	uint64_t bytes_drained;  /**< moved from heaps and page caches to the buddy core */
+	uint64_t caches_reached; /**< pcps that are empty now */
+	uint64_t caches_skipped; /**< pcps whose lock was held at each try */
+	uint64_t bytes_drained;  /**< moved from heaps and pcps to the buddy core */
 	uint64_t bytes_purged;   /**< given back to the kernel */
 	uint64_t bytes_unmapped; /**< address space that was unmapped */
 	uint64_t time_ns;        /**< duration of the call */
@@ -68,7 +68,7 @@ struct sluice_drain_report {
  *
  * The calling thread does all of it: the other threads are not signalled, not waited for, and make
  * no system call. While a thread's cache is being emptied, the thread allocates from the buddy core
- * and from a heap that all threads share. Page caches start small again.
+ * and from a heap that all threads share. Pcps start small again.
  *
  * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES, IDLE and PURGE.
  * report: filled in on success; may be NULL.
@@ -76,13 +76,13 @@ struct sluice_drain_report {
  *
  * Threads: one drain runs at a time; a second one waits for it. No lock that malloc waits for is
  * held over a system call, nor for more than 32 runs at a time.
- * Cost: about 50 ns for each run in a page cache and each object in a heap's lists, and the time
+ * Cost: about 50 ns for each run in a pcp and each object in a heap's lists, and the time
  * of the kernel for the memory (50 to 100 us per MiB).
  * Source: Linux, "Drain remote per-cpu directly" (Gorman, 2022).
  */
 int sluice_drain(unsigned flags, struct sluice_drain_report *report);
 
-/** What a drain did with one thread. In every state except LOCKED its page cache was emptied. */
+/** What a drain did with one thread. In every state except LOCKED its pcp was emptied. */
 enum sluice_thread_state {
 	SLUICE_THREAD_EMPTIED = 0, /**< it caches nothing now */
 	SLUICE_THREAD_CALLING = 1, /**< its heap was left alone: it made a call during the drain */
@@ -91,13 +91,13 @@ enum sluice_thread_state {
 				      that was made in the middle of one of its calls */
 	SLUICE_THREAD_CLOSED = 4,  /**< the kernel has no membarrier(2), or a sandbox forbids it */
 	SLUICE_THREAD_UNASKED = 5, /**< without SLUICE_DRAIN_IDLE: heaps were not to be emptied */
-	SLUICE_THREAD_LOCKED = 6,  /**< its page cache was locked at each try */
+	SLUICE_THREAD_LOCKED = 6,  /**< its pcp was locked at each try */
 };
 
 struct sluice_thread_drain {
 	uint32_t tid;           /**< as gettid returns it; 0: what ended threads left behind */
 	uint32_t state;         /**< enum sluice_thread_state */
-	uint64_t bytes_cached;  /**< free in its page cache and, if it was emptied, its heap */
+	uint64_t bytes_cached;  /**< free in its pcp and, if it was emptied, its heap */
 	uint64_t bytes_drained; /**< whole pages that went to the buddy core; the rest shares slabs
 				   with live objects, where any thread may use it now */
 };
@@ -115,12 +115,12 @@ int sluice_drain_threads(unsigned flags, struct sluice_drain_report *report,
 			 struct sluice_thread_drain *thread, size_t *n);
 
 /**
- * Turn the page caches of all threads off. After the return no page enters any of them, so that
+ * Turn the pcps of all threads off. After the return no page enters any of them, so that
  * after a drain all pages of a free region are in the buddy core and the region can be unmapped.
  * malloc continues to work, more slowly. Calls nest: each needs its sluice_pcp_enable.
  *
- * Returns 0, or -1 with errno EBUSY (a thread was stopped while it held its page cache's lock) or
- * EAGAIN (a fork is under way); page caches are then still on. May sleep for some milliseconds.
+ * Returns 0, or -1 with errno EBUSY (a thread was stopped while it held its pcp's lock) or
+ * EAGAIN (a fork is under way); pcps are then still on. May sleep for some milliseconds.
  * Source: Linux mm/page_alloc.c, zone_pcp_disable for memory hot-remove.
  */
 int sluice_pcp_disable(void);
@@ -140,7 +140,7 @@ unsigned sluice_page_order_max(void);
  * Allocate a block of 2^order pages, aligned to its size within its region (64 MiB). Its contents
  * are undefined. Free it with sluice_page_free and the same order, not with free.
  * Returns NULL with errno ENOMEM, or with EINVAL if order is above the largest.
- * Cost: one spinlock and one list operation if the thread's page cache has such a block.
+ * Cost: one spinlock and one list operation if the thread's pcp has such a block.
  */
 void *sluice_page_alloc(unsigned order);
 
@@ -152,7 +152,7 @@ void sluice_page_free(void *block, unsigned order);
  * Allocate up to n blocks of one order into array[0] to array[n - 1].
  * Returns how many. If that is fewer than n, errno is ENOMEM, or EINVAL if order is above the
  * largest; the other elements of the array are unchanged.
- * Cost: one try of the page cache's lock for 128 blocks, bounded holds of the buddy core's lock.
+ * Cost: one try of the pcp's lock for 128 blocks, bounded holds of the buddy core's lock.
  * Source: Linux, alloc_pages_bulk_array.
  */
 size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array);
@@ -187,7 +187,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *   - object_bytes, hole_bytes, pinned_bytes: sums over all classes, see struct sluice_class;
  *   - arena_bytes: mapped for calls that could not wait for a lock;
  *   - lock_wait_ns: time that threads waited for locks of the buddy core;
- *   - membarrier_errno: 0, or why membarrier(2) fails; then only the page caches of sleeping
+ *   - membarrier_errno: 0, or why membarrier(2) fails; then only the pcps of sleeping
  *     threads can be emptied.
  * Returns 0, or -1 with errno EINVAL if the name is unknown.
  *

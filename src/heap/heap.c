@@ -196,7 +196,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 		p = emergency_alloc(size, 1);
 	}
 	if (!p) {
-		buddy_before_mapping(&zone_main, huge_bytes(), size);
+		growth_before_mapping(&zone_main, huge_bytes(), size);
 		p = huge_alloc(size, 1);
 		*zero = true;
 	}
@@ -385,7 +385,7 @@ static void *realloc_move(void *p, size_t old, size_t size)
 	void *q = NULL;
 
 	if (grows_into_mapping(old, size) && likely(!heap_in_copy)) {
-		buddy_before_mapping(&zone_main, huge_bytes(), size);
+		growth_before_mapping(&zone_main, huge_bytes(), size);
 		q = huge_alloc(size, 1);
 	}
 	if (!q)
@@ -420,7 +420,7 @@ static noinline void *realloc_slow(void *p, size_t size)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		if (size > old)
-			buddy_before_mapping(&zone_main, huge_bytes(), size - old);
+			growth_before_mapping(&zone_main, huge_bytes(), size - old);
 		q = huge_realloc(p, size);
 		if (unlikely(!q) && size > old && zones_release_space(size - old))
 			q = huge_realloc(p, size);

@@ -250,31 +250,31 @@ unsigned heap_take_walk(struct heap_walk *w, uint64_t generation, bool purges, u
 bool heap_growth_mark(uint32_t looks, uint32_t *steps);
 unsigned heap_growth_take(bool purges, uint32_t *steps);
 
-/* Both, for a process that is about to grow, and the page caches of the caller and of those heaps: what one call
+/* Both, for a process that is about to grow, and the pcps of the caller and of those heaps: what one call
  * may do for others (GROWTH_LOOKS, GROWTH_STEPS). False: all heaps were looked at since it was false last. */
 bool heap_growth_step(void);
 
-/* What came of a heap in a drain, but for its page cache. */
+/* What came of a heap in a drain, but for its pcp. */
 enum heap_outcome {
 	HEAP_EMPTIED, /* it holds nothing any more */
 	HEAP_CALLING, /* its thread made a call since it was marked */
 	HEAP_INSIDE,  /* its thread is inside a call, and was before the mark */
 	HEAP_HELD,    /* a fork or another drain has it, or it was lost in a fork */
 	HEAP_CLOSED,  /* there is no membarrier */
-	HEAP_UNASKED, /* only its page cache was to be emptied */
+	HEAP_UNASKED, /* only its pcp was to be emptied */
 };
 
 struct heap_drain {
 	uint32_t tid; /* 0: no thread has it */
 	enum heap_outcome outcome;
-	bool locked; /* somebody sat on its page cache, which is not empty */
-	uint64_t cached; /* bytes free in it before; its page cache's only unless it was emptied and counted */
+	bool locked;     /* somebody sat on its pcp, which is not empty */
+	uint64_t cached; /* bytes free in it before; its pcp's only unless it was emptied and counted */
 	uint64_t drained; /* bytes of pages that went to the buddy core */
 };
 
 /*
- * Empty one heap, a marked one of others' or the caller's own, and its page cache; marked: the
- * generation, or 0 if marking was in vain, or HEAP_PAGES for its page cache alone. counts: `cached` is wanted; to count what a
+ * Empty one heap, a marked one of others' or the caller's own, and its pcp; marked: the
+ * generation, or 0 if marking was in vain, or HEAP_PAGES for its pcp alone. counts: `cached` is wanted; to count what a
  * heap has free walks all its slabs. One caller at a time (reclaim_control) but for HEAP_PAGES.
  */
 #define HEAP_PAGES UINT64_MAX
@@ -294,7 +294,7 @@ unsigned heap_open_inboxes(void);
  */
 void heap_visit_walk(struct heap_walk *w, uint64_t generation, uint32_t *steps);
 
-/* Empty the page caches of threads whose heaps are marked still, that is, which made no call since. */
+/* Empty the pcps of threads whose heaps are marked still, that is, which made no call since. */
 void heap_drain_sleeping(struct heap_walk *w, uint32_t steps);
 
 /*

@@ -32,7 +32,7 @@ struct heap *heap_call_begin(bool create);
 /* Leave it, and give back the pages of slabs that were released in it. */
 void heap_call_end(struct heap *h);
 
-/* Empty the fallback heap and its page cache. */
+/* Empty the fallback heap and its pcp. */
 void heap_drain_fallback(void);
 
 /* The owner of a held heap ends: its holder finishes it. False: it is not held. */
@@ -191,7 +191,7 @@ void heap_post_all(struct page *posted);
 /* Look at some of the slabs that were posted; false: there are none. */
 bool heap_open_inbox(struct heap *h);
 
-/* Bytes that are free in a heap but for its page cache: in bins, outbox and slabs. */
+/* Bytes that are free in a heap but for its pcp: in bins, outbox and slabs. */
 uint64_t heap_free_bytes(struct heap *h);
 
 /* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its own. */
@@ -239,7 +239,7 @@ void heap_retire(struct heap *h);
 /* Leave to all what a fork left with a thread that the child does not have; false: nothing. */
 bool heap_take_orphan(void);
 
-/* The calling thread's page cache; a thread without a heap uses the fallback's. */
+/* The calling thread's pcp; a thread without a heap uses the fallback's. */
 struct pcp *heap_pcp_self(void);
 
 /* ---- heap.c ------------------------------------------------------------------------------ */

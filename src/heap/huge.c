@@ -129,7 +129,7 @@ void *huge_alloc(size_t size, size_t align)
 		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 		return NULL;
 	}
-	vm_huge_as_set(p, bytes, false);
+	vm_thp_as_set(p, bytes, false);
 	SHARE_COUNT(huge_mapped);
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
 	SHARE_COUNT(huge_slot);

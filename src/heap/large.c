@@ -39,10 +39,10 @@ static void set_bin(struct page *pg)
 	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
 }
 
-/* Where address space is limited what a run class has too much is of more use than page caches are. */
+/* Where address space is limited what a run class has too much is of more use than pcps are. */
 static bool is_exact(struct zone *z, uint32_t n)
 {
-	return unlikely(buddy_is_tight(z)) && n > LARGE_BIN_PAGES &&
+	return unlikely(zone_is_tight(z)) && n > LARGE_BIN_PAGES &&
 	       run_class_pages[run_class_of(n)] != n;
 }
 

@@ -245,7 +245,7 @@ void vm_guard(void *addr, size_t bytes)
 	errno = saved;
 }
 
-void vm_huge(void *addr, size_t bytes, bool wanted)
+void vm_thp(void *addr, size_t bytes, bool wanted)
 {
 	int saved = errno;
 
@@ -255,23 +255,23 @@ void vm_huge(void *addr, size_t bytes, bool wanted)
 	errno = saved;
 }
 
-void vm_huge_as_set(void *addr, size_t bytes, bool auto_wants)
+void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants)
 {
 	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
-		vm_huge(addr, bytes, false);
+		vm_thp(addr, bytes, false);
 	else if (options.thp == THP_ALWAYS || (options.thp == THP_AUTO && auto_wants))
-		vm_huge(addr, bytes, true);
+		vm_thp(addr, bytes, true);
 }
 
 /*
  * By a touch: a page fault takes the lock of the mapping, which is ours alone while it is marked, and
  * MADV_POPULATE_WRITE that of the address space, for as long as it takes to clear a huge page.
  */
-void vm_populate_huge(void *addr, size_t bytes)
+void vm_populate_thp(void *addr, size_t bytes)
 {
-	vm_huge(addr, bytes, true);
+	vm_thp(addr, bytes, true);
 	atomic_fetch_or_explicit((_Atomic uint8_t *)addr, 0, memory_order_relaxed);
-	vm_huge(addr, bytes, false);
+	vm_thp(addr, bytes, false);
 }
 
 bool vm_locked(void *addr)

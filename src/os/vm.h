@@ -37,17 +37,17 @@ bool vm_commit(void *addr, size_t bytes);
 void vm_guard(void *addr, size_t bytes);
 
 /* Let the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbid it. */
-void vm_huge(void *addr, size_t bytes, bool wanted);
+void vm_thp(void *addr, size_t bytes, bool wanted);
 
 /* What the option thp says of memory that is made usable; auto_wants: what thp:auto would. */
-void vm_huge_as_set(void *addr, size_t bytes, bool auto_wants);
+void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants);
 
 /*
  * Where the kernel has huge pages of bytes or less, have it back [addr, addr + bytes), which is aligned to
  * its size and not backed yet, with them. From then on it is forbidden to, so that what is given back
  * costs no more than what is touched of it.
  */
-void vm_populate_huge(void *addr, size_t bytes);
+void vm_populate_thp(void *addr, size_t bytes);
 
 /* Whether the first page of the kernel's at or behind addr, mapped and not in use yet, is locked in memory,
  * so that the kernel will back it as a whole (or, with MCL_ONFAULT, counts it as if it did). */

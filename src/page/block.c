@@ -4,19 +4,19 @@
  * Used by buddy, region, purge and prefault; uses zone and pagemap.
  *
  * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
- *     (buddy_check)
+ *     (zone_check)
  * (B) A free block of order o is aligned to 2^o pages within its region. Its buddy is not a free
  *     block of the same order, because the two would have merged, unless one of them is being
- *     purged, or the zone is segregated and they are of different kinds. (buddy_check)
+ *     purged, or the zone is segregated and they are of different kinds. (zone_check)
  * (C) A page's bit in region.dirty has a meaning only while the page is free. Set: the kernel may
  *     back the page with written memory. Clear: it reads as zero. zone.dirty_pages counts the set
- *     bits of free blocks. A block with any bit set is on the dirty list. (buddy_check)
+ *     bits of free blocks. A block with any bit set is on the dirty list. (zone_check)
  *     A zone with a reserve is segregated: blocks of different kinds do not merge, so the kernel
  *     backs all of a ready block, and memory that it does not back never joins a dirty one.
  * (D) Only the head of a block or run has a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
  * (F) Of a free block's descriptors other than its head, only the kind is read, and it is
- *     PAGE_NONE. So they may read as zero (buddy_purge_descriptors), as may all descriptors and
+ *     PAGE_NONE. So they may read as zero (zone_purge_descriptors), as may all descriptors and
  *     indices of a region without usable pages.
  *
  * Locks: zone.lock (BUDDY) guards lists, bits and counters. In one hold, BUDDY_BATCH runs are
@@ -27,7 +27,7 @@
  * zone.lock cannot be taken if this thread holds it (in a signal handler), if its holder does not
  * come back, or if a fork holds it. A free then puts the run on the lock-free deferred stack, which
  * the next holder works off; an allocation uses another zone (alloc_elsewhere in buddy.c).
- * Pairing: defer_push's release CAS with the acquire exchange in late_work, for the run.
+ * Pairing: defer_push's release CAS with the acquire exchange in pending_work, for the run.
  * Allocates nothing; may wait for a lock. Signal handlers: as said. Fork: see fork.c.
  *
  * Source: Knowlton 1965; Linux mm/page_alloc.c (merge-likely blocks to the tail of their list,
@@ -68,20 +68,20 @@ static void orders_set(struct zone *z, unsigned kind, uint32_t orders)
 static const uint8_t kind_list[BUDDY_KINDS] = {
 	[BUDDY_CLEAN] = LIST_BUDDY_CLEAN,
 	[BUDDY_DIRTY] = LIST_BUDDY_DIRTY,
-	[BUDDY_READY] = LIST_BUDDY_READY,
+	[BUDDY_PREFAULTED] = LIST_BUDDY_PREFAULTED,
 };
 
 /* Whether pg, a free block, may become one with what is of the kind. */
 static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
 {
-	return likely(!z->apart) || block_kind(pg) == kind;
+	return likely(!z->segregated) || block_kind(pg) == kind;
 }
 
-static void ready_count(struct zone *z, unsigned order, uint64_t pages)
+static void prefaulted_count(struct zone *z, unsigned order, uint64_t pages)
 {
-	counter_add(&z->ready_pages, pages);
-	if (1u << order >= READY_LARGE)
-		counter_add(&z->ready_large, pages);
+	counter_add(&z->prefaulted_pages, pages);
+	if (1u << order >= PREFAULT_LARGE)
+		counter_add(&z->prefaulted_large, pages);
 }
 
 static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail, bool ready)
@@ -89,14 +89,14 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	struct region *r = region_of(pg);
 	uint32_t n = 1u << order;
 	uint32_t dirty = ready ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
-	unsigned kind = ready ? BUDDY_READY : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
+	unsigned kind = ready ? BUDDY_PREFAULTED : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
 	enum page_list tag = (enum page_list)kind_list[kind];
 
 	step(z, 1);
 	page_set_kind(pg, PAGE_BUDDY);
 	pg->cls = (uint8_t)order;
 	pg->npages = n;
-	pg->bare = 0;
+	pg->descriptors_purged = 0;
 	if (to_tail)
 		page_list_add_tail(&z->blocks[kind][order], pg, tag);
 	else
@@ -107,7 +107,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	counter_add(&z->free_pages, n);
 	counter_add(&z->dirty_pages, dirty);
 	if (unlikely(ready))
-		ready_count(z, order, n);
+		prefaulted_count(z, order, n);
 }
 
 void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
@@ -125,18 +125,18 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 	r->free_pages -= n;
 	counter_add(&z->free_pages, (uint64_t)0 - n);
 	counter_add(&z->dirty_pages, (uint64_t)0 - dirty);
-	if (unlikely(kind == BUDDY_READY))
-		ready_count(z, order, (uint64_t)0 - n);
+	if (unlikely(kind == BUDDY_PREFAULTED))
+		prefaulted_count(z, order, (uint64_t)0 - n);
 	page_set_kind(pg, becomes);
 }
 
 /* What n pages that come free will be, where kinds are kept apart. */
 static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
-	if (likely(!z->apart))
+	if (likely(!z->segregated))
 		return BUDDY_CLEAN; /* nobody looks */
 	if (ready)
-		return BUDDY_READY;
+		return BUDDY_PREFAULTED;
 	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
 }
 
@@ -189,18 +189,18 @@ void run_free_locked(struct page *pg)
 	run_begin(r->zone);
 	if (pg->zero == ZERO_NOT)
 		dirty_bits(r, i, n, BITS_SET);
-	else if (pg->zero == ZERO_READY)
-		counter_add_shared(&zone_lead(r->zone)->ready_taken, (uint64_t)0 - n);
+	else if (pg->zero == ZERO_PREFAULTED)
+		counter_add_shared(&zone_lead(r->zone)->prefaulted_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
-	range_free(r->zone, r, i, n, pg->zero == ZERO_READY);
+	range_free(r->zone, r, i, n, pg->zero == ZERO_PREFAULTED);
 }
 
 void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind)
 {
 	if (npages < pg->npages)
 		range_free(z, region_of(pg), page_number(pg) + npages, pg->npages - npages,
-			   kind == BUDDY_READY);
+			   kind == BUDDY_PREFAULTED);
 	pg->cls = 0;
 	pg->npages = npages;
 }
@@ -333,13 +333,13 @@ struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned 
 	run_begin(z);
 	if (kinds & 1u << BUDDY_DIRTY)
 		pg = kind_take(z, BUDDY_DIRTY, want);
-	if (!pg && (kinds & 1u << BUDDY_READY)) {
-		kind = BUDDY_READY;
-		pg = kind_take(z, BUDDY_READY, want);
+	if (!pg && (kinds & 1u << BUDDY_PREFAULTED)) {
+		kind = BUDDY_PREFAULTED;
+		pg = kind_take(z, BUDDY_PREFAULTED, want);
 	}
 	if (!pg && (kinds & 1u << BUDDY_CLEAN)) {
 		kind = BUDDY_CLEAN;
-		pg = npages > RANGE_SHORT || buddy_is_tight(z)
+		pg = npages > RANGE_SHORT || zone_is_tight(z)
 			     ? kind_take(z, BUDDY_CLEAN, want)
 			     : block_take(z, BUDDY_CLEAN, want->order);
 	}
@@ -347,16 +347,16 @@ struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned 
 		return NULL;
 	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
 	run_cut_locked(z, pg, npages, kind);
-	if (kind == BUDDY_READY) {
-		pg->zero = ZERO_READY;
-		counter_add_shared(&zone_lead(z)->ready_taken, npages);
+	if (kind == BUDDY_PREFAULTED) {
+		pg->zero = ZERO_PREFAULTED;
+		counter_add_shared(&zone_lead(z)->prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
 		pg->zero = ZERO_NOT;
 	} else {
 		pg->zero = ZERO_CLEAN;
 		counter_add_shared(&zone_lead(z)->clean_taken, npages);
-		if (z->apart)
+		if (z->segregated)
 			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
 	}
 	return pg;
@@ -373,16 +373,16 @@ void defer_push(struct zone *z, struct page *pg)
 }
 
 /* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
-static noinline void late_work(struct zone *z)
+static noinline void pending_work(struct zone *z)
 {
-	if (!z->late) {
+	if (!z->pending) {
 		SHARE_COUNT(zone_deferred);
-		z->late = page_stack_take_all(&z->deferred);
+		z->pending = page_stack_take_all(&z->deferred);
 	}
-	for (unsigned n = 1; z->late && n < BUDDY_BATCH; n++) {
-		struct page *pg = z->late;
+	for (unsigned n = 1; z->pending && n < BUDDY_BATCH; n++) {
+		struct page *pg = z->pending;
 
-		z->late = pg->stack_next;
+		z->pending = pg->stack_next;
 		run_free_locked(pg);
 	}
 }
@@ -428,8 +428,8 @@ int zone_lock_err(struct zone *z)
 		locks_held--;
 		return err;
 	}
-	if (unlikely(z->late || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
-		late_work(z);
+	if (unlikely(z->pending || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
+		pending_work(z);
 	return 0;
 }
 
@@ -502,7 +502,7 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
 }
 
-void buddy_check(struct zone *z)
+void zone_check(struct zone *z)
 {
 	uint64_t free_pages = 0;
 	uint64_t pages[BUDDY_KINDS] = { 0 };
@@ -511,13 +511,13 @@ void buddy_check(struct zone *z)
 
 	while (!zone_lock(z)) /* a fork */
 		lock_pause();
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		check_region(r, pages);
 		free_pages += r->free_pages;
 	}
 	CHECK(free_pages == z->free_pages);
 	CHECK(pages[BUDDY_DIRTY] == z->dirty_pages);
-	CHECK(pages[BUDDY_READY] == z->ready_pages);
+	CHECK(pages[BUDDY_PREFAULTED] == z->prefaulted_pages);
 	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
 		for (unsigned o = 0; o < ORDERS; o++)
 			CHECK(!z->blocks[kind][o].first == !(orders_of(z, kind) & (1u << o)));

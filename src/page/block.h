@@ -92,9 +92,9 @@ static inline bool is_free_block(struct region *r, uint32_t i, unsigned order)
 /* The kind of a free block. */
 static inline unsigned block_kind(const struct page *pg)
 {
-	return pg->list == LIST_BUDDY_DIRTY   ? BUDDY_DIRTY
-	       : pg->list == LIST_BUDDY_READY ? BUDDY_READY
-					      : BUDDY_CLEAN;
+	return pg->list == LIST_BUDDY_DIRTY        ? BUDDY_DIRTY
+	       : pg->list == LIST_BUDDY_PREFAULTED ? BUDDY_PREFAULTED
+						   : BUDDY_CLEAN;
 }
 
 /* Takes a free block off its list. */
@@ -131,6 +131,6 @@ void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned k
 void run_free_locked(struct page *pg);
 
 /* Debug: walks the zone under both locks, and stops the program where an invariant is broken. */
-void buddy_check(struct zone *z);
+void zone_check(struct zone *z);
 
 #endif

@@ -70,7 +70,7 @@ static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned
 		t->out[t->got++] = pg;
 	}
 	zone_unlock(z);
-	ready_look(z);
+	prefault_check_marks(z);
 	return 0;
 }
 
@@ -156,7 +156,7 @@ static int alloc_grow(struct zone *z, struct taking *t, bool asked)
 		/* Small steps are not worth it: who is asked in time is. */
 		if (!asked && seen && is_grown(z)) {
 			asked = true;
-			if (ask_others(zone_lead(z), t->want.npages))
+			if (growth_ask(zone_lead(z), t->want.npages))
 				continue;
 		}
 		err = zone_grow(z, t->want.order, seen);
@@ -191,7 +191,7 @@ static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
 static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, unsigned least,
 			   struct page **out)
 {
-	bool asked = ask_others_in_time(z, (uint64_t)want->npages * least);
+	bool asked = growth_ask_if_due(z, (uint64_t)want->npages * least);
 	struct taking t = { .want = *want, .n = n, .least = least, .out = out };
 	int err = alloc_grow(z, &t, asked);
 
@@ -203,7 +203,7 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
-	uint32_t odd = buddy_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* from here on */
+	uint32_t odd = zone_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* from here on */
 	struct want want = { npages, order_of(npages),
 			     npages > RANGE_SHORT || (npages >= odd && !is_pow2(npages)) };
 
@@ -257,7 +257,7 @@ static always_inline void free_batch(struct page *const *runs, unsigned n, bool 
 		if (!locked)
 			continue;
 		zone_unlock(z);
-		ready_look(z);
+		prefault_check_marks(z);
 		park_wake();
 		if (trims)
 			trim(z, freed);
@@ -307,23 +307,23 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 		kind = block_kind(&r->page[at]);
 		block_remove(z, &r->page[at], PAGE_NONE);
 		at += n;
-		if (kind == BUDDY_READY)
+		if (kind == BUDDY_PREFAULTED)
 			ready += n;
 	}
 	if (at > want) {
-		range_free(z, r, want, at - want, kind == BUDDY_READY);
-		if (kind == BUDDY_READY)
+		range_free(z, r, want, at - want, kind == BUDDY_PREFAULTED);
+		if (kind == BUDDY_PREFAULTED)
 			ready -= at - want;
 	}
 	if (ready)
-		counter_add_shared(&zone_lead(z)->ready_taken, ready);
+		counter_add_shared(&zone_lead(z)->prefaulted_taken, ready);
 	clean = (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT);
 	if (clean)
 		counter_add_shared(&zone_lead(z)->clean_taken, clean);
 	pg->npages = npages;
 	pg->zero = ZERO_NOT;
 	zone_unlock(z);
-	ready_look(z);
+	prefault_check_marks(z);
 	return true;
 }
 

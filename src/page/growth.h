@@ -7,32 +7,32 @@
 
 #include "page/zone.h"
 
-#define BUDDY_ASK_PAGES (UINT64_C(16) << (20 - PG_SHIFT))
+#define GROWTH_ASK_PAGES (UINT64_C(16) << (20 - PG_SHIFT))
 
 /*
  * Called before memory is taken for good that was never used or was given back: each time that
- * BUDDY_ASK_PAGES, or an eighth of what is in use, of clean pages were handed out, and before a
+ * GROWTH_ASK_PAGES, or an eighth of what is in use, of clean pages were handed out, and before a
  * zone that has regions gets more. pages: how many are about to be taken; 0 if unknown. Returns
  * true if pages came free. Set by reclaim.
  */
-extern bool (*buddy_before_growth)(uint64_t pages);
+extern bool (*growth_ask_others)(uint64_t pages);
 
-/* Before so many pages of growth: calls buddy_before_growth if that is due. Returns whether it
+/* Before so many pages of growth: calls growth_ask_others if that is due. Returns whether it
  * was. */
-bool ask_others_in_time(struct zone *z, uint64_t pages);
+bool growth_ask_if_due(struct zone *z, uint64_t pages);
 
 /* The same, due or not. z: of zone_lead. Returns whether pages came free. */
-bool ask_others(struct zone *z, uint64_t pages);
+bool growth_ask(struct zone *z, uint64_t pages);
 
 /* Sets the most pages of growth between two calls; 0: no limit. */
-void buddy_ask_within(struct zone *z, uint64_t pages);
+void growth_ask_within(struct zone *z, uint64_t pages);
 
 /* The next call comes after at most so many pages of growth: the last one did not do all that it
  * could. */
-void buddy_ask_again(struct zone *z, uint64_t pages);
+void growth_ask_again(struct zone *z, uint64_t pages);
 
 /* A mapping of so many bytes is about to be made beside the zones, where there are `mapped` bytes
  * already. It is growth like any other. */
-void buddy_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
+void growth_before_mapping(struct zone *z, uint64_t mapped, size_t bytes);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * longrun.h - a few long runs that were freed lately, for the next request of the same length: so a
- * program that takes and frees big blocks in turn needs no zone's lock.
+ * program that takes and frees big blocks in next_thread needs no zone's lock.
  */
 #ifndef SLUICE_LONGRUN_H
 #define SLUICE_LONGRUN_H

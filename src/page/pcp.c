@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp.c - gate 1: each thread's page cache, which any thread can empty.
+ * pcp.c - the pcp drain: each thread's pcp, which any thread can empty.
  * Used by slab, large, heap, reclaim and the page API; uses buddy.
  *
  * (A) count == the sum of npages of the runs on the lists. (pcp_check)
@@ -50,7 +50,7 @@
 #define BULK_BATCH 128u
 #define OWN_BATCH 8u
 #define FACTOR_MAX 4u
-#define FORK_WAIT_NS UINT64_C(10000000) /* for all page caches together */
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all pcps together */
 #define WAIT_NS UINT64_C(20000000)
 
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,

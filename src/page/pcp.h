@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp.h - a thread's page cache: gate 1.
+ * pcp.h - a thread's pcp: the pcp drain.
  */
 #ifndef SLUICE_PCP_H
 #define SLUICE_PCP_H
@@ -54,7 +54,7 @@ struct pcp {
 _Static_assert(offsetof(struct pcp, runs) == CACHE_LINE,
 	       "the lock, the limits and the flags fill the pcp's first cache line");
 
-/* From now on zone.cached says how many pages all page caches hold. Before the second thread. */
+/* From now on zone.cached says how many pages all pcps hold. Before the second thread. */
 void pcp_count_all(void);
 
 /* Make it ready and known to drains. p: zeroed, and never freed. */

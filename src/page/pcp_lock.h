@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp_lock.h - how the owner of a page cache, and any other thread, get into it (pcp_lock=spin): by a
+ * pcp_lock.h - how the owner of a pcp, and any other thread, get into it (pcp_lock=spin): by a
  * try of its lock.
  *
  * A header of its own for the sake of sluice-bench, which compiles pcp.c again with each of the two

@@ -5,21 +5,21 @@
  * buddy and vm.
  *
  * (A) A block on a ready list reads as zero and is backed as a whole; so are the parts it is split
- *     into, and what two of them become. Blocks of other kinds never join it. (buddy_check)
+ *     into, and what two of them become. Blocks of other kinds never join it. (zone_check)
  * (B) A block that is populated or given back is on no list meanwhile (PAGE_LIMBO), so nobody sees it
- *     half done; at most READY_LARGE pages at a time, populated in steps of STEP_BYTES, so that
+ *     half done; at most PREFAULT_LARGE pages at a time, populated in steps of STEP_BYTES, so that
  *     what else needs the address space's lock does not wait long; a huge page by a fault, which does
- *     not take it (vm_populate_huge).
+ *     not take it (vm_populate_thp).
  * (C) The thread that crosses a mark wakes the reserve's thread, and does nothing else: at most one
  *     futex call for each time that thread went to sleep.
  *
  * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
  * Bound: a block that is populated has two holds, and one of zone.grow if there is no clean memory, one that
- * is given back has two; buddy_ready_wake has none. Allocates nothing; filling
- * and releasing block in the kernel; buddy_ready_wake does not, and may be called in a signal handler.
+ * is given back has two; prefault_wake has none. Allocates nothing; filling
+ * and releasing block in the kernel; prefault_wake does not, and may be called in a signal handler.
  * Fork: a block that is populated at that moment is lost to the child.
- * Pairing: buddy_ready_wake's fence, after the counter was changed under the lock, with the one of the
- * reserve's thread between setting ready_word and looking at the counter again.
+ * Pairing: prefault_wake's fence, after the counter was changed under the lock, with the one of the
+ * reserve's thread between setting reserve_word and looking at the counter again.
  * Source: the watermarks of the Linux kernel's zones (mm/page_alloc.c, kswapd).
  */
 #ifdef HAVE_CONFIG_H
@@ -46,55 +46,55 @@
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
 
-void buddy_ready_wake(struct zone *z)
+void prefault_wake(struct zone *z)
 {
 	int saved = errno;
 
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&z->ready_word, memory_order_relaxed) &&
-	    atomic_exchange_explicit(&z->ready_word, 0, memory_order_relaxed)) {
-		SHARE_COUNT(zone_ready);
+	if (atomic_load_explicit(&z->reserve_word, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&z->reserve_word, 0, memory_order_relaxed)) {
+		SHARE_COUNT(reserve_word);
 		stat_add(STAT_reserve_wakes, 1);
-		syscall(SYS_futex, &z->ready_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+		syscall(SYS_futex, &z->reserve_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
 			0);
 	}
 	errno = saved;
 }
 
-void buddy_ready_wait(struct zone *z, uint64_t ms)
+void prefault_wait(struct zone *z, uint64_t ms)
 {
 	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 
-	syscall(SYS_futex, &z->ready_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
+	syscall(SYS_futex, &z->reserve_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
 		NULL, 0);
 }
 
-void buddy_ready_hold(struct zone *z)
+void prefault_hold(struct zone *z)
 {
-	atomic_store_explicit(&z->ready_after, clock_ms() + HOLD_MS, memory_order_relaxed);
+	atomic_store_explicit(&z->reserve_after, clock_ms() + HOLD_MS, memory_order_relaxed);
 }
 
 static void put_back(struct zone *z, struct page *pg)
 {
 	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
-	if (pg->zero == ZERO_READY)
-		counter_add_shared(&zone_lead(z)->ready_taken, pg->npages);
+	if (pg->zero == ZERO_PREFAULTED)
+		counter_add_shared(&zone_lead(z)->prefaulted_taken, pg->npages);
 	if (!zone_lock(z)) {
 		defer_push(z, pg);
 		return;
 	}
 	run_free_locked(pg);
 	zone_unlock(z);
-	ready_look(z);
+	prefault_check_marks(z);
 	park_wake();
 }
 
 /* ---- filling ----------------------------------------------------------------------------- */
 
-/* A whole block of READY_LARGE pages, or the smallest there is, but not more than `most`. */
+/* A whole block of PREFAULT_LARGE pages, or the smallest there is, but not more than `most`. */
 static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 {
-	unsigned order = order_of(READY_LARGE);
+	unsigned order = order_of(PREFAULT_LARGE);
 	struct page *pg;
 
 	if (!zone_lock(z))
@@ -104,7 +104,7 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	if (pg) {
 		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
 		counter_add_shared(&zone_lead(z)->clean_taken, pg->npages);
-		counter_add(&z->ready_made, pg->npages);
+		counter_add(&z->prefaulted_made, pg->npages);
 	}
 	zone_unlock(z);
 	return pg;
@@ -118,13 +118,13 @@ static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 
 	if (pg)
 		return pg;
-	if (zone_grow(z, order_of(READY_LARGE), seen) == 0)
+	if (zone_grow(z, order_of(PREFAULT_LARGE), seen) == 0)
 		pg = clean_take(z, whole, most);
 	return pg || !whole ? pg : clean_take(z, false, most);
 }
 
 /* The descriptors as well: splitting a block writes to them, and looks at those of its neighbours. Of
- * clean blocks they may have gone (buddy_purge_descriptors). */
+ * clean blocks they may have gone (zone_purge_descriptors). */
 static bool populate(struct page *pg)
 {
 	struct region *r = region_of(pg);
@@ -134,31 +134,31 @@ static bool populate(struct page *pg)
 	if (!r->populated)
 		r->populated = vm_populate(&r->zone, sizeof(*r) - REGION_GUARD);
 	vm_populate(pg, pg->npages * sizeof(*pg));
-	if (options.thp == THP_RESERVE && pg->npages == READY_LARGE)
-		vm_populate_huge(at, bytes);
+	if (options.thp == THP_RESERVE && pg->npages == PREFAULT_LARGE)
+		vm_populate_thp(at, bytes);
 	for (size_t done = 0; done < bytes; done += STEP_BYTES)
 		if (!vm_populate(at + done, min_size(bytes - done, STEP_BYTES)))
 			return false;
 	return true;
 }
 
-uint32_t buddy_ready_fill(struct zone *z, uint64_t large, uint64_t most)
+uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 {
 	struct page *pg;
 	uint32_t n;
 	bool good;
 
-	ask_others_in_time(z, READY_LARGE);
-	pg = clean_get(z, atomic_load_explicit(&z->ready_large, memory_order_relaxed) < large,
-		       (uint32_t)min_size(most, READY_LARGE));
+	growth_ask_if_due(z, PREFAULT_LARGE);
+	pg = clean_get(z, atomic_load_explicit(&z->prefaulted_large, memory_order_relaxed) < large,
+		       (uint32_t)min_size(most, PREFAULT_LARGE));
 	if (!pg)
 		return 0;
 	n = pg->npages;
-	DELAY_HERE(ready_taken);
+	DELAY_HERE(prefault_taken);
 	good = populate(pg);
-	DELAY_HERE(ready_filled);
+	DELAY_HERE(prefault_filled);
 	if (good)
-		pg->zero = ZERO_READY;
+		pg->zero = ZERO_PREFAULTED;
 	else
 		pg->zero = vm_purge(page_address(pg), (size_t)n << PG_SHIFT) ? ZERO_CLEAN
 									     : ZERO_NOT;
@@ -172,7 +172,7 @@ uint32_t buddy_ready_fill(struct zone *z, uint64_t large, uint64_t most)
 /* ---- giving back ------------------------------------------------------------------------- */
 
 /* A block of at most n pages. */
-static struct page *ready_take(struct zone *z, uint64_t keep, uint64_t most)
+static struct page *prefaulted_take(struct zone *z, uint64_t keep, uint64_t most)
 {
 	struct page *pg = NULL;
 	uint64_t n;
@@ -180,30 +180,30 @@ static struct page *ready_take(struct zone *z, uint64_t keep, uint64_t most)
 	if (!zone_lock(z))
 		return NULL;
 	run_begin(z);
-	n = buddy_ready_pages(z);
-	n = n > keep ? min_size(n - keep, min_size(most, READY_LARGE)) : 0;
+	n = zone_prefaulted_pages(z);
+	n = n > keep ? min_size(n - keep, min_size(most, PREFAULT_LARGE)) : 0;
 	for (; n && !pg; n /= 2) {
 		unsigned order = 31u - (unsigned)__builtin_clz((uint32_t)n);
 
-		pg = block_take(z, BUDDY_READY, order);
+		pg = block_take(z, BUDDY_PREFAULTED, order);
 		if (pg)
-			run_cut_locked(z, pg, 1u << order, BUDDY_READY);
+			run_cut_locked(z, pg, 1u << order, BUDDY_PREFAULTED);
 	}
 	zone_unlock(z);
 	return pg;
 }
 
-uint64_t buddy_ready_release(struct zone *z, uint64_t keep, uint64_t most)
+uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most)
 {
 	uint64_t given = 0;
 	struct page *pg;
 	bool good = true;
 
-	while (good && given < most && (pg = ready_take(z, keep, most - given)) != NULL) {
+	while (good && given < most && (pg = prefaulted_take(z, keep, most - given)) != NULL) {
 		uint32_t n = pg->npages;
 
 		good = vm_purge(page_address(pg), (size_t)n << PG_SHIFT);
-		pg->zero = good ? ZERO_CLEAN : ZERO_READY; /* locked in memory: it stays */
+		pg->zero = good ? ZERO_CLEAN : ZERO_PREFAULTED; /* locked in memory: it stays */
 		put_back(z, pg);
 		given += good ? n : 0;
 	}

@@ -26,9 +26,9 @@
 #define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
 #define TRIM_EARNED 4u
 #define TRIM_TEARDOWN 4u
-#define BARE_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
+#define DESCRIPTORS_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 
-bool buddy_trim_inline = true;
+bool trim_inline = true;
 void (*buddy_after_free)(struct zone *z);
 
 /* Blocks taken off the lists to be purged. */
@@ -195,7 +195,7 @@ static void purge_return(struct zone *z, struct purge *p)
 		zone_unlock(z);
 }
 
-uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most)
+uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 {
 	struct purge p = { .keep = keep };
 	uint64_t tried = 0;
@@ -236,8 +236,8 @@ uint64_t zones_purge(uint64_t keep, uint64_t most)
 		uint64_t others = all > here ? all - here : 0;
 
 		if (all > keep)
-			given += buddy_purge(&zone_all[i], keep > others ? keep - others : 0,
-					     most - given) >>
+			given += zone_purge(&zone_all[i], keep > others ? keep - others : 0,
+					    most - given) >>
 				 PG_SHIFT;
 	}
 	return given << PG_SHIFT;
@@ -320,7 +320,7 @@ static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 			z = &lead[i];
 		}
 	}
-	return buddy_purge(z, dirty > over ? dirty - over : 0, most) >> PG_SHIFT;
+	return zone_purge(z, dirty > over ? dirty - over : 0, most) >> PG_SHIFT;
 }
 
 /* More than may be kept is dirty. */
@@ -352,7 +352,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 
 /*
  * While there is no background thread a free gives dirty pages back: those above dirty_max and a quarter of what
- * is in use. A program that takes and frees big blocks in turn, or builds something and tears it down again and again,
+ * is in use. A program that takes and frees big blocks in next_thread, or builds something and tears it down again and again,
  * uses them again soon: that earns it more that are kept, until nobody has used those for decay_ms. Bounded: a
  * few times what the call freed and a little more, so that it never falls behind.
  */
@@ -367,7 +367,7 @@ void trim(struct zone *z, uint64_t freed)
 
 	if (unlikely(buddy_after_free != NULL))
 		buddy_after_free(z);
-	if (!buddy_trim_inline)
+	if (!trim_inline)
 		return;
 	/* While each zone keeps to its part the sum is not looked at: who frees next here goes on. */
 	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
@@ -379,7 +379,7 @@ void trim(struct zone *z, uint64_t freed)
 	if (dirty < last)
 		counter_add_shared(&lead->trim_reused, last - dirty);
 	atomic_store_explicit(&lead->trim_last, dirty, memory_order_relaxed);
-	used = buddy_used_pages(z);
+	used = zone_used_pages(z);
 	soft = max + used / 4;
 	if (dirty > soft)
 		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
@@ -390,7 +390,7 @@ void trim(struct zone *z, uint64_t freed)
 /* ---- descriptors ------------------------------------------------------------------------- */
 
 /* A large clean block from page *at of the region on, taken off its list; NULL: there is none. */
-static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
+static struct page *descriptors_take(struct zone *z, struct region *r, uint32_t *at)
 {
 	struct page *found = NULL;
 
@@ -398,10 +398,10 @@ static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
 		return NULL;
 	while (!found && *at < r->pages) {
 		struct page *pg = &r->page[*at];
-		bool block = page_kind(pg) == PAGE_BUDDY && pg->cls >= BARE_ORDER;
+		bool block = page_kind(pg) == PAGE_BUDDY && pg->cls >= DESCRIPTORS_ORDER;
 
-		*at += block ? pg->npages : 1u << BARE_ORDER;
-		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->bare)
+		*at += block ? pg->npages : 1u << DESCRIPTORS_ORDER;
+		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->descriptors_purged)
 			found = pg;
 	}
 	run_begin(z);
@@ -412,7 +412,7 @@ static struct page *bare_take(struct zone *z, struct region *r, uint32_t *at)
 }
 
 /* What cannot be taken (locked memory) is not tried again until the block has been in use. */
-static void bare_return(struct zone *z, struct page *pg)
+static void descriptors_return(struct zone *z, struct page *pg)
 {
 	struct region *r = region_of(pg);
 	uint32_t i = page_number(pg);
@@ -426,20 +426,20 @@ static void bare_return(struct zone *z, struct page *pg)
 	run_begin(z);
 	block_free(z, r, i, order, false);
 	if (is_free_block(r, i, order))
-		pg->bare = 1;
+		pg->descriptors_purged = 1;
 	zone_unlock(z);
 }
 
-void buddy_purge_descriptors(struct zone *z)
+void zone_purge_descriptors(struct zone *z)
 {
-	purge_regions(z);
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	zone_purge_regions(z);
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		uint32_t at = 0;
 		struct page *pg;
 
-		while ((pg = bare_take(z, r, &at)) != NULL) {
+		while ((pg = descriptors_take(z, r, &at)) != NULL) {
 			vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
-			bare_return(z, pg);
+			descriptors_return(z, pg);
 		}
 	}
 }
@@ -447,5 +447,5 @@ void buddy_purge_descriptors(struct zone *z)
 void zones_purge_descriptors(void)
 {
 	for (uint32_t i = 0; i < zones_count(); i++)
-		buddy_purge_descriptors(&zone_all[i]);
+		zone_purge_descriptors(&zone_all[i]);
 }

@@ -11,14 +11,14 @@
  * Gives dirty blocks back to the kernel until at most `keep` dirty pages are left or `most` have
  * been purged, in batches, with no lock held over a system call. Returns bytes given back.
  */
-uint64_t buddy_purge(struct zone *z, uint64_t keep, uint64_t most);
+uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most);
 
 /*
  * Gives back the memory of the descriptors inside large clean blocks, a block at a time, with no
  * lock held over a system call. They then read as zero: PAGE_NONE, as before. Does the same with
- * wholly free and clean regions; see purge_regions.
+ * wholly free and clean regions; see zone_purge_regions.
  */
-void buddy_purge_descriptors(struct zone *z);
+void zone_purge_descriptors(struct zone *z);
 
 /* The same for all zones of the process; `keep` is compared with the sum of their dirty pages. */
 uint64_t zones_purge(uint64_t keep, uint64_t most);
@@ -29,13 +29,13 @@ void zones_purge_descriptors(void);
  * as it freed (at worst three times as many) and TRIM_PAGES more. Off while there is a background
  * thread.
  */
-extern bool buddy_trim_inline;
+extern bool trim_inline;
 
 /* Called after pages were freed to a zone or a pcp, without their locks. NULL, or set by
  * limits. */
 extern void (*buddy_after_free)(struct zone *z);
 
-/* After `freed` pages were freed to z, without its lock: purges if buddy_trim_inline says so. */
+/* After `freed` pages were freed to z, without its lock: purges if trim_inline says so. */
 void trim(struct zone *z, uint64_t freed);
 
 #endif

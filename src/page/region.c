@@ -5,9 +5,9 @@
  *
  * (A) The index of a page whose address space is not ours (given back, or never ours) is 0, and
  *     page 0 is PAGE_NONE. So a pointer to what the kernel puts there leads to no descriptor.
- *     (buddy_check)
+ *     (zone_check)
  * (B) Address space is given back as whole regions, or as free blocks inside one (PAGE_AWAY). Those
- *     blocks are on zone.away, on no other list, and counted nowhere. (buddy_check)
+ *     blocks are on zone.away, on no other list, and counted nowhere. (zone_check)
  *
  * Lock: zone.grow (GROW), for all functions here; zone.lock inside it, for what changes pages.
  * System calls are made under zone.grow only.
@@ -80,7 +80,7 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	if (atomic_load_explicit(&z->locked, memory_order_relaxed))
 		step = STEP_MIN;
 	*limited = vm_address_limited(&limit);
-	if (*limited != buddy_is_tight(z))
+	if (*limited != zone_is_tight(z))
 		atomic_store_explicit(&zone_lead(z)->tight, *limited, memory_order_relaxed);
 	if (*limited)
 		step = min_size(step, max_size(STEP_MIN, align_down(limit / 64, STEP_MIN)));
@@ -94,7 +94,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	vm_huge_as_set(at, bytes, buddy_used_pages(z) >= THP_PAGES);
+	vm_thp_as_set(at, bytes, zone_used_pages(z) >= THP_PAGES);
 	DELAY_HERE(grow_committed);
 	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
 	 * lost: the space is still reserved, and is made usable again by the next try. */
@@ -107,7 +107,7 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	r->pages = REGION_META_PAGES;
 	r->reserved = reserved;
 	r->next = atomic_load_explicit(&z->regions, memory_order_relaxed);
-	/* Release pairs with the acquire in buddy_first_region. */
+	/* Release pairs with the acquire in zone_first_region. */
 	atomic_store_explicit(&z->regions, r, memory_order_release);
 	pagemap_add(r);
 	stat_add(STAT_regions_made, 1);
@@ -124,25 +124,25 @@ static void reserve_space(struct zone *z)
 	size_t bytes = min_size(align_down(options.va_reserve, REGION_BYTES),
 				max_size(align_down(part, REGION_BYTES), REGION_BYTES));
 
-	if (!buddy_first_region(z))
+	if (!zone_first_region(z))
 		bytes = min_size(bytes, REGION_BYTES);
 
 	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
 		void *p = vm_reserve(bytes, REGION_BYTES);
 
 		if (p) {
-			z->reserve_next = (uintptr_t)p;
-			z->reserve_end = (uintptr_t)p + bytes;
+			z->va_next = (uintptr_t)p;
+			z->va_end = (uintptr_t)p + bytes;
 			return;
 		}
 	}
-	z->reserve_refused = true;
+	z->va_refused = true;
 }
 
 /* Bytes for a region, below the last one if nobody has that, or elsewhere. */
 static struct region *region_map(struct zone *z, size_t bytes)
 {
-	struct region *last = buddy_first_region(z);
+	struct region *last = zone_first_region(z);
 	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
 	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
 
@@ -183,14 +183,14 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 	struct region *r;
 	size_t bytes;
 
-	if (!limited && z->reserve_next == z->reserve_end && !z->reserve_refused &&
+	if (!limited && z->va_next == z->va_end && !z->va_refused &&
 	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
 		reserve_space(z);
-	if (z->reserve_next != z->reserve_end) {
-		r = (struct region *)z->reserve_next;
+	if (z->va_next != z->va_end) {
+		r = (struct region *)z->va_next;
 		if (!region_commit_meta(r))
 			return NULL;
-		z->reserve_next += REGION_BYTES;
+		z->va_next += REGION_BYTES;
 		region_publish(z, r, REGION_PAGES);
 		return r;
 	}
@@ -272,7 +272,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	if (n < pg->npages) {
 		rest->npages = pg->npages - n;
 		rest->zero = pg->zero;
-		rest->bare = 0;
+		rest->blocked = 0;
 		rest->next = pg->next;
 		rest->list = LIST_NONE;
 		page_set_kind(rest, PAGE_AWAY);
@@ -303,12 +303,12 @@ static int grow_away(struct zone *z, size_t step, size_t least)
 	for (struct page **at = &z->away; *at; at = &(*at)->next) {
 		int err;
 
-		if ((*at)->bare || !away_holds(*at, least))
+		if ((*at)->blocked || !away_holds(*at, least))
 			continue;
 		err = away_return(z, at, step);
 		if (err != -EEXIST)
 			return err;
-		(*at)->bare = 1; /* it is in somebody's way */
+		(*at)->blocked = 1; /* it is in somebody's way */
 	}
 	return -EEXIST;
 }
@@ -325,7 +325,7 @@ static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
 
 	if (err != -EEXIST)
 		return err == 0;
-	for (r = buddy_first_region(z); r; r = r->next) {
+	for (r = zone_first_region(z); r; r = r->next) {
 		size_t bytes = min_size(step, (size_t)(REGION_PAGES - r->pages) << PG_SHIFT);
 
 		if (r->blocked || bytes < least)
@@ -347,10 +347,10 @@ static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
 /* Guarded by: grow. */
 static void try_blocked_again(struct zone *z)
 {
-	for (struct region *r = buddy_first_region(z); r; r = r->next)
+	for (struct region *r = zone_first_region(z); r; r = r->next)
 		r->blocked = false;
 	for (struct page *pg = z->away; pg; pg = pg->next)
-		pg->bare = 0;
+		pg->blocked = 0;
 }
 
 /* Room in a region that is there comes first; then address space, less and less while it is refused. A
@@ -371,9 +371,9 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		grow_unlock(z);
 		return 0; /* somebody did */
 	}
-	limited = buddy_is_tight(z);
+	limited = zone_is_tight(z);
 	step = max_size(z->refused ? 0 : step_bytes(z, &limited), least);
-	for (r = buddy_first_region(z); r && !good; r = r->next)
+	for (r = zone_first_region(z); r && !good; r = r->next)
 		good = region_grow(z, r, step, least);
 	while (!good && step >= least) {
 		good = grow_space(z, limited, step, least);
@@ -446,7 +446,7 @@ static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 {
 	uint64_t bytes = 0;
 
-	for (struct region *r = buddy_first_region(z); r && bytes < want; r = r->next) {
+	for (struct region *r = zone_first_region(z); r && bytes < want; r = r->next) {
 		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
 		uint32_t n = region_take_pages(z, r, dirty);
 
@@ -478,13 +478,13 @@ static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
  * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated. Where address space is
  * limited they are unmapped, for the program's own mappings.
  */
-void purge_regions(struct zone *z)
+void zone_purge_regions(struct zone *z)
 {
-	if (z->apart || grow_lock(z) != 0)
+	if (z->segregated || grow_lock(z) != 0)
 		return;
-	if (buddy_is_tight(z))
+	if (zone_is_tight(z))
 		release_regions(z, UINT64_MAX, false);
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		if (!region_take_pages(z, r, false))
 			continue;
 		DELAY_HERE(region_taken);
@@ -493,7 +493,7 @@ void purge_regions(struct zone *z)
 	grow_unlock(z);
 }
 
-uint64_t buddy_release_regions(struct zone *z)
+uint64_t zone_release_regions(struct zone *z)
 {
 	uint64_t bytes;
 
@@ -509,12 +509,11 @@ static uint64_t release_reserved(struct zone *z)
 {
 	uint64_t bytes = 0;
 
-	if (z->reserve_next != z->reserve_end &&
-	    vm_unmap((void *)z->reserve_next, z->reserve_end - z->reserve_next)) {
-		bytes += z->reserve_end - z->reserve_next;
-		z->reserve_end = z->reserve_next;
+	if (z->va_next != z->va_end && vm_unmap((void *)z->va_next, z->va_end - z->va_next)) {
+		bytes += z->va_end - z->va_next;
+		z->va_end = z->va_next;
 	}
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
 
 		/* One without pages goes as a whole, as it may have had some; no index leads into this. */
@@ -565,7 +564,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			       pg->npages * sizeof(uint16_t));
 			gone = vm_unmap(page_address(pg), n);
 			pg->zero = gone ? ZERO_CLEAN : ZERO_NOT; /* it is still mapped */
-			pg->bare = 0;
+			pg->blocked = 0;
 			pg->list = LIST_NONE;
 			pg->next = z->away;
 			z->away = pg;
@@ -578,7 +577,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 	return bytes;
 }
 
-uint64_t buddy_release_space(struct zone *z, uint64_t want)
+uint64_t zone_release_space(struct zone *z, uint64_t want)
 {
 	uint64_t bytes;
 
@@ -598,7 +597,7 @@ uint64_t zones_release_regions(void)
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < zones_count(); i++)
-		bytes += buddy_release_regions(&zone_all[i]);
+		bytes += zone_release_regions(&zone_all[i]);
 	return bytes;
 }
 
@@ -611,7 +610,7 @@ uint64_t zones_release_space(uint64_t want)
 	if (want != UINT64_MAX && want / HOPELESS > all)
 		return 0;
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
-		bytes += buddy_release_space(&zone_all[i], want - bytes);
+		bytes += zone_release_space(&zone_all[i], want - bytes);
 	return bytes;
 }
 

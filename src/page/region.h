@@ -16,10 +16,10 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen);
 
 /* Takes the pages of wholly free and clean regions out of the zone, which grows into them again,
  * and gives the memory of their metadata back. */
-void purge_regions(struct zone *z);
+void zone_purge_regions(struct zone *z);
 
 /* Unmaps the regions that are wholly free. Returns bytes of address space given back. */
-uint64_t buddy_release_regions(struct zone *z);
+uint64_t zone_release_regions(struct zone *z);
 
 /*
  * The kernel refuses a mapping of `want` bytes: gives back address space that nothing lies in, for
@@ -27,7 +27,7 @@ uint64_t buddy_release_regions(struct zone *z);
  * have, then free blocks of 1 MiB or more out of other regions, the largest first. Returns its
  * bytes, which may be more than `want`.
  */
-uint64_t buddy_release_space(struct zone *z, uint64_t want);
+uint64_t zone_release_space(struct zone *z, uint64_t want);
 
 /* The same for all zones of the process. */
 uint64_t zones_release_regions(void);

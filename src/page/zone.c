@@ -43,8 +43,8 @@ _Atomic uint32_t zones_used = 1;
 
 static uint8_t zone_table[PROCESSORS]; /* of a processor's number */
 static unsigned chosen = 1;
-static bool in_turn; /* not by processor */
-static _Atomic uint32_t turn;
+static bool round_robin; /* not by processor */
+static _Atomic uint32_t next_thread;
 
 /* What is known while zones_init runs. */
 struct topology {
@@ -185,7 +185,7 @@ static void choose(void)
 	size_t limit;
 
 	chosen = 1;
-	in_turn = false;
+	round_robin = false;
 	memset(zone_table, 0, sizeof(zone_table));
 	/* A reserve is one zone's; and where address space is limited none of it is to lie idle. */
 	if (options.reserve || options.zones == 1 ||
@@ -200,7 +200,7 @@ static void choose(void)
 	count_nodes(&t);
 	if (options.zones != OPTION_AUTO && options.zones > t.processors) {
 		chosen = (unsigned)options.zones;
-		in_turn = true;
+		round_robin = true;
 	} else if (options.zones != OPTION_AUTO) {
 		by_number(&t, (unsigned)options.zones);
 	} else if (t.processors) {
@@ -212,9 +212,9 @@ static void choose(void)
 			zone_table[i] = (uint8_t)(i % chosen);
 }
 
-void buddy_init(struct zone *z)
+void zone_init(struct zone *z)
 {
-	z->apart = options.reserve != 0;
+	z->segregated = options.reserve != 0;
 }
 
 void zones_init(void)
@@ -225,7 +225,7 @@ void zones_init(void)
 	if (chosen > zones_count())
 		atomic_store_explicit(&zones_used, chosen, memory_order_relaxed);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
-		buddy_init(&zone_all[i]);
+		zone_init(&zone_all[i]);
 	errno = saved;
 }
 
@@ -250,7 +250,7 @@ unsigned zones_chosen(void)
 
 struct zone *zone_of_processor(unsigned n)
 {
-	return &zone_all[in_turn ? n % chosen : n < PROCESSORS ? zone_table[n] : n % chosen];
+	return &zone_all[round_robin ? n % chosen : n < PROCESSORS ? zone_table[n] : n % chosen];
 }
 
 struct zone *zone_pick(void)
@@ -260,9 +260,10 @@ struct zone *zone_pick(void)
 
 	if (likely(chosen == 1))
 		return zone_all;
-	n = in_turn || *options.zones_topology ? -1 : sched_getcpu();
+	n = round_robin || *options.zones_topology ? -1 : sched_getcpu();
 	errno = saved;
 	if (n < 0)
-		n = (int)(atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % PROCESSORS);
+		n = (int)(atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) %
+			  PROCESSORS);
 	return zone_of_processor((unsigned)n);
 }

@@ -12,10 +12,10 @@
 /* At most so many blocks are handled under one hold of the zone's lock. */
 #define BUDDY_BATCH 32u
 
-#define READY_LARGE 128u /* pages: 2 MiB */
+#define PREFAULT_LARGE 128u /* pages: 2 MiB */
 
 /* Kinds of free blocks. */
-enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_READY, BUDDY_KINDS };
+enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_PREFAULTED, BUDDY_KINDS };
 
 /*
  * Grouped by who writes: on a line of its own is what threads meet at, what only the lock's holder uses,
@@ -29,18 +29,19 @@ struct zone {
 	 * by all who sum. */
 	cache_aligned _Atomic uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
 	_Atomic uint64_t free_pages;
-	_Atomic uint64_t dirty_pages; /* of the free ones */
-	_Atomic uint64_t total_pages; /* usable pages of all regions */
-	_Atomic uint64_t ready_pages; /* of the free ones */
-	_Atomic uint64_t ready_large; /* of them, those in blocks of READY_LARGE pages or more */
-	_Atomic uint64_t ready_made;  /* clean pages taken to be populated, ever */
+	_Atomic uint64_t dirty_pages;      /* of the free ones */
+	_Atomic uint64_t total_pages;      /* usable pages of all regions */
+	_Atomic uint64_t prefaulted_pages; /* of the free ones */
+	_Atomic uint64_t
+		prefaulted_large; /* of them, those in blocks of PREFAULT_LARGE pages or more */
+	_Atomic uint64_t prefaulted_made; /* clean pages taken to be populated, ever */
 
 	/* Guarded by: lock. */
 	cache_aligned struct page_list_head blocks[BUDDY_KINDS][ORDERS];
-	struct page *late; /* runs taken from deferred, not worked off yet */
-	uint32_t steps;    /* debug: list operations for the run in hand */
-	bool apart; /* blocks of different kinds do not merge, so that each is backed as a whole or
-		     * not at all; see buddy_init; set once */
+	struct page *pending; /* runs taken from deferred, not worked off yet */
+	uint32_t steps;       /* debug: list operations for the run in hand */
+	bool segregated; /* blocks of different kinds do not merge, so that each is backed as a whole or
+		     * not at all; see zone_init; set once */
 
 	/* Any thread, atomic: runs freed by who could not have the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
@@ -48,14 +49,14 @@ struct zone {
 	/* Any thread, atomic; of the process's zones only the first one's are in use, for all of them
 	 * (zone_lead). They change when the process grows, and seldom otherwise. */
 	cache_aligned _Atomic uint64_t
-		clean_taken;          /* clean pages handed out, ever: the process's growth */
-	_Atomic uint64_t ready_taken; /* ready pages handed out, less those that came back so */
-	_Atomic uint64_t ask_at;      /* the growth at which others are asked for what they cache */
-	_Atomic uint64_t ask_most;    /* pages of growth between two times, at most; 0: no limit */
+		clean_taken;               /* clean pages handed out, ever: the process's growth */
+	_Atomic uint64_t prefaulted_taken; /* ready pages handed out, less those that came back so */
+	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
+	_Atomic uint64_t ask_most; /* pages of growth between two times, at most; 0: no limit */
 	_Atomic uint32_t tight; /* address space is limited: nothing is to be left over of blocks */
 	_Atomic uint64_t mapped; /* pages of mappings beside the zones, at the last one's making */
 
-	/* The same: pages in page caches, while pcp_counted, on a line of its own. */
+	/* The same: pages in pcps, while pcp_counted, on a line of its own. */
 	cache_aligned _Atomic uint64_t cached;
 
 	/* The same: dirty pages, the least seen since trim_at (ms), and how many of those that were left
@@ -75,20 +76,20 @@ struct zone {
 	_Atomic uint64_t trim_earned_at;
 
 	/* Any thread, atomic: the marks of the reserve in pages (who takes pages and finds less than
-	 * ready_low, or frees some and finds more than ready_over, wakes its thread), the word that
+	 * reserve_low, or frees some and finds more than reserve_over, wakes its thread), the word that
 	 * thread sleeps on (1: asleep), and the ms before which nothing is to be populated. */
-	cache_aligned _Atomic uint64_t ready_low;
-	_Atomic uint64_t ready_over;
-	_Atomic uint32_t ready_word;
-	_Atomic uint64_t ready_after;
+	cache_aligned _Atomic uint64_t reserve_low;
+	_Atomic uint64_t reserve_over;
+	_Atomic uint32_t reserve_word;
+	_Atomic uint64_t reserve_after;
 
 	/* Guarded by: grow (the list is only added to, and read without a lock). */
 	cache_aligned struct lock grow;
 	_Atomic(struct region *) regions;
 	_Atomic uint64_t grown; /* times pages were added; guarded by: lock */
-	uintptr_t reserve_next;
-	uintptr_t reserve_end;
-	bool reserve_refused;
+	uintptr_t va_next;
+	uintptr_t va_end;
+	bool va_refused;
 	bool refused;        /* the last growth: the next one asks for little */
 	uint32_t refusals;   /* of growth, ever */
 	struct page *away;   /* blocks whose address space was given back, linked by next */
@@ -142,18 +143,18 @@ static inline uint32_t zone_family(const struct zone *z)
 #define zones_sum(field) zone_sum(zone_all, field)
 
 /* Whether address space is limited, so that nothing of a block may be wasted. */
-static inline bool buddy_is_tight(struct zone *z)
+static inline bool zone_is_tight(struct zone *z)
 {
 	return atomic_load_explicit(&zone_lead(z)->tight, memory_order_relaxed) != 0;
 }
 
-static inline uint64_t buddy_ready_pages(struct zone *z)
+static inline uint64_t zone_prefaulted_pages(struct zone *z)
 {
-	return atomic_load_explicit(&z->ready_pages, memory_order_relaxed);
+	return atomic_load_explicit(&z->prefaulted_pages, memory_order_relaxed);
 }
 
 /* Pages in use, of the zone and of those it shares its memory with. Pages in pcps count as used. */
-static inline uint64_t buddy_used_pages(struct zone *z)
+static inline uint64_t zone_used_pages(struct zone *z)
 {
 	uint64_t all = zone_sum(z, total_pages);
 	uint64_t unused = zone_sum(z, free_pages);
@@ -162,14 +163,14 @@ static inline uint64_t buddy_used_pages(struct zone *z)
 }
 
 /* The zone's regions, for walks without a lock: a region is never taken off the list. */
-static inline struct region *buddy_first_region(struct zone *z)
+static inline struct region *zone_first_region(struct zone *z)
 {
 	return atomic_load_explicit(&z->regions, memory_order_acquire);
 }
 
 /* Applies the options to a zone. Call it before the second thread, and best before the zone has
  * pages. */
-void buddy_init(struct zone *z);
+void zone_init(struct zone *z);
 
 /*
  * Decides how many zones new threads use (option zones) and which processors use which. Call it

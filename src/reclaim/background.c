@@ -7,7 +7,7 @@
  * empties the heaps that made no call since the last time, and marks the others anew; what that
  * frees goes to the kernel at once. Bins of threads that made no call while it marked have a turn. Once each decay_ms it gives as many dirty pages to the kernel
  * as were free all that time: the lowest count it saw at a tick; and makes holes in the abandoned slabs
- * that nobody touched all that time. Page caches of running threads shrink by an eighth of their
+ * that nobody touched all that time. Pcps of running threads shrink by an eighth of their
  * surplus.
  *
  * (A) When nothing is cached anywhere it parks: it sleeps without a timer until somebody caches
@@ -186,7 +186,7 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || longrun_pages() || zones_sum(ready_pages) || heap_idle_any() ||
+	if (dirty_pages() || longrun_pages() || zones_sum(prefaulted_pages) || heap_idle_any() ||
 	    heap_bins_any() || slab_pool_wants_punch())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
@@ -376,7 +376,7 @@ static void end_reserve(void)
 	reserve_end();
 	while (atomic_load_explicit(&reserve_tid, memory_order_acquire)) {
 		park_sleep_ms(1);
-		buddy_ready_wake(&zone_main);
+		prefault_wake(&zone_main);
 	}
 }
 
@@ -394,7 +394,7 @@ static void finish(void)
 		zones_purge_descriptors();
 	}
 	end_reserve();
-	buddy_trim_inline = true;
+	trim_inline = true;
 	watch();
 	ended_at = room ? 0 : clock_ms();
 	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
@@ -521,9 +521,9 @@ static void start_all(bool threads, enum from from)
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, reserve_wanted() ? 1 : 0, memory_order_relaxed);
 	reserve_again();
-	buddy_trim_inline = false;
+	trim_inline = false;
 	if (!start(background_main, from)) {
-		buddy_trim_inline = true;
+		trim_inline = true;
 		atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
 		atomic_store_explicit(&running, 0, memory_order_release);
 		return;
@@ -633,7 +633,7 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_exit_word, 0, memory_order_relaxed);
 	ended_at = 0;
-	buddy_trim_inline = true;
+	trim_inline = true;
 	watch_no_more();
 	watch();
 	if (is_always() && !copy)

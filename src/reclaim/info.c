@@ -81,12 +81,12 @@ void info_collect(struct info *in, struct info_class *by_class)
 	in->region_bytes = zones_sum(total_pages) << PG_SHIFT;
 	in->free_bytes = zones_sum(free_pages) << PG_SHIFT;
 	in->dirty_bytes = zones_sum(dirty_pages) << PG_SHIFT;
-	in->reserve_bytes = zones_sum(ready_pages) << PG_SHIFT;
+	in->reserve_bytes = zones_sum(prefaulted_pages) << PG_SHIFT;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		in->pcp_bytes += (uint64_t)atomic_load_explicit(&p->count, memory_order_relaxed)
 				 << PG_SHIFT;
 	for (uint32_t i = 0; i < zones_count(); i++)
-		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
+		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
 			add_region(r, in, by_class);
 	huge_count(&in->huge_objects, &in->huge_bytes);
 	in->arena_bytes = arena_bytes();

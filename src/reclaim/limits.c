@@ -132,7 +132,7 @@ static uint64_t cached_pages(void)
 static uint64_t live_pages(void)
 {
 	uint64_t cached = cached_pages() + (holes_bytes_all() >> PG_SHIFT);
-	uint64_t used = buddy_used_pages(&zone_main);
+	uint64_t used = zone_used_pages(&zone_main);
 
 	return (used > cached ? used - cached : 0) + (huge_bytes() >> PG_SHIFT);
 }
@@ -140,7 +140,7 @@ static uint64_t live_pages(void)
 /* Free pages of the zones that the kernel backs. */
 static uint64_t backed_pages(void)
 {
-	return zones_sum(dirty_pages) + zones_sum(ready_pages);
+	return zones_sum(dirty_pages) + zones_sum(prefaulted_pages);
 }
 
 /* Free pages that cost memory, wherever they are. */
@@ -201,11 +201,11 @@ static uint64_t shortage(uint64_t coming)
 	uint64_t step;
 
 	if (spare == INT64_MAX) {
-		buddy_ask_within(&zone_main, 0);
+		growth_ask_within(&zone_main, 0);
 		return 0;
 	}
 	step = spare > 0 ? (uint64_t)spare / STEP_PART : 0;
-	buddy_ask_within(&zone_main, max_size(step, STEP_MIN) >> PG_SHIFT);
+	growth_ask_within(&zone_main, max_size(step, STEP_MIN) >> PG_SHIFT);
 	if (spare >= need)
 		return 0;
 	stat_add(STAT_pressure_near_limit, 1);
@@ -292,7 +292,7 @@ static void purge_excess(void)
 	if (!excess)
 		return;
 	excess += allowed / 8;
-	excess -= min_size(excess, buddy_ready_release(&zone_main, 0, excess) >> PG_SHIFT);
+	excess -= min_size(excess, prefault_release(&zone_main, 0, excess) >> PG_SHIFT);
 	if (excess)
 		zones_purge(0, excess);
 }
@@ -412,7 +412,7 @@ void limits_begin(void)
 {
 	group_at = clock_ms();
 	read_files();
-	buddy_before_growth = before_growth;
+	growth_ask_others = before_growth;
 	if (options.soft_limit || options.cache_limit) {
 		pcp_count_all();
 		heap_bins_count_all();

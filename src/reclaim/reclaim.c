@@ -15,10 +15,10 @@
  *     (PART_STEPS) of what else is done to heaps.
  *
  * Bound: a growth looks at GROWTH_LOOKS heaps three times, makes one barrier of 1 us, and moves GROWTH_STEPS
- * objects, slabs and runs, and the part that it is in, and the runs of two page caches (heap_growth_step; debug
+ * objects, slabs and runs, and the part that it is in, and the runs of two pcps (heap_growth_step; debug
  * builds count it): however many threads there are, and whatever they hold. It goes on where the last one ended, an
  * eighth of what is in use later at most, or AGAIN_PAGES while there is more.
- * A drain looks at each heap and each page cache once, and takes what it holds, in holds
+ * A drain looks at each heap and each pcp once, and takes what it holds, in holds
  * of 32 runs. On a thread that calls malloc this is done only when the kernel refused memory, or a limit is
  * near that would kill the process: it then looks at all heaps once, as often as that gave something; at a
  * limit in parts of PART_STEPS, and no more of them than are needed.
@@ -46,7 +46,7 @@
 #include "page/region.h"
 #include "base/stats.h"
 
-/* How long a drain waits for page caches that are locked: for all in turn, for those of heaps, and for one
+/* How long a drain waits for pcps that are locked: for all in turn, for those of heaps, and for one
  * heap's. By the clock: a sleep takes longer than it is told to. */
 #define DRAIN_WAIT_NS UINT64_C(5000000)
 #define HEAP_WAIT_NS UINT64_C(1000000)
@@ -193,7 +193,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 		report->bytes_purged = slab_pool_punch(true, UINT64_MAX);
 		report->bytes_purged += zones_purge(keep >> PG_SHIFT, UINT64_MAX);
 		/* Little memory by many calls: else the background does it once nothing is cached. */
-		if (buddy_trim_inline)
+		if (trim_inline)
 			zones_purge_descriptors();
 	}
 	if (flags & RECLAIM_REGIONS)
@@ -303,7 +303,7 @@ bool reclaim_before_growth(void)
 	after = zones_sum(free_pages);
 	gave = after > before;
 	if (more)
-		buddy_ask_again(&zone_main, gave ? 1 : AGAIN_PAGES);
+		growth_ask_again(&zone_main, gave ? 1 : AGAIN_PAGES);
 	errno = saved;
 	return gave;
 }
@@ -362,7 +362,7 @@ static uint64_t pressure_step(unsigned step, uint64_t marked, uint64_t want)
 			p.marked = heap_idle_mark(false);
 		more = pressure_part(&p);
 		lock_release(&reclaim_control);
-		/* Blocks meet when all page caches are empty. */
+		/* Blocks meet when all pcps are empty. */
 		if (step)
 			given += zones_purge(0, (want - given) / PG_BYTES + 1);
 	} while (more && given < want);
@@ -375,8 +375,8 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
 	uint64_t given = 0;
 
 	stat_add(STAT_pressure_reclaims, 1);
-	buddy_ready_hold(&zone_main);
-	given = buddy_ready_release(&zone_main, 0, want / PG_BYTES + 1);
+	prefault_hold(&zone_main);
+	given = prefault_release(&zone_main, 0, want / PG_BYTES + 1);
 	for (unsigned step = 0; step < (emergency ? 4u : 3u) && given < want; step++) {
 		if (step == 3)
 			heap_ask_trim();

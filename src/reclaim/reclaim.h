@@ -63,7 +63,7 @@ void reclaim_visit(uint64_t generation);
  */
 uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency);
 
-/* Before the process grows (buddy_before_growth): what others cache, for whoever grows; the kernel gets
+/* Before the process grows (growth_ask_others): what others cache, for whoever grows; the kernel gets
  * none of it. True: pages came free. */
 bool reclaim_before_growth(void);
 

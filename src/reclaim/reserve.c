@@ -13,7 +13,7 @@
  * smaller rest missing, unless the whole reserve has less than HUGE_FROM pages.
  *
  * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short:
- *     neither within 10 s of a reclaim for pressure (buddy_ready_hold), nor when a limit leaves
+ *     neither within 10 s of a reclaim for pressure (prefault_hold), nor when a limit leaves
  *     little more than what would be populated. The thread then tries again every PAUSE_MS.
  * (B) As the background thread, it blocks all signals, allocates nothing after its start and holds
  *     no lock except zone.grow over a system call.
@@ -41,7 +41,7 @@
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u
 #define TICK_MS 100u
-#define HUGE_FROM (UINT64_C(4) * READY_LARGE)
+#define HUGE_FROM (UINT64_C(4) * PREFAULT_LARGE)
 #define AUTO_TICKS 4u /* reserve:auto keeps the growth of so many ticks */
 #define AUTO_MIN (UINT64_C(2) << (20 - PG_SHIFT))
 #define AUTO_MAX (UINT64_C(256) << (20 - PG_SHIFT))
@@ -78,13 +78,13 @@ void reserve_init(void)
 void reserve_end(void)
 {
 	atomic_store_explicit(&ended, 1, memory_order_relaxed);
-	buddy_ready_wake(&zone_main);
+	prefault_wake(&zone_main);
 }
 
 void reserve_again(void)
 {
 	atomic_store_explicit(&ended, 0, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.reserve_word, 0, memory_order_relaxed);
 }
 
 /* ---- how much ------------------------------------------------------------------------------- */
@@ -93,8 +93,8 @@ void reserve_again(void)
 static uint64_t taken(void)
 {
 	return atomic_load_explicit(&zone_main.clean_taken, memory_order_relaxed) -
-	       atomic_load_explicit(&zone_main.ready_made, memory_order_relaxed) +
-	       atomic_load_explicit(&zone_main.ready_taken, memory_order_relaxed);
+	       atomic_load_explicit(&zone_main.prefaulted_made, memory_order_relaxed) +
+	       atomic_load_explicit(&zone_main.prefaulted_taken, memory_order_relaxed);
 }
 
 static void follow_growth(struct follow *f, uint64_t now)
@@ -130,7 +130,7 @@ static struct marks marks_of(uint64_t size)
 			   mark_pages(options.reserve_high, size), 1 };
 
 	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
-		m.step = READY_LARGE;
+		m.step = PREFAULT_LARGE;
 	if (m.low > m.high)
 		m.low = m.high;
 	else if (m.high && !m.low)
@@ -145,7 +145,7 @@ static struct marks marks_of(uint64_t size)
 
 static bool held(uint64_t now)
 {
-	return now < atomic_load_explicit(&zone_main.ready_after, memory_order_relaxed);
+	return now < atomic_load_explicit(&zone_main.reserve_after, memory_order_relaxed);
 }
 
 /* What pcps took before there was a reserve is not prefaulted: let them refill. */
@@ -185,20 +185,20 @@ static void begin(void)
 		return;
 	begun = true;
 	for (uint32_t i = 0; i < zones_count(); i++)
-		for (struct region *r = buddy_first_region(&zone_all[i]); r; r = r->next)
+		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
 			populate_slabs(r);
 }
 
 /* Returns false if the reserve cannot be filled now. */
 static bool fill(const struct marks *m)
 {
-	uint64_t ready = buddy_ready_pages(&zone_main);
+	uint64_t ready = zone_prefaulted_pages(&zone_main);
 	uint64_t large = m->step == 1 ? m->high / 2 : m->high;
 	bool was_empty = m->high && !ready;
 
-	for (; ready + m->step <= m->high; ready = buddy_ready_pages(&zone_main)) {
-		if (held(clock_ms()) || !limits_allow(READY_LARGE * PG_BYTES) ||
-		    !buddy_ready_fill(&zone_main, large, m->high - ready))
+	for (; ready + m->step <= m->high; ready = zone_prefaulted_pages(&zone_main)) {
+		if (held(clock_ms()) || !limits_allow(PREFAULT_LARGE * PG_BYTES) ||
+		    !prefault_fill(&zone_main, large, m->high - ready))
 			return false;
 		park_wake(); /* from now on a reclaim for pressure has something to take */
 	}
@@ -210,8 +210,8 @@ static bool fill(const struct marks *m)
 
 static bool is_over(void)
 {
-	return buddy_ready_pages(&zone_main) >
-	       atomic_load_explicit(&zone_main.ready_over, memory_order_relaxed);
+	return zone_prefaulted_pages(&zone_main) >
+	       atomic_load_explicit(&zone_main.reserve_over, memory_order_relaxed);
 }
 
 /*
@@ -222,22 +222,22 @@ static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 {
 	bool crossed;
 
-	atomic_store_explicit(&zone_main.ready_word, 1, memory_order_seq_cst);
+	atomic_store_explicit(&zone_main.reserve_word, 1, memory_order_seq_cst);
 	atomic_thread_fence(memory_order_seq_cst); /* see prefault.c */
-	crossed = low ? buddy_ready_pages(&zone_main) < low : taken() != seen;
+	crossed = low ? zone_prefaulted_pages(&zone_main) < low : taken() != seen;
 	if (!crossed && !is_over())
-		buddy_ready_wait(&zone_main, ms);
-	atomic_store_explicit(&zone_main.ready_word, 0, memory_order_relaxed);
+		prefault_wait(&zone_main, ms);
+	atomic_store_explicit(&zone_main.reserve_word, 0, memory_order_relaxed);
 }
 
 static void set_marks(const struct marks *m)
 {
 	/* With a low mark of 0, one page: the next allocation then finds less. */
-	atomic_store_explicit(&zone_main.ready_low, m->low ? m->low : 1, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.ready_over, m->high + m->high / 8, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.reserve_low, m->low ? m->low : 1, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.reserve_over, m->high + m->high / 8, memory_order_relaxed);
 	/* What is locked in memory (mlock) stays: do not wake up for it again. */
-	if (is_over() && !buddy_ready_release(&zone_main, m->high, UINT64_MAX))
-		atomic_store_explicit(&zone_main.ready_over, UINT64_MAX, memory_order_relaxed);
+	if (is_over() && !prefault_release(&zone_main, m->high, UINT64_MAX))
+		atomic_store_explicit(&zone_main.reserve_over, UINT64_MAX, memory_order_relaxed);
 }
 
 void *reserve_main(void *arg)

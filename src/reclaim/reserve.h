@@ -14,7 +14,7 @@ void reserve_init(void);
 bool reserve_wanted(void);
 
 /* The thread's main function, and what makes it return. The thread may be about to sleep when
- * reserve_end wakes it: buddy_ready_wake is called until it has ended. */
+ * reserve_end wakes it: prefault_wake is called until it has ended. */
 void *reserve_main(void *arg);
 void reserve_end(void);
 

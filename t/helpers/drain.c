@@ -3,7 +3,7 @@
  * What one thread can take back from all others, through the library's own
  * functions, which are looked up by name.
  *
- * usage: drain sleepers   64 threads fill their page caches and sleep in read(2) or on a futex
+ * usage: drain sleepers   64 threads fill their pcps and sleep in read(2) or on a futex
  *        drain trim       the same, given back by malloc_trim(0)
  *        drain busy       drains while four threads allocate and free
  *        drain disable    no page enters a cache while they are disabled; regions are unmapped

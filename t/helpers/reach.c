@@ -260,8 +260,7 @@ static int case_hot(void)
 		waited += its_after.voluntary != its.voluntary && !taken && !preempted;
 		unsigned found = emptied(list, n, &bytes);
 		CHECK(found == SLEEPERS, "%u of the sleepers had something", found);
-		CHECK(r.caches_skipped == 0 || stopped, "%lu page caches skipped",
-		      r.caches_skipped);
+		CHECK(r.caches_skipped == 0 || stopped, "%lu pcps skipped", r.caches_skipped);
 		CHECK(before > floor + (SLEEPERS << 16) && bytes > (SLEEPERS << 16),
 		      "%lu bytes, of sleepers %lu", before - floor, bytes);
 		uint64_t percent = (before - after) * 100 / (before - floor);
@@ -463,7 +462,7 @@ static int case_refused(void)
 	for (size_t i = 0; i < n && i < ROOM; i++)
 		closed += list[i].state == SLUICE_THREAD_CLOSED;
 	CHECK(closed >= SLEEPERS, "%u threads are said to be out of reach", closed);
-	CHECK(stat_of("pcp_bytes") == 0, "%lu bytes are in page caches", stat_of("pcp_bytes"));
+	CHECK(stat_of("pcp_bytes") == 0, "%lu bytes are in pcps", stat_of("pcp_bytes"));
 	CHECK(stat_of("membarrier_errno") == EPERM, "errno %lu", stat_of("membarrier_errno"));
 	malloc_stats();
 	return helper_end();

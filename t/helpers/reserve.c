@@ -34,7 +34,7 @@
 #define STEP_BYTES (4 * MIB)
 #define WAIT_MS 60000u
 #define SKIP 77
-#define SLACK_MIB 28 /* page caches of profile:latency, metadata, the program and its list */
+#define SLACK_MIB 28 /* pcps of profile:latency, metadata, the program and its list */
 
 static int (*stat_by_name)(const char *, uint64_t *);
 
@@ -265,7 +265,7 @@ static unsigned long huge_refused(void)
 	return n;
 }
 
-/* What page caches give back unused is ready again. */
+/* What pcps give back unused is ready again. */
 static bool filled(size_t reserve)
 {
 	return wait_for(reserve / 3 * 2, reserve + reserve / 8);

@@ -5,7 +5,7 @@
  *	storm start THREADS WAVES     they begin to allocate all at once, and end; again for each wave
  *	storm one THREADS WAVES       the same on one processor
  *	storm big THREADS             each allocates and frees 3,000,000 bytes over and over
- *	storm miss THREADS            each fills and empties its page cache over and over
+ *	storm miss THREADS            each fills and empties its pcp over and over
  *
  * The last two count the context switches for 1,000 operations, and time nothing: a lock that is handed over to a
  * sleeper costs one or two for each operation, one that is free for whoever meets it next to none.
@@ -25,7 +25,7 @@ enum {
 	STACK = 128 << 10,
 	BIG = 3000000,
 	MISS = 65536,      /* bytes of a run */
-	MISS_RUNS = 128,   /* 8 MiB: more than a page cache takes */
+	MISS_RUNS = 128,   /* 8 MiB: more than a pcp takes */
 	CPU_S = 1,         /* of the whole program, for a count */
 	SWITCHES_MAX = 50, /* for 1,000 operations */
 };

@@ -61,9 +61,9 @@ is "$status $(awk '$2 == "operations" { printf "%s%s", sep, $1; sep = " " }' "$T
 grep -v '^#' "$srcdir/$golden" >"$TMP/want"
 is "$(differs "$TMP/want" "$TMP/have")" "" "the counts are those of $golden (else: make golden)"
 
-# With smaller batches the page caches go to the buddy core more often.
+# With smaller batches the pcps go to the buddy core more often.
 counted pcp_batch:16K >"$TMP/small"
-like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' "a page cache with smaller batches is found out"
+like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' "a pcp with smaller batches is found out"
 
 unused=
 for name in $(sed -n 's/^SHARE(\([a-z_]*\),.*/\1/p' "$srcdir/src/base/share.def"); do

@@ -76,7 +76,7 @@ out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
 like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
 is "$(printf '%s\n' "$out" | sed -n '/pcp_lock=handoff/,$p' |
 	grep -c -E '^ *(single|[0-9]+|cache) +([0-9]+\.[0-9]+ +){5}\([0-9.]+\) +([0-9]+\.[0-9]+ +){3}\([0-9.]+\)$')" 11 \
-	"pages compares the ways into a page cache, at each size"
+	"pages compares the ways into a pcp, at each size"
 is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
 import json, sys
 w = json.load(open(sys.argv[1]))["pcp_lock"]

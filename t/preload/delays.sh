@@ -45,7 +45,7 @@ run "memory allocated in late key destructors is not lost" lifecycle late-keys
 run "the initial thread ends and the others go on" lifecycle main-exits
 run "drains while four threads allocate and free" drain busy
 SLUICE_CONF=background:never
-run "64 threads sleep with full page caches: one drain leaves 0 bytes in them" drain sleepers
+run "64 threads sleep with full pcps: one drain leaves 0 bytes in them" drain sleepers
 SLUICE_CONF=idle_ms:20,decay_ms:20
 with_sluice "$helpers/model" >"$TMP/out" 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "0 " "a random mix of allocations, threads, forks and drains finds no fault"

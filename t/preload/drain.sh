@@ -17,10 +17,10 @@ run() {
 # The library's own thread is there, but takes nothing: neither after however long it is until all are asleep,
 # nor when others use up the machine's memory.
 waits=idle_ms:3600000,decay_ms:3600000,psi:0,cgroup:0
-run "64 threads sleep with full page caches: one drain leaves 0 bytes in them" sleepers "$waits"
+run "64 threads sleep with full pcps: one drain leaves 0 bytes in them" sleepers "$waits"
 run "malloc_trim(0) gives back what 64 sleeping threads cached" trim "$waits"
 run "drains while four threads allocate and free" busy
-run "page caches disabled: none takes a page, and free regions are unmapped" disable "$waits"
+run "pcps disabled: none takes a page, and free regions are unmapped" disable "$waits"
 out=$(with_sluice prlimit --as=$((256 * 1048576)) "$drain" bulk 2>&1)
 like "$out, status $?" "$passed" "more page blocks than there are: what there is, and nothing is lost"
 proved_loaded "the program was served by the library" drain

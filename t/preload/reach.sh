@@ -23,11 +23,11 @@ run "256 MiB that 64 threads cached are back after one drain, in few calls" back
 out=$(SLUICE_CONF=background:never with_sluice "$reach" refused 2>"$TMP/err")
 status=$?
 if [ "$status" -eq 77 ]; then
-	skip "without membarrier page caches come back, and heaps are said to be out of reach" "no system call filter can be set"
+	skip "without membarrier pcps come back, and heaps are said to be out of reach" "no system call filter can be set"
 	skip "malloc_stats says so" "no system call filter can be set"
 else
 	like "$out, status $status" "$passed" \
-		"without membarrier page caches come back, and heaps are said to be out of reach"
+		"without membarrier pcps come back, and heaps are said to be out of reach"
 	is "$(grep '^membarrier' "$TMP/err" | tr -s ' ')" "membarrier = on
 membarrier = off (Operation not permitted)" "malloc_stats says so"
 fi

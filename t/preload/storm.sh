@@ -25,6 +25,6 @@ run "so do five waves of 500 threads" start 500 5
 run "$threads threads on one processor" one "$threads"
 run "8 threads take and free 3,000,000 bytes, with at most 50 switches for 1,000 pairs" big 8
 run "16 threads do" big 16
-run "8 threads miss their page caches, with at most 50 switches for 1,000 runs" miss 8
+run "8 threads miss their pcps, with at most 50 switches for 1,000 runs" miss 8
 run "16 threads do" miss 16
 proved_loaded "the program was served by the library" storm

@@ -103,7 +103,7 @@ static void test_blocks(void)
 	   "a block of a larger order is refused with EINVAL");
 	sluice_page_free(NULL, 0);
 	drain(SLUICE_DRAIN_CACHES);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	is_int(pages_used(), 0, "page blocks lose no page");
 }
 
@@ -134,7 +134,7 @@ static void test_bulk(void)
 	ok(sluice_page_alloc_bulk(ORDER_MAX + 1, 5, p) == 0 && errno == EINVAL,
 	   "a bulk allocation of too large an order is refused with EINVAL");
 	drain(SLUICE_DRAIN_CACHES);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	is_int(pages_used(), 0, "bulk calls lose no page");
 }
 
@@ -163,7 +163,7 @@ static void test_list(void)
 	ok(sluice_page_alloc_bulk_list(99, 1, &list) == 0 && errno == EINVAL && list.count == 0,
 	   "a list of too large an order is refused with EINVAL");
 	drain(SLUICE_DRAIN_CACHES);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	is_int(pages_used(), 0, "lists lose no page");
 }
 
@@ -196,7 +196,7 @@ static void test_partial(void)
 	sluice_page_free_bulk_list(0, &list);
 	sluice_page_free_bulk(0, got - 100, p + 100);
 	drain(SLUICE_DRAIN_CACHES);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	is_int(zone_main.free_pages, there, "requests that get less lose no page");
 }
 
@@ -342,16 +342,16 @@ static void *sleeper(void *arg)
 
 static void test_sleepers(void)
 {
-	bool (*before_growth)(uint64_t pages) = buddy_before_growth;
+	bool (*before_growth)(uint64_t pages) = growth_ask_others;
 	struct sluice_drain_report r;
 	pthread_t t[SLEEPERS];
 
-	buddy_before_growth = NULL; /* it would take what the first threads have cached */
+	growth_ask_others = NULL; /* it would take what the first threads have cached */
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		if (pthread_create(&t[i], NULL, sleeper, NULL) != 0)
 			tap_bail_out("cannot start a thread");
 	bedroom_wait(SLEEPERS);
-	buddy_before_growth = before_growth;
+	growth_ask_others = before_growth;
 	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their pcps and sleep");
 	r = drain(SLUICE_DRAIN_CACHES);
 	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0,
@@ -399,7 +399,7 @@ static void test_regions(void)
 	pthread_create(&t, NULL, use_and_free, NULL);
 	pthread_join(t, NULL);
 	r = drain(ALL_FLAGS);
-	for (struct region *g = buddy_first_region(&zone_main); g; g = g->next)
+	for (struct region *g = zone_first_region(&zone_main); g; g = g->next)
 		on_caches += cached_in(g);
 	is_int(on_caches, 0, "no block of a region is in any pcp after a drain");
 	is_int(value("pcp_bytes"), 0, "no pcp holds anything after a drain");
@@ -417,7 +417,7 @@ static void test_regions(void)
 	fill_cache();
 	ok(value("pcp_bytes") > 0, "the pcps are used once they are on again");
 	drain(ALL_FLAGS);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void test_disable_refused(void)

@@ -372,7 +372,7 @@ static void test_idle(void)
 	else
 		ok(interrupted == 0 && value("barriers_global") > global,
 		   "giving memory back has interrupted no processor");
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* Threads that end leave nothing that needs a call. */

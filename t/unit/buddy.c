@@ -95,8 +95,8 @@ static unsigned order_when_free(const struct region *r, uint32_t i)
 /* Returns whether all memory is free and in the largest possible blocks. */
 static bool all_merged(struct zone *z)
 {
-	buddy_check(z);
-	for (struct region *r = buddy_first_region(z); r; r = r->next) {
+	zone_check(z);
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
 			unsigned o = order_when_free(r, i);
 
@@ -156,12 +156,12 @@ static void test_split_all(void)
 	is_int(z->free_pages, 0, "no page is free when all are in use");
 	ok(buddy_alloc(z, 1) == NULL, "one more page is refused when the kernel refuses");
 	vm_refuse(false);
-	buddy_check(z);
+	zone_check(z);
 	shuffle(run, n);
 	for (unsigned i = 0; i < n; i++) {
 		buddy_free(run[i]);
 		if (i % 512 == 0)
-			buddy_check(z);
+			zone_check(z);
 	}
 	ok(all_merged(z), "pages freed in any order merge to the initial blocks");
 }
@@ -214,11 +214,11 @@ static void test_best_fit(void)
 	pg = buddy_alloc(z, 256);
 	ok(pg >= gap[0] && pg + 256 <= gap[0] + 300,
 	   "a run of a power of two goes where the least is left over");
-	buddy_check(z);
+	zone_check(z);
 	free_dirty(pg);
 	for (unsigned i = 0; i < 5; i++)
 		free_dirty(wall[i]);
-	buddy_purge(z, 0, UINT64_MAX);
+	zone_purge(z, 0, UINT64_MAX);
 	ok(all_merged(z), "all merges when long runs are freed");
 }
 
@@ -309,14 +309,14 @@ static void test_dirty(void)
 	fill(pg, 'x');
 	free_dirty(pg);
 	is_int(z->dirty_pages, 8, "memory that was written is dirty when it is freed");
-	buddy_check(z);
+	zone_check(z);
 	pg = buddy_alloc(z, 4);
 	ok(!pg->zero, "dirty memory is not said to be zero");
 	is_int(z->dirty_pages, 4, "memory in use does not count as dirty");
 	free_dirty(pg);
-	is_int(buddy_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge reports what it gave back");
+	is_int(zone_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge reports what it gave back");
 	is_int(z->dirty_pages, 0, "after a purge no page is dirty");
-	buddy_check(z);
+	zone_check(z);
 	pg = buddy_alloc(z, 8);
 	ok(pg == place && !resident(pg), "purged memory costs no memory");
 	ok(pg->zero && filled(pg, 0), "purged memory is said to be zero, and is");
@@ -337,7 +337,7 @@ static void test_dirty(void)
 	rest[0] = buddy_alloc(z, 1);
 	buddy_free(pg);
 	buddy_free(again);
-	buddy_purge(z, 0, UINT64_MAX);
+	zone_purge(z, 0, UINT64_MAX);
 	give_rest(rest, n);
 	ok(all_merged(z), "purged blocks merge");
 }
@@ -369,25 +369,25 @@ static void test_purge_bounds(void)
 	}
 	make_dirty_pages(z, run, 200);
 	is_int(z->dirty_pages, 200, "200 pages are dirty, and none has a free neighbour");
-	is_int(buddy_purge(z, 0, 10), 10 * PG_BYTES, "a purge of at most 10 pages gives back 10");
+	is_int(zone_purge(z, 0, 10), 10 * PG_BYTES, "a purge of at most 10 pages gives back 10");
 	is_int(z->dirty_pages, 190, "190 of 200 dirty pages are left after that");
-	is_int(buddy_purge(z, 150, UINT64_MAX), 40 * PG_BYTES,
+	is_int(zone_purge(z, 150, UINT64_MAX), 40 * PG_BYTES,
 	       "a purge that keeps 150 pages gives back 40");
 	is_int(z->dirty_pages, 150, "150 dirty pages are left after that");
-	is_int(buddy_purge(z, 150, UINT64_MAX), 0,
+	is_int(zone_purge(z, 150, UINT64_MAX), 0,
 	       "another purge that keeps 150 pages does nothing");
 	if (buddy_alloc_bulk(z, 512, 1, 1, &large) != 1)
 		tap_bail_out("no memory");
 	fill(large, 'l');
 	free_dirty(large);
-	buddy_purge(z, 0, 20);
+	zone_purge(z, 0, 20);
 	ok(z->dirty_pages == 150 + 512 - 20 && z->blocks[BUDDY_DIRTY][9].first,
 	   "small blocks are purged before a part of a large one");
-	is_int(buddy_purge(z, 150, UINT64_MAX), (512 - 20) * PG_BYTES,
+	is_int(zone_purge(z, 150, UINT64_MAX), (512 - 20) * PG_BYTES,
 	       "of a large block no more is purged than asked for");
-	is_int(buddy_purge(z, 0, UINT64_MAX), 150 * PG_BYTES,
+	is_int(zone_purge(z, 0, UINT64_MAX), 150 * PG_BYTES,
 	       "a purge without bounds gives back all");
-	buddy_check(z);
+	zone_check(z);
 	for (unsigned i = 0; i < 400; i++)
 		if (!(page_number(run[i]) & 1) && !filled(run[i], 'd'))
 			tap_bail_out("a purge hit memory in use");
@@ -408,10 +408,10 @@ static void test_purge_large_pages(void)
 	buddy_shrink(pg, 1); /* 1 in use; 1, 2, 4, 8, 16, 32 free behind it */
 	is_int(z->dirty_pages, 63, "63 pages are dirty");
 	vm_os_page = 65536;
-	is_int(buddy_purge(z, 0, UINT64_MAX), 60 * PG_BYTES,
+	is_int(zone_purge(z, 0, UINT64_MAX), 60 * PG_BYTES,
 	       "with kernel pages of 64 KiB only blocks that fill some are given back");
 	is_int(z->dirty_pages, 3, "the other blocks still count as dirty");
-	buddy_check(z);
+	zone_check(z);
 	vm_os_page = os_page;
 	ok(filled(pg, 'z'), "the page in use keeps its data");
 	buddy_free(pg);
@@ -421,10 +421,10 @@ static void test_purge_large_pages(void)
 	fill(pg, 'z');
 	buddy_shrink(pg, 64);
 	vm_os_page = 65536;
-	is_int(buddy_purge(z, 0, 5), 8 * PG_BYTES,
+	is_int(zone_purge(z, 0, 5), 8 * PG_BYTES,
 	       "with kernel pages of 64 KiB a part of a block is whole kernel pages");
 	is_int(z->dirty_pages, 56, "pages given back as a part of a block are clean");
-	buddy_check(z);
+	zone_check(z);
 	vm_os_page = os_page;
 	buddy_free(pg);
 }
@@ -438,7 +438,7 @@ static void test_partial(void)
 	unsigned got;
 	unsigned places = 0;
 
-	for (uint32_t i = REGION_META_PAGES; i < buddy_first_region(z)->pages; i++)
+	for (uint32_t i = REGION_META_PAGES; i < zone_first_region(z)->pages; i++)
 		places += i % 8 == 0;
 	vm_refuse(true);
 	got = buddy_alloc_bulk(z, 8, 2000, 2000, run);
@@ -450,7 +450,7 @@ static void test_partial(void)
 	is_int(buddy_alloc_bulk(z, 8, 2, 1, run + got), 2,
 	       "allocations work again when the kernel gives memory");
 	buddy_free_bulk(run, got + 2);
-	buddy_check(z);
+	zone_check(z);
 	ok(pages_used(z) <= 1, "refused requests lose nothing");
 }
 
@@ -511,7 +511,7 @@ static void test_step(void)
 	pg = buddy_alloc(z, RUN_PAGES_MAX);
 	ok(pg != NULL && pg->npages == RUN_PAGES_MAX, "the largest run of all can be allocated");
 	buddy_free(pg);
-	buddy_check(z);
+	zone_check(z);
 	is_int(pages_used(z), 0, "all of it is free at the end");
 	options.region_step = step;
 	options.va_reserve = (uint64_t)1 << 30;
@@ -583,16 +583,16 @@ static void test_stretches(void)
 	uint64_t calls;
 	char *place;
 
-	place = page_address(&buddy_first_region(z)->page[100]);
+	place = page_address(&zone_first_region(z)->page[100]);
 	dirty_all(z);
 	calls = stat_sum(STAT_purge_calls);
-	is_int(buddy_purge(z, 0, UINT64_MAX), z->total_pages << PG_SHIFT,
+	is_int(zone_purge(z, 0, UINT64_MAX), z->total_pages << PG_SHIFT,
 	       "a wholly free region is purged");
 	is_int(stat_sum(STAT_purge_calls) - calls, 1,
 	       "a region of many free blocks is purged by one call");
 	ok(all_merged(z) && z->dirty_pages == 0, "purged blocks are clean");
 	dirty_all(z);
-	buddy_purge(z, 0, 12);
+	zone_purge(z, 0, 12);
 	is_int(z->dirty_pages, z->total_pages - 12,
 	       "no more of a large block is purged than asked for");
 	dirty_all(z);
@@ -600,11 +600,11 @@ static void test_stretches(void)
 	if (syscall(SYS_mlock, place, vm_os_page) != 0) {
 		tap_skip(2, "memory cannot be locked here");
 	} else {
-		buddy_purge(z, 0, UINT64_MAX);
+		zone_purge(z, 0, UINT64_MAX);
 		is_int(z->dirty_pages, 64,
 		       "where memory is locked the kernel takes the other blocks");
 		syscall(SYS_munlock, place, vm_os_page);
-		buddy_purge(z, 0, UINT64_MAX);
+		zone_purge(z, 0, UINT64_MAX);
 		is_int(z->dirty_pages, 0, "the kernel takes a block once it is unlocked");
 	}
 	ok(all_merged(z), "all merges after memory was locked");
@@ -614,7 +614,7 @@ static void test_stretches(void)
 	for (unsigned i = 0; i < calls; i++)
 		if (i != 50)
 			free_dirty(run[i]);
-	buddy_purge(z, 0, UINT64_MAX);
+	zone_purge(z, 0, UINT64_MAX);
 	ok(filled(run[50], 'k'), "memory in use between two dirty blocks keeps its data");
 	buddy_free(run[50]);
 }
@@ -653,33 +653,33 @@ static void test_descriptors(void)
 			free_dirty(run[i]);
 	fill(kept, 'k');
 	ok(descriptor_pages(r) + 1 >= pages, "memory in use page by page has all descriptors");
-	buddy_purge_descriptors(z);
+	zone_purge_descriptors(z);
 	ok(descriptor_pages(r) + 1 >= pages, "descriptors of dirty blocks stay");
-	buddy_purge(z, 0, UINT64_MAX);
-	buddy_purge_descriptors(z);
+	zone_purge(z, 0, UINT64_MAX);
+	zone_purge_descriptors(z);
 	ok(vm_os_page > 4096 || descriptor_pages(r) <= 2 * ORDERS,
 	   "descriptors inside clean blocks cost no memory, except one page for each block");
 	n = (unsigned)stat_sum(STAT_purge_calls);
-	buddy_purge_descriptors(z);
+	zone_purge_descriptors(z);
 	is_int(stat_sum(STAT_purge_calls), n,
 	       "the kernel is not asked for the same descriptors again");
 	ok(filled(kept, 'k'), "a run beside purged descriptors keeps its data");
 	free_dirty(kept);
-	buddy_purge(z, 0, UINT64_MAX);
+	zone_purge(z, 0, UINT64_MAX);
 	ok(all_merged(z), "blocks with purged descriptors merge");
-	buddy_purge_descriptors(z);
+	zone_purge_descriptors(z);
 	ok(z->total_pages == 0 && z->free_pages == 0 && descriptor_pages(r) == 0,
 	   "a wholly free and clean region has no descriptors in memory");
-	buddy_check(z);
+	zone_check(z);
 	buddy_free(buddy_alloc(z, 1));
 	n = (unsigned)stat_sum(STAT_regions_made);
 	ok(all_merged(z) && z->total_pages > 0, "a zone grows into a region without descriptors");
-	buddy_purge_descriptors(z);
-	ok(buddy_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
+	zone_purge_descriptors(z);
+	ok(zone_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
 	   "a region without descriptors can be released");
 	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
 		fill(run[n], 'u');
-	buddy_check(z);
+	zone_check(z);
 	while (n)
 		free_dirty(run[--n]);
 	ok(all_merged(z), "such memory can be split and used again");
@@ -699,7 +699,7 @@ static void test_extend(void)
 	is_int(pages_used(z), 11,
 	       "an extended run takes a part of the block behind it, and no more");
 	ok(pg->npages == 11 && !pg->zero, "an extended run has its new length");
-	buddy_check(z);
+	zone_check(z);
 	buddy_shrink(pg, 1);
 	do {
 		blocker = buddy_alloc(z, 1);
@@ -710,7 +710,7 @@ static void test_extend(void)
 	ok(pg->npages == 1, "a run that cannot be extended keeps its length");
 	ok(!buddy_extend(pg, REGION_PAGES),
 	   "a run cannot be extended beyond the end of its region");
-	buddy_check(z);
+	zone_check(z);
 }
 
 /* ---- regions -------------------------------------------------------------------------------- */
@@ -732,17 +732,17 @@ static void test_release(void)
 	uint64_t total = z->total_pages;
 
 	fill(pg, 'r');
-	is_int(buddy_release_regions(z), 0, "a region with one run in use is not released");
+	is_int(zone_release_regions(z), 0, "a region with one run in use is not released");
 	ok(filled(pg, 'r'), "a run in a region that is not released keeps its data");
 	free_dirty(pg);
-	is_int(buddy_release_regions(z), total << PG_SHIFT,
+	is_int(zone_release_regions(z), total << PG_SHIFT,
 	       "a wholly free region is released as a whole");
 	ok(!mapped(p), "the pages of a released region are not mapped");
 	is_int(z->total_pages, 0, "a released region does not count");
 	ok(z->free_pages == 0 && z->dirty_pages == 0,
 	   "a released region's pages count neither as free nor as dirty");
-	buddy_check(z);
-	is_int(buddy_release_regions(z), 0, "a region is released once");
+	zone_check(z);
+	is_int(zone_release_regions(z), 0, "a region is released once");
 	pg = buddy_alloc(z, 10);
 	ok(pg && region_of(pg) == r, "the next request takes a released region into use again");
 	ok(pg->zero && filled(pg, 0), "memory of a region that was released reads as zero");
@@ -760,7 +760,7 @@ static void test_release_taken(void)
 	void *q;
 
 	free_dirty(pg);
-	buddy_release_regions(z);
+	zone_release_regions(z);
 	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	memset(q, 'f', 4096);
 	pg = buddy_alloc(z, 10);
@@ -806,7 +806,7 @@ static void test_space(void)
 {
 	static struct page *run[64];
 	struct zone *z = zone_with_region();
-	struct region *r = buddy_first_region(z);
+	struct region *r = zone_first_region(z);
 	uint64_t regions = stat_sum(STAT_regions_made);
 	unsigned n = take_blocks(z, run);
 	uint64_t total;
@@ -818,20 +818,20 @@ static void test_space(void)
 	free_dirty(run[21]);
 	free_dirty(run[24]);
 	total = z->total_pages;
-	is_int(buddy_release_space(z, 1), (uint64_t)1 << 20,
+	is_int(zone_release_space(z, 1), (uint64_t)1 << 20,
 	       "of a region in use one free block gives its address space, if that is enough");
-	is_int(buddy_release_space(z, UINT64_MAX), (uint64_t)1 << 20,
+	is_int(zone_release_space(z, UINT64_MAX), (uint64_t)1 << 20,
 	       "all free blocks give their address space, if all is asked for");
-	is_int(buddy_release_space(z, UINT64_MAX), 0, "a block's address space is released once");
+	is_int(zone_release_space(z, UINT64_MAX), 0, "a block's address space is released once");
 	ok(!mapped(away) && !mapped(page_address(run[24])), "released address space is not mapped");
 	is_int(total - z->total_pages, 128, "released address space does not count");
 	ok(page_of(away) == &r->page[0] && page_of(away + (1 << 20) - 1) == &r->page[0],
 	   "a pointer into released address space leads nowhere");
-	buddy_check(z);
+	zone_check(z);
 	ok(filled(run[20], 'a') && filled(run[23], 'b'),
 	   "runs beside released address space keep their data");
 	free_dirty(run[23]);
-	buddy_check(z);
+	zone_check(z);
 	run[23] = buddy_alloc(z, 64);
 	total = z->total_pages;
 	run[21] = buddy_alloc(z, 64);
@@ -839,13 +839,13 @@ static void test_space(void)
 	   "growth takes released address space back, and it reads as zero");
 	ok(z->total_pages > total && stat_sum(STAT_regions_made) == regions,
 	   "growth takes released address space before a new region");
-	buddy_check(z);
+	zone_check(z);
 	use_all(&run[21], 1);
 	run[24] = buddy_alloc(z, 64);
 	for (unsigned i = 0; i < n; i++)
 		free_dirty(run[i]);
 	ok(all_merged(z), "all merges once address space was taken back");
-	buddy_check(z);
+	zone_check(z);
 }
 
 /* Other mappings may have taken what was given up, or it may come back in pieces. */
@@ -853,7 +853,7 @@ static void test_space_taken(void)
 {
 	static struct page *run[64];
 	struct zone *z = zone_with_region();
-	struct region *r = buddy_first_region(z);
+	struct region *r = zone_first_region(z);
 	uint64_t step = options.region_step;
 	unsigned n = take_blocks(z, run);
 	struct page *pg;
@@ -864,7 +864,7 @@ static void test_space_taken(void)
 	for (unsigned i = 1; i < n; i++)
 		free_dirty(run[i]);
 	p = page_address(run[n / 2]);
-	ok(buddy_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20,
+	ok(zone_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20,
 	   "large blocks give their address space as well");
 	is_int(z->total_pages - z->free_pages, 64, "all that is not in use is released");
 	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -873,7 +873,7 @@ static void test_space_taken(void)
 	pg = buddy_alloc(z, 1);
 	ok(pg && region_of(pg) == r && z->total_pages < 4 * 64,
 	   "a growth takes back no more than it needs");
-	buddy_check(z);
+	zone_check(z);
 	options.region_step = step;
 	run[1] = buddy_alloc(z, RUN_PAGES_MAX);
 	ok(run[1] && region_of(run[1]) != r, "where other mappings are, another region serves");
@@ -884,7 +884,7 @@ static void test_space_taken(void)
 	free_dirty(pg);
 	ok(filled(run[0], 'a'), "memory in use is left alone");
 	free_dirty(run[0]);
-	buddy_check(z);
+	zone_check(z);
 	is_int(pages_used(z), 0, "all of it is free at the end");
 }
 
@@ -901,19 +901,19 @@ static void test_extended(void)
 	options.va_reserve = 0;
 	options.region_step = 1 << 20;
 	run[n++] = buddy_alloc(z, 1);
-	r = buddy_first_region(z);
+	r = zone_first_region(z);
 	ok(r && r->reserved < 128, "a region without a reservation has what a growth takes");
 	while (z->total_pages < 1024)
 		run[n++] = buddy_alloc(z, 64);
-	ok(buddy_first_region(z) == r && !r->next,
+	ok(zone_first_region(z) == r && !r->next,
 	   "a region without a reservation is extended in place");
 	q = mmap((char *)r + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	while (!r->blocked)
 		run[n++] = buddy_alloc(z, 64);
-	ok(buddy_first_region(z) != r && buddy_first_region(z)->next == r,
+	ok(zone_first_region(z) != r && zone_first_region(z)->next == r,
 	   "a region is not extended into another mapping");
-	buddy_check(z);
+	zone_check(z);
 	munmap(q, 4096);
 	buddy_free_bulk(run, n);
 	/* The kernel refuses all memory, and then gives it. */
@@ -927,7 +927,7 @@ static void test_extended(void)
 	ok(run[n] != NULL, "a growth that was refused is tried again");
 	buddy_free_bulk(run, n + 1);
 	is_int(pages_used(z), 0, "all of it is free at the end");
-	buddy_check(z);
+	zone_check(z);
 	options.region_step = step;
 	options.va_reserve = (uint64_t)1 << 30;
 }
@@ -964,7 +964,7 @@ static void test_release_index(void)
 {
 	static struct page *run[REGION_PAGES / 16];
 	struct zone *z = zone_with_region();
-	struct region *r = buddy_first_region(z);
+	struct region *r = zone_first_region(z);
 	void *index = (void *)align_down((uintptr_t)r->head, vm_os_page);
 	unsigned n = (unsigned)z->total_pages / 16;
 	uint64_t step = options.region_step;
@@ -974,7 +974,7 @@ static void test_release_index(void)
 	use_all(run, n);
 	ok(!index_is_clear(r, 0), "a region in use has an index");
 	buddy_free_bulk(run, n);
-	buddy_release_regions(z);
+	zone_release_regions(z);
 	ok(index_is_clear(r, 0), "a region whose address space was given up has no index");
 	options.region_step = 1 << 20;
 	pg = buddy_alloc(z, 2);
@@ -992,7 +992,7 @@ static void test_release_index(void)
 	pg = buddy_alloc(z, 40);
 	use_all(&pg, 1);
 	buddy_free(pg);
-	buddy_release_regions(z);
+	zone_release_regions(z);
 	ok(index_is_clear(r, 0), "a region's index leads nowhere even if it was locked in memory");
 	syscall(SYS_munlock, index, sizeof(r->head));
 }
@@ -1018,7 +1018,7 @@ static void test_deferred(void)
 	is_int(stat_sum(STAT_page_frees_deferred) - before, 2,
 	       "pages freed under the lock are counted as deferred");
 	ok(!buddy_extend(b, 6), "a run cannot be extended without the lock");
-	is_int(buddy_purge(z, 0, UINT64_MAX), 0, "nothing can be purged without the lock");
+	is_int(zone_purge(z, 0, UINT64_MAX), 0, "nothing can be purged without the lock");
 	lock_release(&z->lock);
 	a = buddy_alloc(z, 1);
 	is_int(pages_used(z), 1, "the next holder of the lock frees what was deferred");
@@ -1175,14 +1175,14 @@ static void test_random(void)
 
 		good = random_step(z, s, &state) && !(s->pg && shadow_overlaps(runs, s));
 		if (i % 1000 == 0)
-			buddy_purge(z, (uint64_t)rand_r(&state) % 300, UINT64_MAX);
+			zone_purge(z, (uint64_t)rand_r(&state) % 300, UINT64_MAX);
 		if (i % 3000 == 0)
-			buddy_release_regions(z);
+			zone_release_regions(z);
 		if (i % 1000 == 500)
-			buddy_release_space(z, (uint64_t)rand_r(&state) % (16 << 20));
+			zone_release_space(z, (uint64_t)rand_r(&state) % (16 << 20));
 		if (i % 100)
 			continue;
-		buddy_check(z);
+		zone_check(z);
 		for (unsigned k = 0; k < RUNS; k++)
 			sum += runs[k].pg ? runs[k].npages : 0;
 		good = good && sum == pages_used(z);
@@ -1211,13 +1211,13 @@ static void *stress_thread(void *arg)
 	for (unsigned i = 0; i < 15000 && st->good; i++) {
 		st->good = random_step(st->z, &runs[(unsigned)rand_r(&state) % RUNS], &state);
 		if (i % 500 == 0)
-			buddy_purge(st->z, (uint64_t)rand_r(&state) % 300, 2000);
+			zone_purge(st->z, (uint64_t)rand_r(&state) % 300, 2000);
 		if (i % 2000 == 0)
-			buddy_release_regions(st->z);
+			zone_release_regions(st->z);
 		if (i % 2000 == 1000)
-			buddy_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20));
+			zone_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20));
 		if (i % 1000 == 0)
-			buddy_check(st->z);
+			zone_check(st->z);
 	}
 	for (unsigned k = 0; k < RUNS; k++)
 		if (runs[k].pg)
@@ -1243,8 +1243,8 @@ static void test_stress(void)
 	ok(good, "each run of four threads keeps its data");
 	take_back(z);
 	ok(all_merged(z), "all is merged when four threads have freed all");
-	buddy_purge(z, 0, UINT64_MAX);
-	buddy_release_regions(z);
+	zone_purge(z, 0, UINT64_MAX);
+	zone_release_regions(z);
 	is_int(z->total_pages, 0, "every region can be released after four threads have freed all");
 }
 

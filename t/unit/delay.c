@@ -5,7 +5,7 @@
  * is, so it waits for it nowhere, however long a step takes.
  *
  * While a lock that the owners share is held (POOL, GROW, BUDDY) the others' calls are such as find
- * what they need in their bins; while a page cache, a heap, the fallback heap or a fork is, they are
+ * what they need in their bins; while a pcp, a heap, the fallback heap or a fork is, they are
  * of all kinds.
  *
  * TIMEOUT: 300
@@ -96,13 +96,13 @@ static void purge(void)
 	memset(p, 1, (size_t)RUN * PG_BYTES * 4);
 	heap_free(p);
 	longrun_drain();
-	buddy_purge(&zone_main, 0, UINT64_MAX);
+	zone_purge(&zone_main, 0, UINT64_MAX);
 }
 
 static void fill_ready(void)
 {
-	buddy_ready_fill(&zone_main, 1, UINT64_MAX);
-	buddy_ready_release(&zone_main, 0, UINT64_MAX);
+	prefault_fill(&zone_main, 1, UINT64_MAX);
+	prefault_release(&zone_main, 0, UINT64_MAX);
 }
 
 /* Frees what the sleeper has, to the last. */
@@ -150,7 +150,7 @@ static void release_regions(void)
 {
 	grow();
 	longrun_drain();
-	buddy_release_regions(&zone_main);
+	zone_release_regions(&zone_main);
 }
 
 static void long_runs(void)
@@ -377,8 +377,8 @@ static const struct {
 	[DELAY_vm_purge] = { purge, all_kinds, DRAIN, NULL },
 	[DELAY_purge_done] = { purge, all_kinds, DRAIN, NULL },
 	[DELAY_vm_populate] = { fill_ready, all_kinds, DRAIN, NULL },
-	[DELAY_ready_taken] = { fill_ready, all_kinds, DRAIN, NULL },
-	[DELAY_ready_filled] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_prefault_taken] = { fill_ready, all_kinds, DRAIN, NULL },
+	[DELAY_prefault_filled] = { fill_ready, all_kinds, DRAIN, NULL },
 	[DELAY_critical_enter] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_critical_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_claim_take_back] = { be_marked, all_kinds, DRAIN | GATE2, NULL },
@@ -511,7 +511,7 @@ static void test_step(enum delay_point p)
 	worker_end(&sleeper);
 	worker_end(&owner);
 	ok(arrived && slabs_left(slabs) <= slabs, "nothing is lost and nothing overwritten");
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* ---- the variable --------------------------------------------------------------------------- */

@@ -100,7 +100,7 @@ static void test_emptied(void)
 	worker_end(&w);
 	drain_threads(0);
 	is_int(value("slab_bytes"), slabs, "drains lose nothing");
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* Another thread's drain gives back as much as the owner's. */
@@ -165,10 +165,10 @@ static void test_failed_mapping(void)
 {
 	static struct worker w;
 	static void *p[100000];
-	bool (*before_growth)(uint64_t pages) = buddy_before_growth;
+	bool (*before_growth)(uint64_t pages) = growth_ask_others;
 	unsigned n = 0;
 
-	buddy_before_growth = NULL; /* it would have taken them */
+	growth_ask_others = NULL; /* it would have taken them */
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_all);
 	options.vm_fail_count = 1 << 30;
@@ -176,7 +176,7 @@ static void test_failed_mapping(void)
 	while (n < 100000 && (p[n] = heap_alloc(SMALL_MAX + 1)) != NULL)
 		n++;
 	options.vm_fail_at = 0;
-	buddy_before_growth = before_growth;
+	growth_ask_others = before_growth;
 	ok(n < 100000 && w.heap->drained,
 	   "malloc empties the heaps of sleeping threads before it fails");
 	while (n)

@@ -119,7 +119,7 @@ static void child_checks(void)
 	for (unsigned i = 0; i < TABLE; i++)
 		give_block(atomic_exchange(&table[i], NULL));
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	if (MAY_START_THREADS) {
 		if (pthread_create(&t, NULL, child_thread, NULL) != 0)
 			_exit(3);
@@ -129,7 +129,7 @@ static void child_checks(void)
 	if (r.caches_skipped)
 		_exit(4);
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	if (atomic_load(&alloc_failed) || atomic_load(&data_lost))
 		_exit(5);
 }
@@ -221,7 +221,7 @@ static void test_hot(void)
 	for (unsigned i = 0; i < TABLE; i++)
 		give_block(atomic_exchange(&table[i], NULL));
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* ---- with threads that end ------------------------------------------------------------------ */
@@ -428,7 +428,7 @@ static void test_inside(void)
 	pthread_join(t, NULL);
 	is_int(atomic_load(&data_lost), 0, "the thread in malloc goes on in the parent");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 int main(void)

@@ -147,7 +147,7 @@ static void test_asleep(void)
 	is_int(bin_pages(w.heap), 0, "a taken heap of an ended thread costs no memory");
 	is_int(heap_idle_take(heap_idle_mark_all(true)), 0,
 	       "the heap of an ended thread is taken once");
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void compute(struct worker *w)
@@ -219,7 +219,7 @@ static void test_one_pass(void)
 	is_int(value("slab_bytes"), slabs, "one pass leaves no slab");
 	for (unsigned i = 0; i < 4; i++)
 		worker_end(&w[i]);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* Begins a worker that fills its heap; one of its objects is for another thread to free. */

@@ -226,7 +226,7 @@ static uint64_t stress_run(uint64_t least)
 		 (unsigned long long)taken, (unsigned long long)stress_grown);
 	heap_free(alloc(16));
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	return taken;
 }
 

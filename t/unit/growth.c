@@ -130,7 +130,7 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	buddy_before_growth = NULL; /* only the test causes growths */
+	growth_ask_others = NULL; /* only the test causes growths */
 	if (!heap_barrier())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(10);

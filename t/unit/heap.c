@@ -73,7 +73,7 @@ static void test_sizes(void)
 	}
 	is_int(bad, 0, "blocks in use do not overlap");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void test_zero_size(void)
@@ -110,7 +110,7 @@ static void test_aligned(void)
 	is_int(misaligned, 0, "malloc gives blocks of each alignment up to 128 MiB");
 	is_int(shorter, 0, "aligned blocks are as long as asked for");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static bool counts_up(const unsigned char *p, size_t n)
@@ -157,7 +157,7 @@ static void test_realloc(void)
 	ok(heap_usable(p) == 16, "a large shrink does not waste the rest of the block");
 	heap_free(p);
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* From one size to another, which is more than half of what the block keeps. */
@@ -202,7 +202,7 @@ static void test_shrink_in_place(void)
 	is_int(wrong, 0, "the pages behind a block that shrank are split off");
 	is_int(lost, 0, "a block that shrank in place keeps its data, and grows again");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* A block that grows by much and is freed, again and again, reuses its pages. */
@@ -246,7 +246,7 @@ static void test_grow_again(void)
 	heap_free(p);
 	heap_free(q);
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void test_zero_flag(void)
@@ -255,7 +255,7 @@ static void test_zero_flag(void)
 	unsigned zeros = 0;
 
 	pcp_drain(heap_pcp());
-	buddy_purge(&zone_main, 0, UINT64_MAX);
+	zone_purge(&zone_main, 0, UINT64_MAX);
 	for (unsigned i = 0; i < 200; i++) {
 		size_t size = SMALL_MAX + 1 + (size_t)i * 9973;
 		bool zero = false;
@@ -332,7 +332,7 @@ static void test_exit(void)
 	ok(value("slabs_adopted") > adopted,
 	   "a thread that frees into an abandoned slab adopts it");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void test_many_threads(void)
@@ -363,7 +363,7 @@ static void test_many_threads(void)
 	ok(value("slab_bytes") <= slab_bytes + 2 * MIB,
 	   "2,000 threads one after the other need no more object memory than 300");
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static pthread_key_t late_key;
@@ -761,12 +761,12 @@ static void refuse_all(void *arg)
 	if (heap_alloc(100 * MIB) || heap_alloc_aligned(MIB, MIB * 64))
 		_exit(2);
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	options.vm_fail_at = 0;
 	if (!heap_alloc(100000) || !heap_alloc(100))
 		_exit(3);
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static bool holds(const unsigned char *p, size_t n)

@@ -168,7 +168,7 @@ static void test_never_written(void)
 	struct page *pg;
 	struct object *o;
 
-	buddy_purge(&zone, 0, UINT64_MAX);
+	zone_purge(&zone, 0, UINT64_MAX);
 	calls = stat_sum(STAT_purge_calls);
 	pg = slab_new(CLS);
 	take(pg, &o, 1);
@@ -635,7 +635,7 @@ static void test_stress(void)
 	ok(bytes && carved, "holes were made, and carved again");
 	is_int(slab_pool_count(CLS), 0, "every slab is found empty at the end");
 	is_int(zone.total_pages, zone.free_pages, "the pages of all slabs come back");
-	buddy_check(&zone);
+	zone_check(&zone);
 }
 
 int main(void)

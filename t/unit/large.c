@@ -81,7 +81,7 @@ static void test_lengths(void)
 	ok(right, "a large block has the length of its run class, or its own above the classes");
 	ok(leads, "every pointer into a large block leads to its descriptor");
 	pcp_drain(&pcp);
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "large blocks of all lengths lose no page");
 }
 
@@ -110,7 +110,7 @@ static void test_zero(void)
 	unsigned lies = 0;
 
 	pcp_drain(&pcp);
-	buddy_purge(&zone, 0, UINT64_MAX);
+	zone_purge(&zone, 0, UINT64_MAX);
 	for (unsigned i = 0; i < 400; i++) {
 		size_t size = 20000 + (size_t)i * 7919 % 1500000;
 		bool zero;
@@ -122,7 +122,7 @@ static void test_zero(void)
 		give_back(p);
 		if (i % 50 == 49) {
 			pcp_drain(&pcp);
-			buddy_purge(&zone, 0, 100);
+			zone_purge(&zone, 0, 100);
 		}
 	}
 	ok(said > 0, "some blocks are said to read as zero");
@@ -151,7 +151,7 @@ static void test_resize(void)
 	   "a block cannot grow beyond the largest run");
 	give_back(p);
 	pcp_drain(&pcp);
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "resizes lose no page");
 }
 
@@ -180,7 +180,7 @@ static void test_resize_blocked(void)
 	ok(page_of(p + 5 * PG_BYTES - 1) == pg, "new pages of a block lead to its descriptor");
 	give_back(p);
 	pcp_drain(&pcp);
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "growth in place loses no page");
 }
 
@@ -219,7 +219,7 @@ static void test_no_memory(void)
 	options.vm_fail_at = 0;
 	ok(large_alloc(&pcp, LARGE_MAX, 1, &zero),
 	   "an allocation works again when the kernel gives memory");
-	buddy_check(&zone);
+	zone_check(&zone);
 }
 
 int main(void)

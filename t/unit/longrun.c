@@ -31,7 +31,7 @@ static struct page *run(uint32_t npages)
 
 static void test_reuse(void)
 {
-	uint64_t used = buddy_used_pages(&zone_main);
+	uint64_t used = zone_used_pages(&zone_main);
 	struct page *a = run(PAGES_A);
 	struct page *b = run(PAGES_B);
 	struct page *shorter = run(PCP_RUN_MAX);
@@ -49,7 +49,7 @@ static void test_reuse(void)
 	       "a request of another length returns the thread's kept run to the buddy core");
 	longrun_put(b);
 	is_int(longrun_drain(), PAGES_B, "a drain returns a kept run to the buddy core");
-	is_int(buddy_used_pages(&zone_main), used, "all pages are free after the drain");
+	is_int(zone_used_pages(&zone_main), used, "all pages are free after the drain");
 }
 
 static void test_age(void)
@@ -130,7 +130,7 @@ static void *put_and_take(void *arg)
 
 static void test_threads(void)
 {
-	uint64_t used = buddy_used_pages(&zone_main);
+	uint64_t used = zone_used_pages(&zone_main);
 	pthread_t t[THREADS];
 
 	for (uintptr_t i = 0; i < THREADS; i++)
@@ -141,8 +141,8 @@ static void test_threads(void)
 	is_int(atomic_load(&bad), 0, "no run is given to two threads");
 	longrun_drain();
 	is_int(longrun_pages(), 0, "no run is counted after a drain");
-	is_int(buddy_used_pages(&zone_main), used, "no run is lost");
-	buddy_check(&zone_main);
+	is_int(zone_used_pages(&zone_main), used, "no run is lost");
+	zone_check(&zone_main);
 }
 
 int main(void)

@@ -183,7 +183,7 @@ static void model_drain(unsigned r)
 static void model_check(void)
 {
 	heap_check();
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 /* At most a slab for each class may stay, in the fallback heap. */
@@ -194,7 +194,7 @@ static bool model_left_clean(void)
 	uint64_t most = 0;
 
 	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS, 0, &report);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 	info_collect(&in, NULL);
 	for (unsigned i = 0; i < CLASSES; i++)
 		most += (uint64_t)size_classes[i].pages << PG_SHIFT;

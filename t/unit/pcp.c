@@ -169,7 +169,7 @@ static void test_high(void)
 	pcp_free_bulk(p, run + 1000, 1000);
 	ok(p->count <= p->high, "a bulk free keeps within the limit");
 	pcp_drain(p);
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "growing and decaying lose no page");
 }
 
@@ -197,7 +197,7 @@ static void test_bounds(void)
 			pcp_free(p, run[i]);
 	pcp_check(p);
 	pcp_drain(p);
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "random steps lose no page");
 }
 
@@ -305,7 +305,7 @@ static void test_drain(void)
 	   "the batches of a drained pcp are small again");
 	is_int(pages_used(), 0, "the pages of a drained pcp are free in the buddy core");
 	pcp_check(p);
-	buddy_check(&zone);
+	zone_check(&zone);
 }
 
 static struct pcp *sleeper_pcp[SLEEPERS];
@@ -481,7 +481,7 @@ static void *drainer_thread(void *arg)
 		if (i % 64 == 0 && pcp_disable())
 			pcp_enable();
 		if (i % 16 == 0)
-			buddy_purge(&zone, 0, UINT64_MAX);
+			zone_purge(&zone, 0, UINT64_MAX);
 		sched_yield();
 	}
 	return NULL;
@@ -513,7 +513,7 @@ static void test_stress(void)
 		pcp_check(owner[i].p);
 		pcp_drain(owner[i].p);
 	}
-	buddy_check(&zone);
+	zone_check(&zone);
 	is_int(pages_used(), 0, "a drainer at work loses no page");
 }
 

@@ -479,12 +479,12 @@ static void test_cache_limit(void)
 		}
 	}
 	tap_diag("most seen: %" PRIu64 " KiB", most >> 10);
-	/* At most what a page cache spills at once, so what it may hold. */
+	/* At most what a pcp spills at once, so what it may hold. */
 	ok(most <= 4 * MIB + 4 * options.pcp_high_max,
 	   "while four threads free at once, the excess is what they are about to give back");
 	ok(kept() <= 4 * MIB, "nor when four threads are done that freed at once");
 	is_int(value("pcp_bytes"), zone_main.cached << PG_SHIFT,
-	       "the count of all page caches is their sum");
+	       "the count of all pcps is their sum");
 	options.cache_limit = OPTION_PERCENT | 10;
 	heap_free(alloc(100000));
 	if (vm_os_page > PG_BYTES)
@@ -499,7 +499,7 @@ static void test_cache_limit(void)
 		is_int(excess(20000, nothing), 0, "with 0%% no free page is kept at all");
 	options.cache_limit = 0;
 	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE, 0, &r);
-	buddy_check(&zone_main);
+	zone_check(&zone_main);
 }
 
 static void test_soft_limit(void)

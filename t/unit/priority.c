@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * L3: on one processor a thread of no priority has a lock, or another thread's heap or page cache, and
+ * L3: on one processor a thread of no priority has a lock, or another thread's heap or pcp, and
  * is not running, because a hog of middle priority is. A SCHED_FIFO thread of high priority calls malloc:
  * its call returns before the hog ends.
  *
@@ -87,7 +87,7 @@ static const struct {
 	{ DELAY_held_GROW, grow, grow, false, false, NULL, "the regions' lock" },
 	{ DELAY_held_FALLBACK, fall_back, fall_back, false, false, NULL, "the fallback heap" },
 	{ DELAY_held_REGISTRY, one_call, one_call, true, false, NULL, "the list of heaps" },
-	{ DELAY_held_PCP, drain_urgent_pages, pages, false, false, NULL, "its page cache" },
+	{ DELAY_held_PCP, drain_urgent_pages, pages, false, false, NULL, "its pcp" },
 	{ DELAY_held_CONTROL, drain_all, grow, false, true, NULL, "a drain's lock" },
 	{ DELAY_claim_taken, drain_all, pages, false, true, urgent_is_held, "its own heap" },
 	{ DELAY_fork_locked, fork_once, pages, false, false, NULL, "all locks, in a fork" },

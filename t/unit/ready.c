@@ -48,19 +48,19 @@ static struct zone *zone_new(bool reserve)
 		tap_bail_out("too few zones");
 	z->lock.rank = LOCK_BUDDY;
 	z->grow.rank = LOCK_GROW;
-	z->ready_over = UINT64_MAX;
+	z->reserve_over = UINT64_MAX;
 	options.reserve = reserve;
-	buddy_init(z);
+	zone_init(z);
 	return z;
 }
 
-/* So many blocks of READY_LARGE pages. */
+/* So many blocks of PREFAULT_LARGE pages. */
 static struct zone *zone_filled(unsigned blocks)
 {
 	struct zone *z = zone_new(true);
 
 	for (unsigned i = 0; i < blocks; i++)
-		if (buddy_ready_fill(z, UINT64_MAX, UINT64_MAX) != READY_LARGE)
+		if (prefault_fill(z, UINT64_MAX, UINT64_MAX) != PREFAULT_LARGE)
 			tap_bail_out("no memory");
 	return z;
 }
@@ -100,7 +100,7 @@ static bool is_zero(const struct page *pg)
 static struct page *take_and_write(struct zone *z, uint32_t npages)
 {
 	struct page *pg = take(z, npages);
-	bool good = pg->zero == ZERO_READY && is_zero(pg);
+	bool good = pg->zero == ZERO_PREFAULTED && is_zero(pg);
 
 	write_all(pg);
 	return good ? pg : NULL;
@@ -115,18 +115,20 @@ static void test_fill(void)
 	long before;
 	long least;
 
-	is_int(z->ready_pages, 3 * READY_LARGE, "what was populated is counted");
-	is_int(z->ready_large, 3 * READY_LARGE, "also as being in large blocks");
-	is_int(z->ready_taken, 0, "nobody has had any of it");
-	ok(z->free_pages >= z->ready_pages && z->dirty_pages == 0, "it is free, and not dirty");
-	buddy_check(z);
+	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE, "what was populated is counted");
+	is_int(z->prefaulted_large, 3 * PREFAULT_LARGE, "also as being in large blocks");
+	is_int(z->prefaulted_taken, 0, "nobody has had any of it");
+	ok(z->free_pages >= z->prefaulted_pages && z->dirty_pages == 0,
+	   "it is free, and not dirty");
+	zone_check(z);
 	take_and_write(z, 3); /* the code is there now */
 	before = faults();
 	pg = take_and_write(z, 5);
 	least = faults() - before;
 	ok(pg != NULL, "it is said to be ready, and reads as zero");
-	is_int(z->ready_taken, 8, "what is handed out is counted");
-	is_int(z->ready_pages, 3 * READY_LARGE - 8, "what is too much of the block stays ready");
+	is_int(z->prefaulted_taken, 8, "what is handed out is counted");
+	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE - 8,
+	       "what is too much of the block stays ready");
 	/* The kernel may take away and move any page at any time, but not each time. */
 	for (unsigned i = 0; i < 20 && least; i++) {
 		before = faults();
@@ -137,7 +139,7 @@ static void test_fill(void)
 		tap_skip(1, "the memory of a sanitizer or emulator takes page faults");
 	else
 		is_int(least, 0, "taking, reading and writing a run of it is no page fault");
-	buddy_check(z);
+	zone_check(z);
 }
 
 static void test_order(void)
@@ -151,12 +153,12 @@ static void test_order(void)
 	pg[0] = take(z, 4);
 	is_int(pg[0]->zero, ZERO_NOT, "dirty memory is taken first");
 	pg[1] = take(z, 64);
-	is_int(pg[1]->zero, ZERO_READY, "then what is ready");
+	is_int(pg[1]->zero, ZERO_PREFAULTED, "then what is ready");
 	pg[2] = take(z, 256);
 	is_int(pg[2]->zero, ZERO_CLEAN, "and what is clean, where no ready block is as long");
 	for (unsigned i = 0; i < 3; i++)
 		buddy_free(pg[i]);
-	buddy_check(z);
+	zone_check(z);
 }
 
 static void test_returned(void)
@@ -165,10 +167,10 @@ static void test_returned(void)
 	struct page *pg = take(z, 24);
 
 	buddy_free(pg);
-	is_int(z->ready_pages, READY_LARGE, "a run that nobody wrote to comes back ready");
-	is_int(z->ready_large, READY_LARGE, "and merges with what is left of its block");
-	is_int(z->ready_taken, 0, "it does not count as taken");
-	buddy_check(z);
+	is_int(z->prefaulted_pages, PREFAULT_LARGE, "a run that nobody wrote to comes back ready");
+	is_int(z->prefaulted_large, PREFAULT_LARGE, "and merges with what is left of its block");
+	is_int(z->prefaulted_taken, 0, "it does not count as taken");
+	zone_check(z);
 }
 
 /* 193 pages are no power of two, and longer than any one block. */
@@ -177,11 +179,13 @@ static void test_long_run(void)
 	struct zone *z = zone_filled(4);
 	struct page *pg = take(z, 193);
 
-	is_int(pg->zero, ZERO_READY, "a long run is put together of ready blocks side by side");
+	is_int(pg->zero, ZERO_PREFAULTED,
+	       "a long run is put together of ready blocks side by side");
 	ok(is_zero(pg), "which read as zero");
-	is_int(z->ready_pages, 4 * READY_LARGE - 193, "and no more of them is gone than it has");
+	is_int(z->prefaulted_pages, 4 * PREFAULT_LARGE - 193,
+	       "and no more of them is gone than it has");
 	buddy_free(pg);
-	buddy_check(z);
+	zone_check(z);
 }
 
 static void test_large_blocks(void)
@@ -189,20 +193,20 @@ static void test_large_blocks(void)
 	struct zone *z = zone_new(true);
 	struct page *small = take(z, 1);
 
-	ok(buddy_ready_fill(z, 0, UINT64_MAX) < READY_LARGE,
+	ok(prefault_fill(z, 0, UINT64_MAX) < PREFAULT_LARGE,
 	   "without need of large blocks the smallest is populated");
-	is_int(buddy_ready_fill(z, 1, UINT64_MAX), READY_LARGE, "else a whole one of 2 MiB");
+	is_int(prefault_fill(z, 1, UINT64_MAX), PREFAULT_LARGE, "else a whole one of 2 MiB");
 	buddy_free(small);
-	buddy_check(z);
+	zone_check(z);
 }
 
 static void test_most(void)
 {
 	struct zone *z = zone_new(true);
 
-	is_int(buddy_ready_fill(z, UINT64_MAX, 5), 5, "no more is populated than what is missing");
-	is_int(z->ready_pages, 5, "nor ready");
-	buddy_check(z);
+	is_int(prefault_fill(z, UINT64_MAX, 5), 5, "no more is populated than what is missing");
+	is_int(z->prefaulted_pages, 5, "nor ready");
+	zone_check(z);
 }
 
 /* ---- huge pages ----------------------------------------------------------------------------- */
@@ -230,13 +234,13 @@ static long huge_kib(const void *p)
 
 static bool machine_has_huge_pages(void)
 {
-	size_t bytes = (size_t)READY_LARGE << PG_SHIFT;
+	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
 	char *p = vm_map(bytes, bytes);
 	bool has;
 
 	if (!p)
 		return false;
-	vm_populate_huge(p, bytes);
+	vm_populate_thp(p, bytes);
 	has = huge_kib(p) > 0;
 	vm_unmap(p, bytes);
 	return has;
@@ -244,7 +248,7 @@ static bool machine_has_huge_pages(void)
 
 static void test_huge(void)
 {
-	const long block_kib = (long)(READY_LARGE << PG_SHIFT) / 1024;
+	const long block_kib = (long)(PREFAULT_LARGE << PG_SHIFT) / 1024;
 	struct page *pg;
 	struct zone *z;
 	char *p;
@@ -255,22 +259,22 @@ static void test_huge(void)
 	}
 	options.thp = THP_RESERVE;
 	z = zone_filled(3);
-	pg = take(z, READY_LARGE);
+	pg = take(z, PREFAULT_LARGE);
 	p = page_address(pg);
 	is_int(huge_kib(p), 3 * block_kib, "whole blocks are populated by huge pages");
 	buddy_free(pg);
-	buddy_ready_fill(z, UINT64_MAX, READY_LARGE / 2);
+	prefault_fill(z, UINT64_MAX, PREFAULT_LARGE / 2);
 	is_int(huge_kib(p), 3 * block_kib, "a part of one is not");
-	is_int(buddy_ready_release(z, READY_LARGE, UINT64_MAX) / 1024, 5 * block_kib / 2,
+	is_int(prefault_release(z, PREFAULT_LARGE, UINT64_MAX) / 1024, 5 * block_kib / 2,
 	       "what is too much is given back");
 	is_int(huge_kib(p), block_kib, "with its huge pages");
-	buddy_ready_release(z, 0, UINT64_MAX);
+	prefault_release(z, 0, UINT64_MAX);
 	is_int(huge_kib(p), 0, "to the last");
 	*p = 1;
 	ok(backed(p) && !backed(p + vm_os_page),
 	   "what is touched again without a reserve costs a small page");
 	options.thp = THP_SYSTEM;
-	buddy_check(z);
+	zone_check(z);
 }
 
 /* ---- apart ---------------------------------------------------------------------------------- */
@@ -280,14 +284,14 @@ static void test_apart(void)
 	struct zone *z = zone_filled(1);
 	struct page *pg = take(z, 1);
 	struct page *other = take(z, 1);
-	uint64_t ready = z->ready_pages;
+	uint64_t ready = z->prefaulted_pages;
 
 	write_all(pg);
 	buddy_free(pg);
 	is_int(z->dirty_pages, 1, "a dirty page beside ready ones is dirty alone");
-	is_int(z->ready_pages, ready, "they stay ready");
+	is_int(z->prefaulted_pages, ready, "they stay ready");
 	pg = take(z, 2);
-	is_int(pg->zero, ZERO_READY, "and are not taken as a part of a dirty block");
+	is_int(pg->zero, ZERO_PREFAULTED, "and are not taken as a part of a dirty block");
 	buddy_free(pg);
 	buddy_free(other);
 	if (vm_os_page > PG_BYTES) {
@@ -295,14 +299,14 @@ static void test_apart(void)
 			 "a page of 16 KiB with others on the kernel's page cannot be given back");
 		return;
 	}
-	is_int(buddy_purge(z, 0, UINT64_MAX), PG_BYTES, "the dirty one is given back alone");
-	is_int(z->ready_pages, READY_LARGE - 1, "and clean then");
-	buddy_check(z);
-	buddy_ready_release(z, 0, UINT64_MAX);
-	buddy_check(z);
-	ok(z->dirty_pages == 0 && z->ready_pages == 0 && z->free_pages == z->total_pages,
+	is_int(zone_purge(z, 0, UINT64_MAX), PG_BYTES, "the dirty one is given back alone");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE - 1, "and clean then");
+	zone_check(z);
+	prefault_release(z, 0, UINT64_MAX);
+	zone_check(z);
+	ok(z->dirty_pages == 0 && z->prefaulted_pages == 0 && z->free_pages == z->total_pages,
 	   "when the others are as well all is clean");
-	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(READY_LARGE)), "and has merged");
+	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(PREFAULT_LARGE)), "and has merged");
 }
 
 static void test_not_apart(void)
@@ -316,8 +320,8 @@ static void test_not_apart(void)
 	buddy_free(pg);
 	is_int(z->orders[BUDDY_DIRTY], 1 << 10,
 	       "without a reserve a dirty run merges with the clean page behind it");
-	is_int(z->ready_pages, 0, "and nothing is ready");
-	buddy_check(z);
+	is_int(z->prefaulted_pages, 0, "and nothing is ready");
+	zone_check(z);
 }
 
 static void test_extend(void)
@@ -327,13 +331,13 @@ static void test_extend(void)
 	bool extended = buddy_extend(pg, 12);
 
 	ok(extended, "a run is lengthened by ready pages");
-	is_int(z->ready_pages, READY_LARGE - 12, "as many as it needs");
-	is_int(z->ready_taken, 12, "which count as taken");
-	buddy_check(z);
+	is_int(z->prefaulted_pages, PREFAULT_LARGE - 12, "as many as it needs");
+	is_int(z->prefaulted_taken, 12, "which count as taken");
+	zone_check(z);
 	buddy_shrink(pg, 4);
 	is_int(z->dirty_pages, 8, "what it gives back is dirty");
 	buddy_free(pg);
-	buddy_check(z);
+	zone_check(z);
 }
 
 /* ---- back ----------------------------------------------------------------------------------- */
@@ -358,22 +362,22 @@ static void test_release(void)
 		tap_skip(1, "no mincore");
 	else
 		ok(resident(first), "the kernel backs what is ready");
-	is_int(buddy_ready_release(z, READY_LARGE + 10, UINT64_MAX), (READY_LARGE - 10) * PG_BYTES,
-	       "all but what is to be kept is given back");
-	is_int(z->ready_pages, READY_LARGE + 10, "that much is left");
-	is_int(buddy_ready_release(z, 0, 5), 5 * PG_BYTES, "no more than what is asked for");
-	buddy_ready_release(z, 0, UINT64_MAX);
-	is_int(z->ready_pages, 0, "all of it");
+	is_int(prefault_release(z, PREFAULT_LARGE + 10, UINT64_MAX),
+	       (PREFAULT_LARGE - 10) * PG_BYTES, "all but what is to be kept is given back");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE + 10, "that much is left");
+	is_int(prefault_release(z, 0, 5), 5 * PG_BYTES, "no more than what is asked for");
+	prefault_release(z, 0, UINT64_MAX);
+	is_int(z->prefaulted_pages, 0, "all of it");
 	ok(!resident(first), "and the kernel has it");
-	is_int(buddy_ready_release(z, 0, UINT64_MAX), 0, "nothing of nothing");
-	buddy_check(z);
+	is_int(prefault_release(z, 0, UINT64_MAX), 0, "nothing of nothing");
+	zone_check(z);
 }
 
 static void test_locked(void)
 {
 	struct zone *z = zone_filled(1);
-	struct page *pg = take(z, READY_LARGE);
-	size_t bytes = (size_t)READY_LARGE << PG_SHIFT;
+	struct page *pg = take(z, PREFAULT_LARGE);
+	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
 
 	/* Not by mlock, which sanitizers turn off. */
 	if (syscall(SYS_mlock, page_address(pg), bytes) != 0) {
@@ -381,10 +385,9 @@ static void test_locked(void)
 		return;
 	}
 	buddy_free(pg);
-	is_int(buddy_ready_release(z, 0, UINT64_MAX), 0,
-	       "what is locked in memory is not given back");
-	is_int(z->ready_pages, READY_LARGE, "and stays ready");
-	buddy_check(z);
+	is_int(prefault_release(z, 0, UINT64_MAX), 0, "what is locked in memory is not given back");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE, "and stays ready");
+	zone_check(z);
 	syscall(SYS_munlock, page_address(pg), bytes);
 }
 
@@ -394,12 +397,12 @@ static void test_refused(void)
 
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
-	is_int(buddy_ready_fill(z, UINT64_MAX, UINT64_MAX), 0,
+	is_int(prefault_fill(z, UINT64_MAX, UINT64_MAX), 0,
 	       "where the kernel refuses nothing is populated");
 	options.vm_fail_at = 0;
-	is_int(z->ready_pages, READY_LARGE, "what was ready is");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE, "what was ready is");
 	is_int(z->dirty_pages, 0, "and what was clean");
-	buddy_check(z);
+	zone_check(z);
 }
 
 /* ---- marks ---------------------------------------------------------------------------------- */
@@ -410,22 +413,22 @@ static void test_marks(void)
 	uint64_t wakes = stat_sum(STAT_reserve_wakes);
 	struct page *pg[4];
 
-	z->ready_low = READY_LARGE - 3;
-	z->ready_word = 1;
+	z->reserve_low = PREFAULT_LARGE - 3;
+	z->reserve_word = 1;
 	pg[0] = take(z, 3);
-	is_int(z->ready_word, 1, "nobody is woken while the mark is not crossed");
+	is_int(z->reserve_word, 1, "nobody is woken while the mark is not crossed");
 	pg[1] = take(z, 1);
-	is_int(z->ready_word, 0, "who crosses it wakes the thread");
+	is_int(z->reserve_word, 0, "who crosses it wakes the thread");
 	pg[2] = take(z, 1);
 	is_int(stat_sum(STAT_reserve_wakes) - wakes, 1, "the next one finds it awake");
-	z->ready_low = 0;
-	z->ready_over = READY_LARGE - 5;
-	z->ready_word = 1;
+	z->reserve_low = 0;
+	z->reserve_over = PREFAULT_LARGE - 5;
+	z->reserve_word = 1;
 	buddy_free(pg[2]);
-	is_int(z->ready_word, 0, "so does who gives back more than may be kept");
+	is_int(z->reserve_word, 0, "so does who gives back more than may be kept");
 	buddy_free(pg[1]);
 	buddy_free(pg[0]);
-	buddy_check(z);
+	zone_check(z);
 }
 
 int main(void)

@@ -26,7 +26,7 @@ static pthread_t thread;
 
 static uint64_t ready(void)
 {
-	return buddy_ready_pages(&zone_main);
+	return zone_prefaulted_pages(&zone_main);
 }
 
 /* The thread sleeps, with so much ready. It is given a minute. */
@@ -34,7 +34,7 @@ static bool rests_at(uint64_t pages)
 {
 	uint64_t end = clock_ms() + LIMIT_MS;
 
-	while (ready() != pages || !atomic_load(&zone_main.ready_word)) {
+	while (ready() != pages || !atomic_load(&zone_main.reserve_word)) {
 		if (clock_ms() > end) {
 			tap_diag("%lu pages are ready", (unsigned long)ready());
 			return false;
@@ -109,15 +109,16 @@ static void test_marks(void)
 
 static void test_follows(void)
 {
-	uint64_t made = atomic_load(&zone_main.ready_made);
+	uint64_t made = atomic_load(&zone_main.prefaulted_made);
 
 	begin(OPTION_PERCENT | 75, OPTION_PERCENT | 100);
 	ok(rests_at(0), "a reserve that follows the process is nothing while nothing is taken");
-	is_int(atomic_load(&zone_main.ready_made), made, "nor was it anything");
+	is_int(atomic_load(&zone_main.prefaulted_made), made, "nor was it anything");
 	take(8 * MIB_PAGES);
-	for (unsigned ms = 0; ms < LIMIT_MS && atomic_load(&zone_main.ready_made) == made; ms++)
+	for (unsigned ms = 0; ms < LIMIT_MS && atomic_load(&zone_main.prefaulted_made) == made;
+	     ms++)
 		park_sleep_ms(1);
-	ok(atomic_load(&zone_main.ready_made) - made >= 2 * MIB_PAGES,
+	ok(atomic_load(&zone_main.prefaulted_made) - made >= 2 * MIB_PAGES,
 	   "when the process takes memory some is populated");
 	ok(rests_at(0), "and goes back when it takes no more");
 	end();

@@ -720,7 +720,7 @@ static void test_stress(void)
 	ok(atomic_load(&posts) && atomic_load(&adopted), "slabs are posted and adopted");
 	is_int(slab_pool_count(CLS), 0, "every slab is found empty at the end");
 	is_int(pages_used(), 0, "the pages of all slabs come back");
-	buddy_check(&zone);
+	zone_check(&zone);
 }
 
 int main(void)

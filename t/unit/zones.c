@@ -66,13 +66,13 @@ static void free_dirty(struct page *pg)
 
 static uint64_t used(void)
 {
-	return buddy_used_pages(&zone_main);
+	return zone_used_pages(&zone_main);
 }
 
 static void check_all(void)
 {
 	for (unsigned i = 0; i < zones_count(); i++)
-		buddy_check(&zone_all[i]);
+		zone_check(&zone_all[i]);
 }
 
 static void begin(unsigned zones)
@@ -174,7 +174,7 @@ static void test_sums(void)
 	uint64_t dirty_max = options.dirty_max;
 	uint64_t hard = 64 + 4 * 64;
 
-	buddy_trim_inline = false;
+	trim_inline = false;
 	make_dirty(20);
 	is_int(zones_sum(dirty_pages), ZONES * 20, "each zone has dirty pages");
 	is_int(zones_purge(68, 4), 4 * PG_BYTES, "a purge takes no more of all than is wanted");
@@ -183,7 +183,7 @@ static void test_sums(void)
 	zones_purge(0, UINT64_MAX);
 	make_dirty(200);
 	options.dirty_max = 64 * PG_BYTES;
-	buddy_trim_inline = true;
+	trim_inline = true;
 	for (unsigned i = 0; i < 64; i++)
 		free_dirty(get(i % ZONES, 1));
 	ok(zones_sum(dirty_pages) <= hard, "dirty_max holds for the sum of all zones");
@@ -196,7 +196,7 @@ static void test_sums(void)
 	check_all();
 }
 
-/* ---- threads, each with a page cache on a zone of its own ----------------------------------- */
+/* ---- threads, each with a pcp on a zone of its own ----------------------------------- */
 
 #define SLOTS 64u
 
@@ -500,12 +500,12 @@ static void test_lost(void)
 static struct zone ready_zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
 	.grow = LOCK_INIT(LOCK_GROW),
-	.ready_over = UINT64_MAX,
+	.reserve_over = UINT64_MAX,
 };
 
 static void hold_ready(enum delay_point p)
 {
-	if (p == DELAY_ready_filled && lock_acquire(&ready_zone.lock) != 0)
+	if (p == DELAY_prefault_filled && lock_acquire(&ready_zone.lock) != 0)
 		tap_bail_out("the lock of a fresh zone is held");
 }
 
@@ -515,16 +515,16 @@ static void test_ready_taken(void)
 	uint32_t n;
 
 	options.reserve = OPTION_AUTO;
-	buddy_init(z);
+	zone_init(z);
 	delay_hook(hold_ready);
-	n = buddy_ready_fill(z, 0, 8);
+	n = prefault_fill(z, 0, 8);
 	delay_hook(NULL);
 	lock_release(&z->lock);
 	buddy_free(buddy_alloc_aligned(z, 1, 0));
-	ok(n && buddy_ready_pages(z) >= n,
+	ok(n && zone_prefaulted_pages(z) >= n,
 	   "a block that was populated without the lock is ready later");
-	is_int(z->ready_taken, 0, "and nobody has had any of it");
-	buddy_check(z);
+	is_int(z->prefaulted_taken, 0, "and nobody has had any of it");
+	zone_check(z);
 	options.reserve = 0;
 }
 

@@ -26,7 +26,7 @@ def parser(version):
                description="Compare memory allocators side by side.")
     p.add_argument("command", nargs="?", metavar="COMMAND",
                    help="instead of comparing allocators: `pages`, what the page layer costs by itself; "
-                        "`drain`, how soon and at whose cost the page caches of threads are emptied; "
+                        "`drain`, how soon and at whose cost the pcps of threads are emptied; "
                         "`scale`, what each allocator does with 1 to 4,096 threads")
     command.add_arguments(p, "sluice-bench", version, repeat=f"7, scale {scale.REPEAT}",
                           timeout=f"{TIMEOUT}, scale {scale.TIMEOUT}",

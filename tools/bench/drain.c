@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-bench-drain: how long it takes until the page caches of many threads are empty, and what their
+ * sluice-bench-drain: how long it takes until the pcps of many threads are empty, and what their
  * threads pay for it. Linked with the core; its own malloc stays that of the C library, and there is no
  * background thread. `sluice-bench drain` runs it.
  *

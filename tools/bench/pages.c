@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sluice-bench-pages: what a page costs, allocated and freed, in the page layer itself: one by one
- * and in bulk through the public functions, and by the page cache against the buddy core. Linked with
+ * and in bulk through the public functions, and by the pcp against the buddy core. Linked with
  * the core; its own malloc stays that of the C library. `sluice-bench pages` runs it.
  *
  *	sluice-bench-pages [PASSES]
@@ -13,7 +13,7 @@
  * that what disturbs the machine for a while hits all rows alike.
  *
  * The rows are those of three Linux series: the bulk allocator in array and list form ("Use local_lock
- * for pcp protection", Gorman, 2021), the page cache against the core ("Use per-cpu allocator for
+ * for pcp protection", Gorman, 2021), the pcp against the core ("Use per-cpu allocator for
  * !irq requests", Gorman, 2017), and the ways of the owner into its cache (rows pcp_lock=: see
  * pcp_variants.h; "Remote per-cpu lists drain support", Saenz Julienne, 2022).
  *

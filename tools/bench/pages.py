@@ -11,7 +11,7 @@ from ..common.errors import BenchError, UsageError
 from . import report
 
 BULK = (1, 2, 3, 4, 8, 16, 32, 64, 128)
-# How the owner of a page cache gets into it; tools/bench/pcp_variants.h says what they are.
+# How the owner of a pcp gets into it; tools/bench/pcp_variants.h says what they are.
 WAYS = ("spin", "none", "handoff")
 
 
@@ -37,8 +37,8 @@ def collect(settings, progress):
 
 
 def summarize(samples):
-    """Medians, and the ratio of each row to single pages, of the paths to the page cache's, and of the
-    ways into a page cache to the spinlock."""
+    """Medians, and the ratio of each row to single pages, of the paths to the pcp's, and of the
+    ways into a pcp to the spinlock."""
     def ratio(key, base):
         return numbers.ratios([r["ticks"] for r in samples[key]], [r["ticks"] for r in samples[base]])
     rows = []

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp_variants.h - the page cache with other ways in than a lock, for sluice-bench-pages.
+ * pcp_variants.h - the pcp with other ways in than a lock, for sluice-bench-pages.
  *
  * src/page/pcp.c and src/shim/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
  * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for

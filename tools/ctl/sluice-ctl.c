@@ -38,7 +38,7 @@ static const char usage[] =
 	"Asks the process PID, which runs with Sluice as its malloc and with the option control:1,\n"
 	"\n"
 	"  drain      to give memory back now, and says what came of it; without options --heaps --purge\n"
-	"    --caches     the page caches of all threads, to the page layer\n"
+	"    --caches     the pcps of all threads, to the page layer\n"
 	"    --heaps      these, and all that is cached by threads that are in no call\n"
 	"    --purge      free memory, to the kernel\n"
 	"    --regions    wholly free regions, with their address space\n"

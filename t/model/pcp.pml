@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 1, the page cache that any thread may empty (src/page/pcp.c): a thread that uses its pcp, another
+ * The pcp drain, the pcp that any thread may empty (src/page/pcp.c): a thread that uses its pcp, another
  * whose pcp is made meanwhile, a drainer, and somebody who disables all pcps.
  *
  * Memory is that of x86-64 (TSO): what the two threads store under their pcp's lock, and the store
