@@ -352,7 +352,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 
 /*
  * While there is no background thread a free gives dirty pages back: those above dirty_max and a quarter of what
- * is in use. A program that takes and frees big blocks in next_thread, or builds something and tears it down again and again,
+ * is in use. A program that takes and frees big blocks in turn, or builds something and tears it down again and again,
  * uses them again soon: that earns it more that are kept, until nobody has used those for decay_ms. Bounded: a
  * few times what the call freed and a little more, so that it never falls behind.
  */
