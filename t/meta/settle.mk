@@ -3,5 +3,4 @@
 check:
 	@if [ -e t/x.log ]; then cp t/x.second t/x.log; else cp t/x.first t/x.log; fi
 	@if grep -q '^not ok' t/x.log; then r=FAIL; else r=PASS; fi; \
-		echo "$$r: t/x.sh 1 - a"; echo ":test-result: $$r a" >t/x.trs; \
-		echo "# $$r: 1" >test-suite.log; test $$r = PASS
+		echo "$$r: t/x.sh 1 - a"; test $$r = PASS

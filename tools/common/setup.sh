@@ -199,14 +199,15 @@ build() (
 	logged "$log" make -j"$(jobs)" all || exit 1
 )
 
-# of_tests FILES...: "PASSED FAILED SKIPPED", of single tests, from the .trs files that make check leaves.
-of_tests() {
-	awk '
-		/^:test-result: (PASS|XFAIL)/ { p++ }
-		/^:test-result: (FAIL|ERROR|XPASS)/ { f++ }
-		/^:test-result: SKIP/ { s++ }
-		END { print p + 0, f + 0, s + 0 }
-	' "$@"
+# results LOG [TEST]: "PASSED FAILED SKIPPED", counted in the lines that make check printed to LOG: all
+# single tests, or those of TEST.
+results() {
+	awk -v test="${2-}" '
+		test == "" || $2 == test { n[$1]++ }
+		END {
+			print n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["ERROR:"] + n["XPASS:"], n["SKIP:"] + 0
+		}
+	' "$1"
 }
 
 # run_again TEST: as the tests ran, in the current directory.
@@ -214,23 +215,16 @@ run_again() {
 	make check TESTS="$1"
 }
 
-# settle: after `make -k check` in the current directory, with its output in check.log: sets tests_passed,
-# tests_failed and tests_skipped, and says which tests failed.
+# settle: to be called after `make -k check` in the current directory, with its output in check.log. Sets
+# tests_passed, tests_failed and tests_skipped, and says which scripts failed twice or only once.
 #
-# A machine that others use takes a processor away for as long as it likes. So a script that failed runs once
-# more, alone; if that passes it is called unsteady and counts as it did then. Not run again: what found corruption
-# or a race, died, or ran out of time; and nothing at all where more than three failed.
+# A machine that others use may withhold its processors from a test for any time. So a script that
+# failed runs once more, alone; if it passes then, it is called unsteady and counts as passed. It does not
+# run again if it found corruption or a race, died, or ran out of time; no script does if more than
+# three failed.
 settle() {
-	tests_passed=0 tests_failed=1 tests_skipped=0
-	[ -f test-suite.log ] || return
-	# The head of test-suite.log: "# PASS:  12" and so on.
 	# shellcheck disable=SC2046
-	set -- $(awk '
-		/^# (PASS|XFAIL): +[0-9]+$/ { p += $3 }
-		/^# (FAIL|ERROR|XPASS): +[0-9]+$/ { f += $3 }
-		/^# SKIP: +[0-9]+$/ { s += $3 }
-		END { print p + 0, f + 0, s + 0 }
-	' test-suite.log)
+	set -- $(results check.log)
 	tests_passed=$1 tests_failed=$2 tests_skipped=$3
 	[ $((tests_passed + tests_failed)) -gt 0 ] || tests_failed=1
 	bad=$(sed -n -E 's/^(FAIL|ERROR|XPASS): ([^ ]*).*/\2/p' check.log | sort -u)
@@ -239,25 +233,21 @@ settle() {
 	[ $# -gt 0 ] && [ $# -le 3 ] || return
 	for name; do
 		stem=${name%.*}
-		[ -f "$stem.trs" ] || continue
+		[ -f "$stem.log" ] || continue
 		if grep -q -E 'Sanitizer|HANG|Bail out|[Cc]orrupt|CORRUPT|sluice: fatal|status (124|13[0-9])' "$stem.log"; then
 			say "$name is not run again: it did not only fail, see $stem.log"
 			continue
 		fi
-		# shellcheck disable=SC2046
-		set -- $(of_tests "$stem.trs")
 		cp "$stem.log" "$stem.first.log"
-		run_again "$name" >>again.log 2>&1 || {
+		run_again "$name" >"$stem.again.log" 2>&1 || {
 			say "$name failed twice"
 			continue
 		}
-		tests_passed=$((tests_passed - $1))
-		tests_failed=$((tests_failed - $2))
-		tests_skipped=$((tests_skipped - $3))
 		# shellcheck disable=SC2046
-		set -- $(of_tests "$stem.trs")
-		tests_passed=$((tests_passed + $1))
-		tests_skipped=$((tests_skipped + $3))
+		set -- $(results check.log "$name") $(results "$stem.again.log" "$name")
+		tests_passed=$((tests_passed - $1 + $4))
+		tests_failed=$((tests_failed - $2 + $5))
+		tests_skipped=$((tests_skipped - $3 + $6))
 		say "unsteady: $name failed, and passed when it ran again alone; see $stem.first.log"
 	done
 }
