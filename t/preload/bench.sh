@@ -10,7 +10,7 @@ work=$builddir/tools/bench/sluice-bench-work
 if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
 	bail_out "$bench and $work are not built: run make first"
 fi
-plan 42
+plan 44
 
 # complains STATUS REGEX ARGS...: one line on standard error, and that status.
 complains() {
@@ -99,7 +99,8 @@ END
 )" "[0, 0, 0] [0.0, 0.0, 0.0] 0.0 0.0 True 28 2 [28, 2, 2]" \
 	"a remote drain reaches every thread and disturbs none; one that asks leaves those that make no call"
 
-complains 2 '--threads: several numbers only with scale' --threads 1,2
+complains 2 '--threads 1,2: several numbers are valid with scale only' --threads 1,2
+complains 2 '--time has no meaning with pages' pages --time cpu
 complains 2 '--only x: no workload matches' scale --only x
 out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)

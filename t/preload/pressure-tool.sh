@@ -32,7 +32,7 @@ complains 2 'argument --seconds: -1: has to be above 0' --seconds -1
 complains 2 "--json .*: cannot be written" --json /no/such/directory/x
 complains 2 'no program after --' --
 complains 2 'no-such-program: there is no such program' -- no-such-program
-complains 2 '--only and --list are about the built-in workloads' --list -- true
+complains 2 '--list is about the built-in workloads' --list -- true
 complains 1 'sh: glibc: exit status 3' --allocs glibc --no-chart -- sh -c 'exit 3'
 
 is "$("$pressure" --list | grep -c -E '^(idle|flow|limit|drain):$|^  (idle-owner|m1-queue|turns-small|e3-maps) ')" \

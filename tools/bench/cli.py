@@ -12,6 +12,13 @@ from ..common.places import Places
 from . import charts, drain, pages, report, scale, workloads
 
 TIMEOUT = 600
+# The commands, and the options that have no meaning with each.
+IGNORED = {
+    "pages": ("alloc", "allocs", "baseline", "list", "only", "plot", "scale", "sluice_options",
+              "threads", "time"),
+    "drain": ("alloc", "allocs", "baseline", "list", "only", "scale", "sluice_options", "time"),
+    "scale": ("baseline", "time"),
+}
 EPILOG = """\
 The order of rounds is rotated, single-threaded workloads are pinned to one core, and every ratio is
 the median of ratios within a round, with an interval that covers 95 % (sign test). Exit status: 0; 1
@@ -39,7 +46,7 @@ def parser(version):
                    help="threads of the workloads that do not name a number (default: the cores), or "
                         f"of drain (default {drain.THREADS}), or all numbers of scale (default "
                         f"{','.join(map(str, scale.THREADS))})")
-    p.add_argument("--time", choices=("wall", "cpu"), default="wall",
+    p.add_argument("--time", choices=("wall", "cpu"),
                    help="what is compared: wall time, or the CPU time of all threads, which a busy "
                         "machine disturbs less (default wall)")
     p.set_defaults(timeout=None)
@@ -48,19 +55,26 @@ def parser(version):
 
 def options_of(argv, version):
     options = parser(version).parse_args(argv)
-    if options.command not in (None, "pages", "drain", "scale"):
-        raise UsageError(f"there is no command {options.command} (--help lists the options)")
+    if options.command not in (None, *IGNORED):
+        raise UsageError(f"there is no command {command.shown(options.command)}; valid are "
+                         f"{', '.join(IGNORED)}, or none")
+    if options.command:
+        command.refuse(options, IGNORED[options.command], f"has no meaning with {options.command}")
+    if options.threads and max(options.threads) > scale.THREADS_MAX:
+        raise UsageError(f"--threads {max(options.threads)}: has to be at most {scale.THREADS_MAX}")
     of_scale = options.command == "scale"
     if not of_scale:
         if options.threads is None:
             options.threads = [drain.THREADS if options.command == "drain" else workloads.cpus()]
         if len(options.threads) > 1:
-            raise UsageError("--threads: several numbers only with scale")
+            raise UsageError(f"--threads {','.join(map(str, options.threads))}: several numbers are "
+                             "valid with scale only")
         options.threads = options.threads[0]
     if options.repeat is None:
         options.repeat = (2 if of_scale else 3) if options.quick else scale.REPEAT if of_scale else 7
     if options.timeout is None:
         options.timeout = scale.TIMEOUT if of_scale else TIMEOUT
+    options.time = options.time or "wall"
     if options.scale is None:
         options.scale = 0.1 if options.quick else 1.0
     return options

@@ -102,9 +102,6 @@ def show(summary, window):
 
 
 def main(options, places):
-    for name in ("only", "allocs", "alloc", "baseline", "sluice_options", "list"):
-        if getattr(options, name):
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning with drain")
     if not 16 <= options.threads <= 1024:
         raise UsageError(f"--threads {options.threads}: has to be 16 to 1024 with drain")
     settings = measure.Settings(places, options)

@@ -6,7 +6,7 @@ import sys
 from statistics import median
 
 from ..common import measure, numbers, output
-from ..common.errors import BenchError, UsageError
+from ..common.errors import BenchError
 
 from . import report
 
@@ -110,11 +110,6 @@ def show_ways(rows, ways, rate, repeat):
 
 
 def main(options, places):
-    for name in ("only", "allocs", "baseline", "plot"):
-        if getattr(options, name):
-            raise UsageError(f"--{name} has no meaning with pages")
-    if options.alloc or options.sluice_options or options.list:
-        raise UsageError("--alloc, --sluice-options and --list have no meaning with pages")
     settings = measure.Settings(places, options)
     samples, rate = collect(settings, output.Progress(settings.repeat))
     rows, cheaper, ways = summarize(samples)

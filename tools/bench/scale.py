@@ -8,7 +8,6 @@ import time
 from ..common import allocators, command, measure, numbers, output
 from ..common.allocators import PEERS
 from ..common.command import complain
-from ..common.errors import UsageError
 from ..common.numbers import spread
 from ..common.synthetic import Synthetic
 
@@ -194,8 +193,6 @@ def show_summary(document):
 
 def counts_of(options):
     counts = options.threads or (QUICK_THREADS if options.quick else THREADS)
-    if max(counts) > THREADS_MAX:
-        raise UsageError(f"--threads {max(counts)}: has to be at most {THREADS_MAX} with scale")
     return sorted(set(counts))
 
 
@@ -209,8 +206,6 @@ def choose(options):
 
 
 def main(options, places):
-    if options.baseline:
-        raise UsageError("--baseline has no meaning with scale")
     rows = choose(options)
     if options.list:
         command.show_list(rows)

@@ -90,9 +90,9 @@ def given(text):
     """--alloc NAME=PATH."""
     name, equals, path = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or not path:
-        raise UsageError(f"--alloc {text}: not of the form NAME=PATH")
+        raise UsageError(f"--alloc {text}: not of the form NAME=PATH, as mine=/usr/lib/libmine.so")
     if not os.path.isfile(path):
-        raise UsageError(f"--alloc {text}: there is no file {path}")
+        raise UsageError(f"--alloc {text}: {path} is not a file")
     real = os.path.realpath(path)
     if re.search(r"[ :]", real):
         raise UsageError(f"--alloc {text}: LD_PRELOAD cannot hold a path with a space or a colon")
@@ -105,6 +105,9 @@ def chosen(found, names, option="--allocs"):
     wanted = []
     for name in names.split(","):
         if name not in by_name:
-            raise UsageError(f"{option} {names}: there is no {name} (here: {', '.join(by_name)})")
+            raise UsageError(f"{option} {names}: there is no {name or 'empty name'}; valid here: "
+                             f"{', '.join(by_name)}")
+        if by_name[name] in wanted:
+            raise UsageError(f"{option} {names}: {name} is there twice")
         wanted.append(by_name[name])
     return wanted

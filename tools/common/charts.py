@@ -23,8 +23,10 @@ def check(folder):
         raise UsageError("--plot needs gnuplot (apt-get install gnuplot-nox)")
     try:
         os.makedirs(folder, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--plot {folder}: is not a directory") from None
     except OSError as e:
-        raise UsageError(f"--plot {folder}: {e.strerror}") from None
+        raise UsageError(f"--plot {folder}: cannot be made: {e.strerror}") from None
     if not os.access(folder, os.W_OK):
         raise UsageError(f"--plot {folder}: cannot be written")
 

@@ -20,11 +20,16 @@ def count(least):
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+            raise argparse.ArgumentTypeError(f"{shown(text)}: not a whole number") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{text}: has to be at least {least}")
         return value
     return convert
+
+
+def shown(text):
+    """For an error line, in which an empty text would not be seen."""
+    return text or "''"
 
 
 def counts(least):
@@ -37,7 +42,7 @@ def factor(text):
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: not a number") from None
+        raise argparse.ArgumentTypeError(f"{shown(text)}: not a number") from None
     if not 0 < value <= 1000:
         raise argparse.ArgumentTypeError(f"{text}: has to be above 0 and at most 1000")
     return value
@@ -69,7 +74,8 @@ def choose(rows, only):
     for pattern in only.split(","):
         names = {r.name for r in rows if fnmatch.fnmatchcase(r.name, pattern) or r.group == pattern}
         if not names:
-            raise UsageError(f"--only {only}: no workload matches {pattern!r} (--list shows them)")
+            raise UsageError(f"--only {shown(only)}: no workload matches {pattern!r} "
+                             "(--list shows them)")
         wanted |= names
     return [r for r in rows if r.name in wanted]
 
@@ -82,6 +88,14 @@ def show_list(rows):
             group = r.group
             print(f"{group}:")
         print(f"  {r.name:{width}}  {r.text}")
+
+
+def refuse(options, names, why):
+    """Options that would be ignored: none of them may be given."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value is not False and value != []:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
 def complain(text):

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define EXTRAS 16
+#define THREADS_MAX 65536u
 
 static struct workload current;
 static uint64_t begin_ns, begin_cpu, wall_ns, cpu_ns, total_ops;
@@ -133,7 +134,8 @@ const uint32_t *sizes_make(uint32_t min, uint32_t max, uint64_t seed)
 	uint32_t *sizes = bench_map(SIZES * sizeof(*sizes));
 
 	if (min == 0 || max < min)
-		bench_usage("%s: sizes from %u to %u", current.name, min, max);
+		bench_usage("%s: min=%u max=%u: valid are min from 1, max from min", current.name,
+			    min, max);
 	for (unsigned i = 0; i < SIZES; i++) {
 		/* Doublings from min until max; within one, all sizes alike. */
 		uint32_t top = max / min ? 32 - (uint32_t)__builtin_clz(max / min) : 1;
@@ -174,8 +176,11 @@ static void *team_thread(void *arg)
 
 void team_run(unsigned n, void (*work)(unsigned index, void *arg), void *arg, uint64_t ops)
 {
-	pthread_t *threads = bench_map(n * sizeof(*threads));
+	pthread_t *threads;
 
+	if (n > THREADS_MAX)
+		bench_usage("threads=%u: has to be at most %u", n, THREADS_MAX);
+	threads = bench_map(n * sizeof(*threads));
 	team.work = work;
 	team.arg = arg;
 	pthread_barrier_init(&team.ready, NULL, n + 1);
@@ -297,7 +302,7 @@ static void set_param(char *arg)
 	char *end = NULL;
 	uint64_t value;
 
-	if (!equals)
+	if (!equals || equals == arg)
 		bench_usage("%s: not of the form PARAM=N", arg);
 	*equals = '\0';
 	errno = 0;
@@ -313,7 +318,7 @@ static void set_param(char *arg)
 		current.params[i].value = value;
 		return;
 	}
-	bench_usage("%s: has no parameter %s", current.name, arg);
+	bench_usage("%s: has no parameter %s (without arguments: a list)", current.name, arg);
 }
 
 int main(int argc, char **argv)

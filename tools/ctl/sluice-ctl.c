@@ -268,6 +268,10 @@ static void parse(int argc, char **argv, struct wish *w)
 			w->version = true;
 			break;
 		case '?':
+			/* A short option may be one of several in a word. */
+			if (optopt > 0 && optopt < OPT_JSON)
+				die(EXIT_USAGE, "'-%c' is not an option (--help lists them)",
+				    optopt);
 			die(EXIT_USAGE, "'%s' is not an option (--help lists them)",
 			    argv[optind - 1]);
 		default:
@@ -303,7 +307,7 @@ int main(int argc, char **argv)
 	} else if (strcmp(w.word[0], "stats") != 0) {
 		die(EXIT_USAGE, "'%s' is not a command, use drain or stats", w.word[0]);
 	} else if (w.flags) {
-		die(EXIT_USAGE, "stats has no options but --json");
+		die(EXIT_USAGE, "stats takes no option except --json (--help shows the usage)");
 	}
 	if (w.words == 1)
 		die(EXIT_USAGE, "%s needs a process ID (--help shows the usage)", w.word[0]);

@@ -49,7 +49,7 @@ def parser(version):
                    help="memory pressure (PSI) rises when the workload goes idle (needs root)")
     p.add_argument("--seconds", metavar="N", type=command.factor,
                    help="how long a workload stays idle; a PROGRAM is terminated after that")
-    p.add_argument("--scale", metavar="X", type=command.factor, default=1.0,
+    p.add_argument("--scale", metavar="X", type=command.factor,
                    help="multiplies the memory of a workload (default 1)")
     p.add_argument("--probe", action=argparse.BooleanOptionalAction, default=None,
                    help="with or without a thread whose calls are timed (default: as the workload has "
@@ -70,14 +70,17 @@ def options_of(argv, version):
     options.program = program_args
     options.repeat = options.repeat or 1
     if program_args:
-        if options.only or options.list:
-            raise UsageError("--only and --list are about the built-in workloads, not about a program")
+        command.refuse(options, ("list", "only", "probe", "quick", "scale"),
+                       "is about the built-in workloads, not about a program")
         if options.limit == "auto":
-            raise UsageError("--limit auto: of a program the limit has to be given in bytes")
+            raise UsageError("--limit auto: give the limit of a program in bytes, as --limit 64M")
         found = shutil.which(program_args[0])
         if not found:
-            raise UsageError(f"{program_args[0]}: there is no such program")
+            there = os.path.exists(program_args[0])
+            raise UsageError(f"{command.shown(program_args[0])}: "
+                             + ("is not an executable file" if there else "there is no such program"))
         options.program = [found, *program_args[1:]]
+    options.scale = options.scale or 1.0
     return options
 
 

@@ -286,7 +286,8 @@ uint64_t give_back_barrier_ns(void)
 void hoard_init(struct hoard *h, uint64_t bytes, uint64_t min, uint64_t max, uint64_t seed)
 {
 	if (min == 0 || max < min || max > UINT32_MAX / 2)
-		bench_usage("sizes from %lu to %lu", (unsigned long)min, (unsigned long)max);
+		bench_usage("min=%lu max=%lu: valid are min from 1, max from min to 2147483647",
+			    (unsigned long)min, (unsigned long)max);
 	h->min = (uint32_t)min;
 	h->max = (uint32_t)max;
 	h->seed = seed;
