@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Whoever is slow, others are not: a thread is stopped at each point of delay.def in turn, and
- * meanwhile another one gets through thousands of calls. It does so while the first is kept where it
- * is, so it waits for it nowhere, however long a step takes.
+ * A slow thread does not slow others down: a thread is stopped at each point of delay.def, one
+ * after the other, and meanwhile another thread gets through thousands of calls. The first thread
+ * stays where it is until the calls are done, so the other waits for it nowhere, however long a
+ * step takes.
  *
- * While a lock that the owners share is held (POOL, GROW, BUDDY) the others' calls are such as find
- * what they need in their bins; while a pcp, a heap, the fallback heap or a fork is, they are
- * of all kinds.
+ * While a lock that the owners share is held (POOL, GROW, BUDDY) the other thread makes only calls
+ * that find what they need in its bins. While a pcp, a heap, the fallback heap or a fork is held,
+ * it makes calls of all kinds.
  *
  * TIMEOUT: 300
  */
@@ -43,18 +44,18 @@
 #define SLOTS 256u
 #define PATIENCE_S 60
 
-/* ---- who is stopped ------------------------------------------------------------------------- */
+/* ---- the threads ---------------------------------------------------------------------------- */
 
 static _Thread_local bool slow;
 
-static struct worker owner;   /* goes on */
-static struct worker sleeper; /* has things in its heap */
+static struct worker owner;   /* makes the calls meanwhile */
+static struct worker sleeper; /* has objects in its heap */
 
 static struct {
 	enum delay_point at;
-	bool anybody;       /* not the slow thread only */
-	bool (*when)(void); /* or each time */
-	_Atomic bool armed; /* nobody has been stopped yet */
+	bool anybody;       /* any thread, not the slow one only */
+	bool (*when)(void); /* stops only if it returns true; NULL: each time */
+	_Atomic bool armed; /* no thread has been stopped yet */
 	_Atomic bool arrived;
 	_Atomic bool go;
 } stop;
@@ -71,13 +72,13 @@ static void at_point(enum delay_point p)
 		sleep_us(200);
 }
 
-/* Of the owner, not of some other heap. */
+/* At the owner's heap, not at some other heap. */
 static bool owner_is_held(void)
 {
 	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
-/* ---- what brings it there ------------------------------------------------------------------- */
+/* ---- what brings the slow thread there ------------------------------------------------------ */
 
 static void visit(void)
 {
@@ -105,7 +106,7 @@ static void fill_ready(void)
 	prefault_release(&zone_main, 0, UINT64_MAX);
 }
 
-/* Frees what the sleeper has, to the last. */
+/* Frees all that the sleeper has. */
 static void free_sleepers(void)
 {
 	free_all(&sleeper);
@@ -113,14 +114,14 @@ static void free_sleepers(void)
 	heap_sweep();
 }
 
-/* The same when nobody owns its slabs. */
+/* The same when no thread owns the sleeper's slabs. */
 static void free_abandoned(void)
 {
 	heap_idle_take(heap_idle_mark(false));
 	free_sleepers();
 }
 
-/* What was freed by another waits in the sleeper's inbox. */
+/* What another thread freed waits in the sleeper's inbox. */
 static void drain_posted(void)
 {
 	for (unsigned i = 0; i < sleeper.n; i += 2) {
@@ -181,7 +182,7 @@ static void *hold_zone(void *arg)
 	sem_t *held = arg;
 
 	if (lock_acquire(&zone_main.lock) != 0)
-		tap_bail_out("the zone's lock is not to be had");
+		tap_bail_out("cannot take the zone's lock");
 	sem_post(held);
 	while (!atomic_load(&stop.arrived) && !atomic_load(&stop.go))
 		sleep_us(200);
@@ -215,7 +216,7 @@ static void wake_for_zone(void)
 	pthread_t t;
 
 	if (lock_acquire(&zone_main.lock) != 0)
-		tap_bail_out("the zone's lock is not to be had");
+		tap_bail_out("cannot take the zone's lock");
 	start(&t, want_zone, NULL);
 	while (!atomic_load(&zone_main.lock.sleepers))
 		sleep_us(200);
@@ -259,7 +260,7 @@ static void arena_in_fork(void)
 	arena_sweep();
 }
 
-/* Until the background thread comes by. */
+/* Waits for the background thread to pass. */
 static void wait_for_it(void)
 {
 	one_call();
@@ -267,7 +268,7 @@ static void wait_for_it(void)
 		sleep_us(1000);
 }
 
-/* ---- what others do meanwhile --------------------------------------------------------------- */
+/* ---- what the other thread does meanwhile --------------------------------------------------- */
 
 static uint32_t seed = 1;
 
@@ -279,8 +280,8 @@ static uint32_t rnd(void)
 	return seed;
 }
 
-/* Small objects, blocks of pages, now and then a mapping; objects of the sleeper, which is another's
- * heap, are left alone: the slow thread may be about them. */
+/* Small objects, blocks of pages, now and then a mapping. Leaves objects of the sleeper's heap
+ * alone, because the slow thread may be using them. */
 static void all_kinds(struct worker *w)
 {
 	static unsigned char *p[SLOTS];
@@ -319,8 +320,8 @@ static void from_bins(struct worker *w)
 	}
 }
 
-/* Calls that can have neither heap nor lock. Some object is always there, so that no chunk has to be made
- * for each. */
+/* Calls that can use neither heap nor lock. One object always stays, so that they need not make a
+ * chunk each time. */
 static void arena_calls(struct worker *w)
 {
 	void *p[8] = { NULL };
@@ -351,7 +352,7 @@ enum { GATE2 = 1, DRAIN = 2, ANYBODY = 4 };
 static const struct {
 	void (*job)(void);               /* of the slow thread */
 	void (*calls)(struct worker *w); /* of the owner meanwhile */
-	unsigned flags; /* GATE2: needs membarrier; DRAIN: a drain gets through as well */
+	unsigned flags; /* GATE2: needs membarrier; DRAIN: a drain also gets through */
 	bool (*when)(void);
 } steps[DELAY_POINTS] = {
 	[DELAY_held_CONTROL] = { drain_all, all_kinds, 0, NULL },
@@ -411,7 +412,7 @@ static const struct {
 	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_fork_gated] = { fork_once, all_kinds, GATE2, NULL },
 	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
-	/* Last: from here on there is a background thread. */
+	/* Last, because from here on there is a background thread. */
 	[DELAY_park_set] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
 	[DELAY_park_barrier] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
 	[DELAY_park_sleep] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
@@ -441,7 +442,7 @@ static bool arrives(void)
 	return atomic_load(&stop.arrived);
 }
 
-/* The owner gets through its calls, with the slow thread kept where it is. */
+/* The owner gets through its calls while the slow thread stays where it is. */
 static bool goes_on(void (*calls)(struct worker *w))
 {
 	struct timespec until;
@@ -460,7 +461,7 @@ static bool goes_on(void (*calls)(struct worker *w))
 	return done && !atomic_load(&stop.go);
 }
 
-/* Slabs may be on their way while the background thread runs. */
+/* Slabs may be in transit while the background thread runs. */
 static uint64_t slabs_left(uint64_t expected)
 {
 	for (unsigned i = 0; i < PATIENCE_S * 50; i++) {
@@ -498,7 +499,8 @@ static void test_step(enum delay_point p)
 	start(&t, slow_main, &p);
 	arrived = arrives();
 	ok(arrived, "%s: a thread is stopped there", delay_name(p));
-	ok(arrived && goes_on(steps[p].calls), "and another makes %u calls meanwhile", CALLS);
+	ok(arrived && goes_on(steps[p].calls), "%s: another thread makes %u calls meanwhile",
+	   delay_name(p), CALLS);
 	if (arrived && (steps[p].flags & DRAIN))
 		drain_all();
 	atomic_store(&stop.armed, false);
@@ -510,7 +512,7 @@ static void test_step(enum delay_point p)
 	worker_do(&sleeper, free_all);
 	worker_end(&sleeper);
 	worker_end(&owner);
-	ok(arrived && slabs_left(slabs) <= slabs, "nothing is lost and nothing overwritten");
+	ok(arrived && slabs_left(slabs) <= slabs, "delays lose nothing and overwrite nothing");
 	zone_check(&zone_main);
 }
 
@@ -543,22 +545,22 @@ static void test_variable(void)
 	ok(c.status == 0 && !c.stderr[0], "delays are set by name, all at once or each");
 	ok(refused("vm_purge=5,nowhere=5",
 		   "sluice: SLUICE_DELAY: there is no point 'nowhere', use all, held_CONTROL, "),
-	   "a name that is none is refused by one line with all that are");
+	   "an unknown name is refused by one line that lists all names");
 	ok(refused("vm_purge", "sluice: SLUICE_DELAY: 'vm_purge' is not of the form"),
-	   "so is a setting without a time");
+	   "a setting without a time is refused");
 	ok(refused("vm_purge=1x", "sluice: SLUICE_DELAY: 'vm_purge=1x' is not of the form"),
-	   "one with more than a number");
+	   "a setting with more than a number is refused");
 	ok(refused("vm_purge=60000001", "sluice: SLUICE_DELAY: 'vm_purge=60000001' is not"),
-	   "a time too long");
+	   "a time that is too long is refused");
 	ok(refused("all=1/0,vm_purge=1", "sluice: SLUICE_DELAY: 'all=1/0' is not"),
-	   "and one pass in none");
+	   "a share with a denominator of 0 is refused");
 }
 
 int main(void)
 {
-	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks apart */
+	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks segregated */
 	sluice_init();
-	atomic_store(&heap_watch, 0); /* it is started when the test says so */
+	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
 	tap_plan(6 + 3 * DELAY_POINTS);
@@ -572,7 +574,8 @@ int main(void)
 	}
 	options.idle_ms = 20;
 	options.decay_ms = 20;
-	options.background = BACKGROUND_ALWAYS; /* it stays when it is alone */
+	options.background = BACKGROUND_ALWAYS; /* so that it stays when the program has one
+						 * thread */
 	background_start(true);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
 		if (is_park(p))

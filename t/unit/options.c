@@ -26,7 +26,7 @@ struct row {
 	void *field;
 };
 
-/* A string's default is looked at apart: (default) may be a string here. */
+/* A string's default is checked elsewhere: (default) may be a string here. */
 #define DEF_BOOL(def) (def)
 #define DEF_UINT(def) (def)
 #define DEF_SIZE(def) (def)
@@ -64,7 +64,8 @@ static uint64_t number(const struct row *r)
 struct parse {
 	const char *text;
 	unsigned refused; /* expected */
-	bool changes;     /* expected: options are not all at their defaults afterwards */
+	bool changes;     /* whether options are expected to differ from their defaults
+			   * afterwards */
 };
 
 struct from_text {
@@ -90,7 +91,7 @@ static void parse_in_child(void *arg)
 		_exit(4);
 }
 
-/* Lines that parsing writes, -1 when it did not do what was expected. */
+/* Returns how many lines parsing writes, or -1 if it did not do what was expected. */
 static int lines_of(const char *text, unsigned refused, bool changes, struct child *c)
 {
 	struct parse p = { text, refused, changes };
@@ -108,7 +109,8 @@ static int lines_of(const char *text, unsigned refused, bool changes, struct chi
 	return lines;
 }
 
-/* A bad setting: one line that begins with our name and names the culprit; no option changes. */
+/* A bad setting gives one line that begins with our name and names the culprit, and changes no
+ * option. */
 static bool refused(const char *text, const char *culprit)
 {
 	struct child c;
@@ -197,11 +199,11 @@ static void test_strings(void)
 	memset(text + 11, 'x', 255);
 	back_to_defaults();
 	is_int(options_parse(text, "the test"), 0, "a string can have 255 characters");
-	is_int(strlen(options.stats_file), 255, "all of them are kept");
+	is_int(strlen(options.stats_file), 255, "all 255 characters of a string are kept");
 	text[11 + 255] = 'x';
-	ok(refused(text, "stats_file"), "one more is refused");
+	ok(refused(text, "stats_file"), "a string of 256 characters is refused");
 	memset(text + 11, 'x', 380);
-	ok(refused(text, ""), "so are many more");
+	ok(refused(text, ""), "a string of many more characters is refused");
 	back_to_defaults();
 	options_parse("stats_file:/tmp/a:b", "the test");
 	ok(strcmp(options.stats_file, "/tmp/a:b") == 0, "a string may have colons");
@@ -212,18 +214,18 @@ static void test_words(void)
 {
 	back_to_defaults();
 	is_int(options_parse("background:never", "the test"), 0, "a word is accepted");
-	is_int(options.background, BACKGROUND_NEVER, "and stands for its number");
+	is_int(options.background, BACKGROUND_NEVER, "a word stands for its number");
 	options_parse("background:always", "the test");
-	is_int(options.background, BACKGROUND_ALWAYS, "each for its own");
+	is_int(options.background, BACKGROUND_ALWAYS, "each word stands for its own number");
 	back_to_defaults();
-	ok(refused("background:sometimes", "background"), "another word is refused");
-	ok(refused("background:alway", "background"), "so is a part of one");
-	ok(refused("background:auto|always", "background"), "and more than one");
+	ok(refused("background:sometimes", "background"), "an unknown word is refused");
+	ok(refused("background:alway", "background"), "a part of a word is refused");
+	ok(refused("background:auto|always", "background"), "more than one word is refused");
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
 
-/* What the option has when it is set to value; UINT64_MAX: it was refused. */
+/* Returns the option's value when set to `value`, or UINT64_MAX if that was refused. */
 static uint64_t value_of(const char *name, const uint64_t *option, const char *value)
 {
 	char text[64];
@@ -246,15 +248,16 @@ static uint64_t dirty_max_of(const char *value)
 static void test_units(void)
 {
 	is_int(dirty_max_of("12345"), 12345, "a size is a number of bytes");
-	is_int(dirty_max_of("3K"), 3 << 10, "or of K");
-	is_int(dirty_max_of("3M"), 3 << 20, "or of M");
-	is_int(dirty_max_of("3G"), INT64_C(3) << 30, "or of G");
-	is_int(value_of("soft_limit", &options.soft_limit, "10T"), INT64_C(10) << 40, "or of T");
+	is_int(dirty_max_of("3K"), 3 << 10, "a size may be given in K");
+	is_int(dirty_max_of("3M"), 3 << 20, "a size may be given in M");
+	is_int(dirty_max_of("3G"), INT64_C(3) << 30, "a size may be given in G");
+	is_int(value_of("soft_limit", &options.soft_limit, "10T"), INT64_C(10) << 40,
+	       "a size may be given in T");
 	ok(dirty_max_of("3k") == 3 << 10 && dirty_max_of("3m") == 3 << 20 &&
 		   dirty_max_of("3g") == UINT64_C(3) << 30,
-	   "small letters will do");
+	   "units of a size may be in small letters");
 	ok(dirty_max_of("3KiB") == 3 << 10 && dirty_max_of("3MB") == 3 << 20,
-	   "and so will longer words");
+	   "units of a size may be longer words");
 }
 
 static void test_bad_values(void)
@@ -319,11 +322,11 @@ static void test_limits(void)
 	bool all = true;
 
 	is_int(cache_limit_of("3M"), 3 << 20, "a limit is a size");
-	is_int(cache_limit_of("25%") & ~OPTION_PERCENT, 25, "or a percentage");
+	is_int(cache_limit_of("25%") & ~OPTION_PERCENT, 25, "a limit may be a percentage");
 	ok(cache_limit_of("25%") & OPTION_PERCENT && !(cache_limit_of("25") & OPTION_PERCENT),
-	   "which is told from a number of bytes");
+	   "a percentage differs from the same number of bytes");
 	ok(cache_limit_of("0%") == OPTION_PERCENT && cache_limit_of("1000%") != UINT64_MAX,
-	   "of 0 to 1000");
+	   "a percentage is at most 1000");
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		char text[64];
 
@@ -332,7 +335,8 @@ static void test_limits(void)
 			       "use 0 to 16T or 0% to 1000% (bytes; K, M, G or T may follow); "
 			       "it stays 0");
 	}
-	ok(all, "what is neither is refused with one line that says what is valid");
+	ok(all,
+	   "what is neither size nor percentage is refused with one line that says what is valid");
 }
 
 static bool backtrace_is(const char *value, uint64_t want)
@@ -352,10 +356,10 @@ static void test_switches(void)
 {
 	ok(backtrace_is("1", 1) && backtrace_is("true", 1) && backtrace_is("yes", 1) &&
 		   backtrace_is("on", 1),
-	   "a switch is turned on by 1, true, yes, on");
+	   "1, true, yes and on turn a switch on");
 	ok(backtrace_is("0", 0) && backtrace_is("false", 0) && backtrace_is("no", 0) &&
 		   backtrace_is("off", 0),
-	   "and off by 0, false, no, off");
+	   "0, false, no and off turn a switch off");
 }
 
 /* ---- syntax --------------------------------------------------------------------------------- */
@@ -363,41 +367,43 @@ static void test_switches(void)
 static void test_names(void)
 {
 	ok(refused("no_such_option:1", "no_such_option"), "an unknown name is refused");
-	ok(refused("dirty_ma:1M", "dirty_ma"), "so is a part of a name");
-	ok(refused("dirty_max", "dirty_max"), "and a name without a value");
-	ok(refused("dirty_max=1M", "dirty_max"), "and one with another sign than a colon");
-	ok(refused(":1M", ":1M"), "and a value without a name");
-	ok(refused("DIRTY_MAX:1M", "DIRTY_MAX"), "names are in small letters");
+	ok(refused("dirty_ma:1M", "dirty_ma"), "a part of a name is refused");
+	ok(refused("dirty_max", "dirty_max"), "a name without a value is refused");
+	ok(refused("dirty_max=1M", "dirty_max"),
+	   "a name with another sign than a colon is refused");
+	ok(refused(":1M", ":1M"), "a value without a name is refused");
+	ok(refused("DIRTY_MAX:1M", "DIRTY_MAX"), "a name in capital letters is refused");
 }
 
 static void test_lists(void)
 {
 	struct child c;
 
-	ok(silent("", false) && silent(" , ,\n,", false), "nothing at all is no mistake");
+	ok(silent("", false) && silent(" , ,\n,", false), "empty settings are no mistake");
 	ok(silent("dirty_max:1M,idle_ms:50", true), "settings are separated by commas");
-	ok(silent(" dirty_max:1M ,\tidle_ms:50\r\n\n", true), "spaces around them do not matter");
+	ok(silent(" dirty_max:1M ,\tidle_ms:50\r\n\n", true),
+	   "spaces around settings do not matter");
 	back_to_defaults();
 	options_parse("dirty_max:1M,idle_ms:50,dirty_max:2M\nbackground:never", "the test");
 	ok(options.dirty_max == 2 << 20 && options.idle_ms == 50 &&
 		   options.background == BACKGROUND_NEVER,
-	   "all of them are set, the last one of a name wins");
+	   "all settings take effect, the last of each name wins");
 	is_int(lines_of("x:1,dirty_max:1M,y:2,idle_ms:z", 3, true, &c), 3,
-	       "each bad one has a line of its own, and the good ones are set");
+	       "each bad setting gets a line of its own, and the good ones take effect");
 	back_to_defaults();
 }
 
 static void test_comments(void)
 {
 	back_to_defaults();
-	ok(silent("# a comment\n#another one\n  # and one more\n", false), "comments are left out");
-	ok(silent("# dirty_max:1M\n", false), "a setting in a comment is none");
+	ok(silent("# a comment\n#another one\n  # and one more\n", false), "comments are ignored");
+	ok(silent("# dirty_max:1M\n", false), "a setting in a comment has no effect");
 	ok(silent("# one, two, dirty_max:1M\n", false), "a comment goes to the end of its line");
 	ok(silent("# one\ndirty_max:1M\n", true), "the line after a comment counts");
 	ok(silent("dirty_max:1M # as much as that\n", true), "a comment may follow a setting");
 	back_to_defaults();
 	options_parse("stats_file:/tmp/a#b\n", "/etc/sluice.conf");
-	ok(strcmp(options.stats_file, "/tmp/a#b") == 0, "but not without a space before it");
+	ok(strcmp(options.stats_file, "/tmp/a#b") == 0, "a comment needs a space before it");
 	back_to_defaults();
 }
 
@@ -424,53 +430,58 @@ static void test_lines(void)
 	const char *file = "/etc/sluice.conf";
 
 	ok(says("dirty_mx:1M", env,
-		"SLUICE_CONF: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run --help "
+		"SLUICE_CONF: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run "
+		"--help "
 		"lists them)"),
-	   "of a name that does not exist: which one was meant");
+	   "the line for an unknown name suggests a similar one");
 	ok(says("xyzzy:1", env,
 		"SLUICE_CONF: there is no option 'xyzzy' (sluice-run --help lists them)"),
-	   "if one is near");
+	   "the line for an unknown name suggests nothing if none is similar");
 	ok(says("ditry-MAX:1M", env,
 		"SLUICE_CONF: there is no option 'ditry-MAX', did you mean dirty_max? (sluice-run "
 		"--help lists them)"),
-	   "with letters in each other's place, of the wrong size, and a dash");
+	   "the line suggests a name for swapped letters, wrong capitals and a dash");
 	ok(says("idle_ms=5", env,
-		"SLUICE_CONF: 'idle_ms=5' is not of the form name:value, did you mean idle_ms:value?"),
-	   "of a setting without a colon: its form");
+		"SLUICE_CONF: 'idle_ms=5' is not of the form name:value, did you mean "
+		"idle_ms:value?"),
+	   "the line for a setting without a colon shows the form");
 	ok(says("background:alwys", env,
 		"SLUICE_CONF: option background: 'alwys' is not valid, did you mean always? use "
 		"auto|always|never; it stays auto"),
-	   "of a word: which are valid, which was meant, and which one stays");
+	   "the line for a bad word lists the valid ones, suggests one and says which one stays");
 	ok(says("thp:always, thp:alwais", env,
 		"SLUICE_CONF: option thp: 'alwais' is not valid, did you mean always? use "
 		"system|never|auto|always|reserve; it stays always"),
-	   "also if that is not the first one");
+	   "the line suggests a word for a setting that is not the first");
 	ok(says("0123456789012345678901234567890123456789012345678901234567890123456789:1", env,
 		"SLUICE_CONF: there is no option '0123456789012345678901234567890123456789012345678901234567890123...' "
 		"(sluice-run --help lists them)"),
-	   "of what is long: its beginning");
+	   "the line for a long name shows its beginning");
 	ok(says("backtrace:5", env,
 		"SLUICE_CONF: option backtrace: '5' is not valid, use on or off; it stays on"),
-	   "of a switch: what the man page says");
+	   "the line for a bad switch says on or off");
 	ok(says("# one\nidle_ms:77\n\n  dirty_max:1 B, cgroup:1\n", file,
-		"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, M, G "
+		"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, "
+		"M, G "
 		"or T may follow); it stays 64M"),
-	   "of a file: the line");
+	   "the line for a file's setting has the line number");
 	ok(says("idle_ms:77,idle_ms:5\n", file,
-		"/etc/sluice.conf:1: option idle_ms: '5' is not valid, use 10 to 3600000; it stays 77"),
-	   "and what stays is what was set before");
+		"/etc/sluice.conf:1: option idle_ms: '5' is not valid, use 10 to 3600000; it "
+		"stays 77"),
+	   "the line for a bad value says which value was set before and stays");
 	ok(says("reserve_low:5000%", env,
-		"SLUICE_CONF: option reserve_low: '5000%' is not valid, use 0 to 1T or 0% to 1000% (bytes; K, "
+		"SLUICE_CONF: option reserve_low: '5000%' is not valid, use 0 to 1T or 0% to "
+		"1000% (bytes; K, "
 		"M, G or T may follow); it stays 75%"),
-	   "a percentage as one");
+	   "the line for a percentage shows percentages");
 	ok(says("a\033[2Jb:1", env,
 		"SLUICE_CONF: there is no option 'a?[2Jb' (sluice-run --help lists them)"),
-	   "nothing in it moves a terminal's cursor");
+	   "the line contains no control characters");
 }
 
 /* ---- profiles ------------------------------------------------------------------------------- */
 
-/* Options as the texts leave them, the first as from a file, the second from the environment. */
+/* Sets options by two texts, the first as from a file, the second from the environment. */
 static bool leaves(const char *first, const char *second, uint64_t reserve, uint64_t idle_ms,
 		   uint64_t decay_ms)
 {
@@ -526,17 +537,18 @@ static void profile_bad(void *arg)
 	      options.idle_ms != 60000);
 }
 
-/* Before the others: what was set by its own name once stays so in this process. */
+/* Runs before the others, because what was once set by its own name stays so in this process. */
 static void test_profiles(void)
 {
 	ok(child_is_well(profile_alone, NULL), "a profile sets its group of options");
 	ok(child_is_well(profile_beside, NULL),
-	   "those that are set by themselves win, before it and behind it");
-	ok(child_is_well(profile_later, NULL), "and when the profile comes from the environment");
+	   "options set by name win, before a profile and after it");
+	ok(child_is_well(profile_later, NULL),
+	   "options set by name in a file win over a profile in the environment");
 	ok(child_is_well(profile_replaced, NULL),
-	   "the last profile counts: what the one before has set is as it was");
-	ok(child_is_well(profile_balanced, NULL), "profile:balanced is the defaults");
-	ok(child_is_well(profile_bad, NULL), "a bad value beside it does not count as set");
+	   "the last profile counts and undoes what an earlier one set");
+	ok(child_is_well(profile_balanced, NULL), "profile:balanced sets the defaults");
+	ok(child_is_well(profile_bad, NULL), "a bad value beside a profile does not count as set");
 }
 
 static void test_autos(void)
@@ -544,12 +556,13 @@ static void test_autos(void)
 	ok(silent("reserve:auto", true) &&
 		   value_of("reserve", &options.reserve, "auto") == OPTION_AUTO,
 	   "a size may be the word auto");
-	is_int(value_of("reserve", &options.reserve, "3M"), 3 << 20, "or bytes");
+	is_int(value_of("reserve", &options.reserve, "3M"), 3 << 20,
+	       "a size that may be auto may be in bytes");
 	ok(refused("reserve:aut",
 		   "use 0 to 1T or auto (bytes; K, M, G or T may follow); it stays 0") &&
 		   refused("reserve:10%", "reserve") && refused("reserve:", "reserve") &&
 		   refused("reserve:18446744073709551615", "reserve"),
-	   "what is neither is refused with one line that says what is valid");
+	   "what is neither size nor auto is refused with one line that says what is valid");
 }
 
 int main(void)

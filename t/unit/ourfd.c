@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Descriptors of the library's own: where they are, whether they are ours still, and what is not opened.
+ * The library's own descriptors: their numbers, whether they are still the library's, and which
+ * files are not opened.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -49,11 +50,11 @@ static int opened(const char *name)
 	return fd;
 }
 
-/* Closes the number behind o's back, and has the program open something there. */
+/* Closes the number behind o's back, and lets the program open a file there. */
 static void put_there(const struct ourfd *o, int fd)
 {
 	if (dup2(fd, o->fd) < 0)
-		tap_bail_out("no descriptor to be had");
+		tap_bail_out("cannot make a descriptor");
 	close(fd);
 }
 
@@ -67,14 +68,14 @@ static void test_set(void)
 
 	ourfd_set(&o, low);
 	ok(o.fd >= 100, "a descriptor of ours has a number of 100 or more");
-	ok(fcntl(low, F_GETFD) < 0, "and the number that it came with is free");
-	is_int(fcntl(o.fd, F_GETFD), FD_CLOEXEC, "it does not outlive an exec");
-	ok(ourfd_good(&o), "it is ours");
+	ok(fcntl(low, F_GETFD) < 0, "the number at which a descriptor was opened is free again");
+	is_int(fcntl(o.fd, F_GETFD), FD_CLOEXEC, "a descriptor of ours does not outlive an exec");
+	ok(ourfd_good(&o), "a descriptor of ours is recognized");
 	ourfd_close(&o);
-	ok(o.fd < 0 && !ourfd_good(&o), "until it is closed");
-	is_int(open_numbers(), before, "which leaves no number behind");
+	ok(o.fd < 0 && !ourfd_good(&o), "a closed descriptor is no longer ours");
+	is_int(open_numbers(), before, "closing leaves no number behind");
 	ourfd_set(&o, -1);
-	ok(o.fd == -1 && !ourfd_good(&o), "of what could not be opened there is none");
+	ok(o.fd == -1 && !ourfd_good(&o), "a file that could not be opened gives no descriptor");
 	ourfd_close(&o);
 }
 
@@ -86,18 +87,18 @@ static void test_taken(void)
 	ourfd_set(&o, opened("a"));
 	number = o.fd;
 	put_there(&o, opened("b"));
-	ok(!ourfd_good(&o),
-	   "where the program has another file of the same directory, it is not ours");
-	ok(o.fd < 0, "and is not asked for again");
+	ok(!ourfd_good(&o), "another file of the same directory at our number is not ours");
+	ok(o.fd < 0, "a lost descriptor is not asked for again");
 	ourfd_close(&o);
-	ok(fcntl(number, F_GETFD) >= 0, "nor closed");
+	ok(fcntl(number, F_GETFD) >= 0, "the program's file at our number is not closed");
 	close(number);
 
 	ourfd_set(&o, opened("a"));
 	number = o.fd;
 	close(number);
 	ourfd_close(&o);
-	ok(o.fd < 0 && fcntl(number, F_GETFD) < 0, "one that the program closed is none any more");
+	ok(o.fd < 0 && fcntl(number, F_GETFD) < 0,
+	   "a descriptor that the program closed is no longer ours");
 }
 
 static void test_event(void)
@@ -109,13 +110,13 @@ static void test_event(void)
 	ok(o.fd >= 100 && o.event && ourfd_good(&o), "an eventfd is ours");
 	number = o.fd;
 	put_there(&o, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	ok(!ourfd_good(&o), "and one of the program's is not, though all have one inode");
+	ok(!ourfd_good(&o), "an eventfd of the program's is not ours, though all have one inode");
 	close(number);
 	ourfd_set_event(&o, -1);
-	ok(o.fd < 0 && !ourfd_good(&o), "of one that could not be had there is none");
+	ok(o.fd < 0 && !ourfd_good(&o), "an eventfd that could not be made gives no descriptor");
 }
 
-/* No number of 100 or more may be had. */
+/* No number of 100 or more is available. */
 static void few_numbers(void *arg)
 {
 	const struct rlimit few = { 60, 60 };
@@ -143,21 +144,22 @@ static void test_open(void)
 	if (mkfifo(path("fifo"), 0600) != 0 || symlink("a", path("link")) != 0)
 		tap_bail_out("no file to be made in %s", dir);
 	ok(ourfd_directory(dir, OURFD_PROC) < 0,
-	   "a directory that is not proc's is not taken for it");
-	ok(ourfd_directory(dir, OURFD_CGROUP) < 0, "nor for one of cgroups");
-	ok(ourfd_directory(path("a"), OURFD_ANY) < 0, "a file is no directory");
+	   "a directory outside of proc is not taken for proc's");
+	ok(ourfd_directory(dir, OURFD_CGROUP) < 0,
+	   "a directory outside of a cgroup file system is not taken for a cgroup");
+	ok(ourfd_directory(path("a"), OURFD_ANY) < 0, "a file is not taken for a directory");
 	fd = ourfd_directory("/proc", OURFD_PROC);
-	ok(fd >= 0, "that of proc is");
+	ok(fd >= 0, "proc's directory is opened");
 	close(fd);
 	fd = ourfd_directory(dir, OURFD_ANY);
 	ok(fd >= 0, "any directory will do where any may be asked for");
 	ok(ourfd_open(fd, "a", O_RDONLY, OURFD_PROC) < 0,
-	   "a file that is not proc's is not opened as such");
+	   "a file outside of proc is not opened as one of proc");
 	ok(ourfd_open(fd, "link", O_RDONLY, OURFD_ANY) < 0, "a link is not followed");
 	ok(ourfd_open(fd, "fifo", O_WRONLY, OURFD_ANY) < 0,
-	   "a pipe that nobody reads is not waited for");
+	   "opening a pipe without a reader does not wait");
 	close(fd);
-	is_int(open_numbers(), before, "what was not taken is closed again");
+	is_int(open_numbers(), before, "what was rejected is closed again");
 }
 
 static void in_another_root(void *arg)
@@ -175,18 +177,18 @@ static void test_root(void)
 {
 	errno = 77;
 	ourfd_init();
-	is_int(errno, 77, "errno is kept at the start");
-	ok(ourfd_proc >= 0, "when proc is looked for");
+	is_int(errno, 77, "the library's start keeps errno");
+	ok(ourfd_proc >= 0, "looking for proc keeps errno");
 	ourfd_opened();
-	is_int(ourfd_proc, -1, "which does not stay open");
+	is_int(ourfd_proc, -1, "proc does not stay open");
 	/* An emulator may have a thread of its own. */
 	ok(ourfd_threads() == 1 || (tap_emulated() && ourfd_threads() > 0),
-	   "but the process's number of threads can be read");
-	ok(ourfd_same_root(), "the root is what it was");
+	   "the number of the process's threads can be read");
+	ok(ourfd_same_root(), "the root directory is unchanged");
 	if (geteuid() != 0)
 		tap_skip(1, "only root changes it");
 	else
-		ok(child_is_well(in_another_root, NULL), "and is another one after a chroot");
+		ok(child_is_well(in_another_root, NULL), "a chroot is noticed");
 }
 
 int main(void)
@@ -195,12 +197,12 @@ int main(void)
 
 	tap_plan(30);
 	if (!mkdtemp(dir))
-		tap_bail_out("no directory to be had in /tmp");
+		tap_bail_out("cannot make a directory in /tmp");
 	test_set();
 	test_taken();
 	test_event();
 	ok(child_is_well(few_numbers, NULL),
-	   "where there are no such numbers there is none, and none is left open");
+	   "without free numbers of 100 or more no descriptor is kept or left open");
 	test_open();
 	test_root();
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What says that memory is short: limits of cgroups, in trees of files that look like those of the
- * kernel, and the two limits of our own.
+ * Signs that memory is short: limits of cgroups, in trees of files that look like the kernel's, and
+ * the two limits of our own.
  */
 #define WANTS_BACKGROUND
 #ifdef HAVE_CONFIG_H
@@ -43,7 +43,7 @@
 
 static char root[64];
 
-/* A file of the tree, with the directories above it. */
+/* Writes a file of the tree, and makes the directories above it. */
 static void put(const char *name, const char *text)
 {
 	char path[256];
@@ -80,7 +80,7 @@ static void tree_new(void)
 	}
 	strcpy(root, "/tmp/sluice-cgroup.XXXXXX");
 	if (!mkdtemp(root))
-		tap_bail_out("no directory to be had in /tmp");
+		tap_bail_out("cannot make a directory in /tmp");
 }
 
 static struct cgroup group;
@@ -101,25 +101,29 @@ static void test_v1(void)
 	put("memory/a/memory.limit_in_bytes", "9223372036854771712\n");
 	put("memory/memory.limit_in_bytes", "9223372036854771712\n");
 	is_int(limit_of(V1), 100 * MIB, "version 1: the limit of the process's own group");
-	is_int(group.version, 1, "which is known as such");
-	is_int(group.levels, 1, "a group without a limit says so by a large number");
+	is_int(group.version, 1, "version 1: the process's own group is known");
+	is_int(group.levels, 1, "version 1: a group without a limit has a very large number");
 	put_bytes("memory/a/memory.limit_in_bytes", 50 * MIB);
 	put_bytes("memory/a/b/memory.usage_in_bytes", 10 * MIB);
 	put_bytes("memory/a/memory.usage_in_bytes", 45 * MIB);
 	put("memory/a/memory.stat", "");
 	put("memory/a/b/memory.failcnt", "");
-	is_int(limit_of(V1), 50 * MIB, "the least limit of all groups above it counts");
+	is_int(limit_of(V1), 50 * MIB,
+	       "version 1: the least limit of the group and all groups above it counts");
 	is_int(cgroup_headroom(&group, 0), 5 * MIB,
-	       "what is left is the least of all of them, which others may use too");
+	       "version 1: the least of what all these groups have left counts");
 	put("memory/a/memory.stat", "cache 1\ntotal_inactive_file 1048576\n"
 				    "total_active_file 2097152\ninactive_file 99\n");
-	is_int(cgroup_headroom(&group, 0), 5 * MIB, "pages of files are not asked for at first");
+	is_int(cgroup_headroom(&group, 0), 5 * MIB,
+	       "version 1: pages of files are not read at first");
 	is_int(cgroup_headroom(&group, 6 * MIB), 8 * MIB,
-	       "they count as free when the rest is not enough");
+	       "version 1: pages of files count as free when the rest is not enough");
 	put("memory/a/b/memory.failcnt", "7\n");
-	is_int(cgroup_events(&group), 7, "failcnt says how often the limit was met");
-	is_int(limit_of("4:cpu,memory:/a/b\n"), 50 * MIB, "the controller may share a hierarchy");
-	is_int(limit_of("4:cpumemory:/a/b\n"), 1, "a controller of another name is none");
+	is_int(cgroup_events(&group), 7, "version 1: failcnt says how often the limit was met");
+	is_int(limit_of("4:cpu,memory:/a/b\n"), 50 * MIB,
+	       "version 1: the controller may share a hierarchy");
+	is_int(limit_of("4:cpumemory:/a/b\n"), 1,
+	       "version 1: a controller of another name does not count");
 }
 
 #define V2 "0::/a/b\n"
@@ -131,51 +135,58 @@ static void test_v2(void)
 	put("a/b/memory.high", "max\n");
 	put("a/memory.max", "max\n");
 	is_int(limit_of(V2), NONE, "version 2: \"max\" is no limit");
-	is_int(cgroup_headroom(&group, MIB), NONE, "so there is always enough left");
+	is_int(cgroup_headroom(&group, MIB), NONE,
+	       "version 2: without a limit there is always enough left");
 	put_bytes("a/b/memory.max", 80 * MIB);
-	is_int(limit_of(V2), 80 * MIB, "memory.max is one");
+	is_int(limit_of(V2), 80 * MIB, "version 2: memory.max is a limit");
 	put_bytes("a/b/memory.high", 60 * MIB);
-	is_int(limit_of(V2), 60 * MIB, "memory.high below it wins");
+	is_int(limit_of(V2), 60 * MIB, "version 2: memory.high below memory.max wins");
 	put("a/b/memory.current", "");
 	put("a/memory.current", "");
 	put("a/b/memory.stat", "");
 	put("a/memory.stat", "");
 	put("a/b/memory.events", "");
 	put_bytes("a/memory.high", 40 * MIB);
-	is_int(limit_of(V2), 40 * MIB, "also of a group above");
+	is_int(limit_of(V2), 40 * MIB, "version 2: the limit of a group above counts");
 	put_bytes("a/b/memory.current", 59 * MIB);
 	put_bytes("a/memory.current", 35 * MIB);
-	is_int(cgroup_headroom(&group, 0), 1 * MIB, "what is left is the least of all");
+	is_int(cgroup_headroom(&group, 0), 1 * MIB,
+	       "version 2: the least of what all groups have left counts");
 	put("a/b/memory.stat", "anon 5\ninactive_file 1048576\nactive_file 1048576\n");
-	is_int(cgroup_headroom(&group, 2 * MIB), 3 * MIB, "pages of files count as free");
+	is_int(cgroup_headroom(&group, 2 * MIB), 3 * MIB,
+	       "version 2: pages of files count as free");
 	put_bytes("a/memory.current", 90 * MIB);
-	is_int(cgroup_headroom(&group, 0), 0, "above a limit nothing is left");
+	is_int(cgroup_headroom(&group, 0), 0, "version 2: above a limit nothing is left");
 	put("a/b/memory.events",
 	    "low 100\nhighest 9\nhigh 3\nmaximum 20\nmax 2\noom 1\noom_kill 1\n");
-	is_int(cgroup_events(&group), 5, "memory.events says how often it was held back");
+	is_int(cgroup_events(&group), 5,
+	       "version 2: memory.events says how often the group was held back");
 	put_bytes("a/memory.high", 90 * MIB);
 	put_bytes("a/b/memory.max", 30 * MIB);
 	cgroup_refresh(&group);
 	is_int(cgroup_limit(&group), 30 * MIB,
-	       "a limit that was lowered is seen when they are read again");
+	       "version 2: a lowered limit is seen when the limits are read again");
 	put_bytes("a/memory.max", 20 * MIB);
 	cgroup_refresh(&group);
-	is_int(cgroup_limit(&group), 20 * MIB, "so is that of a group above, the least of its two");
-	is_int(limit_of("0::/\n"), NONE, "the root group has no limit");
+	is_int(cgroup_limit(&group), 20 * MIB,
+	       "version 2: the lowered limit of a group above is seen, the least of its two");
+	is_int(limit_of("0::/\n"), NONE, "version 2: the root group has no limit");
 }
 
-/* In a container the membership may name groups that are not to be seen. */
+/* In a container the membership may name groups that are not visible. */
 static void test_containers(void)
 {
 	tree_new();
 	put_bytes("memory.max", 70 * MIB);
 	is_int(limit_of("0::/docker/0123abcd\n"), 70 * MIB,
-	       "a mount that begins at the process's own group");
+	       "a mount may begin at the process's own group");
 	put_bytes("sub/memory.max", 30 * MIB);
-	is_int(limit_of("0::/docker/0123abcd/sub\n"), 30 * MIB, "or at one above it");
-	is_int(group.levels, 2, "with all that are to be seen");
+	is_int(limit_of("0::/docker/0123abcd/sub\n"), 30 * MIB,
+	       "a mount may begin at a group above the process's own");
+	is_int(group.levels, 2, "all visible groups of a mount count");
 	put_bytes("unified/a/memory.max", 20 * MIB);
-	is_int(limit_of("0::/a\n"), 20 * MIB, "a system with both versions has the second apart");
+	is_int(limit_of("0::/a\n"), 20 * MIB,
+	       "a system with both versions may have the second in a directory of its own");
 }
 
 static void test_garbage(void)
@@ -193,29 +204,29 @@ static void test_garbage(void)
 	put_bytes("memory/memory.limit_in_bytes", MIB);
 	for (size_t i = 0; i < sizeof(membership) / sizeof(membership[0]); i++)
 		bad += limit_of(membership[i]) != 1;
-	is_int(bad, 0, "a membership that cannot be read is none");
+	is_int(bad, 0, "a membership that cannot be read gives no group");
 	for (size_t i = 0; i < sizeof(number) / sizeof(number[0]); i++) {
 		put("memory/memory.limit_in_bytes", number[i]);
 		bad += limit_of("4:memory:/\n") != NONE;
 	}
-	is_int(bad, 0, "a limit that cannot be read is none");
+	is_int(bad, 0, "a limit that cannot be read is no limit");
 	put_bytes("memory/memory.limit_in_bytes", MIB);
 	put("memory/memory.usage_in_bytes", "much\n");
-	is_int(limit_of("4:memory:/\n"), MIB, "a limit without a usage");
+	is_int(limit_of("4:memory:/\n"), MIB, "a limit without a usage is no limit");
 	is_int(cgroup_headroom(&group, 0), NONE, "says nothing");
 	memset(text, 'x', sizeof(text));
 	memcpy(text, "4:memory:/", 10);
 	text[sizeof(text) - 1] = '\0';
 	is_int(limit_of(text), 1, "a path that is too long is not followed");
 	is_int(cgroup_find_in(&group, "/nowhere", "4:memory:/a\n", OURFD_ANY), 0,
-	       "nor one that is not there");
+	       "a path that does not exist gives no group");
 }
 
 /* ---- growth --------------------------------------------------------------------------------- */
 
 static void *block[512];
 
-/* n blocks of 1 MiB, written. */
+/* n blocks of 1 MiB, written to. */
 static void blocks_make(unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -244,21 +255,21 @@ static void *cancelled(void *arg)
 	return NULL;
 }
 
-/* Little is left: the limits are looked at. */
+/* Little is left, so malloc checks the limits. */
 static void test_cancel(void)
 {
 	uint64_t before = value("pressure_near_limit");
 	pthread_t t;
 
 	if (pthread_create(&t, NULL, cancelled, NULL) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 	pthread_join(t, NULL);
 	ok(came_back && value("pressure_near_limit") > before,
-	   "a thread that is to be cancelled is not while malloc looks at the limits");
+	   "a thread is not cancelled while malloc checks the limits");
 	blocks_free(80);
 }
 
-/* The machine's own groups are not in the tree: what is at its root stands for them. */
+/* The machine's own groups are not in the tree; what is at the tree's root replaces them. */
 static void test_growth(void)
 {
 	uint64_t purged;
@@ -275,33 +286,34 @@ static void test_growth(void)
 	limits_check(0);
 	blocks_make(64);
 	blocks_free(64);
-	is_int(value("pressure_near_limit"), 0, "far below the limit nothing is done");
+	is_int(value("pressure_near_limit"), 0, "a growth far below the limit does nothing");
 	put_bytes("memory/memory.usage_in_bytes", 370 * MIB);
 	put_bytes("memory.current", 370 * MIB);
 	limits_check(0);
-	is_int(value("pressure_near_limit"), 0, "nor a little below it");
+	is_int(value("pressure_near_limit"), 0, "a growth a little below the limit does nothing");
 	blocks_make(80);
 	ok(value("pressure_near_limit") > 0,
-	   "near the limit, growth notices by what was taken since");
+	   "a growth near the limit notices by what was taken since");
 	blocks_free(80);
 	put_bytes("memory/memory.usage_in_bytes", 399 * MIB);
 	put_bytes("memory.current", 399 * MIB);
 	purged = value("purged_bytes");
 	limits_check(0);
-	ok(value("purged_bytes") > purged, "and what is free is given back");
-	ok(value("dirty_bytes") > 4 * MIB, "as much as there is to be room");
+	ok(value("purged_bytes") > purged, "a growth near the limit gives free memory back");
+	ok(value("dirty_bytes") > 4 * MIB,
+	   "a growth near the limit gives back as much as there is to be room");
 	put("memory/memory.failcnt", "1\n");
 	put("memory.events", "high 1\nmax 0\n");
 	limits_check(0);
 	is_int(value("dirty_bytes") + value("pcp_bytes"), 0,
-	       "all of it when the group was held back meanwhile");
-	is_int(value("pressure_events"), 1, "which is counted");
+	       "all free memory is given back when the group was held back meanwhile");
+	is_int(value("pressure_events"), 1, "the group's being held back is counted");
 	test_cancel();
 	put_bytes("memory/memory.usage_in_bytes", 100 * MIB);
 	put_bytes("memory.current", 100 * MIB);
 }
 
-/* Who runs when memory is short gives up its bins by itself, on its next slow way. */
+/* A running thread gives up its bins itself when memory is short, on its next slow path. */
 static void test_asked(void)
 {
 	enum { MANY = 2000 };
@@ -311,8 +323,8 @@ static void test_asked(void)
 	static void *p[MANY];
 
 	for (unsigned i = 0; i < 2 * BINS; i++)
-		heap_free_slow(heap_alloc_slow(2000)); /* what was asked before */
-	/* In many bins as much as they take, and slabs; debug builds count what a call does with them. */
+		heap_free_slow(heap_alloc_slow(2000)); /* does what was asked before */
+	/* Fills many bins, and slabs; debug builds count what a call does with them. */
 	for (size_t size = 1000; size; size -= 50) {
 		for (unsigned i = 0; i < MANY; i++)
 			p[i] = alloc(size);
@@ -323,11 +335,13 @@ static void test_asked(void)
 	heap_ask_trim();
 	heap_free(alloc(1000));
 	ok(*heap_self->bin[other].top != NULL && value("trims_done") == done,
-	   "a thread that is asked to trim itself does nothing on its fast way");
+	   "a thread that is asked to trim itself does nothing on its fast path");
 	for (; calls < BINS && value("trims_done") == done; calls++)
 		heap_free_slow(heap_alloc_slow(2000));
-	ok(*heap_self->bin[other].top == NULL, "and empties its bins on the slow one");
-	ok(calls > 4 && calls < BINS, "a few for each call (%u)", calls);
+	ok(*heap_self->bin[other].top == NULL,
+	   "a thread that is asked to trim empties its bins on the slow path");
+	ok(calls > 4 && calls < BINS,
+	   "a thread that is asked to trim empties a few bins in each call (%u)", calls);
 	for (unsigned i = 0; i < 2 * calls; i++)
 		heap_free_slow(heap_alloc_slow(2000));
 	is_int(value("trims_done"), done + 1, "once");
@@ -336,7 +350,7 @@ static void test_asked(void)
 
 /* ---- soft_limit and cache_limit ------------------------------------------------------------- */
 
-/* By the counters, for the gauges walk what other threads change. */
+/* By the counters, because the gauges read what other threads change. */
 static uint64_t kept(void)
 {
 	return (zone_main.dirty_pages + zone_main.cached) << PG_SHIFT;
@@ -344,7 +358,8 @@ static uint64_t kept(void)
 
 #define SLOTS 4096u
 
-/* Blocks and objects of many sizes come and go; the largest excess over the limit seen. */
+/* Allocates and frees blocks and objects of many sizes. Returns the largest excess over the
+ * limit. */
 static uint64_t excess(unsigned rounds, uint64_t (*limit)(void))
 {
 	void **p = calloc(SLOTS, sizeof(*p));
@@ -389,13 +404,13 @@ static uint64_t live_bytes(void)
 	       value("huge_bytes");
 }
 
-/* What bins have room for counts as well. */
+/* The room of bins counts as well. */
 static uint64_t beside_bins(void)
 {
 	return four_mib() - heap_bins_bytes;
 }
 
-/* The places that bins have by all means. */
+/* The rows that bins always have. */
 static uint64_t first_places(void)
 {
 	uint64_t bytes = 0;
@@ -425,7 +440,8 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* Where all bins have too much a full one loses room, but not the place of the object that comes. */
+/* When all bins together hold too much, a full one loses room, but keeps the place for the object
+ * that comes. */
 static void test_bins_shrink(void)
 {
 	static void *object[600];
@@ -446,8 +462,8 @@ static void test_bins_shrink(void)
 			above = (int32_t)((uint32_t)(uintptr_t)b->top - b->limit);
 	}
 	heap_bins_most = UINT64_MAX;
-	ok(heap_bins_bytes < bytes, "a full bin loses room where all have too much");
-	is_int(above, 0, "and holds no more than it has room for");
+	ok(heap_bins_bytes < bytes, "a full bin loses room when all bins hold too much");
+	is_int(above, 0, "a bin holds no more than it has room for");
 }
 
 #define COARSE "free pages of 16 KiB with others on the kernel's page stay"
@@ -463,14 +479,14 @@ static void test_cache_limit(void)
 	heap_free(alloc(100000)); /* what was kept before goes with the first free of pages */
 	is_int(excess(40000, four_mib), 0, "cache_limit in bytes is never exceeded");
 	ok(heap_bins_bytes > 0 && heap_bins_bytes <= MIB + first_places(),
-	   "bins do not grow above a quarter of it, but for their first places");
+	   "bins do not grow above a quarter of cache_limit, except for their first rows");
 	if (vm_os_page > PG_BYTES)
 		tap_skip(1, COARSE);
 	else
-		is_int(excess(40000, beside_bins), 0, "and are counted");
+		is_int(excess(40000, beside_bins), 0, "purges for cache_limit are counted");
 	for (unsigned i = 0; i < 4; i++)
 		if (pthread_create(&t[i], NULL, churn, NULL) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	for (unsigned i = 0; i < 4; i++) {
 		while (pthread_tryjoin_np(t[i], NULL) != 0) {
 			uint64_t now = kept();
@@ -481,8 +497,9 @@ static void test_cache_limit(void)
 	tap_diag("most seen: %" PRIu64 " KiB", most >> 10);
 	/* At most what a pcp spills at once, so what it may hold. */
 	ok(most <= 4 * MIB + 4 * options.pcp_high_max,
-	   "while four threads free at once, the excess is what they are about to give back");
-	ok(kept() <= 4 * MIB, "nor when four threads are done that freed at once");
+	   "the excess while four threads free is at most what they are about to give back");
+	ok(kept() <= 4 * MIB,
+	   "cache_limit is not exceeded when four threads that freed at once are done");
 	is_int(value("pcp_bytes"), zone_main.cached << PG_SHIFT,
 	       "the count of all pcps is their sum");
 	options.cache_limit = OPTION_PERCENT | 10;
@@ -490,13 +507,14 @@ static void test_cache_limit(void)
 	if (vm_os_page > PG_BYTES)
 		tap_skip(1, COARSE);
 	else
-		is_int(excess(40000, tenth), 0, "nor is one in percent of what is in use");
+		is_int(excess(40000, tenth), 0,
+		       "cache_limit in percent of what is in use is never exceeded");
 	options.cache_limit = OPTION_PERCENT;
 	heap_free(alloc(100000));
 	if (vm_os_page > PG_BYTES)
 		tap_skip(1, COARSE);
 	else
-		is_int(excess(20000, nothing), 0, "with 0%% no free page is kept at all");
+		is_int(excess(20000, nothing), 0, "with cache_limit:0%% no free page is kept");
 	options.cache_limit = 0;
 	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE, 0, &r);
 	zone_check(&zone_main);
@@ -509,24 +527,24 @@ static void test_soft_limit(void)
 	options.soft_limit = base + 64 * MIB;
 	blocks_make(60);
 	blocks_free(30);
-	ok(kept() >= 20 * MIB, "below soft_limit free memory stays");
+	ok(kept() >= 20 * MIB, "free memory stays below soft_limit");
 	for (unsigned i = 0; i < 30; i++) {
 		block[i] = alloc(40000);
 		memset(block[i], 's', 40000);
 	}
 	blocks_free(60);
 	blocks_make(62);
-	ok(live_bytes() + kept() <= options.soft_limit, "above it none does");
+	ok(live_bytes() + kept() <= options.soft_limit, "no free memory stays above soft_limit");
 	blocks_make(100);
-	is_int(kept(), 0, "nor when more is in use than it allows");
-	ok(block[99] != NULL, "which is not refused");
+	is_int(kept(), 0, "no free memory stays when more is in use than soft_limit allows");
+	ok(block[99] != NULL, "allocations above soft_limit are not refused");
 	options.soft_limit = 0;
 	blocks_free(100);
 }
 
 /* ---- PSI ------------------------------------------------------------------------------------ */
 
-/* The number that the system's PSI file has; -1: it is not open. */
+/* Returns the descriptor's number of the system's PSI file, or -1 if it is not open. */
 static int psi_number(void)
 {
 	char name[64];
@@ -576,7 +594,7 @@ static void psi_shared(void *arg)
 
 	(void)arg;
 	if (write(number, trigger, sizeof(trigger)) < 0)
-		_exit(0); /* not for this user */
+		_exit(0); /* not permitted for this user */
 	psi_waits();
 	if (fcntl(number, F_GETFD) < 0)
 		_exit(4);
@@ -603,8 +621,8 @@ static void test_psi(void)
 		return;
 	}
 	close(fd);
-	ok(child_is_well(psi_shared, NULL), "where a trigger is there already it is listened to");
-	ok(child_is_well(psi_refused, NULL), "where none may be written the file is closed");
+	ok(child_is_well(psi_shared, NULL), "a trigger that is there already is used");
+	ok(child_is_well(psi_refused, NULL), "the file is closed where no trigger may be written");
 }
 
 int main(void)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * L3: on one processor a thread of no priority has a lock, or another thread's heap or pcp, and
- * is not running, because a hog of middle priority is. A SCHED_FIFO thread of high priority calls malloc:
- * its call returns before the hog ends.
+ * L3: on one processor a thread without priority has a lock, or another thread's heap or pcp, and
+ * does not run because a hog of middle priority does. A SCHED_FIFO thread of high priority calls
+ * malloc: its call returns before the hog ends.
  *
- * It would not if it waited for the holder's next slice, nor if it span until the holder is done. What
- * the holder has still to do takes more time than the kernel sets aside for threads without priority
- * beside a real-time one (5 % by default) while the hog runs. Both are measured by the processor time
- * that they get, so that it does not matter what else the machine does.
+ * It would not if it waited for the holder's next time slice, nor if it span until the holder is
+ * done. What the holder still has to do takes more time than the kernel sets aside for threads
+ * without priority beside a real-time one (5 % by default) while the hog runs. Both are measured by
+ * the processor time that they get, so that other load of the machine does not matter.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -33,11 +33,11 @@ static atomic_bool hog_ended;
 static bool in_time;
 static bool was_held;
 static int cpu;
-static struct heap *urgent; /* the heap of the thread that is in a hurry */
+static struct heap *urgent; /* the heap of the real-time thread */
 static sem_t ready;
 static _Thread_local bool holder;
 
-/* The holder holds, and needs the processor to come to an end. */
+/* The holder holds, and needs the processor to finish. */
 static void at_point(enum delay_point p)
 {
 	uint64_t end;
@@ -67,7 +67,7 @@ static void long_run(void)
 	heap_free(alloc((size_t)4 << 20));
 }
 
-/* Its first object of a class of which there are abandoned slabs. */
+/* Its first object of a class that has abandoned slabs. */
 static void adopt(void)
 {
 	heap_free(alloc(200));
@@ -113,7 +113,7 @@ static void *hog_main(void *arg)
 	set_fifo(10);
 	while (atomic_load(&stage) < 2)
 		sleep_us(1000);
-	/* Its time begins with the call: that of the sleep before depends on the machine. */
+	/* Measured from the call on, because the sleep before depends on the machine. */
 	while (atomic_load(&stage) < 3)
 		;
 	end = thread_ms() + HOG_MS;
@@ -137,12 +137,13 @@ static void *high_main(void *arg)
 	while (atomic_load(&stage) < 1)
 		sleep_us(1000);
 	atomic_store(&stage, 2);
-	sleep_us(50000); /* the hog runs now, and the holder does not */
+	sleep_us(50000); /* now the hog runs, and the holder does not */
 	was_held = atomic_load(&stage) == 2;
 	atomic_store(&stage, 3);
 	spun = thread_ms();
 	cases[i].call();
-	in_time = !atomic_load(&hog_ended) && thread_ms() - spun < HOG_MS / 2; /* nor did it spin */
+	in_time = !atomic_load(&hog_ended) && thread_ms() - spun < HOG_MS / 2; /* and it did not
+									        * spin */
 	atomic_store(&stage, 4);
 	return NULL;
 }
@@ -161,7 +162,7 @@ static void test_case(unsigned i)
 		tap_skip(1, "the emulator cannot fork while it has several threads");
 		return;
 	}
-	abandon_own(); /* for who adopts */
+	abandon_own(); /* so that there are slabs to adopt */
 	hold_at = cases[i].point;
 	hold_when = cases[i].when;
 	atomic_store(&hog_ended, false);
@@ -175,8 +176,8 @@ static void test_case(unsigned i)
 	pthread_join(high, NULL);
 	pthread_join(hog, NULL);
 	pthread_join(low, NULL);
-	ok(was_held && in_time, "somebody who is not running has %s: a real-time thread gets on",
-	   cases[i].label);
+	ok(was_held && in_time,
+	   "while a thread that does not run has %s a real-time thread gets on", cases[i].label);
 }
 
 static void *fifo_allowed(void *arg)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The buddy core's ready blocks: zero, backed, kept apart, and back again. Each test has a zone of its
- * own, so that its counts are exact.
+ * The buddy core's prefaulted blocks: zero, backed by the kernel, segregated, and given back. Each
+ * test has a zone of its own, so that its counts are exact.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -96,7 +96,7 @@ static bool is_zero(const struct page *pg)
 	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
 }
 
-/* NULL: it is not what it should be. */
+/* Returns NULL if the run is not as it should be. */
 static struct page *take_and_write(struct zone *z, uint32_t npages)
 {
 	struct page *pg = take(z, npages);
@@ -106,7 +106,7 @@ static struct page *take_and_write(struct zone *z, uint32_t npages)
 	return good ? pg : NULL;
 }
 
-/* ---- what they are -------------------------------------------------------------------------- */
+/* ---- what prefaulted blocks are ------------------------------------------------------------- */
 
 static void test_fill(void)
 {
@@ -115,20 +115,21 @@ static void test_fill(void)
 	long before;
 	long least;
 
-	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE, "what was populated is counted");
-	is_int(z->prefaulted_large, 3 * PREFAULT_LARGE, "also as being in large blocks");
-	is_int(z->prefaulted_taken, 0, "nobody has had any of it");
+	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE, "prefaulted pages are counted");
+	is_int(z->prefaulted_large, 3 * PREFAULT_LARGE,
+	       "prefaulted pages in large blocks are counted");
+	is_int(z->prefaulted_taken, 0, "no prefaulted page was taken yet");
 	ok(z->free_pages >= z->prefaulted_pages && z->dirty_pages == 0,
-	   "it is free, and not dirty");
+	   "prefaulted memory is free and not dirty");
 	zone_check(z);
-	take_and_write(z, 3); /* the code is there now */
+	take_and_write(z, 3); /* so that the code is in memory */
 	before = faults();
 	pg = take_and_write(z, 5);
 	least = faults() - before;
-	ok(pg != NULL, "it is said to be ready, and reads as zero");
-	is_int(z->prefaulted_taken, 8, "what is handed out is counted");
+	ok(pg != NULL, "a prefaulted run is said to be so, and reads as zero");
+	is_int(z->prefaulted_taken, 8, "prefaulted pages that are handed out are counted");
 	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE - 8,
-	       "what is too much of the block stays ready");
+	       "the rest of a prefaulted block stays prefaulted");
 	/* The kernel may take away and move any page at any time, but not each time. */
 	for (unsigned i = 0; i < 20 && least; i++) {
 		before = faults();
@@ -138,7 +139,8 @@ static void test_fill(void)
 	if (SANITIZED || tap_emulated())
 		tap_skip(1, "the memory of a sanitizer or emulator takes page faults");
 	else
-		is_int(least, 0, "taking, reading and writing a run of it is no page fault");
+		is_int(least, 0,
+		       "taking, reading and writing a prefaulted run causes no page fault");
 	zone_check(z);
 }
 
@@ -153,9 +155,10 @@ static void test_order(void)
 	pg[0] = take(z, 4);
 	is_int(pg[0]->zero, ZERO_NOT, "dirty memory is taken first");
 	pg[1] = take(z, 64);
-	is_int(pg[1]->zero, ZERO_PREFAULTED, "then what is ready");
+	is_int(pg[1]->zero, ZERO_PREFAULTED, "prefaulted memory is taken before clean memory");
 	pg[2] = take(z, 256);
-	is_int(pg[2]->zero, ZERO_CLEAN, "and what is clean, where no ready block is as long");
+	is_int(pg[2]->zero, ZERO_CLEAN,
+	       "clean memory is taken where no prefaulted block is long enough");
 	for (unsigned i = 0; i < 3; i++)
 		buddy_free(pg[i]);
 	zone_check(z);
@@ -167,9 +170,11 @@ static void test_returned(void)
 	struct page *pg = take(z, 24);
 
 	buddy_free(pg);
-	is_int(z->prefaulted_pages, PREFAULT_LARGE, "a run that nobody wrote to comes back ready");
-	is_int(z->prefaulted_large, PREFAULT_LARGE, "and merges with what is left of its block");
-	is_int(z->prefaulted_taken, 0, "it does not count as taken");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE,
+	       "a run that was not written to comes back as prefaulted");
+	is_int(z->prefaulted_large, PREFAULT_LARGE,
+	       "a run that comes back merges with the rest of its block");
+	is_int(z->prefaulted_taken, 0, "a run that comes back does not count as taken");
 	zone_check(z);
 }
 
@@ -179,11 +184,10 @@ static void test_long_run(void)
 	struct zone *z = zone_filled(4);
 	struct page *pg = take(z, 193);
 
-	is_int(pg->zero, ZERO_PREFAULTED,
-	       "a long run is put together of ready blocks side by side");
-	ok(is_zero(pg), "which read as zero");
+	is_int(pg->zero, ZERO_PREFAULTED, "a long run is made of prefaulted blocks side by side");
+	ok(is_zero(pg), "a long run of prefaulted blocks reads as zero");
 	is_int(z->prefaulted_pages, 4 * PREFAULT_LARGE - 193,
-	       "and no more of them is gone than it has");
+	       "a long run takes no more prefaulted pages than it has");
 	buddy_free(pg);
 	zone_check(z);
 }
@@ -194,8 +198,9 @@ static void test_large_blocks(void)
 	struct page *small = take(z, 1);
 
 	ok(prefault_fill(z, 0, UINT64_MAX) < PREFAULT_LARGE,
-	   "without need of large blocks the smallest is populated");
-	is_int(prefault_fill(z, 1, UINT64_MAX), PREFAULT_LARGE, "else a whole one of 2 MiB");
+	   "the smallest block is prefaulted when no large blocks are needed");
+	is_int(prefault_fill(z, 1, UINT64_MAX), PREFAULT_LARGE,
+	       "a whole block of 2 MiB is prefaulted when large blocks are needed");
 	buddy_free(small);
 	zone_check(z);
 }
@@ -204,8 +209,8 @@ static void test_most(void)
 {
 	struct zone *z = zone_new(true);
 
-	is_int(prefault_fill(z, UINT64_MAX, 5), 5, "no more is populated than what is missing");
-	is_int(z->prefaulted_pages, 5, "nor ready");
+	is_int(prefault_fill(z, UINT64_MAX, 5), 5, "no more pages are prefaulted than are missing");
+	is_int(z->prefaulted_pages, 5, "no more pages count as prefaulted than were missing");
 	zone_check(z);
 }
 
@@ -261,23 +266,23 @@ static void test_huge(void)
 	z = zone_filled(3);
 	pg = take(z, PREFAULT_LARGE);
 	p = page_address(pg);
-	is_int(huge_kib(p), 3 * block_kib, "whole blocks are populated by huge pages");
+	is_int(huge_kib(p), 3 * block_kib, "whole blocks are prefaulted by huge pages");
 	buddy_free(pg);
 	prefault_fill(z, UINT64_MAX, PREFAULT_LARGE / 2);
-	is_int(huge_kib(p), 3 * block_kib, "a part of one is not");
+	is_int(huge_kib(p), 3 * block_kib, "a part of a block is not prefaulted by huge pages");
 	is_int(prefault_release(z, PREFAULT_LARGE, UINT64_MAX) / 1024, 5 * block_kib / 2,
 	       "what is too much is given back");
-	is_int(huge_kib(p), block_kib, "with its huge pages");
+	is_int(huge_kib(p), block_kib, "blocks are given back with their huge pages");
 	prefault_release(z, 0, UINT64_MAX);
-	is_int(huge_kib(p), 0, "to the last");
+	is_int(huge_kib(p), 0, "all huge pages are given back");
 	*p = 1;
 	ok(backed(p) && !backed(p + vm_os_page),
-	   "what is touched again without a reserve costs a small page");
+	   "a touch of such memory without a reserve costs a small page");
 	options.thp = THP_SYSTEM;
 	zone_check(z);
 }
 
-/* ---- apart ---------------------------------------------------------------------------------- */
+/* ---- segregated ----------------------------------------------------------------------------- */
 
 static void test_apart(void)
 {
@@ -288,10 +293,11 @@ static void test_apart(void)
 
 	write_all(pg);
 	buddy_free(pg);
-	is_int(z->dirty_pages, 1, "a dirty page beside ready ones is dirty alone");
-	is_int(z->prefaulted_pages, ready, "they stay ready");
+	is_int(z->dirty_pages, 1, "a dirty page beside prefaulted ones does not make them dirty");
+	is_int(z->prefaulted_pages, ready, "pages beside a dirty one stay prefaulted");
 	pg = take(z, 2);
-	is_int(pg->zero, ZERO_PREFAULTED, "and are not taken as a part of a dirty block");
+	is_int(pg->zero, ZERO_PREFAULTED,
+	       "prefaulted pages are not taken as a part of a dirty block");
 	buddy_free(pg);
 	buddy_free(other);
 	if (vm_os_page > PG_BYTES) {
@@ -299,14 +305,16 @@ static void test_apart(void)
 			 "a page of 16 KiB with others on the kernel's page cannot be given back");
 		return;
 	}
-	is_int(zone_purge(z, 0, UINT64_MAX), PG_BYTES, "the dirty one is given back alone");
-	is_int(z->prefaulted_pages, PREFAULT_LARGE - 1, "and clean then");
+	is_int(zone_purge(z, 0, UINT64_MAX), PG_BYTES,
+	       "a dirty page among prefaulted ones is given back alone");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE - 1,
+	       "a page that was given back is not prefaulted");
 	zone_check(z);
 	prefault_release(z, 0, UINT64_MAX);
 	zone_check(z);
 	ok(z->dirty_pages == 0 && z->prefaulted_pages == 0 && z->free_pages == z->total_pages,
-	   "when the others are as well all is clean");
-	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(PREFAULT_LARGE)), "and has merged");
+	   "all is clean when the other pages are given back as well");
+	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(PREFAULT_LARGE)), "clean pages merge");
 }
 
 static void test_not_apart(void)
@@ -320,7 +328,7 @@ static void test_not_apart(void)
 	buddy_free(pg);
 	is_int(z->orders[BUDDY_DIRTY], 1 << 10,
 	       "without a reserve a dirty run merges with the clean page behind it");
-	is_int(z->prefaulted_pages, 0, "and nothing is ready");
+	is_int(z->prefaulted_pages, 0, "without a reserve nothing is prefaulted");
 	zone_check(z);
 }
 
@@ -330,17 +338,18 @@ static void test_extend(void)
 	struct page *pg = take(z, 4);
 	bool extended = buddy_extend(pg, 12);
 
-	ok(extended, "a run is lengthened by ready pages");
-	is_int(z->prefaulted_pages, PREFAULT_LARGE - 12, "as many as it needs");
-	is_int(z->prefaulted_taken, 12, "which count as taken");
+	ok(extended, "a run is extended by prefaulted pages");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE - 12,
+	       "an extended run takes as many prefaulted pages as it needs");
+	is_int(z->prefaulted_taken, 12, "pages of an extended run count as taken");
 	zone_check(z);
 	buddy_shrink(pg, 4);
-	is_int(z->dirty_pages, 8, "what it gives back is dirty");
+	is_int(z->dirty_pages, 8, "what an extended run gives back is dirty");
 	buddy_free(pg);
 	zone_check(z);
 }
 
-/* ---- back ----------------------------------------------------------------------------------- */
+/* ---- giving back ---------------------------------------------------------------------------- */
 
 static bool resident(struct page *pg)
 {
@@ -361,15 +370,16 @@ static void test_release(void)
 	if (tap_emulated())
 		tap_skip(1, "no mincore");
 	else
-		ok(resident(first), "the kernel backs what is ready");
+		ok(resident(first), "the kernel backs prefaulted memory");
 	is_int(prefault_release(z, PREFAULT_LARGE + 10, UINT64_MAX),
 	       (PREFAULT_LARGE - 10) * PG_BYTES, "all but what is to be kept is given back");
-	is_int(z->prefaulted_pages, PREFAULT_LARGE + 10, "that much is left");
-	is_int(prefault_release(z, 0, 5), 5 * PG_BYTES, "no more than what is asked for");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE + 10, "what is to be kept stays");
+	is_int(prefault_release(z, 0, 5), 5 * PG_BYTES, "no more is given back than asked for");
 	prefault_release(z, 0, UINT64_MAX);
-	is_int(z->prefaulted_pages, 0, "all of it");
-	ok(!resident(first), "and the kernel has it");
-	is_int(prefault_release(z, 0, UINT64_MAX), 0, "nothing of nothing");
+	is_int(z->prefaulted_pages, 0, "all prefaulted pages can be given back");
+	ok(!resident(first), "the kernel does not back what was given back");
+	is_int(prefault_release(z, 0, UINT64_MAX), 0,
+	       "nothing is given back where nothing is prefaulted");
 	zone_check(z);
 }
 
@@ -379,14 +389,14 @@ static void test_locked(void)
 	struct page *pg = take(z, PREFAULT_LARGE);
 	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
 
-	/* Not by mlock, which sanitizers turn off. */
+	/* A raw call, because sanitizers turn mlock off. */
 	if (syscall(SYS_mlock, page_address(pg), bytes) != 0) {
 		tap_skip(2, "memory cannot be locked here");
 		return;
 	}
 	buddy_free(pg);
-	is_int(prefault_release(z, 0, UINT64_MAX), 0, "what is locked in memory is not given back");
-	is_int(z->prefaulted_pages, PREFAULT_LARGE, "and stays ready");
+	is_int(prefault_release(z, 0, UINT64_MAX), 0, "memory that is locked is not given back");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE, "memory that is locked stays prefaulted");
 	zone_check(z);
 	syscall(SYS_munlock, page_address(pg), bytes);
 }
@@ -398,10 +408,11 @@ static void test_refused(void)
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
 	is_int(prefault_fill(z, UINT64_MAX, UINT64_MAX), 0,
-	       "where the kernel refuses nothing is populated");
+	       "nothing is prefaulted while the kernel refuses");
 	options.vm_fail_at = 0;
-	is_int(z->prefaulted_pages, PREFAULT_LARGE, "what was ready is");
-	is_int(z->dirty_pages, 0, "and what was clean");
+	is_int(z->prefaulted_pages, PREFAULT_LARGE,
+	       "prefaulted memory stays so while the kernel refuses");
+	is_int(z->dirty_pages, 0, "clean memory stays so while the kernel refuses");
 	zone_check(z);
 }
 
@@ -416,16 +427,18 @@ static void test_marks(void)
 	z->reserve_low = PREFAULT_LARGE - 3;
 	z->reserve_word = 1;
 	pg[0] = take(z, 3);
-	is_int(z->reserve_word, 1, "nobody is woken while the mark is not crossed");
+	is_int(z->reserve_word, 1,
+	       "the reserve's thread is not woken while the mark is not crossed");
 	pg[1] = take(z, 1);
-	is_int(z->reserve_word, 0, "who crosses it wakes the thread");
+	is_int(z->reserve_word, 0, "an allocation that crosses the mark wakes the thread");
 	pg[2] = take(z, 1);
-	is_int(stat_sum(STAT_reserve_wakes) - wakes, 1, "the next one finds it awake");
+	is_int(stat_sum(STAT_reserve_wakes) - wakes, 1,
+	       "the next allocation finds the thread awake");
 	z->reserve_low = 0;
 	z->reserve_over = PREFAULT_LARGE - 5;
 	z->reserve_word = 1;
 	buddy_free(pg[2]);
-	is_int(z->reserve_word, 0, "so does who gives back more than may be kept");
+	is_int(z->reserve_word, 0, "a free that leaves more than may be kept wakes the thread");
 	buddy_free(pg[1]);
 	buddy_free(pg[0]);
 	zone_check(z);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The reserve's thread: up to which mark it fills, when it is woken, and how it follows what a process takes.
+ * The reserve's thread: up to which mark it fills, when it is woken, and how it follows what a
+ * process takes.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -29,7 +30,7 @@ static uint64_t ready(void)
 	return zone_prefaulted_pages(&zone_main);
 }
 
-/* The thread sleeps, with so much ready. It is given a minute. */
+/* Waits until the thread sleeps with so many pages prefaulted; gives it a minute. */
 static bool rests_at(uint64_t pages)
 {
 	uint64_t end = clock_ms() + LIMIT_MS;
@@ -57,14 +58,14 @@ static void begin(uint64_t low, uint64_t high)
 	options.reserve_high = high;
 	reserve_again();
 	if (pthread_create(&thread, NULL, reserve_main, NULL) != 0)
-		tap_bail_out("no thread to be had");
+		tap_bail_out("cannot start a thread");
 }
 
 static void end(void)
 {
 	uint64_t limit = clock_ms() + LIMIT_MS;
 
-	/* As background does: until it has ended. */
+	/* As the background thread does, until it has ended. */
 	do {
 		reserve_end();
 		park_sleep_ms(1);
@@ -77,20 +78,21 @@ static void test_percent(void)
 	ok(rests_at(8 * MIB_PAGES),
 	   "half of a reserve of 16 MiB is populated where high says 50%%");
 	take(3 * MIB_PAGES);
-	ok(rests_at(5 * MIB_PAGES), "above a quarter of it nothing is done");
+	ok(rests_at(5 * MIB_PAGES),
+	   "the thread does nothing while more than a quarter of the reserve is left");
 	take(2 * MIB_PAGES);
-	ok(rests_at(8 * MIB_PAGES), "below it is filled again");
+	ok(rests_at(8 * MIB_PAGES), "the reserve is filled again when less than a quarter is left");
 	end();
 }
 
 static void test_bytes(void)
 {
 	begin(2 * MIB_PAGES << PG_SHIFT, 4 * MIB_PAGES << PG_SHIFT);
-	ok(rests_at(4 * MIB_PAGES), "what is more than high says is given back");
+	ok(rests_at(4 * MIB_PAGES), "what is above high is given back");
 	take(2 * MIB_PAGES);
-	ok(rests_at(2 * MIB_PAGES), "at low nothing is done");
+	ok(rests_at(2 * MIB_PAGES), "the thread does nothing while low is left");
 	take(MIB_PAGES);
-	ok(rests_at(4 * MIB_PAGES), "below it is filled");
+	ok(rests_at(4 * MIB_PAGES), "the reserve is filled when less than low is left");
 	end();
 }
 
@@ -98,12 +100,13 @@ static void test_marks(void)
 {
 	begin(OPTION_PERCENT | 100, OPTION_PERCENT | 25);
 	take(MIB_PAGES);
-	ok(rests_at(4 * MIB_PAGES), "where low is above high, high counts for both");
+	ok(rests_at(4 * MIB_PAGES), "high counts for both when low is above high");
 	end();
 	begin(OPTION_PERCENT, OPTION_PERCENT | 25);
-	ok(rests_at(4 * MIB_PAGES), "where low is nothing");
+	ok(rests_at(4 * MIB_PAGES), "a reserve with a low of nothing is filled up to high");
 	take(3 * MIB_PAGES);
-	ok(rests_at(MIB_PAGES), "none is filled while there is any");
+	ok(rests_at(MIB_PAGES),
+	   "a reserve with a low of nothing is not filled while anything is left");
 	end();
 }
 
@@ -112,15 +115,16 @@ static void test_follows(void)
 	uint64_t made = atomic_load(&zone_main.prefaulted_made);
 
 	begin(OPTION_PERCENT | 75, OPTION_PERCENT | 100);
-	ok(rests_at(0), "a reserve that follows the process is nothing while nothing is taken");
-	is_int(atomic_load(&zone_main.prefaulted_made), made, "nor was it anything");
+	ok(rests_at(0), "a reserve that follows the process is empty while nothing is taken");
+	is_int(atomic_load(&zone_main.prefaulted_made), made,
+	       "nothing is prefaulted for a process that takes nothing");
 	take(8 * MIB_PAGES);
 	for (unsigned ms = 0; ms < LIMIT_MS && atomic_load(&zone_main.prefaulted_made) == made;
 	     ms++)
 		park_sleep_ms(1);
 	ok(atomic_load(&zone_main.prefaulted_made) - made >= 2 * MIB_PAGES,
-	   "when the process takes memory some is populated");
-	ok(rests_at(0), "and goes back when it takes no more");
+	   "some memory is prefaulted when the process takes memory");
+	ok(rests_at(0), "prefaulted memory goes back when the process takes no more");
 	end();
 	options.reserve = 16 << 20;
 }
@@ -147,9 +151,9 @@ static void test_said(void)
 
 	child_run(&c, low_above_high, NULL);
 	ok(c.status == 0 && strstr(c.stderr, "option reserve_low is above option reserve_high"),
-	   "low above high is said");
+	   "a low above high is reported");
 	child_run(&c, mixed, NULL);
-	ok(c.status == 0 && !*c.stderr, "not of bytes and a percentage, which nobody can compare");
+	ok(c.status == 0 && !*c.stderr, "a low in bytes and a high in percent are not compared");
 }
 
 int main(void)

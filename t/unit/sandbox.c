@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Who may make a system call that memory does not need, while the program installs seccomp filters.
+ * Which threads may make a system call that memory does not need, while the program installs
+ * seccomp filters.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -36,20 +37,24 @@ static bool may_enter(bool own)
 
 static void test_bits(void)
 {
-	ok(may_enter(false) && may_enter(true) && !sandbox_any(), "at first everybody may");
-	ok(sandbox_begins(false) && sandbox_any(), "who installs a filter is the first");
-	ok(!sandbox_begins(false), "and the next one is not");
-	ok(!may_enter(false), "then a thread of the program may not");
-	ok(may_enter(true), "but one of ours, which has no filter");
-	ok(sandbox_begins(true), "one for all threads is another one");
-	ok(!may_enter(false) && !may_enter(true), "then nobody may");
+	ok(may_enter(false) && may_enter(true) && !sandbox_any(),
+	   "at first every thread may make such calls");
+	ok(sandbox_begins(false) && sandbox_any(), "a thread that installs a filter is the first");
+	ok(!sandbox_begins(false), "a thread that installs the next filter is not the first");
+	ok(!may_enter(false), "a thread of the program with a filter may not make such calls");
+	ok(may_enter(true), "our thread, which has no filter, may make such calls");
+	ok(sandbox_begins(true), "a filter for all threads is recognized as the first of its kind");
+	ok(!may_enter(false) && !may_enter(true),
+	   "no thread may make such calls under a filter for all threads");
 	sandbox_failed(true);
-	ok(!may_enter(false) && may_enter(true), "unless it could not be installed");
+	ok(!may_enter(false) && may_enter(true),
+	   "our thread may again if a filter for all could not be installed");
 	sandbox_failed(false);
-	ok(may_enter(false) && !sandbox_any(), "nor the first one");
+	ok(may_enter(false) && !sandbox_any(),
+	   "every thread may again if the first filter could not be installed");
 }
 
-/* ---- who installs one for all waits --------------------------------------------------------- */
+/* ---- installing a filter for all threads waits ---------------------------------------------- */
 
 static sem_t is_inside;
 static atomic_bool left;
@@ -57,7 +62,7 @@ static atomic_bool left;
 static void *inside(void *arg)
 {
 	if (!sandbox_enter())
-		tap_bail_out("it is refused");
+		tap_bail_out("the call is refused");
 	sem_post(&is_inside);
 	while (!sandbox_any())
 		park_sleep_ms(1);
@@ -80,15 +85,15 @@ static void test_wait(void)
 	begin = clock_ms();
 	sandbox_begins(true);
 	waited = atomic_load(&left);
-	/* It does not wait for ever: a machine may have kept the thread from running. */
+	/* It does not wait for ever: the machine may have kept the thread from running. */
 	ok(waited || clock_ms() - begin >= WAIT_MS,
-	   "who installs a filter for all threads waits for who is inside");
+	   "installing a filter for all threads waits for threads that are inside");
 	pthread_join(t, NULL);
 	sandbox_failed(true);
 }
 
 /* How often this thread slept while it installed a filter. */
-static long naps(void)
+static long sleeps(void)
 {
 	struct rusage before;
 	struct rusage after;
@@ -104,7 +109,7 @@ static void in_child(void *arg)
 {
 	(void)arg;
 	sandbox_fork_child();
-	if (naps() > 100)
+	if (sleeps() > 100)
 		_exit(2);
 	sandbox_begins(false);
 	sandbox_fork_child();
@@ -115,9 +120,9 @@ static void in_child(void *arg)
 static void test_fork(void)
 {
 	if (!sandbox_enter())
-		tap_bail_out("it is refused");
+		tap_bail_out("the call is refused");
 	ok(child_is_well(in_child, NULL),
-	   "in a child nobody is inside, and its filters are the parent's");
+	   "in a child no thread is inside, and the parent's filters count");
 	sandbox_leave();
 }
 
@@ -125,7 +130,7 @@ static void test_fork(void)
 
 static volatile sig_atomic_t signals;
 
-/* Comes between any two steps of sandbox_enter. */
+/* Runs between any two steps of sandbox_enter. */
 static void filter_comes_or_goes(int sig)
 {
 	(void)sig;
@@ -154,7 +159,7 @@ static void test_moment(void)
 	setitimer(ITIMER_REAL, &never, NULL);
 	signal(SIGALRM, SIG_IGN);
 	sandbox_failed(false);
-	ok(naps() < 100, "who finds that a filter came at that moment is not inside");
+	ok(sleeps() < 100, "a thread that finds that a filter came at that moment is not inside");
 #endif
 }
 

@@ -37,7 +37,7 @@ static unsigned open_numbers(void)
 	return n;
 }
 
-/* The file's lines; the last one in line. */
+/* Returns how many lines the file has, and the last one in line. */
 static unsigned lines_of(const char *name, char *line, int room)
 {
 	FILE *f = fopen(path(name), "r");
@@ -50,7 +50,7 @@ static unsigned lines_of(const char *name, char *line, int room)
 	return n;
 }
 
-/* The value in a line; UINT64_MAX: it is not there. */
+/* Returns the value in a line, or UINT64_MAX if it is not there. */
 static uint64_t value_in(const char *line, const char *name)
 {
 	char key[80];
@@ -72,15 +72,17 @@ static void test_line(void)
 	is_int(stats_append(path("a")), 0, "a line is written to a file that was not there");
 	is_int(lines_of("a", line, sizeof(line)), 1, "and ends");
 	snprintf(begins, sizeof(begins), "sluice pid=%ld program=", (long)getpid());
-	ok(strncmp(line, begins, strlen(begins)) == 0, "it says which process and program it is");
+	ok(strncmp(line, begins, strlen(begins)) == 0,
+	   "the line says which process and program it is of");
 	for (unsigned i = 0; i < STATS; i++)
 		all &= value_in(line, stat_name((enum stat_id)i)) == stat_sum((enum stat_id)i);
-	ok(all && value_in(line, "forks") == 41, "and has each counter, and what it is");
-	ok(stat(path("a"), &st) == 0 && (st.st_mode & 0777) == 0600, "nobody else may read it");
+	ok(all && value_in(line, "forks") == 41, "the line has each counter and its value");
+	ok(stat(path("a"), &st) == 0 && (st.st_mode & 0777) == 0600,
+	   "no other user may read the file");
 	stat_add(STAT_forks, 1);
 	is_int(stats_append(path("a")), 0, "a second line");
 	ok(lines_of("a", line, sizeof(line)) == 2 && value_in(line, "forks") == 42,
-	   "comes behind the first");
+	   "a second line comes after the first");
 }
 
 static void test_refused(void)
@@ -89,15 +91,15 @@ static void test_refused(void)
 	char line[64];
 
 	errno = 77;
-	is_int(stats_append("/dev/full"), ENOSPC, "where it cannot be written it says why");
-	is_int(stats_append(path("nowhere/a")), 0, "where it cannot be opened nothing is done");
-	is_int(errno, 77, "errno is kept");
+	is_int(stats_append("/dev/full"), ENOSPC, "a failed write gives the reason");
+	is_int(stats_append(path("nowhere/a")), 0, "a file that cannot be opened changes nothing");
+	is_int(errno, 77, "writing keeps errno");
 	if (symlink("b", path("link")) != 0 || mkfifo(path("fifo"), 0600) != 0)
-		tap_bail_out("no file to be made in %s", dir);
+		tap_bail_out("cannot make a file in %s", dir);
 	stats_append(path("link"));
 	is_int(lines_of("b", line, sizeof(line)), 0, "a link is not followed");
-	is_int(stats_append(path("fifo")), 0, "a pipe that nobody reads is not waited for");
-	is_int(open_numbers(), before, "and no descriptor is left behind");
+	is_int(stats_append(path("fifo")), 0, "opening a pipe without a reader does not wait");
+	is_int(open_numbers(), before, "no descriptor is left open");
 }
 
 int main(void)
@@ -107,7 +109,7 @@ int main(void)
 	tap_plan(13);
 	umask(022);
 	if (!mkdtemp(dir))
-		tap_bail_out("no directory to be had in /tmp");
+		tap_bail_out("cannot make a directory in /tmp");
 	test_line();
 	test_refused();
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);

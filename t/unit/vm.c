@@ -29,7 +29,7 @@
 #endif
 #define MIB ((size_t)1 << 20)
 
-/* Whether the first byte of each kernel page is backed by memory, counted. */
+/* Counts the kernel pages whose first byte is backed by memory. */
 static size_t resident(const void *p, size_t bytes)
 {
 	static unsigned char vec[65536];
@@ -57,7 +57,7 @@ static bool all_bytes(const char *p, size_t n, char c)
 	return true;
 }
 
-/* Pages of address space the process has. */
+/* Pages of address space that the process has. */
 static unsigned long address_pages(void)
 {
 	return (unsigned long)statm_pages(STATM_SIZE);
@@ -73,13 +73,14 @@ static void test_map(void)
 
 	ok(p && all_bytes(p, 100000, 0), "a mapping reads as zero");
 	memset(p, 'm', 100000);
-	p[100352 - 1] = 'e'; /* the kernel's pages it has are all there */
+	p[100352 - 1] = 'e'; /* all the kernel's pages under it are there */
 	q = vm_remap(p, 100000, 4 * MIB);
-	ok(q && all_bytes(q, 100000, 'm'), "it keeps its data when it grows");
-	ok(all_bytes(q + 102400, 4 * MIB - 102400, 0), "and what is new reads as zero");
+	ok(q && all_bytes(q, 100000, 'm'), "a mapping keeps its data when it grows");
+	ok(all_bytes(q + 102400, 4 * MIB - 102400, 0),
+	   "new memory of a mapping that grew reads as zero");
 	p = vm_remap(q, 4 * MIB, 2 * vm_os_page);
-	ok(p == q && !mapped(p + 2 * vm_os_page), "it can shrink where it is");
-	ok(vm_unmap(p, 2 * vm_os_page) && !mapped(p), "and be unmapped");
+	ok(p == q && !mapped(p + 2 * vm_os_page), "a mapping can shrink where it is");
+	ok(vm_unmap(p, 2 * vm_os_page) && !mapped(p), "a mapping can be unmapped");
 	p = vm_map(MIB, 1);
 	if (!p)
 		tap_bail_out("no memory");
@@ -88,13 +89,14 @@ static void test_map(void)
 	memset(p, 'o', MIB);
 	r = vm_remap(p, MIB, 2 * MIB);
 	ok(r && r != p && !mapped(p) && all_bytes(r, MIB, 'o'),
-	   "where others are in its way it moves with what is in it");
-	ok(vm_remap(r, 2 * MIB, 4 * MIB) == r, "and has room to grow there");
-	ok(((uintptr_t)p - (uintptr_t)r) % (2 * MIB) == 0, "it lies as before in its page table");
+	   "a mapping that cannot grow in place moves with its data");
+	ok(vm_remap(r, 2 * MIB, 4 * MIB) == r, "a mapping that moved has room to grow");
+	ok(((uintptr_t)p - (uintptr_t)r) % (2 * MIB) == 0,
+	   "a mapping that moved has the same place in its page table");
 	vm_unmap(r, 4 * MIB);
 	ok(!mapped(r) && !mapped(r + 4 * MIB - 4096) &&
 		   !mapped((char *)align_down((uintptr_t)r, 2 * MIB)),
-	   "and leaves none of it mapped");
+	   "a mapping that moved leaves nothing mapped");
 	if (q != MAP_FAILED)
 		munmap(q, 4096);
 }
@@ -107,19 +109,19 @@ static void test_reserve(void)
 	if (tap_emulated())
 		tap_skip(1, "no mincore");
 	else
-		is_int(resident(p, 64 * MIB), 0, "it costs no memory");
-	ok(vm_commit(p + MIB, MIB), "a part of it can be made usable");
+		is_int(resident(p, 64 * MIB), 0, "reserved address space costs no memory");
+	ok(vm_commit(p + MIB, MIB), "a part of reserved address space can be made usable");
 	memset(p + MIB, 'c', MIB);
 	if (tap_emulated())
 		tap_skip(1, "no mincore");
 	else
 		is_int(resident(p, 3 * MIB), MIB / vm_os_page,
-		       "which then costs what is used of it");
+		       "usable memory costs only what is used of it");
 	ok(vm_try_map_at(p, 4096) != 0, "nothing is mapped where something is");
-	ok(vm_unmap(p + 2 * MIB, MIB), "a part can be given up");
+	ok(vm_unmap(p + 2 * MIB, MIB), "a part of reserved address space can be given up");
 	ok(vm_try_map_at(p + 2 * MIB, MIB) == 0 && all_bytes(p + 2 * MIB, MIB, 0),
-	   "and mapped again, and reads as zero");
-	ok(all_bytes(p + MIB, MIB, 'c'), "the part beside it keeps its data");
+	   "a part that was given up can be mapped again, and reads as zero");
+	ok(all_bytes(p + MIB, MIB, 'c'), "memory beside a part that was given up keeps its data");
 	vm_unmap(p, 256 * MIB);
 }
 
@@ -138,7 +140,7 @@ static bool aligned_maps(size_t align)
 	return good;
 }
 
-/* As much as the mapping and a little more is left of the address space. */
+/* Little more address space is left than the mapping takes. */
 static void align_in_little(void *arg)
 {
 	struct rlimit rl;
@@ -169,13 +171,12 @@ static void test_align(void)
 
 	for (size_t align = 1; align <= 1024 * MIB; align *= 2)
 		good &= aligned_maps(align);
-	ok(good, "mappings can be had at each alignment up to 1 GiB");
+	ok(good, "mappings of each alignment up to 1 GiB can be made");
 	if (SANITIZED || tap_emulated())
-		tap_skip(1,
-			 "a sanitizer or emulator takes more address space than the limit of this test");
+		tap_skip(1, "a sanitizer or emulator takes more address space than this limit");
 	else
 		ok(child_is_well(align_in_little, NULL),
-		   "under a limit an alignment does not cost address space");
+		   "under a limit an alignment costs no address space");
 }
 
 /* ---- purging -------------------------------------------------------------------------------- */
@@ -186,13 +187,14 @@ static void test_purge(void)
 	uint64_t calls = stat_sum(STAT_purge_calls);
 
 	memset(p, 'p', 4 * MIB);
-	is_int(resident(p, 4 * MIB), 4 * MIB / vm_os_page, "memory that was written is there");
-	ok(vm_purge(p + MIB, 2 * MIB), "it can be purged");
-	is_int(resident(p, 4 * MIB), 2 * MIB / vm_os_page, "then it is not there any more");
-	ok(all_bytes(p + MIB, 2 * MIB, 0), "and reads as zero");
+	is_int(resident(p, 4 * MIB), 4 * MIB / vm_os_page,
+	       "memory that was written to is in memory");
+	ok(vm_purge(p + MIB, 2 * MIB), "memory can be purged");
+	is_int(resident(p, 4 * MIB), 2 * MIB / vm_os_page, "purged memory costs nothing");
+	ok(all_bytes(p + MIB, 2 * MIB, 0), "purged memory reads as zero");
 	ok(all_bytes(p, MIB, 'p') && all_bytes(p + 3 * MIB, MIB, 'p'),
-	   "what lies before and behind keeps its data");
-	is_int(stat_sum(STAT_purge_calls) - calls, 1, "that is counted as one call");
+	   "memory before and behind a purged part keeps its data");
+	is_int(stat_sum(STAT_purge_calls) - calls, 1, "a purge counts as one call");
 	vm_unmap(p, 4 * MIB);
 }
 
@@ -205,15 +207,16 @@ static void test_purge_large_pages(void)
 	memset(p, 'q', MIB);
 	vm_os_page = 65536;
 	ok(!vm_purge(p + 16384, 16384), "with pages of 64 KiB a block of 16 is not purged");
-	ok(all_bytes(p, MIB, 'q'), "and keeps its data");
-	ok(!vm_purge(p + 16384, 65536 + 32768), "nor one that has no whole page");
-	ok(all_bytes(p, MIB, 'q'), "which does so, too");
+	ok(all_bytes(p, MIB, 'q'), "a block that is not purged keeps its data");
+	ok(!vm_purge(p + 16384, 65536 + 32768),
+	   "with pages of 64 KiB memory without a whole page is not purged");
+	ok(all_bytes(p, MIB, 'q'), "memory without a whole page keeps its data");
 	ok(!vm_purge(p + 16384, 3 * 65536),
-	   "one that does not begin with a page is not zero after it");
+	   "memory that does not begin with a page is not zero after a purge");
 	ok(all_bytes(p, 65536, 'q') && all_bytes(p + 65536, 2 * 65536, 0) &&
 		   all_bytes(p + 3 * 65536, 65536, 'q'),
-	   "but the whole pages in it are purged");
-	ok(vm_purge(p, 65536) && all_bytes(p, 65536, 0), "whole pages are purged as ever");
+	   "the whole pages in such memory are purged");
+	ok(vm_purge(p, 65536) && all_bytes(p, 65536, 0), "memory of whole pages is purged");
 	vm_os_page = os_page;
 	vm_unmap(p, MIB);
 }
@@ -226,8 +229,8 @@ static void test_purge_locked(void)
 	if (SANITIZED || mlock(p, 65536) != 0) {
 		tap_skip(2, "memory cannot be locked by this user, or under a sanitizer");
 	} else {
-		ok(!vm_purge(p, 65536), "memory that is locked is not said to be purged");
-		ok(all_bytes(p, 65536, 'l'), "and keeps its data");
+		ok(!vm_purge(p, 65536), "locked memory is not said to be purged");
+		ok(all_bytes(p, 65536, 'l'), "locked memory keeps its data");
 	}
 	vm_unmap(p, 65536);
 }
@@ -241,9 +244,9 @@ static void test_locked_large_pages(void)
 		tap_skip(2, "memory cannot be locked by this user, or under a sanitizer");
 	} else {
 		vm_os_page = 65536;
-		ok(!vm_locked(p + 16384), "with pages of 64 KiB the first whole one is looked at");
+		ok(!vm_locked(p + 16384), "with pages of 64 KiB the first whole one is checked");
 		mlock(p + 65536, 65536);
-		ok(vm_locked(p + 16384), "and is said to be locked if it is");
+		ok(vm_locked(p + 16384), "with pages of 64 KiB a locked first page is noticed");
 		vm_os_page = os_page;
 	}
 	vm_unmap(p, 3 * (size_t)65536);
@@ -252,8 +255,8 @@ static void test_locked_large_pages(void)
 /* ---- calls made to fail --------------------------------------------------------------------- */
 
 /*
- * Calls are numbered while vm_fail_at is set; main sets it before the first one, so that the number
- * of the next is that of all so far and one.
+ * Calls are numbered while vm_fail_at is set. main sets it before the first one, so that the next
+ * call's number is the count so far plus one.
  */
 static void fail_next(uint64_t skip, uint64_t count)
 {
@@ -269,7 +272,7 @@ static void test_faults(void)
 	fail_next(0, 1);
 	ok(vm_map(4096, 1) == NULL, "a mapping can be made to fail");
 	p = vm_map(4096, 1);
-	ok(p != NULL, "the one after it does not");
+	ok(p != NULL, "the mapping after a failed one works");
 	fail_next(2, 2);
 	for (unsigned i = 0; i < 4; i++)
 		q[i] = vm_map(4096, 1);
@@ -278,17 +281,18 @@ static void test_faults(void)
 	vm_unmap(q[1], 4096);
 	*p = 'f';
 	fail_next(0, 3 + 2);
-	ok(vm_remap(p, 4096, MIB) == NULL && *p == 'f', "a resize fails, and nothing changes");
-	ok(vm_reserve(MIB, MIB) == NULL, "a reservation fails");
-	ok(!vm_commit(p, 4096) && *p == 'f', "a commit fails, and nothing changes");
+	ok(vm_remap(p, 4096, MIB) == NULL && *p == 'f',
+	   "a resize can be made to fail, and changes nothing");
+	ok(vm_reserve(MIB, MIB) == NULL, "a reservation can be made to fail");
+	ok(!vm_commit(p, 4096) && *p == 'f', "a commit can be made to fail, and changes nothing");
 	fail_next(0, 1);
-	ok(vm_unmap(p, 4096) && !mapped(p), "calls that give memory back are not made to fail");
+	ok(vm_unmap(p, 4096) && !mapped(p), "calls that give memory back cannot be made to fail");
 	ok(vm_try_map_at(p, 4096) != 0 && vm_try_map_at(p, 4096) == 0,
-	   "a mapping at an address fails");
+	   "a mapping at an address can be made to fail");
 	vm_unmap(p, 4096);
 }
 
-/* All the places that are tried first are refused: too much is mapped and trimmed. */
+/* All places that are tried first are refused, so that too much is mapped and trimmed. */
 static void test_align_trimmed(void)
 {
 	unsigned long before = address_pages();
@@ -306,10 +310,10 @@ static void test_align_trimmed(void)
 	if (tap_emulated())
 		tap_skip(1, "the emulator has mappings of its own");
 	else
-		is_int(address_pages(), before, "and no address space is left behind");
+		is_int(address_pages(), before, "a trimmed mapping leaves no address space behind");
 }
 
-/* The kernel refuses each way, for the old mapping is two. */
+/* The kernel refuses each way because the old mapping is really two. */
 static void test_remap_refused(void)
 {
 	char *p = vm_map(2 * MIB, 1);
@@ -319,11 +323,11 @@ static void test_remap_refused(void)
 		tap_bail_out("no memory");
 	*p = 'k';
 	before = address_pages();
-	ok(!vm_remap(p, 2 * MIB, 8 * MIB) && *p == 'k', "what cannot be moved stays");
+	ok(!vm_remap(p, 2 * MIB, 8 * MIB) && *p == 'k', "a mapping that cannot be moved stays");
 	if (tap_emulated())
 		tap_skip(1, "the emulator's own address space is in the figure");
 	else
-		is_int(address_pages(), before, "and no room that was made for it is left behind");
+		is_int(address_pages(), before, "a failed move leaves no room mapped");
 	vm_unmap(p, 2 * MIB);
 }
 
@@ -408,13 +412,13 @@ static void no_memory_to_commit(void *arg)
 static void test_less(void)
 {
 	ok(child_is_well(no_populate, NULL),
-	   "a kernel that does not know how to populate is made to by a touch, which changes nothing");
-	ok(child_is_well(no_memory_to_populate, NULL), "where memory is refused that is said");
+	   "where the kernel cannot populate, a touch does, and changes nothing");
+	ok(child_is_well(no_memory_to_populate, NULL), "populate reports that memory is refused");
 	ok(child_is_well(no_wipe, NULL),
-	   "where no page is wiped in a fork there is none, and none is left mapped");
-	ok(child_is_well(no_mprotect, NULL), "where mprotect is refused memory is mapped instead");
+	   "a kernel that cannot wipe a page in a fork gives no such page and leaves none mapped");
+	ok(child_is_well(no_mprotect, NULL), "memory is mapped where mprotect is refused");
 	ok(child_is_well(no_memory_to_commit, NULL),
-	   "but not where it was memory that was refused");
+	   "memory is not mapped where mprotect fails for want of memory");
 }
 
 static void test_errno(void)
@@ -432,9 +436,10 @@ static void test_errno(void)
 	vm_unmap(p, 4096);
 	fail_next(0, 1);
 	vm_map(4096, 1);
-	is_int(errno, 77, "errno is kept by calls that succeed and by calls that fail");
+	is_int(errno, 77, "calls keep errno, whether they succeed or fail");
 	ok(vm_map(SIZE_MAX - 100, 1) == NULL, "a size that is too large is refused");
-	ok(vm_map(SIZE_MAX / 2 + 5, MIB) == NULL, "also with an alignment");
+	ok(vm_map(SIZE_MAX / 2 + 5, MIB) == NULL,
+	   "a size that is too large is refused with an alignment as well");
 }
 
 int main(void)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Several zones: which memory comes first, what is summed, who uses which, and that a zone whose lock is
- * lost for good costs what lies in it and nothing else. Built with delay points, to be at places.
+ * Several zones: which memory comes first, what is summed, which thread uses which zone, and that a
+ * zone whose lock is lost for good costs its memory and nothing else. Built with delay points, to
+ * stop at certain places.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -106,18 +107,18 @@ static void test_order(void)
 	begin(ZONES);
 	is_int(zones_count(), ZONES, "there are as many zones as the option says");
 	take_of_each(run, RUN_PAGES_MAX, 1);
-	ok(true, "a zone grows when none has as much as is wanted");
+	ok(true, "a zone grows when no zone has as much as is wanted");
 	buddy_free_bulk(run, ZONES);
-	is_int(used(), 0, "what is in use is summed over all zones");
+	is_int(used(), 0, "memory in use is summed over all zones");
 	a = get(2, 10);
-	is_int(zone_of(a), 2, "a zone's own clean memory comes before that of others");
+	is_int(zone_of(a), 2, "a zone's own clean memory comes before that of other zones");
 	free_dirty(get(1, 10));
 	b = get(2, 5);
 	ok(zone_of(b) == 1 && b->zero == ZERO_NOT,
-	   "dirty memory of another zone comes before both");
+	   "dirty memory of another zone comes before clean memory");
 	free_dirty(a);
 	a = get(2, 4);
-	ok(zone_of(a) == 2 && a->zero == ZERO_NOT, "its own dirty memory comes first of all");
+	ok(zone_of(a) == 2 && a->zero == ZERO_NOT, "a zone's own dirty memory comes first of all");
 	free_dirty(a);
 	free_dirty(b);
 	zones_purge(0, UINT64_MAX);
@@ -125,16 +126,17 @@ static void test_order(void)
 	for (unsigned i = 0; i < ZONES; i++)
 		run[i] = get(3, RUN_PAGES_MAX);
 	ok(zones_sum(total_pages) == total && zone_of(run[0]) == 3 && zone_of(run[1]) != 3,
-	   "what is free in others comes before a zone grows");
+	   "free memory of other zones comes before a growth");
 	vm_refuse(true);
-	ok(!buddy_alloc(&zone_all[3], RUN_PAGES_MAX), "when no zone has any the kernel is asked");
+	ok(!buddy_alloc(&zone_all[3], RUN_PAGES_MAX),
+	   "the kernel is asked when no zone has free memory");
 	vm_refuse(false);
 	a = get(3, RUN_PAGES_MAX);
-	ok(zone_of(a) == 3 && zones_sum(total_pages) > total, "and the zone itself grows");
+	ok(zone_of(a) == 3 && zones_sum(total_pages) > total, "the zone that is asked grows");
 	buddy_free(a);
 	buddy_free_bulk(run, ZONES);
 	check_all();
-	is_int(used(), 0, "nothing is lost");
+	is_int(used(), 0, "several zones lose nothing");
 }
 
 /* ---- giving back ---------------------------------------------------------------------------- */
@@ -156,7 +158,7 @@ static void test_batches(void)
 	buddy_free_drained(run, ZONES * 8);
 	delay_hook(NULL);
 	is_int(holds, ZONES, "a batch takes the lock of each zone that it has runs of once");
-	is_int(used(), 0, "and all of it is free");
+	is_int(used(), 0, "all runs of a batch are free");
 	check_all();
 }
 
@@ -177,9 +179,11 @@ static void test_sums(void)
 	trim_inline = false;
 	make_dirty(20);
 	is_int(zones_sum(dirty_pages), ZONES * 20, "each zone has dirty pages");
-	is_int(zones_purge(68, 4), 4 * PG_BYTES, "a purge takes no more of all than is wanted");
-	is_int(zones_purge(8, UINT64_MAX), (ZONES * 20 - 4 - 8) * PG_BYTES, "or what is above");
-	is_int(zones_sum(dirty_pages), 8, "what may stay, summed");
+	is_int(zones_purge(68, 4), 4 * PG_BYTES,
+	       "a purge gives back no more of all zones than is wanted");
+	is_int(zones_purge(8, UINT64_MAX), (ZONES * 20 - 4 - 8) * PG_BYTES,
+	       "a purge gives back what all zones have above what may stay");
+	is_int(zones_sum(dirty_pages), 8, "a purge leaves what may stay, summed over all zones");
 	zones_purge(0, UINT64_MAX);
 	make_dirty(200);
 	options.dirty_max = 64 * PG_BYTES;
@@ -192,7 +196,7 @@ static void test_sums(void)
 	is_int(zones_release_regions() >> PG_SHIFT,
 	       ZONES * (REGION_PAGES - REGION_META_PAGES) + (REGION_PAGES - REGION_META_PAGES),
 	       "regions of all zones are released");
-	is_int(zones_sum(total_pages), 0, "and none is left");
+	is_int(zones_sum(total_pages), 0, "no region is left");
 	check_all();
 }
 
@@ -259,7 +263,7 @@ static void test_threads(void)
 	for (unsigned i = 0; i < ZONES; i++) {
 		pcp_init(&cache[i], &zone_all[i]);
 		if (pthread_create(&t[i], NULL, exchange, &cache[i]) != 0)
-			tap_bail_out("no thread to be had");
+			tap_bail_out("cannot start a thread");
 	}
 	while (atomic_load(&running)) {
 		for (unsigned i = 0; i < ZONES; i++)
@@ -274,14 +278,14 @@ static void test_threads(void)
 		good &= end != NULL;
 	}
 	ok(good,
-	   "threads of four zones that free each other's runs, beside drains: all keep their data");
+	   "runs that threads of four zones free for each other, beside drains, keep their data");
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (slot[i])
 			pcp_free(&cache[i % ZONES], slot[i]);
 	for (unsigned i = 0; i < ZONES; i++)
 		pcp_drain(&cache[i]);
 	check_all();
-	is_int(used(), 0, "and nothing is lost");
+	is_int(used(), 0, "threads of four zones lose nothing");
 }
 
 /* ---- locks that are lost -------------------------------------------------------------------- */
@@ -299,7 +303,7 @@ static void *alloc_elsewhere(void *arg)
 {
 	struct page *pg = buddy_alloc(&zone_main, 2);
 
-	must(pg && region_of(pg)->zone == &zone_all[1], "another thread has memory, too");
+	must(pg && region_of(pg)->zone == &zone_all[1], "another thread has no memory");
 	buddy_free(pg);
 	return arg;
 }
@@ -312,36 +316,38 @@ static void lost(void *arg)
 
 	(void)arg;
 	begin(1);
-	must(zones_count() == 1, "one zone");
+	must(zones_count() == 1, "there is more than one zone");
 	of_main = buddy_alloc(&zone_main, 5);
 	lock_ranks_off = 1; /* as a signal handler's call does */
-	must(lock_acquire(&zone_main.lock) == 0, "its lock is had");
+	must(lock_acquire(&zone_main.lock) == 0, "the zone's lock was not taken");
 	lock_fork_begin();
-	must(!buddy_alloc(&zone_main, 3) && zones_count() == 1, "no zone comes for a fork's sake");
+	must(!buddy_alloc(&zone_main, 3) && zones_count() == 1, "a zone came because of a fork");
 	lock_fork_end();
 	pg = buddy_alloc(&zone_main, 3);
-	must(pg && region_of(pg)->zone == &zone_all[1], "one more zone serves");
-	must(zones_count() == 2 && stat_sum(STAT_zones_added) == 1, "and is in use from then on");
+	must(pg && region_of(pg)->zone == &zone_all[1], "no other zone serves");
+	must(zones_count() == 2 && stat_sum(STAT_zones_added) == 1, "the other zone is not in use");
 	buddy_free(pg);
 	buddy_free(of_main);
-	must(stat_sum(STAT_page_frees_deferred) == 1, "what is of the zone waits for its lock");
+	must(stat_sum(STAT_page_frees_deferred) == 1,
+	     "a free into the zone did not wait for its lock");
 	pthread_create(&t, NULL, alloc_elsewhere, NULL);
 	pthread_join(t, NULL);
-	must(zones_count() == 2, "one is enough");
+	must(zones_count() == 2, "more than one zone was added");
 	lock_release(&zone_main.lock);
 	pg = buddy_alloc(&zone_main, 1);
-	must(pg != NULL, "the zone is used again");
+	must(pg != NULL, "the zone is not used again");
 	buddy_free(pg);
-	must(used() == 0, "nothing is lost");
+	must(used() == 0, "something is lost");
 	check_all();
 }
 
-/* A handler that interrupted the holder of another zone's lock does not wait for one that is held. */
+/* A handler that interrupted the holder of one zone's lock does not wait for another zone's
+ * lock. */
 static void *hold(void *arg)
 {
 	_Atomic unsigned *step = arg;
 
-	must(lock_acquire(&zone_all[1].lock) == 0, "the other lock is had");
+	must(lock_acquire(&zone_all[1].lock) == 0, "the other lock was not taken");
 	atomic_store(step, 1);
 	while (atomic_load(step) != 2)
 		lock_pause();
@@ -372,10 +378,10 @@ static void tried(void *arg)
 	while (atomic_load(&hold_step_at) != 1)
 		lock_pause();
 	delay_hook(alloc_in_hold);
-	pg = buddy_alloc(&zone_main, 1); /* would not come back if the other was waited for */
+	pg = buddy_alloc(&zone_main, 1); /* would not return if it waited for the other lock */
 	pthread_join(t, NULL);
-	must(pg && !in_handler, "the handler's call goes without");
-	must(zones_count() == 2, "and brings no zone into use, for the other is not lost");
+	must(pg && !in_handler, "the handler's call got memory");
+	must(zones_count() == 2, "a zone came into use although the other is not lost");
 	buddy_free(pg);
 	check_all();
 }
@@ -432,7 +438,7 @@ static void *jumper(void *arg)
 			block[blocks] = alloc(BLOCK_BYTES);
 			blocks++;
 		}
-		must(false, "a call was interrupted");
+		must(false, "no call was interrupted");
 	}
 	while (blocks)
 		heap_free(block[--blocks]);
@@ -478,10 +484,10 @@ static void jumped(void *arg)
 		wait_rounds(20);
 	}
 	must(zones_count() >= 2 && zones_count() <= 4,
-	     "a zone more for each that was lost at most");
+	     "more than one zone was added for a lost one");
 	pages = zones_sum(total_pages);
 	wait_rounds(200);
-	must(zones_sum(total_pages) <= pages + REGION_PAGES, "memory is bounded");
+	must(zones_sum(total_pages) <= pages + REGION_PAGES, "memory is not bounded");
 	atomic_store(&enough, true);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
@@ -489,10 +495,10 @@ static void jumped(void *arg)
 
 static void test_lost(void)
 {
-	ok(child_is_well(lost, NULL), "where a zone's lock is not to be had another zone serves");
-	ok(child_is_well(tried, NULL), "and a handler in a zone's lock waits for no other");
+	ok(child_is_well(lost, NULL), "another zone serves where a zone's lock is not available");
+	ok(child_is_well(tried, NULL), "a handler inside a zone's lock waits for no other zone's");
 	ok(child_is_well(jumped, NULL),
-	   "threads that jump out of a handler in a zone's locks stop nobody, and memory is bounded");
+	   "threads that jump out of a zone's locks stop no thread and cost bounded memory");
 }
 
 /* ---- the reserve's count -------------------------------------------------------------------- */
@@ -522,8 +528,8 @@ static void test_ready_taken(void)
 	lock_release(&z->lock);
 	buddy_free(buddy_alloc_aligned(z, 1, 0));
 	ok(n && zone_prefaulted_pages(z) >= n,
-	   "a block that was populated without the lock is ready later");
-	is_int(z->prefaulted_taken, 0, "and nobody has had any of it");
+	   "a block that was prefaulted without the lock counts later");
+	is_int(z->prefaulted_taken, 0, "no page of that block counts as taken");
 	zone_check(z);
 	options.reserve = 0;
 }
@@ -562,7 +568,7 @@ static void put(const char *name, const char *text)
 
 #define NO_ROOT 77
 
-/* The system has two nodes; of the processors that we may run on the first is of node 12. */
+/* The system has two nodes; the first of the processors that we may run on is on node 12. */
 static void two_nodes(void *arg)
 {
 	cpu_set_t ours;
@@ -613,24 +619,25 @@ static void test_nodes(void)
 static void test_topology(void)
 {
 	is_int(chosen("2", OPTION_AUTO), 1, "two processors have one zone");
-	is_int(chosen("1+1", OPTION_AUTO), 2, "but those of two nodes have two");
-	is_int(chosen("4+4", OPTION_AUTO), 2, "four processors of a node share one");
+	is_int(chosen("1+1", OPTION_AUTO), 2, "two nodes with one processor each have two zones");
+	is_int(chosen("4+4", OPTION_AUTO), 2, "four processors of a node share one zone");
 	ok(number_of(0) == 0 && number_of(3) == 0 && number_of(4) == 1 && number_of(7) == 1,
-	   "which is theirs alone");
+	   "a node's zone belongs to its processors alone");
 	is_int(chosen("9+3", OPTION_AUTO), 4, "a zone has processors of one node");
-	ok(number_of(7) == 1 && number_of(8) == 2 && number_of(9) == 3, "also the last of one");
-	is_int(chosen("96", OPTION_AUTO), 12, "there are fewer for each where there would be many");
-	is_int(chosen("64", OPTION_AUTO), 16, "at most 16");
-	is_int(chosen("20+12", 4), 4, "or as many as the option says");
+	ok(number_of(7) == 1 && number_of(8) == 2 && number_of(9) == 3,
+	   "the last zone of a node has processors of that node");
+	is_int(chosen("96", OPTION_AUTO), 12, "with many processors more of them share a zone");
+	is_int(chosen("64", OPTION_AUTO), 16, "there are at most 16 zones");
+	is_int(chosen("20+12", 4), 4, "there are as many zones as the option says");
 	ok(number_of(0) == 0 && number_of(19) == 2 && number_of(20) == 2 && number_of(31) == 3,
-	   "for as many processors each");
-	is_int(chosen("2", 4), 4, "where there are more than processors");
-	ok(zone_pick() != zone_pick(), "they are given out in turn");
+	   "zones of the option have equally many processors");
+	is_int(chosen("2", 4), 4, "the option may ask for more zones than processors");
+	ok(zone_pick() != zone_pick(), "such zones are given out in rotation");
 	options.reserve = 1 << 20;
-	is_int(chosen("64", OPTION_AUTO), 1, "where there is a reserve there is one");
+	is_int(chosen("64", OPTION_AUTO), 1, "with a reserve there is one zone");
 	options.reserve = 0;
 	ok(chosen("", OPTION_AUTO) >= 1 && number_of(0) < zones_chosen(),
-	   "those of this machine are found");
+	   "the nodes of this machine are found");
 }
 
 int main(void)
