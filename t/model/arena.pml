@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The arena (src/heap/arena.c): one slot, whose chunk has two blocks and comes and goes; two threads that take
- * objects and free them, also each other's; a fork that begins and ends and sweeps. A block is shared by
- * up to two objects.
+ * The arena (src/heap/arena.c): one slot, whose chunk has two blocks and comes and goes; two
+ * threads that take objects and free them, also each other's; a fork that begins, ends and sweeps.
+ * Up to two objects share a block.
  *
- * The word of the slot (map) and those of its blocks are changed by CAS, here one step each. The base is
- * stored and loaded by itself. The kernel hands out two addresses, in turn as it likes, and an address again
- * as soon as it is unmapped. Of memory orders the model knows the store of "no fork" and the CAS that
- * leaves a chunk empty, each with its fence and a look at the other's word: they are steps in one order
- * here, as the fences make them.
+ * The word of the slot (map) and the words of its blocks change by CAS, here one step each. The
+ * base is stored and loaded separately. The kernel hands out two addresses in any order, and each
+ * again as soon as it is unmapped. The only memory order in the model is between the store of "no
+ * fork" and the CAS that leaves a chunk empty: each is followed by a fence and a load of the other
+ * word, so the steps have one order.
  *
- * Checked: a live object lies in memory that is mapped, at the place where it was handed out, and no other
- * lives there; an object is freed by one; a block in use is taken; a chunk is mapped once and unmapped
- * once; when all is over, nothing is mapped.
+ * Checked: a live object lies in mapped memory, where it was handed out, and no other object lives
+ * there; one thread frees an object; a block in use is taken; a chunk is mapped once and unmapped
+ * once; at the end nothing is mapped.
  *
  * Broken twins, each of which must be caught:
- *   BASE_EARLY     the address is read before the CAS that takes a place
- *   DEAD_SHARED    an object is put into a block whose last one is gone, and which is about to be let go
- *   WORD_KEPT      the word of a block is cleared after the block was let go
- *   UNMAP_NO_CAS   who finds the chunk empty unmaps it without making it BUSY in the same step
- *   FREE_LOOKS     the start bit is looked at and then cleared
- *   START_LATE     the start bit is cleared after the place was let go
- *   KEPT_NO_LOOK   who leaves a chunk mapped because of a fork does not look whether it is over
- *   SWEEP_EARLY    the sweep comes before it is said that the fork is over
- *   SWEEP_NO_TAKE  the sweep purges free blocks without taking them
+ *   BASE_EARLY      the address is read before the CAS that takes a place
+ *   DEAD_SHARED     an object is put into a block without live objects
+ *   WORD_KEPT       the word of a block is cleared after the block was released
+ *   UNMAP_NO_CAS    the thread that empties the chunk unmaps it without the step that makes it BUSY
+ *   FREE_TWO_STEPS  the start bit is tested in one step and cleared in another
+ *   START_LATE      the start bit is cleared after the place was released
+ *   KEPT_NO_CHECK   a thread that keeps a chunk because of a fork does not test again for the fork
+ *   SWEEP_EARLY     the sweep comes before the store that the fork is over
+ *   SWEEP_NO_TAKE   the sweep purges free blocks without taking them
  */
 
 #define BLOCKS 2
@@ -44,11 +44,11 @@ bool start[4]; /* of the slot: block * PLACES + place */
 
 bool forking;
 
-/* What is really so. */
+/* Ghost state, for the assertions. */
 bool mapped[2];
-byte who[8];       /* address * 4 + place in the slot: how many live there */
-byte shelf = NONE; /* of the program's: an object, address * 4 + place */
-byte freed;        /* who tried to free the first object */
+byte who[8];       /* address * 4 + place in the slot: objects that live there */
+byte shelf = NONE; /* an object that the program has: address * 4 + place */
+byte freed;        /* tries to free the first object */
 byte ended;
 
 #define EMPTY (!taken[0] && !taken[1])
@@ -77,7 +77,7 @@ inline let_go_block(b)
 {
 	stays = forking;
 	let_go_step(b, stays);
-#ifndef KEPT_NO_LOOK
+#ifndef KEPT_NO_CHECK
 	if
 	:: kept && !forking ->
 		atomic {
@@ -177,7 +177,8 @@ inline alloc()
 	:: atomic { map == OPEN && !taken[0] -> taken[0] = true };
 		atomic { assert(live[0] == 0 && end[0] == 0); live[0] = 1; end[0] = 1; place = 0 }
 	:: atomic { map == OPEN && !taken[1] -> taken[1] = true };
-		atomic { assert(live[1] == 0 && end[1] == 0); live[1] = 1; end[1] = 1; place = PLACES }
+		atomic { assert(live[1] == 0 && end[1] == 0); live[1] = 1; end[1] = 1;
+			 place = PLACES }
 	:: true -> skip
 	fi;
 	if
@@ -191,7 +192,7 @@ inline free_object(o)
 {
 	place = o % 4;
 	got = false;
-#ifdef FREE_LOOKS
+#ifdef FREE_TWO_STEPS
 	if
 	:: start[place] -> got = true
 	:: else
@@ -203,7 +204,7 @@ inline free_object(o)
 #endif
 	if
 	:: got ->
-#ifdef FREE_LOOKS
+#ifdef FREE_TWO_STEPS
 		start[place] = false;
 #endif
 		atomic {
@@ -256,15 +257,15 @@ proctype thread(byte rounds)
 	bool stays;
 	bool got;
 
-	/* The program frees an object twice, by two threads at the same time: one of them is told that it
-	 * is none. */
+	/* The program frees an object twice, by two threads at the same time: for one of them it is
+	 * no live object. */
 	free_object(0);
 	freed++;
 	freed == 2;
 	do
 	:: rounds > 0 ->
 		alloc();
-		/* It goes to the shelf and what was there is freed, or it is freed itself. */
+		/* It goes to the shelf and the object there is freed, or it is freed itself. */
 		if
 		:: atomic { mine != NONE -> old = shelf; shelf = mine; mine = NONE }
 		:: atomic { mine != NONE -> old = mine; mine = NONE }

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Holes (src/heap/holes.c): one slab with a unit that two objects lie on and one with a single object; two
- * threads that take objects out of it and free them, and a drainer that gives units back to the kernel.
- * The slab is in the pool of its class, or in one party's hands; that it has one owner at a time is what
- * t/model/slab.pml is about.
+ * Holes (src/heap/holes.c): one slab with a unit that two objects lie on and a unit with one
+ * object; two threads that take objects out of it and free them, and a drainer that gives units
+ * back to the kernel. The slab is in the pool of its class, or one thread holds it. That it has one
+ * owner at a time is checked by t/model/slab.pml.
  *
- * A unit is carved, purging, or a hole. The kernel's work is two steps of the drainer, the
- * call and its end, somewhere between which the memory reads as zero; or it is refused, and the memory
- * may be gone all the same. Everything is decided under the pool's lock or by who has the slab in hand,
- * so that no store buffers are needed.
+ * A unit is carved, purging, or a hole. A purge is two steps of the drainer, the call and its end;
+ * between them the memory begins to read as zero. Or the kernel refuses, and the memory may be gone
+ * all the same. All decisions are made under the pool's lock or by the thread that holds the slab,
+ * so the model needs no store buffers.
  *
- * Checked: a live object keeps what was written to it; an object is handed out to one; the free list
- * leads to no object whose link was purged; a hole is carved only when its purge is over; no object is
+ * Checked: a live object keeps what was written to it; an object is handed out once; the free list
+ * leads to no object whose link was purged; a hole is carved only after its purge; no object is
  * lost.
  *
  * Broken twins, each of which must be caught:
- *   CARVED_WHILE_PURGED  the slab goes back into the pool with its holes before the kernel has done
- *   LOOKED_BEFORE        which objects are free is looked at before the slab is taken
+ *   CARVED_WHILE_PURGED  the slab returns to the pool with its holes before the purge ends
+ *   SCANNED_EARLY        the drainer determines the free objects before it takes the slab
  *   ONE_FREE_ENOUGH      a unit is purged when one object on it is free
- *   REMOTE_IS_FREE       what waits on the remote list counts as free, not as live
+ *   REMOTE_IS_FREE       objects on the remote list count as free, not as live
  *   LIST_KEPT            the objects of a hole stay on the free list
- *   REFUSED_KEPT         the free list is not made anew when the kernel refused
- *   OPENED_LOST          of a hole that is carved again only the object asked for leaves it
+ *   REFUSED_KEPT         the free list is not rebuilt after the kernel refused
+ *   OPENED_LOST          only the object asked for leaves a hole that is carved again
  */
 
 #define OBJECTS 3
@@ -33,14 +33,14 @@
 mtype = { CARVED, PURGING, IN_HOLE };
 mtype unit[UNITS] = CARVED;
 
-bool pooled = true; /* the slab is found by who looks */
+bool pooled = true; /* the slab is in its pool */
 bool pool_lock;
 bool listed[OBJECTS] = true; /* on the free list */
-bool open[OBJECTS];          /* of a hole that was begun, not handed out yet */
+bool open[OBJECTS];          /* of a hole that was opened, not handed out yet */
 bool remote[OBJECTS];        /* on the remote list */
 
-/* What is really so. */
-byte live[OBJECTS];             /* how many think that they have it */
+/* Ghost state, for the assertions. */
+byte live[OBJECTS];             /* how many threads have it */
 bool link_gone[OBJECTS];        /* the memory of a listed object reads as zero */
 bool written[OBJECTS];          /* it holds what its holder wrote */
 byte ended;
@@ -50,7 +50,7 @@ inline lock_pool()
 	atomic { !pool_lock -> pool_lock = true }
 }
 
-/* slab_collect_to: its links are written by who freed. */
+/* slab_collect_to: the freeing threads wrote the links. */
 inline collect()
 {
 	o = 0;
@@ -65,7 +65,7 @@ inline collect()
 	od
 }
 
-/* slab_pool_take, slab_pool_adopt, take_new: `got` says whether. */
+/* slab_pool_take, slab_pool_adopt, take_new: sets `got`. */
 inline take_slab()
 {
 	lock_pool();
@@ -96,7 +96,7 @@ inline hand_out(x)
 	mine[n] = x
 }
 
-/* open_hole: all objects of the unit can be had then. */
+/* open_hole: all objects of the unit may be carved then. */
 inline carve(u)
 {
 	assert(unit[u] == IN_HOLE);
@@ -120,7 +120,7 @@ inline take_object()
 		:: else ->
 			if
 			:: open[1] -> open[1] = false; hand_out(1)
-			:: else -> /* the first of a hole is handed out as it is opened */
+			:: else -> /* the first object of a hole is handed out as it is opened */
 				if
 				:: unit[0] == IN_HOLE ->
 #ifdef OPENED_LOST
@@ -155,7 +155,7 @@ inline use_object()
 			remote[mine[n]] = true;
 			mine[n] = NONE
 		};
-		/* Who frees into an abandoned slab adopts it, and leaves it. */
+		/* A thread that frees into an abandoned slab adopts it, and abandons it again. */
 		take_slab();
 		if
 		:: got -> put_slab()
@@ -209,7 +209,7 @@ proctype thread()
 #define MAY_PURGE0 (FREE(0) && FREE(1))
 #endif
 
-/* live_units: a hole is none to be purged again. */
+/* live_units: a hole is not purged again. */
 inline look()
 {
 	atomic {
@@ -218,7 +218,7 @@ inline look()
 	}
 }
 
-/* The memory of a unit reads as zero: of what lies there, what it held is gone. */
+/* The memory of a unit reads as zero: the contents of the objects on it are gone. */
 inline gone(u)
 {
 	o = 0;
@@ -229,7 +229,7 @@ inline gone(u)
 	od
 }
 
-/* give_up: the free list is made anew, without what lies in holes. */
+/* give_up: rebuilds the free list, without the objects in holes. */
 inline relist(u)
 {
 	o = 0;
@@ -290,13 +290,13 @@ active proctype drainer()
 	do
 	:: round == ROUNDS -> break
 	:: round < ROUNDS ->
-#ifdef LOOKED_BEFORE
+#ifdef SCANNED_EARLY
 		look();
 #endif
 		take_slab();
 		if
 		:: got ->
-#ifndef LOOKED_BEFORE
+#ifndef SCANNED_EARLY
 			look();
 #endif
 			punch(0);

@@ -10,9 +10,9 @@ plan 8
 model holes
 verified "no live object is purged, none is handed out twice, and none is lost"
 caught CARVED_WHILE_PURGED "a hole must not be carved while it is purged"
-caught LOOKED_BEFORE "what is free may be looked at only by who has the slab"
+caught SCANNED_EARLY "only the thread that holds the slab can tell which objects are free"
 caught ONE_FREE_ENOUGH "all objects on a unit have to be free"
-caught REMOTE_IS_FREE "what waits on the remote list is live"
+caught REMOTE_IS_FREE "objects on the remote list are live"
 caught LIST_KEPT "the objects of a hole leave the free list"
-caught REFUSED_KEPT "the free list is made anew also when the kernel refuses"
+caught REFUSED_KEPT "the free list is rebuilt also when the kernel refuses"
 caught OPENED_LOST "a hole that is carved again gives all its objects"

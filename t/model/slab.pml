@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The state word of a slab (src/heap/slab.h): one slab, three threads that each free an object of it and
- * end, and what drains do meanwhile. The slab is the first thread's to begin with; a free by another
- * puts the object on the remote list and then posts the slab to its owner's inbox, or adopts it, or
- * has nothing more to do.
+ * The state word of a slab (src/heap/slab.h): one slab, three threads that each free an object of
+ * it and end, and drains meanwhile. The first thread owns the slab at the start. A free by another
+ * thread pushes the object on the remote list. Then it posts the slab to its owner's inbox, or
+ * adopts the slab, or has nothing more to do.
  *
- * Whatever decides is in one word and changed by CAS, here one step. No other store decides anything
- * before a CAS or a lock has followed it, so that no store buffers are needed. That an inbox and the
- * lists of a heap are touched by one party at a time is what t/model/gate2.pml is about.
+ * All decisions are made by CAS on one word, here one step. Every other store is followed by a CAS
+ * or a lock before another thread depends on it, so the model needs no store buffers. That one
+ * party at a time touches the inbox and the lists of a heap is checked by t/model/gate2.pml.
  *
- * Checked: a slab is in one inbox at most, and in none without an owner; it is adopted by one; it is
- * given back when no object of it is in use, once, and it is: no object is lost.
+ * Checked: a slab is in at most one inbox, and in none without an owner; one thread adopts it; it
+ * is given back exactly once, when no object of it is in use; no object is lost.
  *
  * Broken twins, each of which must be caught:
- *   SPLIT_WORD       the ownership is looked at first, and the object put on the list then
- *   POSTED_IGNORED   a slab that is posted is abandoned all the same
- *   ADOPT_NO_LOCK    adoption without the lock of the pool
- *   ADOPT_NO_LOOK    adoption without a second look: the slab may have been freed
- *   LEAVE_SPLIT      it is looked whether a slab is posted first, and then it is abandoned
- *   POSTED_BY_ALL    every free posts, not the first one only
- *   LATE_POST_LOST   nobody looks into the inbox of a heap whose thread has gone
+ *   SPLIT_WORD       reads the ownership first, and pushes the object in a second step
+ *   POSTED_IGNORED   abandons a slab although it is posted
+ *   ADOPT_NO_LOCK    adopts without the lock of the pool
+ *   ADOPT_NO_CHECK   adopts without reading the state again: the slab may have been given back
+ *   ABANDON_SPLIT    checks first that a slab is not posted, and abandons it in a second step
+ *   POSTED_BY_ALL    every free posts, not only the first
+ *   INBOX_LOST       drains skip the inbox of a heap whose thread has ended
  */
 
 #define THREADS 3
@@ -39,11 +39,11 @@ bool pooled;         /* on a list of the pool */
 
 bool pool_lock;
 byte inbox[4];       /* of heap 1 to 3: how often the slab is in it */
-bool window[4];
+bool busy[4];
 
-/* What is really so. */
-byte live = THREADS; /* objects that the program has, or that somebody is about to hand over */
-byte freed;          /* times the slab was given back */
+/* Ghost state, for the assertions. */
+byte live = THREADS; /* objects that the program has, or that a thread is about to push */
+byte freed;          /* how often the slab was given back */
 byte ended;
 
 inline lock_pool()
@@ -51,9 +51,9 @@ inline lock_pool()
 	atomic { !pool_lock -> pool_lock = true }
 }
 
-inline lock_window(h)
+inline enter(h)
 {
-	atomic { !window[h] -> window[h] = true }
+	atomic { !busy[h] -> busy[h] = true }
 }
 
 /* slab_collect_to */
@@ -76,8 +76,8 @@ inline unmake()
 	freed++
 }
 
-/* slab_place, in the window of its owner; the slab is on no list. An empty one that is the current
- * one of its class stays. */
+/* slab_place, in the critical section of its owner; the slab is on no list. If it is empty and the
+ * current slab of its class, it stays. */
 inline place()
 {
 	if
@@ -86,7 +86,7 @@ inline place()
 	fi
 }
 
-/* inbox_take: false when there was nothing. */
+/* inbox_take: any = false if the inbox was empty. */
 inline open_inbox(h, any)
 {
 	if
@@ -105,9 +105,9 @@ inline open_inbox(h, any)
 }
 
 #ifdef POSTED_IGNORED
-#define MAY_LEAVE true
+#define MAY_ABANDON true
 #else
-#define MAY_LEAVE (!posted || owner == NOBODY)
+#define MAY_ABANDON (!posted || owner == NOBODY)
 #endif
 
 /* slab_pool_put, and what the caller does then. */
@@ -115,13 +115,13 @@ inline put()
 {
 	lock_pool();
 	if
-	:: atomic { !MAY_LEAVE -> listed = true } /* it stays with the heap */
-	:: atomic { MAY_LEAVE && used == remote -> collect(true); unmake() }
-#ifdef LEAVE_SPLIT
-	:: MAY_LEAVE && used != remote ->
+	:: atomic { !MAY_ABANDON -> listed = true } /* it stays with the heap */
+	:: atomic { MAY_ABANDON && used == remote -> collect(true); unmake() }
+#ifdef ABANDON_SPLIT
+	:: MAY_ABANDON && used != remote ->
 		atomic { own = ABANDONED; posted = false };
 #else
-	:: atomic { MAY_LEAVE && used != remote -> own = ABANDONED; posted = false };
+	:: atomic { MAY_ABANDON && used != remote -> own = ABANDONED; posted = false };
 #endif
 		atomic { owner = NOBODY; assert(!pooled); pooled = true }
 	fi;
@@ -129,7 +129,7 @@ inline put()
 }
 
 /* slab_abandon */
-inline leave(h)
+inline abandon(h)
 {
 	if
 	:: atomic { listed && owner == h -> listed = false }; put()
@@ -137,8 +137,8 @@ inline leave(h)
 	fi
 }
 
-/* pool_remove, under the pool's lock: off its list, into limbo. What is on the remote list is collected when
- * the lock is free again. */
+/* pool_remove, under the pool's lock: off its list, into limbo. The remote list is collected after
+ * the lock was released. */
 inline pool_remove()
 {
 	atomic {
@@ -152,7 +152,7 @@ inline pool_remove()
 /* heap_attach */
 inline attach(h)
 {
-	lock_window(h);
+	enter(h);
 	atomic {
 		assert(owner == NOBODY && own == OWNED && posted && !listed && !pooled);
 		owner = h
@@ -161,7 +161,7 @@ inline attach(h)
 		collect(false);
 		place()
 	};
-	window[h] = false
+	busy[h] = false
 }
 
 /* slab_pool_adopt and heap_attach */
@@ -171,7 +171,7 @@ inline adopt(h)
 	lock_pool();
 #endif
 	if
-#ifdef ADOPT_NO_LOOK
+#ifdef ADOPT_NO_CHECK
 	:: true ->
 #else
 	:: own == ABANDONED && pooled ->
@@ -185,7 +185,7 @@ inline adopt(h)
 		:: attach(h)
 		:: put() /* pool_refresh */
 		fi
-#ifndef ADOPT_NO_LOOK
+#ifndef ADOPT_NO_CHECK
 	:: !(own == ABANDONED && pooled) ->
 #ifdef ADOPT_NO_LOCK
 		skip
@@ -212,7 +212,7 @@ inline post()
 	}
 }
 
-/* slab_free_remote, and what its result asks for. */
+/* slab_free_remote, and the action that its result asks for. */
 inline free_remote(h)
 {
 #ifdef SPLIT_WORD
@@ -235,10 +235,10 @@ proctype thread(byte h)
 {
 	bool any;
 
-	/* free: whose slab it is, is asked in the window. */
-	lock_window(h);
+	/* free: the owner is compared inside the critical section. */
+	enter(h);
 	if
-	:: atomic { inbox[h] > 0 -> inbox[h]--; collect(false) } /* ours is in use: it stays listed */
+	:: atomic { inbox[h] > 0 -> inbox[h]--; collect(false) } /* it stays listed */
 	:: true
 	fi;
 	if
@@ -250,13 +250,13 @@ proctype thread(byte h)
 		:: else
 		fi
 	   };
-	   window[h] = false
-	:: owner != h -> window[h] = false; free_remote(h)
+	   busy[h] = false
+	:: owner != h -> busy[h] = false; free_remote(h)
 	fi;
 
-	/* A refill looks into the inbox, and takes an abandoned slab. */
+	/* A refill opens the inbox, and adopts an abandoned slab. */
 	if
-	:: true -> lock_window(h); open_inbox(h, any); window[h] = false
+	:: true -> enter(h); open_inbox(h, any); busy[h] = false
 	:: true ->
 		lock_pool();
 		if
@@ -266,8 +266,8 @@ proctype thread(byte h)
 	:: true -> skip
 	fi;
 
-	/* heap_abandon_slabs, by the thread as it ends or by who holds its gate. */
-	lock_window(h);
+	/* heap_abandon_slabs, by the thread as it ends or by a holder of its claim. */
+	enter(h);
 	do
 	:: open_inbox(h, any);
 		if
@@ -275,8 +275,8 @@ proctype thread(byte h)
 		:: else -> break
 		fi
 	od;
-	leave(h);
-	window[h] = false;
+	abandon(h);
+	busy[h] = false;
 	ended++
 }
 
@@ -286,7 +286,7 @@ init {
 
 #define NOTHING_LEFT (ended == THREADS && !pooled && inbox[1] + inbox[2] + inbox[3] == 0)
 
-/* What drains do: heap_sweep, and gate 2 where an inbox is not empty. */
+/* Drains: heap_sweep, and the heap claim where an inbox is not empty. */
 active proctype drain()
 {
 	bool any;
@@ -304,7 +304,7 @@ active proctype drain()
 			atomic { unmake() }
 		:: atomic { !(pooled && remote == used) -> pool_lock = false }
 		fi
-#ifndef LATE_POST_LOST
+#ifndef INBOX_LOST
 	:: inbox[1] + inbox[2] + inbox[3] > 0 ->
 		if
 		:: inbox[1] > 0 -> h = 1
@@ -312,10 +312,10 @@ active proctype drain()
 		:: inbox[3] > 0 -> h = 3
 		:: inbox[1] + inbox[2] + inbox[3] == 0 -> goto again
 		fi;
-		lock_window(h);
+		enter(h);
 		open_inbox(h, any);
-		leave(h);
-		window[h] = false;
+		abandon(h);
+		busy[h] = false;
 again:
 		h = 0
 	:: NOTHING_LEFT -> break

@@ -10,9 +10,9 @@ plan 8
 model slab
 verified "no object is lost, and a slab is in one inbox, adopted by one, and given back once"
 caught SPLIT_WORD "a batch must not land on a slab that has just become abandoned"
-caught POSTED_IGNORED "a slab that is posted has to keep its owner"
-caught LEAVE_SPLIT "which is known by the step that leaves it abandoned only"
+caught POSTED_IGNORED "a slab that is posted keeps its owner"
+caught ABANDON_SPLIT "the step that abandons a slab checks that it is not posted"
 caught ADOPT_NO_LOCK "without the pool's lock a slab is adopted twice"
-caught ADOPT_NO_LOOK "a slab may be adopted or freed before the adopter gets to it"
+caught ADOPT_NO_CHECK "an adopter reads the state again under the lock"
 caught POSTED_BY_ALL "only the first free posts, or a slab is in an inbox twice"
-caught LATE_POST_LOST "an inbox is looked at though its heap was emptied or its thread has gone"
+caught INBOX_LOST "drains open the inbox of a heap whose thread has ended"
