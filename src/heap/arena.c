@@ -3,45 +3,48 @@
  * arena.c - see arena.h.
  * Used by heap, info and fork; uses vm.
  *
- * A chunk is one mapping of up to BLOCKS blocks. An object of up to half a block shares its block with
- * others: the block is filled from its front, and is free again when its last object is freed. A larger
- * object has a row of blocks. In front of each object lies a header; a bit outside of the chunk says that
- * an object starts there (its start bit). The first chunk has blocks of 16 KiB, further ones have larger
- * blocks (their scale), so that a few are enough whatever a fork meets. All together hold nearly 1 GiB.
+ * A chunk is one mapping of up to BLOCKS blocks. An object of up to half a block shares its block
+ * with others: the block is filled from its front, and is free again when its last object is freed.
+ * A larger object has a row of blocks. A header lies in front of each object; a bit outside of the
+ * chunk (its start bit) says that an object starts there. The first chunk has blocks of 16 KiB,
+ * later ones have larger blocks (their scale), so that a few chunks are enough for any fork. All
+ * slots together hold nearly 1 GiB.
  *
- * (A) map[i] says all there is to say of the chunk in slot i: 0 (there is none), BUSY (one party makes or
- *     unmaps it), or OPEN with its length and a bit for each block that is taken. It changes by CAS,
- *     except that the party that made it BUSY stores what comes next.
- * (B) A block is taken by who set its bit until who clears it. Of a taken block block[i][b] says all there
- *     is to say: 0 (one party is about to fill it or to let it go), or the live objects and the end of
- *     the last one, or LARGE with the length of the row. A block that is not taken has 0. (arena_check)
- * (C) base[i] is the chunk's address while map[i] is OPEN, so it may be used by who holds a taken
- *     block of it or a live object in it, and by who made map[i] BUSY.
- * (D) A start bit is set while its object is live and at no other time. Who clears it is who frees the
- *     object. (arena_check: a block has as many as it has live objects)
- * (E) A chunk without a taken block stays mapped only while a fork is under way, and then at most one
- *     does, more only if several threads let go of the last blocks of chunks at the same moment.
+ * (A) map[i] is the whole state of the chunk in slot i: 0 (no chunk), BUSY (one thread makes or
+ *     unmaps it), or OPEN with its length and a bit for each taken block. It changes by CAS, except
+ *     that the thread that made it BUSY stores the next state.
+ * (B) A block is taken from the CAS that sets its bit to the CAS that clears it. block[i][b] is the
+ *     whole state of a taken block: 0 (one thread is about to fill or to release it), the number of
+ *     live objects and the end of the last one, or LARGE with the length of the row. It is 0 if the
+ *     block is not taken. (arena_check)
+ * (C) base[i] is the address of the chunk while map[i] is OPEN. So a thread may use it if it holds
+ *     a taken block of the chunk or a live object in it, or if it made map[i] BUSY.
+ * (D) A start bit is set exactly while its object is live. The thread that clears it frees the
+ *     object. (arena_check: a block has as many start bits as live objects)
+ * (E) A chunk without a taken block stays mapped only during a fork. Then there is at most one, or
+ *     more if several threads release the last blocks of chunks at the same moment.
  *
- * Why nothing else is needed, no generation in the words in particular: each CAS has the whole truth of
- * its word for its old value, and what is done after it relies on no load from before it. A thread that
- * was asleep between its load and its CAS while the chunk was unmapped, made again elsewhere and filled to
- * the same state takes what it takes from the new chunk, whose base it reads after the CAS.
- * (t/model/arena.pml; twin BASE_EARLY does it otherwise.)
+ * Why the words need no generation: the old value of each CAS is the whole state of its word, and
+ * the steps after the CAS use no value that was loaded before it. Suppose a thread sleeps between
+ * its load and its CAS, while the chunk is unmapped, made again elsewhere and filled to the same
+ * state. Then its CAS takes a place in the new chunk, whose base it reads after the CAS.
+ * (t/model/arena.pml; its twin BASE_EARLY reads the base before)
  *
- * Addresses: a pointer is known by its start bit, which is clear in all slots whose chunk is not mapped.
- * So when the kernel hands the address range of an unmapped chunk to a region, a huge object, the program
- * or another chunk, an old base that a reader still sees leads to a clear bit, and the reader goes
- * on to the next slot. The other way round, a region's range that was unmapped may become a chunk: heap.c
- * asks the descriptor, then the table of huge objects, and then here, and neither of the two knows an
- * address in a chunk: a descriptor of an unmapped region is of no slab and no large object, and a slot of
- * a huge object is given up before its mapping is.
+ * Addresses: an object is recognised by its start bit, which is clear in all slots without a mapped
+ * chunk. The kernel may hand the address range of an unmapped chunk to a region, a huge object, the
+ * program or another chunk. A reader that still sees the old base finds a clear bit, and goes on to
+ * the next slot. Conversely, the range of an unmapped region may become a chunk. heap.c asks the
+ * descriptor first, then the table of huge objects, and then the arena; the first two do not know
+ * an address in a chunk, because the descriptors of an unmapped region are of no slab and no large
+ * object, and the slot of a huge object is released before its mapping.
  *
- * Bound: three looks at each slot, at most one mapping for each of four lengths; again only if another call got something in between (lock-free), or WAITS (FORK_WAITS) short sleeps
- * while another thread maps a chunk.
- * fork: the child sees each word before or after a step. What a thread that it does not have was about to
- * do is not done: at most one object, one row of blocks or one slot with its chunk for each such thread.
- * Pairing: release and acquire of each CAS of a word with the next one of it; of base with find; fence in
- * arena_sweep with the one in let_go_blocks.
+ * Bound: three loads of each slot, at most one mapping for each of four lengths. Repeats only if
+ * another call made progress meanwhile (lock-free), or for WAITS (FORK_WAITS) short sleeps while
+ * another thread maps a chunk.
+ * Fork: the child sees each word before or after a step. A thread that the child does not have may
+ * leave one object, one row of blocks, or one slot with its chunk unusable.
+ * Pairing: release and acquire of each CAS of a word with the next CAS of that word; the stores of
+ * base and of start bits with find; the fence in arena_sweep with the one in release_blocks.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -58,19 +61,20 @@
 #define SCALES 6u
 #define SCALE_SLOTS 16u
 #define SLOTS (SCALES * SCALE_SLOTS)
-#define SCALE_FORK 1u /* of a chunk that is made ahead */
-#define SCALE_SOON 3u /* chunks double up to this scale, and beyond it when its slots are taken */
+#define SCALE_FORK 1u /* of the chunk that arena_fork_prepare makes */
+#define SCALE_SOON 3u /* chunks double up to this scale, then beyond it if its slots are taken */
 #define BLOCKS 60u
 #define BLOCK_BITS 14u  /* and one more for each scale */
-#define GRANULE_BITS 4u /* an object begins at a multiple of that; one more for every other scale */
+#define GRANULE_BITS 4u /* an object begins at a granule; one bit more for every other scale */
 
 /* map[i] */
 #define TAKEN ((UINT64_C(1) << BLOCKS) - 1)
 #define LENGTH_SHIFT BLOCKS /* two bits: the index of lengths */
 #define OPEN (UINT64_C(1) << 62)
-#define BUSY (UINT64_C(1) << 63) /* with the TID of who makes the chunk, or 0: nobody should wait */
+#define BUSY (UINT64_C(1) << 63) /* with the TID of the maker; without one, callers do not wait */
 
-/* block[i][b]: shared: live objects, and the end of the last one in granules; LARGE: blocks of the row. */
+/* block[i][b] of a shared block: live objects, and the end of the last one in granules. With LARGE:
+ * length of the row in blocks. */
 #define LIVE UINT32_C(0xffff)
 #define END_SHIFT 16
 #define LARGE (UINT32_C(1) << 31)
@@ -83,15 +87,15 @@ _Static_assert(STARTS(SCALES - 1) <= END_MAX && STARTS(SCALES - 1) / 2 <= LIVE, 
 #define FORK_WAITS 500u
 #define WAIT_US 50u
 
-#define FORK_ROOM ((size_t)1 << 20) /* bytes of blocks that are free when a fork begins */
+#define FORK_ROOM ((size_t)1 << 20) /* bytes of blocks that should be free when a fork begins */
 
-/* How many blocks a chunk has: as many as the kernel lets us have. */
+/* The lengths of chunks in blocks. The first that the kernel grants is taken. */
 static const uint8_t lengths[4] = { BLOCKS, BLOCKS / 2, BLOCKS / 4, 4 };
-#define LIMITED 2u /* where to begin if address space is limited */
+#define LIMITED 2u /* the first to try if address space is limited */
 
 struct header {
 	uint32_t size;
-	uint16_t block; /* the first one */
+	uint16_t block; /* the first block of the object */
 	uint16_t spare;
 	uint64_t check;
 };
@@ -102,14 +106,14 @@ static struct {
 	_Atomic uintptr_t base;
 } chunk[SLOTS];
 
-/* .bss: costs memory where it is used. */
+/* In .bss, so the kernel backs only the pages that are used. */
 static struct {
 	_Atomic uint32_t block[BLOCKS];
-	_Atomic uint32_t current; /* the block that objects come out of; a hint */
+	_Atomic uint32_t current; /* a hint: the block that is filled */
 } inside[SLOTS];
 
-/* The start bits of the slots of each scale, one slot after the other. Those of the scales above the first are mapped
- * with the first chunk of the scale, and stay. */
+/* The start bits of the slots of each scale, one slot after the other. The start bits of each scale
+ * above the first are mapped before the first chunk of the scale, and stay. */
 #define START_WORDS(scale) (SCALE_SLOTS * BLOCKS * (STARTS(scale) / 64))
 static _Atomic uint64_t start_0[START_WORDS(0)];
 static _Atomic(_Atomic uint64_t *) start[SCALES] = { start_0 };
@@ -148,7 +152,7 @@ static inline bool fork_under_way(void)
 
 /* ---- objects ----------------------------------------------------------------------------- */
 
-/* What a header must hold: a write in front of an object is seen. */
+/* The value of check in a header, by which a write in front of an object is noticed. */
 static uint64_t check_of(const struct header *h)
 {
 	uint64_t key = (uintptr_t)h ^ (uintptr_t)&chunk;
@@ -178,7 +182,7 @@ static void place_at(struct place *at, unsigned slot, size_t offset)
 	at->bit = UINT64_C(1) << (n % 64);
 }
 
-/* Where p is a live object. False: nowhere. */
+/* Find the place of live object p. Returns false if p is none. */
 static bool find(const void *p, struct place *at)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
@@ -194,7 +198,7 @@ static bool find(const void *p, struct place *at)
 	return false;
 }
 
-/* Ours since the start bit was seen. */
+/* The header of an object whose start bit was seen. */
 static struct header *header_of(const void *p)
 {
 	struct header *h = (struct header *)(uintptr_t)p - 1;
@@ -204,7 +208,7 @@ static struct header *header_of(const void *p)
 	return h;
 }
 
-/* The caller has taken the object's block, or counts in it. */
+/* The caller has taken the object's block, or has counted the object in it. */
 static void *hand_out(unsigned slot, unsigned first, size_t offset, size_t size)
 {
 	char *p = (char *)atomic_load_explicit(&chunk[slot].base, memory_order_relaxed) + offset;
@@ -235,13 +239,13 @@ static void unmap(unsigned slot, uint64_t map)
 	if (likely(vm_unmap((void *)base, bytes))) {
 		atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);
 		map = 0;
-	} else { /* there are too many mappings to split one: it waits for objects, or for a sweep */
+	} else { /* too many mappings to split one: the chunk stays, for objects or for a sweep */
 		atomic_store_explicit(&chunk[slot].base, base, memory_order_release);
 	}
 	atomic_store_explicit(&chunk[slot].map, map, memory_order_release);
 }
 
-/* Whether a chunk other than that one is mapped and holds nothing. */
+/* Whether another chunk is mapped and has no taken block. */
 static bool another_empty(unsigned slot)
 {
 	for (unsigned i = 0; i < SLOTS; i++) {
@@ -253,8 +257,8 @@ static bool another_empty(unsigned slot)
 	return false;
 }
 
-/* Whose blocks have come free, all of them with 0 in their words. Unmaps the chunk if nothing is left. */
-static void let_go_blocks(unsigned slot, uint64_t blocks)
+/* Release taken blocks, whose words are 0. Unmaps the chunk if no taken block is left. */
+static void release_blocks(unsigned slot, uint64_t blocks)
 {
 	uint64_t m = atomic_load_explicit(&chunk[slot].map, memory_order_relaxed);
 	uint64_t next;
@@ -279,7 +283,7 @@ static void let_go_blocks(unsigned slot, uint64_t blocks)
 	}
 }
 
-/* Give the memory of blocks that we have taken back to the kernel, a stretch at a time. */
+/* Purge blocks that the caller has taken, each stretch by one call. */
 static void purge_blocks(unsigned slot, uint64_t blocks)
 {
 	char *base = (char *)atomic_load_explicit(&chunk[slot].base, memory_order_relaxed);
@@ -293,8 +297,8 @@ static void purge_blocks(unsigned slot, uint64_t blocks)
 	}
 }
 
-/* Unmap the chunk if it holds nothing; else its free blocks, which may have been in use while a fork was
- * under way, cost no memory any more. We take them as if for objects meanwhile. */
+/* Unmap the chunk if it has no taken block. Otherwise purge its free blocks, which may have been
+ * used during a fork; they are taken meanwhile, as if for objects. */
 static void sweep_chunk(unsigned slot)
 {
 	uint64_t m = atomic_load_explicit(&chunk[slot].map, memory_order_relaxed);
@@ -305,19 +309,20 @@ static void sweep_chunk(unsigned slot)
 	if (!atomic_compare_exchange_strong_explicit(&chunk[slot].map, &m,
 						     (m & TAKEN) ? m | unused : BUSY,
 						     memory_order_acq_rel, memory_order_relaxed))
-		return; /* who changed it looks itself, if it was to let go */
+		return; /* if the other thread released blocks, it unmaps the chunk itself */
 	if (!(m & TAKEN)) {
 		unmap(slot, m);
 	} else {
 		purge_blocks(slot, unused);
-		let_go_blocks(slot, unused);
+		release_blocks(slot, unused);
 	}
 }
 
 void arena_sweep(void)
 {
-	/* Who comes here after the end of a fork sees chunks that were left mapped because of it, or
-	 * who leaves one sees that the fork is over: the fence in let_go_blocks. */
+	/* Pairs with the fence in release_blocks: either this sweep, which comes after the end of
+	 * the fork, sees a chunk that was kept because of the fork, or the thread that kept it sees
+	 * that the fork is over. */
 	atomic_thread_fence(memory_order_seq_cst);
 	for (unsigned i = 0; i < SLOTS; i++)
 		sweep_chunk(i);
@@ -326,7 +331,7 @@ void arena_sweep(void)
 static void *fill_block(unsigned slot, unsigned first, size_t size, size_t align);
 static void *fill_row(unsigned slot, unsigned first, unsigned n, size_t size, size_t align);
 
-/* Of objects, in their slot: whether a block is shared, and how many of them a larger one needs. */
+/* Whether an object shares a block of this slot, and how many blocks a larger one needs. */
 static inline bool shares(unsigned slot, size_t size, size_t align)
 {
 	return align + size <= block_bytes(slot) / 2;
@@ -344,7 +349,7 @@ static void *fill(unsigned slot, unsigned first, size_t size, size_t align)
 		       : fill_row(slot, first, row_length(slot, size, align), size, align);
 }
 
-/* Returns false if there is no memory for the start bits of a scale. */
+/* Map the start bits of a scale. Returns false if the kernel refuses. */
 static bool starts_ready(unsigned scale)
 {
 	size_t bytes = START_WORDS(scale) * sizeof(uint64_t);
@@ -361,8 +366,8 @@ static bool starts_ready(unsigned scale)
 	return mine != NULL;
 }
 
-/* A chunk in a slot that the caller made BUSY, of which it has the first `need` blocks. False: the kernel
- * refuses; the slot is free. */
+/* Map a chunk for a slot that the caller made BUSY; the caller has its first `need` blocks then. If
+ * the kernel refuses, returns false, and the slot is free. */
 static bool make(unsigned slot, unsigned need)
 {
 	size_t limit;
@@ -392,7 +397,7 @@ static bool make(unsigned slot, unsigned need)
 
 /* ---- blocks ------------------------------------------------------------------------------ */
 
-/* Take n blocks side by side. False: there are none. */
+/* Take n adjacent blocks. Returns false if there are none. */
 static bool take_blocks(unsigned slot, unsigned n, unsigned *first)
 {
 	uint64_t m = atomic_load_explicit(&chunk[slot].map, memory_order_relaxed);
@@ -413,7 +418,7 @@ static bool take_blocks(unsigned slot, unsigned n, unsigned *first)
 	return true;
 }
 
-/* Where an object begins in a block that is filled up to end; bytes from the block's start. */
+/* The offset at which the next object begins in a block that is filled up to `end`. */
 static inline size_t begin_behind(unsigned slot, size_t end, size_t align)
 {
 	return align_up(end + granule_bytes(slot), align);
@@ -426,7 +431,8 @@ static inline uint32_t shared_word(unsigned slot, uint32_t live, size_t end)
 	return (uint32_t)granules << END_SHIFT | live;
 }
 
-/* The first object of a block that we have taken, from which others may come then. */
+/* Hand out the first object of a block that the caller has taken. Others may share it from then
+ * on. */
 static void *fill_block(unsigned slot, unsigned first, size_t size, size_t align)
 {
 	size_t begin = begin_behind(slot, 0, align);
@@ -437,8 +443,8 @@ static void *fill_block(unsigned slot, unsigned first, size_t size, size_t align
 	return hand_out(slot, first, first * block_bytes(slot) + begin, size);
 }
 
-/* An object that has a row of blocks to itself; it begins in the first, or in one behind if its alignment
- * is more than a block. */
+/* Hand out an object in a row of blocks that the caller has taken. It begins in the first block, or
+ * in a later one if its alignment is larger than a block. */
 static void *fill_row(unsigned slot, unsigned first, unsigned n, size_t size, size_t align)
 {
 	uintptr_t base = atomic_load_explicit(&chunk[slot].base, memory_order_relaxed);
@@ -448,7 +454,7 @@ static void *fill_row(unsigned slot, unsigned first, unsigned n, size_t size, si
 	return hand_out(slot, first, align_up(at, align) - base, size);
 }
 
-/* One more object in a block that has some. NULL: it has no room, or none that is live. */
+/* Hand out an object in a block that has live objects. Returns NULL if it has none, or no room. */
 static void *share_block(unsigned slot, unsigned b, size_t size, size_t align)
 {
 	_Atomic uint32_t *word = &inside[slot].block[b];
@@ -468,8 +474,8 @@ static void *share_block(unsigned slot, unsigned b, size_t size, size_t align)
 	return hand_out(slot, b, b * block_bytes(slot) + begin, size);
 }
 
-/* One object less in the block, or the row, that begins with it. */
-static void let_go(unsigned slot, unsigned first)
+/* Remove one object from the block, or from the row that begins with it. */
+static void release_object(unsigned slot, unsigned first)
 {
 	_Atomic uint32_t *word = &inside[slot].block[first];
 	uint32_t w = atomic_load_explicit(word, memory_order_relaxed);
@@ -482,18 +488,18 @@ static void let_go(unsigned slot, unsigned first)
 							memory_order_relaxed));
 	if (next)
 		return;
-	/* It is taken still, and 0: nobody but us may do anything with it. */
+	/* The block is taken and its word is 0, so only this thread may touch it. */
 	DELAY_HERE(arena_emptied);
 	blocks = row(first, (w & LARGE) ? w & ~LARGE : 1);
 	if (!fork_under_way() &&
 	    (atomic_load_explicit(&chunk[slot].map, memory_order_relaxed) & TAKEN) != blocks)
 		purge_blocks(slot, blocks);
-	let_go_blocks(slot, blocks);
+	release_blocks(slot, blocks);
 }
 
 /* ---- calls ------------------------------------------------------------------------------- */
 
-/* An object out of a chunk that there is. */
+/* Take an object out of a mapped chunk. */
 static void *take(unsigned slot, size_t size, size_t align)
 {
 	unsigned n = 1;
@@ -511,8 +517,8 @@ static void *take(unsigned slot, size_t size, size_t align)
 	return take_blocks(slot, n, &first) ? fill(slot, first, size, align) : NULL;
 }
 
-/* Where a chunk may be made; SLOTS: nowhere. The more there are, the larger the next one; as a rule it is of
- * the scale asked for at least. */
+/* A free slot for a chunk, or SLOTS if there is none. The scale grows with the number of chunks,
+ * and is at least `scale` if a slot of such a scale is free. */
 static unsigned free_slot(unsigned scale)
 {
 	unsigned best = SLOTS;
@@ -567,8 +573,8 @@ void *arena_alloc(size_t size, size_t align)
 				return p;
 			making |= (m & BUSY) && (uint32_t)m && (uint32_t)m != self_tid();
 		}
-		/* Of many threads that come at the same time one makes a chunk, as a rule. While the
-		 * kernel copies the address space for a fork it makes no mapping for anybody. */
+		/* If many threads come at the same time, one makes a chunk and the others usually
+		 * wait. While the kernel copies the address space for a fork, mmap waits. */
 		if (making && waits++ < (fork_under_way() ? FORK_WAITS : WAITS)) {
 			park_sleep_us(WAIT_US);
 			continue;
@@ -600,12 +606,12 @@ bool arena_free(void *p)
 	if (!find(p, &at))
 		return false;
 	first = header_of(p)->block;
-	/* Of two frees of an object one gets the bit. Release: the object's last use comes before its
-	 * place is used again; acquire pairs with hand_out. */
+	/* If two threads free the object, one of them clears the bit. Release orders the last use
+	 * of the object before its place is used again; acquire pairs with hand_out. */
 	if (!(atomic_fetch_and_explicit(at.start, ~at.bit, memory_order_acq_rel) & at.bit))
 		return false;
 	DELAY_HERE(arena_freed);
-	let_go(at.slot, first);
+	release_object(at.slot, first);
 	return true;
 }
 
@@ -643,7 +649,7 @@ void arena_fork_child(uint32_t parent_tid)
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uint64_t m = atomic_load_explicit(&chunk[i].map, memory_order_relaxed);
 
-		/* This thread may have been making one, and gone on to a handler that forks. */
+		/* This thread may be making one, if a signal handler interrupted it and forked. */
 		if ((m & BUSY) && (uint32_t)m != parent_tid)
 			atomic_store_explicit(&chunk[i].map, BUSY, memory_order_relaxed);
 	}

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * arena.h - memory for calls that can have neither heap nor lock. All of it is lock-free except for the
- * kernel, and safe in signal handlers and fork children.
+ * arena.h - memory for calls that can use neither heap nor lock. All functions are lock-free,
+ * except in the kernel, and safe in signal handlers and fork children.
  *
- * Objects of many such calls share a mapping (a chunk), so that a fork that holds the locks for long
- * costs the other threads a few mappings and not one for each call.
+ * Objects of many such calls share a mapping (a chunk). So while a fork holds the locks for long,
+ * the other threads need a few mappings instead of one for each call.
  */
 #ifndef SLUICE_ARENA_H
 #define SLUICE_ARENA_H
 
 #include "types.h"
 
-/* What is larger, or has a larger alignment, is an object with a mapping of its own (huge.h). */
+/* A larger object, or one with a larger alignment, gets a mapping of its own (huge.h). */
 #define ARENA_SIZE_MAX ((size_t)256 << 10)
 #define ARENA_ALIGN_MAX ((size_t)64 << 10)
 
@@ -21,37 +21,39 @@ static inline bool arena_takes(size_t size, size_t align)
 }
 
 /*
- * arena_takes(size, align) holds; align: a power of two. The memory may have been written before: it
- * does not read as zero. NULL: the kernel refuses a chunk, or all places for chunks are taken. May wait
- * for another thread that is making a chunk, at most some milliseconds.
+ * The caller made sure of arena_takes(size, align); align is a power of two. The memory may have
+ * been written before, so it need not read as zero. Returns NULL if the kernel refuses a chunk, or
+ * if all slots for chunks are taken. May wait some milliseconds for another thread that makes a
+ * chunk.
  */
 void *arena_alloc(size_t size, size_t align);
 
-/* Bytes usable at p. 0: p is not the start of a live object of the arena. */
+/* Bytes usable at p. Returns 0 if p is not the start of a live object of the arena. */
 size_t arena_usable(const void *p);
 
-/* False: p is not the start of a live object of the arena (any more). */
+/* Returns false if p is not the start of a live object of the arena. */
 bool arena_free(void *p);
 
-/* Whether p lies in a chunk, so that it is a freed object or the middle of one if arena_free says false. */
+/* Whether p lies in a chunk. If it does and arena_free returned false, p is a freed object or the
+ * middle of an object. */
 bool arena_covers(const void *p);
 
-/* Unmap the chunks that hold no object. For fork, when it has let go of the locks. */
+/* Unmap the chunks that hold no object. Fork calls it after it released the locks. */
 void arena_sweep(void);
 
-/* A fork is under way: a chunk for what other threads need until it is over, for while the kernel copies the
- * address space their own calls for one would wait. Gone with arena_sweep. */
+/* At the start of a fork: map a chunk for the other threads, unless there is room. While the kernel
+ * copies the address space, their own calls of mmap would wait. arena_sweep unmaps it. */
 void arena_fork_prepare(void);
 
-/* In the child of a fork: nobody waits for threads that the child does not have. parent_tid: the TID that
- * the forking thread has in the parent. */
+/* In the child of a fork: chunks of threads that the child does not have are not waited for.
+ * parent_tid: the TID of the forking thread in the parent. */
 void arena_fork_child(uint32_t parent_tid);
 
 /* Statistics: bytes mapped for chunks now. */
 uint64_t arena_bytes(void);
 
-/* Debug: walks everything while no other thread is in the arena; stops the program where an invariant
- * is broken. */
+/* Debug: check all invariants while no other thread is in the arena. Stops the program where one is
+ * broken. */
 void arena_check(void);
 
 #endif

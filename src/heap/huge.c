@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * huge.c - mappings of their own, and the table that knows them.
- * Used by large, heap; uses vm.
+ * huge.c - objects with a mapping of their own, and the table of these objects.
+ * Used by heap; uses vm.
  *
- * (A) A live object has exactly one slot, whose addr is its start. The slot is claimed before the
- *     mapping is made known and given up before the mapping is undone, so that the kernel may
- *     hand the same address to another thread at once.
- * (B) A slot's addr goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ...; never back to
- *     EMPTY, so that a probe may stop at the first EMPTY.
- * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns NULL, as
- *     where the kernel refuses. The kernel's own limit on mappings (vm.max_map_count: 65,530 by default,
- *     1,048,576 on some systems) may be above it; each object that counts here has 1 MiB at least, or
- *     was too large for the arena when no lock could be had. Calls without a lock take no slot (arena.c).
+ * (A) A live object has exactly one slot, whose addr is the start of the object. The slot is
+ *     claimed before huge_alloc returns the mapping, and released before the mapping is undone,
+ *     because the kernel may give the same address to another thread at once.
+ * (B) The addr of a slot goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ... and never back
+ *     to EMPTY. So a probe may stop at the first EMPTY slot.
+ * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns
+ *     NULL. The kernel's own limit on mappings (vm.max_map_count, 65,530 by default, 1,048,576 on
+ *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
+ *     arena when no lock was available.
  *
- * Bound: one probe for a pointer, two for one that moves, each of SLOTS slots at the most; at most two
+ * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; at most two
  * calls of vm.
- * Progress: lock-free. Pairing: the release store of addr (size is set) with the acquire load in
- * find. Allocates nothing from other layers; blocks in the kernel; may run in a signal handler and
- * in a fork child (no lock to be left behind).
+ * Progress: lock-free. Pairing: the release store of addr, after bytes was set, with the acquire
+ * load in find. Allocates nothing from other layers. Blocks in the kernel only. May run in a signal
+ * handler and in a fork child, since there is no lock.
  * Source: open addressing with tombstones (Knuth 6.4).
  */
 #ifdef HAVE_CONFIG_H
@@ -40,7 +40,7 @@ struct slot {
 	_Atomic size_t bytes;
 };
 
-static struct slot slots[SLOTS]; /* .bss: costs memory where it is used */
+static struct slot slots[SLOTS]; /* in .bss, so the kernel backs only the pages that are used */
 static _Atomic uint32_t used;
 static _Atomic uint64_t mapped; /* bytes of live objects */
 
@@ -65,7 +65,7 @@ static struct slot *find(uintptr_t addr)
 	return NULL;
 }
 
-/* Count one more slot in use. False: the table is as full as may be. */
+/* Count one more slot in use. Returns false if the table is full. */
 static bool count_in(void)
 {
 	SHARE_COUNT(huge_used);
@@ -75,7 +75,7 @@ static bool count_in(void)
 	return false;
 }
 
-/* Claim a slot on addr's way; the caller has counted it. */
+/* Claim a slot on the probe sequence of addr. The caller has counted it. */
 static struct slot *claim(uintptr_t addr)
 {
 	uint32_t i = hash(addr);
@@ -102,7 +102,8 @@ static void give_up(struct slot *s)
 	atomic_store_explicit(&s->addr, SLOT_GONE, memory_order_relaxed);
 }
 
-/* Take the slot of a live object out of other threads' sight: only one caller can. */
+/* Claim the slot of a live object, so that no other thread finds the object. One caller
+ * succeeds. */
 static struct slot *seize(const void *p, size_t *bytes)
 {
 	uintptr_t addr = (uintptr_t)p;
@@ -183,7 +184,7 @@ void *huge_realloc(void *p, size_t size)
 		fill(s, (uintptr_t)p, q ? bytes : old);
 		return q;
 	}
-	give_up(s); /* and its count goes over to the new one */
+	give_up(s); /* the new slot takes over its count */
 	fill(claim((uintptr_t)q), (uintptr_t)q, bytes);
 	return q;
 }

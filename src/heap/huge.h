@@ -1,29 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * huge.h - objects with a mapping of their own. All of it is lock-free but for the kernel and safe
- * in signal handlers: what cannot have a lock is served here.
+ * huge.h - objects with a mapping of their own. All functions are lock-free, except in the kernel,
+ * and safe in signal handlers and fork children.
  */
 #ifndef SLUICE_HUGE_H
 #define SLUICE_HUGE_H
 
 #include "types.h"
 
-/* size: up to PTRDIFF_MAX bytes, reads as zero. align: a power of two. NULL: refused. */
+/* size: up to PTRDIFF_MAX bytes; align: a power of two. The memory reads as zero. Returns NULL if
+ * the kernel refuses or the table of huge objects is full. */
 void *huge_alloc(size_t size, size_t align);
 
-/* Bytes usable at p, 0: p is not the start of a huge object. */
+/* Bytes usable at p. Returns 0 if p is not the start of a huge object. */
 size_t huge_usable(const void *p);
 
-/* False: p is not the start of a huge object (any more). */
+/* Returns false if p is not the start of a huge object. */
 bool huge_free(void *p);
 
-/* Grow or shrink by moving page tables, not bytes. NULL: refused, the object is as it was. */
+/* Grow or shrink an object by moving page tables instead of bytes. Returns NULL if the kernel
+ * refuses or p is not the start of a huge object; the object is unchanged then. */
 void *huge_realloc(void *p, size_t size);
 
-/* Statistics: objects and bytes now. */
+/* Statistics: number of objects and their bytes now; walks the table. */
 void huge_count(uint64_t *objects, uint64_t *bytes);
 
-/* Bytes of all of them, without a walk. */
+/* Bytes of all huge objects, without a walk. */
 uint64_t huge_bytes(void);
 
 #endif

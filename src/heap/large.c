@@ -3,15 +3,15 @@
  * large.c - objects that are a run of pages.
  * Used by heap; uses pcp, longrun, buddy, pagemap.
  *
- * (A) A large object's descriptor is PAGE_LARGE, has no owner, and npages is its length; every
- *     page of it leads to that descriptor.
- * (B) Between the free and the pcp's lock the run is PAGE_LIMBO: a second free of it is seen.
- * (C) One that bins may take says so in its descriptor, as a slab would that has one object of
- *     ALIGN_MIN bytes; cls is its bin. So free's fast path takes it as it does small objects.
+ * (A) The descriptor of a large object is PAGE_LARGE, has no owner, and its npages is the length of
+ *     the object. Every page of the object leads to that descriptor.
+ * (B) Between its free and the pcp the run is PAGE_LIMBO, so a second free is noticed.
+ * (C) The descriptor of an object for cache bins looks like that of a slab with one object of
+ *     ALIGN_MIN bytes; cls is its bin. So the fast path of free handles it like a small object.
  *
  * Bound: one run, so one call of pcp or buddy.
- * No lock of its own. May wait for the zone's lock and enter the kernel. Signal handlers and fork:
- * as pcp and buddy.
+ * No lock of its own. May wait for a zone's lock and enter the kernel. Signal handlers and fork: as
+ * pcp and buddy.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -28,8 +28,8 @@ static uint32_t pages_of(size_t size)
 	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
 }
 
-/* Bins take it if its length is a run class of theirs; see heap_free. Not if it was cut to what malloc would take of
- * a slab: nobody would ask that bin. */
+/* Cache bins take an object whose length is one of their run classes; see heap_free. They do not
+ * take one that was shrunk to a small size, because malloc never looks for it there. */
 static void set_bin(struct page *pg)
 {
 	bool fits = pg->npages <= LARGE_BIN_PAGES && pg->npages > SMALL_MAX >> PG_SHIFT &&
@@ -39,7 +39,8 @@ static void set_bin(struct page *pg)
 	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
 }
 
-/* Where address space is limited what a run class has too much is of more use than pcps are. */
+/* If address space is limited, saving the rest of a run class is worth more than caching the
+ * run. */
 static bool is_exact(struct zone *z, uint32_t n)
 {
 	return unlikely(zone_is_tight(z)) && n > LARGE_BIN_PAGES &&
@@ -90,7 +91,7 @@ bool large_resize(struct page *pg, size_t size)
 	if (size > LARGE_MAX)
 		return false;
 	n = pages_of(size);
-	/* Up to PCP_RUN_MAX keep to run classes: others would be strangers to the pcps. */
+	/* Up to PCP_RUN_MAX pages use the length of a run class, so that a pcp can keep the run. */
 	if (n <= PCP_RUN_MAX)
 		n = run_class_pages[run_class_of(n)];
 	if (n == old || (n > old && pages_of(size) <= old))

@@ -11,7 +11,7 @@ const struct size_class size_classes[CLASSES] = {
 #undef SIZECLASS
 };
 
-/* What rounding up has added, once for each object of a slab. */
+/* The amount that rounding up has added to inverse x size, see class_divides. */
 #define ROUNDED(size) ((uint64_t)CLASS_INVERSE(size) * (size) - (UINT64_C(1) << 32))
 #define SIZECLASS(size, pages)                                                                     \
 	_Static_assert(((pages)*PG_BYTES / (size) + 1) * ROUNDED(size) < CLASS_INVERSE(size),      \
@@ -19,7 +19,8 @@ const struct size_class size_classes[CLASSES] = {
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 
-/* Class i covers sizes 16 i: 0 to 16 of 256 bytes by ones, then by 2 (to 512), by 4 (to 1024). */
+/* Entry i is the class of sizes up to 16 i: one entry for each class up to 256 bytes, two up to
+ * 512, four up to 1024. */
 #define T2(c) c, c
 #define T4(c) c, c, c, c
 const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1] = {

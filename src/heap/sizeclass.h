@@ -17,7 +17,7 @@ struct size_class {
 
 extern const struct size_class size_classes[CLASSES];
 
-/* Up to CLASS_TABLE_MAX a byte for each 16 bytes; above it a formula. */
+/* Up to CLASS_TABLE_MAX, a table with a byte for each 16 bytes of size; above, a formula. */
 #define CLASS_TABLE_MAX 1024u
 extern const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1];
 
@@ -43,16 +43,18 @@ static always_inline size_t class_size(unsigned cls)
 	return size_classes[cls].size;
 }
 
-/* Which object an offset into a slab (below 2^18, as all are) lies in; no division. */
+/* The index of the object that an offset into a slab lies in. All offsets are below 2^18. No
+ * division. */
 static always_inline unsigned class_index(unsigned cls, size_t offset)
 {
 	return (unsigned)(((uint64_t)offset * size_classes[cls].inverse) >> 32);
 }
 
 /*
- * Whether it is the start of one: offset x inverse < inverse, mod 2^32 (Lemire, Kaser, Kurz 2019). The k-th object's is k times what
- * rounding up has added, and an offset that is no multiple adds inverse at least to that, and never comes round again
- * (sizeclass.c).
+ * Whether an offset into a slab is the start of an object: offset x inverse < inverse, mod 2^32
+ * (Lemire, Kaser, Kurz 2019). For the start of object k the product is k x e, where e is what
+ * rounding up has added to inverse x size. Any other offset adds at least inverse to that, and the
+ * sum does not wrap (static assertions in sizeclass.c).
  */
 static always_inline bool class_divides(unsigned cls, size_t offset)
 {

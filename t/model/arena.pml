@@ -53,7 +53,7 @@ byte ended;
 
 #define EMPTY (!taken[0] && !taken[1])
 
-/* The CAS of let_go_blocks. */
+/* The CAS of release_blocks. */
 inline let_go_step(b, may_stay)
 {
 	atomic {
@@ -211,7 +211,7 @@ inline free_object(o)
 			who[o]--;
 			assert(who[o] == 0)
 		};
-		atomic { /* the CAS of let_go */
+		atomic { /* the CAS of release_object */
 			assert(live[place / PLACES] > 0 && taken[place / PLACES]);
 			live[place / PLACES]--;
 			got = live[place / PLACES] == 0;
