@@ -521,6 +521,7 @@ void lock_fork_prepare(struct lock *l)
 {
 	int saved = errno;
 
+	rank_reset(); /* a signal handler that forks may have interrupted a holder of locks */
 	/* Only the holder writes it: a lock that cannot be had may be another fork's. */
 	if (acquire(l, true) == 0)
 		atomic_store_explicit(&l->fork_tid, self_tid(), memory_order_relaxed);
