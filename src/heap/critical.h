@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * critical.h - the owner's way into its heap and out of it: a part of heap.h, which includes it
- * where struct heap is known.
+ * critical.h - the owner's way into the critical section of its heap, and out of it.
  *
- * A header of its own for the sake of sluice-bench: a build with tools/bench/window_none.h in its place
- * shows what the window costs.
+ * A header of its own for the sake of sluice-bench: a build with tools/bench/window_none.h in its
+ * place shows what the critical section costs.
  */
 #ifndef SLUICE_CRITICAL_H
 #define SLUICE_CRITICAL_H
 
 #include "base/delay.h"
+#include "heap/heap_types.h"
 
-/* Whether others can keep an owner out, so that gate 2 may be used. */
+/* Whether others can keep an owner out, so that heaps may be claimed. */
 #define HEAP_HAS_CLAIMS true
 
 /* A heap that nobody enters: busy is set for good. */
@@ -20,16 +20,16 @@
 		.busy = 1                                                                          \
 	}
 
-/* False: the gate is not free, or this call interrupted another one of its thread. The slow path
- * finds out which, and takes a pending gate back. */
+/* False: the heap is marked or claimed, or this call interrupted another one of its thread. The slow
+ * path finds out which, and takes a mark back. */
 static always_inline bool heap_enter(struct heap *h)
 {
 	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
 		return false;
 	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
 	DELAY_HERE(critical_enter);
-	/* Compiler barrier; the gater's membarrier is the other half. Acquire pairs with the
-	 * gater's release when it lets go. */
+	/* Compiler barrier; the claimer's membarrier is the other half. Acquire pairs with the
+	 * claimer's release when it lets go. */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (likely(atomic_load_explicit(&h->claim, memory_order_acquire) == CLAIM_FREE))
 		return true;
@@ -41,7 +41,7 @@ static always_inline void heap_exit(struct heap *h)
 {
 	DELAY_HERE(critical_exit);
 	atomic_signal_fence(memory_order_seq_cst);
-	/* Release pairs with the gater's acquire load of busy. */
+	/* Release pairs with the claimer's acquire load of busy. */
 	atomic_store_explicit(&h->busy, 0, memory_order_release);
 }
 

@@ -21,12 +21,15 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include "heap/heap_parts.h"
+#include "heap/heap.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "heap/arena.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
 #include "heap/huge.h"
 #include "page/growth.h"
 #include "page/longrun.h"
@@ -38,8 +41,6 @@
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
 
 bool (*heap_reclaim)(void);
-_Atomic uint32_t heap_due;
-void (*heap_due_begins)(bool allocates);
 
 /* A call begins that allocates, or any. In a moment that is as good for libc as one at which the program calls it. */
 static always_inline void do_what_is_due(bool allocates)
@@ -224,7 +225,8 @@ void *heap_alloc_aligned(size_t size, size_t align)
 
 /* ---- free -------------------------------------------------------------------------------- */
 
-void heap_adopt(struct page *pg, unsigned cls)
+/* Take over an abandoned slab that was freed into; outside of critical sections. */
+static void heap_adopt(struct page *pg, unsigned cls)
 {
 	struct heap *h;
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_slabs.c - the bins and the slabs of a heap: everything that is done inside its window.
- * Used by the other files of the heap; uses slab, outbox.
+ * heap_slabs.c - the bins and the slabs of a heap: what is done in its critical section. Uses slab, outbox.
  *
  * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
  *     bins of large objects hold runs that are PAGE_LARGE still.
@@ -12,27 +11,28 @@
  *     a drain takes its room away again, so that a cache starts small after it, and so do IDLE_ROUNDS
  *     turns in which it was neither.
  *
- * The caller is in the heap's window, or holds its gate, or (fallback heap) its lock. Under it:
- * list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: under the gate
- * only).
- * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with what it does
- * of a trim or of a bin's turn CALL_OBJECTS and CALL_SLABS (heap_work_count). Who leaves a heap as a
- * whole (a thread's end, a drain, who takes over an orphan of a fork) is done when it is empty; who leaves
- * a part of it (a growth), when its steps are used up, with PART_OBJECTS or PART_SLABS more at most.
+ * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
+ * Under it: list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: by a
+ * claimer only).
+ * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with a part of a
+ * trim or an ageing step CALL_OBJECTS and CALL_SLABS (heap_work.h). A thread's end, a drain, or a call
+ * that takes over an orphan of a fork abandons a heap as a whole; a growth abandons as much as its steps
+ * allow, and PART_OBJECTS or PART_SLABS more at most.
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include "heap/heap_parts.h"
+#include "heap/heap_slabs.h"
 
 #include <string.h>
 
 #include "base/check.h"
 #include "base/delay.h"
-#include "heap/holes.h"
 #include "base/options.h"
+#include "heap/claim.h"
+#include "heap/holes.h"
 #include "base/park.h"
 #include "base/stats.h"
 #include "os/vm.h"
@@ -123,6 +123,7 @@ static inline unsigned bin_room(struct heap *h, unsigned cls)
 	       (uint32_t)sizeof(struct object *);
 }
 
+_Thread_local struct heap_work heap_work TLS_FAST;
 _Atomic uint64_t heap_bins_bytes;
 _Atomic uint64_t heap_bins_most = UINT64_MAX;
 static bool bins_counted; /* heap_bins_count_all */
@@ -145,7 +146,7 @@ static inline void bins_count(uint64_t more)
 	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
 }
 
-static uint64_t heap_bins_room(struct heap *h)
+uint64_t heap_bins_room(struct heap *h)
 {
 	uint64_t bytes = 0;
 
@@ -154,12 +155,8 @@ static uint64_t heap_bins_room(struct heap *h)
 	return bytes;
 }
 
-void heap_bins_count_all(void)
+void heap_bins_count_from(uint64_t bytes)
 {
-	uint64_t bytes = heap_bins_room(heap_fallback.heap);
-
-	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		bytes += heap_bins_room(h);
 	bins_counted = true;
 	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
 }

@@ -22,25 +22,30 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include "heap/heap_parts.h"
+#include "heap/heap_thread.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include "base/backtrace.h"
+#include "base/clock.h"
+#include "base/check.h"
 #include "base/delay.h"
-#include "page/meta.h"
 #include "base/options.h"
 #include "base/park.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
+#include "heap/claim.h"
+#include "heap/heap_slabs.h"
+#include "os/membarrier.h"
 #include "os/vm.h"
 #include "page/zone.h"
 
 #define REAP_LOOKS 3u
 #define ORPHAN_LOOKS 3u
+#define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
 /* TSan takes its own state of the thread away in the last round, before ours. */
 #if defined(__SANITIZE_THREAD__)
@@ -52,6 +57,17 @@
 struct heap heap_none = HEAP_NEVER;
 struct heap heap_gone = HEAP_NEVER;
 _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
+_Thread_local bool heap_in_copy TLS_FAST;
+
+static union {
+	struct heap heap;
+	char room[HEAP_BYTES];
+} fallback_place;
+struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK),
+				     .heap = &fallback_place.heap };
+
+_Atomic uint32_t heap_due;
+void (*heap_due_begins)(bool allocates);
 
 static struct {
 	struct lock lock;
@@ -68,10 +84,13 @@ static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
 void (*heap_leader_ends)(void);
 _Atomic uint32_t heap_watch;
-static pid_t process;          /* ours; in a vfork child getpid() is another */
-static bool fork_gated;        /* the forking thread knows who was inside; guarded by: registry */
-static uint64_t fork_held;     /* the gate of the heaps that it holds; guarded by: registry */
-static struct heap *fork_list; /* these heaps; likewise */
+static pid_t process; /* ours; in a vfork child getpid() is another */
+
+/* Guarded by: registry. */
+static bool fork_sure;         /* the forking thread knows which threads were inside their heap */
+static uint64_t fork_held;     /* the claim word of the heaps that it holds */
+static struct heap *fork_list; /* these heaps */
+
 static _Atomic uint32_t never_wiped = 1;
 _Atomic(_Atomic uint32_t *) heap_copy_mark = &never_wiped;
 void (*heap_copy_begins)(void);
@@ -185,7 +204,7 @@ void heap_init_late(void)
 		zones_init();
 		populate(heap_self);
 	}
-	claim_init();
+	membarrier_init();
 }
 
 /*
@@ -197,6 +216,37 @@ void heap_note_tid(struct heap *h)
 {
 	(void)self_tid();
 	atomic_store_explicit(&h->tid, lock_tid, memory_order_relaxed);
+}
+
+void heap_exit_free(struct heap *h)
+{
+	struct page *pg = h->release;
+
+	h->release = NULL;
+	heap_exit(h);
+	while (unlikely(pg != NULL)) {
+		struct page *next = pg->stack_next;
+
+		pcp_free(&h->pcp, pg);
+		pg = next;
+	}
+}
+
+void heap_release(struct heap *h)
+{
+	/* Whatever is in it is like that of a thread that sleeps: a walk finds it, or the heap's next
+	 * thread has it. */
+	if (claim_release(h))
+		heap_retire(h);
+}
+
+/* In the critical section of a heap whose thread ends, or has ended: empty it, for the next thread. */
+static void finish(struct heap *h)
+{
+	heap_abandon_slabs(h, SLAB_RECENT);
+	heap_exit_free(h);
+	pcp_drain(&h->pcp);
+	heap_retire(h);
 }
 
 /* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
@@ -213,10 +263,7 @@ static bool reap(struct heap *h)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return false;
 	}
-	heap_abandon_slabs(h, SLAB_RECENT);
-	heap_call_end(h);
-	pcp_drain(&h->pcp);
-	heap_retire(h);
+	finish(h);
 	stat_add(STAT_heaps_reaped, 1);
 	return true;
 }
@@ -250,10 +297,8 @@ noinline struct heap *heap_create_self(void)
 	if (lock_acquire(&registry.lock) != 0)
 		return &heap_none;
 	h = free_take();
-	if (!h && (h = registry.left) != NULL) {
+	if (!h && (h = registry.left) != NULL)
 		registry.left = h->free_next;
-		h->orphan = 0;
-	}
 	if (h)
 		atomic_store_explicit(&h->unattached, 0, memory_order_relaxed);
 	lock_release(&registry.lock);
@@ -322,10 +367,7 @@ static void heap_end(struct heap *h)
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return;
 	}
-	heap_abandon_slabs(h, SLAB_RECENT);
-	heap_call_end(h);
-	pcp_drain(&h->pcp);
-	heap_retire(h);
+	finish(h);
 }
 
 static void thread_exit(void *arg)
@@ -387,24 +429,51 @@ bool heap_take_orphan(void)
 			before->free_next = h->free_next;
 		else
 			registry.left = h->free_next;
-		h->orphan = 0;
 	}
 	lock_release(&registry.lock);
 	if (!h)
 		return false;
-	heap_abandon_slabs(h, SLAB_RECENT);
-	heap_call_end(h);
-	pcp_drain(&h->pcp);
-	heap_retire(h);
+	finish(h);
 	return true;
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+/*
+ * Hold every heap but the caller's own that may hold something and that nobody has claimed; then wait, for
+ * a bounded time, until their threads are out. False: that cannot be known (no membarrier).
+ */
+static bool hold_all(void)
+{
+	uint64_t end = clock_ns() + FORK_WAIT_NS;
+
+	fork_list = NULL;
+	fork_held = claim_fork_word();
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		/* No thread can get one that is unattached, because the registry is locked. One that holds
+		 * nothing is left alone: to let go of it after the fork would copy its page, in the parent
+		 * and in the child. */
+		if (!heap_may_hold(h) ||
+		    atomic_load_explicit(&h->unattached, memory_order_relaxed) ||
+		    !claim_hold(h, fork_held))
+			continue;
+		h->fork_next = fork_list;
+		fork_list = h;
+	}
+	DELAY_HERE(fork_gated);
+	if (!HEAP_HAS_CLAIMS || !membarrier_expedited())
+		return false;
+	for (struct heap *h = fork_list; h; h = h->fork_next) {
+		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
+			park_sleep_us(20);
+	}
+	return true;
+}
+
 void heap_fork_prepare(void)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_gated = claim_hold_all(&fork_held, &fork_list);
+	fork_sure = hold_all();
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
@@ -417,7 +486,7 @@ void heap_fork_parent(void)
 	lock_fork_parent(&heap_fallback.lock);
 	for (struct heap *next, *h = fork_list; h; h = next) {
 		next = h->fork_next;
-		claim_release(h);
+		heap_release(h);
 	}
 	lock_fork_parent(&registry.lock);
 }
@@ -426,11 +495,9 @@ void heap_fork_parent(void)
  * had written at one moment, as the kernel lets nobody write while it copies; so busy and gate say it there. */
 static bool was_outside(const struct heap *h, bool copy)
 {
-	uint64_t state = atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE;
-
 	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
 		return false;
-	return claim_held_by(h, fork_held) ? fork_gated || copy : copy && state != CLAIM_HELD;
+	return claim_held_by(h, fork_held) ? fork_sure || copy : copy && !claim_is_held(h);
 }
 
 /*
@@ -448,7 +515,6 @@ static void fork_child_heap(struct heap *h, bool copy)
 			atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 	} else if (was_outside(h, copy)) {
 		atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
-		h->orphan = 1;
 		atomic_store_explicit(&h->unattached, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 		h->free_next = registry.left;
@@ -470,9 +536,7 @@ static bool holds_nothing(const struct heap *h)
 
 static bool is_held_by_drain(const struct heap *h)
 {
-	return (atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE) ==
-		       CLAIM_HELD &&
-	       !claim_held_by(h, fork_held);
+	return claim_is_held(h) && !claim_held_by(h, fork_held);
 }
 
 /* The child's own. In a copy without handlers a drainer that is not there may have been in it. */

@@ -51,6 +51,7 @@
 #include "base/cpulist.h"
 #include "base/delay.h"
 #include "heap/heap.h"
+#include "heap/drain.h"
 #include "heap/slab_pool.h"
 #include "page/longrun.h"
 #include "base/options.h"
@@ -64,6 +65,7 @@
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
 #include "base/sandbox.h"
+#include "os/membarrier.h"
 #include "os/vm.h"
 
 #define TICKS 4u
@@ -98,9 +100,9 @@ static uint64_t ended_at; /* ms: guarded by running */
 static uint64_t signals;  /* blocked by who started the thread */
 
 struct round {
-	uint64_t generation; /* of the marks on the heaps, 0: none */
-	uint64_t low;        /* dirty pages, the least seen in this decay */
-	uint64_t idle_at;    /* ms when each is due */
+	uint64_t epoch;   /* of the marks on the heaps, 0: none */
+	uint64_t low;     /* dirty pages, the least seen in this decay */
+	uint64_t idle_at; /* ms when each is due */
 	uint64_t decay_at;
 	uint64_t look_at; /* ms: when to look whether others are there; 0: nobody has said that it ends */
 	uint64_t look_ms;  /* until the look after that */
@@ -218,7 +220,7 @@ static bool park(void)
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
 	DELAY_HERE(park_set);
 	/* Who cached something before it could see the word has done so visibly now. */
-	passed = heap_barrier();
+	passed = membarrier_global();
 	DELAY_HERE(park_barrier);
 	if (!passed || anything_cached() || asked_to_look()) {
 		atomic_store_explicit(&park_word, 0, memory_order_relaxed);
@@ -232,11 +234,11 @@ static void idle_round(struct round *r)
 {
 	struct reclaim_report report;
 
-	reclaim_idle(r->generation, &report);
-	r->generation = r->decayed ? heap_idle_mark_all(true) : heap_idle_mark(true);
+	reclaim_idle(r->epoch, &report);
+	r->epoch = reclaim_mark(r->decayed, true);
 	r->decayed = false;
 	/* The barrier took 8 to 20 ms, which is a nap. */
-	reclaim_visit(r->generation);
+	reclaim_age(r->epoch);
 	if (report.bytes_drained && r->low > dirty_pages())
 		r->low = dirty_pages();
 }
@@ -269,7 +271,7 @@ static void tick(struct round *r)
 		decay_round(r);
 		r->decay_at = now + options.decay_ms;
 	}
-	limits_check(r->generation);
+	limits_check(r->epoch);
 }
 
 /* ---- where nobody makes a thread by way of us ------------------------------------------------ */
@@ -390,7 +392,7 @@ static void finish(void)
 	if (!room) {
 		reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &report);
 		/* And what heaps cost that hold nothing: of threads that ended there may be many. */
-		reclaim_idle(heap_idle_mark_all(false), &report);
+		reclaim_idle(reclaim_mark(true, false), &report);
 		zones_purge_descriptors();
 	}
 	end_reserve();
@@ -432,14 +434,14 @@ static void *background_main(void *arg)
 		if (r.look_at)
 			ms = min_size(ms, LOOK_MS);
 		/* A parked thread would not see requests. */
-		if (!r.look_at && asked < 0 && !r.generation && park()) {
+		if (!r.look_at && asked < 0 && !r.epoch && park()) {
 			r.low = 0;
 			r.idle_at = clock_ms() + options.idle_ms;
 			r.decay_at = clock_ms() + options.decay_ms;
 			continue;
 		}
 		/* Who asks all the time is answered once a tick, and changes nothing else. */
-		served = psi_wait(ms, r.generation, served ? -1 : asked);
+		served = psi_wait(ms, r.epoch, served ? -1 : asked);
 		if (served && sandbox_enter()) {
 			control_serve();
 			sandbox_leave();

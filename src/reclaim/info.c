@@ -14,6 +14,7 @@
 #include "heap/arena.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
+#include "os/membarrier.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "page/pcp.h"
@@ -135,7 +136,7 @@ bool info_lookup(const char *name, uint64_t *value)
 		}
 	}
 	if (strcmp(name, "membarrier_errno") == 0) {
-		*value = (uint64_t)claim_error();
+		*value = (uint64_t)membarrier_error();
 		return true;
 	}
 	if (strcmp(name, "lock_wait_ns") == 0) {
@@ -159,7 +160,7 @@ void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *a
 	info_collect(&in, NULL);
 	for (size_t i = 0; i < GAUGES; i++)
 		see(arg, gauges[i].name, gauge_of(&in, i));
-	see(arg, "membarrier_errno", (uint64_t)claim_error());
+	see(arg, "membarrier_errno", (uint64_t)membarrier_error());
 	see(arg, "lock_wait_ns", lock_wait_ns());
 	for (unsigned i = 0; i < STATS; i++)
 		see(arg, stat_name((enum stat_id)i), stat_sum((enum stat_id)i));

@@ -1,29 +1,38 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reclaim.c - what any thread may take back from all others, and in which order.
- * Used by the shim (malloc_trim), the API, and heap when there is no memory; uses heap, pcp,
- * buddy.
+ * reclaim.c - what takes free memory back from all threads: a table of triggers and their steps.
+ * Used by the shim (malloc_trim), the API, background, limits, and heap when there is no memory; uses
+ * drain (the walk over heaps), pcp, holes, buddy.
  *
- * Order: the heaps whose threads are outside, then what lies in nobody's heap (its slabs may go to a
- * pcp), then every pcp, so that blocks meet in the buddy core and merge; then holes are made in abandoned
- * slabs, and dirty blocks go to the kernel, the largest first; then regions that are wholly free.
+ *   trigger             steps, in this order
+ *   ------------------  ----------------------------------------------------------------------------
+ *   growth              heap_growth_step: a bounded part of pcps and heaps that sleep
+ *   idle round          heaps that sleep, what nobody owns, holes; purge of what that gave; then marks
+ *                       for the next round, and an ageing step in heaps whose threads sleep a moment
+ *   drain, malloc_trim  mark and empty heaps now, what nobody owns, pcps, holes, purge, regions (flags)
+ *   no memory           mark and empty heaps now, the caller's own heap, pcps, what nobody owns
+ *   pressure            prefaulted blocks, pcps of sleepers, all pcps, heaps that sleep, holes; until
+ *                       enough is given; else running threads are asked to trim themselves
+ *   emergency           the same, then heaps of all threads that are not inside a call just now
+ *
+ * The order within a trigger: heaps first, then what lies in nobody's heap (its slabs may go to a pcp),
+ * then the pcps, so that blocks meet in the buddy core and merge; then holes in abandoned slabs, and dirty
+ * blocks to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
- * (B) No lock is held over a system call, but for zone.grow in the unmapping of regions, and
- *     reclaim_control over a membarrier by interrupts (1 us). It is held for one heap of a drain, or for a part
- *     (PART_STEPS) of what else is done to heaps.
+ * (B) No lock is held over a system call, except zone.grow in the unmapping of regions, and
+ *     reclaim_control over a membarrier by interrupts (1 us). It is held for one heap of a drain, for
+ *     MARK_LOOKS heaps that are marked, or for a part (PART_STEPS) of all else that is done to heaps.
  *
- * Bound: a growth looks at GROWTH_LOOKS heaps three times, makes one barrier of 1 us, and moves GROWTH_STEPS
- * objects, slabs and runs, and the part that it is in, and the runs of two pcps (heap_growth_step; debug
- * builds count it): however many threads there are, and whatever they hold. It goes on where the last one ended, an
- * eighth of what is in use later at most, or AGAIN_PAGES while there is more.
- * A drain looks at each heap and each pcp once, and takes what it holds, in holds
- * of 32 runs. On a thread that calls malloc this is done only when the kernel refused memory, or a limit is
- * near that would kill the process: it then looks at all heaps once, as often as that gave something; at a
- * limit in parts of PART_STEPS, and no more of them than are needed.
- * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable and gate 2. Allocates nothing; sleeps;
- * not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
+ * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many threads
+ * there are and whatever they hold. It goes on where the last one ended, when an eighth of what is in use
+ * has been taken at most, or AGAIN_PAGES while there is more. A drain looks at each heap and each pcp
+ * once, and takes what it holds, in holds of 32 runs. A thread that calls malloc does this only when the
+ * kernel refused memory, or a limit is near that would kill the process: it then looks at all heaps once,
+ * as often as that gave something; at a limit in parts of PART_STEPS, and no more of them than are needed.
+ * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable, marks and claims. Allocates nothing;
+ * sleeps; not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
  * Source: Linux mm/page_alloc.c, drain_all_pages as of K2: directly, without asking the owners.
  */
 #ifdef HAVE_CONFIG_H
@@ -35,7 +44,10 @@
 
 #include "page/buddy.h"
 #include "base/clock.h"
+#include "heap/claim.h"
+#include "heap/drain.h"
 #include "heap/heap.h"
+#include "heap/heap_call.h"
 #include "heap/slab_pool.h"
 #include "page/growth.h"
 #include "page/longrun.h"
@@ -46,18 +58,102 @@
 #include "page/region.h"
 #include "base/stats.h"
 
-/* How long a drain waits for pcps that are locked: for all in turn, for those of heaps, and for one
- * heap's. By the clock: a sleep takes longer than it is told to. */
+/* How long a drain waits for pcps that are locked: for all, and for that of one heap. By the clock: a
+ * sleep takes longer than it is told to. */
 #define DRAIN_WAIT_NS UINT64_C(5000000)
 #define HEAP_WAIT_NS UINT64_C(1000000)
 
-/* What is moved in one hold of reclaim_control while memory is short, or by the background thread. */
+/* Done in one hold of reclaim_control: steps of a walk, and heaps that are marked. */
 #define PART_STEPS 16384u
-/* Until the next growth, while there is more to take than one takes; if that gave something the next one
- * comes as soon as it is used up. */
+#define MARK_LOOKS 256u
+/* Pages until the next growth asks again, while there is more than one growth takes; if that gave
+ * something the next one asks as soon as it is used up. */
 #define AGAIN_PAGES (UINT64_C(1) << (19 - PG_SHIFT))
 
 struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
+
+/* ---- the steps ---------------------------------------------------------------------------- */
+
+/* One run of a trigger's steps. */
+struct run {
+	unsigned flags;        /* enum reclaim_flag, and DOES_HEAPS */
+	bool tries;            /* an allocation: it does not wait for reclaim_control */
+	uint64_t want;         /* bytes that are to be given to the kernel */
+	uint64_t given;        /* bytes that were */
+	uint64_t keep;         /* dirty bytes that may stay */
+	uint64_t epoch;        /* of the marks; 0: nothing was marked */
+	struct heap_walk walk; /* of a step that goes over the heaps */
+	bool walking;
+	struct reclaim_report *report;
+	reclaim_see *see;
+	void *arg;
+};
+
+/* A step, or a part of it; true: it has more to do, and wants to be called again. */
+typedef bool step_part(struct run *r);
+
+enum {
+	LOCKED = 1, /* under reclaim_control; the step is skipped if the lock is not given */
+	PURGES = 2, /* then dirty blocks go to the kernel, as many as are wanted still */
+};
+
+struct step {
+	step_part *part;
+	unsigned how;    /* LOCKED, PURGES */
+	unsigned needed; /* only with one of these flags; 0: always */
+};
+
+#define DOES_HEAPS 0x100u
+
+static bool control(const struct run *r)
+{
+	return r->tries ? lock_try(&reclaim_control) : lock_acquire(&reclaim_control) == 0;
+}
+
+static void run_step(struct run *r, const struct step *s)
+{
+	bool more = true;
+
+	r->walking = false;
+	while (more && r->given < r->want) {
+		if ((s->how & LOCKED) && !control(r))
+			return;
+		more = s->part(r);
+		if (s->how & LOCKED)
+			lock_release(&reclaim_control);
+		if (s->how & PURGES)
+			r->given += zones_purge(0, (r->want - r->given) / PG_BYTES + 1);
+	}
+}
+
+static void run_steps(struct run *r, const struct step *s, size_t n)
+{
+	for (; n && r->given < r->want; n--, s++) {
+		if (!s->needed || (r->flags & s->needed))
+			run_step(r, s);
+	}
+}
+#define RUN_STEPS(r, steps) run_steps((r), (steps), sizeof(steps) / sizeof((steps)[0]))
+
+/* A part of a walk over the heaps. */
+static bool walk(struct run *r, enum heap_action action, uint64_t epoch)
+{
+	uint32_t steps = PART_STEPS;
+
+	if (!epoch && action != HEAP_PCP_ASLEEP)
+		return false; /* nothing is marked */
+	if (!r->walking)
+		r->walk = heap_walk_all(action, epoch);
+	r->walking = true;
+	heap_walk_part(&r->walk, &steps);
+	return !heap_walk_ended(&r->walk);
+}
+
+/* Pcps of threads that sleep. */
+static bool pcps_asleep(struct run *r)
+{
+	return walk(r, HEAP_PCP_ASLEEP, 0);
+}
 
 /* One round over all pcps; returns how many were locked. */
 static uint64_t drain_round(bool first, struct reclaim_report *r)
@@ -68,7 +164,7 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		struct pcp_drain d;
 
-		/* Later rounds are for those that were locked; the others have had theirs. */
+		/* Later rounds are for those that were locked; the others have been drained. */
 		if (!first && atomic_load_explicit(&p->count, memory_order_relaxed) == 0) {
 			caches++;
 			continue;
@@ -83,32 +179,173 @@ static uint64_t drain_round(bool first, struct reclaim_report *r)
 	return skipped;
 }
 
-static void drain_caches(struct reclaim_report *r)
+/* All pcps, except those that are locked just now. */
+static bool pcps(struct run *r)
+{
+	r->report->caches_skipped = drain_round(true, r->report);
+	return false;
+}
+
+/* All pcps, with some patience. */
+static bool pcps_wait(struct run *r)
 {
 	uint64_t end = clock_ns() + DRAIN_WAIT_NS;
 
-	r->caches_skipped = drain_round(true, r);
-	while (r->caches_skipped && clock_ns() < end) {
+	pcps(r);
+	while (r->report->caches_skipped && clock_ns() < end) {
 		lock_pause();
-		r->caches_skipped = drain_round(false, r);
+		r->report->caches_skipped = drain_round(false, r->report);
 	}
+	return false;
 }
 
-/* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for its heap only, so that a
- * fork, say, waits for no more. */
-static void drain_heap(struct heap *h, uint64_t marked, bool counts, uint64_t *wait_ns,
-		       struct heap_drain *d)
+/* Heaps whose threads made no call since they were marked; the kernel gets the memory of their bins. */
+static bool heaps_purge(struct run *r)
 {
+	return walk(r, HEAP_PURGE, r->epoch);
+}
+
+/* The same since the marks of the background thread, or, before its first round, those of a growth. */
+static bool heaps_purge_idle(struct run *r)
+{
+	return walk(r, HEAP_PURGE, r->epoch ? r->epoch : heap_growth_epoch());
+}
+
+/* The same; their threads may be about to go on, so they keep the memory of their bins. */
+static bool heaps_empty(struct run *r)
+{
+	return walk(r, HEAP_EMPTY, r->epoch);
+}
+
+static bool heaps_age(struct run *r)
+{
+	return walk(r, HEAP_AGE, r->epoch);
+}
+
+static bool inboxes(struct run *r)
+{
+	return walk(r, HEAP_OPEN, r->epoch);
+}
+
+/* Mark heaps at once, by a barrier that interrupts. */
+static bool mark_now(struct run *r)
+{
+	r->epoch = heap_mark_all(false, false);
+	return false;
+}
+
+/* What lies in nobody's heap. */
+static bool sweep(struct run *r)
+{
+	r->report->bytes_drained += heap_sweep();
+	return false;
+}
+
+static bool ask_trim(struct run *r)
+{
+	(void)r;
+	heap_ask_trim();
+	return false;
+}
+
+static bool abandon_own(struct run *r)
+{
+	(void)r;
+	if (options.holes)
+		heap_abandon_own();
+	return false;
+}
+
+static bool trim_own(struct run *r)
+{
+	struct heap_drain own;
+
+	if (!heap_is_real(heap_self))
+		return false;
+	heap_drain(heap_self, HEAP_EMPTY, 0, false, &own);
+	r->report->bytes_drained += own.drained;
+	return false;
+}
+
+static bool holes(struct run *r)
+{
+	uint64_t bytes = slab_pool_punch(true, r->want - r->given);
+
+	r->given += bytes;
+	r->report->bytes_purged += bytes;
+	return false;
+}
+
+/* Blocks that were prefaulted for the reserve, which makes no more for a while. */
+static bool prefaulted(struct run *r)
+{
+	prefault_hold(&zone_main);
+	r->given += prefault_release(&zone_main, 0, r->want / PG_BYTES + 1);
+	return false;
+}
+
+static bool purge_to_keep(struct run *r)
+{
+	r->report->bytes_purged += zones_purge(r->keep >> PG_SHIFT, UINT64_MAX);
+	/* Little memory by many calls: else the background thread does it once nothing is cached. */
+	if (trim_inline)
+		zones_purge_descriptors();
+	return false;
+}
+
+static bool regions(struct run *r)
+{
+	r->report->bytes_unmapped = zones_release_regions();
+	return false;
+}
+
+/* ---- marks by the background thread and by drains ------------------------------------------- */
+
+/* In parts; the barrier is made without a lock. */
+uint64_t reclaim_mark(bool bins, bool global)
+{
+	struct heap_walk w = heap_walk_all(HEAP_EMPTY, 0);
+	uint64_t epoch = 0;
+	bool any = false;
+
+	while (!epoch && lock_acquire(&reclaim_control) == 0) {
+		any |= heap_mark_part(&w, bins, MARK_LOOKS);
+		if (heap_walk_ended(&w))
+			epoch = claim_close();
+		lock_release(&reclaim_control);
+	}
+	return any && epoch ? claim_pass(epoch, global) : 0;
+}
+
+/* ---- a drain, heap by heap ------------------------------------------------------------------ */
+
+/* A thread that calls malloc all the time has to have a chance to take the mark back. */
+static bool mark_for_drain(struct run *r)
+{
+	uint64_t start = clock_ns();
+
+	r->epoch = reclaim_mark(true, r->flags & RECLAIM_GLOBAL);
+	if (r->epoch)
+		lock_pause();
+	r->report->barrier_ns = clock_ns() - start;
+	return false;
+}
+
+/* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for this heap only, so
+ * that a fork, for instance, waits for no more. */
+static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, struct heap_drain *d)
+{
+	bool counts = r->see != NULL;
 	uint64_t begin;
 	uint64_t waited = 0;
 
-	if (marked == HEAP_PAGES) {
-		heap_drain(h, marked, counts, d);
+	if (!(r->flags & RECLAIM_IDLE)) {
+		heap_drain(h, HEAP_PCP, 0, counts, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
-		heap_drain(h, marked, counts, d);
+		heap_drain(h, HEAP_EMPTY, r->epoch, counts, d);
 		lock_release(&reclaim_control);
 	} else {
-		heap_drain(h, HEAP_PAGES, counts, d);
+		heap_drain(h, HEAP_PCP, 0, counts, d);
 		d->outcome = HEAP_HELD;
 	}
 	if (!d->locked)
@@ -126,78 +363,112 @@ static void drain_heap(struct heap *h, uint64_t marked, bool counts, uint64_t *w
 	*wait_ns -= min_size(waited, *wait_ns);
 }
 
-/* Gate 2 at once. Who is inside a call, or makes one between the mark and the look, keeps its heap. */
-static void drain_heaps(uint64_t marked, struct reclaim_report *r, reclaim_see *see, void *arg)
+/* A thread that is inside a call, or makes one between the mark and the claim, keeps its heap. */
+static bool drain_heaps(struct run *r)
 {
 	uint64_t wait_ns = DRAIN_WAIT_NS;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		struct heap_drain d;
 
-		drain_heap(h, marked, see != NULL, &wait_ns, &d);
-		r->bytes_drained += d.drained;
+		drain_heap(h, r, &wait_ns, &d);
+		r->report->bytes_drained += d.drained;
 		if (d.outcome == HEAP_EMPTIED && !d.locked)
-			r->heaps_emptied++;
+			r->report->heaps_emptied++;
 		else
-			r->heaps_skipped++;
-		if (see)
-			see(arg, &d);
+			r->report->heaps_skipped++;
+		if (r->see)
+			r->see(r->arg, &d);
 	}
+	return false;
 }
 
-/* Who calls malloc all the time has to have a chance to take the mark back. */
-static uint64_t mark_heaps(unsigned flags, struct reclaim_report *r)
-{
-	uint64_t start = clock_ns();
-	uint64_t marked;
+/* ---- the table ------------------------------------------------------------------------------ */
 
-	if (!(flags & RECLAIM_IDLE))
-		return HEAP_PAGES;
-	marked = heap_drain_mark(flags & RECLAIM_GLOBAL);
-	if (marked)
-		lock_pause();
-	r->barrier_ns = clock_ns() - start;
-	return marked;
-}
+/* clang-format off */
+static const struct step drain_steps[] = {
+	{ mark_for_drain,	0,			RECLAIM_IDLE },
+	{ drain_heaps,		0,			DOES_HEAPS },
+	{ abandon_own,		0,			RECLAIM_PURGE },
+	{ sweep,		0,			RECLAIM_CACHES | RECLAIM_IDLE },
+	{ pcps_wait,		0,			RECLAIM_CACHES | RECLAIM_IDLE },
+	{ holes,		0,			RECLAIM_PURGE },
+	{ purge_to_keep,	0,			RECLAIM_PURGE },
+	{ regions,		0,			RECLAIM_REGIONS },
+};
+
+static const struct step idle_steps[] = {
+	{ heaps_purge,		LOCKED,			0 },
+	{ sweep,		0,			0 },
+};
+
+static const struct step age_steps[] = {
+	{ heaps_age,		LOCKED,			0 },
+};
+
+/* The kernel refused to grow, so dirty pages are as good as clean ones and stay. */
+static const struct step no_memory_steps[] = {
+	{ mark_now,		LOCKED,			0 },
+	{ heaps_empty,		LOCKED,			0 },
+	{ trim_own,		0,			0 },
+	{ pcps_wait,		0,			0 },
+	{ sweep,		0,			0 },
+};
+
+/* Blocks merge once the pcps are empty, so the first steps purge nothing. */
+static const struct step pressure_steps[] = {
+	{ prefaulted,		0,			0 },
+	{ pcps_asleep,		LOCKED,			0 },
+	{ pcps,			LOCKED,			0 },
+	{ sweep,		PURGES,			0 },
+	{ heaps_purge_idle,	LOCKED | PURGES,	0 },
+	{ sweep,		PURGES,			0 },
+	{ holes,		0,			0 },
+	{ ask_trim,		0,			0 },
+};
+
+/* After those. The second marks are for threads that came out of their call meanwhile. */
+static const struct step emergency_steps[] = {
+	{ mark_now,		LOCKED,			0 },
+	{ heaps_purge,		LOCKED | PURGES,	0 },
+	{ mark_now,		LOCKED,			0 },
+	{ inboxes,		LOCKED,			0 },
+	{ pcps,			LOCKED,			0 },
+	{ sweep,		PURGES,			0 },
+	{ abandon_own,		0,			0 },
+	{ holes,		0,			0 },
+};
+/* clang-format on */
+
+/* ---- the triggers --------------------------------------------------------------------------- */
 
 bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
 			reclaim_see *see, void *arg)
 {
+	struct run r = { .flags = flags,
+			 .want = UINT64_MAX,
+			 .keep = keep,
+			 .report = report,
+			 .see = see,
+			 .arg = arg };
 	int saved = errno;
 	uint64_t start = clock_ns();
 
 	heap_copy_check();
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
-		/* A fork is under way if not. */
 		if (lock_acquire(&reclaim_control) == 0) {
-			uint64_t marked;
-
 			lock_release(&reclaim_control);
-			/* No lock over the barrier: heap_drain_mark says that the marks are to stay. */
-			marked = mark_heaps(flags, report);
-			drain_heaps(marked, report, see, arg);
-			heap_drain_end(marked);
-		} else if (see) {
+			r.flags |= DOES_HEAPS;
+		} else if (see) { /* a fork is under way */
 			errno = saved;
 			return false;
+		} else {
+			r.flags &= ~(unsigned)RECLAIM_IDLE;
+			r.flags |= RECLAIM_CACHES;
 		}
 	}
-	if ((flags & RECLAIM_PURGE) && options.holes)
-		heap_abandon_own();
-	if (flags & (RECLAIM_CACHES | RECLAIM_IDLE)) {
-		report->bytes_drained += heap_sweep();
-		drain_caches(report);
-	}
-	if (flags & RECLAIM_PURGE) {
-		report->bytes_purged = slab_pool_punch(true, UINT64_MAX);
-		report->bytes_purged += zones_purge(keep >> PG_SHIFT, UINT64_MAX);
-		/* Little memory by many calls: else the background does it once nothing is cached. */
-		if (trim_inline)
-			zones_purge_descriptors();
-	}
-	if (flags & RECLAIM_REGIONS)
-		report->bytes_unmapped = zones_release_regions();
+	RUN_STEPS(&r, drain_steps);
 	report->time_ns = clock_ns() - start;
 	errno = saved;
 	return true;
@@ -208,23 +479,15 @@ void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report)
 	reclaim_drain_each(flags, keep, report, NULL, NULL);
 }
 
-void reclaim_idle(uint64_t generation, struct reclaim_report *report)
+void reclaim_idle(uint64_t epoch, struct reclaim_report *report)
 {
-	struct heap_walk walk = heap_walk_all();
+	struct run r = { .want = UINT64_MAX, .epoch = epoch, .report = report };
 	uint64_t before = zones_sum(dirty_pages);
 	uint64_t after;
-	unsigned heaps = 0;
 
 	*report = (struct reclaim_report){ 0 };
-	/* In parts, so that nobody waits for all of it. */
-	while (generation && !heap_walk_ended(&walk) && lock_acquire(&reclaim_control) == 0) {
-		uint32_t steps = PART_STEPS;
-
-		heaps += heap_take_walk(&walk, generation, true, &steps);
-		lock_release(&reclaim_control);
-	}
-	report->caches_reached = heaps;
-	report->bytes_drained = heap_sweep();
+	RUN_STEPS(&r, idle_steps);
+	report->caches_reached = r.walk.taken;
 	report->bytes_purged = slab_pool_punch(false, UINT64_MAX);
 	after = zones_sum(dirty_pages);
 	if (after > before) {
@@ -234,58 +497,30 @@ void reclaim_idle(uint64_t generation, struct reclaim_report *report)
 	}
 }
 
-void reclaim_visit(uint64_t generation)
+void reclaim_age(uint64_t epoch)
 {
-	struct heap_walk walk = heap_walk_all();
+	struct run r = { .want = UINT64_MAX, .epoch = epoch };
 
-	while (generation && !heap_walk_ended(&walk) && lock_acquire(&reclaim_control) == 0) {
-		uint32_t steps = PART_STEPS;
-
-		heap_visit_walk(&walk, generation, &steps);
-		lock_release(&reclaim_control);
-	}
+	RUN_STEPS(&r, age_steps);
 }
 
-/* No memory: the kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static bool reclaim_for_alloc(void)
 {
-	struct reclaim_report r = { 0 };
-	struct heap_walk walk = heap_walk_all();
+	struct reclaim_report report = { 0 };
+	struct run r = { .tries = true, .want = UINT64_MAX, .report = &report };
 	uint64_t before = zones_sum(free_pages);
-	uint64_t marked = 0;
 	int saved = errno;
-	bool gave;
 
-	/* With the lock, else the marks of a drain that is under way would be lost. */
-	while (!heap_walk_ended(&walk) && lock_try(&reclaim_control)) {
-		uint32_t steps = PART_STEPS;
-
-		if (!marked)
-			marked = heap_idle_mark(false);
-		if (!marked)
-			walk.left = 0;
-		heap_take_walk(&walk, marked, false, &steps);
-		lock_release(&reclaim_control);
-	}
-	if (heap_self != &heap_none && heap_self != &heap_gone) {
-		struct heap_drain own;
-
-		heap_drain(heap_self, 0, false, &own);
-		r.bytes_drained += own.drained;
-	}
-	drain_caches(&r);
-	r.bytes_drained += heap_sweep();
-	gave = r.bytes_drained || zones_sum(free_pages) > before;
+	RUN_STEPS(&r, no_memory_steps);
 	errno = saved;
-	return gave;
+	return report.bytes_drained || zones_sum(free_pages) > before;
 }
 
 /*
- * The process is about to grow: before it does, take what threads cache in pages, what the heaps
- * hold of threads that made no call since the last time, and what was freed into the slabs of
- * threads that do not look. Of many threads, or where much is cached, each growth takes a part, and the
- * next one comes soon. One thread at a time does it; the others grow. The pages come dirty, and
- * are used again so.
+ * The process is about to grow: before it does, take what threads cache in pages, what the heaps hold of
+ * threads that made no call since the last time, and what was freed into the slabs of threads that do not
+ * look. Each growth takes a part, and the next one comes soon if there is more. One thread at a time does
+ * it; the others grow. The pages come dirty, and are used again so.
  */
 bool reclaim_before_growth(void)
 {
@@ -308,88 +543,18 @@ bool reclaim_before_growth(void)
 	return gave;
 }
 
-/* ---- pressure ---------------------------------------------------------------------------- */
-
-struct pressure {
-	unsigned step;
-	uint64_t marked;
-	struct heap_walk walk; /* of the heaps, for this step */
-};
-
-/* Drain a part of what the level asks for, with the control lock held. False: that was all. */
-static bool pressure_part(struct pressure *p)
+uint64_t reclaim_pressure(uint64_t want, uint64_t epoch, bool emergency)
 {
-	struct reclaim_report r = { 0 };
-	uint32_t steps = PART_STEPS;
-
-	switch (p->step) {
-	case 0:
-		heap_drain_sleeping(&p->walk, steps);
-		return !heap_walk_ended(&p->walk);
-	case 1:
-		drain_round(true, &r);
-		break;
-	case 2:
-		heap_take_walk(&p->walk, p->marked ? p->marked : HEAP_GROWTH, true, &steps);
-		if (!heap_walk_ended(&p->walk))
-			return true;
-		break;
-	default:
-		heap_take_walk(&p->walk, p->marked, true, &steps);
-		if (!heap_walk_ended(&p->walk))
-			return true;
-		heap_open_inboxes();
-		drain_round(true, &r);
-		break;
-	}
-	heap_sweep();
-	return false;
-}
-
-/* A step until it has nothing more, or enough is given; in parts, so that no more is taken than needed, and
- * others may have the lock in between. Returns the bytes. */
-static uint64_t pressure_step(unsigned step, uint64_t marked, uint64_t want)
-{
-	struct pressure p = { step, marked, heap_walk_all() };
-	uint64_t given = 0;
-	bool more;
-
-	do {
-		if (lock_acquire(&reclaim_control) != 0)
-			return given;
-		/* With the lock, as in reclaim_for_alloc. */
-		if (step == 3 && p.marked == marked)
-			p.marked = heap_idle_mark(false);
-		more = pressure_part(&p);
-		lock_release(&reclaim_control);
-		/* Blocks meet when all pcps are empty. */
-		if (step)
-			given += zones_purge(0, (want - given) / PG_BYTES + 1);
-	} while (more && given < want);
-	return given;
-}
-
-uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency)
-{
+	struct reclaim_report report = { 0 };
+	struct run r = { .want = want, .epoch = epoch, .report = &report };
 	int saved = errno;
-	uint64_t given = 0;
 
 	stat_add(STAT_pressure_reclaims, 1);
-	prefault_hold(&zone_main);
-	given = prefault_release(&zone_main, 0, want / PG_BYTES + 1);
-	for (unsigned step = 0; step < (emergency ? 4u : 3u) && given < want; step++) {
-		if (step == 3)
-			heap_ask_trim();
-		given += pressure_step(step, step == 3 ? 0 : marked, want - given);
-		if (step == 3 && given < want && options.holes)
-			heap_abandon_own();
-		if (step >= 2 && given < want)
-			given += slab_pool_punch(true, want - given);
-	}
-	if (given < want && !emergency)
-		heap_ask_trim();
+	RUN_STEPS(&r, pressure_steps);
+	if (emergency)
+		RUN_STEPS(&r, emergency_steps);
 	errno = saved;
-	return given;
+	return r.given;
 }
 
 void reclaim_init(void)

@@ -5,8 +5,8 @@
 #ifndef SLUICE_RECLAIM_H
 #define SLUICE_RECLAIM_H
 
-#include "heap/heap.h"
 #include "base/lock.h"
+#include "heap/drain.h"
 #include "types.h"
 
 /* One process-wide change at a time: disabling of the pcps, fork. */
@@ -47,24 +47,30 @@ typedef void reclaim_see(void *arg, const struct heap_drain *d);
 bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
 			reclaim_see *see, void *arg);
 
-/* Gate 2 (heap_take_walk) with what it frees given back to the kernel; one caller at a time, a fork
- * waits for it. generation: of heap_idle_mark, 0: nothing was marked. */
-void reclaim_idle(uint64_t generation, struct reclaim_report *report);
+/*
+ * Mark every heap that may hold something (bins: or has memory for its bins); its owner's next call takes
+ * the mark back. Then make all threads pass a barrier: global, which interrupts nobody (8 to 20 ms), or
+ * one by interrupts (1 us). Returns the epoch of the marks, 0 if nothing was marked or there is no
+ * barrier. Call without locks.
+ */
+uint64_t reclaim_mark(bool bins, bool global);
 
-/* After a mark: a turn for the bins of threads that take a nap (heap_visit). */
-void reclaim_visit(uint64_t generation);
+/* Empty the heaps that were marked by then and whose threads made no call since, and give what that frees
+ * to the kernel. A fork waits for it. */
+void reclaim_idle(uint64_t epoch, struct reclaim_report *report);
+
+/* An ageing step for the bins of such heaps; they stay marked. */
+void reclaim_age(uint64_t epoch);
 
 /*
- * Memory is short: give bytes back to the kernel, in this order, until `want` of them have gone: page
- * caches of threads that sleep, those of all, dirty blocks, heaps of idle threads (marked: the
- * generation of heap_idle_mark, 0: that of the last growth); then running threads are asked to trim
- * themselves at their next slow call; in an emergency the heaps of all threads that are not inside a
- * call just now, by a barrier that interrupts. Returns the bytes.
+ * Memory is short: give bytes back to the kernel until `want` of them have gone; the table in reclaim.c
+ * has the order. epoch: of the marks of the background thread; 0: the last growth's count. emergency:
+ * also from the heaps of all threads that are not inside a call just now. Returns the bytes.
  */
-uint64_t reclaim_pressure(uint64_t want, uint64_t marked, bool emergency);
+uint64_t reclaim_pressure(uint64_t want, uint64_t epoch, bool emergency);
 
-/* Before the process grows (growth_ask_others): what others cache, for whoever grows; the kernel gets
- * none of it. True: pages came free. */
+/* Before the process grows (growth_ask_others): take what others cache for the thread that grows; the
+ * kernel gets none of it. True: pages came free. */
 bool reclaim_before_growth(void);
 
 /* Make heap_alloc_slow come here when it finds no memory. */

@@ -25,6 +25,7 @@
 #include "reclaim/control.h"
 #include "shim/fork.h"
 #include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "reclaim/pressure.h"

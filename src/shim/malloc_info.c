@@ -15,6 +15,7 @@
 #include "base/export.h"
 #include "shim/glibc_malloc.h"
 #include "heap/heap.h"
+#include "os/membarrier.h"
 #include "reclaim/info.h"
 #include "base/log.h"
 #include "base/stats.h"
@@ -158,7 +159,7 @@ __attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *
 /* Whether heaps of sleeping threads can be claimed. */
 static void membarrier_line(struct stats_text *t)
 {
-	int err = claim_error();
+	int err = membarrier_error();
 
 	if (!err)
 		stats_line(t, "membarrier      = on\n");

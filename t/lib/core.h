@@ -6,8 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "heap/drain.h"
 #include "heap/heap.h"
+#include "heap/slab_pool.h"
+#include "os/membarrier.h"
 #include "reclaim/info.h"
+#include "reclaim/reclaim.h"
 #include "lib/tap.h"
 
 /* Gives a gauge or counter by name. */
@@ -20,30 +24,35 @@ static inline uint64_t value(const char *name)
 	return v;
 }
 
-/* Empties all heaps that are marked with the generation. Returns how many. */
-static inline unsigned heap_idle_take(uint64_t generation)
+/* Walks over all heaps; returns how many were claimed. */
+static inline unsigned heap_walk(enum heap_action action, uint64_t epoch)
 {
-	struct heap_walk w = heap_walk_all();
-	unsigned taken = 0;
+	struct heap_walk w = heap_walk_all(action, epoch);
 
 	while (!heap_walk_ended(&w)) {
 		uint32_t steps = UINT32_MAX;
 
-		taken += heap_take_walk(&w, generation, true, &steps);
+		heap_walk_part(&w, &steps);
 	}
-	return taken;
+	return w.taken;
 }
 
-/* Ages the cache bins of all heaps that are marked with the generation. */
-static inline void heap_visit(uint64_t generation)
+/* Marks heaps that may hold something; returns the epoch. */
+static inline uint64_t heap_idle_mark(bool global)
 {
-	struct heap_walk w = heap_walk_all();
+	return reclaim_mark(false, global);
+}
 
-	while (!heap_walk_ended(&w)) {
-		uint32_t steps = UINT32_MAX;
+/* Empties all heaps that were marked by then; returns how many. */
+static inline unsigned heap_idle_take(uint64_t epoch)
+{
+	return heap_walk(HEAP_PURGE, epoch);
+}
 
-		heap_visit_walk(&w, generation, &steps);
-	}
+/* Does an ageing step for each bin of all such heaps. */
+static inline void heap_age_all(uint64_t epoch)
+{
+	heap_walk(HEAP_AGE, epoch);
 }
 
 static inline void *alloc(size_t size)

@@ -13,7 +13,10 @@
 
 #include "page/buddy.h"
 #include "lib/core.h"
-#include "heap/heap_parts.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "reclaim/reclaim.h"
 #include "lib/tap.h"
 

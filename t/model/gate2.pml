@@ -1,29 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 2, by which others take the heap of a thread that makes no calls (src/heap/claim.c): one
- * owner, two takers that do not wait for each other, and a fork. One of them marks over the mark of the
- * other, which then relies on that, and relies on a mark that it finds (heap_growth_mark).
+ * The heap claim, by which others take the heap of a thread that makes no calls (src/heap/claim.c): one
+ * owner, two claimers that do not wait for each other, and a fork. Marks are made, and epochs closed, under
+ * a lock (reclaim_control); the barrier is made without it. A claimer accepts any mark of its own epoch or an
+ * older one, whoever made it: its barrier comes after the end of that epoch.
  *
  * Memory is that of x86-64 (TSO): what the owner stores goes into a buffer, first in first out, and
  * reaches memory at any later time; a locked instruction waits until the buffer is empty; membarrier
- * empties it. The others change the gate by locked instructions only, and the heap only before such
+ * empties it. The others change the claim word by locked instructions only, and the heap only before such
  * a one, so that they need no buffers. (arm64 lets more pass: there the acquire and release orders
  * in the code stand for what TSO gives by itself: t/model/weak.pml.)
  *
- * Checked: nobody is in the window together with somebody else; who is in it sees all that was done
- * there before; a heap whose owner has gone is finished, once.
+ * Checked: nobody is in the critical section together with somebody else; who is in it sees all that was
+ * done there before; a heap whose owner has ended is finished, once.
  *
  * Broken twins, each of which must be caught:
- *   NO_MEMBARRIER  a taker marks and does not make the owner pass a barrier
- *   NO_GENERATION  a taker takes any pending gate, not only the one of its own mark
- *   PLAIN_PENDING  a mark is a store after a look, not a CAS
- *   EXIT_IGNORED   a holder lets go by a store and does not see that the owner has gone
- *   NO_BUSY_LOOK   a taker that holds the gate does not look whether the owner is inside
+ *   NO_MEMBARRIER  a claimer marks and does not make the owner pass a barrier
+ *   NO_EPOCH       a claimer claims any marked heap, also one that was marked after its barrier
+ *   MARK_UNLOCKED  an epoch is closed while a mark of it is still to be made
+ *   EXIT_IGNORED   a claimer lets go by a store and does not see that the owner has ended
+ *   NO_BUSY_LOOK   a claimer does not look whether the owner is inside
  *   FORK_NO_WAIT   a fork copies the heap although its owner is inside
- *   RELEASE_UNHELD a fork lets go of a gate that it did not take
- *   NO_OWN_BARRIER a taker that relies on another's mark makes no barrier of its own
- *   LATE_RELY      a mark over another's is relied on though the gate was free in between
- *   BACK_EXITED    a holder that puts the mark back does not see that the owner has gone
+ *   RELEASE_UNHELD a fork lets go of a heap that it did not hold
+ *   BACK_EXITED    a claimer that puts the mark back does not see that the owner has ended
  */
 
 #define FREE 0
@@ -42,34 +41,31 @@
 
 /* Memory. lists stands for all that is inside the heap. */
 byte mem[2];
-byte gate_state = FREE;
-byte claim_epoch;
-bool gate_exited;
-byte generation;
+byte state = FREE;
+byte mark_epoch;
+bool exited;
+
+byte open_epoch = 1;
+bool marking; /* the lock under which marks are made and epochs closed */
 
 /* The owner's store buffer. */
 chan buffer = [3] of { byte, byte };
 
 /* What is really so, for the assertions. */
-byte inside;    /* parties in the window */
+byte inside;    /* parties in the critical section */
 byte truth;     /* what lists has to be */
 byte finished;  /* times the heap was finished */
 byte ended;     /* processes that are through */
 
-/* reclaim_control: a fork does not run beside a taker that holds gates. */
+/* reclaim_control: a fork does not run beside a claimer that holds heaps. */
 byte takers;
 bool forking;
 
-/* The takers, and the mark that each relies on. */
-#define IDLE 0
-#define GROWTH 1
-byte relied[2];
-
-#define ENTER_WINDOW                                                                               \
+#define ENTER                                                                               \
 	inside++;                                                                                  \
 	assert(inside == 1)
 
-#define LEAVE_WINDOW inside--
+#define LEAVE inside--
 
 inline drain_one()
 {
@@ -104,29 +100,29 @@ active proctype memory()
 }
 
 /* heap_enter_slow: result `in`. Ghosts change with the load that they depend on. */
-inline window_open()
+inline enter_slow()
 {
 	byte g;
 
 	buffer!BUSY, 1;
 	if
-	:: atomic { gate_state == FREE -> ENTER_WINDOW; in = true }
-	:: atomic { gate_state != FREE -> in = false; g = claim_epoch };
+	:: atomic { state == FREE -> ENTER; in = true }
+	:: atomic { state != FREE -> in = false; g = mark_epoch };
 	   buffer!BUSY, 0;
 	   if
 	   :: atomic {
 		   /* claim_take_back; then it tries again to enter. */
-		   empty(buffer) && gate_state == PENDING && claim_epoch == g ->
-		   gate_state = FREE;
+		   empty(buffer) && state == PENDING && mark_epoch == g ->
+		   state = FREE;
 		   g = 0
 	      };
 	      buffer!BUSY, 1;
 	      if
-	      :: atomic { gate_state == FREE -> ENTER_WINDOW; in = true }
-	      :: gate_state != FREE -> buffer!BUSY, 0
+	      :: atomic { state == FREE -> ENTER; in = true }
+	      :: state != FREE -> buffer!BUSY, 0
 	      fi
 	   :: atomic {
-		   empty(buffer) && !(gate_state == PENDING && claim_epoch == g) -> g = 0
+		   empty(buffer) && !(state == PENDING && mark_epoch == g) -> g = 0
 	      }
 	   fi
 	fi
@@ -139,7 +135,7 @@ inline critical_exit()
 		buffer!LISTS, truth
 	};
 	atomic {
-		LEAVE_WINDOW;
+		LEAVE;
 		buffer!BUSY, 0
 	}
 }
@@ -152,7 +148,7 @@ active proctype owner()
 	do
 	:: calls > 0 ->
 		calls--;
-		window_open();
+		enter_slow();
 		if
 		:: in -> critical_exit()
 		:: else -> skip /* the fallback heap serves it */
@@ -163,17 +159,17 @@ active proctype owner()
 
 	/* thread_exit */
 	do
-	:: window_open();
+	:: enter_slow();
 		if
 		:: atomic { in -> finished++ }; critical_exit(); break
 		:: else ->
 			if
 			:: atomic {
-				empty(buffer) && gate_state == HELD ->
-				gate_exited = true
+				empty(buffer) && state == HELD ->
+				exited = true
 			   };
 			   break
-			:: atomic { empty(buffer) && gate_state != HELD -> skip }
+			:: atomic { empty(buffer) && state != HELD -> skip }
 			fi
 		fi
 	od;
@@ -183,12 +179,12 @@ active proctype owner()
 /* Its owner has gone. */
 inline finish()
 {
-	atomic { ENTER_WINDOW };
+	atomic { ENTER };
 	atomic {
 		assert(mem[LISTS] == truth);
-		LEAVE_WINDOW;
-		gate_exited = false;
-		gate_state = FREE;
+		LEAVE;
+		exited = false;
+		state = FREE;
 		finished++
 	}
 }
@@ -197,93 +193,69 @@ inline finish()
 inline release()
 {
 #ifdef EXIT_IGNORED
-	gate_state = FREE;
-	gate_exited = false
+	state = FREE;
+	exited = false
 #else
 	if
-	:: atomic { !gate_exited -> assert(gate_state == HELD); gate_state = FREE }
-	:: gate_exited -> finish()
+	:: atomic { !exited -> assert(state == HELD); state = FREE }
+	:: exited -> finish()
 	fi
 #endif
 }
 
-/* The mark is there as it was, for the same taker to take again. */
+/* claim_put_back: the mark is there as it was. */
 inline put_back()
 {
 	if
 	:: atomic {
 #ifdef BACK_EXITED
-		gate_state == HELD -> gate_state = PENDING; gate_exited = false
+		state == HELD -> state = PENDING; exited = false
 #else
-		gate_state == HELD && !gate_exited -> gate_state = PENDING
+		state == HELD && !exited -> state = PENDING
 #endif
 	   }
 #ifndef BACK_EXITED
-	:: gate_exited -> finish()
+	:: exited -> finish()
 #endif
 	fi
 }
 
-active [2] proctype taker()
+active [2] proctype claimer()
 {
-	byte where, what, g, old;
-	byte me = _pid - 2; /* after memory and owner */
-	byte tries = (me == IDLE -> 1 : TRIES); /* that the states be not too many */
+	byte where, what, e, epoch;
+	byte tries = (_pid == 2 -> 1 : TRIES); /* that the states be not too many */
 
 	do
 	:: tries > 0 ->
 		tries--;
-		atomic { generation++; g = generation };
 
-		/* heap_idle_mark */
-#ifdef PLAIN_PENDING
+		/* claim_mark and claim_close, of reclaim_mark or heap_growth_mark */
+		atomic { !forking && !marking -> marking = true };
+		e = open_epoch;
+#ifdef MARK_UNLOCKED
+		marking = false;
+#endif
 		if
-		:: gate_state == FREE -> atomic { gate_state = PENDING; claim_epoch = g }
-		:: gate_state != FREE -> goto next
+		:: atomic { state == FREE -> state = PENDING; mark_epoch = e }
+		:: state != FREE -> skip
 		fi;
-#else
-		if
-		:: atomic {
-			gate_state == FREE ->
-			gate_state = PENDING;
-			claim_epoch = g;
-			relied[me] = g
-#ifdef LATE_RELY
-			;
-			relied[GROWTH] = g
-#endif
-		   }
-		:: atomic {
-			me == IDLE && gate_state == PENDING ->
-			old = claim_epoch;
-			claim_epoch = g;
-			relied[me] = g
-		   };
-		   atomic {
-			if
-			:: relied[GROWTH] == old -> relied[GROWTH] = g
-			:: else -> skip
-			fi;
-			old = 0
-		   }
-		/* heap_growth_mark */
-		:: atomic { me == GROWTH && gate_state == PENDING -> relied[me] = claim_epoch };
-#ifdef NO_OWN_BARRIER
-		   goto again
-#endif
-		:: gate_state == HELD -> goto next
-		fi;
-#endif
+		atomic { epoch = open_epoch; open_epoch++; marking = false; e = 0 };
+
+		/* claim_pass */
 		membarrier();
 
-		/* heap_idle_take, heap_growth_take or heap_visit, as much later as one likes, also again */
+		/* claim_try, as much later as one likes, also again */
 again:
-		atomic { !forking -> takers++; g = relied[me] };
+		atomic { !forking -> takers++ };
+		e = mark_epoch;
 		if
-#ifdef NO_GENERATION
-		:: atomic { gate_state == PENDING -> gate_state = HELD; claim_epoch = g };
+#ifdef NO_EPOCH
+		:: atomic { state == PENDING -> state = HELD };
 #else
-		:: atomic { gate_state == PENDING && claim_epoch == g -> gate_state = HELD };
+		:: atomic {
+			state == PENDING && mark_epoch == e && e <= epoch ->
+			state = HELD
+		   };
 #endif
 			if
 			:: atomic {
@@ -292,13 +264,13 @@ again:
 #else
 				mem[BUSY] == 0 ->
 #endif
-				ENTER_WINDOW
+				ENTER
 			   };
 			   atomic {
 				assert(mem[LISTS] == truth);
 				truth = 1 - truth;
 				mem[LISTS] = truth;
-				LEAVE_WINDOW
+				LEAVE
 			   };
 			   if
 			   :: release()
@@ -308,16 +280,18 @@ again:
 			:: mem[BUSY] != 0 -> release()
 #endif
 			fi
-#ifdef NO_GENERATION
-		:: gate_state != PENDING -> skip
+#ifdef NO_EPOCH
+		:: state != PENDING -> skip
 #else
-		:: atomic { !(gate_state == PENDING && claim_epoch == g) -> skip }
+		:: atomic {
+			!(state == PENDING && mark_epoch == e && e <= epoch) ->
+			skip
+		   }
 #endif
 		fi;
 		takers--;
-next:
-		g = 0;
-		relied[me] = 0
+		e = 0;
+		epoch = 0
 	:: else -> break
 	od;
 	ended++
@@ -328,23 +302,23 @@ active proctype fork()
 	byte where, what;
 	bool held;
 
-	/* prepare: claim_hold_all, which takes a gate that is free or pending, and lets a heap be that
-	 * holds nothing */
-	atomic { takers == 0 -> forking = true };
+	/* prepare: claim_hold, which takes a word that is free or pending; a heap that holds nothing is left
+	 * alone */
+	atomic { takers == 0 && !marking -> forking = true };
 	if
 	:: atomic {
-		gate_state != HELD -> gate_state = HELD; claim_epoch = 0; held = true
+		state != HELD -> state = HELD; mark_epoch = 0; held = true
 	   }
 	:: true -> goto parent
 	fi;
 	membarrier();
 	if
 #ifdef FORK_NO_WAIT
-	:: atomic { true -> ENTER_WINDOW };
+	:: atomic { true -> ENTER };
 #else
-	:: atomic { mem[BUSY] == 0 -> ENTER_WINDOW };
+	:: atomic { mem[BUSY] == 0 -> ENTER };
 #endif
-		atomic { assert(mem[LISTS] == truth); LEAVE_WINDOW }
+		atomic { assert(mem[LISTS] == truth); LEAVE }
 	:: mem[BUSY] != 0 -> skip /* waited long enough: left alone in the child */
 	fi;
 parent:
@@ -359,12 +333,12 @@ parent:
 	atomic { forking = false; ended++ }
 }
 
-/* When all is over the heap has been finished, once, and the gate is nobody's. */
+/* When all is over the heap has been finished, once, and nobody holds it. */
 active proctype over()
 {
 	atomic {
 		ended == 4 && empty(buffer) ->
 		assert(finished == 1);
-		assert(inside == 0 && !gate_exited && gate_state != HELD)
+		assert(inside == 0 && !exited && state != HELD)
 	}
 }

@@ -593,7 +593,7 @@ int main(void)
 	if (UNDER_TSAN)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
-	if (!heap_barrier())
+	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(25);
 	options.idle_ms = IDLE_MS;

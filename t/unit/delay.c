@@ -27,7 +27,10 @@
 #include "lib/child.h"
 #include "lib/core.h"
 #include "base/delay.h"
-#include "heap/heap_parts.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "heap/slab_pool.h"
 #include "shim/init.h"
 #include "page/longrun.h"
@@ -82,7 +85,7 @@ static bool owner_is_held(void)
 
 static void visit(void)
 {
-	heap_visit(heap_idle_mark(false));
+	heap_age_all(heap_idle_mark(false));
 }
 
 static void drain_owners_pages(void)
@@ -479,7 +482,7 @@ static void test_step(enum delay_point p)
 	bool arrived;
 	pthread_t t;
 
-	if ((steps[p].flags & GATE2) && (UNDER_TSAN || !heap_barrier())) {
+	if ((steps[p].flags & GATE2) && (UNDER_TSAN || !membarrier_global())) {
 		tap_skip(3, "no membarrier, or ThreadSanitizer, which does not know it");
 		return;
 	}

@@ -14,7 +14,10 @@
 #include "page/buddy.h"
 #include "page/growth.h"
 #include "lib/core.h"
-#include "heap/heap_parts.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "shim/init.h"
 #include "base/options.h"
 #include "reclaim/reclaim.h"
@@ -207,7 +210,7 @@ static void test_calling(struct worker *w)
 	refill(w);
 	marked = heap_idle_mark(false);
 	worker_do(w, call);
-	heap_drain(w->heap, marked, true, &d);
+	heap_drain(w->heap, HEAP_EMPTY, marked, true, &d);
 	is_int(d.outcome, HEAP_CALLING, "a drain notices that the owner called since the mark");
 	ok(!w->heap->drained && w->heap->claim == CLAIM_FREE,
 	   "a drain leaves the heap of a calling thread alone");
@@ -239,7 +242,7 @@ static void test_held(struct worker *w)
 	atomic_store(&w->heap->claim, CLAIM_STEP | CLAIM_HELD);
 	drain_threads(0);
 	is_int(entry_of(w)->state, SLUICE_THREAD_HELD, "a drain reports a claimed heap as held");
-	claim_release(w->heap);
+	heap_release(w->heap);
 	drain_threads(0);
 	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED,
 	       "a heap whose claim was released is emptied");
@@ -451,7 +454,7 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	if (!heap_barrier())
+	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(TESTS);
 	child_result(run_child(without_membarrier),

@@ -19,6 +19,7 @@
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
@@ -329,8 +330,7 @@ static void child_frees_all(void)
 		_exit(5);
 	}
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		if (h != heap_self && ((!h->unattached && !h->drained) || h->orphan ||
-				       (h->claim & CLAIM_STATE) == CLAIM_HELD))
+		if (h != heap_self && (!h->drained || (h->claim & CLAIM_STATE) == CLAIM_HELD))
 			_exit(6);
 	if (stat_sum(STAT_heaps_quarantined))
 		_exit(7);

@@ -15,7 +15,10 @@
 #include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
-#include "heap/heap_parts.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "base/stats.h"
@@ -142,10 +145,10 @@ static void test_asleep(void)
 	worker_end(&w);
 	is_int(mark_and_take(), 0, "the heap of a thread that ended holds nothing");
 	ok(heap_bins_any(), "the heap of a thread that ended keeps memory for its bins");
-	is_int(heap_idle_take(heap_idle_mark_all(true)), 1,
+	is_int(heap_idle_take(reclaim_mark(true, true)), 1,
 	       "the heap of a thread that ended is taken for its bins' memory");
 	is_int(bin_pages(w.heap), 0, "a taken heap of an ended thread costs no memory");
-	is_int(heap_idle_take(heap_idle_mark_all(true)), 0,
+	is_int(heap_idle_take(reclaim_mark(true, true)), 0,
 	       "the heap of an ended thread is taken once");
 	zone_check(&zone_main);
 }
@@ -262,16 +265,12 @@ static void test_late_post(void)
 static unsigned open_inboxes(const struct heap *h)
 {
 	(void)h;
-	return heap_open_inboxes();
+	return heap_walk(HEAP_OPEN, heap_idle_mark(false));
 }
 
-/* The mark stays; any thread that has it may take the heap. */
 static unsigned mark_open(const struct heap *h)
 {
-	heap_growth_mark(UINT32_MAX, &all_steps);
-	return !h->inbox && (h->claim & CLAIM_STATE) == CLAIM_PENDING
-		       ? heap_growth_take(true, &all_steps)
-		       : 0;
+	return heap_growth_mark(UINT32_MAX, &all_steps) && !h->inbox;
 }
 
 /* The same when the process is about to grow or is short of memory: there is no second pass. */
@@ -431,7 +430,7 @@ static void test_generation(void)
 	first = heap_idle_mark(true);
 	worker_do(&w, call_slow);
 	second = heap_idle_mark(true);
-	ok(second > first, "each mark has a generation of its own");
+	ok(second > first, "each mark has an epoch of its own");
 	is_int(heap_idle_take(first), 0, "an older mark takes nothing");
 	is_int(w.heap->claim, second | CLAIM_PENDING, "an older mark leaves the newer mark");
 	is_int(heap_idle_take(0), 0, "no mark takes nothing");
@@ -442,11 +441,12 @@ static void test_generation(void)
 	start_clean();
 }
 
-/* Idle rounds and growths have separate marks. */
+/* A mark serves idle rounds and growths: nobody marks over it. */
 static void test_growth(void)
 {
 	static struct worker w;
 	uint64_t g;
+	uint64_t before;
 
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
@@ -455,27 +455,27 @@ static void test_growth(void)
 	   "a growth finds a heap that was marked by an idle round");
 	is_int(w.heap->claim, g | CLAIM_PENDING, "a growth leaves the mark of an idle round");
 	is_int(heap_idle_take(g), 1, "an idle round takes the heap that a growth has marked too");
-	is_int(heap_growth_take(true, &all_steps), 0,
+	is_int(heap_growth_take(&all_steps), 0,
 	       "a growth does not take a heap that an idle round took");
 	worker_do(&w, fill_and_free_odd);
 	worker_do(&w, call_slow);
 	heap_growth_mark(UINT32_MAX, &all_steps);
+	before = w.heap->claim;
 	g = heap_idle_mark(true);
-	is_int(w.heap->claim, g | CLAIM_PENDING, "an idle round marks over the mark of a growth");
-	is_int(heap_growth_take(true, &all_steps), 1,
-	       "a growth whose mark was written over takes the heap all the same");
+	ok(w.heap->claim == before && before < g, "an idle round leaves the mark of a growth");
+	is_int(heap_growth_take(&all_steps), 1, "the growth takes the heap");
 	is_int(heap_idle_take(g), 0, "once");
 	worker_do(&w, call_slow);
 	heap_growth_mark(UINT32_MAX, &all_steps);
 	g = heap_idle_mark(true);
-	heap_visit(g);
+	heap_age_all(g);
 	worker_do(&w, call_slow);
-	is_int(heap_growth_take(true, &all_steps) + heap_idle_take(g), 0,
-	       "a call takes both marks back");
+	is_int(heap_growth_take(&all_steps) + heap_idle_take(g), 0,
+	       "a call takes the mark back for both");
 	heap_growth_mark(UINT32_MAX, &all_steps);
 	worker_do(&w, call_slow);
 	g = heap_idle_mark(true);
-	is_int(heap_growth_take(true, &all_steps), 0,
+	is_int(heap_growth_take(&all_steps), 0,
 	       "a growth mark from before a call does not take a heap marked after the call");
 	is_int(heap_idle_take(g), 1, "a mark from after a call takes the heap");
 	worker_do(&w, free_all);
@@ -515,20 +515,20 @@ static void test_visit(void)
 	worker_begin(&w);
 	worker_do(&w, fill_and_free_odd);
 	g = heap_idle_mark(true);
-	heap_visit(g);
+	heap_age_all(g);
 	is_int(w.heap->claim, g | CLAIM_PENDING, "an ageing step leaves the mark");
 	ok(!bins_empty(w.heap) && !w.heap->drained,
 	   "the first ageing step leaves what the heap has");
 	worker_do(&w, use_one_class);
 	is_int(w.heap->claim, CLAIM_FREE, "the owner's next call takes the mark back");
 	pool = pool_slabs();
-	heap_visit(g);
+	heap_age_all(g);
 	ok(w.heap->claim == CLAIM_FREE && pool_slabs() == pool,
 	   "a late ageing step does nothing after the owner's call");
 	for (unsigned i = 0; i < 5; i++) {
 		worker_do(&w, use_one_class);
 		g = heap_idle_mark(true);
-		heap_visit(g);
+		heap_age_all(g);
 	}
 	ok(room_of(w.heap, 200) > 0, "ageing steps leave the bin that a calling thread uses");
 	ok(room_of(w.heap, 100) == 0 && room_of(w.heap, 3000) == 0,
@@ -563,7 +563,7 @@ static void test_held(void)
 	   "a thread whose heap is claimed is served by the fallback heap");
 	ok(w.heap->claim == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
 	   "a thread whose heap is claimed does not touch it");
-	claim_release(w.heap);
+	heap_release(w.heap);
 	is_int(w.heap->claim, CLAIM_FREE, "the claimant releases the heap");
 	calls = value("fallback_calls");
 	worker_do(&w, free_all);
@@ -588,7 +588,7 @@ static void free_and_trim(struct worker *w)
 	struct heap_drain d;
 
 	free_all(w);
-	heap_drain(heap_self, 0, true, &d);
+	heap_drain(heap_self, HEAP_EMPTY, 0, true, &d);
 }
 
 /* Slabs that could not be abandoned because the lock of their pool was not available. */
@@ -669,7 +669,7 @@ static void test_exit(void)
 	       "a thread that ends while its heap is claimed says so");
 	ok(!h->unattached && !bins_empty(h),
 	   "a thread that ends while its heap is claimed leaves it to the claimant");
-	claim_release(h);
+	heap_release(h);
 	ok(h->unattached && h->claim == CLAIM_FREE && h->tid == 0 && heap_idle_any(),
 	   "the claimant releases it as it is, because it may be inside a malloc of its own");
 	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
@@ -759,7 +759,7 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	if (!heap_barrier())
+	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(TESTS);
 	child_result(run_child(without_membarrier),

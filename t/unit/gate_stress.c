@@ -18,6 +18,7 @@
 #include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
@@ -170,7 +171,7 @@ static void *stress_growth(void *arg)
 		uint32_t steps = 64 + rnd(&s) % 4096;
 
 		lock_acquire(&reclaim_control);
-		stress_grown += heap_growth_take(false, &steps);
+		stress_grown += heap_growth_take(&steps);
 		if (steps)
 			heap_growth_mark(4 + rnd(&s) % 16, &steps);
 		lock_release(&reclaim_control);
@@ -211,7 +212,7 @@ static uint64_t stress_run(uint64_t least)
 			usleep(rnd(&s) % 2000);
 		lock_acquire(&reclaim_control);
 		if (rnd(&s) % 2)
-			heap_visit(g);
+			heap_age_all(g);
 		taken += heap_idle_take(g);
 		lock_release(&reclaim_control);
 	}
@@ -262,7 +263,7 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	if (!heap_barrier())
+	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(5);
 	test_stress();

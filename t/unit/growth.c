@@ -14,7 +14,10 @@
 #include "page/growth.h"
 #include "lib/core.h"
 #include "heap/heap.h"
-#include "heap/heap_parts.h"
+#include "heap/claim.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
 #include "lib/tap.h"
@@ -76,8 +79,8 @@ static void test_many(void)
 		most_caches = caches > most_caches ? (unsigned)caches : most_caches;
 	}
 	tap_diag("%u growths; at most %u heaps and %u pcps in one", n, most_heaps, most_caches);
-	ok(most_heaps <= GROWTH_STEPS / TAKE_STEPS, "one growth empties a bounded number of heaps");
-	ok(most_caches <= GROWTH_LOOKS + GROWTH_STEPS / TAKE_STEPS + 2,
+	ok(most_heaps <= GROWTH_STEPS / CLAIM_STEPS, "one growth empties a bounded number of heaps");
+	ok(most_caches <= GROWTH_LOOKS + GROWTH_STEPS / CLAIM_STEPS + 2,
 	   "one growth empties a bounded number of pcps");
 	is_int(still_hold(), 0, "some growths empty all heaps and pcps together");
 	bedroom_wake();
@@ -131,7 +134,7 @@ int main(void)
 	sluice_init();
 	alloc(16);
 	growth_ask_others = NULL; /* only the test causes growths */
-	if (!heap_barrier())
+	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
 	tap_plan(10);
 	test_many();

@@ -21,6 +21,7 @@
 #include "lib/child.h"
 #include "lib/core.h"
 #include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "heap/large.h"

@@ -18,6 +18,7 @@
 #include "page/buddy.h"
 #include "lib/child.h"
 #include "heap/heap.h"
+#include "heap/heap_call.h"
 #include "heap/holes.h"
 #include "base/options.h"
 #include "page/pagemap.h"

@@ -40,6 +40,7 @@
 #include "page/block.h"
 #include "page/buddy.h"
 #include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "heap/huge.h"
 #include "reclaim/info.h"
 #include "shim/init.h"

@@ -25,6 +25,8 @@
 #include "base/clock.h"
 #include "lib/core.h"
 #include "heap/heap.h"
+#include "heap/heap_call.h"
+#include "heap/heap_slabs.h"
 #include "shim/init.h"
 #include "base/options.h"
 #include "page/pcp.h"

@@ -154,7 +154,7 @@ static void test_case(unsigned i)
 	pthread_t hog;
 	pthread_t high;
 
-	if (cases[i].gate2 && (UNDER_TSAN || !heap_barrier())) {
+	if (cases[i].gate2 && (UNDER_TSAN || !membarrier_global())) {
 		tap_skip(1, "no membarrier, or ThreadSanitizer, which does not know it");
 		return;
 	}

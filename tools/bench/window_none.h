@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * window_none.h - a heap without a window, for libsluice-nowindow.so (make variants), which shows
- * what the window costs. Comes before every file (-include), in place of critical.h. Gate 2 is off in
+ * what the window costs. Comes before every file (-include), in place of critical.h. Nothing claims heaps in
  * it, and no signal handler may allocate.
  */
 #ifndef SLUICE_CRITICAL_H

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * drain.h - the walk over all heaps: what is done to each of them, and how much of it at a time.
+ *
+ * Who walks when, and in which order, is in reclaim.c.
+ */
+#ifndef SLUICE_DRAIN_H
+#define SLUICE_DRAIN_H
+
+#include "heap/heap_thread.h"
+#include "heap/heap_types.h"
+
+/*
+ * What a walk does with a heap. The first two need no claim. The others claim each heap that was marked
+ * in the walk's epoch or an older one, and whose owner made no call since; HEAP_OPEN and HEAP_AGE leave
+ * the mark, so that such a heap may be claimed again.
+ */
+enum heap_action {
+	HEAP_PCP,        /* empty its pcp */
+	HEAP_PCP_ASLEEP, /* the same if it is marked, or has no thread */
+	HEAP_OPEN,       /* take what was posted to its inbox */
+	HEAP_AGE,        /* the same, and an ageing step for each of its cache bins */
+	HEAP_EMPTY,      /* empty it: bins, outbox, inbox, slabs and pcp */
+	HEAP_PURGE, /* the same, and if that gave pages, or it was empty before, give the memory of
+			    its bins back to the kernel, which interrupts processors */
+};
+
+/*
+ * A walk, in parts, from `at` over `left` heaps at most. What is done on the way is limited by steps,
+ * which are counted down (heap_work.h): a part ends when there are none, and the next one goes on where
+ * it ended, in the middle of a heap, too.
+ */
+struct heap_walk {
+	enum heap_action action;
+	uint64_t epoch;  /* of the marks that are accepted, see claim_try */
+	struct heap *at; /* heaps are never taken off the list */
+	uint32_t left;
+	unsigned taken; /* heaps emptied */
+};
+
+static inline struct heap_walk heap_walk_all(enum heap_action action, uint64_t epoch)
+{
+	return (struct heap_walk){ action, epoch, heap_first(), UINT32_MAX, 0 };
+}
+
+static inline bool heap_walk_ended(const struct heap_walk *w)
+{
+	return !w->at || !w->left;
+}
+
+/* One caller at a time (reclaim_control), unless the action needs no claim. */
+void heap_walk_part(struct heap_walk *w, uint32_t *steps);
+
+/* Mark the heaps of a part of a walk that may hold something; bins: also those that have memory for their
+ * bins only. `looks` heaps at most. The caller holds reclaim_control. True: some are marked. */
+bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks);
+
+/* Mark all of them, and make all threads pass a barrier (claim_pass). Returns the epoch, 0 if none is
+ * marked or there is no barrier. The caller holds reclaim_control, also over the barrier. */
+uint64_t heap_mark_all(bool bins, bool global);
+
+/*
+ * The part that a growth may do for others (GROWTH_LOOKS, GROWTH_STEPS): it empties heaps that the growth
+ * before has marked and whose threads made no call since; when all those are done it empties the pcps of
+ * the next heaps, marks them, and opens their inboxes. The caller holds reclaim_control. False: all heaps
+ * were looked at since it was false last.
+ */
+bool heap_growth_step(void);
+
+/* Its two halves: each marks the `looks` heaps behind those of the last one, and begins with the first
+ * heap when it was at the end; true: some are marked. */
+unsigned heap_growth_take(uint32_t *steps);
+bool heap_growth_mark(uint32_t looks, uint32_t *steps);
+
+/* The epoch of the last growth's marks; 0: none. The caller holds reclaim_control. */
+uint64_t heap_growth_epoch(void);
+
+/* What came of a heap in a drain, apart from its pcp. */
+enum heap_outcome {
+	HEAP_EMPTIED, /* it holds nothing any more */
+	HEAP_CALLING, /* its thread made a call since it was marked */
+	HEAP_INSIDE,  /* its thread is inside a call, and was before the mark */
+	HEAP_HELD,    /* a fork or another drain has it, or it was lost in a fork */
+	HEAP_CLOSED,  /* there is no membarrier */
+	HEAP_UNASKED, /* only its pcp was to be emptied */
+};
+
+struct heap_drain {
+	uint32_t tid; /* 0: no thread has it */
+	enum heap_outcome outcome;
+	bool locked; /* somebody sat on its pcp, which is not empty */
+	uint64_t cached; /* bytes free in it before; those of its pcp only unless it was emptied and counted */
+	uint64_t drained; /* bytes of pages that went to the buddy core */
+};
+
+/*
+ * Empty one heap, a marked one of others' or the caller's own, and its pcp; or its pcp alone (HEAP_PCP).
+ * epoch: of the marks, 0 if marking was in vain. counts: `cached` is wanted; to count what a heap has free
+ * walks all its slabs. One caller at a time (reclaim_control), except for HEAP_PCP.
+ */
+void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool counts,
+		struct heap_drain *d);
+
+/* Whether any heap except the caller's may hold something; or has memory for its bins. */
+bool heap_idle_any(void);
+bool heap_bins_any(void);
+
+/* From now on heap_bins_bytes is kept. Before the second thread. */
+void heap_bins_count_all(void);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_slabs.h - the cache bins and the slabs of a heap: what is done in its critical section.
+ *
+ * The caller of each function is in the critical section of h, or has claimed it, or (fallback heap)
+ * holds its lock, unless it says otherwise.
+ */
+#ifndef SLUICE_HEAP_SLABS_H
+#define SLUICE_HEAP_SLABS_H
+
+#include "heap/critical.h"
+#include "heap/heap_types.h"
+#include "heap/heap_work.h"
+
+/* Adoptions that frees in a critical section have left to be done after it. */
+struct due_list {
+	struct outbox_adopt due[BIN_STEP];
+	unsigned n;
+};
+
+void heap_init_bins(struct heap *h);
+
+/*
+ * Bytes of the objects that the cache bins of all heaps have room for, and how many that may become,
+ * apart from the first places of each: what a limit on memory allows (reclaim).
+ */
+extern _Atomic uint64_t heap_bins_bytes;
+extern _Atomic uint64_t heap_bins_most;
+
+/* The room of all cache bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is
+ * `bytes` now. Before the second thread. */
+uint64_t heap_bins_room(struct heap *h);
+void heap_bins_count_from(uint64_t bytes);
+
+/* A slab in limbo becomes the heap's. */
+void heap_attach(struct heap *h, struct page *pg);
+
+/* The next slab of cls will be read soon, if the current one has nothing left. */
+static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
+{
+	if (h->current[cls] && !h->current[cls]->free)
+		__builtin_prefetch(h->partial[cls].first, 1);
+}
+
+/* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and has
+ * room. False: nothing was done. */
+static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
+{
+	struct cache_bin *b = &h->bin[cls];
+	struct page *pg = h->current[cls];
+	unsigned far = TAKE_FAR;
+
+	if (*b->top || !pg || !pg->free || bin_space(b) < TAKE_NEAR)
+		return false;
+	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far);
+	slab_prefetch_next(h, cls);
+	h->idle_rounds[cls] = 0;
+	return true;
+}
+
+/* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
+bool heap_refill(struct heap *h, unsigned cls);
+
+/* Make room in the full bin of cls: more places, or the objects freed last go to their slabs. */
+void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
+
+/*
+ * Send the object to its slab if that is another's and the bin of its class has not begun yet; false: it
+ * was not sent. A thread that was given a few objects and frees them does not get them back by its next
+ * malloc, beside others of their cache line that other threads write.
+ */
+bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
+
+/* Any thread: put a slab whose POSTED flag it has set into its owner's inbox. */
+void heap_post(struct page *pg);
+
+/* The same for slabs that a flush of an outbox posted, linked by stack_next. */
+void heap_post_all(struct page *posted);
+
+/* Open some of the slabs that were posted; false: there are none. */
+bool heap_open_inbox(struct heap *h);
+
+/* The same for as many steps; false: they are used up. */
+bool heap_open_part(struct heap *h, uint32_t *steps);
+
+/* Bytes that are free in a heap except in its pcp: in bins, outbox and slabs. */
+uint64_t heap_free_bytes(struct heap *h);
+
+/* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its own. */
+void heap_trim(struct heap *h);
+
+/* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which are
+ * abandoned; and after the last bin the outbox and some of the inbox. */
+void heap_trim_bin(struct heap *h, unsigned bin);
+void heap_trim_rest(struct heap *h);
+
+/* Abandon all slabs of a heap; its bins and outbox empty, its bins without room: it is drained. */
+void heap_abandon_slabs(struct heap *h, enum slab_age age);
+
+/* The same for as many steps; false: they are used up, and the next call goes on. */
+bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
+
+/* The same for a bin and some slabs of its class that have room; false: it has no more. */
+bool heap_abandon_some(struct heap *h, unsigned bin);
+
+/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the kernel,
+ * so only for a claimer, which keeps nobody waiting. */
+void heap_purge_bins(struct heap *h);
+
+/* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of it, a
+ * multiple of AGE_OBJECTS, go to their slabs. False: there was nothing to do. */
+bool heap_age_next(struct heap *h, unsigned objects);
+
+/* Any thread: stops the program unless p is the start of an object of pg that was handed out. */
+void heap_check_object(void *p, const struct page *pg);
+_Noreturn void heap_bad_free(void *p, const struct page *pg);
+_Noreturn void heap_freed_twice(void *p, const struct page *pg);
+
+/* The calling thread's bins: stops the program if an object in them was freed twice. For its end. */
+void heap_check_bins(void);
+
+/* Debug: the calling thread's heap, or all that it can know of it. */
+void heap_check(void);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_types.h - struct heap, a thread's heap, and its cache bins.
+ *
+ * Who may touch what, and when, is in claim.h.
+ */
+#ifndef SLUICE_HEAP_TYPES_H
+#define SLUICE_HEAP_TYPES_H
+
+#include <stddef.h>
+
+#include "base/list.h"
+#include "heap/large.h"
+#include "heap/outbox.h"
+#include "heap/sizeclass.h"
+#include "heap/slab.h"
+#include "heap/slab_pool.h"
+#include "page/meta.h"
+#include "page/pcp.h"
+#include "types.h"
+
+/* The claim word: bits 1-0 are the state, bit 2 is CLAIM_EXITED, the rest is the epoch of the mark. */
+#define CLAIM_FREE UINT64_C(0)
+#define CLAIM_PENDING UINT64_C(1)
+#define CLAIM_HELD UINT64_C(2)
+#define CLAIM_STATE UINT64_C(3)
+#define CLAIM_EXITED UINT64_C(4) /* with CLAIM_HELD: its owner has ended */
+#define CLAIM_STEP UINT64_C(8)   /* from one epoch to the next */
+
+/*
+ * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom; limit
+ * is the highest place that top may have (the low 32 bits of its address: all places of a heap lie
+ * side by side). divisor: the inverse of its objects' size, see class_divides; set once.
+ */
+struct cache_bin {
+	struct object **top;
+	uint32_t limit;
+	uint32_t divisor;
+};
+
+/* Objects a cache bin holds at most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
+#define BIN_MAX 256u
+#define BIN_MIN 2u
+#define BIN_BYTES 131072u
+#define BIN_CAPACITY(size)                                                                         \
+	(BIN_BYTES / (size) < BIN_MIN   ? BIN_MIN                                                  \
+	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
+					: BIN_BYTES / (size))
+
+/* A cache bin for each size class, then those of large objects. */
+#define BINS (CLASSES + LARGE_BINS)
+
+/*
+ * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most; it moves to a
+ * row of BIN_MAX when it grows beyond that. Each row lies above a bottom. So the bins of a thread
+ * that needs few places fill few pages.
+ */
+#define BIN_SMALL 64u
+struct bin_rows {
+#define SIZECLASS(size, pages)                                                                     \
+	struct object                                                                              \
+		*of_##size[(BIN_CAPACITY(size) > BIN_SMALL ? BIN_SMALL : BIN_CAPACITY(size)) + 1];
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	struct object *large[LARGE_BINS][LARGE_BIN_MAX + 1];
+};
+enum {
+	BIN_ROWS = 0
+#define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	,
+	BIN_SMALL_SLOTS = sizeof(struct bin_rows) / sizeof(struct object *),
+	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_ROWS * (BIN_MAX + 1)
+};
+
+struct heap {
+	/*
+	 * The critical section. The owner thread alone writes busy; a claimer reads it. The owner
+	 * sets busy, then reads claim; a claimer marks claim, makes every thread pass a full barrier
+	 * (membarrier), then reads busy: one of them sees the other.
+	 */
+	_Atomic uint32_t busy;
+	_Atomic uint64_t claim;
+
+	/* Owner thread in its critical section, or the claimer. */
+	struct cache_bin bin[BINS];             /* what malloc pops and free pushes */
+	struct page *current[CLASSES];          /* LIST_CURRENT: refills bin, or NULL */
+	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
+	struct page_list_head full;             /* LIST_FULL, of all classes */
+	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
+	struct page *release;                   /* runs for the pcp, after the critical section */
+	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
+	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
+	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
+	uint8_t age_next;                       /* the bin of the next ageing step */
+	uint32_t slow_calls;
+
+	/* Owner thread only. */
+	uint32_t trims_seen;  /* of heap_ask_trim */
+	uint32_t trim_bin;    /* the next bin of the trim under way, */
+	uint32_t trim_for;    /* and which trim that is */
+	uint32_t exit_rounds; /* thread-specific destructors seen */
+
+	/* Any thread, atomic: the TID of its thread, 0 while it has none. reap takes the heap of a
+	 * thread that ended without telling us by a CAS to 0. */
+	_Atomic uint32_t tid;
+
+	/* What walkers read is in one line, which the owner seldom writes. */
+
+	/* Any thread, atomic: slabs posted by a remote free. */
+	cache_aligned _Atomic(struct page *) inbox;
+
+	/* Set once, before the heap is published. */
+	_Atomic(struct heap *) next; /* all heaps; never taken off */
+
+	/* Owner thread in its critical section, or the claimer; others read them. */
+	_Atomic uint32_t drained;     /* nothing is in it */
+	_Atomic uint32_t bins_purged; /* and bin_slots cost no memory */
+
+	/* Guarded by: the registry lock, once the heap is on a list of it; others read them. */
+	_Atomic uint32_t unattached;  /* it is on such a list */
+	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
+	struct heap *free_next;       /* heaps that wait for a thread */
+
+	/* Guarded by: reclaim_control. The list of the heaps that the forking thread holds. */
+	struct heap *fork_next;
+
+	/* Guarded by: its own lock. */
+	struct pcp pcp;
+
+	/* Owner thread in its critical section, or the claimer: frees into slabs of others, and the
+	 * places of the bins, BIN_SLOTS of them, which heap_none and heap_gone lack. All zero is right
+	 * while they are empty, so a claimer may give this memory back; it begins at a page, see
+	 * HEAP_OFFSET. */
+	cache_aligned struct outbox outbox;
+	cache_aligned struct object *bin_slots[];
+};
+#define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
+#define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
+_Static_assert(offsetof(struct heap, outbox) <= 4096,
+	       "an idle heap costs one of the kernel's pages");
+
+/*
+ * Where in its first page a heap begins. Not at the start, as many blocks do, of which a program uses
+ * the first bytes most: a load waits for an earlier store to the same offset in another page.
+ */
+#define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, outbox) % META_ALIGN) % META_ALIGN)
+_Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
+
+/* Places the bin may still fill. */
+static inline unsigned bin_space(const struct cache_bin *b)
+{
+	return (b->limit - (uint32_t)(uintptr_t)b->top) / (uint32_t)sizeof(struct object *);
+}
+
+/* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
+extern _Thread_local struct heap *heap_self TLS_FAST;
+extern struct heap heap_none;
+extern struct heap heap_gone;
+
+static inline bool heap_is_real(const struct heap *h)
+{
+	return h != &heap_none && h != &heap_gone;
+}
+
+#endif
