@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cgroup.c - see cgroup.h. Used by pressure; uses the primitives.
+ * cgroup.c - see cgroup.h. Used by limits and psi; uses the primitives.
  *
- * (A) All is opened at the start (ourfd.h says why), and kept for groups that have a limit: four files each. Those are read from their
- *     beginning again and again (pread), by a child of fork as well. A limit that a group gets later, and a process that is
- *     moved to another group, are not noticed.
- * (B) What cannot be read or understood is no limit.
+ * (A) All files are opened at the start (ourfd.h says why). Those of groups that have a limit stay
+ *     open, four per group, and are read from their beginning each time (pread), in a fork child as
+ *     well. If a group gets its first limit later, or the process moves to another group, that is
+ *     not noticed.
+ * (B) What cannot be read or understood counts as no limit.
  *
- * Lock: the caller's, one caller at a time. No allocation, no stdio; keeps errno; enters the kernel, so not to be called under a lock
- * or in a heap's window. May run in a signal handler and in a fork child. 1 us a file.
+ * Lock: the caller's, one caller at a time. No allocation, no stdio; keeps errno. Enters the
+ * kernel, so do not call it under a lock or in a critical section. May run in a signal handler and
+ * in a fork child. Reading a file takes 1 us.
  * Source: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
  */
 #ifdef HAVE_CONFIG_H
@@ -29,13 +31,13 @@
 #define NAME_BYTES 64u
 #define UNLIMITED_MIN (UINT64_C(1) << 60) /* version 1 has no word for "none" */
 
-/* Guarded by: the caller, one at a time. A thread's stack may be small. */
+/* Guarded by: the caller, one at a time. Static, because a thread's stack may be small. */
 static char text[TEXT_BYTES];
 static char file_path[CGROUP_PATH_MAX + NAME_BYTES];
 
-static enum ourfd_fs kind; /* likewise: what the files have to be of */
+static enum ourfd_fs kind; /* guarded in the same way: the file system of the files */
 
-/* The file's text from its beginning, cut off at len - 1. False: there is none. */
+/* Reads a file from its beginning, at most len - 1 bytes. Returns false if there is no text. */
 static bool read_text(int fd, char *out, size_t len)
 {
 	int saved = errno;
@@ -50,7 +52,7 @@ static bool read_text(int fd, char *out, size_t len)
 	return got != 0;
 }
 
-/* A decimal number up to white space or the end. False: it is none. */
+/* Parses a decimal number up to white space or the end. Returns false if it is none. */
 static bool parse_bytes(const char *s, uint64_t *out)
 {
 	uint64_t v = 0;
@@ -65,10 +67,11 @@ static bool parse_bytes(const char *s, uint64_t *out)
 	return at != s && (*at == '\0' || *at == '\n' || *at == ' ');
 }
 
-/* The directory of the hierarchy, while a group is looked for. */
+/* The directory of the hierarchy, from cgroup_find_in to cgroup_found. */
 static int base_dir = -1;
 
-/* Below it, as file_path: the first dir_len bytes of the group's path. Returns its length. */
+/* Writes the first dir_len bytes of the group's path to file_path, relative to base_dir. Returns
+ * the length. */
 static size_t group_path(const struct cgroup *g, size_t dir_len)
 {
 	size_t len = dir_len - g->base;
@@ -79,7 +82,7 @@ static size_t group_path(const struct cgroup *g, size_t dir_len)
 	return 1 + len;
 }
 
-/* A file of the group whose directory is the first dir_len bytes of the path. */
+/* Opens a file of the group whose directory is the first dir_len bytes of the path. */
 static int group_open(const struct cgroup *g, size_t dir_len, const char *name, int flags)
 {
 	size_t len = group_path(g, dir_len);
@@ -101,7 +104,7 @@ static bool file_number(struct ourfd *file, uint64_t *out)
 	return file_text(file, digits, sizeof(digits)) && parse_bytes(digits, out);
 }
 
-/* The number behind "key " at the start of a line; 0: there is none. */
+/* The number behind "key " at the start of a line. Returns 0 if there is none. */
 static uint64_t keyed(const char *line, const char *key)
 {
 	size_t len = strlen(key);
@@ -137,7 +140,7 @@ static bool has_word(const char *list, size_t len, const char *word)
 }
 
 /*
- * Lines are ID:CONTROLLERS:PATH. The memory controller is either in version 1's list, or in version 2,
+ * Lines are ID:CONTROLLERS:PATH. The memory controller is in a list of version 1, or in version 2,
  * whose line has ID 0 and no list. Returns the version.
  */
 static unsigned membership_find(const char *line, const char **path, size_t *len)
@@ -175,7 +178,7 @@ static bool append(char *path, size_t *at, const char *s, size_t len)
 	return true;
 }
 
-/* A directory of the group's hierarchy, or what stands for it in a test. */
+/* Whether the group's path is a directory. */
 static bool exists(const struct cgroup *g)
 {
 	struct stat st;
@@ -185,7 +188,7 @@ static bool exists(const struct cgroup *g)
 	       S_ISDIR(st.st_mode);
 }
 
-/* Where the hierarchy is mounted. Of a system with both versions the second one is in unified. */
+/* Finds where the hierarchy is mounted. A system with both versions has version 2 in `unified`. */
 static bool base_find(struct cgroup *g, const char *root)
 {
 	size_t at = 0;
@@ -206,8 +209,8 @@ static bool base_find(struct cgroup *g, const char *root)
 	return base_dir >= 0;
 }
 
-/* In a container the mount may begin below the hierarchy's root, at a group that the membership
- * names from the root on: leave out groups at its front until what is left is there. */
+/* In a container the mount may begin at a group below the hierarchy's root, while the membership
+ * names groups from the root on. So leave out leading groups until the rest exists. */
 static bool dir_find(struct cgroup *g, const char *dir, size_t len)
 {
 	for (;;) {
@@ -253,7 +256,7 @@ static void level_file(struct cgroup *g, struct cgroup_level *l, unsigned file)
 	ourfd_set(&l->file[file], name ? group_open(g, l->dir_len, name, O_RDONLY) : -1);
 }
 
-/* Before any of it is kept: most groups have no limit. */
+/* Reads the limit before any file is kept open, because most groups have none. */
 static uint64_t first_limit(const struct cgroup *g, size_t dir_len)
 {
 	uint64_t limit = UINT64_MAX;
@@ -356,7 +359,7 @@ void cgroup_found(void)
 	base_close();
 }
 
-/* Where the option names another place, files may be whatever they are. */
+/* If the option names another place, the files may be on any file system. */
 bool cgroup_find(struct cgroup *g)
 {
 	bool usual = strcmp(options.cgroup_root, "/sys/fs/cgroup") == 0;
@@ -387,7 +390,7 @@ uint64_t cgroup_limit(const struct cgroup *g)
 	return least;
 }
 
-/* Pages of files, which the kernel drops before it kills. */
+/* Bytes of file pages, which the kernel drops before it kills a process. */
 static uint64_t file_bytes(const struct cgroup *g, struct cgroup_level *l)
 {
 	if (!file_text(&l->file[CGROUP_STAT], text, sizeof(text)))

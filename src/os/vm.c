@@ -3,13 +3,13 @@
  * vm.c - see vm.h. The only file that calls mmap, munmap, mprotect, mremap and madvise.
  * Used by meta, buddy and huge; uses the primitives.
  *
- * (A) What is purged is rounded inward to the kernel's pages: on a kernel with pages larger than
- *     ours a block that fills none is left alone and said to be still dirty.
- * (B) Sizes of mappings are multiples of the kernel's page; callers ask in multiples of ours, and
- *     we round up.
+ * (A) A purge is rounded inward to kernel pages. If kernel pages are larger than ours, a block that
+ *     fills none is left alone and stays dirty.
+ * (B) Sizes of mappings are multiples of the kernel's page. Callers ask in multiples of ours, and
+ *     this file rounds up.
  *
- * Bound: one system call, but for a mapping with an alignment (at most 20, none longer than what it
- * maps) and a mapping that grows (at most 8 and those).
+ * Bound: one system call. An aligned mapping takes at most 20, none for more than the mapping and
+ * its alignment; a mapping that grows at most 8 more.
  * No lock, no allocation; blocks in the kernel (mmap_lock); may run in a signal handler and in a
  * fork child.
  */
@@ -47,8 +47,8 @@
 
 size_t vm_os_page = 4096;
 
-static _Atomic size_t address_limit =
-	SIZE_MAX; /* RLIMIT_AS or _DATA, the smaller, when last read */
+/* The smaller of RLIMIT_AS and RLIMIT_DATA when last read. */
+static _Atomic size_t address_limit = SIZE_MAX;
 
 void vm_init(void)
 {
@@ -72,7 +72,7 @@ void vm_limits_read(void)
 
 	if (!sandbox_enter())
 		return;
-	/* What is reserved does not count for the second one; what is usable does for both. */
+	/* Reserved space counts only for RLIMIT_AS, usable space for both. */
 	if (sys_getrlimit(RLIMIT_AS, &rl) == 0) {
 		size_t limit = limit_of(&rl);
 
@@ -84,7 +84,7 @@ void vm_limits_read(void)
 	errno = saved;
 }
 
-/* Counts a call and says whether fault injection wants it to fail. */
+/* Counts a call. Returns whether fault injection makes it fail. */
 static bool injected_fault(void)
 {
 	static _Atomic uint64_t calls;
@@ -97,15 +97,15 @@ static bool injected_fault(void)
 	return n >= options.vm_fail_at && n - options.vm_fail_at < options.vm_fail_count;
 }
 
-/* What the kernel is asked for begins at a page of its own, whatever ours are: else it would refuse. A length it rounds
- * up itself. */
+/* The kernel refuses an address that is not the start of one of its pages. It rounds a length up by
+ * itself. */
 static void check_page(const void *addr)
 {
 	DCHECK(((uintptr_t)addr & (vm_os_page - 1)) == 0);
 	(void)addr;
 }
 
-/* NULL: refused, for *err. */
+/* Returns NULL and sets *err if the kernel refuses. */
 static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 {
 	int saved = errno;
@@ -139,7 +139,7 @@ static void *map(void *hint, size_t bytes, int prot, int flags)
 	return try_map(hint, bytes, prot, flags, &err);
 }
 
-/* As vm_try_map_at. A kernel older than 4.17 takes the address of MAP_FIXED_NOREPLACE for a hint. */
+/* As vm_try_map_at. Before Linux 4.17 the address of MAP_FIXED_NOREPLACE is only a hint. */
 static int map_exactly(void *addr, size_t bytes, int prot, int flags)
 {
 	int err;
@@ -155,9 +155,9 @@ static int map_exactly(void *addr, size_t bytes, int prot, int flags)
 }
 
 /*
- * Aligned without asking for more than is needed, which a limit on address space would refuse:
- * where the kernel's choice is not aligned, try the aligned places below it; ask for too much and
- * trim it only as the last resort.
+ * Avoids asking for more than is needed, which a limit on address space might refuse: if the
+ * kernel's choice is not aligned, tries the aligned places below it. Only the last resort maps too
+ * much and unmaps the excess.
  */
 static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 {
@@ -224,7 +224,7 @@ bool vm_commit(void *addr, size_t bytes)
 	if (injected_fault())
 		return false;
 	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
-	/* A sandbox that refuses mprotect allows mmap. Nothing is there yet that it would replace. */
+	/* A sandbox that refuses mprotect may allow mmap. Only reserved space is replaced. */
 	if (!good && errno != ENOMEM)
 		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED) !=
@@ -250,7 +250,7 @@ void vm_thp(void *addr, size_t bytes, bool wanted)
 	int saved = errno;
 
 	check_page(addr);
-	/* A kernel without huge pages refuses, and nothing is lost. */
+	/* A kernel without huge pages refuses, which does no harm. */
 	(void)sys_madvise(addr, bytes, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	errno = saved;
 }
@@ -264,8 +264,9 @@ void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants)
 }
 
 /*
- * By a touch: a page fault takes the lock of the mapping, which is ours alone while it is marked, and
- * MADV_POPULATE_WRITE that of the address space, for as long as it takes to clear a huge page.
+ * Touches the memory: a page fault takes only the lock of the mapping, which no other thread uses
+ * while it is marked. MADV_POPULATE_WRITE would hold the lock of the address space while the kernel
+ * clears a huge page.
  */
 void vm_populate_thp(void *addr, size_t bytes)
 {
@@ -277,8 +278,9 @@ void vm_populate_thp(void *addr, size_t bytes)
 bool vm_locked(void *addr)
 {
 	int saved = errno;
-	void *page = (void *)align_up((uintptr_t)addr, vm_os_page); /* else it is refused, too */
-	bool locked = sys_madvise(page, vm_os_page, MADV_DONTNEED) != 0; /* EINVAL */
+	/* Any other address would be refused as well as locked memory (EINVAL). */
+	void *page = (void *)align_up((uintptr_t)addr, vm_os_page);
+	bool locked = sys_madvise(page, vm_os_page, MADV_DONTNEED) != 0;
 
 	errno = saved;
 	return locked;
@@ -298,8 +300,9 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 }
 
 /*
- * To a place with as much room behind it again, so that what grows step by step moves seldom, and
- * as far from a page table's start as it is now, so that the kernel moves tables, not entries.
+ * Moves a mapping to a place with as much room behind it again, so that one that grows step by step
+ * rarely moves. Keeps its distance from the start of a page table, so that the kernel moves tables
+ * and not entries.
  */
 static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
 {
@@ -353,12 +356,12 @@ bool vm_purge(void *addr, size_t bytes)
 	stat_add(STAT_purge_calls, 1);
 	DELAY_HERE(vm_purge);
 	if (sys_madvise((void *)first, last - first, MADV_DONTNEED) != 0)
-		whole = false; /* locked in memory (EINVAL): it stays, and stays dirty */
+		whole = false; /* locked in memory (EINVAL): it stays dirty */
 	errno = saved;
 	return whole;
 }
 
-/* A kernel older than 5.14 does not know the call: a write that changes nothing does the same. */
+/* Before Linux 5.14 there is no such call; a write that changes nothing does the same. */
 bool vm_populate(void *addr, size_t bytes)
 {
 	int saved = errno;

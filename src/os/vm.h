@@ -16,59 +16,64 @@ extern size_t vm_os_page;
 
 void vm_init(void);
 
-/* Address space without memory, aligned (a power of two). NULL: refused. */
+/* Address space without memory, aligned (a power of two). Returns NULL if the kernel refuses. */
 void *vm_reserve(size_t bytes, size_t align);
 
-/* Read-write memory at exactly addr, where nothing is mapped. 0; nothing changed: -EEXIST, something is there, or addr
- * is within a page of the kernel's; -ENOMEM, refused. */
+/* Maps read-write memory at exactly addr, where nothing may be mapped. Returns 0; -EEXIST if
+ * something is there, or addr is not the start of a kernel page; -ENOMEM if the kernel refuses. On
+ * an error nothing changes. */
 int vm_try_map_at(void *addr, size_t bytes);
 
-/* Read-write memory wherever the kernel likes, aligned (a power of two). Reads as zero. */
+/* Read-write memory at any place, aligned (a power of two), that reads as zero. Returns NULL if the
+ * kernel refuses. */
 void *vm_map(size_t bytes, size_t align);
 
-/* A page of memory that reads as zero in a process that is made as a copy of this one (MADV_WIPEONFORK). NULL: the
- * kernel has no such memory. */
+/* A page of memory that reads as zero in a copy of this process (MADV_WIPEONFORK). Returns NULL if
+ * the kernel has no such memory. */
 void *vm_map_wiped(void);
 
-/* Make reserved address space read-write. False: refused, nothing changed. */
+/* Makes reserved address space read-write. Returns false if refused; nothing changes then. */
 bool vm_commit(void *addr, size_t bytes);
 
-/* Take away access from memory that is not in use; where that is refused nothing changes. */
+/* Takes away access to memory that is not in use. If the kernel refuses, nothing changes. */
 void vm_guard(void *addr, size_t bytes);
 
-/* Let the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbid it. */
+/* Lets the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbids it. */
 void vm_thp(void *addr, size_t bytes, bool wanted);
 
-/* What the option thp says of memory that is made usable; auto_wants: what thp:auto would. */
+/* Applies the option thp to memory that was made usable. auto_wants: what thp:auto means for it. */
 void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants);
 
 /*
- * Where the kernel has huge pages of bytes or less, have it back [addr, addr + bytes), which is aligned to
- * its size and not backed yet, with them. From then on it is forbidden to, so that what is given back
- * costs no more than what is touched of it.
+ * Backs [addr, addr + bytes), which is aligned to its size and not backed yet, with a huge page, if
+ * the kernel has huge pages of at most that size. Then forbids huge pages there, so that memory
+ * that is given back and touched again costs only what is touched.
  */
 void vm_populate_thp(void *addr, size_t bytes);
 
-/* Whether the first page of the kernel's at or behind addr, mapped and not in use yet, is locked in memory,
- * so that the kernel will back it as a whole (or, with MCL_ONFAULT, counts it as if it did). */
+/* Whether the first kernel page at or behind addr, mapped and not in use yet, is locked in memory.
+ * The kernel backs locked memory at once (or, with MCL_ONFAULT, counts it as if it did). */
 bool vm_locked(void *addr);
 
-/* Resize a mapping made by vm_map, moving it where it has no room. NULL: refused, the old one is as
- * it was. */
+/* Resizes a mapping made by vm_map, and moves it if it has no room. Returns NULL if the kernel
+ * refuses; nothing changes then. */
 void *vm_remap(void *addr, size_t old_bytes, size_t bytes);
 
-/* False only when the kernel has no mappings left to split one; the memory is then kept. */
+/* Returns false only if the process may have no more mappings, to split this one; the memory then
+ * stays mapped. */
 bool vm_unmap(void *addr, size_t bytes);
 
-/* Have the kernel back [addr, addr + bytes) with memory to be written, whatever it holds, which stays
- * as it is. False: refused; part of it may be backed. */
+/* Makes the kernel back [addr, addr + bytes) with writable memory. The contents stay. Returns false
+ * if the kernel refuses; a part may be backed then. */
 bool vm_populate(void *addr, size_t bytes);
 
-/* Give the memory back to the kernel; it stays mapped. True: all of it reads as zero now. */
+/* Gives the memory back to the kernel; it stays mapped. Returns whether all of it reads as zero
+ * now. */
 bool vm_purge(void *addr, size_t bytes);
 
-/* Whether RLIMIT_AS limits the address space, or RLIMIT_DATA what is usable of it, as it was when last read: at the start, when a mapping was refused, and
- * by the background thread (vm_limits_read). */
+/* vm_address_limited: whether RLIMIT_AS limits the address space, or RLIMIT_DATA its usable part,
+ * and the smaller of the two. vm_limits_read reads them: at the start, when a mapping was refused,
+ * and in the background thread. */
 void vm_limits_read(void);
 bool vm_address_limited(size_t *limit);
 

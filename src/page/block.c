@@ -12,7 +12,7 @@
  *     back the page with written memory. Clear: it reads as zero. zone.dirty_pages counts the set
  *     bits of free blocks. A block with any bit set is on the dirty list. (zone_check)
  *     A zone with a reserve is segregated: blocks of different kinds do not merge, so the kernel
- *     backs all of a ready block, and memory that it does not back never joins a dirty one.
+ *     backs all of a prefaulted block, and memory that it does not back never joins a dirty one.
  * (D) Only the head of a block or run has a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
  * (F) Of a free block's descriptors other than its head, only the kind is read, and it is
@@ -71,7 +71,7 @@ static const uint8_t kind_list[BUDDY_KINDS] = {
 	[BUDDY_PREFAULTED] = LIST_BUDDY_PREFAULTED,
 };
 
-/* Whether pg, a free block, may become one with what is of the kind. */
+/* Whether pg, a free block, may merge with memory of the kind. */
 static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
 {
 	return likely(!z->segregated) || block_kind(pg) == kind;
@@ -130,11 +130,11 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 	page_set_kind(pg, becomes);
 }
 
-/* What n pages that come free will be, where kinds are kept apart. */
+/* The kind of n pages that come free; in a zone that is not segregated nobody looks at it. */
 static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
 	if (likely(!z->segregated))
-		return BUDDY_CLEAN; /* nobody looks */
+		return BUDDY_CLEAN;
 	if (ready)
 		return BUDDY_PREFAULTED;
 	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
@@ -156,8 +156,8 @@ void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bo
 		i &= ~(1u << order);
 		order++;
 	}
-	/* If the next-order buddy is free, this one's own buddy coming back would make a block
-	 * of two orders more: let it stay. */
+	/* If the buddy of the next order is free, this block and its own buddy would make a block
+	 * two orders larger: put it where it is used last. */
 	to_tail = order + 1 < ORDERS &&
 		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
 	block_insert(z, &r->page[i], order, to_tail, ready);
@@ -217,8 +217,8 @@ struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 	return pg;
 }
 
-/* The free block that ends before page i and may join one of the kind; its first page, or i if there
- * is none. */
+/* The free block that ends before page i and may join one of the kind; its first page, or i if
+ * there is none. */
 uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
 {
 	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
@@ -228,7 +228,7 @@ uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
 	return i;
 }
 
-/* Where the free blocks side by side begin that pg is one of, and how many pages they have. */
+/* The first of the adjacent free blocks around pg, and how many pages they have together. */
 static struct page *range_around(struct page *pg, uint32_t *pages)
 {
 	struct region *r = region_of(pg);
@@ -250,15 +250,15 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	return &r->page[first];
 }
 
-/* Free blocks side by side. */
+/* Adjacent free blocks. */
 struct range {
 	struct page *first;
-	struct page *block; /* the one of them by which it was found */
+	struct page *block; /* the one by which the range was found */
 	uint32_t pages;
 };
 
-/* Look at up to `tries` of the free blocks of a list for a better place for n pages. Returns how many tries
- * are left. */
+/* Looks at up to `tries` free blocks of a list for a better place for n pages. Returns how many
+ * tries are left. */
 static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsigned tries,
 			   struct range *best)
 {
@@ -278,8 +278,8 @@ static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsi
 }
 
 /*
- * A long run: of free blocks side by side, which need not be buddies, the shortest range that is long
- * enough of those that are looked at. Large programs live on that little is left over.
+ * A long run comes from adjacent free blocks, which need not be buddies. Takes the shortest range
+ * that is long enough, among those looked at, so that little is wasted.
  */
 static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
 {
@@ -292,14 +292,14 @@ static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, u
 
 	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
 	    !blocks[__builtin_ctz(orders)].first->next)
-		return block_take(z, kind, order); /* there is one block only */
+		return block_take(z, kind, order); /* there is only one block */
 	for (unsigned tries = most; larger && tries; larger &= larger - 1)
 		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
 	range_look(&blocks[order - 2], npages, most, &best);
 	range_look(&blocks[order - 1], npages, most, &best);
 	if (!best.first)
 		return NULL;
-	/* One block is split and merged in fewer steps than several. */
+	/* Splitting and merging one block takes fewer steps than several. */
 	if (is_pow2(npages) && best.block->npages >= npages) {
 		block_remove(z, best.block, PAGE_LIMBO);
 		return best.block;
@@ -323,7 +323,7 @@ static struct page *kind_take(struct zone *z, unsigned kind, const struct want *
 			      : block_take(z, kind, want->order);
 }
 
-/* Memory of the kinds (a bit each) that is backed first: dirty, then ready; then clean. */
+
 struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
 {
 	uint32_t npages = want->npages;
@@ -345,7 +345,7 @@ struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned 
 	}
 	if (!pg)
 		return NULL;
-	/* What is too much goes back: upper halves of the splits and the exact tail alike. */
+	/* Return the excess: upper halves of the splits and the exact tail alike. */
 	run_cut_locked(z, pg, npages, kind);
 	if (kind == BUDDY_PREFAULTED) {
 		pg->zero = ZERO_PREFAULTED;
@@ -372,7 +372,7 @@ void defer_push(struct zone *z, struct page *pg)
 	stat_add(STAT_page_frees_deferred, 1);
 }
 
-/* Up to BUDDY_BATCH - 1 of the runs that were deferred. */
+/* Frees up to BUDDY_BATCH - 1 deferred runs. */
 static noinline void pending_work(struct zone *z)
 {
 	if (!z->pending) {
@@ -388,18 +388,20 @@ static noinline void pending_work(struct zone *z)
 }
 
 /*
- * How many of the zones' locks, and of their grow locks, this thread holds or is about to take. A call that
- * finds some is a signal handler's: the call that it interrupted holds one, and so may the call that
- * another thread's handler interrupted, which wants ours. So it waits for no zone, it only tries. They are
- * raised before the word is taken and lowered after it was let go of.
+ * How many zone locks, and how many grow locks, this thread holds or is about to take. Raised
+ * before a lock is taken and lowered after it was released. A call that finds either above 0 runs
+ * in a signal handler, and the interrupted call holds a lock. Another thread's handler may have
+ * interrupted a call that holds a second lock, and want ours. So such a call waits for no lock, it
+ * only tries.
  */
 static _Thread_local uint32_t locks_held TLS_FAST;
 static _Thread_local uint32_t grows_held TLS_FAST;
 
-/* Some lock was not to be had once: from then on we look before we ask. */
+/* A lock was once found stuck: from then on look before taking one. */
 static _Atomic bool lock_lost;
 
-/* 0; -EBUSY: somebody else has it, who will let go; -EDEADLK, -EAGAIN: as lock_acquire. */
+/* Returns 0; -EBUSY if another thread holds it and will release it; -EDEADLK or -EAGAIN as
+ * lock_acquire. */
 static int lock_or_try(struct lock *l, bool tries)
 {
 	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && lock_is_stuck(l))
@@ -411,7 +413,7 @@ static int lock_or_try(struct lock *l, bool tries)
 			atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
 		return err;
 	}
-	if (SLUICE_DEBUG) /* whose ranks they are cannot be told */
+	if (SLUICE_DEBUG) /* the ranks of the interrupted call and of this one are mixed */
 		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
 	if (lock_held(l))
 		return -EDEADLK;
@@ -443,7 +445,7 @@ void zone_unlock(struct zone *z)
 	lock_release(&z->lock);
 	locks_held--;
 	if (SLUICE_DEBUG && unlikely(locks_held))
-		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold begins to count again */
+		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold starts counting again */
 }
 
 int grow_lock(struct zone *z)
@@ -465,7 +467,7 @@ void grow_unlock(struct zone *z)
 
 /* ---- debug ------------------------------------------------------------------------------- */
 
-/* Pages of free blocks by kind, but that of a dirty block only the dirty ones count as such. */
+/* Adds the pages of free blocks by kind; of a dirty block only its dirty pages. */
 static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 {
 	uint32_t i = REGION_META_PAGES;
@@ -497,7 +499,7 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 	}
 	CHECK(region_free == r->free_pages);
 	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
-	/* It is set at every length, and cleared as a whole: the first and the last page tell. */
+	/* Indices are cleared all at once, so the first and the last one show it. */
 	if (r->reserved < REGION_PAGES)
 		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
 }

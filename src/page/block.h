@@ -39,7 +39,7 @@ static inline uint64_t word_mask(uint32_t from, uint32_t n)
 
 enum bit_op { BITS_COUNT, BITS_SET, BITS_CLEAR };
 
-/* Apply op to n bits from first on; returns how many were set before. */
+/* Applies op to n bits from first on. Returns how many were set before. */
 static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint32_t n,
 					 enum bit_op op)
 {
@@ -51,7 +51,8 @@ static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint3
 		uint64_t mask = word_mask(at, here);
 		uint64_t *word = &r->dirty[first / 64];
 
-		/* As a rule all or none are set, and to count takes long without an instruction for it. */
+		/* Mostly all or none are set, and counting is slow without an instruction for
+		 * it. */
 		if ((*word & mask) == mask)
 			count += here;
 		else if (*word & mask)
@@ -120,8 +121,8 @@ struct want {
 	bool anywhere;
 };
 
-/* Takes a run of one of the kinds (a bit each): dirty memory first, then ready, then clean.
- * Returns NULL if none. */
+/* Takes a run of one of the kinds (a bit each): first memory that is backed (dirty, then
+ * prefaulted), then clean. Returns NULL if none. */
 struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds);
 
 /* Shortens a run that was just taken of the kind; its tail becomes free again, of that kind. */

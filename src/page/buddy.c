@@ -37,20 +37,20 @@
 
 /* ---- allocation -------------------------------------------------------------------------- */
 
-/* An allocation: what is asked for, and what was had so far. */
+/* An allocation: the request, and what was taken so far. */
 struct taking {
 	struct want want;
 	unsigned n;
 	unsigned least;
 	struct page **out;
 	unsigned got;
-	bool busy; /* a zone was passed over whose lock somebody has who will let go of it */
+	bool busy; /* a zone was skipped whose lock another thread holds and will release */
 };
 
 #define KINDS_DIRTY (1u << BUDDY_DIRTY)
 #define KINDS_ALL ((1u << BUDDY_KINDS) - 1)
 
-/* One hold of the lock: up to BUDDY_BATCH runs of the kinds, until `end` are had. */
+/* One hold of the lock: takes up to BUDDY_BATCH runs of the kinds, until there are `end`. */
 static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
 {
 	unsigned most = t->want.anywhere ? RANGE_BATCH : BUDDY_BATCH;
@@ -74,7 +74,7 @@ static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned
 	return 0;
 }
 
-/* As many of the kinds as there are, until `end` are had. */
+/* Takes all runs of the kinds, until there are `end`. */
 static int alloc_holds(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
 {
 	unsigned before;
@@ -87,8 +87,8 @@ static int alloc_holds(struct zone *z, struct taking *t, unsigned kinds, unsigne
 	return err;
 }
 
-/* Whether a zone seems to have what is wanted. A look without its lock: it may have gone, or come, since,
- * and then the zone is asked in vain, or passed over as if it had been a moment ago. */
+/* Whether a zone seems to have what is wanted. Read without its lock, the answer may be stale. That
+ * is harmless: the zone is then asked in vain, or skipped as it would have been a moment ago. */
 static bool may_have(const struct zone *z, const struct want *want, unsigned kinds)
 {
 	unsigned order = want->anywhere ? want->order - 2 : want->order;
@@ -99,7 +99,8 @@ static bool may_have(const struct zone *z, const struct want *want, unsigned kin
 	return false;
 }
 
-/* What the others have of the kinds, those behind z first; no two locks are held together. */
+/* Takes runs of the kinds from the other zones, beginning with the one behind z. Holds one lock at
+ * a time. */
 static void alloc_of_others(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
 {
 	uint32_t n = zone_family(z);
@@ -114,9 +115,9 @@ static void alloc_of_others(struct zone *z, struct taking *t, unsigned kinds, un
 }
 
 /*
- * What is free: dirty memory of the zone's own, then of others, so that memory which is backed already is
- * used before what would have to be; then what the zone has otherwise; and if that is too little what others
- * have. Returns what became of the zone's own lock.
+ * Takes free memory: first the zone's own dirty memory, then dirty memory of other zones, so that
+ * memory which the kernel backs is used first; then the zone's other memory; then, if that is too
+ * little, that of other zones. Returns the result of the zone's own lock.
  */
 static int alloc_free(struct zone *z, struct taking *t)
 {
@@ -135,7 +136,8 @@ static int alloc_free(struct zone *z, struct taking *t)
 	return err;
 }
 
-/* Whether the process has grown to what a zone takes at a time; not where that is filled at once. */
+/* Whether the process has as much as a zone takes at a time. Never true if new memory is locked,
+ * and so filled at once. */
 static bool is_grown(struct zone *z)
 {
 	uint64_t pages = zone_sum(z, total_pages);
@@ -144,7 +146,7 @@ static bool is_grown(struct zone *z)
 	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
 }
 
-/* The zone's free memory, and as much growth as is needed to have the least that is asked for. */
+/* Takes free memory, and grows the zone until the least that is asked for is there. */
 static int alloc_grow(struct zone *z, struct taking *t, bool asked)
 {
 	for (;;) {
@@ -153,7 +155,7 @@ static int alloc_grow(struct zone *z, struct taking *t, bool asked)
 
 		if (err || t->got >= t->least)
 			return err;
-		/* Small steps are not worth it: who is asked in time is. */
+		/* Not worth it for small steps, before which growth_ask_if_due asks in time. */
 		if (!asked && seen && is_grown(z)) {
 			asked = true;
 			if (growth_ask(zone_lead(z), t->want.npages))
@@ -167,9 +169,9 @@ static int alloc_grow(struct zone *z, struct taking *t, bool asked)
 }
 
 /*
- * The zone's own lock is not to be had, or the kernel refuses to grow it: others serve, by growth, too. Where
- * no zone's locks are to be had at all, which this thread holds (we are a signal handler's call) or a
- * thread that does not come back, one more comes into use.
+ * The zone's lock cannot be taken, or the kernel refuses to grow it: takes from the other zones,
+ * and grows them. If no zone's locks can be taken, because the call that this signal handler
+ * interrupted, or a thread that does not come back, holds them, one more zone comes into use.
  */
 static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
 {
@@ -203,7 +205,7 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
-	uint32_t odd = zone_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* from here on */
+	uint32_t odd = zone_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* a run is long from here on */
 	struct want want = { npages, order_of(npages),
 			     npages > RANGE_SHORT || (npages >= odd && !is_pow2(npages)) };
 
@@ -232,7 +234,7 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 
 /* ---- free -------------------------------------------------------------------------------- */
 
-/* Of what a free brings those of one zone by one hold of its lock. n: BUDDY_BATCH at most. */
+/* Frees n runs, at most BUDDY_BATCH: those of one zone by one hold of its lock. */
 static always_inline void free_batch(struct page *const *runs, unsigned n, bool trims)
 {
 	uint32_t left = n == 32 ? UINT32_MAX : (1u << n) - 1;

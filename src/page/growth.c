@@ -21,8 +21,7 @@ static uint64_t growth(struct zone *z)
 	       atomic_load_explicit(&z->mapped, memory_order_relaxed);
 }
 
-/* The growth of all zones is counted at one place, which is written as it grows, so that limits hold
- * however many there are. z: zone_lead's, here and below. */
+
 bool growth_ask(struct zone *z, uint64_t pages)
 {
 	uint64_t used = zone_used_pages(z);
@@ -42,7 +41,7 @@ bool growth_ask_if_due(struct zone *any, uint64_t pages)
 
 	if (likely(growth(z) < at))
 		return false;
-	/* The first GROWTH_ASK_PAGES are a process's own. */
+	/* A process may take its first GROWTH_ASK_PAGES without asking. */
 	if (at == 0) {
 		atomic_store_explicit(&z->ask_at, GROWTH_ASK_PAGES, memory_order_relaxed);
 		if (growth(z) + pages < GROWTH_ASK_PAGES)

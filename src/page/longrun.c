@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * longrun.c - a cache of long runs; see longrun.h.
- * Used by large, heap (what is too long for a pcp), reclaim, pressure, background and fork; uses buddy.
+ * Used by large, heap (what is too long for a pcp), reclaim, pressure, background and fork; uses
+ * buddy.
  *
- * (A) A slot holds 0, or the address of the descriptor of a run in state PAGE_LIMBO, with the run's pages above
- *     bit 48, and OLD once the run was kept over a call of longrun_age. Whoever makes a slot 0 has the run.
+ * (A) A slot holds 0, or the address of the descriptor of a run in state PAGE_LIMBO, with the
+ *     length of the run in pages above bit 48, and OLD once a call of longrun_age found the run
+ *     there. The thread that makes a slot 0 owns the run.
  * (B) The runs of all slots have at most KEEP_BYTES, and at most half of what dirty_max allows.
- * (C) A thread looks for a run in the slots of its own line first, then in those of others. So threads that take
- *     turns on a processor share their runs, and few are kept.
+ * (C) A thread looks for a run in the slots of its own line first, then in those of other lines. So
+ *     threads that alternate on a processor share their runs, and few are kept.
  *
- * Bound: a call looks at SLOTS slots; one that finds none gives LINE_SLOTS runs to the buddy core. A drain gives SLOTS.
- * Progress: lock-free. Pairing: the release CAS of longrun_put with the acquire CAS in slot_take, for what the
- * descriptor says. The CAS compares the length as well, so a run that was taken, cut and kept again meanwhile is not
- * taken for what it was.
- * Allocates nothing. May wait for a zone's lock (what goes to the buddy core). Signal handlers: at any time.
- * Fork: a slot is one word, so the child's is whole; a run that a thread had in hand is lost to the child, which
- * counts anew what it has. A handler's fork that interrupted a call of ours leaves the counting to that call.
+ * Bound: a call looks at SLOTS slots. One that finds no run frees LINE_SLOTS runs to the buddy
+ * core, a drain SLOTS.
+ * Progress: lock-free. Pairing: the release CAS of longrun_put with the acquire CAS in slot_take,
+ * for the descriptor. The CAS compares the length as well, so if a run is taken, cut and kept again
+ * meanwhile, the CAS fails.
+ * Allocates nothing. May wait for a zone's lock when it frees a run. Signal handlers: at any time.
+ * Fork: a slot is one word, so the child's is whole. A run that another thread was moving is lost
+ * to the child, which counts again what it has. If the fork came from a signal handler that
+ * interrupted a call here, that call corrects the count.
  * Source: the large-object cache of TCMalloc and mimalloc's cached segments.
  */
 #ifdef HAVE_CONFIG_H
@@ -41,7 +45,7 @@ static struct line {
 } lines[LINES];
 static _Atomic uint64_t kept; /* pages */
 
-/* This thread is between the change of a slot and that of what is kept. */
+/* This thread has changed a slot or `kept`, and not yet the other one. */
 static _Thread_local bool inside TLS_FAST;
 
 static bool enter(void)
@@ -86,7 +90,7 @@ static uint32_t pages_in(uint64_t slot)
 	return (uint32_t)(slot >> PAGES_SHIFT);
 }
 
-/* The run that was seen in a slot, unless somebody else has it. */
+/* Takes the run that was seen in a slot. Returns NULL if another thread took it first. */
 static struct page *slot_take(_Atomic uint64_t *slot, uint64_t seen)
 {
 	struct page *pg = page_in(seen);
@@ -152,7 +156,7 @@ static uint64_t most_pages(void)
 	return min_size(KEEP_BYTES, options.dirty_max / 2) >> PG_SHIFT;
 }
 
-/* Into a slot that is empty. */
+/* Puts a run into an empty slot of the line. Returns false if there is none. */
 static bool line_put(struct line *l, uint64_t slot)
 {
 	for (unsigned i = 0; i < LINE_SLOTS; i++) {

@@ -9,8 +9,8 @@
 
 #define META_ALIGN 4096u
 
-/* Zeroed, aligned to META_ALIGN, never freed. NULL: no memory. Any thread; wait-free but for
- * the kernel; a signal handler may call it. */
+/* Zeroed memory, aligned to META_ALIGN, that is never freed. Returns NULL if there is none. Any
+ * thread and signal handlers; wait-free, except in the kernel. */
 void *meta_alloc(size_t bytes);
 
 #endif

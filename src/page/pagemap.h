@@ -2,10 +2,10 @@
 /*
  * pagemap.h - from a pointer to its page descriptor, and back.
  *
- * One byte for each 64 MiB of the address space says whether a region of ours lies there; the
- * region's descriptors are then at an address that is arithmetic on the pointer. Lookups are wait
- * free, from any thread and from signal handlers; a byte is set once and stays (the metadata of a
- * region is never unmapped), so a descriptor may be read at any later time.
+ * One byte for each 64 MiB of the address space says whether a region of ours lies there. If so,
+ * the address of a page's descriptor is arithmetic on the pointer. Lookups are wait-free, from any
+ * thread and from signal handlers. A byte is set once and stays set, because the metadata of a
+ * region are never unmapped. So a descriptor may be read at any later time.
  */
 #ifndef SLUICE_PAGEMAP_H
 #define SLUICE_PAGEMAP_H
@@ -14,7 +14,8 @@
 
 #include "types.h"
 
-/* Set with release by pagemap_add, after the metadata is usable; pairs with pagemap_ours. */
+/* Set with release by pagemap_add once the metadata are usable; pairs with the acquire load in
+ * pagemap_ours. */
 extern _Atomic uint8_t pagemap_slots[REGION_SLOTS];
 
 static always_inline bool pagemap_ours(const void *p)
@@ -31,7 +32,7 @@ static inline void pagemap_add(struct region *r)
 			      memory_order_release);
 }
 
-/* p must lie in a region of ours (or be a descriptor, which lies in one too). */
+/* The region that p lies in. p may be a descriptor, which lies in a region, too. */
 static always_inline struct region *region_of(const void *p)
 {
 	return (struct region *)((uintptr_t)p & ~(REGION_BYTES - 1));
@@ -63,7 +64,7 @@ static always_inline char *page_address(const struct page *pg)
 	return (char *)(base + ((uintptr_t)(pg - ((struct region *)base)->page) << PG_SHIFT));
 }
 
-/* Let pointers into all n pages of a run lead to pg, its first. Caller owns the run. */
+/* Makes pointers into all n pages of a run lead to pg, its head. The caller owns the run. */
 static inline void page_set_heads(struct page *pg, uint32_t n)
 {
 	struct region *r = region_of(pg);

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp.c - the pcp drain: each thread's pcp, which any thread can empty.
+ * pcp.c - each thread's cache of free runs, which any thread can empty (the pcp drain).
  * Used by slab, large, heap, reclaim and the page API; uses buddy.
  *
  * (A) count == the sum of npages of the runs on the lists. (pcp_check)
  * (B) Each run on a list is PAGE_PCP, its npages is its class's, its link is tagged LIST_PCP.
  *     (pcp_check, and DCHECKs at each step)
- * (C) The lock is only ever tried. The owner goes past a locked pcp to the buddy core: it never
- *     spins and never waits here, whatever a drainer does. A drainer takes at most DRAIN_BATCH
- *     runs in one hold, lets go, and gives them to the buddy core before it tries again.
- * (D) The pcp lock and the buddy lock are never held together: a refill takes from the buddy core
- *     first and then tries the pcp; what the pcp cannot take goes back.
- * (E) While PCP_DISABLED is set in its flags, which is done under the lock, no run enters.
+ * (C) The lock is only tried, never waited for. If the pcp is locked the owner uses the buddy core:
+ *     it never spins here, whatever a drainer does. A drainer takes at most DRAIN_BATCH runs in one
+ *     hold, unlocks, and frees them to the buddy core before it tries again.
+ * (D) The pcp's lock and a zone's lock are never held together. A refill takes from the buddy core
+ *     first and then tries the pcp; runs that do not fit are freed again.
+ * (E) While PCP_DISABLED is set in the flags no run enters. It is set under the lock.
  *
- * Lock: struct spin, rank PCP. Under it: list work of at most DRAIN_BATCH runs, and one that a free
- * brings, or BULK_BATCH in a bulk request, nothing else (hold_step).
- * Bound: an allocation or a free has one or two holds of it and one of the buddy core, of OWN_BATCH
- * runs each, so that none takes much longer than others, or of those, DRAIN_BATCH at most, whose pages
- * make room for the run that is freed; one in bulk of n runs n / BULK_BATCH + 1 of it, and
- * n / DRAIN_BATCH + 1 of the buddy core; a drain as many as the cache has batches, and one more.
+ * Lock: struct spin, rank PCP. Under it only list work is done, of at most DRAIN_BATCH runs and the
+ * one that is freed, or of BULK_BATCH runs in a bulk request (hold_step).
+ * Bound: an allocation or a free has one or two holds of the pcp and one of the buddy core, each of
+ * OWN_BATCH runs, so that no call takes much longer than others; or of as many runs, at most
+ * DRAIN_BATCH, as make room for the run that is freed. A bulk call of n runs has n / BULK_BATCH + 1
+ * holds of the pcp and n / DRAIN_BATCH + 1 of the buddy core; a drain one per batch and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
- * in the pcp but `next`; the registry's release store in pcp_init with pcp_first's acquire load.
- * Allocates nothing; may wait for the buddy lock and enter the kernel (growth), outside its own
- * lock; in a signal handler a try fails and the call goes past. Fork: pcp_fork_*.
+ * in the pcp except `next`; the registry's CAS in pcp_init with the load in pcp_first.
+ * Allocates nothing. May wait for a zone's lock and enter the kernel (growth), outside its own
+ * lock. In a signal handler a try may fail; the buddy core then serves. Fork: pcp_fork_*.
  *
- * Source: Linux mm/page_alloc.c, struct per_cpu_pages: K1, K2 (spinlock, remote drain, the lock
- * in the line of count, high and batch), K4 (pcp and buddy paths apart), and its later scaling of
- * batch (alloc_factor, free_count) and high (high_min, high_max, decay).
+ * Source: Linux mm/page_alloc.c, struct per_cpu_pages: a spinlock in the cache line of count, high
+ * and batch, and remote drains (Gorman, Saenz Julienne, 2022), and its later scaling of batch
+ * (alloc_factor, free_count) and high (high_min, high_max, decay).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -105,8 +105,8 @@ static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 	count_set(p, count_of(p) + run_class_pages[rc]);
 }
 
-/* Take the coldest runs, from one class after the other, until `pages` are had, or at least `over` and
- * OWN_BATCH runs, or nothing is left; DRAIN_BATCH runs in any case. */
+/* Takes the coldest runs, class by class, until it has `pages`, or at least `over` pages and
+ * OWN_BATCH runs, or nothing is left; at most DRAIN_BATCH runs. */
 static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struct page **out)
 {
 	uint32_t filled = 0; /* bit c: class c has runs */
@@ -135,7 +135,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struc
 	return n;
 }
 
-/* A miss: there is work for a larger cache. */
+/* After a miss: a larger pcp would be used. */
 static void raise_high_locked(struct pcp *p, uint32_t pages)
 {
 	p->high += pages;
@@ -143,8 +143,8 @@ static void raise_high_locked(struct pcp *p, uint32_t pages)
 		p->high = p->high_max;
 }
 
-/* How many runs the next refill brings: it doubles while only allocations come, up to OWN_BATCH and what
- * high leaves room for. */
+/* How many runs the next refill takes: twice as many each time while only allocations come, up to
+ * OWN_BATCH and what high leaves room for. */
 static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 {
 	uint32_t pages = p->batch << p->alloc_factor;
@@ -166,14 +166,14 @@ static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 
 /* ---- the owner's way --------------------------------------------------------------------- */
 
-/* For who counts what is kept (buddy_after_free). */
+/* Tells limits, which counts what is kept. */
 static inline void after_free(struct pcp *p)
 {
 	if (unlikely(buddy_after_free != NULL))
 		buddy_after_free(p->zone);
 }
 
-/* Keep what fits, give the rest back. */
+/* Keeps the runs that fit and frees the rest. */
 static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsigned n)
 {
 	unsigned kept = 0;
@@ -222,7 +222,7 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 	return alloc_refill(p, rc, n);
 }
 
-/* One hold of the lock; returns how many of the n runs were had. */
+/* One hold of the lock. Returns how many of the n runs were there. */
 static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct page **out)
 {
 	unsigned got = 0;
@@ -238,8 +238,8 @@ static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct
 	return got;
 }
 
-/* Of n runs from the cache, which may have been malloc's, those that are aligned to their size stay; returns how
- * many. */
+/* Keeps the runs that are aligned to their size and frees the others, which malloc may have used.
+ * Returns how many it kept. */
 static unsigned keep_aligned(struct page **run, unsigned n, uint32_t npages)
 {
 	unsigned kept = 0;
@@ -274,7 +274,7 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 	return got;
 }
 
-/* Spill batches double while only frees come. */
+/* How many pages the next spill frees: twice as many each time while only frees come. */
 static uint32_t spill_pages_locked(struct pcp *p)
 {
 	uint32_t pages = p->batch << p->free_factor;
@@ -325,7 +325,7 @@ past:
 	buddy_free(pg);
 }
 
-/* One hold of the lock; returns how many of the n runs the cache took. */
+/* One hold of the lock. Returns how many of the n runs the pcp took. */
 static inline unsigned put_batch(struct pcp *p, struct page **run, unsigned n)
 {
 	unsigned kept = 0;
@@ -375,7 +375,7 @@ struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
 			result.skipped = true;
 			break;
 		}
-		/* Start small again (M8), also when there is nothing to take. */
+		/* Start small again, even if there is nothing to take. */
 		p->high = p->high_min;
 		p->alloc_factor = 0;
 		p->free_factor = 0;
@@ -441,10 +441,11 @@ void pcp_init(struct pcp *p, struct zone *z)
 		p->high_min = p->high_max;
 	p->high = p->high_min;
 	p->batch = option_pages(options.pcp_batch);
-	/* Nobody knows it yet, so nobody has to be waited for. */
+	/* No other thread knows it yet, so this succeeds. */
 	(void)pcp_enter_remote(p);
-	/* Born disabled if a disable is under way: pcp_disable raises the count before it walks
-	 * the registry, so either we see the count or the walk sees us. Both sides are seq_cst. */
+	/* A new pcp is disabled if a disable is under way. pcp_disable raises the count before it
+	 * walks the registry, so either this reads the count or the walk finds p. Both sides are
+	 * seq_cst. */
 	SHARE_COUNT(pcp_list);
 	do {
 		atomic_store_explicit(&p->next, head, memory_order_relaxed);
@@ -477,12 +478,12 @@ struct pcp *pcp_first(void)
 	return atomic_load_explicit(&registry, memory_order_seq_cst);
 }
 
-/* Take the lock for sure, unless its holder does not come back within 20 ms. */
+/* Takes the lock. Returns false if its holder does not release it within 20 ms. */
 static bool lock_wait(struct pcp *p)
 {
 	uint64_t end = 0;
 
-	/* By the clock: a sleep takes ten times as long as it is told to. */
+	/* By the clock, because a sleep may take ten times as long as asked. */
 	while (!pcp_enter_remote(p)) {
 		uint64_t now = clock_ns();
 
@@ -533,8 +534,9 @@ void pcp_enable(void)
 /* ---- fork -------------------------------------------------------------------------------- */
 
 /*
- * Each hold that prepare takes says so in the flags. One that a call of this thread has, which a signal handler
- * interrupted and which forks, stays that call's, in the child as well.
+ * prepare marks each lock that it takes in the flags. If the fork comes from a signal handler, the
+ * interrupted call of this thread may hold a lock. That lock stays the call's, in the child as
+ * well.
  */
 void pcp_fork_prepare(void)
 {
@@ -543,7 +545,7 @@ void pcp_fork_prepare(void)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		bool held;
 
-		/* What holds nothing is let be, as in claim_hold_all. */
+		/* An empty pcp is left alone, as in claim_hold_all. */
 		if (!count_of(p))
 			continue;
 		held = pcp_enter_remote(p);
@@ -567,7 +569,7 @@ void pcp_fork_parent(void)
 	}
 }
 
-/* What a thread held that is not there may be half changed. */
+/* The lists may be half changed if a thread held the lock that the child does not have. */
 static void forget(struct pcp *p)
 {
 	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)

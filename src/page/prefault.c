@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * prefault.c - the reserve of a zone: free blocks that are zero and that the kernel backs already.
- * Used by reserve (its thread fills and trims it), reclaim and pressure (which give it back); uses
- * buddy and vm.
+ * prefault.c - the reserve of a zone: free blocks that read as zero and that the kernel backs.
+ * Used by reserve (its thread fills and trims it), reclaim and limits (which give it back); uses
+ * block, region, growth and vm.
  *
- * (A) A block on a ready list reads as zero and is backed as a whole; so are the parts it is split
- *     into, and what two of them become. Blocks of other kinds never join it. (zone_check)
- * (B) A block that is populated or given back is on no list meanwhile (PAGE_LIMBO), so nobody sees it
- *     half done; at most PREFAULT_LARGE pages at a time, populated in steps of STEP_BYTES, so that
- *     what else needs the address space's lock does not wait long; a huge page by a fault, which does
- *     not take it (vm_populate_thp).
- * (C) The thread that crosses a mark wakes the reserve's thread, and does nothing else: at most one
- *     futex call for each time that thread went to sleep.
+ * (A) A block on a prefaulted list reads as zero and is backed as a whole. So are the parts that it
+ *     is split into, and what two such blocks merge into. Blocks of other kinds never join it.
+ *     (zone_check)
+ * (B) While a block is populated or given back it is on no list (PAGE_LIMBO), so no thread sees it
+ *     half done. It has at most PREFAULT_LARGE pages and is populated in steps of STEP_BYTES, so
+ *     that others do not wait long for the lock of the address space. A huge page is populated by a
+ *     fault, which does not take that lock (vm_populate_thp).
+ * (C) A thread that crosses a mark only wakes the reserve's thread, by at most one futex call per
+ *     sleep.
  *
  * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
- * Bound: a block that is populated has two holds, and one of zone.grow if there is no clean memory, one that
- * is given back has two; prefault_wake has none. Allocates nothing; filling
- * and releasing block in the kernel; prefault_wake does not, and may be called in a signal handler.
- * Fork: a block that is populated at that moment is lost to the child.
- * Pairing: prefault_wake's fence, after the counter was changed under the lock, with the one of the
- * reserve's thread between setting reserve_word and looking at the counter again.
+ * Bound: populating a block takes two holds, and one of zone.grow if there is no clean memory;
+ * giving one back takes two; prefault_wake takes none. Allocates nothing. Filling and releasing
+ * block in the kernel; prefault_wake does not, and may be called in a signal handler.
+ * Fork: a block that is being populated at that moment is lost to the child.
+ * Pairing: prefault_wake's fence, after the counter changed under the lock, with the fence of the
+ * reserve's thread between setting reserve_word and reading the counter again.
  * Source: the watermarks of the Linux kernel's zones (mm/page_alloc.c, kswapd).
  */
 #ifdef HAVE_CONFIG_H
@@ -76,7 +77,8 @@ void prefault_hold(struct zone *z)
 
 static void put_back(struct zone *z, struct page *pg)
 {
-	/* Nobody returned it, as run_free_locked counts, now or when a deferred free is worked off. */
+	/* run_free_locked, now or when the deferred run is freed, counts this as a return by a
+	 * user, which it is not. */
 	if (pg->zero == ZERO_PREFAULTED)
 		counter_add_shared(&zone_lead(z)->prefaulted_taken, pg->npages);
 	if (!zone_lock(z)) {
@@ -91,7 +93,8 @@ static void put_back(struct zone *z, struct page *pg)
 
 /* ---- filling ----------------------------------------------------------------------------- */
 
-/* A whole block of PREFAULT_LARGE pages, or the smallest there is, but not more than `most`. */
+/* Takes a whole block of PREFAULT_LARGE pages, or the smallest block; at most `most` pages of
+ * it. */
 static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 {
 	unsigned order = order_of(PREFAULT_LARGE);
@@ -110,7 +113,7 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	return pg;
 }
 
-/* The same; where there is none, after growth. */
+/* The same; grows the zone if there is none. */
 static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 {
 	uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
@@ -123,8 +126,8 @@ static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 	return pg || !whole ? pg : clean_take(z, false, most);
 }
 
-/* The descriptors as well: splitting a block writes to them, and looks at those of its neighbours. Of
- * clean blocks they may have gone (zone_purge_descriptors). */
+/* Populates a block and its descriptors: splitting the block writes to them, and reads those of its
+ * neighbours. Descriptors of clean blocks may have been purged (zone_purge_descriptors). */
 static bool populate(struct page *pg)
 {
 	struct region *r = region_of(pg);
@@ -171,7 +174,7 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 
 /* ---- giving back ------------------------------------------------------------------------- */
 
-/* A block of at most n pages. */
+/* Takes a block: at most `most` pages, and only while more than `keep` are prefaulted. */
 static struct page *prefaulted_take(struct zone *z, uint64_t keep, uint64_t most)
 {
 	struct page *pg = NULL;
@@ -203,7 +206,7 @@ uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most)
 		uint32_t n = pg->npages;
 
 		good = vm_purge(page_address(pg), (size_t)n << PG_SHIFT);
-		pg->zero = good ? ZERO_CLEAN : ZERO_PREFAULTED; /* locked in memory: it stays */
+		pg->zero = good ? ZERO_CLEAN : ZERO_PREFAULTED; /* locked in memory */
 		put_back(z, pg);
 		given += good ? n : 0;
 	}

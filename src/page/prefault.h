@@ -15,14 +15,15 @@
  */
 uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most);
 
-/* Gives ready pages back to the kernel until at most `keep` are left or `most` were given, in
+/* Gives prefaulted pages back to the kernel until at most `keep` are left or `most` were given, in
  * steps, with no lock held over a system call. Returns bytes given back. */
 uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most);
 
 /* Memory is short: nothing is populated for a while. */
 void prefault_hold(struct zone *z);
 
-/* Sleeps until a thread crosses a mark, or for ms (0: no limit). The caller has set reserve_word. */
+/* Sleeps until a thread crosses a mark, or for ms (0: no limit). The caller has set the zone's
+ * reserve_word. */
 void prefault_wait(struct zone *z, uint64_t ms);
 
 /* Wakes the thread that sleeps in prefault_wait. Any context. */

@@ -35,9 +35,9 @@ void (*buddy_after_free)(struct zone *z);
 struct purge {
 	struct page *block[BUDDY_BATCH];
 	unsigned n;
-	uint64_t most; /* dirty pages to be taken, and to be left */
-	uint64_t keep;
-	uint64_t dirty; /* those taken; a block that merged with clean ones has others */
+	uint64_t most;  /* dirty pages to be taken */
+	uint64_t keep;  /* dirty pages to be left */
+	uint64_t dirty; /* dirty pages taken; a block may have clean pages besides */
 };
 
 static bool purge_more(struct zone *z, const struct purge *p)
@@ -46,7 +46,7 @@ static bool purge_more(struct zone *z, const struct purge *p)
 	       atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) > p->keep;
 }
 
-/* Dirty pages that are still to be taken; there are some. At most one more than a block has. */
+/* Dirty pages that are still to be taken: at least 1, at most one more than a block has. */
 static uint32_t purge_want(const struct zone *z, const struct purge *p)
 {
 	uint64_t over = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed) - p->keep;
@@ -55,12 +55,12 @@ static uint32_t purge_want(const struct zone *z, const struct purge *p)
 	return (uint32_t)min_size(want, (1u << ORDER_MAX) + 1);
 }
 
-/* A dirty block, or as much of it as is wanted, if there is something dirty in that: what is purged beyond
- * that may be what the program uses now and then. */
+/* Takes a dirty block. Takes only its front, as much as is wanted, if there is a dirty page in it:
+ * the program may use the rest again. */
 static void purge_add(struct zone *z, struct purge *p, struct page *pg)
 {
 	uint64_t before = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	/* What ends within a page of the kernel's would be said to be dirty still. */
+	/* A part that ended within a kernel page could not be purged as a whole. */
 	uint32_t part = (uint32_t)align_up(purge_want(z, p), max_size(vm_os_page >> PG_SHIFT, 1));
 
 	run_begin(z);
@@ -76,7 +76,7 @@ static bool is_dirty_block(const struct page *pg)
 	return page_kind(pg) == PAGE_BUDDY && pg->list == LIST_BUDDY_DIRTY;
 }
 
-/* A dirty block and those side by side with it, which the kernel takes by one call. */
+/* Takes a dirty block and its adjacent dirty blocks, which the kernel purges by one call. */
 static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 {
 	struct region *r = region_of(pg);
@@ -99,7 +99,7 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 	}
 }
 
-/* The largest that is no larger than what is wanted; else the smallest. */
+/* The largest order of a dirty block that is no larger than what is wanted; else the smallest. */
 static unsigned purge_order(const struct zone *z, const struct purge *p)
 {
 	uint32_t orders = orders_of(z, BUDDY_DIRTY);
@@ -108,8 +108,8 @@ static unsigned purge_order(const struct zone *z, const struct purge *p)
 	return fit ? 31u - (unsigned)__builtin_clz(fit) : (unsigned)__builtin_ctz(orders);
 }
 
-/* Some dirty blocks, the largest first of those that are not too large. False: there are none, or no lock is
- * to be had. */
+/* Takes some dirty blocks, the largest that are not too large first. Returns false if there are
+ * none or the lock cannot be taken. */
 static bool purge_take(struct zone *z, struct purge *p)
 {
 	p->n = 0;
@@ -144,8 +144,8 @@ static bool shares_os_page(const struct page *pg)
 	return (size_t)pg->npages << PG_SHIFT < vm_os_page;
 }
 
-/* One call for each stretch of blocks; where the kernel refuses that, for each block. Returns pages that it
- * did not take. */
+/* One call for each stretch of adjacent blocks; if the kernel refuses that, one for each block.
+ * Returns pages that it did not purge. */
 static uint64_t purge_blocks(struct purge *p)
 {
 	uint64_t refused = 0;
@@ -174,7 +174,7 @@ static uint64_t purge_blocks(struct purge *p)
 	return refused;
 }
 
-/* Put blocks back after the kernel was asked; those it took are clean now. */
+/* Frees the blocks again. Those that the kernel purged are clean now. */
 static void purge_return(struct zone *z, struct purge *p)
 {
 	bool locked = zone_lock(z);
@@ -183,7 +183,7 @@ static void purge_return(struct zone *z, struct purge *p)
 		struct page *pg = p->block[i];
 
 		if (!locked) {
-			pg->zero = ZERO_NOT; /* the bits cannot be changed now */
+			pg->zero = ZERO_NOT; /* the bits may not be changed without the lock */
 			defer_push(z, pg);
 			continue;
 		}
@@ -202,8 +202,8 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 	uint64_t purged = 0;
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 
-	/* What becomes dirty while we work, and what the kernel would not take (memory that is
-	 * locked, blocks smaller than its page), is for another call. */
+	/* Pages that become dirty meanwhile, and pages that the kernel refuses (memory that is
+	 * locked, blocks smaller than its page), are left to another call. */
 	if (most > dirty)
 		most = dirty;
 	for (; tried < most; tried += p.dirty) {
@@ -217,7 +217,7 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 		purged += p.dirty > refused ? p.dirty - refused : 0;
 		DELAY_HERE(purge_done);
 		purge_return(z, &p);
-		/* All is locked, and would be asked for block by block. */
+		/* All memory is locked: every further block would be refused, too. */
 		if (refused >= p.dirty && atomic_load_explicit(&z->locked, memory_order_relaxed))
 			break;
 	}
@@ -246,9 +246,10 @@ uint64_t zones_purge(uint64_t keep, uint64_t most)
 /* ---- trim: what a free gives back ---------------------------------------------------------- */
 
 /*
- * How many dirty pages may be kept beside those that always may, `most` for the first reason. Dirty pages that were taken
- * since the last look (trim_reused) were kept for a good reason. What a free gave back and was taken
- * again within decay_ms would better have been kept.
+ * How many dirty pages may be kept beyond the soft limit. Pages that were reused since the last
+ * call (trim_reused) were worth keeping, and earn as many, up to `most`. Pages that a trim gave
+ * back and that were taken again within decay_ms should have been kept, and earn TRIM_EARNED times
+ * as many.
  */
 static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
 {
@@ -276,7 +277,7 @@ static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
 	return earned;
 }
 
-/* Of the dirty pages that were free for all of decay_ms, those that may go in this call. */
+/* How many of the dirty pages that were free for all of decay_ms to purge in this call. */
 static uint64_t trim_decayed(struct zone *z, uint64_t now, uint64_t dirty, uint64_t freed)
 {
 	uint64_t low = atomic_load_explicit(&z->trim_low, memory_order_relaxed);
@@ -296,7 +297,8 @@ static uint64_t trim_decayed(struct zone *z, uint64_t now, uint64_t dirty, uint6
 	return n;
 }
 
-/* What z may keep of `pages` that all may: its part, and a quarter of what it has in use itself. */
+/* How many dirty pages z may keep if all zones may keep `pages`: its share, and a quarter of the
+ * pages that it has in use. */
 static uint64_t zone_part(struct zone *z, uint64_t pages)
 {
 	uint64_t all = atomic_load_explicit(&z->total_pages, memory_order_relaxed);
@@ -305,7 +307,7 @@ static uint64_t zone_part(struct zone *z, uint64_t pages)
 	return pages / zone_family(z) + (all > unused ? (all - unused) / 4 : 0);
 }
 
-/* Purge `over` dirty pages, but not more than `most`: of the zone that has the most of them. Returns how many. */
+/* Purges `over` dirty pages, at most `most`, of the zone that has the most. Returns how many. */
 static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 {
 	struct zone *lead = zone_lead(z);
@@ -323,7 +325,7 @@ static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 	return zone_purge(z, dirty > over ? dirty - over : 0, most) >> PG_SHIFT;
 }
 
-/* More than may be kept is dirty. */
+/* More pages are dirty than the soft limit allows. */
 static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t most, uint64_t freed)
 {
 	struct zone *lead = zone_lead(z);
@@ -351,10 +353,11 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 }
 
 /*
- * While there is no background thread a free gives dirty pages back: those above dirty_max and a quarter of what
- * is in use. A program that takes and frees big blocks in turn, or builds something and tears it down again and again,
- * uses them again soon: that earns it more that are kept, until nobody has used those for decay_ms. Bounded: a
- * few times what the call freed and a little more, so that it never falls behind.
+ * Without a background thread, a free gives back the dirty pages above the soft limit: dirty_max
+ * and a quarter of what is in use. A program that repeatedly frees and reallocates big blocks, or
+ * builds a structure and tears it down, reuses them soon. That earns it more pages to keep, until
+ * those were not reused for decay_ms. A call purges at most a few times what it freed and a little
+ * more, which is enough to keep up.
  */
 void trim(struct zone *z, uint64_t freed)
 {
@@ -369,7 +372,7 @@ void trim(struct zone *z, uint64_t freed)
 		buddy_after_free(z);
 	if (!trim_inline)
 		return;
-	/* While each zone keeps to its part the sum is not looked at: who frees next here goes on. */
+	/* While each zone keeps to its share, the sum need not be read. */
 	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
 		return;
 	dirty = zone_sum(z, dirty_pages);
@@ -389,7 +392,7 @@ void trim(struct zone *z, uint64_t freed)
 
 /* ---- descriptors ------------------------------------------------------------------------- */
 
-/* A large clean block from page *at of the region on, taken off its list; NULL: there is none. */
+/* Takes the next large clean block from page *at of the region on. Returns NULL if none. */
 static struct page *descriptors_take(struct zone *z, struct region *r, uint32_t *at)
 {
 	struct page *found = NULL;
@@ -411,7 +414,8 @@ static struct page *descriptors_take(struct zone *z, struct region *r, uint32_t 
 	return found;
 }
 
-/* What cannot be taken (locked memory) is not tried again until the block has been in use. */
+/* A block whose descriptors cannot be purged (locked memory) is not tried again until it was
+ * used. */
 static void descriptors_return(struct zone *z, struct page *pg)
 {
 	struct region *r = region_of(pg);

@@ -42,8 +42,8 @@
 
 /* ---- growth ------------------------------------------------------------------------------ */
 
-/* Add pages [r->pages, pages) of a region as free blocks, clean unless their bits say otherwise.
- * False: no lock to be had. */
+/* Adds pages [r->pages, pages) of a region as free blocks, clean unless their bits say otherwise.
+ * Returns false if the lock cannot be taken. */
 static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 {
 	uint32_t from;
@@ -60,16 +60,16 @@ static bool region_add_pages(struct zone *z, struct region *r, uint32_t pages)
 	return true;
 }
 
-/* Regions grow by whole pages of the kernel's and of ours, whichever are larger. */
+/* Regions grow by whole kernel pages or by whole pages of ours, whichever are larger. */
 static size_t step_whole(size_t step)
 {
 	return align_down(step, max_size(PG_BYTES, vm_os_page));
 }
 
 /*
- * Bytes to try for, largest first: as many as there are, up to what the option says, so that a small
- * process that locks its memory (mlockall) locks little that it does not use; less under a limit on
- * address space so that the program's own mappings find room; halved while the kernel refuses.
+ * Bytes to try for first; halved while the kernel refuses. The zone's size, up to the option, so
+ * that a small process that locks its memory (mlockall) locks little that it does not use. Less
+ * under a limit on address space, so that the program's own mappings find room.
  */
 static size_t step_bytes(struct zone *z, bool *limited)
 {
@@ -87,7 +87,7 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	return step_whole(step);
 }
 
-/* Make the next bytes of a region's reserved address space usable. Guarded by: grow. */
+/* Makes the next bytes of a region's reserved address space usable. Guarded by: grow. */
 static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 {
 	char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
@@ -96,8 +96,8 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 		return false;
 	vm_thp_as_set(at, bytes, zone_used_pages(z) >= THP_PAGES);
 	DELAY_HERE(grow_committed);
-	/* Without the zone's lock (a fork, or a signal handler whose thread holds it) nothing is
-	 * lost: the space is still reserved, and is made usable again by the next try. */
+	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),
+	 * nothing is lost: the space stays reserved, and the next try makes it usable again. */
 	return region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
 }
 
@@ -114,9 +114,10 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 }
 
 /*
- * Guarded by: grow. Reserve address space for some regions, less and less when refused; for one to begin
- * with. It is a part of what is usable, because a program may set a limit on its address space at any time, and
- * what is reserved counts. Each reservation makes a mapping or two, so their number grows with the logarithm up to the option's bytes.
+ * Reserves address space for some regions, or for fewer if the kernel refuses. Guarded by: grow. At
+ * first for one region, later for a part of what is usable, because a program may set a limit on
+ * its address space at any time, and reserved space counts. Each reservation makes a mapping or
+ * two, so the number of mappings grows with the logarithm of the size, up to the option's bytes.
  */
 static void reserve_space(struct zone *z)
 {
@@ -139,7 +140,7 @@ static void reserve_space(struct zone *z)
 	z->va_refused = true;
 }
 
-/* Bytes for a region, below the last one if nobody has that, or elsewhere. */
+/* Maps bytes for a region: below the last region if that place is free, or elsewhere. */
 static struct region *region_map(struct zone *z, size_t bytes)
 {
 	struct region *last = zone_first_region(z);
@@ -151,7 +152,7 @@ static struct region *region_map(struct zone *z, size_t bytes)
 	return err ? NULL : r;
 }
 
-/* Metadata out of a reservation: what guards them stays without access. */
+/* Makes the metadata of a reserved region usable, except the guards around them. */
 static bool region_commit_meta(struct region *r)
 {
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
@@ -161,7 +162,7 @@ static bool region_commit_meta(struct region *r)
 	return vm_commit((char *)r + REGION_GUARD, meta - 2 * REGION_GUARD);
 }
 
-/* Of a region that was mapped as a whole. */
+/* Takes access away from the guards of a region that was mapped as a whole. */
 static void region_guard(struct region *r)
 {
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
@@ -173,9 +174,9 @@ static void region_guard(struct region *r)
 }
 
 /*
- * A new region with its metadata mapped and no page usable yet: out of the reservation, or, when
- * there is none, mapped with room for step bytes. Where memory is locked nothing is reserved: the kernel counts
- * that as well (RLIMIT_MEMLOCK). Guarded by: grow.
+ * A new region, with its metadata mapped and no page usable yet: out of the reservation, or, if
+ * there is none, mapped with room for step bytes. If memory is locked nothing is reserved, because
+ * the kernel counts reserved space as well (RLIMIT_MEMLOCK). Guarded by: grow.
  */
 static struct region *region_new(struct zone *z, bool limited, size_t step)
 {
@@ -204,8 +205,9 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 }
 
 /*
- * Make step bytes of r usable or, when refused, less, but not below least; not more than STEP_MIN if it can
- * be helped where the kernel fills them at once. Guarded by: grow.
+ * Makes step bytes of r usable; fewer if the kernel refuses, but at least `least`. If the kernel
+ * fills them at once (locked memory), not more than STEP_MIN where `least` allows. Guarded by:
+ * grow.
  */
 static bool region_grow(struct zone *z, struct region *r, size_t step, size_t least)
 {
@@ -227,8 +229,9 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 }
 
 /*
- * Have room for bytes behind the pages of r: what it has reserved, or more address space behind that (all
- * of it, of an offline one). 0; -EEXIST: somebody else has it; -ENOMEM: refused. Guarded by: grow.
+ * Provides room for bytes behind the pages of r: in what it has reserved, or by mapping the address
+ * space behind that (for an offline region, all of it). Returns 0; -EEXIST if another mapping is
+ * there; -ENOMEM if the kernel refused. Guarded by: grow.
  */
 static int region_room(struct region *r, size_t bytes)
 {
@@ -247,8 +250,10 @@ static int region_room(struct region *r, size_t bytes)
 }
 
 /*
- * Get up to step bytes of the address space of a block back, the front of it first, and free its pages. 0;
- * -EEXIST: somebody else has it; -ENOMEM: refused, or no lock. Guarded by: grow.
+ * Maps up to step bytes of a block that is away again, at its front, and frees their pages. Returns
+ * 0; -EEXIST if another mapping is there; -ENOMEM if the kernel refused or the lock cannot be
+ * taken.
+ * Guarded by: grow.
  */
 static int away_return(struct zone *z, struct page **link, size_t step)
 {
@@ -259,7 +264,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	int err;
 
 	if (n + (STEP_LEAST >> PG_SHIFT) > pg->npages)
-		n = pg->npages; /* the rest would be of no use */
+		n = pg->npages; /* the rest would be too small to be used */
 	rest = n < pg->npages ? pg + n : pg->next;
 	err = mapped ? 0 : vm_try_map_at(page_address(pg), (size_t)n << PG_SHIFT);
 	if (err)
@@ -288,7 +293,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	return 0;
 }
 
-/* Whether a block for which `least` bytes are enough wherever they begin can be had from it. */
+/* Whether it holds an aligned block as large as `least` bytes at any place are sure to hold. */
 static bool away_holds(const struct page *pg, size_t least)
 {
 	uint32_t n = 1u << order_of((uint32_t)(least >> PG_SHIFT) / 2);
@@ -297,7 +302,8 @@ static bool away_holds(const struct page *pg, size_t least)
 	return align_up(first, n) + n <= first + pg->npages;
 }
 
-/* What was given back. 0; -EEXIST: there is none; -ENOMEM. Guarded by: grow. */
+/* Grows into a block that is away. Returns 0; -EEXIST if there is none; -ENOMEM. Guarded by:
+ * grow. */
 static int grow_away(struct zone *z, size_t step, size_t least)
 {
 	for (struct page **at = &z->away; *at; at = &(*at)->next) {
@@ -308,15 +314,15 @@ static int grow_away(struct zone *z, size_t step, size_t least)
 		err = away_return(z, at, step);
 		if (err != -EEXIST)
 			return err;
-		(*at)->blocked = 1; /* it is in somebody's way */
+		(*at)->blocked = 1;
 	}
 	return -EEXIST;
 }
 
 /*
- * By step bytes of address space, or what is left in a region, but at least `least`: what was given back, then
- * what lies behind a region, so that its metadata serve as many pages as they can, then a new region.
- * Guarded by: grow.
+ * Grows by step bytes of address space, or by what is left in a region, but at least by `least`:
+ * first into blocks that are away, then behind a region, so that its metadata serve as many pages
+ * as they can, then into a new region. Guarded by: grow.
  */
 static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
 {
@@ -336,7 +342,7 @@ static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
 		else
 			return !err && region_grow(z, r, bytes, least);
 	}
-	/* The metadata are not worth it for less. */
+	/* A new region's metadata are not worth it for less. */
 	if (step < STEP_MIN && !z->refused)
 		return false;
 	step = max_size(step, STEP_MIN);
@@ -344,7 +350,7 @@ static bool grow_space(struct zone *z, bool limited, size_t step, size_t least)
 	return r && region_grow(z, r, step, least);
 }
 
-/* Guarded by: grow. */
+/* Lets the next growth try the places again that others had. Guarded by: grow. */
 static void try_blocked_again(struct zone *z)
 {
 	for (struct region *r = zone_first_region(z); r; r = r->next)
@@ -353,8 +359,9 @@ static void try_blocked_again(struct zone *z)
 		pg->blocked = 0;
 }
 
-/* Room in a region that is there comes first; then address space, less and less while it is refused. A
- * growth after one that was refused asks once, so that what fails again and again costs little. */
+/* Room that a region has reserved comes first, then address space, less and less while the kernel
+ * refuses. After a refused growth the next one asks only once, so that repeated failures cost
+ * little. */
 int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
@@ -369,7 +376,7 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		return err;
 	if (atomic_load_explicit(&z->grown, memory_order_relaxed) != seen) {
 		grow_unlock(z);
-		return 0; /* somebody did */
+		return 0; /* another thread did it */
 	}
 	limited = zone_is_tight(z);
 	step = max_size(z->refused ? 0 : step_bytes(z, &limited), least);
@@ -393,8 +400,8 @@ static bool region_is_dirty(struct region *r)
 	return dirty_bits(r, REGION_META_PAGES, r->pages - REGION_META_PAGES, BITS_COUNT) != 0;
 }
 
-/* Take a wholly free region's pages off the lists, if they may be dirty or are clean. Returns how many; 0:
- * it is in use. Guarded by: grow. */
+/* Takes the pages of a wholly free region off the lists; only if they are clean, unless `dirty`.
+ * Returns how many; 0 if the region stays as it is. Guarded by: grow. */
 static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
 {
 	uint32_t n = r->pages - REGION_META_PAGES;
@@ -418,7 +425,7 @@ static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
 	return n;
 }
 
-/* Have [at, at + bytes) read as zero, and cost no memory where the kernel agrees to that. */
+/* Makes [at, at + bytes) read as zero, and gives its memory back if the kernel agrees. */
 static void meta_clear(char *at, size_t bytes)
 {
 	char *first = (char *)align_up((uintptr_t)at, vm_os_page);
@@ -433,15 +440,17 @@ static void meta_clear(char *at, size_t bytes)
 }
 
 /*
- * Its pages are about to be somebody else's address space: no pointer into them may lead to one of its
- * descriptors, whatever that will be when the front of the region is in use again. All lead to page 0,
- * which is none.
+ * The region's pages are about to become address space of others. A pointer into them must not lead
+ * to a descriptor, which may be in use again when the front of the region is. So all indices lead
+ * to page 0, which is PAGE_NONE.
  */
 static void region_forget(struct region *r)
 {
 	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
 }
 
+/* Unmaps wholly free regions, clean ones only unless `dirty`, until `want` bytes are given back.
+ * Guarded by: grow. */
 static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 {
 	uint64_t bytes = 0;
@@ -453,10 +462,10 @@ static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 		if (!n && (r->offline || r->pages != REGION_META_PAGES))
 			continue;
 		DELAY_HERE(region_taken);
-		/* Before others can have the address space. */
+		/* Before others can get the address space. */
 		region_forget(r);
 		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
-			/* The kernel has no mapping left to split one; it stays as it was. */
+			/* The process has no mapping left to split this one: it stays mapped. */
 			if (!n || region_add_pages(z, r, REGION_META_PAGES + n))
 				continue;
 			break;
@@ -474,9 +483,9 @@ static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 }
 
 /*
- * Wholly free and clean regions wait to be grown into again, with no descriptor that costs memory. Not
- * in a zone with a reserve, whose blocks may be ready, and whose metadata are populated. Where address space is
- * limited they are unmapped, for the program's own mappings.
+ * Wholly free and clean regions wait to be grown into again, with descriptors that cost no memory.
+ * Not in a zone with a reserve: its blocks may be prefaulted, and its metadata are populated. If
+ * address space is limited these regions are unmapped, for the program's own mappings.
  */
 void zone_purge_regions(struct zone *z)
 {
@@ -504,7 +513,7 @@ uint64_t zone_release_regions(struct zone *z)
 	return bytes;
 }
 
-/* What is reserved and was not used yet. Guarded by: grow. */
+/* Unmaps what is reserved and was not used yet. Guarded by: grow. */
 static uint64_t release_reserved(struct zone *z)
 {
 	uint64_t bytes = 0;
@@ -516,7 +525,8 @@ static uint64_t release_reserved(struct zone *z)
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
 
-		/* One without pages goes as a whole, as it may have had some; no index leads into this. */
+		/* A region without pages may have had some, so release_regions unmaps it as a
+		 * whole, and clears its indices. No index leads into the space released here. */
 		if (n && r->pages != REGION_META_PAGES &&
 		    vm_unmap((char *)r + ((size_t)r->pages << PG_SHIFT), n)) {
 			r->reserved = r->pages;
@@ -526,7 +536,8 @@ static uint64_t release_reserved(struct zone *z)
 	return bytes;
 }
 
-/* A free block of the order off its list, clean ones first. NULL: there is none, or no lock. */
+/* Takes a free block of the order, clean ones first. Returns NULL if there is none or the lock
+ * cannot be taken. */
 static struct page *away_take(struct zone *z, unsigned order)
 {
 	struct page *pg = NULL;
@@ -545,7 +556,7 @@ static struct page *away_take(struct zone *z, unsigned order)
 	return pg;
 }
 
-/* Of free blocks. Guarded by: grow. */
+/* Unmaps free blocks, the largest first. Guarded by: grow. */
 static uint64_t release_blocks(struct zone *z, uint64_t want)
 {
 	uint64_t bytes = 0;
@@ -559,7 +570,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			bool gone;
 
 			DELAY_HERE(region_taken);
-			/* Before others can have the address space; see region_forget. */
+			/* Before others can get the address space; see region_forget. */
 			memset(&region_of(pg)->head[page_number(pg)], 0,
 			       pg->npages * sizeof(uint16_t));
 			gone = vm_unmap(page_address(pg), n);
@@ -606,7 +617,7 @@ uint64_t zones_release_space(uint64_t want)
 	uint64_t all = (zones_sum(total_pages) << PG_SHIFT) + REGION_BYTES;
 	uint64_t bytes = 0;
 
-	/* Who asks for what cannot be had in any case is not to cost the process what is free. */
+	/* A request that giving back cannot help must not cost the process its free memory. */
 	if (want != UINT64_MAX && want / HOPELESS > all)
 		return 0;
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
@@ -614,7 +625,7 @@ uint64_t zones_release_space(uint64_t want)
 	return bytes;
 }
 
-/* It is as if memory were locked already; the next growth finds out whether it really is. */
+/* From now on growth acts as if memory were locked; the next one finds out whether it is. */
 static void forget_reserved(struct zone *z)
 {
 	if (grow_lock(z) != 0)

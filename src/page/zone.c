@@ -3,13 +3,14 @@
  * zone.c - how many zones there are, and which of them a thread uses.
  * Used by heap; uses buddy, vm and options.
  *
- * (A) Each processor that the process may run on at its start has one zone; the processors of a zone are
- *     of one NUMA node, where the option says auto; there are at most ZONES_MAX zones.
- * (B) zones_used never falls: what was in use stays in every sum and every walk.
+ * (A) Each processor that the process may run on at its start has one zone. If the option says
+ *     auto, the processors of a zone are of one NUMA node. There are at most ZONES_MAX zones.
+ * (B) zones_used never falls: a zone that was in use stays in every sum and every walk.
  *
  * No lock: zones_init comes before the second thread, and the tables are only read later. Allocates
- * nothing; reads a few files of /sys at start, by raw calls (no cancellation points), if there is more than
- * one processor; does not wait. zone_pick may be called in a signal handler and in a fork child.
+ * nothing and does not wait. If there is more than one processor, reads a few files of /sys at
+ * start, by raw calls (no cancellation points). zone_pick may be called in a signal handler and in
+ * a fork child.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -41,20 +42,20 @@ struct zone zone_all[ZONES_ALL] = {
 };
 _Atomic uint32_t zones_used = 1;
 
-static uint8_t zone_table[PROCESSORS]; /* of a processor's number */
+static uint8_t zone_table[PROCESSORS]; /* the zone of each processor */
 static unsigned chosen = 1;
 static bool round_robin; /* not by processor */
 static _Atomic uint32_t next_thread;
 
 /* What is known while zones_init runs. */
 struct topology {
-	unsigned processors;      /* that we may run on, */
-	unsigned nodes;           /* and of how many nodes they are */
-	uint8_t node[PROCESSORS]; /* of each, + 1; 0: not ours */
+	unsigned processors;      /* that the process may run on */
+	unsigned nodes;           /* that these processors are of */
+	uint8_t node[PROCESSORS]; /* the node of each, + 1; 0: the process may not run on it */
 	unsigned size[NODES];     /* processors of each node */
 };
 
-/* The first bytes of a file as a text; an empty one if it cannot be read. */
+/* Reads the first bytes of a file as a text, which is empty if the file cannot be read. */
 static void read_text(const char *path, char *text)
 {
 	int fd = sys_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
@@ -111,13 +112,13 @@ static void nodes_of_processors(struct topology *t)
 		return;
 	read_text("/sys/devices/system/node/online", text);
 	if (!strpbrk(text, "-,"))
-		return; /* there is one */
+		return; /* there is only one */
 	while (cpulist_next(&at, ',', &first, &last))
 		for (unsigned i = first; i <= last && i < NODES; i++)
 			node_read(t, i);
 }
 
-/* zones_topology: processors by node, "4+4". */
+/* Reads the option zones_topology: processors by node, "4+4". */
 static void faked(struct topology *t)
 {
 	const char *at = options.zones_topology;
@@ -148,7 +149,8 @@ static unsigned zones_for(const struct topology *t, unsigned group)
 	return n;
 }
 
-/* Groups of processors of one node; larger ones where there would be too many. */
+/* One zone for each group of processors of one node. The groups are larger if there would be too
+ * many. */
 static void by_group(const struct topology *t)
 {
 	unsigned group = GROUP;
@@ -167,7 +169,7 @@ static void by_group(const struct topology *t)
 	chosen = zone < ZONES_MAX ? zone : ZONES_MAX;
 }
 
-/* n zones for as many processors or more, those of a node side by side. */
+/* n zones for n processors or more; those of a node are adjacent. */
 static void by_number(const struct topology *t, unsigned n)
 {
 	unsigned k = 0;
@@ -187,7 +189,7 @@ static void choose(void)
 	chosen = 1;
 	round_robin = false;
 	memset(zone_table, 0, sizeof(zone_table));
-	/* A reserve is one zone's; and where address space is limited none of it is to lie idle. */
+	/* Only one zone has a reserve. If address space is limited, none of it may lie idle. */
 	if (options.reserve || options.zones == 1 ||
 	    (options.zones == OPTION_AUTO && vm_address_limited(&limit)))
 		return;
@@ -206,7 +208,7 @@ static void choose(void)
 	} else if (t.processors) {
 		by_group(&t);
 	}
-	/* Those that it may be moved to later. */
+	/* Processors that the process may be moved to later. */
 	for (unsigned i = 0; i < PROCESSORS; i++)
 		if (!t.node[i])
 			zone_table[i] = (uint8_t)(i % chosen);
@@ -229,14 +231,14 @@ void zones_init(void)
 	errno = saved;
 }
 
-/* One zone more. NULL: there is none, or a fork is under way, which holds the locks only for now. */
+
 struct zone *zone_add(uint32_t seen)
 {
 	uint32_t n = seen;
 
 	if (seen == ZONES_ALL || lock_fork_under_way())
 		return NULL;
-	/* Or somebody else did. */
+	/* If this fails, another thread has added it. */
 	if (atomic_compare_exchange_strong_explicit(&zones_used, &n, n + 1, memory_order_relaxed,
 						    memory_order_relaxed))
 		stat_add(STAT_zones_added, 1);

@@ -18,95 +18,89 @@
 enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_PREFAULTED, BUDDY_KINDS };
 
 /*
- * Grouped by who writes: on a line of its own is what threads meet at, what only the lock's holder uses,
- * and what others read of it.
+ * Fields are grouped by writer. Words that several threads write, fields that only the lock's
+ * holder uses, and fields that others read have cache lines of their own.
  */
 struct zone {
 	/* Guarded by: lock. */
 	cache_aligned struct lock lock;
 
-	/* Guarded by: lock; read by anyone, atomic: by threads of other zones that look for memory, and
-	 * by all who sum. */
-	cache_aligned _Atomic uint32_t orders[BUDDY_KINDS]; /* bit o: list of order o is not empty */
+	/* Guarded by: lock. Read by any thread, atomic: by threads of other zones that look for
+	 * memory, and for sums. */
+	cache_aligned _Atomic uint32_t orders[BUDDY_KINDS]; /* bit o: a block of order o is free */
 	_Atomic uint64_t free_pages;
 	_Atomic uint64_t dirty_pages;      /* of the free ones */
 	_Atomic uint64_t total_pages;      /* usable pages of all regions */
 	_Atomic uint64_t prefaulted_pages; /* of the free ones */
-	_Atomic uint64_t
-		prefaulted_large; /* of them, those in blocks of PREFAULT_LARGE pages or more */
-	_Atomic uint64_t prefaulted_made; /* clean pages taken to be populated, ever */
+	_Atomic uint64_t prefaulted_large; /* of these, in blocks of PREFAULT_LARGE pages or more */
+	_Atomic uint64_t prefaulted_made;  /* clean pages taken to be populated, ever */
 
 	/* Guarded by: lock. */
 	cache_aligned struct page_list_head blocks[BUDDY_KINDS][ORDERS];
-	struct page *pending; /* runs taken from deferred, not worked off yet */
-	uint32_t steps;       /* debug: list operations for the run in hand */
-	bool segregated; /* blocks of different kinds do not merge, so that each is backed as a whole or
-		     * not at all; see zone_init; set once */
+	struct page *pending; /* runs taken from deferred that are not freed yet */
+	uint32_t steps;       /* debug: list operations for the current run */
+	/* Blocks of different kinds do not merge, so that each is backed as a whole or not at all.
+	 * Set once; see zone_init. */
+	bool segregated;
 
-	/* Any thread, atomic: runs freed by who could not have the lock. */
+	/* Any thread, atomic: runs freed by threads that could not take the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
 
-	/* Any thread, atomic; of the process's zones only the first one's are in use, for all of them
-	 * (zone_lead). They change when the process grows, and seldom otherwise. */
+	/* Any thread, atomic. Only those of zone_lead are in use, for all zones of the process.
+	 * They change when the process grows, and rarely otherwise. Growth: */
 	cache_aligned _Atomic uint64_t
 		clean_taken;               /* clean pages handed out, ever: the process's growth */
-	_Atomic uint64_t prefaulted_taken; /* ready pages handed out, less those that came back so */
-	_Atomic uint64_t ask_at;   /* the growth at which others are asked for what they cache */
-	_Atomic uint64_t ask_most; /* pages of growth between two times, at most; 0: no limit */
-	_Atomic uint32_t tight; /* address space is limited: nothing is to be left over of blocks */
-	_Atomic uint64_t mapped; /* pages of mappings beside the zones, at the last one's making */
+	_Atomic uint64_t prefaulted_taken; /* prefaulted pages handed out, less those unused */
+	_Atomic uint64_t ask_at;   /* the growth at which others are asked for cached memory */
+	_Atomic uint64_t ask_most; /* most pages of growth between two requests; 0: no limit */
+	_Atomic uint32_t tight;    /* address space is limited: blocks may not be wasted */
+	_Atomic uint64_t mapped;   /* pages of mappings beside the zones, when the last was made */
 
-	/* The same: pages in pcps, while pcp_counted, on a line of its own. */
+	/* The same, pcp: pages in all pcps, if pcp_count_all was called. */
 	cache_aligned _Atomic uint64_t cached;
 
-	/* The same: dirty pages, the least seen since trim_at (ms), and how many of those that were left
-	 * in the period before are still to be given back; those that frees gave back, and were not taken
-	 * again yet, when they did it last (ms), and the growth at the last look; dirty pages at the last
-	 * free, and those that were taken since a look; those that may be kept because of it, and since
-	 * when (ms). See trim. */
-	cache_aligned _Atomic uint64_t trim_low;
-	_Atomic uint64_t trim_due;
+	/* The same, trim: pages, and times in ms. A race between two frees loses an update, so that
+	 * a few pages more or fewer are purged. */
+	cache_aligned _Atomic uint64_t trim_low; /* the fewest dirty pages since trim_at */
+	_Atomic uint64_t trim_due;               /* still to be purged of the period before that */
 	_Atomic uint64_t trim_at;
-	_Atomic uint64_t trim_gone;
+	_Atomic uint64_t trim_gone; /* given back by frees, and not taken again yet */
 	_Atomic uint64_t trim_gone_at;
-	_Atomic uint64_t trim_seen;
-	_Atomic uint64_t trim_last;
-	_Atomic uint64_t trim_reused;
-	_Atomic uint64_t trim_earned;
+	_Atomic uint64_t trim_seen;   /* clean_taken at the last call of trim_earned */
+	_Atomic uint64_t trim_last;   /* dirty pages at the last free */
+	_Atomic uint64_t trim_reused; /* dirty pages taken since the last call of trim_earned */
+	_Atomic uint64_t trim_earned; /* dirty pages that may be kept beyond the soft limit */
 	_Atomic uint64_t trim_earned_at;
 
-	/* Any thread, atomic: the marks of the reserve in pages (who takes pages and finds less than
-	 * reserve_low, or frees some and finds more than reserve_over, wakes its thread), the word that
-	 * thread sleeps on (1: asleep), and the ms before which nothing is to be populated. */
+	/* Any thread, atomic: the reserve. */
+	/* An allocation that leaves fewer prefaulted pages wakes its thread, */
 	cache_aligned _Atomic uint64_t reserve_low;
-	_Atomic uint64_t reserve_over;
-	_Atomic uint32_t reserve_word;
-	_Atomic uint64_t reserve_after;
+	_Atomic uint64_t reserve_over;  /* as does a free that leaves more. */
+	_Atomic uint32_t reserve_word;  /* its thread sleeps on it; 1: asleep */
+	_Atomic uint64_t reserve_after; /* ms, until then nothing is populated */
 
-	/* Guarded by: grow (the list is only added to, and read without a lock). */
+	/* Guarded by: grow. Regions are only added to the list, so it is read without a lock. */
 	cache_aligned struct lock grow;
 	_Atomic(struct region *) regions;
 	_Atomic uint64_t grown; /* times pages were added; guarded by: lock */
 	uintptr_t va_next;
 	uintptr_t va_end;
 	bool va_refused;
-	bool refused;        /* the last growth: the next one asks for little */
-	uint32_t refusals;   /* of growth, ever */
+	bool refused;        /* the last growth was refused: the next one asks for little */
+	uint32_t refusals;   /* how many growths were refused */
 	struct page *away;   /* blocks whose address space was given back, linked by next */
-	uint32_t away_count; /* AWAY_MAX at most */
-	_Atomic bool locked; /* what was made usable last is locked in memory; read by anyone */
+	uint32_t away_count; /* at most AWAY_MAX */
+	_Atomic bool locked; /* memory made usable last is locked; read by any thread */
 };
 
 /*
- * The process's zones; see zone.h for how many are in use and who uses which. A zone elsewhere (a test's)
- * is by itself: what is said of others does not hold for it.
+ * The process's zones. A zone that is not one of them (a test's) shares its memory with no other.
  */
 #define ZONES_MAX 16u
-#define ZONES_ALL                                                                                  \
-	(ZONES_MAX + 1) /* there is always one more, for when the locks of the others are lost */
+#define ZONES_ALL (ZONES_MAX + 1) /* one more, for when the locks of all others are lost */
 extern struct zone zone_all[ZONES_ALL];
 #define zone_main (zone_all[0])
-extern _Atomic uint32_t zones_used; /* from the first on; it only grows */
+extern _Atomic uint32_t zones_used; /* how many, from the first on; it only grows */
 
 static inline uint32_t zones_count(void)
 {
@@ -118,19 +112,19 @@ static inline bool zone_is_one_of_all(const struct zone *z)
 	return (uintptr_t)z - (uintptr_t)zone_all < sizeof(zone_all);
 }
 
-/* The zone that counts for all that share their memory with z. */
+/* The zone whose shared fields count for all zones that share their memory with z. */
 static inline struct zone *zone_lead(struct zone *z)
 {
 	return zone_is_one_of_all(z) ? zone_all : z;
 }
 
-/* The zones that share their memory, from zone_lead(z) on. */
+/* How many zones share their memory with z, from zone_lead(z) on. */
 static inline uint32_t zone_family(const struct zone *z)
 {
 	return zone_is_one_of_all(z) ? zones_count() : 1;
 }
 
-/* A counter's sum over all zones that share their memory with z; inexact while they change. */
+/* The sum of a counter over all zones that share their memory with z; inexact while they change. */
 #define zone_sum(z, field)                                                                         \
 	__extension__({                                                                            \
 		const struct zone *first_ = zone_lead(z);                                          \
