@@ -69,10 +69,8 @@ bool reserve_wanted(void)
 
 void reserve_init(void)
 {
-	if (options.reserve_low > options.reserve_high &&
-	    !((options.reserve_low ^ options.reserve_high) & OPTION_PERCENT))
-		options_say(
-			"option reserve_low is above option reserve_high: reserve_high is used for both");
+	if (options.low > options.high && !((options.low ^ options.high) & OPTION_PERCENT))
+		options_say("option low is above option high: high is used for both");
 }
 
 void reserve_end(void)
@@ -126,8 +124,7 @@ static uint64_t mark_pages(uint64_t option, uint64_t size)
 
 static struct marks marks_of(uint64_t size)
 {
-	struct marks m = { mark_pages(options.reserve_low, size),
-			   mark_pages(options.reserve_high, size), 1 };
+	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size), 1 };
 
 	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
 		m.step = PREFAULT_LARGE;

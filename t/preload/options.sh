@@ -66,8 +66,8 @@ tree "also when it becomes another program first" nonsense:1 "$told" "exec env n
 tree "one that has other settings says what is wrong with those" nonsense:1 "$told
 SLUICE_CONF: there is no option 'rubbish' (sluice-run --help lists them)" \
 	"ls / && SLUICE_CONF=rubbish:1 ls /"
-tree "what is only found out later is said once, too" background_cpus:x,reserve_low:90%,reserve_high:10% \
-	"option reserve_low is above option reserve_high: reserve_high is used for both
+tree "what is only found out later is said once, too" background_cpus:x,low:90%,high:10% \
+	"option low is above option high: high is used for both
 option background_cpus: 'x' is not a list of processors below 8192, as 0-3+8"
 
 # Which processors the background thread may run on; it is given a minute to come and to say so.

@@ -469,8 +469,8 @@ static void test_lines(void)
 		"/etc/sluice.conf:1: option idle_ms: '5' is not valid, use 10 to 3600000; it "
 		"stays 77"),
 	   "the line for a bad value says which value was set before and stays");
-	ok(says("reserve_low:5000%", env,
-		"SLUICE_CONF: option reserve_low: '5000%' is not valid, use 0 to 1T or 0% to "
+	ok(says("low:5000%", env,
+		"SLUICE_CONF: option low: '5000%' is not valid, use 0 to 1T or 0% to "
 		"1000% (bytes; K, "
 		"M, G or T may follow); it stays 75%"),
 	   "the line for a percentage shows percentages");

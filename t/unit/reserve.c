@@ -54,8 +54,8 @@ static void take(uint64_t pages)
 
 static void begin(uint64_t low, uint64_t high)
 {
-	options.reserve_low = low;
-	options.reserve_high = high;
+	options.low = low;
+	options.high = high;
 	reserve_again();
 	if (pthread_create(&thread, NULL, reserve_main, NULL) != 0)
 		tap_bail_out("cannot start a thread");
@@ -132,16 +132,16 @@ static void test_follows(void)
 static void low_above_high(void *arg)
 {
 	(void)arg;
-	options.reserve_low = OPTION_PERCENT | 80;
-	options.reserve_high = OPTION_PERCENT | 60;
+	options.low = OPTION_PERCENT | 80;
+	options.high = OPTION_PERCENT | 60;
 	reserve_init();
 }
 
 static void mixed(void *arg)
 {
 	(void)arg;
-	options.reserve_low = 1 << 30;
-	options.reserve_high = OPTION_PERCENT | 60;
+	options.low = 1 << 30;
+	options.high = OPTION_PERCENT | 60;
 	reserve_init();
 }
 
@@ -150,7 +150,7 @@ static void test_said(void)
 	struct child c;
 
 	child_run(&c, low_above_high, NULL);
-	ok(c.status == 0 && strstr(c.stderr, "option reserve_low is above option reserve_high"),
+	ok(c.status == 0 && strstr(c.stderr, "option low is above option high"),
 	   "a low above high is reported");
 	child_run(&c, mixed, NULL);
 	ok(c.status == 0 && !*c.stderr, "a low in bytes and a high in percent are not compared");
