@@ -1,36 +1,48 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * types.h - the way in: the words, the constants and the structures that all layers share.
+ * types.h - glossary, constants and structures that all layers share.
  *
- * Glossary
- *   page        Sluice's unit of memory, 16 KiB (PG_BYTES). The kernel's page may be smaller or
- *               larger; only vm.c knows it and rounds what it asks of the kernel.
- *   block       2^order pages, aligned to its size inside its region; the buddy core's unit.
- *   run         1 to RUN_PAGES_MAX consecutive pages, handed out as one piece. A run that is not
- *               a power of two is the front of a block whose tail went back (exact-tail return).
- *   run class   one of RUN_CLASSES run lengths that a pcp keeps a list of.
- *   region      64 MiB of address space, aligned to 64 MiB: its metadata first, then its pages.
- *   zone        a buddy core: a lock, free lists by order, and the regions it owns. There are several.
- *   pcp         a thread's cache of free runs, by run class, under a spinlock of its own.
- *   slab        a run carved into objects of one size class.
- *   object      what malloc hands out below SMALL_MAX.
- *   bin         a heap's stack of free objects of one class, from any slabs, its own or others'.
- *   outbox      a heap's objects on the way to slabs of others.
- *   large       a run handed out as one piece by malloc; huge: a mapping of its own.
- *   arena       a few mappings out of which calls are served that can have neither heap nor lock.
- *   dirty       a free page that the kernel still backs with memory that was written.
- *   clean       a free page that is known to read as zero and to cost no memory.
- *   ready       a free page that is known to read as zero and that the kernel backs already.
- *   away        a free block whose address space was given back to the kernel.
- *   reserve     the ready pages that are kept, so that growth meets no page fault.
- *   drain       to take runs out of a pcp back into the buddy core.
- *   purge       to give dirty pages back to the kernel; they become clean.
- *   gate        the word by which somebody else takes a thread's heap while its owner is away.
- *   window      the stretch of an owner's call in which its heap's `busy` is set.
- *   abandoned   a slab whose heap has gone; it waits in the pool of its class to be adopted.
- *   carve       to make objects of a slab's memory as they are needed.
- *   hole        4 KiB of a slab without live objects that were given back to the kernel while the
- *               slab has live ones elsewhere; its objects are in holes until they are needed.
+ * Glossary. In brackets: the nearest word of other allocators or of Linux.
+ *   page        unit of memory, 16 KiB (PG_BYTES). The kernel's page may be smaller or larger; only
+ *               vm.c knows its size. [mimalloc: slice; tcmalloc: page]
+ *   block       2^order free pages, aligned to their size inside the region. [Linux: buddy page]
+ *   run         1 to RUN_PAGES_MAX consecutive pages, allocated as one. [jemalloc: extent]
+ *   run class   one of RUN_CLASSES lengths of runs, each with a list in a pcp.
+ *   region      64 MiB of address space, aligned to 64 MiB: metadata, then pages. [Linux: section]
+ *   zone        a buddy core: a lock, free lists by order, regions. [Linux: zone; jemalloc: arena]
+ *   pcp         a thread's cache of free runs, under a spinlock of its own. [Linux: per-cpu pages]
+ *   slab        a run divided into objects of one size class. [mimalloc: page; tcmalloc: span]
+ *   object      what malloc returns up to SMALL_MAX bytes. large: a run; huge: a mapping.
+ *   heap        what a thread allocates objects from: cache bins, slabs, a pcp. [mimalloc: heap]
+ *   cache bin   a heap's stack of free objects of one class, from any slab. [jemalloc: cache_bin]
+ *   outbox      a heap's freed objects of foreign slabs, not yet returned. [snmalloc: remote cache]
+ *   inbox       a heap's list of slabs to which other threads returned objects.
+ *               [snmalloc: message queue]
+ *   foreign     of another heap: a foreign free puts an object on its slab's remote list.
+ *               [mimalloc: thread free list]
+ *   abandoned   a slab that no heap owns; it is in the pool of its class until a heap adopts it.
+ *               [mimalloc: abandoned, reclaimed]
+ *   arena       mappings from which an allocation is served if it can use neither heap nor lock.
+ *   dirty       of a free page: the kernel backs it with memory that may have been written.
+ *   clean       of a free page: it reads as zero and the kernel does not back it.
+ *               [jemalloc: retained]
+ *   prefaulted  of a free page: it reads as zero and the kernel backs it.
+ *   away        of a free block: its address space was returned to the kernel.
+ *   reserve     the prefaulted pages that are kept, so that growth meets no page fault.
+ *   drain       move the runs of a pcp, or the objects of a heap, back to where others can allocate
+ *               them. [Linux: drain_pages; jemalloc: tcache flush]
+ *   purge       return dirty pages to the kernel, which makes them clean. [jemalloc: purge]
+ *   decay       purge dirty pages that were not reused for decay_ms. [jemalloc: decay]
+ *   claim       exclusive use of another thread's heap while that thread is outside a critical
+ *               section. [biased locking: revocation]
+ *   critical section
+ *               the part of a call in which the owner uses its heap; heap->busy is set.
+ *               [rseq: critical section]
+ *   ageing step one check whether a cache bin was used since the last one, and a flush of what was
+ *               not. [jemalloc: tcache GC]
+ *   carve       make the next objects of a slab available. [mimalloc: page extend]
+ *   hole        4 KiB of a slab that were purged because they had no live object. Their objects are
+ *               in holes until they are needed. [SQLite, file systems: punched hole]
  */
 #ifndef SLUICE_TYPES_H
 #define SLUICE_TYPES_H
@@ -42,7 +54,7 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-/* The compiler may not compute this pointer anew for each use of it. */
+/* Keeps the compiler from computing this pointer again at each use. */
 #define KEEP_IN_REGISTER(p) __asm__("" : "+r"(p))
 #define CACHE_LINE 64
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
@@ -65,50 +77,50 @@
 #endif
 #define REGION_SLOTS ((size_t)1 << (ADDRESS_BITS - REGION_SHIFT))
 
-/* The largest block is half a region: the front of each region holds its metadata. */
+/* The largest block is half a region, because a region begins with its metadata. */
 #define ORDER_MAX 11u
 #define ORDERS (ORDER_MAX + 1)
 #define RUN_PAGES_MAX (1u << ORDER_MAX)
 
-/* Objects up to this size come from slabs; above it a run or a mapping serves one object. */
+/* Objects up to this size come from slabs; a larger one is a run or a mapping. */
 #define SMALL_MAX 32768u
 #define CLASSES 68u
 
-/* The smallest alignment of anything handed out (what malloc of the x86-64 ABI promises). */
+/* Minimum alignment of an object, as the x86-64 ABI requires of malloc. */
 #define ALIGN_MIN 16u
 
 struct heap;
 struct zone;
 
-/* What a page descriptor stands for. Only the head of a run carries a kind other than PAGE_NONE. */
+/* What a page descriptor describes. Only the head of a run or block has a kind other than NONE. */
 enum page_kind {
-	PAGE_NONE = 0, /* interior of something, or never used */
+	PAGE_NONE = 0, /* inside a run or block, or never used */
 	PAGE_BUDDY,    /* head of a free block on a buddy list */
-	PAGE_PURGING,  /* head of a free block that is being given back to the kernel */
+	PAGE_PURGING,  /* head of a free block that is being purged */
 	PAGE_PCP,      /* head of a free run in a pcp */
 	PAGE_LIMBO,    /* head of a run between two layers */
 	PAGE_SLAB,
 	PAGE_LARGE,
-	PAGE_RAW, /* handed out by sluice_page_alloc_bulk */
-	PAGE_AWAY, /* head of a free block whose address space was given back; see zone_release_space */
+	PAGE_RAW, /* allocated by sluice_page_alloc_bulk */
+	PAGE_AWAY, /* head of a free block without address space: zone_release_space */
 };
 
-/* Which list the links of a descriptor are on (K2: pcp_list, buddy_list; ours has more). */
+/* Which list the links of a descriptor are on. */
 enum page_list {
 	LIST_NONE = 0,
 	LIST_BUDDY_DIRTY,
 	LIST_BUDDY_CLEAN,
 	LIST_BUDDY_PREFAULTED,
 	LIST_PCP,
-	LIST_CURRENT, /* the slab its class is carved from; no links in use */
+	LIST_CURRENT, /* none: the slab that its class allocates from */
 	LIST_PARTIAL,
 	LIST_FULL,
-	LIST_POOL_NEW,  /* abandoned, with room, not looked at for holes yet */
+	LIST_POOL_NEW,  /* abandoned, with room, not yet scanned for holes */
 	LIST_POOL_ROOM, /* abandoned, with room */
-	LIST_POOL_FULL, /* abandoned, without */
+	LIST_POOL_FULL, /* abandoned, without room */
 };
 
-/* What is known of a run that is not in use. */
+/* What is known about the content of a free run. */
 enum page_zero {
 	ZERO_NOT = 0,    /* it may have been written */
 	ZERO_CLEAN,      /* it reads as zero */
@@ -117,46 +129,45 @@ enum page_zero {
 
 /* A free object, in the program's memory. */
 struct object {
-	uint64_t link; /* to the next one of a list, see links.h */
-	uint64_t mark; /* that it is on a list, see links.h */
+	uint64_t link; /* next object of the list, encoded: links.h */
+	uint64_t mark; /* whether it is on a list: links.h */
 };
 
-/* What a slab keeps in the descriptor of its second page, for holes.c. Guarded by what guards the
- * slab. */
+/* State of a slab's holes, in the descriptor of its second page. Guarded by what guards the slab,
+ * except that other threads may read the atomic fields. */
 struct slab_holes {
-	_Atomic uint64_t units; /* bit u: unit u is a hole; read by others */
-	uint16_t open;          /* the objects from here on ... */
-	uint16_t open_end; /* ... to before this one count as in holes, though they are in none */
-	_Atomic uint8_t tail; /* units from here on cost no memory, but where carved since */
-	uint8_t epoch;        /* the pools' age when it was abandoned */
-	uint32_t made;        /* which of all slabs it is, for marks; set once */
+	_Atomic uint64_t units; /* bit u: unit u is a hole */
+	uint16_t open;          /* first of the objects that count as in holes but are in none */
+	uint16_t open_end;      /* end of these objects */
+	_Atomic uint8_t tail;   /* units from here on cost no memory, except where carved since */
+	uint8_t epoch;          /* decay epoch in which the slab was abandoned */
+	uint32_t made;          /* serial number of the slab, for marks; set once */
 };
 
 /*
- * A page descriptor: one cache line for each page, out of line at the region's front. What it
- * means depends on kind; the fields are shared so that a free needs this line only.
+ * A page descriptor: one cache line for each page, in the metadata at the front of the region. The
+ * meaning of the fields depends on kind. A free reads only this line.
  *
- * A slab's counting equation (slab_check):
+ * For a slab these equations hold (slab_check):
  *   carved == used + length of free + in_holes
- *   used   == objects the program holds + objects in bins and outboxes of any heaps + objects on the
- *             remote list in state
+ *   used   == objects that the program holds + objects in cache bins and outboxes of all heaps
+ *             + objects on the remote list in state
  */
 struct page {
-	/* Owner thread inside its window; tested by any thread, atomic. NULL: not a slab, or
-	 * abandoned. */
+	/* Written by the owner in a critical section; read by any thread, atomic. NULL if this is
+	 * no slab, or an abandoned one. */
 	_Atomic(struct heap *) owner;
-	/* Owner thread inside its window; pool lock when abandoned. */
+	/* Owner in a critical section; pool lock if abandoned. */
 	struct object *free;
 	union {
 		struct {
 			int16_t used;    /* objects not on free */
-			int16_t wake;    /* a free that brings used to this goes the slow way */
-			uint16_t carved; /* objects carved so far, but for: */
-			/* of them, those given up to holes; read by others. */
-			_Atomic uint16_t in_holes;
+			int16_t wake;    /* a free that lowers used to this takes the slow path */
+			uint16_t carved; /* objects carved so far */
+			_Atomic uint16_t in_holes; /* how many of them are in holes */
 		};
 		struct {
-			uint32_t npages; /* of a run that is not a slab; a buddy block: 1 << order */
+			uint32_t npages; /* of a run that is no slab, or of a block */
 			union {
 				/* A free block: its other descriptors cost no memory. */
 				uint32_t descriptors_purged;
@@ -165,24 +176,24 @@ struct page {
 			};
 		};
 	};
-	/* The same as bytes from the slab's start; others read it to tell a pointer to what was never
-	 * handed out. A large object that bins take: ALIGN_MIN. 0: neither. */
+	/* carved in bytes, read by any thread to recognize a pointer to memory that was never
+	 * allocated. ALIGN_MIN for a large object that cache bins take. 0 otherwise. */
 	_Atomic uint32_t carved_bytes;
-	/* enum page_kind. Its owner writes it; that it is PAGE_BUDDY changes under the zone's lock only.
-	 * Any thread may read it: page_kind, page_set_kind. */
+	/* enum page_kind, by page_kind and page_set_kind. Written by the owner of the run, but
+	 * PAGE_BUDDY is set and cleared only under the zone's lock. Read by any thread. */
 	_Atomic uint8_t kind;
-	uint8_t cls;  /* slab: size class; buddy: order; large object that bins take: its bin */
+	uint8_t cls;  /* slab: size class; block: order; large object: its cache bin */
 	uint8_t list; /* enum page_list */
-	/* enum page_zero: set by the buddy core, cleared by whoever may have written. */
+	/* enum page_zero: set by the buddy core, cleared by the layer that lets it be written. */
 	uint8_t zero;
-	/* Any thread, atomic: a slab's remote list, its length and its ownership; see slab.h. */
+	/* Any thread, atomic: remote list of a slab, its length, ownership; see slab.h. */
 	_Atomic uint64_t state;
 	union {
 		struct {
-			/* Guarded by what guards the list that `list` names. */
+			/* Guarded by what guards the list in `list`. */
 			struct page *next;
 			struct page *prev;
-			/* Any thread that posts; then the owner that takes its inbox. */
+			/* Of a page_stack: written by the thread that pushes; read by the taker. */
 			struct page *stack_next;
 		};
 		struct slab_holes holes; /* of a slab's second page */
@@ -201,33 +212,33 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 }
 
 /*
- * Bytes without access at a region's front, and between its metadata and its first page, where the kernel's pages are no
- * larger.
+ * Inaccessible bytes at the front of a region, and between its metadata and its first page. There
+ * are none if the kernel's page is larger.
  */
 #define REGION_GUARD 4096u
 
 /*
- * A region's metadata, at its front. head[i] is the index of the first page of the run that page
- * i belongs to; stale when page i is free, which the range checks of every reader allow for; 0 when its
- * address space is not the region's, where others may have memory.
+ * Metadata at the front of a region. head[i] is the index of the first page of the run that page i
+ * belongs to. It is stale if page i is free: each reader checks ranges. It is 0 if the address
+ * space of page i does not belong to the region, so that it may be memory of others.
  */
 struct region {
-	char guard[REGION_GUARD]; /* no access: what runs out of the region before this one ends here */
+	char guard[REGION_GUARD]; /* inaccessible: an overrun of the region in front faults here */
 	struct zone *zone;        /* set once */
 	struct region *next;      /* zone's list, set once */
 	uint32_t pages;           /* usable from page 0 on; guarded by the zone's lock */
-	uint32_t free_pages;      /* in the buddy lists; guarded by the zone's lock */
+	uint32_t free_pages;      /* on the buddy lists; guarded by the zone's lock */
 	uint32_t reserved;        /* pages of address space held from page 0 on; grow lock */
-	uint32_t offline;         /* its pages were given back with their address space */
-	bool blocked;             /* somebody else has what lies behind it; grow lock */
-	bool populated; /* the kernel backs all metadata; the reserve's thread and grow lock */
+	uint32_t offline;         /* its address space was returned to the kernel */
+	bool blocked;             /* another mapping lies behind it; grow lock */
+	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint16_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
 };
 
-/* Whole pages of any kernel's, the largest of which has 64 KiB: what lies behind is made usable, given back and got again by
- * itself. */
+/* Metadata fills whole pages of any kernel (at most 64 KiB), so that the pages behind it can be
+ * mapped and released alone. */
 #define OS_PAGE_MAX ((size_t)65536)
 #define REGION_META_PAGES                                                                          \
 	((uint32_t)(((sizeof(struct region) + REGION_GUARD + OS_PAGE_MAX - 1) &                    \

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * backtrace.c - see backtrace.h. Primitive; used by log, uses libc and, where configured, libunwind.
+ * backtrace.c - see backtrace.h. Primitive; used by log, uses libc and, where configured,
+ * libunwind.
  *
- * Who loads a library calls malloc and takes locks of the loader; the thread that is being stopped may be
- * in the middle of either. So a copy of the process does it, which has the same stack at the same place:
+ * To load a library calls malloc and takes locks of the loader, and the stopped thread may be in
+ * the middle of either. Therefore a copy of the process does it. It has the same stack at the same
+ * addresses.
  *
- * (A) The copy is made by a bare clone: no fork handler runs, and the program sees neither a SIGCHLD nor
- *     a child in its own waits. Where clone is refused there is no backtrace.
+ * (A) The copy is made by a raw clone: no fork handler runs, and the program gets no SIGCHLD and
+ *     sees no child in its own waits. If clone is refused, there is no backtrace.
  * (B) No handler of the program runs in the copy: signals are blocked, and a fault ends it.
- * (C) malloc needs no lock of ours in the copy (backtrace_begins). A lock of the loader that another
- *     thread had is held there for good: the copy is killed COPY_MS later.
- * (D) The copy ends with the thread that waits for it at the latest.
+ * (C) malloc takes no lock of ours in the copy (backtrace_begins). A lock of the loader that
+ *     another thread holds is never released in the copy, which is then killed after COPY_MS.
+ * (D) The copy ends at the latest with the thread that waits for it.
  *
- * Bound: COPY_MS, and as much again as it takes the kernel to end the copy, END_MS at the most.
- * Takes no lock of ours; may run in a signal handler and in a fork child.
+ * Bound: COPY_MS, and at most END_MS for the kernel to end the copy. Takes no lock of ours; may run
+ * in a signal handler and in a fork child.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -51,9 +53,9 @@ void (*backtrace_begins)(void);
 #define FRAMES_MAX 32
 #define COPY_MS 3000u
 #define END_MS (BACKTRACE_MS - COPY_MS)
-#define LOOK_NS 500000 /* between two looks at whether the copy has ended */
+#define LOOK_NS 500000 /* between two checks whether the copy has ended */
 
-/* The name that a function of libunwind has for the linker. */
+/* The linker's name of a function of libunwind. */
 #define STRING(name) #name
 #define SYMBOL(name) STRING(name)
 
@@ -76,7 +78,7 @@ struct unwinder {
 #define FIND_GETCONTEXT(lib, u) find(lib, SYMBOL(unw_tdep_getcontext), &(u)->getcontext)
 #endif
 
-/* fn: of a pointer to a function. */
+/* fn: address of a pointer to a function. */
 static bool find(void *lib, const char *name, void *fn)
 {
 	void *symbol = dlsym(lib, name);
@@ -115,7 +117,7 @@ static void write_frame(unsigned n, unw_word_t ip)
 	(void)w;
 }
 
-/* Inline, for the frames start above its caller's. */
+/* Inline, because the frames begin above its caller. */
 static always_inline void walk(const struct unwinder *u)
 {
 	unw_context_t context;
@@ -134,8 +136,8 @@ static always_inline void walk(const struct unwinder *u)
 /* ---- a program that is linked statically ---------------------------------------------------- */
 
 /*
- * What libunwind would be loaded for is what a C++ program has anyway, for its exceptions; a C program need not. No
- * table of symbols is loaded: the addresses are as addr2line(1) takes them.
+ * A C++ program has an unwinder for its exceptions; a C program may have none. The lines show no
+ * symbols, because their table is not loaded. The addresses suit addr2line(1).
  */
 _Unwind_Reason_Code _Unwind_Backtrace(_Unwind_Trace_Fn fn, void *arg) __attribute__((weak));
 uintptr_t _Unwind_GetIP(struct _Unwind_Context *context) __attribute__((weak));
@@ -171,13 +173,13 @@ static void static_walk(void)
 	if (_Unwind_Backtrace && _Unwind_GetIP)
 		_Unwind_Backtrace(static_frame, &n);
 	if (!n)
-		log_warn(
-			"no backtrace: the program is linked statically, and has nothing that unwinds its stack");
+		log_warn("no backtrace: the program is statically linked and has no unwinder");
 }
 
 /*
- * 0 in the copy. Not traced: a debugger would take a copy without SIGCHLD for a thread. SIGSYS stays
- * open, for it is how a sandbox refuses clone, and blocked it would end the program.
+ * Returns 0 in the copy. The copy is not traced: a debugger would take a process without SIGCHLD
+ * for a thread. SIGSYS is not blocked: a sandbox may refuse clone by it, and if it were blocked the
+ * program would end.
  */
 static pid_t copy_process(void)
 {
@@ -194,7 +196,7 @@ static pid_t copy_process(void)
 	return pid;
 }
 
-/* As much as the hard limit allows. (What type a resource has depends on the C library.) */
+/* Raises it to the hard limit. A macro, because the type of a resource depends on the C library. */
 #define RAISE_LIMIT(resource)                                                                      \
 	do {                                                                                       \
 		struct rlimit limit;                                                               \
@@ -205,7 +207,7 @@ static pid_t copy_process(void)
 		}                                                                                  \
 	} while (0)
 
-/* The copy leaves no core behind. */
+/* The copy dumps no core. */
 static void prepare_copy(void)
 {
 	sigset_t all;
@@ -227,7 +229,7 @@ void backtrace_end_copy(void)
 		syscall(SYS_exit_group, 0);
 }
 
-/* False: it runs still. */
+/* Returns false if it still runs. */
 static bool wait_for(pid_t pid, unsigned ms)
 {
 	const struct timespec pause = { 0, LOOK_NS };
@@ -255,7 +257,7 @@ noinline void backtrace_write(void)
 		struct unwinder u;
 
 		prepare_copy();
-		/* The program may be in a chroot whose owner has a libunwind of his own. */
+		/* In a chroot, another user may own the libunwind that would be loaded. */
 		if (is_static())
 			static_walk();
 		else if (ourfd_same_root() && load(&u))

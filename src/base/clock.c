@@ -2,8 +2,8 @@
 /*
  * clock.c - see clock.h. Primitive; used by all layers. Allocates nothing, no lock.
  *
- * The kernel maps a small shared object into each process (vDSO), whose functions the C library uses. It has one segment, a
- * table of symbols, and a table that finds these by the GNU hash or, in older kernels, that of System V.
+ * The kernel maps a small shared object into each process (vDSO). It has one segment, a symbol
+ * table, and a GNU hash table or, in older kernels, one of System V.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -25,7 +25,7 @@
 _Atomic(clock_read_fn *) clock_read = clock_gettime;
 
 struct tables {
-	uintptr_t bias; /* what is to be added to its addresses */
+	uintptr_t bias; /* added to its addresses */
 	const ElfW(Sym) * symbols;
 	const char *names;
 	const uint32_t *sysv;
@@ -38,7 +38,7 @@ static bool is_it(const struct tables *t, uint32_t i)
 	       strcmp(t->names + t->symbols[i].st_name, NAME) == 0;
 }
 
-/* Its number; 0: it is not there. */
+/* Returns the number of the symbol, or 0 if none. */
 static uint32_t by_sysv(const struct tables *t)
 {
 	for (uint32_t i = 1; i < t->sysv[1]; i++) {

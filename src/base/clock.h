@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * clock.h - the time since some start, which nobody sets. Safe anywhere; keeps errno.
+ * clock.h - monotonic time. Safe anywhere; keeps errno.
  *
- * It is the kernel's clock_gettime (vDSO), also where another library has put a function of that name in front of it (faketime,
- * which may stop the time; a tracer, which may call malloc).
+ * Calls clock_gettime of the kernel (vDSO) and not a function of that name that another library
+ * interposes: faketime may stop the time, and a tracer may call malloc.
  */
 #ifndef SLUICE_CLOCK_H
 #define SLUICE_CLOCK_H
@@ -15,12 +15,13 @@
 typedef int clock_read_fn(clockid_t, struct timespec *);
 extern _Atomic(clock_read_fn *) clock_read;
 
-/* At the start; until then, and where the kernel has none, it is the C library's, or the other one's. */
+/* Called at the start. Until then, and without a vDSO, clock_gettime is found by the dynamic
+ * linker. */
 void clock_init(void);
 
 static inline void clock_get(clockid_t clock, struct timespec *ts)
 {
-#ifdef CLOCK_OF_TOOLS /* which are not linked with the library */
+#ifdef CLOCK_OF_TOOLS /* they are not linked with the library */
 	clock_gettime(clock, ts);
 #else
 	atomic_load_explicit(&clock_read, memory_order_relaxed)(clock, ts);

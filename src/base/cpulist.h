@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* cpulist.h - lists of processors as the kernel writes them, 0-3,8. Primitive; safe anywhere. */
+/* cpulist.h - lists of processors in the format of the kernel, 0-3,8. Primitive; safe anywhere. */
 #ifndef SLUICE_CPULIST_H
 #define SLUICE_CPULIST_H
 
 #include <stdbool.h>
 
-/* Reads a number of at most eight digits or so. Returns false if there is none. */
+/* Reads a number below 100,000,000. Returns false if there is none. */
 static inline bool cpulist_number(const char **at, unsigned *number)
 {
 	const char *first = *at;
@@ -19,8 +19,8 @@ static inline bool cpulist_number(const char **at, unsigned *number)
 	return *at != first;
 }
 
-/* Reads a processor, or a range of them, and the separator behind it if there is one. Returns false if there is
- * none, or the range runs backwards. */
+/* Reads a processor or a range, and the separator behind it if any. Returns false if there is none,
+ * or if the range runs backwards. */
 static inline bool cpulist_next(const char **at, char separator, unsigned *first, unsigned *last)
 {
 	if (!cpulist_number(at, first))

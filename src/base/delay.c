@@ -2,8 +2,8 @@
 /*
  * delay.c - see delay.h. Primitive; in builds for tests only (--enable-delays, libsluice-delays).
  *
- * No lock, no allocation; may wait anywhere, also in a signal handler, under any lock and in a window;
- * keeps errno, and is no cancellation point.
+ * No lock, no allocation. May wait anywhere, also in a signal handler, under any lock and in a
+ * critical section. Keeps errno; is no cancellation point.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -80,7 +80,7 @@ static void wait_us(uint32_t us)
 
 void delay_pass(enum delay_point p)
 {
-	/* Acquire pairs with the release in delay_hook: what the test has set up is there. */
+	/* Acquire pairs with the release in delay_hook, for what the test has set up. */
 	void (*fn)(enum delay_point) = atomic_load_explicit(&hook, memory_order_acquire);
 	uint32_t us = atomic_load_explicit(&delays[p].us, memory_order_relaxed);
 	uint32_t one_in = atomic_load_explicit(&delays[p].one_in, memory_order_relaxed);

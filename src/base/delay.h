@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * delay.h - places at which a build for tests waits, so that each step of each protocol can be made
- * as slow as one likes, and what depends on it be seen.
+ * delay.h - points at which a test build waits, to make any step of any protocol slow and so bring
+ * out races.
  *
- * In all other builds (SLUICE_DELAYS 0: what is installed) the macros are nothing at all. With
- * delays the environment variable SLUICE_DELAY says where and how long:
+ * In all other builds, such as the installed one, SLUICE_DELAYS is 0 and the macros are empty. With
+ * delays, the environment variable SLUICE_DELAY says where to wait and how long:
  *
- *	SLUICE_DELAY=vm_purge=20000             20 ms at each call that gives memory back
- *	SLUICE_DELAY=all=50/64,held_BUDDY=0     at each point one pass in 64, at random, 1 to 50 us; with
- *	                                        the zone's lock held never
+ * 	SLUICE_DELAY=vm_purge=20000             20 ms at each call that purges
+ *	SLUICE_DELAY=all=50/64,held_BUDDY=0     1 to 50 us in one pass of 64 at each point, but
+ *	                                        never with the zone's lock held
  *
- * A wait below SPIN_US is spun, a longer one is slept. Tests that are linked with the core set a
- * function instead, which is called at each point (delay_hook) and may wait for whatever it likes.
+ * A wait below SPIN_US spins, a longer one sleeps. Tests that are linked with the core set a hook
+ * instead (delay_hook), which is called at each point and may wait for anything.
  */
 #ifndef SLUICE_DELAY_H
 #define SLUICE_DELAY_H
@@ -36,22 +36,22 @@ enum delay_point {
 	DELAY_NONE = DELAY_POINTS, /* no point: nothing waits there */
 };
 
-/* Some point waits, or there is a hook. */
+/* Whether a point waits or a hook is set. */
 extern _Atomic bool delay_on;
 
 void delay_pass(enum delay_point p);
 
-/* In place of all waiting, NULL: none. Any thread, any context in which the point may lie. */
+/* Sets a function that is called instead of waiting, or NULL. It runs in any thread and in any
+ * context that has a point. */
 void delay_hook(void (*fn)(enum delay_point p));
 
-/* The name of a point. */
 const char *delay_name(enum delay_point p);
 
-/* Read "POINT=US[/N],...", later ones last. False: something is wrong, it was said in one line on
- * standard error, and nothing from there on is set. */
+/* Reads "POINT=US[/N],..."; later settings override earlier ones. At the first error it writes one
+ * line to standard error, sets nothing more and returns false. from: source, for that line. */
 bool delay_set(const char *text, const char *from);
 
-/* The environment variable, if there is one. */
+/* Reads the environment variable, if it is set. */
 void delay_load(void);
 
 #if SLUICE_DELAYS
@@ -61,8 +61,7 @@ static always_inline void delay_at(enum delay_point p)
 		delay_pass(p);
 }
 
-/* name: a row of delay.def; rank: of a lock that was just taken, which is counted, too
- * (share.h). */
+/* name: a row of delay.def. rank: of a lock that was just taken; share.h counts it. */
 #define DELAY_HERE(name) delay_at(DELAY_##name)
 #define DELAY_HELD(rank)                                                                           \
 	(SHARE_LOCK(rank), delay_at((enum delay_point)(DELAY_held_CONTROL + (rank))))

@@ -2,8 +2,9 @@
 /*
  * links.c - see links.h: the key. Primitive; used by heap (its start), slab, outbox, holes.
  *
- * Drawn once, by the first call of malloc, before any object is handed out; children of fork have their
- * parent's, as their objects are linked by it. Allocates nothing, does not wait for the kernel's entropy.
+ * The first call of malloc draws the key, before any object is allocated. A child of fork keeps the
+ * key of its parent, by which its objects are linked. Allocates nothing, does not wait for the
+ * kernel's entropy.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -16,7 +17,7 @@
 
 #include "base/sys.h"
 
-/* Until link_init: unit tests go without. */
+/* Unit tests use it without link_init. */
 struct link_key link_key = { 1, 1, 0, UINT64_C(0x9e3779b97f4a7c15) };
 
 /* The finalizer of splitmix64 (Steele et al. 2014). */
@@ -30,7 +31,7 @@ static uint64_t mix(uint64_t v)
 static void draw(uint64_t word[3])
 {
 	int saved = errno;
-	const void *kernel; /* 16 bytes that exec drew, of which libc makes its own secrets */
+	const void *kernel; /* 16 bytes that exec drew, from which libc makes its own secrets */
 
 	if (sys_getrandom(word, 3 * sizeof(*word)) != (ssize_t)(3 * sizeof(*word))) {
 		kernel = (const void *)getauxval(AT_RANDOM);
@@ -38,7 +39,7 @@ static void draw(uint64_t word[3])
 			memcpy(word, kernel, 2 * sizeof(*word));
 		else
 			word[0] = (uintptr_t)__builtin_frame_address(0);
-		/* Of two words one each is made: libc's cannot be computed from ours. */
+		/* Each word depends on both, so that libc's cannot be computed from ours. */
 		word[0] = mix(word[0] + mix(word[1]));
 		word[1] = mix(word[0] + (uintptr_t)&link_key);
 		word[2] = mix(word[1] + word[0]);
@@ -46,7 +47,7 @@ static void draw(uint64_t word[3])
 	errno = saved;
 }
 
-/* Of an odd number, mod 2^64: each step doubles the bits that are right, 3 to begin with. */
+/* Of an odd number, mod 2^64. Each step doubles the number of correct bits, initially 3. */
 static uint64_t inverse_of(uint64_t odd)
 {
 	uint64_t x = odd;

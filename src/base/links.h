@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * links.h - links between free objects, which lie in the program's memory, and the mark of a free object.
+ * links.h - links and marks of free objects, which lie in the memory of the program.
  *
  * A link is never stored as an address. What is stored is
  *
  *   (next + (address of the link << 16)) x multiplier + addend   (mod 2^64)
  *
- * with a multiplier (odd) and an addend that are drawn when the process starts. A word that is changed in any of
- * its bytes decodes to any of 2^64 values: 2^-46 of these lie in a slab. The address is in it so that a link that was
- * copied from another free object decodes to a place outside of the slab. So one comparison with what is
- * carved of the slab (freelist_next) tells a link that we wrote from one that somebody else did.
+ * The multiplier (odd) and the addend are drawn when the process starts. A link of which any byte
+ * was overwritten decodes to any of 2^64 values, of which 2^-46 lie in a slab. Because the formula
+ * contains the address of the link, a link that was copied from another free object decodes to an
+ * address outside the slab. One comparison with the carved part of the slab (slab_next) therefore
+ * tells our links from others.
  *
- * The second word of an object that is on a list of its slab, or on the way there (outbox, remote list), is a mark: a secret, plus its
- * address, plus the number of the slab, so that one which was left by a slab that lay there before is none. It is set and
- * looked at where the link is written, and looked at and taken off where the link is read. So an object that is freed again while it is
- * on a list is noticed when it comes there a second time; or, if the program was given it meanwhile, out of a bin, and has
- * written to it, when the list comes to it. free and malloc themselves touch no object: it may be in nobody's cache.
+ * The second word of an object is a mark while the object is on a list of its slab, or on the way
+ * there (outbox, remote list). The mark is a secret, plus the address, plus the serial number of
+ * the slab, so that marks of an earlier slab at the same address are invalid. It is checked and set
+ * where the link is written, and checked and cleared where the link is read. So an object that is
+ * freed again while it is on a list is noticed when it comes to a list a second time. If a cache
+ * bin has given it to the program again meanwhile and the program has written to it, it is noticed
+ * when it is taken off the list. malloc and free do not touch the object: that would often be a
+ * cache miss.
  *
- * Who can read several links of free objects and knows where they lead can compute the key (doc/security.md).
+ * From several links of free objects and the addresses that they lead to one can compute the key
+ * (doc/security.md).
  */
 #ifndef SLUICE_LINKS_H
 #define SLUICE_LINKS_H
@@ -26,7 +31,7 @@
 
 struct link_key {
 	uint64_t multiplier; /* odd */
-	uint64_t inverse;    /* of it, mod 2^64 */
+	uint64_t inverse;    /* of the multiplier, mod 2^64 */
 	uint64_t addend;
 	uint64_t mark;
 };
@@ -34,10 +39,10 @@ struct link_key {
 /* Set once, before the first object is handed out. */
 extern struct link_key link_key;
 
-/* Draw the key. */
+/* Draws the key. */
 void link_init(void);
 
-/* Let o lead to next, or to nothing. */
+/* Links o to next, or to nothing if NULL. */
 static always_inline void link_set(struct object *o, const struct object *next)
 {
 	uint64_t plain = (uintptr_t)next + ((uint64_t)(uintptr_t)o << 16);
@@ -45,7 +50,8 @@ static always_inline void link_set(struct object *o, const struct object *next)
 	o->link = plain * link_key.multiplier + link_key.addend;
 }
 
-/* Where o leads, if nobody else wrote there; else anything. NULL: nowhere. */
+/* Returns the object that o links to, or NULL if none. Any value if the program wrote to the
+ * link. */
 static always_inline struct object *link_get(const struct object *o)
 {
 	uint64_t plain = (o->link - link_key.addend) * link_key.inverse;
@@ -53,7 +59,7 @@ static always_inline struct object *link_get(const struct object *o)
 	return (struct object *)(uintptr_t)(plain - ((uint64_t)(uintptr_t)o << 16));
 }
 
-/* Of the objects of a slab, less their address. */
+/* The mark of the objects of a slab, minus their address. */
 static always_inline uint64_t mark_base(const struct page *pg)
 {
 	return link_key.mark + ((uint64_t)pg[1].holes.made << 32);

@@ -3,33 +3,36 @@
  * lock.c - see lock.h. Primitive; used by all layers.
  *
  * (A) A word is 0, or the TID of its holder, perhaps with FUTEX_WAITERS set by the kernel.
- * (B) Only the holder makes the word 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
- * (C) A lock is not handed over to an ordinary thread: who meets a free lock takes it. A release wakes
- *     one sleeper, and no further one until that one has run (it clears LOCK_SLEEPERS).
- * (D) Whoever leaves the wait for a lock, with it or without, sets LOCK_SLEEPERS again while others sleep.
- *     So a free lock with a sleeper always has LOCK_SLEEPERS set or a woken thread on its way.
- *     (t/model/lock.pml)
- * (E) No wait is without end. A fork is waited for LOCK_FORK_WAIT_MS: the forking thread may itself be
- *     waiting, inside libc, for a stdio lock of a thread that waits here. Any other holder that is dead, or
- *     alive and does not let go for LOCK_STUCK_MS, makes the lock stuck (LOCK_STUCK): from then on nobody
- *     waits, and each call does without, until the lock is let go after all.
- * (F) In debug builds a thread takes locks in the order of lockrank.def only, and does no more in one
- *     hold than that says (hold_step).
+ * (B) Only the holder sets the word to 0, or the kernel on its behalf in FUTEX_UNLOCK_PI.
+ * (C) A lock is not handed off to an ordinary thread: the first thread that finds it free takes it.
+ *     A release wakes one sleeper, and none more until that one has run (it clears LOCK_SLEEPERS).
+ * (D) A thread that stops waiting for a lock, with it or without, sets LOCK_SLEEPERS again while
+ *     others sleep. So a free lock with a sleeper always has LOCK_SLEEPERS set, or a woken thread
+ *     on its way. (t/model/lock.pml)
+ * (E) No wait is endless. A wait for a fork ends after LOCK_FORK_WAIT_MS: the forking thread may
+ *     itself wait, inside libc, for a stdio lock of a thread that waits here. If any other holder
+ *     is dead, or alive and keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK):
+ *     no thread waits for it, and each call does without, until it is released after all.
+ * (F) In debug builds a thread takes locks only in the order of lockrank.def, and does no more in
+ *     one hold than lockrank.def allows (hold_step).
  *
- * A child of vfork shares the memory and the TLS of the thread that waits for it, so it takes locks by that
- * thread's TID. The kernel knows better, and refuses its FUTEX_UNLOCK_PI; then the word is made 0 here.
+ * A child of vfork shares the memory and the TLS of the thread that waits for it, so it takes locks
+ * by the TID of that thread. The kernel refuses its FUTEX_UNLOCK_PI; then the word is set to 0
+ * here.
  *
- * Pairing: the release CAS of the word with the acquire CAS in take, for what the lock guards. For
- * sleeping, a waiter stores LOCK_SLEEPERS and then loads the word, a release stores the word and then
- * loads LOCK_SLEEPERS, all four sequentially consistent: one of them sees the other.
+ * Pairing: the release CAS of the word pairs with the acquire CAS in take, for what the lock
+ * guards. For sleeping, a waiter stores LOCK_SLEEPERS and then loads the word; a release stores the
+ * word and then loads LOCK_SLEEPERS. All four are sequentially consistent, so one of them sees the
+ * other.
  *
- * Bound: SPINS_MAX looks at the word, then one sleep for each time that the lock was let go and another
- * thread took it first, and one each LOCK_STUCK_MS; a release makes one system call when somebody sleeps.
+ * Bound: SPINS_MAX loads of the word, then one sleep each time that another thread takes the
+ * released lock first, and one each LOCK_STUCK_MS. A release makes one system call if a thread
+ * sleeps.
  *
- * Allocates nothing; may sleep; may run in a signal handler (then -EDEADLK is what keeps it from
- * waiting for itself).
- * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock (Pizlo
- * 2016); adaptive spinning after glibc's; Linux Documentation/locking/pi-futex.rst.
+ * Allocates nothing; may sleep; may run in a signal handler (-EDEADLK keeps it from waiting for the
+ * thread that it interrupted).
+ * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock
+ * (Pizlo 2016); adaptive spinning after glibc's; Linux Documentation/locking/pi-futex.rst.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -56,17 +59,17 @@
 #define SPINS_MAX 500u /* about what a sleep and a wake-up cost */
 #define SPINS_MIN 10u
 #define SPIN_PROBE 16u
-#define RT_WAIT_MS 20u /* a sleep of a real-time thread, after which it looks what the matter is */
+#define RT_WAIT_MS 20u /* one sleep of a real-time thread, between two checks of the holder */
 #define PAUSE_US 100
 _Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
 
 _Thread_local uint32_t lock_tid TLS_FAST;
 _Atomic uint32_t lock_forking;
-static _Atomic uint32_t fork_in_vain; /* the value of lock_forking for which a wait was in vain */
-static _Atomic int32_t process; /* ours; a child of vfork has another, but holds as its parent */
+static _Atomic uint32_t fork_in_vain; /* value of lock_forking during which a wait timed out */
+static _Atomic int32_t process;       /* ours; a child of vfork keeps that of its parent */
 _Atomic uint32_t lock_ranks_off;
 _Thread_local uint32_t lock_depth TLS_FAST;
-static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: a bit for each rank */
+static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: one bit for each rank */
 _Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
 
 const uint32_t hold_most[LOCK_RANKS] = {
@@ -76,8 +79,9 @@ const uint32_t hold_most[LOCK_RANKS] = {
 };
 
 /*
- * As libc knows it, without a system call: the number of a thread's clock is made of it (posix-timers.h of the
- * kernel). Not of a thread that a raw clone made, whose TLS says nothing, or that of another thread.
+ * The TID that libc knows, without a system call: the id of a thread's CPU clock contains it
+ * (posix-timers.h of the kernel). Wrong in a thread made by a raw clone, whose TLS is empty or that
+ * of another thread.
  */
 static uint32_t tid_of_libc(void)
 {
@@ -87,7 +91,8 @@ static uint32_t tid_of_libc(void)
 	return ~(uint32_t)(clock >> 3) & FUTEX_TID_MASK;
 }
 
-/* In a sandbox: a child of vfork has its parent's TLS, and so its TID; no other process comes here but by a fork. */
+/* In a sandbox. A child of vfork has the TLS and so the TID of its parent; any other child comes
+ * here by a fork. */
 static uint32_t tid_in_sandbox(void)
 {
 	uint32_t tid = tid_of_libc();
@@ -113,7 +118,7 @@ uint32_t lock_tid_slow(void)
 	if (!atomic_load_explicit(&process, memory_order_relaxed))
 		atomic_compare_exchange_strong_explicit(&process, &none, pid, memory_order_relaxed,
 							memory_order_relaxed);
-	/* A child of vfork has its parent's thread-local words, which go on when it has ended. */
+	/* Not in a child of vfork: its parent goes on to use the same TLS. */
 	if (atomic_load_explicit(&process, memory_order_relaxed) == pid)
 		lock_tid = tid;
 	return tid;
@@ -135,8 +140,8 @@ static void rank_reset(void)
 	ranks_held = 0;
 }
 
-/* Acquire pairs with the release in lock_release. Sequentially consistent because a waiter's last look
- * at the word is this. */
+/* Acquire pairs with the release in lock_release. Sequentially consistent because it is the last
+ * load of the word by a waiter. */
 static bool take(struct lock *l, uint32_t tid)
 {
 	uint32_t free_word = 0;
@@ -174,15 +179,16 @@ static void wake(struct lock *l, int n)
 
 struct wait {
 	uint32_t tid;
-	uint32_t holder;   /* seen when it began to wait for this one */
-	uint64_t since_ns; /* when that was */
-	bool forker;       /* it waits on behalf of a fork, and so for nobody else's */
+	uint32_t holder;   /* when the wait for this holder began */
+	uint64_t since_ns; /* time of that */
+	bool forker;       /* it waits on behalf of a fork, so a fork does not shorten it */
 	bool realtime;
 };
 
 /*
- * Twice as many looks as were enough lately, fewer each time that they were not; as many as there may be in one wait of
- * SPIN_PROBE, or a lock that is held for a little longer than it was would never be spun for again.
+ * Spins twice as long as was recently enough, and shorter after each failure. One wait in
+ * SPIN_PROBE spins to the maximum: otherwise a lock whose holds become a little longer would never
+ * be spun for again.
  */
 static bool spin(struct lock *l, uint32_t tid)
 {
@@ -203,12 +209,12 @@ static bool spin(struct lock *l, uint32_t tid)
 		usual = 2 * n < SPINS_MAX ? 2 * n : SPINS_MAX;
 	else
 		usual -= (usual - 2 * n) / 8;
-	/* Two threads may write it at once: it is a hint. */
+	/* A benign race: it is a hint. */
 	atomic_store_explicit(&l->spins, (uint16_t)usual, memory_order_relaxed);
 	return got;
 }
 
-/* Whether this thread waits with priority inheritance. Others have no priority to lend. */
+/* Whether this thread waits with priority inheritance. Other threads have no priority to lend. */
 static bool is_realtime(void)
 {
 	long policy;
@@ -221,13 +227,13 @@ static bool is_realtime(void)
 	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
 }
 
-/* That of a child of vfork is its parent's. */
 uint32_t lock_process(void)
 {
 	return (uint32_t)atomic_load_explicit(&process, memory_order_relaxed);
 }
 
-/* A process that was made by clone with our memory is another one for the kernel, so it is not asked for a thread of ours. */
+/* By TID alone, not tgkill: a process made by clone with our memory is another process to the
+ * kernel. */
 bool lock_thread_gone(uint32_t tid)
 {
 	int saved = errno;
@@ -237,7 +243,7 @@ bool lock_thread_gone(uint32_t tid)
 		return false;
 	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 	sandbox_leave();
-	/* All that it did comes before; the kernel's word for that is no acquire. */
+	/* Orders all that the thread did before this; the answer of the kernel is no acquire. */
 	if (gone)
 		atomic_thread_fence(memory_order_seq_cst);
 	errno = saved;
@@ -250,7 +256,7 @@ static uint64_t patience_ns(const struct lock *l)
 	       UINT64_C(1000000);
 }
 
-/* After a sleep that nobody ended. True: waiting for this holder is in vain. */
+/* Called after a sleep that timed out. Returns true if waiting for this holder is pointless. */
 static bool is_stuck(struct lock *l, struct wait *w)
 {
 	uint32_t holder = lock_holder(l);
@@ -263,7 +269,7 @@ static bool is_stuck(struct lock *l, struct wait *w)
 	return holder && (clock_ns() - w->since_ns >= patience_ns(l) || lock_thread_gone(holder));
 }
 
-/* Nobody waits any more. One who let go meanwhile has seen neither this nor them. */
+/* Ends all waits. A release at the same time may have seen neither the flag nor the waiters. */
 static void say_stuck(struct lock *l)
 {
 	DELAY_HERE(lock_stuck);
@@ -289,8 +295,9 @@ static struct timespec in_ms(clockid_t clock, unsigned ms)
 }
 
 /*
- * One sleep of a real-time thread. FUTEX_LOCK_PI counts its timeout on CLOCK_REALTIME. Any error but
- * a timeout (the holder has ended, is a child of vfork, or the kernel has no PI futex) is a short sleep.
+ * One sleep of a real-time thread. FUTEX_LOCK_PI counts its timeout on CLOCK_REALTIME. After any
+ * error except a timeout (the holder has ended or is a child of vfork, or the kernel has no PI
+ * futexes) it sleeps briefly instead.
  */
 static bool sleep_realtime(struct lock *l)
 {
@@ -298,8 +305,7 @@ static bool sleep_realtime(struct lock *l)
 
 	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) ==
 	    0) {
-		/* The kernel wrote the word. Acquire pairs with the release in lock_release that
-		 * came before its call. */
+		/* The kernel wrote the word. Acquire pairs with the release in release_pi. */
 		(void)atomic_load_explicit(&l->word, memory_order_acquire);
 		return true;
 	}
@@ -308,7 +314,7 @@ static bool sleep_realtime(struct lock *l)
 	return false;
 }
 
-/* One sleep of an ordinary thread, unless the word is free by now. */
+/* One sleep of an ordinary thread, unless the lock is free by now. */
 static void sleep_ordinary(struct lock *l, unsigned ms)
 {
 	struct timespec ts = in_ms(CLOCK_MONOTONIC, ms);
@@ -325,7 +331,7 @@ static void sleep_ordinary(struct lock *l, unsigned ms)
 		stat_add(STAT_lock_timeouts, 1);
 }
 
-/* The number of the fork that this wait meets; 0: none. */
+/* The number of the fork that is under way, or 0 if none concerns this wait. */
 static uint32_t fork_met(const struct wait *w)
 {
 	uint32_t fork = forking();
@@ -333,7 +339,7 @@ static uint32_t fork_met(const struct wait *w)
 	return !w->forker && (fork & 1) ? fork : 0;
 }
 
-/* Sleep until the lock is had, or there is no point. */
+/* Sleeps until it has the lock, or until waiting is pointless. */
 static int wait_for(struct lock *l, struct wait *w)
 {
 	unsigned ms = LOCK_STUCK_MS;
@@ -380,7 +386,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 		w.realtime = is_realtime();
 		atomic_fetch_add_explicit(&l->sleepers, 1, memory_order_seq_cst);
 		err = wait_for(l, &w);
-		/* (D): it may have been the one that was woken. */
+		/* (D): a release may have woken this thread. */
 		if (atomic_fetch_sub_explicit(&l->sleepers, 1, memory_order_seq_cst) > 1) {
 			sleep_mark(l);
 			if (err && word_of(l) == 0)
@@ -393,8 +399,8 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 	return err;
 }
 
-/* lock_depth is raised before the lock is taken, and lowered after it was let go: a handler in between must
- * not take this thread for one without locks. */
+/* lock_depth is raised before the lock is taken and lowered after its release, so that a handler in
+ * between does not find a thread without locks. */
 static int acquire(struct lock *l, bool forker)
 {
 	uint32_t tid = self_tid();
@@ -435,15 +441,16 @@ bool lock_try(struct lock *l)
 	return true;
 }
 
-/* A real-time thread waits; the kernel gives it the lock. */
+/* A real-time thread waits; the kernel hands it the lock. */
 static noinline void release_pi(struct lock *l)
 {
-	/* Changes nothing but the order: release pairs with the acquire in sleep_realtime. */
+	/* Changes only the order: release pairs with the acquire in sleep_realtime. */
 	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
 	if (syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) ==
 	    0)
 		return;
-	/* Not for the kernel (a child of vfork): those that wait there look again by themselves. */
+	/* The kernel refuses in a child of vfork. Waiters in the kernel time out and check the
+	 * word. */
 	atomic_store_explicit(&l->word, 0, memory_order_seq_cst);
 }
 
@@ -456,8 +463,8 @@ static noinline void release_slow(struct lock *l, bool pi)
 	if (pi)
 		release_pi(l);
 	seen = atomic_load_explicit(&l->sleep, memory_order_seq_cst);
-	/* Counted, so that a waiter that marked the lock before this does not fall asleep on the mark of
-	 * another that came after it, and gave up. */
+	/* The count keeps a waiter that set the flag before this from falling asleep on the same
+	 * flag, set after this by a waiter that has given up. */
 	while (!atomic_compare_exchange_weak_explicit(&l->sleep, &seen,
 						      (seen | (LOCK_WAKES - 1)) + 1,
 						      memory_order_seq_cst, memory_order_relaxed))
@@ -491,7 +498,7 @@ void lock_pause(void)
 
 /* ---- fork ---------------------------------------------------------------------------------- */
 
-/* Odd from here on, and another number, also where the last fork did not come to its end. */
+/* Makes it odd and a new number, even if the last fork did not end. */
 void lock_fork_begin(void)
 {
 	atomic_store_explicit(&lock_forking, (forking() + 1) | 1, memory_order_relaxed);
@@ -502,7 +509,7 @@ void lock_fork_end(void)
 	atomic_store_explicit(&lock_forking, (forking() | 1) + 1, memory_order_relaxed);
 }
 
-static uint32_t parent_tid; /* in a child: of the thread that made it */
+static uint32_t parent_tid; /* in a child: TID of the thread that made it */
 
 void lock_fork_new_process(void)
 {
@@ -521,12 +528,11 @@ void lock_fork_prepare(struct lock *l)
 {
 	int saved = errno;
 
-	rank_reset(); /* a signal handler that forks may have interrupted a holder of locks */
-	/* Only the holder writes it: a lock that cannot be had may be another fork's. */
+	/* Only the holder writes it: if acquire fails, another fork may hold the lock. */
 	if (acquire(l, true) == 0)
 		atomic_store_explicit(&l->fork_tid, self_tid(), memory_order_relaxed);
-	rank_reset(); /* locks of one rank are held together here */
-	/* Those that slept before the fork began look at it now, and wait for it as long as it says. */
+	rank_reset(); /* fork holds several locks of one rank */
+	/* Threads that slept before the fork began now limit their wait to LOCK_FORK_WAIT_MS. */
 	if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst))
 		wake(l, INT_MAX);
 	errno = saved;
@@ -545,7 +551,7 @@ void lock_fork_child(struct lock *l)
 	uint32_t forker = fork_tid(l);
 	bool whole = forker || atomic_load_explicit(&l->word, memory_order_relaxed) == 0;
 
-	/* To write to a page costs the child a copy of it. */
+	/* A write would cost the child a copy of the page. */
 	if (whole && !forker && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
 		return;
 	lock_depth -= forker && forker == parent_tid;

@@ -2,14 +2,15 @@
 /*
  * lock.h - locks whose word holds the TID of the holder.
  *
- * struct lock: take it when it is free, whoever waits; spin briefly; then sleep in the kernel without
- * periodic wake-ups. A real-time thread sleeps with priority inheritance (FUTEX_LOCK_PI) instead, so
- * that it never live-locks behind a preempted holder. Taking a lock can fail: when this thread holds
- * it already (a signal handler interrupted it), when a fork has been holding everything for long, and
- * when the holder does not let go (it died, or left by siglongjmp). Every caller has a way to do
- * without.
+ * struct lock: a free lock is taken at once, even if others wait. Otherwise a thread spins briefly,
+ * then sleeps in the kernel without periodic wake-ups. A real-time thread sleeps with priority
+ * inheritance (FUTEX_LOCK_PI) instead, so that it cannot livelock behind a preempted holder. Taking
+ * a lock fails if this thread holds it already (a signal handler interrupted the holder), if a fork
+ * holds everything for long, or if the holder does not release it (it died, or left by
+ * siglongjmp). Each caller can do without the lock.
  *
- * struct spin: the pcp's lock. It is only ever tried; nobody waits in it, so it needs no kernel.
+ * struct spin: the lock of a pcp. It is only ever tried; no thread waits in it, so it needs no
+ * kernel.
  */
 #ifndef SLUICE_LOCK_H
 #define SLUICE_LOCK_H
@@ -26,20 +27,20 @@ enum lock_rank {
 };
 
 struct lock {
-	_Atomic uint32_t word;     /* 0, or the holder's TID, with FUTEX_WAITERS by the kernel */
+	_Atomic uint32_t word;     /* 0 or the holder's TID; the kernel may add FUTEX_WAITERS */
 	_Atomic uint32_t sleep;    /* enum lock_sleep; ordinary threads sleep on it */
-	_Atomic uint32_t sleepers; /* threads that sleep on it, or are about to */
-	_Atomic uint16_t spins;    /* looks at the word that are worth it; inexact */
+	_Atomic uint32_t sleepers; /* threads that sleep on it or are about to */
+	_Atomic uint16_t spins;    /* adaptive limit of the spin loop; inexact */
 	uint8_t rank;
-	_Atomic uint32_t fork_tid;  /* the thread that took it in lock_fork_prepare, else 0 */
+	_Atomic uint32_t fork_tid;  /* thread that took it in lock_fork_prepare, else 0 */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
-	_Atomic uint64_t wait_ns;   /* time spent in waiting; statistics, inexact */
+	_Atomic uint64_t wait_ns;   /* time spent waiting; statistics, inexact */
 };
 
 enum lock_sleep {
-	LOCK_SLEEPERS = 1, /* somebody may sleep: the next release wakes one thread */
-	LOCK_STUCK = 2,    /* the holder did not let go for long: nobody waits until it does */
-	LOCK_WAKES = 4,    /* the bits from here on count the times that the others were cleared */
+	LOCK_SLEEPERS = 1, /* a thread may sleep: the next release wakes one */
+	LOCK_STUCK = 2,    /* the holder holds it for too long: no thread waits until it releases */
+	LOCK_WAKES = 4,    /* from this bit on: how often the other bits were cleared */
 };
 
 #define LOCK_INIT(r)                                                                               \
@@ -51,7 +52,7 @@ struct spin {
 	_Atomic uint32_t word; /* 0, or the holder's TID */
 };
 
-/* Debug: what was handled in the hold of each rank that this thread began last. */
+/* Debug: what this thread has processed in its current hold of each rank. */
 extern _Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
 extern const uint32_t hold_most[LOCK_RANKS];
 
@@ -61,7 +62,7 @@ static inline void hold_begin(enum lock_rank rank)
 		hold_count[rank] = 0;
 }
 
-/* n more; debug builds stop the program when they are more than lockrank.def allows. */
+/* Counts n more; debug builds stop the program above the bound of lockrank.def. */
 static inline void hold_step(enum lock_rank rank, uint32_t n)
 {
 	if (SLUICE_DEBUG) {
@@ -70,18 +71,18 @@ static inline void hold_step(enum lock_rank rank, uint32_t n)
 	}
 }
 
-/* This thread's TID, 0 until asked for. Any value but this thread's own is as good as 0. */
+/* TID of this thread, or 0 if not known yet. */
 extern _Thread_local uint32_t lock_tid TLS_FAST;
 uint32_t lock_tid_slow(void);
 
 /*
- * How many locks (struct lock) this thread holds. A call that begins with some held is a signal
- * handler's: it must not wait for a lock under which those are taken.
+ * How many locks (struct lock) this thread holds. A call that begins with locks held runs in a
+ * signal handler. It must not wait for a lock of an earlier rank.
  */
 extern _Thread_local uint32_t lock_depth TLS_FAST;
 
-/* Whose process this is, and whether a thread of it is no more (false: that cannot be asked, or another
- * process has its number by now). Not even one that is about to leave the kernel. Keeps errno. */
+/* The process, and whether a thread of it has ended and left the kernel. Returns false if the
+ * kernel cannot be asked, or if another process has the number now. Keeps errno. */
 uint32_t lock_process(void);
 bool lock_thread_gone(uint32_t tid);
 
@@ -93,8 +94,8 @@ static always_inline uint32_t self_tid(void)
 }
 
 /*
- * The number of forks that began and ended: odd while one is under way. A wait that meets a fork gives up
- * after LOCK_FORK_WAIT_MS, and from then on nobody waits until this fork is over. See fork.c.
+ * How many forks have begun plus how many have ended: odd during a fork. A wait during a fork gives
+ * up after LOCK_FORK_WAIT_MS; later waits give up at once until that fork is over. See fork.c.
  */
 extern _Atomic uint32_t lock_forking;
 #define LOCK_FORK_WAIT_MS 10
@@ -107,9 +108,9 @@ static inline bool lock_fork_under_way(void)
 }
 
 /*
- * 0; -EDEADLK: this thread holds it; -EAGAIN: a fork holds it, or its holder is gone or did not let go for
- * LOCK_STUCK_MS (LOCK_STUCK_CONTROL_MS for CONTROL, which is held for long by right). May sleep, with errno
- * kept. Safe in a signal handler.
+ * Returns 0, or -EDEADLK if this thread holds the lock, or -EAGAIN if a fork holds it, or if its
+ * holder is dead or has held it for LOCK_STUCK_MS (LOCK_STUCK_CONTROL_MS for CONTROL, which may be
+ * held longer). May sleep. Keeps errno. Safe in a signal handler.
  */
 #define LOCK_STUCK_MS 500u
 #define LOCK_STUCK_CONTROL_MS 10000u
@@ -118,13 +119,13 @@ bool lock_try(struct lock *l);
 void lock_release(struct lock *l);
 
 /*
- * Between two looks at what somebody else has to change, where there is nothing to wait in: a short
- * sleep, so that a thread of the least priority gets the processor. sched_yield would not let it have
- * that from a SCHED_FIFO thread. Keeps errno; no cancellation point.
+ * A short sleep between two loads of a word that another thread will change, if there is no lock or
+ * futex to wait for. Unlike sched_yield in a SCHED_FIFO thread, it lets a thread of any priority
+ * run. Keeps errno; no cancellation point.
  */
 void lock_pause(void);
 
-/* The TID of the holder; 0: it is free. */
+/* TID of the holder, or 0 if the lock is free. */
 static inline uint32_t lock_holder(struct lock *l)
 {
 	return atomic_load_explicit(&l->word, memory_order_relaxed) & 0x3fffffffu;
@@ -135,26 +136,27 @@ static inline bool lock_held(struct lock *l)
 	return lock_holder(l) == self_tid();
 }
 
-/* Nobody waits for its holder any more. */
+/* Whether no thread waits for its holder any more. */
 static inline bool lock_is_stuck(struct lock *l)
 {
 	return atomic_load_explicit(&l->sleep, memory_order_relaxed) & LOCK_STUCK;
 }
 
 /*
- * fork: take it, unless the interrupted call of this thread has it, or it is stuck; let go of it in the
- * parent; in the child, of a fork or of a call that runs no handlers, write its word again (it is never unlocked there: the kernel would look for the
- * parent's TID), to 0, or to the child's own TID if the interrupted call goes on with it, or if nobody can.
+ * For fork. prepare takes the lock, unless the call that this thread interrupted holds it, or it is
+ * stuck. parent releases it. child, of a fork or of a clone without handlers, rewrites the word: to
+ * 0, or to the TID of the child if the interrupted call still holds it or no thread can ever
+ * release it. The child must not unlock it: the kernel would look for the TID of the parent.
  */
 void lock_fork_prepare(struct lock *l);
 void lock_fork_parent(struct lock *l);
 void lock_fork_child(struct lock *l);
 
-/* The child of a fork: the calling thread's TID and the process are other ones. Before lock_fork_child. */
+/* In the child of a fork, before lock_fork_child: the TID and the process are new. */
 void lock_fork_new_process(void);
 
-/* Debug: lock_acquire stops the program when the order is wrong. Off from the moment that a signal
- * handler allocates while the call it interrupted holds a lock: their ranks cannot be told apart. */
+/* Debug: whether lock_acquire no longer checks the order. Set when a signal handler allocates while
+ * the interrupted call holds a lock, because their ranks cannot be told apart. */
 extern _Atomic uint32_t lock_ranks_off;
 
 /* Acquire pairs with the release of spin_unlock. */

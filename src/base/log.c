@@ -115,8 +115,8 @@ size_t log_format(char *buf, size_t len, const char *fmt, ...)
 
 #define WARN_MS 100
 #define BIT(signal) (UINT64_C(1) << ((signal)-1))
-#define WRITES                                                                                     \
-	(BIT(SIGPIPE) | BIT(SIGXFSZ) | BIT(SIGTTOU)) /* what a write may raise, in its thread */
+/* What a write may raise, in its thread. */
+#define WRITES (BIT(SIGPIPE) | BIT(SIGXFSZ) | BIT(SIGTTOU))
 
 static uint64_t pending(void)
 {

@@ -31,7 +31,8 @@ size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
  */
 long log_write(int fd, const char *text, size_t len, int ms);
 
-/* Writes one line "sluice: ..." to standard error, or none if that takes over 0.1 s. Keeps errno. */
+/* Writes one line "sluice: ..." to standard error, or none if that takes over 0.1 s. Keeps
+ * errno. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Writes one line with that prefix to standard error, or none if that takes over ms. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * options.c - see options.h. Primitive; used by init, and read by all layers.
+ * options.c - see options.h. Primitive; used by init. All layers read the values.
  * Allocates nothing; runs before the process has a second thread.
  */
 #ifdef HAVE_CONFIG_H
@@ -26,7 +26,7 @@
 #define CONF_FILE "/etc/sluice.conf"
 #define CONF_FILE_BYTES 8192
 #define WORD_BYTES 320
-#define LINE_BYTES 480 /* of what is said, and of its parts: */
+#define LINE_BYTES 480 /* of a warning, and of its parts: */
 #define PLACE_BYTES 64
 #define TEXT_BYTES 96
 #define SHOWN_BYTES 68
@@ -60,9 +60,9 @@ static const struct option_row rows[] = {
 
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
-static bool given[ROWS]; /* set by its own name */
+static bool given[ROWS]; /* set by name, not by a profile */
 
-/* What the profiles set, in the order of enum PROFILE_*; balanced has the defaults. */
+/* Values in each profile, in the order of enum PROFILE_*. NULL in balanced: the default. */
 static const struct profile_row {
 	const char *option;
 	const char *value[PROFILE_MEMORY + 1];
@@ -82,7 +82,7 @@ static const struct option_row *row_find(const char *name)
 
 static const char units[] = "KMGT";
 
-/* A decimal number, with K, M, G or T when size is set. False on anything else. */
+/* Parses a decimal number, with K, M, G or T if size is set. Returns false on anything else. */
 static bool parse_number(const char *s, bool size, uint64_t *out)
 {
 	uint64_t v = 0;
@@ -113,7 +113,7 @@ static bool parse_number(const char *s, bool size, uint64_t *out)
 	return true;
 }
 
-/* Bytes, or a percentage: "25%". */
+/* Parses bytes or a percentage, "25%". */
 static bool parse_limit(const char *s, uint64_t *out)
 {
 	uint64_t v = 0;
@@ -127,7 +127,7 @@ static bool parse_limit(const char *s, uint64_t *out)
 	return v <= OPTION_PERCENT_MAX;
 }
 
-/* Bytes, or the word. */
+/* Parses bytes or the word auto. */
 static bool parse_auto(const char *s, uint64_t *out)
 {
 	if (strcmp(s, "auto") != 0)
@@ -156,7 +156,7 @@ static bool parse_bool(const char *s, uint64_t *out)
 	return false;
 }
 
-/* The words are what the text begins with: "auto|always|never: ...". */
+/* words: text of an option that begins with them, "auto|always|never: ...". */
 static bool parse_word(const char *s, const char *words, uint64_t *out)
 {
 	size_t len = strlen(s);
@@ -174,21 +174,21 @@ static bool parse_word(const char *s, const char *words, uint64_t *out)
 	}
 }
 
-/* ---- what is said of it ------------------------------------------------------------------- */
+/* ---- warnings ----------------------------------------------------------------------------- */
 
 /*
- * A process that said something leaves a word of what it was about in its environment, so that those it starts do
- * not say the same again.
+ * A process that has warned leaves a hash of its settings in its environment, so that child
+ * processes with the same settings do not repeat the warnings.
  */
 #define TOLD_NAME "SLUICE_TOLD"
 static char told_entry[] = TOLD_NAME "=0123456789abcdef";
-static bool silent; /* it was said by another process, or will be when there is an environment */
+static bool silent; /* another process has warned, or this one will when it has an environment */
 static bool said;
 
-/* Where a setting stands. */
+/* Source of a setting. */
 struct place {
 	const char *from;
-	unsigned line; /* 0: it is no file's */
+	unsigned line; /* 0 if the source is no file */
 };
 
 void options_say(const char *fmt, ...)
@@ -202,7 +202,7 @@ void options_say(const char *fmt, ...)
 	va_start(ap, fmt);
 	log_vformat(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	/* It goes to a terminal, too. */
+	/* No control characters, because it may go to a terminal. */
 	for (char *c = line; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
@@ -229,7 +229,7 @@ static void say_at(const struct place *at, const char *fmt, ...)
 	options_say("%s: %s", place_text(at, where, sizeof(where)), text);
 }
 
-/* The front of what is too long. */
+/* Shortens a text that is too long. */
 static const char *shown_text(const char *text, char *buf, size_t len)
 {
 	size_t n = log_format(buf, len, "%s", text);
@@ -245,8 +245,8 @@ static char small_letter(char c)
 }
 
 /*
- * How many letters are missing, too many, wrong, or in each other's place (which counts once). Names of up to
- * NAME_MAX_BYTES; more: it is far. Source: Damerau, 1964, in the restricted form.
+ * Edit distance: the number of letters missing, extra or wrong, plus the number of adjacent letters
+ * swapped. FAR for names longer than NAME_MAX_BYTES. Source: Damerau, 1964, in the restricted form.
  */
 #define NAME_MAX_BYTES 31u
 #define FAR 255u
@@ -278,13 +278,13 @@ static unsigned distance(const char *a, size_t a_len, const char *b, size_t b_le
 	return row[a_len % 3][b_len];
 }
 
-/* Whether `word` may have been meant for `name`; *best: how near another one was, and this one is then. */
+/* Whether `name` was probably meant by `word` and is nearer than *best, which it then replaces. */
 static bool is_nearer(const char *word, size_t len, const char *name, size_t name_len,
 		      unsigned *best)
 {
 	unsigned d = distance(word, len, name, name_len);
 
-	/* The beginning of it will do, too. */
+	/* A prefix counts as near, too. */
 	if (len >= 3 && len < name_len && memcmp(word, name, len) == 0)
 		d = 2;
 	if (d >= *best || d > 2 || 2 * d > len)
@@ -304,7 +304,8 @@ static const char *name_meant(const char *word, size_t len)
 	return name;
 }
 
-/* Of the words that a text begins with; its length, 0: none. */
+/* Finds the nearest of the words that a text begins with. Returns its length, or 0 if none is
+ * near. */
 static size_t word_meant(const char *word, const char *words, const char **meant)
 {
 	unsigned best = FAR;
@@ -337,7 +338,7 @@ static size_t number_text(const struct option_row *row, uint64_t v, char *buf, s
 	return log_format(buf, len, "%lu%s", (unsigned long)v, unit_names[unit]);
 }
 
-/* What the option is set to, as it would be written. */
+/* The value of the option, as a setting would have it. */
 static void value_text(const struct option_row *row, char *buf, size_t len)
 {
 	const char *field = (const char *)&options + row->offset;
@@ -360,7 +361,7 @@ static void value_text(const struct option_row *row, char *buf, size_t len)
 	}
 }
 
-/* What may be written. */
+/* The valid values. */
 static void valid_text(const struct option_row *row, char *buf, size_t len)
 {
 	size_t n;
@@ -448,7 +449,7 @@ static bool row_set(const struct option_row *row, const char *value, const struc
 	return true;
 }
 
-/* Those options that were not set by their own names become what the profile says. */
+/* Applies the profile to the options that were not set by name. */
 static void profile_apply(void)
 {
 	static const struct place here = { "profile", 0 };
@@ -467,7 +468,7 @@ static void profile_apply(void)
 	}
 }
 
-/* Without a colon where one should be. */
+/* A setting without a colon. */
 static void warn_form(const char *word, const struct place *at)
 {
 	char shown[SHOWN_BYTES];
@@ -517,8 +518,8 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* The next setting: its length, with *text moved past white space, separators and comments ('#' at
- * the start of a word, to the end of the line). 0: the end. */
+/* Moves *text past white space, separators and comments ('#' at the start of a word, to the end of
+ * the line) and returns the length of the setting there, or 0 at the end. */
 static size_t setting_next(const char **text)
 {
 	const char *at = *text;
@@ -565,7 +566,7 @@ unsigned options_parse(const char *text, const char *from)
 
 /* ---- the start ------------------------------------------------------------------------------ */
 
-/* Of what was read: a process that reads the same has nothing new to say. FNV-1a. */
+/* Hash of what was read: a process that reads the same has nothing new to warn of. FNV-1a. */
 static uint64_t sum_of(uint64_t sum, const char *text)
 {
 	for (; *text; text++)
@@ -579,7 +580,8 @@ static void told_set(uint64_t sum)
 		told_entry[i] = "0123456789abcdef"[sum & 15];
 }
 
-/* text: the file's, empty if there is none. False: it was not read, which is said later. */
+/* Reads the file, or an empty text if there is none. Returns false, with *err, if it is not
+ * readable. */
 static bool read_file(char *text, size_t len, int *err)
 {
 	struct stat st;
@@ -612,7 +614,7 @@ static void load_file(const char *text, bool good, int err)
 	options_parse(text, CONF_FILE);
 }
 
-/* As stats_append will do it; so that who waits for statistics hears of it now, and once. */
+/* Opens the file as stats_append will at exit, to warn at the start, and once, if that fails. */
 static void try_stats_file(void)
 {
 	int fd;
@@ -633,8 +635,8 @@ bool options_load(void)
 	bool secure = getauxval(AT_SECURE) != 0;
 	const char *conf = environ && !secure ? getenv("SLUICE_CONF") : NULL;
 	const char *told = environ && !secure ? getenv(TOLD_NAME) : NULL;
-	static char
-		text[CONF_FILE_BYTES]; /* one thread is here at a time, and its stack may be small */
+	/* Static, because the stack may be small. Only one thread is here at a time. */
+	static char text[CONF_FILE_BYTES];
 	int err;
 	bool good = read_file(text, sizeof(text), &err);
 

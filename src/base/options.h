@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * options.h - the options of options.def, their values and their parser.
+ * options.h - the values of the options in options.def, and their parser.
  *
- * Values are read without a lock, in any context; those marked `any` may change while they are
- * read, as one aligned word each.
+ * Values are read without a lock in any context. Those marked `any` may change meanwhile, each as
+ * one aligned word.
  */
 #ifndef SLUICE_OPTIONS_H
 #define SLUICE_OPTIONS_H
@@ -22,11 +22,11 @@ typedef uint64_t option_AUTO;
 typedef uint64_t option_ENUM;
 typedef char option_STRING[OPTION_STRING_MAX];
 
-/* A LIMIT is bytes, or OPTION_PERCENT and a percentage. */
+/* A LIMIT is bytes, or OPTION_PERCENT | percentage. */
 #define OPTION_PERCENT (UINT64_C(1) << 63)
 #define OPTION_PERCENT_MAX 1000u
 
-/* An AUTO is bytes, or this. */
+/* An AUTO is bytes, or OPTION_AUTO. */
 #define OPTION_AUTO UINT64_MAX
 
 struct options {
@@ -42,23 +42,24 @@ enum { BACKGROUND_AUTO, BACKGROUND_ALWAYS, BACKGROUND_NEVER };
 enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS, THP_RESERVE };
 
 /*
- * Parse "name:value,name:value" from `from` (what the warning calls it: SLUICE_CONF or a file's
- * name, with a slash, which gets the line's number). What is wrong gets one line on standard error each and is skipped. A profile leaves alone what
- * was set by its own name, in this call or an earlier one. Returns how many settings were refused.
+ * Parses "name:value,name:value". from: source for the warnings, SLUICE_CONF or the name of a file;
+ * if it contains a slash, the warnings add the number of the line. Each setting that is wrong is
+ * skipped and gets one line on standard error. A profile does not change options that were set by
+ * name, in this call or an earlier one. Returns how many settings were refused.
  */
 unsigned options_parse(const char *text, const char *from);
 
-/* As log_warn, of what is wrong with an option, at the start; not if a process that this one descends from has read
- * the same options, and so said it. */
+/* Like log_warn, for what is wrong with an option at the start. Writes nothing if an ancestor of
+ * this process has read the same options and so has written the same. */
 void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* "NAME=value" for the environment if something was said, so that those that this process starts do not say it
- * again; else NULL. */
+/* Returns "NAME=value" for the environment if a warning was written, so that child processes do not
+ * repeat it. Otherwise returns NULL. */
 char *options_told(void);
 
-/* /etc/sluice.conf (settings separated by commas or lines, # begins a comment), then SLUICE_CONF,
- * which is left out for programs that gained privileges. False: libc has no environment yet, and
- * only the file was read. */
+/* Reads /etc/sluice.conf (settings separated by commas or lines, # begins a comment), then
+ * SLUICE_CONF, unless the program has gained privileges. Returns false if libc has no environment
+ * yet, so that only the file was read. */
 bool options_load(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ourfd.c - see ourfd.h. Primitive; used by pressure and control.
- * No lock, one thread at a time; no allocation; may run in a fork child. But ourfd_close_on is called beside the background thread: that
- * finds what it is about to use closed, or another file, as where the program closes all descriptors.
+ * ourfd.c - see ourfd.h. Primitive; used by limits, psi and control.
+ * No lock; one thread at a time; no allocation; may run in a fork child. Except for ourfd_close_on,
+ * which runs beside the background thread. That thread may then find a descriptor closed, or with
+ * another file, as in a program that closes all descriptors.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -19,17 +20,17 @@
 #include "base/sys.h"
 
 #define NUMBER_MIN 100
-#define EVENT_MARK 61 /* the signal of an eventfd (F_SETSIG), which nobody is sent */
+#define EVENT_MARK 61 /* signal of an eventfd (F_SETSIG), never sent */
 
 #ifndef CGROUP2_SUPER_MAGIC
 #define CGROUP2_SUPER_MAGIC 0x63677270
 #endif
 
-#define KNOWN_MAX 64 /* descriptors at a time that ourfd_close_on finds */
+#define KNOWN_MAX 64 /* how many descriptors ourfd_close_on knows at a time */
 
 int ourfd_proc = -1;
-static struct ourfd status = OURFD_NONE; /* of the process */
-static struct ourfd known[KNOWN_MAX];    /* copies of what was made; event: the place is taken */
+static struct ourfd status = OURFD_NONE; /* /proc/self/status */
+static struct ourfd known[KNOWN_MAX];    /* copies of all open ones; event: the entry is in use */
 static struct stat root;
 
 void ourfd_init(void)
@@ -166,7 +167,7 @@ void ourfd_set(struct ourfd *o, int fd)
 	high = sys_fcntl(fd, F_DUPFD_CLOEXEC, NUMBER_MIN);
 	sys_close(fd);
 	if (high < 0)
-		return; /* the process may not have so many */
+		return; /* above the limit of descriptors */
 	if (sys_fstat(high, &st) != 0) {
 		sys_close(high);
 		return;

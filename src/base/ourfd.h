@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ourfd.h - a descriptor of the library's own in a program that does not know of it.
+ * ourfd.h - file descriptors of the library in a program that does not know of them.
  *
- * It is above the low numbers, which programs count on, and closes on exec. A program that closes all
- * descriptors may give the number to a file of its own: so before it is used it is compared with what
- * was opened.
+ * They are above the low numbers that programs count on, and close on exec. A program that closes
+ * all descriptors may give the number to a file of its own, so each use first compares the file
+ * with the one that was opened.
  *
- * All are made at the start, where no other thread can see the low number that a new one has for a moment; and where a path
- * means what it says: later the program may be in a chroot that belongs to somebody else. What lies in /proc and
- * in the cgroup file systems is opened below a directory that was checked to be one of those, and checked itself.
+ * All are opened at the start. There no other thread can see the low number that a new descriptor
+ * has for a moment, and paths have their meaning: later the program may be in a chroot that belongs
+ * to another user. Files in /proc and in the cgroup file systems are opened relative to a directory
+ * that was checked to be in such a file system, and are checked themselves.
  */
 #ifndef SLUICE_OURFD_H
 #define SLUICE_OURFD_H
@@ -18,10 +19,10 @@
 #include "types.h"
 
 struct ourfd {
-	int fd; /* -1: none */
+	int fd; /* -1 if none */
 	dev_t dev;
 	ino_t ino;
-	bool event; /* an eventfd, which share one inode: it has a mark as well */
+	bool event; /* an eventfd; all share one inode, so it has a mark besides */
 };
 
 #define OURFD_NONE                                                                                 \
@@ -29,50 +30,54 @@ struct ourfd {
 		.fd = -1                                                                           \
 	}
 
-/* Take over a descriptor that was just opened (close on exec); -1: none. */
+/* Takes over a descriptor that was just opened, close on exec. fd: -1 if that failed. */
 void ourfd_set(struct ourfd *o, int fd);
 
-/* Where a file has to lie. */
+/* File system in which a file must lie. */
 enum ourfd_fs { OURFD_ANY, OURFD_PROC, OURFD_CGROUP };
 
 /*
- * At the start of the process: opens /proc; ourfd_opened: all that the start opens is there, and no directory stays open. Who is
- * in a chroot must not have one that is outside: it is a way out.
+ * At the start of the process. init opens /proc. opened follows when the start has opened all
+ * files: it leaves no directory open, because in a chroot a directory outside is a way out.
  */
 void ourfd_init(void);
 void ourfd_opened(void);
-extern int ourfd_proc; /* the directory, until then; -1: none */
+extern int ourfd_proc; /* the directory until ourfd_opened; -1 if none */
 
-/* How many threads the process has, also those that have ended while others go on (the first one); 0: it is not known. */
+/* Number of threads of the process, including a first thread that has ended. Returns 0 if
+ * unknown. */
 unsigned ourfd_threads(void);
 
-/* Close what lies in the file system of that device: the program wants to unmount it. False: there was nothing. */
+/* Closes the files on that device, because the program wants to unmount it. Returns false if
+ * none. */
 bool ourfd_close_on(dev_t dev);
 
-/* In a child; copy: it may share the table of descriptors with its parent. */
+/* In a child. copy: it may share the table of descriptors with its parent. */
 void ourfd_fork_child(bool copy);
 
-/* Whether the root directory is the one that it was at the start. */
+/* Whether the root directory is the same as at the start. */
 bool ourfd_same_root(void);
 
-/* A directory, to open what is in it; a file of it. At the start only. Neither waits, nor follows a link at the end. -1: it is
- * none, or not in such a file system. To be closed, or taken over by ourfd_set. */
+/* Open a directory, and a file in it. At the start only. They do not wait, and do not follow a link
+ * at the end of the path. They return a descriptor to close or to pass to ourfd_set, or -1 if there
+ * is no such file, or not in that file system. */
 int ourfd_directory(const char *path, enum ourfd_fs fs);
 int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs);
 
-/* The same for an eventfd. */
+/* Like ourfd_set, for an eventfd. */
 void ourfd_set_event(struct ourfd *o, int fd);
 
-/* Whether it is there and the file that it was; else it is forgotten. */
+/* Whether the descriptor is open and has the same file. If not, forgets it. */
 bool ourfd_good(struct ourfd *o);
 
-/* It is not ours: a copy of the process may share the table of descriptors with its parent (CLONE_FILES). */
+/* Drops it without closing: a copy of the process may share its table of descriptors
+ * (CLONE_FILES). */
 static inline void ourfd_forget(struct ourfd *o)
 {
 	o->fd = -1;
 }
 
-/* Close it, if it is still ours. */
+/* Closes it if it is still ours. */
 void ourfd_close(struct ourfd *o);
 
 #endif

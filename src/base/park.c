@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * park.c - see park.h. Primitive; used by background, and by all who cache something.
- * Bound: one exchange and one system call to wake, none where nobody is parked.
- * No lock; park_wake may be called anywhere, also in signal handlers and under locks.
+ * park.c - see park.h. Primitive; used by background and by all layers that cache memory.
+ * Bound: one exchange and one system call to wake; neither unless the thread is parked.
+ * No lock. park_wake may be called anywhere, also in signal handlers and under locks.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,7 +26,7 @@ void park_wake_slow(void)
 
 	DELAY_HERE(park_wake);
 	SHARE_COUNT(park_word);
-	/* Release pairs with the acquire in park_wait: what it was woken for is there when it looks. */
+	/* Release pairs with the acquire in park_wait, for what the thread is woken for. */
 	if (atomic_exchange_explicit(&park_word, 0, memory_order_release))
 		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 	errno = saved;

@@ -2,12 +2,13 @@
 /*
  * sandbox.c - see sandbox.h. Primitive; used by lock, heap, pressure, background and the shim.
  *
- * (A) While a filter is installed that is for all threads (TSYNC) nobody is between sandbox_enter and
- *     sandbox_leave: who installs it sets the bit, and waits for those that are inside.
- * (B) A filter of the calling thread alone is its own, and that of the threads it makes later. Nobody knows which these are, so
- *     all threads of the program give up what memory does not need; our own, which were there before, go on.
+ * (A) While a filter for all threads (TSYNC) is being installed, no thread is between sandbox_enter
+ *     and sandbox_leave: the installing thread sets the bit, then waits for the threads inside.
+ * (B) A filter for the calling thread is inherited by the threads that it makes later. Which these
+ *     are is not known, so all threads of the program stop making the calls that are not necessary.
+ *     The threads of the library are older than the filter, and go on.
  *
- * Bound: two atomic additions for each such call; who installs a filter waits for at most WAIT_MS.
+ * Bound: two atomic additions for each such call. Installing a filter waits for at most WAIT_MS.
  * Allocates nothing, no lock; may run in a signal handler and in a fork child.
  */
 #ifdef HAVE_CONFIG_H
@@ -19,8 +20,8 @@
 
 #include "base/park.h"
 
-#define SOME 1u   /* a filter of some threads */
-#define ALL 2u    /* and one of all of them */
+#define SOME 1u   /* a filter for some threads */
+#define ALL 2u    /* a filter for all threads */
 #define INSIDE 4u /* the bits from here on: how many threads are inside */
 #define WAIT_MS 1000u
 #define STEP_MS 1u
@@ -34,7 +35,7 @@ bool sandbox_enter(void)
 
 	if (atomic_load_explicit(&word, memory_order_relaxed) & stop)
 		return false;
-	/* One word: who sets a bit after this sees us inside. */
+	/* Bits and count are one word: a thread that sets a bit after this sees us inside. */
 	if (likely(!(atomic_fetch_add_explicit(&word, INSIDE, memory_order_seq_cst) & stop)))
 		return true;
 	sandbox_leave();
@@ -61,7 +62,8 @@ bool sandbox_begins(bool all)
 	uint32_t bit = all ? ALL : SOME;
 	bool first = !(atomic_fetch_or_explicit(&word, bit, memory_order_seq_cst) & bit);
 
-	/* Acquire pairs with the release in sandbox_leave. Who does not leave (it was stopped) is not waited for. */
+	/* Acquire pairs with the release in sandbox_leave. The wait ends even if a stopped thread
+	 * never leaves. */
 	for (unsigned ms = 0; first && all && ms < WAIT_MS; ms += STEP_MS) {
 		if (atomic_load_explicit(&word, memory_order_acquire) < INSIDE)
 			break;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * share.h - how often a line is written that other threads write as well: what does not scale is
- * counted, since no machine at hand has so many processors that one could see it.
+ * share.h - counts of writes to cache lines that several threads write. They show what does not
+ * scale, on machines that have too few processors to measure it.
  *
- * Counted are locks taken, by rank, and atomic read-modify-writes of the words of share.def; one that is tried
- * again counts once. Only in debug builds, and in those with delays; in all others the macros are
- * nothing. Wait free and safe anywhere: each thread adds to a set that few others share, so that
- * counting does not become what is counted.
+ * Counted are locks taken, by rank, and atomic read-modify-write operations on the words of
+ * share.def; retries are not counted. Only debug builds and builds with delays count; in all others
+ * the macros are empty. Wait free and safe anywhere. Threads count in shards, so that the counting
+ * itself is not a shared write.
  */
 #ifndef SLUICE_SHARE_H
 #define SLUICE_SHARE_H
@@ -36,7 +36,7 @@ uint64_t share_sum(enum share_id s);
 const char *share_name(enum share_id s);
 
 #if SLUICE_SHARING
-/* name: a row of share.def; rank: of a lock that was just taken. */
+/* name: a row of share.def. rank: of a lock that was just taken. */
 #define SHARE_COUNT(name) share_add(SHARE_##name)
 #define SHARE_LOCK(rank) share_add((enum share_id)(SHARE_lock_CONTROL + (unsigned)(rank)))
 #else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * stats.h - event counters. stat_add is wait free and safe anywhere; sums are exact once the
- * threads are quiet.
+ * stats.h - event counters. stat_add is wait free and safe anywhere. A sum is exact while no thread
+ * counts.
  */
 #ifndef SLUICE_STATS_H
 #define SLUICE_STATS_H
@@ -16,7 +16,7 @@ enum stat_id {
 	STATS
 };
 
-/* Shards spread threads over cache lines; a thread stays with its shard. Power of two. */
+/* Shards spread the threads over cache lines; each thread keeps its shard. Power of two. */
 #define STAT_SHARDS 16u
 
 struct stat_shard {
@@ -40,13 +40,13 @@ static inline void stat_add(enum stat_id s, uint64_t n)
 uint64_t stat_sum(enum stat_id s);
 const char *stat_name(enum stat_id s);
 
-/* How the file is opened: never one that a link names, and without waiting for who reads a FIFO. */
+/* Neither follows a link, nor waits for the reader of a FIFO. */
 #define STATS_FILE_FLAGS                                                                           \
 	(O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
 #define STATS_FILE_MODE 0600
 
-/* Append "sluice pid=N program=NAME name=value ..." to the file. Returns 0, also when it cannot be opened (any
- * more), or the errno of the write. */
+/* Appends "sluice pid=N program=NAME name=value ..." to the file. Returns 0, also if the file
+ * cannot be opened, or the errno of the write. */
 int stats_append(const char *path);
 
 #endif

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sys.h - system calls that are cancellation points in libc, and are none here.
+ * sys.h - system calls without the cancellation points of libc.
  *
- * A thread that is to be cancelled ends inside libc's open, read, poll and the like; malloc and what
- * else the library offers are no cancellation points, and what is held then would be held for good. So
- * no such function of libc is called anywhere (t/meta/cancellation.sh), but these: the same arguments
- * and results, errno as libc's. syscall(2) looks at no cancel. Allocates nothing; no lock.
+ * A thread that is cancelled ends inside open, read, poll and others of libc. malloc and the other
+ * functions of the library are no cancellation points: what such a thread holds would never be
+ * released. So the library calls none of these functions (t/meta/cancellation.sh), but the ones
+ * below, which have the same arguments, results and errno. syscall(2) is no cancellation point.
+ * Allocates nothing; no lock.
  *
- * A call that is new to Linux's newer processors (arm64 has no poll) goes by way of the one that they have;
- * where both are there, the one that libc makes: a seccomp filter knows it.
+ * If an architecture lacks a system call (arm64 has no poll), its successor is used. If it has
+ * both, the one that libc uses: seccomp filters allow it.
  */
 #ifndef SLUICE_SYS_H
 #define SLUICE_SYS_H
@@ -30,12 +31,12 @@
 #include <unistd.h>
 
 /*
- * Those that follow are no cancellation points, but other libraries put functions of these names in front of libc's
- * (tracers, fakeroot), which may call malloc: we are in malloc.
+ * The following are no cancellation points. They are here because other libraries (tracers,
+ * fakeroot) interpose functions of these names, which may call malloc, and we are in malloc.
  */
 static inline void *sys_mmap(void *at, size_t len, int prot, int flags)
 {
-#ifdef __SANITIZE_THREAD__ /* learns from libc's functions that addresses begin a new life */
+#ifdef __SANITIZE_THREAD__ /* it learns of mappings by intercepting libc's functions */
 	return mmap(at, len, prot, flags, -1, 0);
 #else
 	return (void *)syscall(SYS_mmap, at, len, prot, flags, -1, 0L);
@@ -86,7 +87,7 @@ static inline int sys_fstat(int fd, struct stat *st)
 	return sys_fstatat(fd, "", st, AT_EMPTY_PATH);
 }
 
-/* mode: for O_CREAT only. */
+/* mode: used with O_CREAT only. */
 static inline int sys_open(const char *path, int flags, mode_t mode)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
@@ -117,7 +118,7 @@ static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 	return syscall(SYS_write, fd, buf, len);
 }
 
-/* Does not wait until the kernel has gathered enough. */
+/* Does not wait for entropy. */
 static inline ssize_t sys_getrandom(void *buf, size_t len)
 {
 	return syscall(SYS_getrandom, buf, len, 1 /* GRND_NONBLOCK */);
@@ -151,8 +152,8 @@ static inline ssize_t sys_sendto(int fd, const void *buf, size_t len, int flags,
 }
 
 /*
- * dlopen. NULL in a program that is linked statically: where one could, the linker would warn of it, and what is loaded
- * would bring a libc of its own.
+ * dlopen. Returns NULL in a statically linked program: a direct call would make the linker warn,
+ * and the loaded library would bring a second libc.
  */
 static inline void *sys_dlopen(const char *file, int mode)
 {
