@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# A pointer that the library never gave: the program is stopped.
+# A pointer that the library never gave stops the program.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/die.sh"
 plan 36

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# A pointer into a block that is not its start, or into memory that no malloc gave: the program is
-# stopped.
+# A pointer into a block that is not its start, or into memory that no malloc gave, stops the
+# program.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/die.sh"
 plan 68

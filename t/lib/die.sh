@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# For the tests of misuse (sourced): each runs one misuse, and the program must end by SIGABRT, after
-# one line on stderr that says what is wrong, at which address and, in a slab, of which size class.
+# For the tests of misuse (sourced): each runs one misuse, and the program must end by SIGABRT,
+# after one line on stderr that says what is wrong, at which address and, in a slab, of which size
+# class.
 
 # Each case aborts: no core files.
 # shellcheck disable=SC3045
@@ -32,12 +33,14 @@ dies() {
 	small) pattern="$pattern, size class [0-9]+ \([0-9]+ bytes\)" ;;
 	large) pattern="$pattern(, block 0x[0-9a-f]+ \([0-9]+ bytes\))?" ;;
 	esac
-	like "$(head -n 1 "$TMP/err")" "$pattern\$" "$3: what and where is told first of all"
-	is "$(grep '^sluice' "$TMP/err" | grep -v -c '^sluice:   #[0-9]')" 1 "$3: in one line, and a backtrace at the most"
+	like "$(head -n 1 "$TMP/err")" "$pattern\$" "$3: the first line says what and where"
+	is "$(grep '^sluice' "$TMP/err" | grep -v -c '^sluice:   #[0-9]')" 1 \
+		"$3: there is one line, and at most a backtrace"
 	if with_libunwind; then
-		like "$(cat "$TMP/err")" '^sluice:   #[0-9]+ 0x[0-9a-f]+ .*/die\(' "$3: and where in the program"
+		like "$(cat "$TMP/err")" '^sluice:   #[0-9]+ 0x[0-9a-f]+ .*/die\(' \
+			"$3: the backtrace shows where in the program"
 	else
-		skip "$3: and where in the program" "built without libunwind"
+		skip "$3: the backtrace shows where in the program" "built without libunwind"
 	fi
 	diag "$(head -n 1 "$TMP/err")"
 }

@@ -4,9 +4,9 @@
 # For the tests of the models in t/model: sourced after tap.sh. A test says
 #
 #	model NAME                  t/model/NAME.pml is what the next lines are about
-#	verified LABEL [-DKIND]     the model (of that kind) holds: its whole state space was searched, without an
-#	                            error, and each statement of it was reached
-#	caught TWIN LABEL           the model broken by -DTWIN does not: an assertion fails or it is stuck
+#	verified LABEL [-DKIND]     the model (of that kind) holds: its whole state space was searched,
+#	                            without an error, and each statement of it was reached
+#	caught TWIN LABEL           the model broken by -DTWIN fails an assertion or is stuck
 #
 # and is a SKIP where spin or gcc is not installed.
 
@@ -43,7 +43,8 @@ verified() {
 	spin_run "$model_name$*" -O2 "$@"
 	spin_n=$(spin_states)
 	spin_bad=$(printf '%s\n' "$spin_out" | grep -E -e 'errors: [1-9]' -e '[1-9][0-9]* of [0-9]+ states' \
-		-e '[Ee]rror: ' -e 'max search depth too small' -e 'Search not completed' -e 'out of memory' \
+		-e '[Ee]rror: ' -e 'max search depth too small' -e 'Search not completed' \
+		-e 'out of memory' \
 		-e 'assertion violated \(' -e 'invalid end state \(')
 	case $spin_out in
 	*"errors: 0"*) ;;
@@ -63,9 +64,10 @@ no states" ;;
 
 caught() {
 	spin_run "$model_name-$1" -O1 "-D$1"
-	# So that a twin that is not one, or does not compile, is no success.
+	# Makes sure that a twin that is not one, or does not compile, is no success.
 	grep -q -E "^#if.*$1" "$model_file" || spin_out="$model_file has no twin $1"
-	if printf '%s\n' "$spin_out" | grep -q -E '^pan:[0-9]*: (assertion violated|invalid end state)'; then
+	if printf '%s\n' "$spin_out" |
+		grep -q -E '^pan:[0-9]*: (assertion violated|invalid end state)'; then
 		ok 0 "$2"
 		diag "$1: $(printf '%s\n' "$spin_out" | grep -E '^pan:[0-9]*: ' | head -n 1)"
 	else

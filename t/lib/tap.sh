@@ -23,13 +23,14 @@
 #	tmpdir                          sets TMP to a new directory that is removed at the end
 #	at_exit COMMAND                 run it at the end of the test, before TMP is removed
 #	with_sluice PROGRAM ARGS...     runs it under the library, and only it
-#	proved_loaded LABEL [NAME]      passed when the last process of with_sluice to end, or one whose
-#	                                name matches the extended REGEX NAME, was served by the library
+#	proved_loaded LABEL [NAME]      passed when the last process of with_sluice to end, or one
+#	                                that matches the extended REGEX NAME, was served by it
 #	proved_mapped LABEL PID         passed when the running process has the library mapped
 #
-# Sourcing it sets srcdir, builddir (both absolute), SLUICE_LIB (the library; from the environment or
-# the build tree) and STATS (where with_sluice collects the statistics of the processes it ran, one
-# line each; `: >"$STATS"` starts anew). It may be used from bash and from sh, with set -e or -u too.
+# Sourcing it sets srcdir, builddir (both absolute), SLUICE_LIB (the library; from the environment
+# or the build tree) and STATS (where with_sluice collects the statistics of the processes it ran,
+# one line each; `: >"$STATS"` empties it). It may be used from bash and from sh, with set -e or -u
+# too.
 
 case $0 in
 *lib/tap.sh)
@@ -210,8 +211,8 @@ with_sluice() {
 		SLUICE_CONF="${SLUICE_CONF:+$SLUICE_CONF,}stats_file:$STATS" "$@"
 }
 
-# passes LABEL WHY SETTINGS HELPER ARGS...: one of our programs says that all its checks passed; one that
-# ends with 77 cannot be run here, for the reason WHY ("": it always can).
+# passes LABEL WHY SETTINGS HELPER ARGS...: one of our programs says that all its checks passed. If
+# it ends with 77 it cannot run here, for the reason WHY ("": it always can).
 passes() {
 	tap_label=$1
 	tap_why=$2
@@ -227,8 +228,9 @@ passes() {
 	diag "$tap_settings: $(cat "$TMP/err")"
 }
 
-# checked LABEL LIMIT PROGRAM ARGS...: one of our programs says that all its checks passed, and nothing else, on either
-# output, within LIMIT seconds (times SLUICE_TEST_TIMEOUT_MULT). One that hangs is named that way.
+# checked LABEL LIMIT PROGRAM ARGS...: one of our programs says that all its checks passed, and
+# nothing else, on either output, within LIMIT seconds (times SLUICE_TEST_TIMEOUT_MULT). Names a
+# program that hangs.
 checked() {
 	tap_label=$1
 	tap_limit=$(($2 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Nothing in the library calls a function of libc that is a cancellation point: see src/base/sys.h. A thread with a
-# cancel pending would end there, with whatever is held.
+# Nothing in the library calls a function of libc that is a cancellation point: see src/base/sys.h.
+# A thread with a cancel pending would end there, with whatever it holds.
 . "${0%/*}/../lib/tap.sh"
 need nm binutils
 plan 6
@@ -24,9 +24,11 @@ getpwuid getgrnam getgrgid'
 # shellcheck disable=SC2086 # one a line
 printf '%s\n' $names >"$TMP/names"
 
-# plain_names: of symbols on standard input, without version, underscores in front, _chk, 64, _nocancel, _unlocked.
+# plain_names: of symbols on standard input, without version, underscores in front, _chk, 64,
+# _nocancel, _unlocked.
 plain_names() {
-	sed -E 's/@.*//; s/^_+(libc_|isoc[0-9]+_|IO_)?//; s/_chk$//; s/_2$//; s/(_time)?64$//; s/_unlocked$//' |
+	sed -E \
+		's/@.*//; s/^_+(libc_|isoc[0-9]+_|IO_)?//; s/_chk$//; s/_2$//; s/(_time)?64$//; s/_unlocked$//' |
 		LC_ALL=C sort -u
 }
 
@@ -34,7 +36,8 @@ plain_names() {
 forbidden() {
 	# shellcheck disable=SC2086 # an option, or none
 	nm ${3-} --undefined-only "$1" 2>/dev/null | awk 'NF == 2 { print $2 }' >"$TMP/undefined"
-	plain_names <"$TMP/undefined" | grep -x -F -f "$TMP/names" | grep -v -x -F -e "${2:-none}" | tr '\n' ' '
+	plain_names <"$TMP/undefined" | grep -x -F -f "$TMP/names" |
+		grep -v -x -F -e "${2:-none}" | tr '\n' ' '
 }
 
 # calls FILE...: "FILE:LINE: text" of each call by name, comments and strings left out.
@@ -80,17 +83,18 @@ cat >"$TMP/planted.c" <<'EOF'
 /* read(1) */ int f(int fd) { return
 	(int)fcntl (fd, 1) + sys_read(fd) + x->poll(1) + g("open(2)"); }
 EOF
-is "$(calls "$TMP/planted.c")" "$TMP/planted.c:2: fcntl is a cancellation point of libc, use src/base/sys.h" \
+is "$(calls "$TMP/planted.c")" \
+	"$TMP/planted.c:2: fcntl is a cancellation point of libc, use src/base/sys.h" \
 	"a call in the source is found, and nothing else"
 is "$(printf '%s\n' __read_chk open64@GLIBC_2.2.5 __libc_fcntl64 __poll fputs_unlocked sys_open readlink |
 	plain_names | grep -x -F -f "$TMP/names" | tr '\n' ' ')" "fcntl fputs open poll read " \
-	"symbols are known by any of their names"
+	"symbols are recognized by any of their names"
 
 is "$(cd "$srcdir" && calls src/*.h src/*/*.[ch])" "" "no source file calls a cancellation point"
 
 # malloc_info writes to the program's stream, with cancelling off.
-is "$(forbidden "$SLUICE_LIB" fwrite -D)" "" "the library needs none of libc's"
+is "$(forbidden "$SLUICE_LIB" fwrite -D)" "" "the library needs no cancellation point of libc"
 core=$builddir/.libs/libsluice-core.a
 [ "$(nm --undefined-only "$core" 2>/dev/null | grep -c -w syscall)" -gt 3 ]
 ok $? "the archive of the core can be read"
-is "$(forbidden "$core")" "" "the core needs none of libc's"
+is "$(forbidden "$core")" "" "the core needs no cancellation point of libc"

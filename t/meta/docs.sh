@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The man page and sluice-run --help have every option of options.def, with its default, and no other.
+# The man page and sluice-run --help have every option of options.def, with its default, and no
+# other.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 
@@ -13,7 +14,7 @@ if [ ! -e "$page" ] || [ ! -e "$run" ]; then
 fi
 awk -v mode=list -f "$srcdir/build-aux/gen-options" "$def" >"$TMP/list"
 
-# Not by gen-options: what a row looks like to somebody who greps.
+# Not by gen-options: what a row looks like to grep.
 rows=$(sed -n 's/^[[:space:]]*OPT([[:space:]]*\([a-z0-9_]*\)[[:space:]]*,.*/\1/p' "$def" | sort)
 in_man=$(sed -n 's/^\.BI* \([a-z0-9_]*\):.*/\1/p' "$page" | sort)
 in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z|]*$/\1/p' | sort)
@@ -36,9 +37,9 @@ is "$bad_man" "" "the man page has the default of each option"
 is "$bad_help" "" "sluice-run --help has the default of each option"
 
 grep -q '@[A-Za-z]*@' "$page" "$run"
-is $? 1 "no place to be filled in is left in them"
+is $? 1 "the man page and --help have no placeholder left"
 
-# Other texts must not speak of options that are gone. "name:value" is how they show the form.
+# Other texts must not name options that no longer exist. "name:value" is how they show the form.
 known=$(printf '%s\nname\n' "$rows" | tr '\n' '|' | sed 's/|$//')
 wrong=$(grep -h -o -E 'SLUICE_CONF="?[a-z0-9_]+:|sluice-run -o "?[a-z0-9_]+:' "$srcdir/README.md" \
 	"$srcdir"/doc/*.md "$srcdir"/man/*.[1-9] "$srcdir"/man/*.in 2>/dev/null |
@@ -51,12 +52,13 @@ bad=
 while read -r name latency memory; do
 	default=$(grep "^$name|" "$TMP/list" | cut -d '|' -f 3)
 	rows=$((rows + 1))
-	grep -q -F -x "| \`$name\` | $default | $latency | $memory |" "$srcdir/doc/latency.md" || bad="$bad $name"
+	grep -q -F -x "| \`$name\` | $default | $latency | $memory |" "$srcdir/doc/latency.md" ||
+		bad="$bad $name"
 	tr -s ' ' <"$page" | grep -q -F -x "$name $default $latency $memory" || bad="$bad $name"
 done <<END
 $(sed -n 's/^PROFILE(\([a-z_]*\), "\(.*\)", "\(.*\)")$/\1 \2 \3/p' "$srcdir/src/base/profiles.def")
 END
-is "$((rows > 3))$bad" "1" "doc/latency.md and the man page have the profiles as they are"
+is "$((rows > 3))$bad" "1" "doc/latency.md and the man page have the values of the profiles"
 
 missing=
 funcs=$(grep -o -E '\bsluice_[a-z_]+\(' "$srcdir/include/sluice/sluice.h" | tr -d '(' | sort -u)
@@ -67,7 +69,8 @@ is "${funcs:+listed}$missing" listed "sluice(3) has every function of sluice.h"
 
 if command -v man >/dev/null 2>&1 && command -v groff >/dev/null 2>&1; then
 	is "$(for p in "$srcdir"/man/*.[1-9] "$page"; do
-		LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$p" 2>&1 >/dev/null
+		LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z "$p" 2>&1 \
+			>/dev/null
 	done)" "" "groff has no complaint about the man pages"
 else
 	skip "groff has no complaint about the man pages" "man and groff are not installed"

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What malloc and free execute when they hit, counted on the library as it was built: no call, no
-# atomic instruction and no division by whatever compiler, and by the one that has a file in t/golden/
-# exactly the instructions and branches that stand there. `make golden` writes the file anew: look at
-# what `git diff t/golden` says before you commit it.
+# What malloc and free execute on a hit, counted on the library as it was built: no call, no atomic
+# instruction and no division with any compiler; with the compiler that has a file in t/golden/
+# exactly the instructions and branches of that file. `make golden` rewrites the file: check `git
+# diff t/golden` before you commit it.
 . "${0%/*}/../lib/tap.sh"
 
 steps=$builddir/t/helpers/steps
@@ -40,7 +40,7 @@ fi
 plan 6
 
 is "$("$steps" --known 2>&1 | tr -s ' ')" "known 25 3 3 5 2" \
-	"instructions that are known are counted for what they are"
+	"known instructions are counted for what they are"
 is "$status, $(grep -c -E '^(malloc|free)-' "$TMP/have") lines, $(cat "$TMP/err")" "0, 9 lines, " \
 	"every case was stepped through"
 proved_loaded "the library served the program whose calls were counted"
@@ -53,10 +53,10 @@ counted() {
 debug=$(grep '^#define SLUICE_DEBUG 1' "$builddir/config.h")
 case $debug$flags in
 *define* | *-O0* | "${flags%-O*}")
-	skip "malloc and free call nothing when they hit" "a debug build, or one without optimization"
+	skip "malloc and free call nothing on a hit" "a debug build, or one without optimization"
 	;;
 *)
-	is "$(counted 4 '^(malloc|free|new|delete)')" "" "malloc and free call nothing when they hit"
+	is "$(counted 4 '^(malloc|free|new|delete)')" "" "malloc and free call nothing on a hit"
 	;;
 esac
 is "$(counted 5 .)$(counted 6 .)" "" "no hit has an atomic instruction or a division"
@@ -64,8 +64,10 @@ is "$(counted 5 .)$(counted 6 .)" "" "no hit has an atomic instruction or a divi
 if [ ! -e "$srcdir/$golden" ]; then
 	skip "the counts are those of $golden" "there is none for $compiler on $(uname -m)"
 elif [ "$flags$debug" != "-g -O2" ]; then
-	skip "the counts are those of $golden" "they are of CFLAGS='-g -O2', this build has '$flags' $debug"
+	skip "the counts are those of $golden" \
+		"they are of CFLAGS='-g -O2', this build has '$flags' $debug"
 else
 	grep -v '^#' "$srcdir/$golden" >"$TMP/want"
-	is "$(diff "$TMP/want" "$TMP/have")" "" "the counts are those of $golden (else: make golden)"
+	is "$(diff "$TMP/want" "$TMP/have")" "" \
+		"the counts are those of $golden (else: make golden)"
 fi

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# doc/guarantees.md and doc/hosts.md: each test that they name is there, is run, and prints the label.
+# doc/guarantees.md and doc/hosts.md: each test that they name exists, is run, and prints the label.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 plan 6
 
-# faults FILE: of each row of a table whose header ends with "test", what is named there and does not exist. Also of
-# parentheses that name a test in the text. A reference is FILE "LABEL", "LABEL"; FILE "LABEL".
+# faults FILE: prints what a table whose header ends with "test", or a parenthesis in the text,
+# names and does not exist. A reference is FILE "LABEL", "LABEL"; FILE "LABEL".
 faults() {
 	awk -v dir="$srcdir/t/" -v am="$srcdir/t/tests.am $srcdir/t/preload.am" '
 	function read_all(path,    line, all) {
@@ -30,7 +30,7 @@ faults() {
 		}
 		return text[name]
 	}
-	# refs CELL: each reference of it; the number of them.
+	# refs CELL: checks each reference in it. Returns their number.
 	function refs(cell,    part, n, i, name, label, found) {
 		n = split(cell, part, ";")
 		found = 0
@@ -77,14 +77,17 @@ faults() {
 }
 
 doc=$srcdir/doc/guarantees.md
-is "$(faults "$doc" 2>"$TMP/rows")" "" "each row of guarantees.md names tests that are there, and labels that they print"
-ok "$(test "$(sed 's/ .*//' "$TMP/rows")" -gt 30; echo $?)" "and it has its rows ($(cat "$TMP/rows"))"
+is "$(faults "$doc" 2>"$TMP/rows")" "" \
+	"each row of guarantees.md names existing tests, and labels that they print"
+ok "$(test "$(sed 's/ .*//' "$TMP/rows")" -gt 30; echo $?)" \
+	"guarantees.md has its rows ($(cat "$TMP/rows"))"
 
-printf '%s\n' '| promise | test |' '| --- | --- |' '| a | preload/family "no such label" |' '| b | preload/nothing "x" |' \
-	'| c | |' '| d | preload/family "glibc passes, too"; lock |' >"$TMP/bad.md"
+printf '%s\n' '| promise | test |' '| --- | --- |' '| a | preload/family "no such label" |' \
+	'| b | preload/nothing "x" |' \
+	'| c | |' '| d | preload/family "the program passes with glibc as well"; lock |' >"$TMP/bad.md"
 is "$(faults "$TMP/bad.md" 2>/dev/null | tr '\n' ';')" \
 	'preload/family has no label "no such label";no test preload/nothing;preload/nothing has no label "x";no test for: c;' \
-	"that notices what is missing"
+	"the check notices missing tests and labels"
 
 # hosts.md names labels of preload/hosts in backquotes, in its last column.
 labels=$(sed -n 's/^| .* | \([^|]*\) |$/\1/p' "$srcdir/doc/hosts.md" | grep -o -E '`[^`]*`' | tr -d '`')
@@ -96,6 +99,6 @@ named=$(grep -o -E '(preload|die|meta)/[a-z]+(-[a-z]+)*' "$srcdir/doc/hosts.md" 
 missing=$(printf '%s\n' "$named" | while read -r n; do
 	[ -e "$srcdir/t/$n.sh" ] || printf '%s ' "$n"
 done)
-is "${named:+named}$missing" named "no test is named that is not there"
+is "${named:+named}$missing" named "the documents name only existing tests"
 is "$(grep -l -e 'guarantees\.md' "$srcdir/README.md" "$srcdir/doc/design.md" "$srcdir/doc/testing.md" | wc -l | tr -d ' ')" 3 \
 	"README, design.md and testing.md lead to guarantees.md"

@@ -12,7 +12,7 @@ if [ -n "$faults" ]; then
 	diag "$faults"
 fi
 
-# The check itself, on trees that it must find fault with.
+# The check itself, on trees with a fault.
 planted() {
 	mkdir -p "$TMP/$1/src/os" "$TMP/$1/src/heap"
 	for file in os/vm.c heap/slab.h heap/holes.h; do
@@ -55,9 +55,12 @@ if [ -n "$faults" ]; then
 	diag "$faults"
 fi
 planted long
-awk 'BEGIN { print "int f(void)\n{"; for (i = 0; i < 59; i++) print "\t;"; print "}" }' >"$TMP/long/src/os/vm.c"
-is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" "src/os/vm.c:2: a function of 61 lines, more than 60" \
+awk 'BEGIN { print "int f(void)\n{"; for (i = 0; i < 59; i++) print "\t;"; print "}" }' \
+	>"$TMP/long/src/os/vm.c"
+is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" \
+	"src/os/vm.c:2: a function of 61 lines, more than 60" \
 	"a function of 61 lines is noticed"
 awk 'BEGIN { for (i = 0; i < 801; i++) print "int f;" }' >"$TMP/long/src/os/vm.c"
-is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" "src/os/vm.c:801: a file of more than 800 lines" \
+is "$("$srcdir/build-aux/check-sizes" "$TMP/long")" \
+	"src/os/vm.c:801: a file of more than 800 lines" \
 	"a file of 801 lines is noticed"

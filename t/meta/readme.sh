@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What README.md, CONTRIBUTING.md and doc/ tell a reader to type is there: tools, their options, workloads, targets
-# of make, files.
+# What README.md, CONTRIBUTING.md and doc/ tell a reader to type exists: tools, their options,
+# workloads, targets of make, files.
 . "${0%/*}/../lib/tap.sh"
 plan 7
 tmpdir
@@ -60,17 +60,17 @@ while read -r command rest; do
 			no_workload="$no_workload $command:$name"
 	done
 done <"$TMP/commands"
-ok $((commands < 15)) "the documents have commands of ours"
-is "$absent" "" "each command that they show is there, and has --help"
-is "$unknown" "" "it knows the options that they show"
-is "$no_workload" "" "and the workloads"
+ok $((commands < 15)) "the documents show our commands"
+is "$absent" "" "each command in the documents exists, and has --help"
+is "$unknown" "" "each command knows the options in the documents"
+is "$no_workload" "" "each command knows the workloads in the documents"
 
 missing=
 for target in $(sed -n 's/.*\<make \([a-z][a-z-]*\)\>.*/\1/p' "$TMP/commands"); do
 	grep -q -E "^$target:|^\.PHONY:.* $target( |\$)|^[a-z -]*\<$target\>[a-z -]*:" "$builddir/Makefile" ||
 		missing="$missing $target"
 done
-is "$missing" "" "make has the targets that they show"
+is "$missing" "" "make has the targets in the documents"
 
 missing=
 for doc in $docs; do
@@ -78,9 +78,9 @@ for doc in $docs; do
 		[ -e "${doc%/*}/$link" ] || missing="$missing ${doc##*/}:$link"
 	done
 done
-is "$missing" "" "the files that they link to are there"
+is "$missing" "" "the files that the documents link to exist"
 
 example=$(sed -n 's/^    build\/\(tools\/sluice-run [a-z].*\)/\1/p' "$srcdir/README.md" | head -n 1)
 out=$(cd "$srcdir" && eval "SLUICE_CONF=stats_file:$TMP/stats \"$builddir\"/$example" 2>&1 | cksum)
 want=$(cd "$srcdir" && eval "${example#tools/sluice-run }" | cksum)
-is "$out $(grep -c . "$TMP/stats" 2>/dev/null)" "$want 1" "the example of README runs, under the library"
+is "$out $(grep -c . "$TMP/stats" 2>/dev/null)" "$want 1" "the example of README runs under the library"

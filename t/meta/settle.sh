@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# tools/check and .ci/run let a script that failed run once more, alone, unless it did worse than fail.
+# tools/check and .ci/run let a failed script run once more, alone, unless it did worse than fail.
 . "${0%/*}/../lib/tap.sh"
 plan 6
 tmpdir
 
-# tests_fake NAME FIRST SECOND: a build directory whose one test has the log FIRST, and SECOND when run again.
+# tests_fake NAME FIRST SECOND: a build directory whose one test has the log FIRST, and SECOND when
+# run again.
 tests_fake() {
 	dir=$TMP/$1
 	mkdir -p "$dir/t"
@@ -16,7 +17,7 @@ tests_fake() {
 	(cd "$dir" && make check >check.log 2>&1)
 }
 
-# settled NAME: what settle makes of it.
+# settled NAME: how settle counts it.
 settled() {
 	(
 		me=t/meta/settle.sh
@@ -29,10 +30,12 @@ settled() {
 }
 
 tests_fake good "ok 1 - a" "ok 1 - a"
-is "$(settled good)" "1 0 0 " "what passes is counted as it is"
+is "$(settled good)" "1 0 0 " "a script that passes is counted as passed"
 tests_fake unsteady "not ok 1 - a" "ok 1 - a"
-like "$(settled unsteady)" '^== unsteady: t/x.sh failed, .* 1 0 0 $' "a script that passes when it runs again is called unsteady"
-is "$(cat "$TMP/unsteady/t/x.first.log")" "not ok 1 - a" "and its first log is kept"
+like "$(settled unsteady)" '^== unsteady: t/x.sh failed, .* 1 0 0 $' \
+	"a script that passes when it runs again is called unsteady"
+is "$(cat "$TMP/unsteady/t/x.first.log")" "not ok 1 - a" \
+	"the first log of an unsteady script is kept"
 tests_fake bad "not ok 1 - a" "not ok 1 - a"
 like "$(settled bad)" '^== t/x.sh failed twice 0 1 0 $' "a script that fails twice has failed"
 tests_fake worse "not ok 1 - a
@@ -40,4 +43,5 @@ tests_fake worse "not ok 1 - a
 like "$(settled worse)" 'is not run again: .* 0 1 0 $' "corruption that was found is not run again"
 tests_fake dead "not ok 1 - a
 # status 139" "ok 1 - a"
-like "$(settled dead)" 'is not run again: .* 0 1 0 $' "nor is what died of a signal"
+like "$(settled dead)" 'is not run again: .* 0 1 0 $' \
+	"a script that died of a signal is not run again"

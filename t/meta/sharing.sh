@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The budget of sharing: what the rows of `sluice-bench scale`, in a small form, do to locks and to lines
-# that several threads write, counted by the core that is built for tests (src/base/share.h), is what stands in
-# t/golden/sharing.txt. `make golden` writes the file anew: look at what `git diff t/golden` says, and at
-# doc/scaling.md, which draws conclusions from it, before you commit it.
+# The budget of sharing: what the rows of `sluice-bench scale`, in a small form, do to locks and to
+# lines that several threads write. Counted by the core that is built for tests (src/base/share.h),
+# it has to be what t/golden/sharing.txt says. `make golden` rewrites the file: check `git diff
+# t/golden`, and doc/scaling.md, which draws conclusions from it, before you commit it.
 #
-# The threads run in turn, so that the counts are the same each time, on any machine with 4 KiB pages and by any compiler.
-# A count may be off by 2 %, or by 0.5 for 1,000 operations, which is a few events that happen once in a run: how far a
-# system is from this one in what it grants (membarrier, the address of the first mapping) shows there.
-# Lower is as wrong as higher: then the file says less than is true.
+# The threads run one after the other, so that the counts are the same each time, on any machine
+# with 4 KiB pages and with any compiler. A count may be off by 2 %, or by 0.5 for 1,000 operations,
+# which is a few events that happen once in a run and depend on the system (membarrier, the address
+# of the first mapping). Lower is as wrong as higher, because then the file says less than is true.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 
@@ -21,10 +21,11 @@ tmpdir
 
 # counted [OPTIONS]: the counts under these options of the library.
 counted() {
-	SLUICE_CONF=psi:0,cgroup:0,background:never,decay_ms:3600000${1:+,$1} "$sharing" 2>"$TMP/err"
+	SLUICE_CONF=psi:0,cgroup:0,background:never,decay_ms:3600000${1:+,$1} "$sharing" \
+		2>"$TMP/err"
 }
 
-# differs WANT HAVE: the lines in which they are apart.
+# differs WANT HAVE: the lines that differ.
 differs() {
 	awk '
 	function apart(a, b) { d = a - b; if (d < 0) d = -d; m = a > b ? a : b; return d > 0.5 && d > 0.02 * m }
@@ -45,7 +46,8 @@ if [ "${1-}" = --write ]; then
 	[ $status -eq 0 ] || bail_out "$(cat "$TMP/err")"
 	{
 		echo "# SPDX-License-Identifier: BSD-2-Clause"
-		echo "# Written by \`make golden\`; compared by t/meta/sharing.sh; explained in doc/scaling.md."
+		echo \
+			"# Written by \`make golden\`; compared by t/meta/sharing.sh; explained in doc/scaling.md."
 		echo "# row    lock or line     for 1,000 operations"
 		cat "$TMP/have"
 	} >"$srcdir/$golden"
@@ -63,11 +65,13 @@ is "$(differs "$TMP/want" "$TMP/have")" "" "the counts are those of $golden (els
 
 # With smaller batches the pcps go to the buddy core more often.
 counted pcp_batch:16K >"$TMP/small"
-like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' "a pcp with smaller batches is found out"
+like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' \
+	"a pcp with smaller batches is noticed"
 
 unused=
 for name in $(sed -n 's/^SHARE(\([a-z_]*\),.*/\1/p' "$srcdir/src/base/share.def"); do
-	grep -q "SHARE_COUNT($name)" "$srcdir"/src/*.h "$srcdir"/src/*/*.[ch] || unused="$unused $name"
+	grep -q "SHARE_COUNT($name)" "$srcdir"/src/*.h "$srcdir"/src/*/*.[ch] ||
+		unused="$unused $name"
 done
 is "$unused" "" "each word of share.def is counted somewhere"
 
@@ -77,7 +81,8 @@ case $(grep '^#define SLUICE_DEBUG 1' "$builddir/config.h") in
 *) lib= ;;
 esac
 if [ -n "$lib" ] && command -v objdump >/dev/null 2>&1; then
-	is "$(objdump -d "$lib" | grep -c 'call.*<share_add>')" 0 "the library that is installed counts nothing"
+	is "$(objdump -d "$lib" | grep -c 'call.*<share_add>')" 0 \
+		"the installed library counts nothing"
 else
-	skip "the library that is installed counts nothing" "a debug build, or no objdump"
+	skip "the installed library counts nothing" "a debug build, or no objdump"
 fi

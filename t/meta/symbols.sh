@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The library exports what src/shim/libsluice.sym says and nothing else, and needs few libraries.
+# The library exports what src/shim/libsluice.sym lists and nothing else, and needs few libraries.
 . "${0%/*}/../lib/tap.sh"
 need nm binutils
 need readelf binutils
@@ -18,7 +18,7 @@ is "$(LC_ALL=C comm -13 "$TMP/have" "$TMP/want")" "" "everything listed is expor
 is "$(LC_ALL=C uniq -d "$TMP/want")" "" "no symbol is listed twice"
 
 is "$(nm "$SLUICE_LIB" 2>/dev/null | grep -c -w delay_pass)$(grep -c -a SLUICE_DELAY "$SLUICE_LIB")" 00 \
-	"it waits nowhere for the sake of tests"
+	"the installed library has no delay points"
 
 readelf -d "$SLUICE_LIB" >"$TMP/dyn"
 like "$(cat "$TMP/dyn")" 'SONAME.*\[libsluice\.so\.[0-9]+\]' "the soname has a version"

@@ -36,8 +36,8 @@ while IFS= read -r w; do
 done <"$TMP/listed"
 
 plan 5
-ok $((files < 100)) "there are tests to look at"
+ok $((files < 100)) "t/ has tests"
 is "$missing_c" "" "every C file of t/ is listed, and every test program"
 is "$missing_sh" "" "every shell script of t/ is listed"
 is "$not_exec" "" "every shell test can be executed"
-is "$dangling" "" "every file listed is there"
+is "$dangling" "" "every listed file exists"

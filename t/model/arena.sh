@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of the arena's chunks (t/model/arena.pml) holds, and no part of it can be left out.
+# The model of the arena's chunks (t/model/arena.pml) holds, and no part of the protocol can be left
+# out.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"
@@ -9,7 +10,8 @@ plan 10
 
 model arena
 verified "objects lie in mapped memory of their own, and no chunk is left mapped or unmapped twice"
-caught BASE_EARLY "the address is read after a place was taken, because the chunk may have changed before"
+caught BASE_EARLY \
+	"the address is read after a place was taken, because the chunk may have changed before"
 caught DEAD_SHARED "a block without live objects gives no more"
 caught WORD_KEPT "the word of a block is cleared before the block is released"
 caught UNMAP_NO_CAS "the step that releases the last block makes the chunk BUSY"

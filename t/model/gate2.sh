@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of the heap claim (t/model/gate2.pml) holds, and no part of the protocol can be left out.
+# The model of the heap claim (t/model/gate2.pml) holds, and no part of the protocol can be left
+# out.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"
@@ -13,7 +14,7 @@ caught NO_MEMBARRIER "without a barrier between mark and claim, owner and claime
 caught NO_EPOCH "a claimer must not accept a mark that was made after its barrier"
 caught MARK_UNLOCKED "an epoch is not closed before all its marks are there"
 caught EXIT_IGNORED "a claimer that does not see its owner's end leaves the heap unfinished"
-caught BACK_EXITED "nor may it put its mark back over that"
+caught BACK_EXITED "a claimant must not put its mark back over the owner's exit"
 caught NO_BUSY_LOOK "a claimer has to look whether the owner is inside"
-caught FORK_NO_WAIT "so has a fork"
+caught FORK_NO_WAIT "a fork has to wait for the owner to be outside"
 caught RELEASE_UNHELD "which must not let go of a heap that it did not hold"

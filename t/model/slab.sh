@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of a slab's state word (t/model/slab.pml) holds, and no part of it can be left out.
+# The model of a slab's state word (t/model/slab.pml) holds, and no part of the protocol can be left
+# out.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"

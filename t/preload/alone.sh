@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The background thread goes with the program's last other thread, comes with the next one, and takes nobody's place.
+# The background thread ends with the program's last other thread, starts with the next one, and
+# takes no place in the limit of threads.
 . "${0%/*}/../lib/tap.sh"
 plan 19
 
@@ -9,23 +10,31 @@ alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
 
 for conf in $quiet control:1 reserve:8M,$quiet; do
-	passes "threads end, and ours with them, and come again ($conf)" "" "$conf" "$alone" ends
+	passes "our thread ends with the program's threads, and comes again with new ones ($conf)" \
+		"" "$conf" "$alone" ends
 done
 proved_loaded "the program was served by the library" alone
 passes "once they are joined the process is single-threaded at once" "" "$quiet" "$alone" at-once
 passes "threads come while others go" "" "$quiet" "$alone" churn
-passes "at a limit of threads the program has all of them" "no other user can be had" "$quiet" "$alone" limit
-passes "also with a reserve" "no other user can be had" "reserve:8M,$quiet" "$alone" limit
-passes "threads of C11 start ours, and their end ends it" "" "$quiet" "$alone" c11
-passes "so do threads that the C library makes for itself" "there are no timers" "$quiet" "$alone" timer
+passes "at a limit of threads the program has all of them" "there is no other user" "$quiet" \
+	"$alone" limit
+passes "at a limit of threads the program has all of them, with a reserve as well" \
+	"there is no other user" "reserve:8M,$quiet" "$alone" limit
+passes "threads of C11 start ours, and it ends with them" "" "$quiet" "$alone" c11
+passes "threads that the C library makes for itself start ours" "there are no timers" "$quiet" \
+	"$alone" timer
 passes "signal handlers make threads" "" "$quiet" "$alone" handler
-passes "with background:always a child has one soon, and none inside the fork" "" "background:always,$quiet" \
+passes "with background:always a child soon has our thread, and none inside the fork" "" \
+	"background:always,$quiet" \
 	"$alone" children
-passes "also one that is asked from outside" "" "background:always,control:1" "$alone" children
+passes "with background:always and control:1 a child soon has our thread" "" \
+	"background:always,control:1" "$alone" children
 for conf in auto always; do
-	passes "where the first thread ends the program's last one runs the handlers of exit ($conf)" "" \
+	passes "when the first thread has ended the last one runs the handlers of exit ($conf)" "" \
 		"background:$conf,$quiet" "$alone" leader
-	passes "also one that never allocated ($conf)" "" "background:$conf,$quiet" "$alone" leader-idle
+	passes "a last thread that never allocated runs the handlers of exit ($conf)" "" \
+		"background:$conf,$quiet" "$alone" leader-idle
 done
-passes "who forks after its last thread has ended has one thread" "" "$quiet" "$alone" forks-alone
-passes "of a hundred threads that ended 16 KiB each are left at most" "" "$quiet" "$alone" many
+passes "a process that forks after its last thread has ended has one thread" "" "$quiet" "$alone" \
+	forks-alone
+passes "a hundred threads that ended leave at most 16 KiB each" "" "$quiet" "$alone" many

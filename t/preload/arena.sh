@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What threads allocate while another one forks: a few mappings, none of them left at the end.
+# What threads allocate while another one forks: a few mappings, none of which is left at the end.
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
 plan 2

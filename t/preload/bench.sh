@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# sluice-bench: a small run of each of its parts, what it makes of numbers, and its complaints. Not
-# how fast anything is.
+# sluice-bench: a small run of each of its parts, its arithmetic and its error lines. Not how fast
+# anything is.
 . "${0%/*}/../lib/tap.sh"
 [ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
 bench=$builddir/tools/sluice-bench
@@ -18,7 +18,8 @@ complains() {
 	regex=$2
 	shift 2
 	out=$("$bench" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " "status $want and one line for: $*"
+	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
+		"status $want and one line for: $*"
 	like "$(cat "$TMP/err")" "^sluice-bench: $regex" "the line says what is wrong"
 }
 
@@ -31,12 +32,14 @@ complains 2 '--alloc x: not of the form NAME=PATH' --alloc x
 complains 2 "--json .*: cannot be written" --json /no/such/directory/x
 # A library without malloc: the comparison would be one of glibc with itself.
 libm=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | awk '$1 == "libm.so.6" { print $NF; exit }')
-complains 1 "none was to be measured, but malloc came from .*libc" --quick --repeat 1 --only pingpong-64 \
+complains 1 "none was to be measured, but malloc came from .*libc" --quick --repeat 1 \
+	--only pingpong-64 \
 	--alloc none="$libm" --allocs none
 
-is "$("$bench" --list | grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
+is \
+	"$("$bench" --list | grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
 	"--list has the kinds and the workloads"
-like "$("$bench" --version)" '^sluice-bench [0-9]' "--version says it"
+like "$("$bench" --version)" '^sluice-bench [0-9]' "--version prints the version"
 
 out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
@@ -58,7 +61,8 @@ END
 
 out=$("$bench" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --baseline glibc --json "$TMP/out.json" 2>&1)
-like "$out" "^workload .*/ glibc .*/ glibc\$" "the table says whom the ratios are against"
+like "$out" "^workload .*/ glibc .*/ glibc\$" \
+	"the table names the allocator that the ratios are against"
 is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
 import json, sys
 d = json.load(open(sys.argv[1]))
@@ -70,7 +74,7 @@ END
 
 out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" --allocs glibc,sluice 2>&1)
 is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
-	"a program is run, and proved to be, under both allocators"
+	"a program is run under both allocators, which is proved"
 
 out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
 like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
@@ -82,7 +86,7 @@ import json, sys
 w = json.load(open(sys.argv[1]))["pcp_lock"]
 print(len(w), {x["to_spin"]["median"] for x in w if x["name"].endswith("=spin")})
 END
-)" "33 {1.0}" "the JSON has them, each against the spinlock of its own kind"
+)" "33 {1.0}" "the JSON has these ways, each against the spinlock of its own kind"
 
 complains 2 '--threads 8: has to be 16 to 1024 with drain' drain --threads 8
 out=$("$bench" drain --repeat 1 --threads 32 --json "$TMP/out.json" 2>&1)
@@ -97,14 +101,15 @@ print([k["left"] for k in remote.values()], [k["signals"] for k in remote.values
       own["asleep"]["left"], own["computing"]["left"], [k["left"] for k in none.values()])
 END
 )" "[0, 0, 0] [0.0, 0.0, 0.0] 0.0 0.0 True 28 2 [28, 2, 2]" \
-	"a remote drain reaches every thread and disturbs none; one that asks leaves those that make no call"
+	"a remote drain reaches all threads, undisturbed; one that asks misses threads without calls"
 
 complains 2 '--threads 1,2: several numbers are valid with scale only' --threads 1,2
 complains 2 '--time has no meaning with pages' pages --time cpu
 complains 2 '--only x: no workload matches' scale --only x
 out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)
-is "$? $(printf '%s\n' "$out" | grep -c -E '^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
+is \
+	"$? $(printf '%s\n' "$out" | grep -c -E '^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
 	"0 42" "scale has a line for each row, number of threads and allocator"
 is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
 import json, sys
@@ -115,9 +120,10 @@ print(sorted({row for row, _, _ in runs}), {s["malloc"] == sys.argv[2] and s["th
       {s["forks"] for row, _, s in runs if row == "fork"})
 END
 )" "['big', 'churn', 'fork', 'growth', 'handoff', 'pages', 'start'] {True} {True} {2.0}" \
-	"and each run had so many threads, Sluice as its malloc, and a slowest call"
-# 4e9 operations are not done in a second by anybody.
-"$bench" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 --alloc sluice="$SLUICE_LIB" \
+	"each run of scale had so many threads, Sluice as its malloc, and a slowest call"
+# No allocator does 4e9 operations in a second.
+"$bench" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 \
+	--alloc sluice="$SLUICE_LIB" \
 	--allocs sluice >"$TMP/out" 2>"$TMP/err"
 is "$? $(cat "$TMP/err") $(grep -c 'sluice *failed' "$TMP/out")" \
 	"1 sluice-bench: churn-2t: sluice: not done after 1 s 2" \
@@ -125,10 +131,10 @@ is "$? $(cat "$TMP/err") $(grep -c 'sluice *failed' "$TMP/out")" \
 
 "$work" pingpong size=x >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=x: not a number" \
-	"the workload program refuses what is no number"
+	"the workload program refuses a size that is no number"
 "$work" pingpong size=0 >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-bench-work: size=0: has to be above 0" \
-	"and a size of 0"
+	"the workload program refuses a size of 0"
 
 # Ranks 6 and 15 of 20, and so on, are in every table of the sign test.
 is "$(/usr/bin/python3 -B - "$srcdir" <<'END'

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Where the library opens files: below directories that it has from the start, never by a path of a later root,
-# and never by a low number.
+# Where the library opens files: below directories that it opened at the start, never by a path of a
+# later root, and never at a low number.
 # TIMEOUT: 200
 . "${0%/*}/../lib/tap.sh"
 plan 12
@@ -11,7 +11,8 @@ tmpdir
 places=$builddir/t/helpers/places
 jail=$TMP/jail
 
-# hostile NAME...: a new jail that belongs to nobody, where each name is a FIFO, or with "=" a link to $TMP/precious.
+# hostile NAME...: a new jail that nobody owns, where each name is a FIFO, or with "=" a link to
+# $TMP/precious.
 hostile() {
 	rm -rf "$jail"
 	mkdir "$jail"
@@ -27,7 +28,7 @@ hostile() {
 	chown 0:0 "$jail/precious"
 }
 
-# stays LABEL one|threads: it ends, and the file is what it was.
+# stays LABEL one|threads: the program ends, and the file is unchanged.
 stays() {
 	out=$(SLUICE_CONF=${3-} LD_PRELOAD=$SLUICE_LIB timeout 60 "$places" chroot "$jail" "$2" 2>&1)
 	is "$out, $(cat "$jail/precious")" "2 checks, 0 failed, precious" "$1"
@@ -36,7 +37,7 @@ stays() {
 if [ "$(id -u)" = 0 ]; then
 	hostile proc/self/cgroup proc/pressure/memory sys/fs/cgroup
 	stays "a FIFO for each file does not stop a process" one
-	stays "nor one with threads" threads
+	stays "a FIFO for each file does not stop a process with threads" threads
 	hostile proc/self/cgroup= proc/pressure/memory= proc/self/task=
 	stays "nothing is written where a link leads" threads
 	hostile proc/pressure/memory=
@@ -45,9 +46,10 @@ if [ "$(id -u)" = 0 ]; then
 	for file in memory.pressure memory.max memory.current; do
 		ln -s /precious "$jail/sys/fs/cgroup/unified/a/$file"
 	done
-	stays "nor in a group that is none" threads
+	stays "nothing is written where a link leads in a false cgroup" threads
 	hostile proc/self/cgroup proc/pressure/memory=
-	stays "nor with a background thread from the start" threads background:always
+	stays "nothing is written where a link leads, with a background thread from the start" \
+		threads background:always
 else
 	for label in one threads link group start; do
 		skip "in a chroot: $label" "only root may chroot"
@@ -64,23 +66,27 @@ run() {
 	fi
 }
 run "no descriptor is made once the program runs" calls ""
-run "nor where sluice-ctl may ask" calls control:1
-is "$(SLUICE_CONF=idle_ms:20,decay_ms:20 LD_PRELOAD=$SLUICE_LIB timeout 100 "$places" low 2>&1)" "3 checks, 0 failed" \
+run "no descriptor is made once the program runs, with control:1" calls control:1
+is "$(SLUICE_CONF=idle_ms:20,decay_ms:20 LD_PRELOAD=$SLUICE_LIB timeout 100 "$places" low 2>&1)" \
+	"3 checks, 0 failed" \
 	"the lowest number is always the program's"
 
-# They are above 100, and where the process may have no such number there are none.
+# Our descriptors are above 100, and there are none if the process may have no such number.
 numbers_more() {
 	ls /proc/self/fd >"$TMP/plain"
 	# shellcheck disable=SC2010
-	LD_PRELOAD=$SLUICE_LIB ls /proc/self/fd | grep -v -x -F -f "$TMP/plain" | awk '{ n++; low += $1 < 100 } END { print (n > 0), low + 0 }'
+	LD_PRELOAD=$SLUICE_LIB ls /proc/self/fd | grep -v -x -F -f "$TMP/plain" |
+		awk '{ n++; low += $1 < 100 } END { print (n > 0), low + 0 }'
 }
 # shellcheck disable=SC3045
-is "$(numbers_more) $(ulimit -n 60 && numbers_more)" "1 0 0 0" "they are above 100, or nowhere"
+is "$(numbers_more) $(ulimit -n 60 && numbers_more)" "1 0 0 0" \
+	"our descriptors are above 100, or do not exist"
 
-# A directory that is open is a way out of a chroot, and a file a reason not to unmount.
+# An open directory is a way out of a chroot, and an open file a reason not to unmount.
 for threads in one threads; do
 	is "$(LD_PRELOAD=$SLUICE_LIB timeout 60 "$places" directories "$threads" 2>&1)" \
-		"$([ "$threads" = one ] && echo 3 || echo 4) checks, 0 failed" "no directory is open, with $threads"
+		"$([ "$threads" = one ] && echo 3 || echo 4) checks, 0 failed" \
+		"no directory is open, with $threads"
 done
 if unshare -m sh -c 'umount /proc' 2>/dev/null; then
 	is "$(timeout 60 unshare -m env LD_PRELOAD="$SLUICE_LIB" "$places" unmount /proc 2>&1)" \

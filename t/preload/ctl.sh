@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# sluice-ctl: a running process gives memory back when it is asked, and answers nobody else.
+# sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
 plan 27
 tmpdir
@@ -30,7 +30,7 @@ try() {
 	status=$?
 }
 
-# listens PID: asks for its statistics until it answers, as it does from the first tick on.
+# listens PID: asks for the process's statistics until it answers, as it does after its first tick.
 listens() {
 	for _ in $(seq 600); do
 		try stats "$1"
@@ -57,8 +57,8 @@ listens "$holder"
 is "$status" 0 "a process that was started with control:1 answers"
 dirty=$(printf '%s\n' "$out" | sed -n 's/^dirty_bytes //p')
 [ "${dirty:-0}" -gt $((40 << 20)) ]
-ok $? "its statistics say that it has free memory"
-like "$out" "^purge_calls [0-9]+$" "and what it counted"
+ok $? "the statistics of a process say that it has free memory"
+like "$out" "^purge_calls [0-9]+$" "the statistics have the counters"
 try --json stats "$holder"
 is "$(printf '%s\n' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["regions_made"])')" \
 	1 "--json gives one JSON object"
@@ -69,37 +69,39 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
 	out=$(setpriv --reuid 65534 --regid 65534 --clear-groups "$TMP/ctl" drain "$holder" 2>&1)
 	is "$? $out" "1 sluice-ctl: $holder: permission denied, only its user and root may ask" \
 		"another user is refused"
-	is "$(cat "$TMP/holder")" ready "and nothing was given back"
+	is "$(cat "$TMP/holder")" ready "a refused drain gives nothing back"
 else
 	skip "another user is refused" "not root, or no setpriv"
-	skip "and nothing was given back" "not root, or no setpriv"
+	skip "a refused drain gives nothing back" "not root, or no setpriv"
 fi
 
 try drain "$holder"
 is "$status" 0 "a drain is answered"
 given=$(printf '%s\n' "$out" | sed -n 's/^bytes_purged //p')
 [ "${given:-0}" -gt $((40 << 20)) ]
-ok $? "and says what was given back"
+ok $? "the answer says how much was given back"
 until grep -q -E '^(back|kept)' "$TMP/holder"; do sleep 0.05; done
-like "$(cat "$TMP/holder")" "^back" "which is so"
+like "$(cat "$TMP/holder")" "^back" "the process finds its memory given back"
 kill "$holder"
 wait
 jobs=
 
-fails 1 "there is no such process" "a process that is no more" stats "$holder"
-fails 2 "'1x' is not a process ID" "what is no process ID" stats 1x
-fails 2 "'purge' is not a command, use drain or stats" "what is no command" purge 1
-fails 2 "'--all' is not an option" "what is no option" drain --all 1
-fails 2 "needs a process ID" "no process ID" drain
-fails 2 "one argument too many" "two of them" drain 1 2
+fails 1 "there is no such process" "a process that has ended is refused" stats "$holder"
+fails 2 "'1x' is not a process ID" "a word that is no process ID is refused" stats 1x
+fails 2 "'purge' is not a command, use drain or stats" "an unknown command is refused" purge 1
+fails 2 "'--all' is not an option" "an unknown option is refused" drain --all 1
+fails 2 "needs a process ID" "a missing process ID is refused" drain
+fails 2 "one argument too many" "two process IDs are refused" drain 1 2
 
 start silent control:0 sleep 600
-fails 1 "does not listen, start it with SLUICE_CONF=control:1" "a process without control:1" stats "$pid"
+fails 1 "does not listen, start it with SLUICE_CONF=control:1" \
+	"a process without control:1 is not listening" stats "$pid"
 sleep 600 &
 jobs="$jobs $!"
-fails 1 "does not use Sluice" "a process without the library" stats $!
+fails 1 "does not use Sluice" "a process without the library is recognized" stats $!
 
-# speaks FILE NAME ANSWER: a process that answers by ANSWER (Python's bytes) in the name of process NAME, "": of itself.
+# speaks FILE NAME ANSWER: starts a process that answers ANSWER (Python's bytes) in the name of
+# process NAME, or if that is "" in its own.
 speaks() {
 	: >"$1"
 	/usr/bin/python3 -c '
@@ -114,9 +116,10 @@ while True:
 	until grep -q ready "$1"; do sleep 0.05; done
 }
 speaks "$TMP/false" "$pid" 'b"ok\nfree_bytes 1\n"'
-fails 1 "process $speaker listens in its name" "a process that answers in another one's name is not believed" stats "$pid"
+fails 1 "process $speaker listens in its name" \
+	"a process that answers in another one's name is not believed" stats "$pid"
 
-# One that has been taken over, asked from root's terminal.
+# A process that has been taken over, asked from root's terminal.
 speaks "$TMP/evil" "" 'b"ok\n\x1b]0;x\x07 1\nb\"x 2\n\x9b31m\\ 3\nfree_bytes 4\n"'
 try stats "$speaker"
 is "$status $out" '0 \x1b]0;x\x07 1
@@ -125,9 +128,10 @@ b"x 2
 free_bytes 4' "what a process says is printed without control characters"
 try --json stats "$speaker"
 is "$(printf '%s' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin))')" \
-	"{'free_bytes': 4}" "and as JSON only what is a name and a number"
+	"{'free_bytes': 4}" "as JSON only names with numbers of what a process says are printed"
 speaks "$TMP/refusal" "" 'b"error \x1b[2J\n"'
-fails 1 'refused: error \\x1b\[2J' "a refusal as well" stats "$speaker"
+fails 1 'refused: error \\x1b\[2J' "a refusal is printed without control characters" stats \
+	"$speaker"
 
 start lone control:1,background:always sleep 600
 listens "$pid"
@@ -146,11 +150,13 @@ print(s.recv(20000).decode().splitlines()[0])' "$1" "$2"
 }
 had=$(find "/proc/$pid/fd" -type l | wc -l)
 is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do ask "$pid" "drain $n"; done | sort -u)" \
-	"error these flags of a drain are not known" "numbers that are none of a drain's are refused, however long"
+	"error these flags of a drain are not known" \
+	"numbers that are no flags of a drain are refused, however long"
 is "$(find "/proc/$pid/fd" -type l | wc -l)" "$had" "descriptors that are sent along are not taken"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
 	: >"$TMP/flooded"
-	SLUICE_CONF=idle_ms:100,decay_ms:100,control:1 with_sluice "$pressure" back 60 60 >"$TMP/flooded" 2>&1 &
+	SLUICE_CONF=idle_ms:100,decay_ms:100,control:1 with_sluice "$pressure" back 60 60 \
+		>"$TMP/flooded" 2>&1 &
 	victim=$!
 	until grep -q ready "$TMP/flooded"; do sleep 0.05; done
 	setpriv --reuid 65534 --regid 65534 --clear-groups /usr/bin/python3 -c '
@@ -173,10 +179,13 @@ while True:
 	flooder=$!
 	wait "$victim"
 	kill "$flooder"
-	like "$(cat "$TMP/flooded")" "^back" "another user who asks all the time does not keep the memory from going back"
+	like "$(cat "$TMP/flooded")" "^back" \
+		"another user's constant requests do not keep memory from going back"
 else
-	skip "another user who asks all the time" "not root, or no setpriv"
+	skip "another user's constant requests do not keep memory from going back" \
+		"not root, or no setpriv"
 fi
 
 start alone control:1 sleep 600
-fails 1 "does not listen.*background:always" "and not without" stats "$pid"
+fails 1 "does not listen.*background:always" \
+	"a process with one thread is not listening without background:always" stats "$pid"

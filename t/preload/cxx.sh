@@ -23,15 +23,17 @@ run() {
 
 run symbols "all 20 operators come from the library"
 run forms "each form of new has its form of delete"
-run no-memory "no memory: new_handler is called, then bad_alloc or nullptr"
+run no-memory "without memory new_handler is called, then bad_alloc or nullptr results"
 run handler-helps "new_handler makes room and the request succeeds"
 run containers "strings, vectors and maps in four threads"
 run thread-locals "thread_local objects allocate and free in their destructors"
 proved_loaded "the program was served by the library"
 
-if g++ -std=c++17 -O1 -fno-builtin -DSHARED -o "$TMP/replaced" "$srcdir/t/helpers/replaced.cc" 2>"$TMP/err"; then
+if g++ -std=c++17 -O1 -fno-builtin -DSHARED -o "$TMP/replaced" "$srcdir/t/helpers/replaced.cc" \
+	2>"$TMP/err"; then
 	out=$(with_sluice "$TMP/replaced" 2>&1)
-	is "$out, status $?" "0 faults, status 0" "a program's own operators serve the other forms as well"
+	is "$out, status $?" "0 faults, status 0" \
+		"a program's own operators serve the other forms as well"
 else
 	bail_out "g++ cannot compile: $(head -n 3 "$TMP/err")"
 fi
@@ -59,13 +61,15 @@ int main(int argc, char **argv)
 	return bad;
 }
 C
-gcc -o "$TMP/host" "$TMP/host.c" -ldl 2>"$TMP/err" || bail_out "gcc cannot compile: $(head -n 3 "$TMP/err")"
+gcc -o "$TMP/host" "$TMP/host.c" -ldl 2>"$TMP/err" ||
+	bail_out "gcc cannot compile: $(head -n 3 "$TMP/err")"
 
 # plug NAME FLAGS...: a module, as t/helpers/static.cc says.
 plug() {
 	plug_name=$1
 	shift
-	g++ -O1 -fno-builtin -fPIC -shared -DPLUG -o "$TMP/$plug_name.so" "$srcdir/t/helpers/static.cc" "$@" 2>"$TMP/err"
+	g++ -O1 -fno-builtin -fPIC -shared -DPLUG -o "$TMP/$plug_name.so" \
+		"$srcdir/t/helpers/static.cc" "$@" 2>"$TMP/err"
 }
 
 # loaded LABEL NAME...: a C program with those modules finds no fault.
@@ -83,26 +87,29 @@ loaded() {
 }
 
 for catch in 1 2 3; do
-	plug gnu$catch -DCATCH=$catch -DHANDLER || bail_out "g++ cannot compile the module: $(head -n 3 "$TMP/err")"
+	plug gnu$catch -DCATCH=$catch -DHANDLER ||
+		bail_out "g++ cannot compile the module: $(head -n 3 "$TMP/err")"
 done
-loaded "a module of a C program catches std::bad_alloc, nothrow gives NULL, and its handler is called" gnu1
-loaded "it is a std::exception" gnu2
-loaded "anything is caught" gnu3
+loaded \
+	"a module of a C program catches std::bad_alloc, nothrow gives NULL, and its handler is called" gnu1
+loaded "a module of a C program catches what is thrown as a std::exception" gnu2
+loaded "a module of a C program catches what is thrown by catch (...)" gnu3
 if plug own -DCATCH=1 -DHANDLER -static-libstdc++ -static-libgcc; then
-	loaded "one that has a runtime of its own inside" own
-	loaded "also beside one that has not" own gnu1
+	loaded "a module with a runtime of its own inside catches what is thrown" own
+	loaded "a module with a runtime of its own works beside one without" own gnu1
 else
-	skip "one that has a runtime of its own inside" "there is no libstdc++.a"
-	skip "also beside one that has not" "there is no libstdc++.a"
+	skip "a module with a runtime of its own inside catches what is thrown" \
+		"there is no libstdc++.a"
+	skip "a module with a runtime of its own works beside one without" "there is no libstdc++.a"
 fi
 other=$(ldconfig -p 2>/dev/null | sed -n 's/.* => \(.*\/libc++\(abi\)\{0,1\}\.so\.1\)$/\1/p' | sort -u)
 # shellcheck disable=SC2086 # one library a word
 if [ -n "$other" ] && plug llvm -DCATCH=1 -DHANDLER -nodefaultlibs $other -lgcc_s -lc; then
-	loaded "one of libc++" llvm
-	loaded "and two of different runtimes, each of which catches what is its own" gnu1 llvm gnu2
+	loaded "a module of libc++ catches what is thrown" llvm
+	loaded "modules of different runtimes each catch what is their own" gnu1 llvm gnu2
 else
-	skip "one of libc++" "libc++ is not installed"
-	skip "and two of different runtimes, each of which catches what is its own" "libc++ is not installed"
+	skip "a module of libc++ catches what is thrown" "libc++ is not installed"
+	skip "modules of different runtimes each catch what is their own" "libc++ is not installed"
 fi
 cat >"$TMP/nothrow.c" <<'C'
 #include <stddef.h>
@@ -114,4 +121,4 @@ int main(void)
 C
 gcc -o "$TMP/nothrow" "$TMP/nothrow.c" 2>/dev/null
 with_sluice "$TMP/nothrow"
-ok $? "where there is no runtime at all a nothrow form gives NULL"
+ok $? "without any runtime a nothrow form gives NULL"

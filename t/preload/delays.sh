@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Programs under a library that waits now and then, at random, in each of its locks and between the steps
-# of each protocol (src/base/delay.h): what they do comes out the same.
+# Programs under a library that waits at random in each of its locks and between the steps of each
+# protocol (src/base/delay.h) do the same as without the delays.
 #
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
@@ -14,15 +14,15 @@ helpers=$builddir/t/helpers
 plan 14
 
 is "$(SLUICE_DELAY=nowhere=1 with_sluice true 2>&1 | grep -c "there is no point 'nowhere', use all, held_")" 1 \
-	"a point that does not exist is refused by a line that has those that do"
+	"an unknown point is refused by a line that lists all points"
 
-# Memory goes all the time, so that there is something to meet.
+# Memory goes back all the time, so that there is something to meet.
 SLUICE_CONF=idle_ms:20,decay_ms:20
 # Short enough to be spun: a sleep may take many milliseconds on a busy machine.
 SLUICE_DELAY=all=49/128
 export SLUICE_CONF SLUICE_DELAY
 
-# One that hangs is to be named; the test's own limit is longer.
+# Names a program that hangs; the test's own limit is longer.
 limit=$((120 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))
 
 # run LABEL HELPER ARGS...
@@ -48,7 +48,9 @@ SLUICE_CONF=background:never
 run "64 threads sleep with full pcps: one drain leaves 0 bytes in them" drain sleepers
 SLUICE_CONF=idle_ms:20,decay_ms:20
 with_sluice "$helpers/model" >"$TMP/out" 2>"$TMP/err"
-is "$? $(cat "$TMP/err")" "0 " "a random mix of allocations, threads, forks and drains finds no fault"
+is "$? $(cat "$TMP/err")" "0 " \
+	"a random mix of allocations, threads, forks and drains finds no fault"
 diag "$(grep -v '^ok' "$TMP/out")"
 proved_loaded "the programs were served by the library" churn
-is "$(grep -c " program=forks[: ]" "$STATS" | grep -c '^0$')" 0 "those that fork, too"
+is "$(grep -c " program=forks[: ]" "$STATS" | grep -c '^0$')" 0 \
+	"the programs that fork were served by the library"

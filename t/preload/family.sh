@@ -7,17 +7,17 @@
 
 groups="symbols:every function is there and comes from the library
 sizes:blocks of all sizes are aligned to 16, usable to the end, and apart
-zero:requests for nothing
+zero:requests for no bytes give what they promise
 huge:impossible requests give NULL and ENOMEM in every member
-first-fails:a thread whose first request fails in each member goes on
-aligned:aligned blocks, of the initial size and reallocated
+first-fails:a thread whose first request fails goes on, with each member
+aligned:aligned blocks are aligned, at first and reallocated
 bad-alignment:bad alignments give EINVAL or are rounded up as in glibc 2.36
 errno:errno is left alone by success and by free
 realloc:realloc keeps the contents, up to 64 MiB and down again
 calloc:calloc gives zeros out of dirty memory, up to malloc_usable_size
-free:all ways to free do, and no-ops are no-ops
-names:a block by any of the other names is one of ours
-info:mallinfo, malloc_info, malloc_stats and mallopt
+free:all ways to free a block free it, and no-ops do nothing
+names:a block from any of the other names is one of ours
+info:mallinfo, malloc_info, malloc_stats and mallopt answer
 trim:malloc_trim gives memory back"
 
 plan 31
@@ -45,14 +45,14 @@ for mode in main thread; do
 	done
 done
 
-# The same program states what glibc does, so that it cannot ask for what is only ours.
+# The same program runs with glibc, so that it cannot ask for what is only ours.
 if getconf GNU_LIBC_VERSION 2>/dev/null | grep -q 'glibc 2\.3[67]$'; then
 	unset FAMILY_LIB
 	bad=
 	for group in $(echo "$groups" | sed 's/:.*//'); do
 		"$family" "$group" main >"$TMP/out" 2>&1 || bad="$bad $group"
 	done
-	is "$bad" "" "glibc passes, too"
+	is "$bad" "" "the program passes with glibc as well"
 else
-	skip "glibc passes, too" "this is not glibc 2.36"
+	skip "the program passes with glibc as well" "this is not glibc 2.36"
 fi

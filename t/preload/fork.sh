@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# New processes, whatever the other threads are doing.
+# New processes, whatever the other threads do.
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
 plan 9

@@ -50,6 +50,7 @@ with_sluice g++ -O1 -std=c++17 -c big.cc -o sluice-cc.o
 ok "$?$(cmp plain-cc.o sluice-cc.o >&2; echo $?)" "g++ compiles templates to the same object"
 proved_loaded "the compiler itself (cc1plus) was served by the library" cc1plus
 with_sluice gcc sluice.o -o program && with_sluice g++ sluice-cc.o -o program-cc
-ok $? "both are linked"
+ok $? "gcc and g++ link both programs"
 gcc plain.o -o plain && g++ plain-cc.o -o plain-cc
-is "$(with_sluice ./program) $(with_sluice ./program-cc)" "$(./plain) $(./plain-cc)" "and run"
+is "$(with_sluice ./program) $(with_sluice ./program-cc)" "$(./plain) $(./plain-cc)" \
+	"both programs run as those built without the library"

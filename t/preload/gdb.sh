@@ -18,7 +18,8 @@ C
 gcc -g -O0 -o "$TMP/program" "$TMP/program.c" || bail_out "gcc cannot compile the test's program"
 
 debug() {
-	"$@" gdb --nx --batch -ex 'set startup-with-shell off' -ex 'set print address off' -ex 'set debuginfod enabled off' \
+	"$@" gdb --nx --batch -ex 'set startup-with-shell off' -ex 'set print address off' \
+		-ex 'set debuginfod enabled off' \
 		-ex 'break deep if n == 0' -ex run -ex 'bt 60' -ex 'print *p@4' \
 		-ex 'info functions deep' -ex continue "$TMP/program" 2>&1 |
 		grep -v -E 'Thread debugging|libthread_db|Inferior|^warning'
@@ -30,11 +31,12 @@ if ! printf '%s\n' "$want" | grep -q '^#50 '; then
 fi
 out=$(debug with_sluice)
 is "$out" "$want" "gdb says the same as without the library"
-like "$out" '^#50 ' "with a backtrace of 51 frames"
+like "$out" '^#50 ' "gdb prints a backtrace of 51 frames"
 proved_loaded "gdb was served by the library" gdb
 proved_loaded "the program that it debugs was served by the library" program
 
-# gcore writes what is mapped: of a program with 100 MiB not much more than that. A larger file is cut.
+# gcore writes what is mapped: of a program with 100 MiB not much more than that. A larger file is
+# cut.
 cat >"$TMP/waits.c" <<'C'
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,8 +66,10 @@ echo >&3
 exec 3>&- 4<&-
 wait
 if [ ! -s "$TMP/core" ]; then
-	skip "gcore writes not much more than the program has" "gdb cannot attach here: $(tail -n 1 "$TMP/gcore")"
+	skip "gcore writes not much more than the program has" \
+		"gdb cannot attach here: $(tail -n 1 "$TMP/gcore")"
 else
-	ok "$(test "$bytes" -lt $((250 << 20)); echo $?)" "gcore writes not much more than the program has ($bytes bytes)"
+	ok "$(test "$bytes" -lt $((250 << 20)); echo $?)" \
+		"gcore writes not much more than the program has ($bytes bytes)"
 fi
 proved_loaded "the program was served by the library" waits

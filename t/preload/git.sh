@@ -36,18 +36,19 @@ work() {
 
 (work "$TMP/plain" git) >"$TMP/want" 2>&1
 (work "$TMP/sluice" with_sluice git) >"$TMP/got" 2>&1
-is $? 0 "commits and a merge"
+is $? 0 "git commits and merges"
 ok "$(cmp "$TMP/want" "$TMP/got" >&2; echo $?)" "hashes, diff and blame are as without the library"
 proved_loaded "git was served by the library" git
 
 cd "$TMP" || exit 1
 with_sluice git clone -q --no-local sluice clone
-is "$?, $(git -C clone rev-parse HEAD)" "0, $(git -C plain rev-parse HEAD)" "a clone has the same head"
+is "$?, $(git -C clone rev-parse HEAD)" "0, $(git -C plain rev-parse HEAD)" \
+	"a clone has the same head"
 out=$(with_sluice git -C clone fsck --full --strict 2>&1)
 is "$?, $out" "0, " "fsck finds no fault"
 with_sluice git -C clone -c pack.threads=2 gc -q --aggressive --prune=now
-ok $? "gc with two threads"
+ok $? "gc runs with two threads"
 is "$(git -C clone fsck --full 2>&1), $(find clone/.git/objects -type f ! -path '*/pack/*' ! -path '*/info/*' | wc -l)" \
-	", 0" "afterwards all is packed, and sound for a git without the library"
+	", 0" "after gc all is packed, and sound for a git without the library"
 with_sluice git -C clone archive --format=tar HEAD | tar -xOf - dir3/numbers >"$TMP/numbers"
 is "$(sha256sum <"$TMP/numbers")" "$(seq 1 3000 | sha256sum)" "an archive has the files"

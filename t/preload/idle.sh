@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Memory that nobody uses comes back in the default configuration, with nobody calling anything.
+# Unused memory comes back in the default configuration without a call of the program.
 . "${0%/*}/../lib/tap.sh"
 plan 8
 
 idle=$builddir/t/helpers/idle
 
-# rest LABEL LIMIT CASE THREADS MIB: what is left is at most LIMIT KiB, and be it after a minute: how long
-# it takes is the machine's.
+# rest LABEL LIMIT CASE THREADS MIB: at most LIMIT KiB are left, after a minute at the latest: how
+# long it takes depends on the machine.
 rest() {
 	label=$1 limit=$2
 	shift 2
@@ -26,7 +26,7 @@ rest "16 threads free blocks of 4 to 64 KiB and sleep: 1.5 MiB are left" 1536 bl
 rest "200 threads of 1 MiB each: 6 MiB are left" 6144 owner 200 1
 proved_loaded "the program was served by the library" idle
 
-# Without the background thread it stays: the tests above would see that.
+# Without the background thread memory stays: the tests above would notice that.
 out=$(SLUICE_CONF=background:never with_sluice "$idle" owner 16 8)
 diag "background:never: $out"
 [ "${out##* }" -gt 30000 ]

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What a program with one thread keeps of what it frees: dirty_max and a quarter of what is in use, and
-# more only of what it uses again.
+# What a program with one thread keeps of what it frees: dirty_max and a quarter of what is in use,
+# and more only of what it uses again.
 . "${0%/*}/../lib/tap.sh"
 plan 12
 

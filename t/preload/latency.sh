@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# sluice-latency: its complaints, a small run of each workload, and that what it counts (calls, page
-# faults, sleeps, drains) is what was done. Not how fast anything is.
+# sluice-latency: its error lines, a small run of each workload, and that it counts (calls, page
+# faults, sleeps, drains) what was done. Not how fast anything is.
 . "${0%/*}/../lib/tap.sh"
 [ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
 latency=$builddir/tools/sluice-latency
@@ -18,7 +18,8 @@ complains() {
 	regex=$2
 	shift 2
 	out=$("$latency" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " "status $want and one line for: $*"
+	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
+		"status $want and one line for: $*"
 	like "$(cat "$TMP/err")" "^sluice-latency: $regex" "the line says what is wrong"
 }
 
@@ -26,19 +27,21 @@ complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "--only nothing\*: no workload matches" --only 'nothing*'
 complains 2 'argument --repeat: 0: has to be at least 1' --repeat 0
 complains 2 "--json .*: cannot be written" --json /no/such/directory/x
-complains 2 "--sluice-options bogus:1: .*bogus" --alloc sluice="$SLUICE_LIB" --sluice-options bogus:1
+complains 2 "--sluice-options bogus:1: .*bogus" --alloc sluice="$SLUICE_LIB" --sluice-options \
+	bogus:1
 complains 2 "--allocs nobody: there is no nobody" --allocs nobody
 
 is "$("$latency" --list | grep -c -x -E '(synthetic|programs):|  steady .*|  redis-set .*')" 4 \
 	"--list has the kinds and the workloads"
-like "$("$latency" --version)" '^sluice-latency [0-9]' "--version says it"
+like "$("$latency" --version)" '^sluice-latency [0-9]' "--version prints the version"
 
 out=$("$latency" --quick --repeat 1 --only synthetic --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice,sluice:small --sluice-options small=pcp_high_max:0 \
 	--json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run of all workloads ends well and complains of nothing"
-is "$(printf '%s\n' "$out" | grep -c -E '^(steady|burst|periodic): ')" 3 "the workloads have their tables"
-like "$out" '^sluice +([0-9.]+[um]? +){6}[0-9.]+[um]?$' "and a row of figures for Sluice"
+is "$(printf '%s\n' "$out" | grep -c -E '^(steady|burst|periodic): ')" 3 \
+	"each workload has its table"
+like "$out" '^sluice +([0-9.]+[um]? +){6}[0-9.]+[um]?$' "each table has a row of figures for Sluice"
 like "$out" '^best peer  .*glibc' "the figures are divided by the best peer's, which is named"
 like "$out" '^sluice:small +([0-9.]+|-)' "Sluice with other options is a row of its own"
 
@@ -64,24 +67,27 @@ is "$(ask '{(calls("steady", a, op)["count"], calls("burst", a, op)["count"], ca
 	"{(200001, 100000, 15000)}" "every call was recorded, and the floor is the same loop"
 is "$(ask '{sorted(v) == v for a in ("floor", "sluice") for c in [calls("steady", a)]
 	for v in [[c[p] for p in ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max")]]}')" "{True}" \
-	"percentiles do not fall"
+	"percentiles rise"
 is "$(ask '(s("growth", "floor")["minor_faults"] < 20, s("growth", "glibc")["minor_faults"] > 15e6 / 4096 * 0.8,
 	s("growth", "sluice")["minor_faults"] > 0)')" "(True, True, True)" \
-	"page faults of growth are counted, and the floor has none, but for what the kernel takes away"
+	"page faults of growth are counted, and the floor has only what the kernel takes away"
 is "$(ask '[c["faulted"] + c["waited"] + c["preempted"] <= c["above_5us"] * 1.1 + 2 for a in
-	("glibc", "sluice") for c in [calls("growth", a)]]')" "[True, True]" "no call is given two causes"
+	("glibc", "sluice") for c in [calls("growth", a)]]')" "[True, True]" "no call has two causes"
 is "$(ask '(s("neighbour-drain", "sluice")["drains"] > 0, "drains" in s("neighbour", "sluice"))')" \
-	"(True, False)" "the neighbour drains, where it is to"
+	"(True, False)" "the neighbour drains only where it is told to"
 is "$(ask '(calls("periodic", "sluice", "period")["count"], s("periodic", "sluice")["voluntary_switches"] > 5)')" \
 	"(300, True)" "the periodic task sleeps between its periods"
-is "$(ask 'sorted(w["neighbour-drain"]["beside"]["malloc"])')" "['floor', 'glibc', 'sluice', 'sluice:small']" \
+is "$(ask 'sorted(w["neighbour-drain"]["beside"]["malloc"])')" \
+	"['floor', 'glibc', 'sluice', 'sluice:small']" \
 	"drains are compared with the run without them"
 
 # Redis: only where it is installed; --list and the rest do not need it.
 if command -v redis-server >/dev/null 2>&1 && command -v redis-benchmark >/dev/null 2>&1; then
-	"$latency" --quick --repeat 1 --only redis-set --alloc sluice="$SLUICE_LIB" --allocs sluice \
+	"$latency" --quick --repeat 1 --only redis-set --alloc sluice="$SLUICE_LIB" --allocs \
+		sluice \
 		--json "$TMP/out.json" >/dev/null 2>"$TMP/err"
-	is "$? $(cat "$TMP/err") $(ask 'calls("redis-set", "sluice", "request")["count"]')" "0  30000" \
+	is "$? $(cat "$TMP/err") $(ask 'calls("redis-set", "sluice", "request")["count"]')" \
+		"0  30000" \
 		"redis-benchmark's distribution has all its requests"
 else
 	skip "redis-benchmark's distribution has all its requests" "redis-server is not installed"
@@ -96,4 +102,4 @@ else
 fi
 "$work" growth pace=0 >/dev/null 2>"$TMP/err"
 is "$? $(cat "$TMP/err")" "2 sluice-latency-work: pace=0: has to be above 0" \
-	"the workload program says what it does not take"
+	"the workload program names a parameter that it refuses"

@@ -63,8 +63,10 @@ for suffix in py pl sql; do
 	done
 done
 
-# Until NULL, by each member; nearly all of the limit must be to be had, and again after free.
-for member in malloc calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc pvalloc; do
+# By each member until it returns NULL; nearly all of the limit must be usable, and again after
+# free.
+for member in malloc calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc \
+	pvalloc; do
 	out=$(under --as=$((256 * mib)) "$limits" exhaust "$member" 180 2>"$TMP/err")
 	like "$out, status $?" "$passed" "$member up to a limit of 256 MiB of address space"
 	diag "$(cat "$TMP/err")"
@@ -77,15 +79,17 @@ done
 out=$(under --as=$((1024 * mib)) "$limits" exhaust malloc 900 2>&1)
 like "$out, status $?" "$passed" "malloc up to a limit of 1 GiB of address space"
 
-# One size up to the limit: nearly all of it, a few mapping calls for what is refused, and all of it again. 3,000 of
-# the requests are refused by plan; each asks the kernel twice or three times.
+# One size up to the limit: nearly all of it, a few mapping calls for refused requests, and all of
+# it again. 3,000 requests are refused by plan; each asks the kernel twice or three times.
 for size in 40 64 900 20000 700000; do
 	: >"$STATS"
 	out=$(under --as=$((400 * mib)) "$limits" fill $size 93 2>"$TMP/err")
-	like "$out, status $?" "$passed" "blocks of $size bytes up to 400 MiB of address space, and again"
+	like "$out, status $?" "$passed" \
+		"blocks of $size bytes up to 400 MiB of address space, and again"
 	diag "$(cat "$TMP/err")"
 	calls=$(sed -n 's/.* vm_calls=\([0-9]*\).*/\1/p' "$STATS" | tail -n 1)
-	ok "$(test "${calls:-1000000}" -lt 25000; echo $?)" "with few mapping calls ($calls)"
+	ok "$(test "${calls:-1000000}" -lt 25000; echo $?)" \
+		"blocks of $size bytes took few mapping calls ($calls)"
 done
 
 for size in 40 900 20000 700000; do
@@ -97,12 +101,13 @@ done
 # A limit that is set when the program has grown.
 for size in 100 700; do
 	out=$(with_sluice "$limits" late $size 2>"$TMP/err")
-	like "$out, status $?" "$passed" "a limit on address space set by a program that has $size MiB"
+	like "$out, status $?" "$passed" \
+		"a limit on address space set by a program that has $size MiB"
 	diag "$(cat "$TMP/err")"
 done
 
-# A mapping call of the library fails, each in turn. FAULTS_END: it works again afterwards.
-# faults LABEL COUNT FIRST LAST
+# Each mapping call of the library fails, one after the other. FAULTS_END: it works again
+# afterwards.
 faults() {
 	bad=''
 	refused=0
@@ -134,7 +139,8 @@ faults "all mappings fail from the 3rd to the 15th on" 1000000 3 15
 
 # E2, E3
 out=$(with_sluice "$limits" churn 2>"$TMP/err")
-like "$out, status $?" "$passed" "growing and purging with 8 threads keeps the number of mappings bounded"
+like "$out, status $?" "$passed" \
+	"growing and purging with 8 threads keeps the number of mappings bounded"
 diag "$(cat "$TMP/err")"
 
 proved_loaded "the program was served by the library" limits
@@ -144,14 +150,14 @@ id=$(command -v id)
 cp "$id" "$TMP/id" && chmod 4755 "$TMP/id"
 if [ "$(id -u)" -ne 0 ]; then
 	skip "a setuid program runs without the library" "making one needs root"
-	skip "no statistics from a setuid program" "making one needs root"
+	skip "a setuid program writes no statistics" "making one needs root"
 elif [ "$(setpriv --reuid=nobody --clear-groups "$TMP/id" -u 2>&1)" != 0 ]; then
 	skip "a setuid program runs without the library" "$TMP is mounted nosuid"
-	skip "no statistics from a setuid program" "$TMP is mounted nosuid"
+	skip "a setuid program writes no statistics" "$TMP is mounted nosuid"
 else
 	: >"$STATS"
 	out=$(LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="stats_file:$STATS" \
 		setpriv --reuid=nobody --clear-groups "$TMP/id" -u 2>"$TMP/err")
 	is "$?, $out" "0, 0" "a setuid program runs without the library"
-	is "$(grep -c ' program=id ' "$STATS")" 0 "no statistics from a setuid program"
+	is "$(grep -c ' program=id ' "$STATS")" 0 "a setuid program writes no statistics"
 fi

@@ -33,7 +33,7 @@ http {
 EOC
 }
 
-# start PORT: false when it is not this nginx that answers, as where the port is another's.
+# start PORT: false if another program answers there.
 start() {
 	configure "$1"
 	url=http://127.0.0.1:$1
@@ -42,14 +42,15 @@ start() {
 	pid=$!
 	for _ in $(seq 600); do
 		kill -0 "$pid" 2>/dev/null || return 1
-		curl -s -o "$TMP/out" "$url/small.txt" && [ "$(cat "$TMP/out")" = "small $$" ] && return
+		curl -s -o "$TMP/out" "$url/small.txt" && [ "$(cat "$TMP/out")" = "small $$" ] &&
+			return
 		sleep 0.1
 	done
 	return 1
 }
 
 at_exit '[ -z "${pid-}" ] || kill "$pid" 2>/dev/null'
-# Below those that the kernel gives to who connects.
+# Below the ports that the kernel gives to clients.
 for port in 1 2 3 4 5; do
 	start $((10000 + ($$ + 4001 * port) % 20000)) && break
 done
@@ -58,7 +59,8 @@ proved_mapped "nginx has the library mapped" "$(cat "$TMP/nginx.pid")"
 
 want=$(sha256sum <"$TMP/www/large.txt")
 is "$(curl -s "$url/large.txt" | sha256sum)" "$want" "a large file arrives whole"
-is "$(curl -s --compressed "$url/proxy/large.txt" | sha256sum)" "$want" "and through gzip and a proxy"
+is "$(curl -s --compressed "$url/proxy/large.txt" | sha256sum)" "$want" \
+	"a large file arrives whole through gzip and a proxy"
 
 # load PATH [OPTIONS OF AB]
 load() {
@@ -67,16 +69,18 @@ load() {
 	ab -q -n 3000 -c 20 "$@" -H 'Accept-Encoding: gzip' "$url/$path" 2>&1 |
 		sed -n 's/^\(Complete\|Failed\) requests: *//p' | tr '\n' ' '
 }
-is "$(load small.txt -k)$(load proxy/large.txt -k)" "3000 0 3000 0 " "6,000 requests without a failure"
-# A connection for each request: those that are kept alive the old workers close as they please.
+is "$(load small.txt -k)$(load proxy/large.txt -k)" "3000 0 3000 0 " \
+	"6,000 requests are answered without a failure"
+# A connection for each request, because old workers close kept-alive ones when they please.
 load large.txt >"$TMP/load" &
 load=$!
 kill -HUP "$(cat "$TMP/nginx.pid")"
 wait $load
-is "$(cat "$TMP/load")" "3000 0 " "3,000 requests without a failure while it is reloaded"
+is "$(cat "$TMP/load")" "3000 0 " "3,000 requests are answered without a failure during a reload"
 kill -QUIT "$(cat "$TMP/nginx.pid")"
 wait "$pid"
-is "$?, $(grep -c -E '\[(alert|emerg|crit)\]' "$TMP/error.log")" "0, 0" "nginx ends well, no worker died"
+is "$?, $(grep -c -E '\[(alert|emerg|crit)\]' "$TMP/error.log")" "0, 0" \
+	"nginx ends well, no worker died"
 diag "$(grep -E '\[(alert|emerg|crit)\]' "$TMP/error.log" | head -n 5)"
 pid=
 proved_loaded "nginx was served by the library" nginx

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# sluice-pressure: a small run of each of its kinds, what it makes of samples, its complaints, and that
-# no cgroup of it stays behind. Not how much memory comes back, nor when.
+# sluice-pressure: a small run of each of its kinds, its arithmetic, its error lines, and that no
+# cgroup of it stays behind. Not how much memory comes back, nor when.
 #
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
@@ -20,7 +20,8 @@ complains() {
 	regex=$2
 	shift 2
 	out=$("$pressure" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " "status $want and one line for: $*"
+	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
+		"status $want and one line for: $*"
 	like "$(cat "$TMP/err")" "^sluice-pressure: $regex" "the line says what is wrong"
 }
 
@@ -37,7 +38,7 @@ complains 1 'sh: glibc: exit status 3' --allocs glibc --no-chart -- sh -c 'exit 
 
 is "$("$pressure" --list | grep -c -E '^(idle|flow|limit|drain):$|^  (idle-owner|m1-queue|turns-small|e3-maps) ')" \
 	8 "--list has the groups and the workloads"
-like "$("$pressure" --version)" '^sluice-pressure [0-9]' "--version says it"
+like "$("$pressure" --version)" '^sluice-pressure [0-9]' "--version prints the version"
 missing=
 options=$("$pressure" --help | sed -n 's/^  \(-h, \)*\(--[a-z-]*\).*/\2/p')
 for option in $options; do
@@ -96,7 +97,7 @@ s = run.figures(Watch, "ok")
 print(s["peak_kib"] // 1024, s["kept_kib"] / 1024, round(s["back_share"], 3), s["back_ms"], s["cpu_ms"],
       workloads.kept(8).judge(s)["met"], workloads.kept(1).judge(s)["met"])
 END
-)" "100 2.0 0.978 250.0 18.0 True False" "peak, kept, given back, time and CPU are what samples say"
+)" "100 2.0 0.978 250.0 18.0 True False" "peak, kept, given back, time and CPU follow from the samples"
 
 # groups PID: those of that run of the tool which are there now. The machine may have others.
 groups() {
@@ -107,7 +108,8 @@ case $out in
 *'needs root'* | *'no memory cgroup can be made'*)
 	for label in "without root or a memory cgroup one line says so" \
 		"a program is killed at its limit, and the tool says so" "no cgroup stays behind" \
-		"nor when the tool is terminated" "the eater makes tasks wait"; do
+		"no cgroup stays behind when the tool is terminated" "the eater makes tasks wait";
+		do
 		skip "$label" "no memory cgroup can be made here"
 	done
 	exit
@@ -122,10 +124,12 @@ else
 	skip "without root one line says so" "another user cannot read the build"
 fi
 "$pressure" --limit 64M --allocs glibc --no-chart -- \
-	/usr/bin/python3 -c 'x = [bytes(1 << 20) + bytes([i]) * (1 << 20) for i in range(200)]' >"$TMP/out" 2>&1 &
+	/usr/bin/python3 -c 'x = [bytes(1 << 20) + bytes([i]) * (1 << 20) for i in range(200)]' \
+	>"$TMP/out" 2>&1 &
 pid=$!
 wait $pid
-like "$(cat "$TMP/out")" '^glibc +OOM [0-9.]+ s' "a program is killed at its limit, and the tool says so"
+like "$(cat "$TMP/out")" '^glibc +OOM [0-9.]+ s' \
+	"a program is killed at its limit, and the tool says so"
 is "$(groups $pid)" "" "no cgroup stays behind"
 "$pressure" --limit 64M --allocs glibc --no-chart -- sleep 600 >/dev/null 2>&1 &
 pid=$!
@@ -137,7 +141,8 @@ done
 made=$(groups $pid | wc -l)
 kill -TERM $pid
 wait $pid
-is "$?, $made made, $(groups $pid)" "143, 1 made, " "nor when the tool is terminated"
+is "$?, $made made, $(groups $pid)" "143, 1 made, " \
+	"no cgroup stays behind when the tool is terminated"
 if [ -r /proc/pressure/memory ]; then
 	like "$("$pressure" --eater --seconds 2 --allocs glibc --no-chart -- sleep 60 2>&1)" \
 		'tasks waited for memory \(PSI\): [1-9][0-9]* ms' "the eater makes tasks wait"

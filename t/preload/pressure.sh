@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Memory that is short, on the real thing: a memory cgroup's limit, and the kernel's PSI.
+# Shortage of memory for real: a memory cgroup's limit, and the kernel's PSI.
 #
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
@@ -23,7 +23,8 @@ for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do
 	[ -z "$group" ] && [ -w "$root" ] || continue
 	mkdir "$root/sluice-pressure.$$" 2>/dev/null || continue
 	for file in memory.limit_in_bytes memory.max; do
-		[ ! -w "$root/sluice-pressure.$$/$file" ] || group=$root/sluice-pressure.$$ limit=$group/$file
+		[ ! -w "$root/sluice-pressure.$$/$file" ] ||
+			group=$root/sluice-pressure.$$ limit=$group/$file
 	done
 	case $limit in
 	*.max) usage=$group/memory.current ;;
@@ -55,37 +56,43 @@ if [ -n "$group" ]; then
 	like "$(limited 78 "$turns" blocks 16 48)" "^peak " \
 		"16 threads in turn, 48 MiB of blocks each, survive in a cgroup of 78 MiB"
 	proved_loaded "the program was served by the library" turns
-	diag "looks that found little: $(stat_of pressure_near_limit), purged: $(stat_of purged_bytes)"
+	diag \
+		"checks that found little: $(stat_of pressure_near_limit), purged: $(stat_of purged_bytes)"
 	[ "$(stat_of pressure_near_limit)" -gt 0 ]
-	ok $? "because the limit was looked at"
-	like "$(limited 62 "$turns" small 16 48)" "^peak " "so do small objects in 62 MiB"
-	like "$(limited 62 "$turns" handed 16 48)" "^peak " "and those that the next thread frees"
+	ok $? "the threads survive because the limit was checked"
+	like "$(limited 62 "$turns" small 16 48)" "^peak " \
+		"16 threads in turn, 48 MiB of small objects each, survive in 62 MiB"
+	like "$(limited 62 "$turns" handed 16 48)" "^peak " \
+		"small objects that the next thread frees survive in 62 MiB"
 
 	# 105 MiB of small objects, of which one in twenty stays, and then 95 MiB of blocks.
 	like "$(limited 130 "$scatter" blocks 90000)" "changed 0$" \
 		"blocks find room between scattered survivors in 130 MiB"
 	is "$(SLUICE_CONF=holes:0 limited 130 "$scatter" blocks 90000 | grep changed)" "" \
-		"which they do not with holes:0"
+		"blocks find no room between scattered survivors with holes:0"
 
-	# The process itself does nothing any more; another one of the group grows, into the last 3 MiB not before
-	# there are more: how fast the first one is is the machine's.
+	# The process itself does nothing any more. Another one of the group grows, into the last 3
+	# MiB only when there are more: how fast the first one is depends on the machine.
 	: >"$TMP/out"
-	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0 limited 112 "$pressure" back 80 90 >"$TMP/out" &
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0 limited 112 "$pressure" back 80 90 \
+		>"$TMP/out" &
 	job=$!
 	wait_for ready
 	eaten=$(sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" \
 		"$pressure" eat 90 30 "$usage" $((109 << 20)) 2>&1)
 	wait "$job"
-	is "$eaten" eaten "what is free goes when another process of the group needs it"
-	like "$(cat "$TMP/out")" "^back" "with nobody calling anything"
+	is "$eaten" eaten "free memory goes when another process of the group needs it"
+	like "$(cat "$TMP/out")" "^back" "free memory goes without a call of the program"
 else
-	for label in "page blocks" "the library" "the look" "small objects" "handed" "holes" "holes:0" \
+	for label in "page blocks" "the library" "the look" "small objects" "handed" "holes" \
+		"holes:0" \
 		"another" "nobody"; do
 		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
 	done
 fi
 
-# peak LABEL SETTINGS LIMIT CASE: of 8 threads in turn, 40 MiB each, the peak RSS is at most LIMIT MiB.
+# peak LABEL SETTINGS LIMIT CASE: of 8 threads in turn, 40 MiB each, the peak RSS is at most LIMIT
+# MiB.
 peak() {
 	out=$(SLUICE_CONF=$2 with_sluice "$turns" "$4" 8 40 2>&1)
 	diag "$2, $4: $out"
@@ -93,12 +100,13 @@ peak() {
 	ok $? "$1"
 }
 
-peak "above soft_limit nothing is kept, though what is in use alone is above it" soft_limit:32M 55 handed
+peak "above soft_limit nothing is kept, though what is in use alone is above it" soft_limit:32M 55 \
+	handed
 peak "nor is more than cache_limit" cache_limit:2M 55 blocks
 peak "also with background:never" soft_limit:8M,cache_limit:0%,background:never 55 small
 
-# witness psi FILE, witness level GROUP: asks the kernel for what the library asks it for; whether and how often
-# it says so depends on the machine. Each time is a line of $TMP/told.
+# witness psi FILE, witness level GROUP: asks the kernel for what the library asks it for; whether
+# and how often it says so depends on the machine. Each time is a line of $TMP/told.
 witness() {
 	/usr/bin/python3 -c '
 import os, select, sys, time
@@ -121,11 +129,12 @@ while True:
     print("told", flush=True)
     time.sleep(1)' "$1" "$2" >"$TMP/told" &
 	listener=$!
-	until grep -q listening "$TMP/told" || ! kill -0 "$listener" 2>/dev/null; do sleep 0.05; done
+	until grep -q listening "$TMP/told" || ! kill -0 "$listener" 2>/dev/null; do sleep 0.05;
+		done
 }
 
-# heard LABEL SAID: SAID is "back"; "kept" is a fault where the kernel has told the witness several times, so also
-# when the library was listening.
+# heard LABEL SAID: SAID is "back"; "kept" is a fault where the kernel has told the witness several
+# times, so also when the library was listening.
 heard() {
 	kill "$listener" 2>/dev/null
 	told=$(grep -c told "$TMP/told")
@@ -160,19 +169,22 @@ if [ -n "$group" ] && [ -r /proc/pressure/memory ] && (: <>/proc/pressure/memory
 	mv "$TMP/out" "$TMP/psi"
 	wait "$eater"
 	diag "tasks waited $(($(psi_total) - before)) us for memory"
-	heard "when the kernel says that memory is short, what is free goes" "$(tail -n 1 "$TMP/psi")"
+	heard "free memory goes when the kernel says that memory is short" "$(tail -n 1 "$TMP/psi")"
 	out=$(SLUICE_CONF=cgroup:0 with_sluice "$pressure" files)
 	diag "$out"
-	like "$out" "^descriptor [0-9]+, closed on exec" "the descriptor for that does not go to other programs"
-	like "$out" "^good" "and when the program gives its number to another file, that one is left alone"
+	like "$out" "^descriptor [0-9]+, closed on exec" \
+		"PSI's descriptor does not go to other programs"
+	like "$out" "^good" "a file that the program opens at the descriptor's number is left alone"
 else
-	for label in "what is free goes" "the descriptor is closed on exec" "and is not mistaken"; do
-		skip "when the kernel says that memory is short: $label" "PSI cannot be had, or be made to rise"
+	for label in "what is free goes" "the descriptor is closed on exec" "and is not mistaken";
+		do
+		skip "when the kernel says that memory is short: $label" \
+			"PSI cannot be had, or be made to rise"
 	done
 fi
 
-# write_files GROUP...: a process in the groups, one of which has a limit of 6 MiB, writes files until there
-# is no $TMP/out any more: the kernel looks for memory all the time.
+# write_files GROUP...: a process in the groups, one of which has a limit of 6 MiB, writes files
+# until there is no $TMP/out any more: the kernel looks for memory all the time.
 write_files() {
 	sh -c 'file=$1; shift
 		for group; do echo $$ >"$group/cgroup.procs"; done
@@ -182,8 +194,8 @@ write_files() {
 	eater=$!
 }
 
-# until_back GROUP OPTIONS COMMAND...: what a process in the group says in the end that has freed memory and does
-# nothing, while others write files in $eaten_in.
+# until_back GROUP OPTIONS COMMAND...: what a process in the group says in the end that has freed
+# memory and does nothing, while others write files in $eaten_in.
 until_back() {
 	into=$1 settings=$2
 	shift 2
@@ -191,7 +203,8 @@ until_back() {
 	# shellcheck disable=SC2086
 	write_files $eaten_in
 	SLUICE_CONF=idle_ms:600000,decay_ms:600000,$settings with_sluice \
-		sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$into" "$@" >"$TMP/said"
+		sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$into" "$@" \
+		>"$TMP/said"
 	rm "$TMP/out"
 	wait "$eater"
 	tail -n 1 "$TMP/said"
@@ -203,26 +216,30 @@ can_hide() {
 	unshare -m sh -c "$hide" 2>/dev/null
 }
 
-# Version 1's memory.pressure_level: of what is looked for in a group below the process's own, which has no limit.
+# Version 1's memory.pressure_level: of what is looked for in a group below the process's own, which
+# has no limit.
 if [ -n "$group" ] && [ -r "$group/memory.pressure_level" ] && can_hide; then
 	echo -1 >"$limit"
 	eaten_in=$group/below
 	mkdir "$eaten_in"
 	echo $((6 << 20)) >"$eaten_in/memory.limit_in_bytes"
 	in_one() {
-		until_back "$group" "$1" unshare -m sh -c "$hide"' && exec "$@"' sh "$pressure" back 80 "$2"
+		until_back "$group" "$1" unshare -m sh -c "$hide"' && exec "$@"' sh "$pressure" \
+			back 80 "$2"
 	}
 	witness level "$group"
-	heard "when version 1's memory.pressure_level says so, what is free goes" "$(in_one psi:1 30)"
-	is "$(in_one cgroup:0 5)" kept "by nothing else"
+	heard "free memory goes when version 1's memory.pressure_level says so" "$(in_one psi:1 30)"
+	is "$(in_one cgroup:0 5)" kept "without that sign free memory stays"
 	rmdir "$eaten_in"
 else
-	skip "memory.pressure_level: what is free goes" "no version 1 cgroup, or no mount namespace, can be made"
-	skip "memory.pressure_level: by nothing else" "no version 1 cgroup, or no mount namespace, can be made"
+	skip "free memory goes when version 1's memory.pressure_level says so" \
+		"no version 1 cgroup, or no mount namespace, can be made"
+	skip "without that sign free memory stays" \
+		"no version 1 cgroup, or no mount namespace, can be made"
 fi
 
-# Version 2's memory.pressure, which is there without the memory controller as well: the process is told by what
-# lies over its /proc/self/cgroup that version 2 is all there is.
+# Version 2's memory.pressure, which is there without the memory controller as well: the process is
+# told by what lies over its /proc/self/cgroup that version 2 is all there is.
 two=/sys/fs/cgroup/unified/sluice-pressure.$$
 if [ -n "$group" ] && mkdir "$two" 2>/dev/null && [ -w "$two/memory.pressure" ] && can_hide; then
 	at_exit 'rmdir "$two"'
@@ -234,12 +251,16 @@ if [ -n "$group" ] && mkdir "$two" 2>/dev/null && [ -w "$two/memory.pressure" ] 
 			sh -c "$hide"' && mount --bind "$1" /proc/$$/cgroup && shift && exec "$@"' \
 			sh "$TMP/membership" "$pressure" back 80 "$2"
 	}
-	own=cgroup_root:/sys/fs/cgroup/ # not by the name that it has by itself: a membership that is no file of /proc will do
+	own=cgroup_root:/sys/fs/cgroup/ # not by the name that it has by itself: a membership that \
+		is no file of /proc will do
 	witness psi "$two/memory.pressure"
-	heard "when version 2's memory.pressure says so, what is free goes" "$(in_two "$own,psi_stall_ms:10" 60)"
-	is "$(in_two "$own,psi_stall_ms:10,cgroup:0" 5)" kept "by nothing else"
+	heard "free memory goes when version 2's memory.pressure says so" \
+		"$(in_two "$own,psi_stall_ms:10" 60)"
+	is "$(in_two "$own,psi_stall_ms:10,cgroup:0" 5)" kept "without that sign free memory stays"
 else
 	rmdir "$two" 2>/dev/null
-	skip "memory.pressure: what is free goes" "no version 2 cgroup with PSI, or no mount namespace, can be made"
-	skip "memory.pressure: by nothing else" "no version 2 cgroup with PSI, or no mount namespace, can be made"
+	skip "free memory goes when version 2's memory.pressure says so" \
+		"no version 2 cgroup with PSI, or no mount namespace, can be made"
+	skip "without that sign free memory stays" \
+		"no version 2 cgroup with PSI, or no mount namespace, can be made"
 fi

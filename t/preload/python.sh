@@ -65,5 +65,5 @@ is "$out" "$want" "python3 says the same as without the library"
 proved_loaded "python3 was served by the library"
 
 out=$(PYTHONMALLOC=malloc with_sluice "$python" "$TMP/test.py" 2>&1)
-is "$?, $out" "0, $want" "the same with all of its objects in malloc"
+is "$?, $out" "0, $want" "python3 says the same with all of its objects in malloc"
 proved_loaded "python3 with all of its objects was served by the library"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Programs that give themselves a seccomp filter which kills for each call that glibc's malloc does not make
+# Programs that install a seccomp filter which kills for each call that glibc's malloc does not make
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
@@ -10,7 +10,8 @@ tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
 
-if [ "$(SECCOMP_PLAIN=1 timeout 60 "$seccomp" prctl one | tail -n 1 | grep -c ' 0 failed')" != 1 ]; then
+plain=$(SECCOMP_PLAIN=1 timeout 60 "$seccomp" prctl one | tail -n 1 | grep -c ' 0 failed')
+if [ "$plain" != 1 ]; then
 	skip_all "no seccomp filter can be installed here"
 fi
 ok 0 "without the library one thread lives in the sandbox"
@@ -24,7 +25,8 @@ lives "by seccomp(2)" seccomp one
 lives "for all threads" tsync one
 # Without with_sluice, for the file of statistics is opened at exit.
 out=$(LD_PRELOAD=$SLUICE_LIB timeout 100 "$seccomp" raw one 2>&1)
-like "$out" "^[1-9][0-9]* checks, 0 failed$" "by a call of its own, of which nobody is told"
+like "$out" "^[1-9][0-9]* checks, 0 failed$" \
+	"a filter installed by the program's own machine code is survived"
 lives "threads that call malloc for the first time in it" tsync late
 lives "which have no filter themselves" prctl late
 lives "threads that are made in it" prctl threads
@@ -35,11 +37,12 @@ lives "nor where it is not for all" prctl joined
 lives "a child of fork" prctl fork
 lives "where mprotect is refused memory is still made usable in large pieces" prctl denied
 
-# abort() makes calls that the filter does not know: which signal it is depends on that.
+# abort() makes calls that the filter does not allow: they decide which signal it is.
 out=$(with_sluice timeout 60 "$seccomp" prctl twice 2>&1)
-like "$out" "^sluice: fatal: .*free" "an object that is freed twice still stops the program with its line"
+like "$out" "^sluice: fatal: .*free" \
+	"an object that is freed twice still stops the program with its line"
 
-# What the program does before a filter, and without one, is as it always was.
+# The program's calls before a filter, and without one, are unchanged.
 out=$(SLUICE_CONF=background:always with_sluice /usr/bin/python3 -c '
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -48,4 +51,4 @@ print(libc.syscall(-1), ctypes.get_errno(), end=" ")
 print(libc.prctl(15, b"renamed", 0, 0, 0), open("/proc/self/comm").read().strip(), end=" ")
 print(libc.prctl(22, 2, 0, 0, 0), ctypes.get_errno())' 2>&1)
 is "$out" "True -1 38 0 renamed -1 14" "syscall and prctl are what they are in the C library"
-proved_loaded "and the library was there"
+proved_loaded "the library was loaded"

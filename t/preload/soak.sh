@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# A short soak: all that a program can do to an allocator, at once. By hand, for as long as one likes:
+# A short soak: all that a program can do to an allocator, at once. By hand, for as long as one
+# likes:
 #
 #	LD_PRELOAD=$PWD/.libs/libsluice.so t/helpers/soak --seconds 3600
 #
@@ -25,6 +26,6 @@ run() {
 
 run "threads, signals, processes, drains and cancellation: no hang, no byte lost, memory goes back" \
 	psi:0,cgroup:0 --seconds 6
-run "the same with a limit that is always met, and four zones" \
+run "a limit that is always met and four zones: no hang, no byte lost, memory goes back" \
 	psi:0,cgroup:0,soft_limit:32M,zones:4 --seconds 3
 proved_loaded "the program was served by the library" soak

@@ -32,6 +32,7 @@ sqlite3 "$TMP/plain.db" <"$TMP/make.sql" >"$TMP/want" 2>&1
 with_sluice sqlite3 "$TMP/sluice.db" <"$TMP/make.sql" >"$TMP/got" 2>&1
 is $? 0 "sqlite3 ends well"
 ok "$(cmp "$TMP/want" "$TMP/got" >&2; echo $?)" "queries give the same as without the library"
-is "$(with_sluice sqlite3 "$TMP/sluice.db" .dump | sha256sum)" "$(sqlite3 "$TMP/plain.db" .dump | sha256sum)" \
+is "$(with_sluice sqlite3 "$TMP/sluice.db" .dump | sha256sum)" \
+	"$(sqlite3 "$TMP/plain.db" .dump | sha256sum)" \
 	"dumps of both databases are the same"
 proved_loaded "sqlite3 was served by the library" sqlite3

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Every function that the library exports does with the stack of a thread that has PTHREAD_STACK_MIN.
+# Every exported function works on the stack of a thread that has PTHREAD_STACK_MIN.
 . "${0%/*}/../lib/tap.sh"
 plan 4
 
@@ -21,9 +21,9 @@ for call in $(sed 's/#.*//' "$srcdir/src/shim/libsluice.sym"); do
 	fi
 	printf '%s\n' "$out" >>"$TMP/all"
 done
-is "$bad" "" "each exported function works there, and has a case in this test"
-# A signal handler and its context want some, too.
+is "$bad" "" "each exported function works on PTHREAD_STACK_MIN, and has a case in this test"
+# A signal handler and its context need some as well.
 deep=$(awk -v limit="${limit:-0}" '$2 > limit - 3072 { printf "%s ", $0 }' "$TMP/all")
-is "$deep" "" "and leaves 3 KiB of it"
+is "$deep" "" "each exported function leaves 3 KiB of that stack"
 diag "the deepest: $(sort -k 2 -n "$TMP/all" | tail -n 5 | tr '\n' ';')"
 proved_loaded "the program was served by the library" stack

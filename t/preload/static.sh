@@ -13,7 +13,8 @@ echo 'int main(void) { return 0; }' >"$TMP/empty.c"
 if nm "$archive" 2>/dev/null | grep -q __gcov_merge_add; then
 	skip_all "the archive counts for gcov, and needs its library"
 fi
-gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all "there is no C library to link statically"
+gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all \
+	"there is no C library to link statically"
 plan 36
 
 # link OUTPUT COMPILER SOURCE FLAGS...: the linker has nothing to say.
@@ -23,7 +24,8 @@ link() {
 	link_source=$srcdir/t/helpers/$3
 	shift 3
 	said=$("$link_with" -O1 -fno-builtin -pthread -I"$srcdir/include" -I"$srcdir/t" -o "$TMP/$link_out" "$link_source" "$@" 2>&1)
-	is "$? $said" "0 " "$link_with $(printf '%s ' "$@" | sed "s|$builddir/||g"): links without a warning"
+	is "$? $said" "0 " \
+		"$link_with $(printf '%s ' "$@" | sed "s|$builddir/||g"): links without a warning"
 }
 
 # runs NAME WANT LABEL
@@ -37,11 +39,13 @@ for how in -static -static-pie; do
 	link c gcc static.c $how "$archive"
 	runs c "$passed" "$how: threads of both kinds allocate, and a fork's child makes one"
 	out=$(timeout 60 "$TMP/c" twice 2>&1)
-	like "$?, $(printf '%s' "$out" | tr '\n' ' ')" '^134, sluice: fatal: .*sluice: +(#0|no backtrace: )' \
-		"$how: a second free is fatal, and no backtrace is one that says so"
+	like "$?, $(printf '%s' "$out" | tr '\n' ' ')" \
+		'^134, sluice: fatal: .*sluice: +(#0|no backtrace: )' \
+		"$how: a second free is fatal, and a missing backtrace is reported"
 	for catch in 1 2 3; do
 		link cc g++ static.cc $how -DCATCH=$catch "$archive"
-		runs cc '^0 faults, status 0$' "$how: what is thrown without memory is caught, and nothrow is NULL"
+		runs cc '^0 faults, status 0$' \
+			"$how: what is thrown without memory is caught, and nothrow is NULL"
 	done
 	link cc g++ static.cc $how -DCATCH=1 -DHANDLER "$archive"
 	runs cc '^0 faults, status 0$' "$how: a new_handler is called"
@@ -50,12 +54,12 @@ for how in -static -static-pie; do
 done
 for how in -static -rdynamic; do
 	link c gcc static.c $how -Wl,--whole-archive "$archive" -Wl,--no-whole-archive
-	runs c "$passed" "$how: also with all of the archive, and no C++ runtime"
+	runs c "$passed" "$how: the program works with all of the archive, and no C++ runtime"
 done
 link c gcc static.c "$archive"
-runs c "$passed" "in a program that is not linked statically"
+runs c "$passed" "the archive works in a program that is not linked statically"
 link cc g++ static.cc -DCATCH=3 -DHANDLER "$archive"
-runs cc '^0 faults, status 0$' "in a C++ program that is not linked statically"
+runs cc '^0 faults, status 0$' "the archive works in a C++ program that is not linked statically"
 
 cat >"$TMP/frames.cc" <<'CC'
 #include <cstdlib>
@@ -65,10 +69,11 @@ CC
 g++ -O0 -fno-builtin -g -static-pie -o "$TMP/frames" "$TMP/frames.cc" "$archive" 2>"$TMP/err"
 out=$("$TMP/frames" 2>&1)
 if ! with_libunwind || ! command -v addr2line >/dev/null; then
-	skip "a C++ program has a backtrace for addr2line" "built without libunwind, or no addr2line"
+	skip "a C++ program has a backtrace for addr2line" \
+		"built without libunwind, or no addr2line"
 else
 	# shellcheck disable=SC2046 # one address a word
 	like "$(addr2line -f -e "$TMP/frames" $(printf '%s\n' "$out" | sed -n 's/^sluice:   #[0-9]* \(0x[0-9a-f]*\) .*/\1/p'))" \
 		'stopped' "a C++ program has a backtrace for addr2line"
 fi
-like "$out" '^sluice: fatal: ' "after the line that says what is wrong"
+like "$out" '^sluice: fatal: ' "the backtrace comes after the line that says what is wrong"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Many threads at the same moment: they all get on, and nobody sleeps for what is free. STORM_THREADS=10000 for more
-# of them.
+# Many threads at the same moment: all of them get on, and none sleeps for what is free.
+# STORM_THREADS=10000 for more.
 # TIMEOUT: 400
 . "${0%/*}/../lib/tap.sh"
 plan 8
@@ -17,7 +17,8 @@ limit=$((45 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))
 run() {
 	label=$1
 	shift
-	passes "$label" "the machine does not have that many threads" psi:0,cgroup:0 timeout "$limit" "$storm" "$@"
+	passes "$label" "the machine does not have that many threads" psi:0,cgroup:0 timeout \
+		"$limit" "$storm" "$@"
 }
 
 run "$threads threads begin to allocate at the same moment" start "$threads"

@@ -23,6 +23,6 @@ with_sluice tar "$@" -cf sluice.tar.xz in
 ok $? "tar and xz -T2 end well"
 ok "$(cmp plain.tar.xz sluice.tar.xz >&2; echo $?)" "the archive is the same as without the library"
 with_sluice tar -I 'xz -T2' -C sluice -xf sluice.tar.xz
-ok "$?$(diff -r in sluice/in >&2; echo $?)" "extracted again, all files are the same"
+ok "$?$(diff -r in sluice/in >&2; echo $?)" "all files are the same when extracted again"
 proved_loaded "tar was served by the library" tar
 proved_loaded "xz was served by the library" xz

@@ -13,20 +13,24 @@ plan 9
 # flags OPTIONS: how many of the process's mappings have hg (huge pages wanted), and nh (forbidden).
 flags() {
 	SLUICE_CONF=$1 with_sluice cat /proc/self/smaps >"$TMP/smaps"
-	printf '%s %s\n' "$(grep -c '^VmFlags.* hg' "$TMP/smaps")" "$(grep -c '^VmFlags.* nh' "$TMP/smaps")"
+	printf '%s %s\n' "$(grep -c '^VmFlags.* hg' "$TMP/smaps")" \
+		"$(grep -c '^VmFlags.* nh' "$TMP/smaps")"
 }
 
-is "$(flags thp:always)" "1 0" "thp:always: the region is to have huge pages"
-is "$(flags thp:never)" "0 1" "thp:never: it is to have none"
-is "$(flags thp:auto)" "0 0" "thp:auto: a small process is as the system has it"
-is "$(flags thp:system)" "0 0" "thp:system: so is any"
-is "$(flags thp:reserve)" "0 1" "thp:reserve: it is to have none but what the reserve's thread populates"
+is "$(flags thp:always)" "1 0" "thp:always asks for huge pages for the region"
+is "$(flags thp:never)" "0 1" "thp:never forbids huge pages"
+is "$(flags thp:auto)" "0 0" "thp:auto leaves a small process as the system has it"
+is "$(flags thp:system)" "0 0" "thp:system leaves any process as the system has it"
+is "$(flags thp:reserve)" "0 1" \
+	"thp:reserve forbids huge pages except those that the reserve's thread prefaults"
 
-# told OPTIONS FLAG TEXT: all that a program allocates has the flag, and what it copies after a fork is little.
+# told OPTIONS FLAG TEXT: all that a program allocates has the flag, and what it copies after a fork
+# is little.
 told() {
 	passes "$1: $3" "this kernel has no smaps_rollup" "$1" "$builddir/t/helpers/snapshot" "$2"
 }
 told thp:never nh "no object is on a huge page, and a write after a fork copies a small one"
-told thp:always hg "all may be"
+told thp:always hg "all objects may be on huge pages"
 proved_loaded "the program was served by the library" snapshot
-like "$(SLUICE_CONF=thp:maybe with_sluice true 2>&1)" "thp.*never\|auto\|always" "another word is refused"
+like "$(SLUICE_CONF=thp:maybe with_sluice true 2>&1)" "thp.*never\|auto\|always" \
+	"an unknown word is refused"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Allocation wherever in the life of a process or thread it may happen.
+# Allocation at every point in the life of a process or thread.
 . "${0%/*}/../lib/tap.sh"
 plan 16
 
@@ -22,7 +22,8 @@ run "memory allocated in late key destructors is not lost" late-keys
 run "the first call of a thread is free, realloc or another" first
 run "the initial thread ends and the others go on" main-exits
 for conf in "" background:always idle_ms:100,decay_ms:100 reserve:8M; do
-	SLUICE_CONF=$conf run "all threads end and with them the process (${conf:-default})" all-exit
+	SLUICE_CONF=$conf run "all threads end and with them the process (${conf:-default})" \
+		all-exit
 done
 hide="mount -t tmpfs none /proc"
 label="also where there is no /proc"

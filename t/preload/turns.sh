@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Threads that take turns: what one has freed the next one uses, though its owner sleeps.
+# Threads that work one after the other: the next one uses what one has freed, though its owner
+# sleeps.
 . "${0%/*}/../lib/tap.sh"
 plan 5
 
@@ -36,14 +37,19 @@ for root in /sys/fs/cgroup/memory /sys/fs/cgroup; do
 	fi
 done
 if [ -z "$group" ]; then
-	skip "it survives in a cgroup that has no room for two" "no memory cgroup can be made here"
-	skip "also when the next thread frees" "no memory cgroup can be made here"
+	skip "a process survives in a cgroup without room for two threads' memory" \
+		"no memory cgroup can be made here"
+	skip "a process survives in such a cgroup when the next thread frees" \
+		"no memory cgroup can be made here"
 	exit
 fi
 at_exit 'rmdir "$group"'
 echo $((95 << 20)) >"$limit"
 limited() {
-	with_sluice sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" "$turns" "$@" 2>&1
+	with_sluice sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" "$turns" \
+		"$@" 2>&1
 }
-like "$(limited small 16 48)" "^peak " "it survives in a cgroup that has no room for two"
-like "$(limited handed 16 48)" "^peak " "also when the next thread frees"
+like "$(limited small 16 48)" "^peak " \
+	"a process survives in a cgroup without room for two threads' memory"
+like "$(limited handed 16 48)" "^peak " \
+	"a process survives in such a cgroup when the next thread frees"

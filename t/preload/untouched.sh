@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# What threads in a hurry notice of memory that others give back: nothing (L1, L4, L6).
+# Threads in a hurry notice nothing of memory that others give back (L1, L4, L6).
 . "${0%/*}/../lib/tap.sh"
 plan 6
 
@@ -15,8 +15,9 @@ run() {
 	diag "$(cat "$TMP/err")"
 }
 
-# slow LABEL CASE: each purge takes 100 ms longer than the kernel needs, in which others have a processor
-# also on a loaded machine. A lock that is held over it lets them make one or two calls beside it.
+# slow LABEL CASE: each purge takes 100 ms longer than the kernel needs, in which others get a
+# processor also on a loaded machine. A lock held over the purge lets them make only one or two
+# calls.
 slow() {
 	quick=$SLUICE_LIB
 	SLUICE_LIB=$builddir/t/helpers/.libs/libsluice-delays.so
@@ -29,21 +30,24 @@ slow() {
 
 slow "while a drain gives back 125 MiB other threads go on" drain
 slow "and while malloc_trim does" trim
-# What others do to the machine's memory is not looked at.
+# The state of the machine's memory does not matter.
 times=idle_ms:100,decay_ms:100,psi:0,cgroup:0
-run "a thread with a steady working set takes no page fault while others' memory comes and goes" $times steady
+run "a thread with a steady working set takes no page fault while others' memory comes and goes" \
+	$times steady
 proved_loaded "the program was served by the library" untouched
 
 if ! strace -f -o "$TMP/trace" true 2>"$TMP/err"; then
-	for label in "the steady time is in the trace" "the thread makes no system call in it"; do
+	for label in "the steady time is in the trace" \
+		"the thread makes no system call in the steady time"; do
 		skip "$label" "strace cannot trace here: $(tail -n 1 "$TMP/err")"
 	done
 	exit
 fi
-# While it has lost its processor its heap may be taken, or others may hold a lock that have lost theirs; that
-# does not happen each time.
+# While the thread has lost its processor its heap may be taken, or a lock may be held by others
+# that have lost theirs; this does not happen each time.
 for _ in 1 2 3 4 5; do
-	SLUICE_CONF=$times with_sluice strace -f -o "$TMP/trace" "$untouched" steady >"$TMP/out" 2>&1
+	SLUICE_CONF=$times with_sluice strace -f -o "$TMP/trace" "$untouched" steady >"$TMP/out" \
+		2>&1
 	main=$(awk '/write\(-1, "steady begins"/ { print $1 }' "$TMP/trace")
 	awk '/write\(-1, "steady ends"/ { inside = 0 }
 		inside { print }
@@ -53,5 +57,6 @@ for _ in 1 2 3 4 5; do
 	[ -n "$calls" ] || break
 	diag "$calls"
 done
-ok $((!$(grep -c 'madvise(' "$TMP/during"))) "the steady time is in the trace, with purges by others"
-is "$calls" "" "the thread makes no system call in it"
+ok $((!$(grep -c 'madvise(' "$TMP/during"))) \
+	"the steady time is in the trace, with purges by others"
+is "$calls" "" "the thread makes no system call in the steady time"
