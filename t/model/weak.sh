@@ -11,9 +11,9 @@ plan 7
 model weak
 verified \
 	"with early loads and late stores a heap has one party inside, which finds what was left there"
-caught NO_MEMBARRIER "the claimant makes the owner pass a barrier"
+caught NO_MEMBARRIER "the claimer makes the owner pass a barrier"
 caught ENTER_RELAXED "the owner's load of the claim is acquire"
 caught LEAVE_RELAXED "the owner's store of busy at its exit is release"
-caught LOOK_RELAXED "the claimant's load of busy is acquire"
-caught LET_GO_RELAXED "the claimant's store of the claim at its release is release"
-caught NO_LOOK "the claimant checks whether the owner is inside"
+caught LOOK_RELAXED "the claimer's load of busy is acquire"
+caught LET_GO_RELAXED "the claimer's store of the claim at its release is release"
+caught NO_LOOK "the claimer checks whether the owner is inside"

@@ -564,7 +564,7 @@ static void test_held(void)
 	ok(w.heap->claim == held && !w.heap->busy && w.heap->bin[class_of(100)].top == top,
 	   "a thread whose heap is claimed does not touch it");
 	heap_release(w.heap);
-	is_int(w.heap->claim, CLAIM_FREE, "the claimant releases the heap");
+	is_int(w.heap->claim, CLAIM_FREE, "the claimer releases the heap");
 	calls = value("fallback_calls");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
@@ -668,10 +668,10 @@ static void test_exit(void)
 	is_int(h->claim, CLAIM_STEP | CLAIM_HELD | CLAIM_EXITED,
 	       "a thread that ends while its heap is claimed says so");
 	ok(!h->unattached && !bins_empty(h),
-	   "a thread that ends while its heap is claimed leaves it to the claimant");
+	   "a thread that ends while its heap is claimed leaves it to the claimer");
 	heap_release(h);
 	ok(h->unattached && h->claim == CLAIM_FREE && h->tid == 0 && heap_idle_any(),
-	   "the claimant releases it as it is, because it may be inside a malloc of its own");
+	   "the claimer releases it as it is, because it may be inside a malloc of its own");
 	ok(mark_and_take() == 1 && emptied(h) && value("slab_bytes") == slabs,
 	   "the next idle round takes that heap, and nothing of it is left");
 	for (unsigned i = 0; i < 2; i++) {
