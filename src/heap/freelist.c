@@ -12,23 +12,23 @@
 
 _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o)
 {
-	sluice_fatal("object written to after it was freed, or overrun by the one before it (link %p "
-		     "instead of ours): address %p, size class %u (%u bytes)",
+	sluice_fatal("object written to after it was freed, or overrun by the one before it (link "
+		     "%p instead of ours): address %p, size class %u (%u bytes)",
 		     (void *)(uintptr_t)o->link, (const void *)o, pg->cls,
 		     (unsigned)class_size(pg->cls));
 }
 
 _Noreturn void freelist_bad_mark(const struct page *pg, const struct object *o)
 {
-	sluice_fatal("object freed twice, or written to after it was freed (%p instead of our mark): "
-		     "address %p, size class %u (%u bytes)",
+	sluice_fatal("object freed twice, or written to after it was freed (%p instead of our "
+		     "mark): address %p, size class %u (%u bytes)",
 		     (void *)(uintptr_t)o->mark, (const void *)o, pg->cls,
 		     (unsigned)class_size(pg->cls));
 }
 
 _Noreturn void freelist_bad_count(const struct page *pg, const struct object *o)
 {
-	sluice_fatal("object freed twice, or another one of its slab: address %p, size class %u (%u "
-		     "bytes)",
+	sluice_fatal("object freed twice, or another one of its slab: address %p, size class %u "
+		     "(%u bytes)",
 		     (const void *)o, pg->cls, (unsigned)class_size(pg->cls));
 }
