@@ -33,7 +33,8 @@
  * as often as that gave something; at a limit in parts of PART_STEPS, and no more of them than are needed.
  * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable, marks and claims. Allocates nothing;
  * sleeps; not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
- * Source: Linux mm/page_alloc.c, drain_all_pages as of K2: directly, without asking the owners.
+ * Source: Linux mm/page_alloc.c, drain_all_pages since "Drain remote per-cpu directly" (2022): without asking
+ * the owners.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

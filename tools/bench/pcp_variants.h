@@ -7,8 +7,9 @@
  * src/page/pcp_lock.h.
  *
  *   spin     what Sluice does.
- *   none     no lock at all: what K1 calls a static branch, with the branch not taken. No other thread
- *            can drain such a cache, and no signal handler may use it.
+ *   none     no lock at all: what "Remote per-cpu lists drain support" (Linux, 2022; K1 below) calls a static
+ *            branch, with the branch not taken. No other thread can drain such a cache, and no signal
+ *            handler may use it.
  *   handoff  RCU's way, K1's first versions: the owner reaches its cache by a pointer. A drainer points
  *            it at an empty cache and waits for a grace period, until the owner is out of the old one,
  *            which is the drainer's then. The owner's part is a section as in userspace RCU's
