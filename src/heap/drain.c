@@ -21,10 +21,12 @@
 
 #include "base/delay.h"
 #include "base/stats.h"
+#include "heap/cache_bin.h"
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
+#include "heap/trim.h"
 #include "os/membarrier.h"
 
 /* ---- one heap ----------------------------------------------------------------------------- */

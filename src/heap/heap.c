@@ -30,6 +30,7 @@
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
+#include "heap/trim.h"
 #include "heap/huge.h"
 #include "page/growth.h"
 #include "page/longrun.h"

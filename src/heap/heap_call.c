@@ -22,6 +22,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "heap/heap_work.h"
+#include "heap/trim.h"
 
 #define AGE_EVERY 32u
 

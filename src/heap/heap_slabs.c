@@ -7,17 +7,11 @@
  * (B) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
- * (D) A bin begins without room and doubles it each time it is full or empty, up to its capacity;
- *     a drain takes its room away again, so that a cache starts small after it, and so do IDLE_ROUNDS
- *     turns in which it was neither.
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
  * Under it: list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: by a
  * claimer only).
- * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs; with a part of a
- * trim or an ageing step CALL_OBJECTS and CALL_SLABS (heap_work.h). A thread's end, a drain, or a call
- * that takes over an orphan of a fork abandons a heap as a whole; a growth abandons as much as its steps
- * allow, and PART_OBJECTS or PART_SLABS more at most.
+ * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs (heap_work.h).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -31,6 +25,7 @@
 #include "base/check.h"
 #include "base/delay.h"
 #include "base/options.h"
+#include "heap/cache_bin.h"
 #include "heap/claim.h"
 #include "heap/holes.h"
 #include "base/park.h"
@@ -38,7 +33,6 @@
 #include "os/vm.h"
 
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
-#define BIN_START 2u
 #define FLUSH 16u
 #define FLUSH_FAR 4u
 #define FLUSH_BYTES 65536u
@@ -46,156 +40,8 @@
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
-#define IDLE_ROUNDS 3u
-
-static const uint16_t bin_capacities[CLASSES] = {
-#define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
-#include "heap/sizeclass.def"
-#undef SIZECLASS
-};
-
-static inline unsigned bin_capacity(unsigned bin)
-{
-	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
-}
-
-/* Where the bin's row is that it begins with. */
-static inline uint16_t bin_first_row(unsigned bin)
-{
-	static const uint16_t first[CLASSES] = {
-#define SIZECLASS(size, pages)                                                                     \
-	(uint16_t)(offsetof(struct bin_rows, of_##size) / sizeof(struct object *)),
-#include "heap/sizeclass.def"
-#undef SIZECLASS
-	};
-
-	if (bin < CLASSES)
-		return first[bin];
-	return (uint16_t)(offsetof(struct bin_rows, large) / sizeof(struct object *) +
-			  (bin - CLASSES) * (LARGE_BIN_MAX + 1));
-}
-
-/* The NULL below a bin's first place. */
-static inline struct object **bin_bottom(struct heap *h, unsigned cls)
-{
-	return h->bin_bottom[cls] + h->bin_slots;
-}
-
-static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
-{
-	h->bin[bin].limit = (uint32_t)(uintptr_t)(bin_bottom(h, bin) + room);
-}
-
-/* An empty bin without room. The slots are zero, and no bottom is ever written. */
-static void bin_begin(struct heap *h, unsigned bin)
-{
-	h->bin_bottom[bin] = bin_first_row(bin);
-	h->bin[bin].top = bin_bottom(h, bin);
-	bin_set_limit(h, bin, 0);
-}
-
-/* To the longer row of its class; those of the classes that have one come first. */
-static void bin_move(struct heap *h, unsigned cls)
-{
-	struct object **from = bin_bottom(h, cls);
-	size_t n = (size_t)(h->bin[cls].top - from);
-
-	DCHECK(cls < BIN_ROWS);
-	h->bin_bottom[cls] = (uint16_t)(BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
-	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
-	h->bin[cls].top = bin_bottom(h, cls) + n;
-}
-
-void heap_init_bins(struct heap *h)
-{
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		/* Large objects are looked at in ALIGN_MIN bytes. */
-		h->bin[bin].divisor = bin < CLASSES ? size_classes[bin].inverse
-						    : CLASS_INVERSE(ALIGN_MIN);
-		bin_begin(h, bin);
-	}
-}
-
-/* Places the bin has now. */
-static inline unsigned bin_room(struct heap *h, unsigned cls)
-{
-	return (h->bin[cls].limit - (uint32_t)(uintptr_t)bin_bottom(h, cls)) /
-	       (uint32_t)sizeof(struct object *);
-}
 
 _Thread_local struct heap_work heap_work TLS_FAST;
-_Atomic uint64_t heap_bins_bytes;
-_Atomic uint64_t heap_bins_most = UINT64_MAX;
-static bool bins_counted; /* heap_bins_count_all */
-
-/* Bytes of n objects of the bin's. */
-static uint64_t bin_bytes(unsigned bin, unsigned n)
-{
-	size_t each = bin < CLASSES ? class_size(bin)
-				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
-
-	return (uint64_t)n * each;
-}
-
-/* All threads write this one line, so nobody does where there is no limit that it is for. */
-static inline void bins_count(uint64_t more)
-{
-	if (likely(!bins_counted))
-		return;
-	SHARE_COUNT(heap_bins);
-	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
-}
-
-uint64_t heap_bins_room(struct heap *h)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned bin = 0; bin < BINS; bin++)
-		bytes += bin_bytes(bin, bin_room(h, bin));
-	return bytes;
-}
-
-void heap_bins_count_from(uint64_t bytes)
-{
-	bins_counted = true;
-	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
-}
-
-/* Whether the bins may have that much more room than they have. */
-static bool bins_may_have(uint64_t more)
-{
-	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
-	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
-}
-
-/* Twice the room, up to the capacity. False: the bins of all have enough. */
-static bool bin_grow(struct heap *h, unsigned cls)
-{
-	unsigned old = bin_room(h, cls);
-	unsigned room = old * 2;
-
-	h->idle_rounds[cls] = 0;
-	if (room < BIN_START)
-		room = BIN_START;
-	if (room > bin_capacity(cls))
-		room = bin_capacity(cls);
-	if (room == old)
-		return true;
-	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
-		return false;
-	if (old <= BIN_SMALL && room > BIN_SMALL)
-		bin_move(h, cls);
-	bin_set_limit(h, cls, room);
-	bins_count(bin_bytes(cls, room - old));
-	return true;
-}
-
-/* The n highest places go; they are free. */
-static void bin_shrink(struct heap *h, unsigned cls, unsigned n)
-{
-	bin_set_limit(h, cls, bin_room(h, cls) - n);
-	bins_count((uint64_t)0 - bin_bytes(cls, n));
-}
 
 /* A run in limbo: to the pcp after the window. */
 static void release_run(struct heap *h, struct page *pg)
@@ -204,8 +50,7 @@ static void release_run(struct heap *h, struct page *pg)
 	h->release = pg;
 }
 
-/* It is on no list of the heap any more. */
-static void heap_release_slab(struct heap *h, struct page *pg)
+void heap_release_slab(struct heap *h, struct page *pg)
 {
 	slab_unmake(pg);
 	release_run(h, pg);
@@ -219,7 +64,7 @@ static void partial_add(struct heap *h, struct page *pg)
 
 /* One that could not be left may have room, or be empty but for what is on its remote list: the next free
  * of the heap puts it where it belongs, and one of others posts it. */
-static void full_add(struct heap *h, struct page *pg)
+void heap_full_add(struct heap *h, struct page *pg)
 {
 	pg->wake = (int16_t)(pg->used - 1);
 	page_list_add(&h->full, pg, LIST_FULL);
@@ -233,7 +78,7 @@ static void slab_place(struct heap *h, struct page *pg)
 	else if (slab_has_room(pg))
 		partial_add(h, pg);
 	else
-		full_add(h, pg);
+		heap_full_add(h, pg);
 }
 
 /* A slab that was posted: it has objects on its remote list. */
@@ -317,7 +162,7 @@ static struct page *current_slab(struct heap *h, unsigned cls)
 		return pg;
 	if (pg) {
 		pg->list = LIST_NONE;
-		full_add(h, pg);
+		heap_full_add(h, pg);
 		h->current[cls] = NULL;
 	}
 	pg = h->partial[cls].first;
@@ -415,7 +260,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	return got != 0;
 }
 
-/* ---- objects on their way home ----------------------------------------------------------- */
+/* ---- objects go to their slabs ----------------------------------------------------------- */
 
 _Noreturn void heap_bad_free(void *p, const struct page *pg)
 {
@@ -456,7 +301,7 @@ void heap_check_object(void *p, const struct page *pg)
 		heap_bad_free(p, pg);
 }
 
-/* In the window of the slab's heap: the n objects from `first` on the slab's list are free anew. */
+/* The slab is h's: the n objects from `first` on its list are free again. */
 static void slab_freed(struct heap *h, struct page *pg, struct object *first, unsigned n)
 {
 	pg->free = first;
@@ -510,7 +355,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	return i;
 }
 
-/* In the window of h: the first one or more of the n objects go to their slab, or into the outbox. Returns
+/* The first one or more of the n objects go to their slab, or into the outbox. Returns
  * how many. */
 static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
@@ -550,10 +395,9 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 	return true;
 }
 
-/* In the window of h: the n objects of a bin, 1 at least, that were freed last go to their slabs, or of those
- * what lies in `far` places, for each is a miss. They are in this processor's cache still, as those freed
- * first are not. */
-static void bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
+/* The objects freed last are in this processor's cache still, those freed first are not. Each place that is
+ * far from the one before is a miss. */
+void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
 {
 	struct object **end = h->bin[cls].top + 1;
 	struct object **o = end - 1;
@@ -588,276 +432,13 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 		return;
 	h->idle_rounds[cls] = 0;
 	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
-	bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
+	heap_bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
 	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
 	if (shrinks)
 		bin_shrink(h, cls, n - 1);
 	DCHECK(bin_space(&h->bin[cls]) != 0);
 	/* Who only frees owns slabs all the same, those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
-}
-
-/* ---- leaving ----------------------------------------------------------------------------- */
-
-static void slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
-{
-	/* No object of it is anywhere, so nobody has to be kept from it. */
-	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
-
-	heap_work_count(0, 1);
-	if (put == POOL_EMPTY) {
-		heap_release_slab(h, pg);
-	} else if (put != POOL_PUT) {
-		full_add(h, pg);
-	}
-}
-
-/* Up to n slabs with room; false: there are no more. */
-static bool abandon_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
-{
-	struct page *pg = h->current[cls];
-
-	if (pg) {
-		h->current[cls] = NULL;
-		pg->list = LIST_NONE;
-		slab_abandon(h, pg, age);
-	}
-	while (n && (pg = h->partial[cls].first) != NULL) {
-		page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
-		slab_abandon(h, pg, age);
-		n--;
-	}
-	return h->partial[cls].first != NULL;
-}
-
-/* Look again at an abandoned slab that was freed into: it may be empty, or have room now. */
-static void pool_refresh(struct heap *h, struct outbox_adopt *due)
-{
-	if (due->pg && slab_pool_adopt(due->pg, due->cls) &&
-	    slab_pool_put(due->pg, SLAB_RECENT) == POOL_EMPTY)
-		heap_release_slab(h, due->pg);
-}
-
-/* In the window of h: up to n objects of the bin go home, BIN_STEP or fewer. Returns how many there were. */
-static unsigned bin_leave(struct heap *h, unsigned cls, unsigned n)
-{
-	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
-	struct due_list d;
-
-	if (!have)
-		return 0;
-	d.n = 0;
-	bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
-	for (unsigned i = 0; i < d.n; i++)
-		pool_refresh(h, &d.due[i]);
-	return have < n ? have : n;
-}
-
-/* In the window of h: nothing in the bin any more, and no room. */
-static void bin_empty(struct heap *h, unsigned cls)
-{
-	while (bin_leave(h, cls, BIN_STEP))
-		;
-	bin_shrink(h, cls, bin_room(h, cls));
-	bin_begin(h, cls);
-	if (cls < CLASSES)
-		h->foreign_frees[cls] = 0;
-}
-
-/* In the window of h, as all that follows: flush one batch of its outbox. Returns false if that is empty. */
-static bool flush_batch(struct heap *h)
-{
-	struct outbox_adopt due;
-	struct page *posted = NULL;
-
-	if (!outbox_flush_one(&h->outbox, &due, &posted))
-		return false;
-	heap_post_all(posted);
-	pool_refresh(h, &due);
-	return true;
-}
-
-/* Nothing in its bins and its outbox any more. */
-static void flush_all(struct heap *h)
-{
-	for (unsigned bin = 0; bin < BINS; bin++)
-		bin_empty(h, bin);
-	while (flush_batch(h))
-		;
-}
-
-/* The same, some of it; false: steps were used up. */
-static bool flush_part(struct heap *h, uint32_t *steps)
-{
-	unsigned n;
-
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		while ((n = bin_leave(h, bin, BIN_STEP)) != 0)
-			if (!heap_spend(steps, n))
-				return false;
-		bin_empty(h, bin);
-	}
-	while (flush_batch(h)) {
-		if (!heap_spend(steps, SLAB_STEPS))
-			return false;
-	}
-	return true;
-}
-
-bool heap_abandon_some(struct heap *h, unsigned bin)
-{
-	bin_empty(h, bin);
-	return bin < CLASSES && abandon_class(h, bin, SLAB_IDLE, ABANDON_BATCH);
-}
-
-_Static_assert(BIN_MAX % AGE_OBJECTS == 0, "a visit empties a bin in one turn");
-
-bool heap_age_next(struct heap *h, unsigned objects)
-{
-	unsigned bin = h->age_next;
-	uint8_t next = (uint8_t)(bin + 1 == BINS ? 0 : bin + 1);
-
-	h->age_next = next;
-	if (h->idle_rounds[bin] < IDLE_ROUNDS) {
-		h->idle_rounds[bin]++;
-		return false;
-	}
-	if (!bin_room(h, bin) && (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
-		return false;
-	for (; objects; objects -= AGE_OBJECTS) {
-		if (!bin_leave(h, bin, AGE_OBJECTS))
-			break;
-	}
-	/* What has more to leave has the next turn, too. */
-	h->age_next = (uint8_t)bin;
-	if (!objects)
-		return true;
-	bin_empty(h, bin);
-	if (bin >= CLASSES || !abandon_class(h, bin, SLAB_RECENT, AGE_BATCH))
-		h->age_next = next;
-	return true;
-}
-
-bool heap_open_part(struct heap *h, uint32_t *steps)
-{
-	while (inbox_take(h, INBOX_BATCH))
-		if (!heap_spend(steps, INBOX_BATCH * SLAB_STEPS))
-			return false;
-	return true;
-}
-
-bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
-{
-	struct page *pg;
-	struct page *next;
-
-	if (!flush_part(h, steps) || !heap_open_part(h, steps))
-		return false;
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		while (h->current[cls] || h->partial[cls].first) {
-			abandon_class(h, cls, age, 1);
-			if (!heap_spend(steps, 2 * SLAB_STEPS))
-				return false;
-		}
-	}
-	for (pg = h->full.first; pg; pg = next) {
-		next = pg->next;
-		page_list_del(&h->full, pg, LIST_FULL);
-		slab_abandon(h, pg, age);
-		if (!heap_spend(steps, SLAB_STEPS) && next)
-			return false;
-	}
-	atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
-	return true;
-}
-
-void heap_abandon_slabs(struct heap *h, enum slab_age age)
-{
-	uint32_t steps;
-
-	do {
-		steps = UINT32_MAX;
-	} while (!heap_abandon_part(h, age, &steps));
-}
-
-void heap_purge_bins(struct heap *h)
-{
-	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge(&h->outbox,
-			 align_up(HEAP_BYTES - offsetof(struct heap, outbox), META_ALIGN));
-}
-
-/* The current slab of a class, if it is empty. */
-static void release_current(struct heap *h, unsigned cls)
-{
-	struct page *pg = h->current[cls];
-
-	if (pg && pg->used == 0) {
-		h->current[cls] = NULL;
-		pg->list = LIST_NONE;
-		heap_release_slab(h, pg);
-	}
-}
-
-void heap_trim(struct heap *h)
-{
-	flush_all(h);
-	while (inbox_take(h, INBOX_BATCH))
-		;
-	for (unsigned cls = 0; cls < CLASSES; cls++)
-		release_current(h, cls);
-}
-
-void heap_trim_bin(struct heap *h, unsigned bin)
-{
-	if (options.holes) {
-		heap_abandon_some(h, bin);
-	} else {
-		bin_empty(h, bin);
-		if (bin < CLASSES)
-			release_current(h, bin);
-	}
-}
-
-void heap_trim_rest(struct heap *h)
-{
-	while (flush_batch(h))
-		;
-	inbox_take(h, INBOX_BATCH);
-}
-
-/* Objects on the remote list count as used, and are free. */
-static uint64_t slab_free_bytes(const struct page *pg)
-{
-	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-	uint64_t used = (uint64_t)pg->used - state_count(s);
-
-	return ((uint64_t)size_classes[pg->cls].pages << PG_SHIFT) - used * class_size(pg->cls);
-}
-
-static uint64_t list_free_bytes(const struct page_list_head *l)
-{
-	uint64_t bytes = 0;
-
-	for (const struct page *pg = l->first; pg; pg = pg->next)
-		bytes += slab_free_bytes(pg);
-	return bytes;
-}
-
-uint64_t heap_free_bytes(struct heap *h)
-{
-	uint64_t bytes = h->outbox.bytes + list_free_bytes(&h->full);
-
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		for (struct object **o = h->bin[bin].top; *o; o--)
-			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
-	}
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		bytes += list_free_bytes(&h->partial[cls]);
-		if (h->current[cls])
-			bytes += slab_free_bytes(h->current[cls]);
-	}
-	return bytes;
 }
 
 /* ---- debug ------------------------------------------------------------------------------- */

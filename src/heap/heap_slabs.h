@@ -18,20 +18,6 @@ struct due_list {
 	unsigned n;
 };
 
-void heap_init_bins(struct heap *h);
-
-/*
- * Bytes of the objects that the cache bins of all heaps have room for, and how many that may become,
- * apart from the first places of each: what a limit on memory allows (reclaim).
- */
-extern _Atomic uint64_t heap_bins_bytes;
-extern _Atomic uint64_t heap_bins_most;
-
-/* The room of all cache bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is
- * `bytes` now. Before the second thread. */
-uint64_t heap_bins_room(struct heap *h);
-void heap_bins_count_from(uint64_t bytes);
-
 /* A slab in limbo becomes the heap's. */
 void heap_attach(struct heap *h, struct page *pg);
 
@@ -80,36 +66,15 @@ void heap_post_all(struct page *posted);
 /* Open some of the slabs that were posted; false: there are none. */
 bool heap_open_inbox(struct heap *h);
 
-/* The same for as many steps; false: they are used up. */
-bool heap_open_part(struct heap *h, uint32_t *steps);
+/* Release a slab that is on no list: its run goes to the pcp after the critical section. */
+void heap_release_slab(struct heap *h, struct page *pg);
 
-/* Bytes that are free in a heap except in its pcp: in bins, outbox and slabs. */
-uint64_t heap_free_bytes(struct heap *h);
+/* Put a slab on the list of full ones, though it may have room: one that could not be abandoned. */
+void heap_full_add(struct heap *h, struct page *pg);
 
-/* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its own. */
-void heap_trim(struct heap *h);
-
-/* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which are
- * abandoned; and after the last bin the outbox and some of the inbox. */
-void heap_trim_bin(struct heap *h, unsigned bin);
-void heap_trim_rest(struct heap *h);
-
-/* Abandon all slabs of a heap; its bins and outbox empty, its bins without room: it is drained. */
-void heap_abandon_slabs(struct heap *h, enum slab_age age);
-
-/* The same for as many steps; false: they are used up, and the next call goes on. */
-bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
-
-/* The same for a bin and some slabs of its class that have room; false: it has no more. */
-bool heap_abandon_some(struct heap *h, unsigned bin);
-
-/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the kernel,
- * so only for a claimer, which keeps nobody waiting. */
-void heap_purge_bins(struct heap *h);
-
-/* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of it, a
- * multiple of AGE_OBJECTS, go to their slabs. False: there was nothing to do. */
-bool heap_age_next(struct heap *h, unsigned objects);
+/* The n objects of a bin that were freed last go to their slabs, n being at least 1; or those of them that
+ * lie in `far` places. */
+void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d);
 
 /* Any thread: stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);

@@ -45,7 +45,7 @@
 #include "base/stats.h"
 #include "heap/drain.h"
 #include "heap/heap.h"
-#include "heap/heap_slabs.h"
+#include "heap/cache_bin.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "page/buddy.h"

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "lib/core.h"
 #include "heap/heap.h"
+#include "heap/cache_bin.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "shim/init.h"

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cache_bin.c - how much room the cache bins of a heap have.
+ * Used by heap_slabs and trim; uses sizeclass, large.
+ *
+ * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A drain
+ *     takes its room away again, and so do ageing steps, so that a cache starts small after them.
+ *
+ * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
+ * Bound: a move to a longer row copies BIN_SMALL pointers at most. No lock, no allocation.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/cache_bin.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/share.h"
+
+#define BIN_START 2u
+
+static const uint16_t bin_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
+
+unsigned bin_capacity(unsigned bin)
+{
+	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
+}
+
+/* The row that the bin begins with. */
+static inline uint16_t bin_first_row(unsigned bin)
+{
+	static const uint16_t first[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	(uint16_t)(offsetof(struct bin_rows, of_##size) / sizeof(struct object *)),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	};
+
+	if (bin < CLASSES)
+		return first[bin];
+	return (uint16_t)(offsetof(struct bin_rows, large) / sizeof(struct object *) +
+			  (bin - CLASSES) * (LARGE_BIN_MAX + 1));
+}
+
+static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
+{
+	h->bin[bin].limit = (uint32_t)(uintptr_t)(bin_bottom(h, bin) + room);
+}
+
+/* The slots are zero, and no bottom is ever written. */
+void bin_begin(struct heap *h, unsigned bin)
+{
+	h->bin_bottom[bin] = bin_first_row(bin);
+	h->bin[bin].top = bin_bottom(h, bin);
+	bin_set_limit(h, bin, 0);
+}
+
+/* To the longer row of its class; the classes that have one come first. */
+static void bin_move(struct heap *h, unsigned cls)
+{
+	struct object **from = bin_bottom(h, cls);
+	size_t n = (size_t)(h->bin[cls].top - from);
+
+	DCHECK(cls < BIN_ROWS);
+	h->bin_bottom[cls] = (uint16_t)(BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
+	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
+	h->bin[cls].top = bin_bottom(h, cls) + n;
+}
+
+void heap_init_bins(struct heap *h)
+{
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		/* Large objects are looked at in ALIGN_MIN bytes. */
+		h->bin[bin].divisor = bin < CLASSES ? size_classes[bin].inverse
+						    : CLASS_INVERSE(ALIGN_MIN);
+		bin_begin(h, bin);
+	}
+}
+
+_Atomic uint64_t heap_bins_bytes;
+_Atomic uint64_t heap_bins_most = UINT64_MAX;
+static bool bins_counted; /* heap_bins_count_all */
+
+/* Bytes of n objects of the bin. */
+static uint64_t bin_bytes(unsigned bin, unsigned n)
+{
+	size_t each = bin < CLASSES ? class_size(bin)
+				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
+
+	return (uint64_t)n * each;
+}
+
+/* All threads write this one line, so it is kept only where a limit needs it. */
+static inline void bins_count(uint64_t more)
+{
+	if (likely(!bins_counted))
+		return;
+	SHARE_COUNT(heap_bins);
+	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
+}
+
+uint64_t heap_bins_room(struct heap *h)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bytes += bin_bytes(bin, bin_room(h, bin));
+	return bytes;
+}
+
+void heap_bins_count_from(uint64_t bytes)
+{
+	bins_counted = true;
+	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
+}
+
+bool bins_may_have(uint64_t more)
+{
+	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
+	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
+}
+
+bool bin_grow(struct heap *h, unsigned cls)
+{
+	unsigned old = bin_room(h, cls);
+	unsigned room = old * 2;
+
+	h->idle_rounds[cls] = 0;
+	if (room < BIN_START)
+		room = BIN_START;
+	if (room > bin_capacity(cls))
+		room = bin_capacity(cls);
+	if (room == old)
+		return true;
+	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
+		return false;
+	if (old <= BIN_SMALL && room > BIN_SMALL)
+		bin_move(h, cls);
+	bin_set_limit(h, cls, room);
+	bins_count(bin_bytes(cls, room - old));
+	return true;
+}
+
+void bin_shrink(struct heap *h, unsigned cls, unsigned n)
+{
+	bin_set_limit(h, cls, bin_room(h, cls) - n);
+	bins_count((uint64_t)0 - bin_bytes(cls, n));
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cache_bin.h - how much room the cache bins of a heap have.
+ *
+ * The caller is in the critical section of h, or has claimed it, or (fallback heap) holds its lock.
+ */
+#ifndef SLUICE_CACHE_BIN_H
+#define SLUICE_CACHE_BIN_H
+
+#include "heap/heap_types.h"
+
+void heap_init_bins(struct heap *h);
+
+/* Objects the bin may hold at most. */
+unsigned bin_capacity(unsigned bin);
+
+/* The NULL below a bin's first place. */
+static inline struct object **bin_bottom(struct heap *h, unsigned bin)
+{
+	return h->bin_bottom[bin] + h->bin_slots;
+}
+
+/* Places the bin has now. */
+static inline unsigned bin_room(struct heap *h, unsigned bin)
+{
+	return (h->bin[bin].limit - (uint32_t)(uintptr_t)bin_bottom(h, bin)) /
+	       (uint32_t)sizeof(struct object *);
+}
+
+/* Make the bin, which is empty, one without room. */
+void bin_begin(struct heap *h, unsigned bin);
+
+/* Twice the room, up to the capacity. False: the bins of all heaps have as much as a limit allows. */
+bool bin_grow(struct heap *h, unsigned bin);
+
+/* Take the n highest places away, which are free. */
+void bin_shrink(struct heap *h, unsigned bin, unsigned n);
+
+/*
+ * Bytes of the objects that the bins of all heaps have room for, and how many that may become, apart from
+ * the first places of each: what a limit on memory allows (reclaim).
+ */
+extern _Atomic uint64_t heap_bins_bytes;
+extern _Atomic uint64_t heap_bins_most;
+
+/* Whether the bins of all heaps may have that many bytes more. */
+bool bins_may_have(uint64_t more);
+
+/* The room of all bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is `bytes` now.
+ * Before the second thread. */
+uint64_t heap_bins_room(struct heap *h);
+void heap_bins_count_from(uint64_t bytes);
+
+#endif
