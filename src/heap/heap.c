@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap.c - the calls: allocation, free and realloc when the fast paths of heap.h do not suffice.
- * Used by shim, api, reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
+ * heap.c - allocation, free and realloc when the fast paths of heap.h do not suffice. Used by shim
+ * and reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
  *
- * (A) The owner is in its window only for a bounded number of list steps. Whatever may wait or
- *     enter the kernel (pages, adoption) is done outside of it, but for a pool's lock, briefly, where
- *     slabs are left; what is had there is in limbo, seen by nobody, until the window is entered again.
- * (B) A call that cannot use its thread's heap (held, re-entered, exited, or not to be had) uses
- *     the fallback heap under its lock; when even that is not to be had, the arena.
- *     Frees are remote frees then, which need no lock. In the copy of the process that writes a
- *     backtrace all objects are mappings, and those of before stay.
+ * (A) A critical section has a bounded number of list steps. All that may wait or enter the kernel
+ *     (taking pages, adopting slabs) is done outside of it, except that abandoning a slab takes the
+ *     lock of its pool. A slab or run that is taken outside is in limbo, so no other thread sees it
+ *     before the call enters the critical section again.
+ * (B) A call that cannot use its thread's heap (claimed, re-entered, ended, or no memory for one)
+ *     uses the fallback heap under its lock. If that lock is not available, an allocation uses the
+ *     arena, and a free is a remote free, which needs no lock. In the copy of the process that
+ *     writes a backtrace, each object is a mapping, and older objects are never freed.
  *
- * Bound: malloc has one window, or three when it needs a slab, and for that one hold of a pool's lock and
- * one call of pcp; free has one window and a hold of a pool's lock for each abandoned slab that it freed
- * into (BIN_STEP at most, as a rule none). What is done in a window is bounded in heap_slabs.c. Without
- * memory heap_reclaim comes first, which looks at each heap once.
- * Allocates nothing for itself; may wait and enter the kernel; may run in a signal handler and in
- * a fork child.
+ * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
+ * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
+ * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_slabs.c bounds the steps
+ * in a critical section. If there is no memory, heap_reclaim runs first, which visits each heap
+ * once. Allocates nothing for itself. May wait and enter the kernel. May run in a signal handler
+ * and in a fork child.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -43,7 +44,7 @@
 
 bool (*heap_reclaim)(void);
 
-/* A call begins that allocates, or any. In a moment that is as good for libc as one at which the program calls it. */
+/* At the start of a slow call, where libc may be called as by the program: see heap_due. */
 static always_inline void do_what_is_due(bool allocates)
 {
 	uint32_t due = atomic_load_explicit(&heap_due, memory_order_relaxed);
@@ -53,9 +54,9 @@ static always_inline void do_what_is_due(bool allocates)
 		heap_due_begins(allocates);
 }
 
-/* ---- slabs from outside the window --------------------------------------------------------- */
+/* ---- slabs, outside of the critical section ------------------------------------------------- */
 
-/* A slab with room for a call outside the window: adopted, or made of fresh pages. In limbo. */
+/* Adopt a slab with room, or make one of fresh pages; it is in limbo. Returns NULL if no memory. */
 static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
 {
 	struct page *pg = slab_pool_take(cls);
@@ -70,7 +71,7 @@ static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
 	return pg;
 }
 
-/* A slab in limbo that no heap can take: abandoned, for others to find. */
+/* Abandon a slab in limbo that no heap takes, or give it back if it is empty. */
 static void slab_return(struct pcp *pcp, struct page *pg)
 {
 	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
@@ -86,9 +87,12 @@ _Noreturn void heap_popped_twice(struct object *o)
 
 /* ---- allocation -------------------------------------------------------------------------- */
 
-/* For who can have neither heap nor lock, or when no region can grow: out of the arena, without a lock. What
- * is too large for that, or finds it full, is an object with a mapping of its own, as is everything in the copy that writes
- * a backtrace, where a thread that is not there may have been inside the arena. */
+/*
+ * For a call that can use neither heap nor lock, or when no region can grow: allocate from the
+ * arena, without a lock. If the object is too large for the arena, or the arena is full, it gets a
+ * mapping of its own. So does every object in the copy that writes a backtrace, because a thread
+ * that the copy does not have may have been inside the arena.
+ */
 static void *emergency_alloc(size_t size, size_t align)
 {
 	void *p;
@@ -103,12 +107,12 @@ static void *emergency_alloc(size_t size, size_t align)
 static noinline void *alloc_general(size_t size)
 {
 	unsigned cls = class_of(size);
-	/* As much as an object of the class would be: heap_alloc_aligned counts on it. */
+	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
 
 	do_what_is_due(true);
-	/* Ends: each turn but the first has made a slab or adopted one. Another call (a signal
-	 * handler's) may eat it up in between, but then that one got on. */
+	/* Lock-free: each round after the first has made or adopted a slab. If another call (of a
+	 * signal handler) uses up that slab in between, that call has made progress. */
 	for (;;) {
 		struct heap *h = heap_call_begin(true);
 		struct page *pg;
@@ -137,7 +141,7 @@ static noinline void *alloc_general(size_t size)
 	}
 }
 
-/* The short way first, for a bin that has room: objects that were freed into the current slab. */
+/* If the bin has room, first try the objects that were freed into the current slab. */
 noinline void *heap_alloc_slow(size_t size)
 {
 	unsigned cls = class_of(size);
@@ -156,8 +160,9 @@ noinline void *heap_alloc_slow(size_t size)
 }
 
 /*
- * The kernel refuses an object: what others cache comes first, then address space that nothing lies in, which
- * may be in pieces too small for it, or be wanted for a mapping.
+ * The kernel refused memory for an object: reclaim what all threads cache, then release free
+ * address space inside regions, which may be in pieces too small for the object, or be needed for a
+ * mapping.
  */
 static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 {
@@ -194,7 +199,7 @@ void *heap_alloc_large(size_t size, bool *zero)
 	if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (unlikely(!p) && arena_takes(size, 1)) {
-		*zero = false; /* others may have had its place before */
+		*zero = false; /* the arena reuses memory */
 		p = emergency_alloc(size, 1);
 	}
 	if (!p) {
@@ -210,9 +215,9 @@ void *heap_alloc_aligned(size_t size, size_t align)
 	void *p = NULL;
 	bool zero;
 
-	/* The class of a multiple of align has objects that are all aligned to it (slabs begin at a
-	 * page): the sizes within a doubling are multiples of one power of two, so either that is a
-	 * multiple of align, or the class is exactly the multiple asked for. */
+	/* All objects of the class of a multiple of align are aligned to align, because slabs begin
+	 * at a page. The class sizes within a doubling are multiples of one power of two. Either
+	 * that is a multiple of align, or the class size is exactly the multiple asked for. */
 	if (align <= PG_BYTES && size <= SMALL_MAX)
 		return heap_alloc_small(align_up(max_size(size, 1), align));
 	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
@@ -226,7 +231,7 @@ void *heap_alloc_aligned(size_t size, size_t align)
 
 /* ---- free -------------------------------------------------------------------------------- */
 
-/* Take over an abandoned slab that was freed into; outside of critical sections. */
+/* Adopt an abandoned slab that was freed into. Outside of critical sections. */
 static void heap_adopt(struct page *pg, unsigned cls)
 {
 	struct heap *h;
@@ -234,7 +239,7 @@ static void heap_adopt(struct page *pg, unsigned cls)
 	if (!slab_pool_adopt(pg, cls))
 		return;
 	h = heap_call_begin(true);
-	/* Who allocates nothing of the class leaves it to those who do. */
+	/* A thread that allocates nothing of the class leaves the slab to one that does. */
 	if (!h || !h->current[cls]) {
 		if (h)
 			heap_call_end(h);
@@ -245,10 +250,10 @@ static void heap_adopt(struct page *pg, unsigned cls)
 	heap_call_end(h);
 }
 
-/* Without a heap of its own: one object, one atomic operation. */
+/* Free by a call that can use no heap: one atomic operation for the object. */
 static void free_remote(struct page *pg, struct object *o)
 {
-	unsigned cls = pg->cls; /* before the free: afterwards it may be another slab */
+	unsigned cls = pg->cls; /* read before the free: afterwards pg may be another slab */
 
 	mark_set(o, mark_base(pg));
 	switch (slab_free_remote(pg, o, o, 1)) {
@@ -278,7 +283,7 @@ static void free_large(struct page *pg)
 		buddy_after_free(&zone_main);
 }
 
-/* The way of an object that the bin has no room for, or that must not go into a bin. */
+/* Free an object that the bin has no room for, or that must not go into a bin. */
 static void free_object(struct page *pg, void *p)
 {
 	struct due_list d;
@@ -299,7 +304,8 @@ static void free_object(struct page *pg, void *p)
 		return;
 	}
 	b = &h->bin[cls];
-	/* Below the bottom, where NULL is, lies another bin. */
+	/* The bottom holds NULL; below it lies another bin, so b->top[-1] is read only if *b->top
+	 * is an object. */
 	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
 		heap_freed_twice(p, pg);
 	if (!heap_free_foreign(h, pg, p, &d)) {
@@ -361,7 +367,7 @@ size_t heap_usable(void *p)
 	return n;
 }
 
-/* Of a block that may be waiting in the thread's own bin the descriptor does not say it. */
+/* Stop the program if the block is in the thread's own bin: the descriptor does not tell. */
 static void check_not_in_bin(void *p, const struct page *pg)
 {
 	struct heap *h = heap_self;
@@ -375,9 +381,11 @@ static void check_not_in_bin(void *p, const struct page *pg)
 	heap_exit(h);
 }
 
-/* Whether a block that cannot grow where it lies becomes a mapping, which then grows by moving page tables. One
- * that grows by much at a time stays a run instead: few more steps follow, and runs are used again without page
- * faults. */
+/*
+ * Whether a block that cannot grow in place becomes a mapping, which then grows by moving page
+ * tables. A block that grows by half or more at a time stays a run: few more steps follow, and runs
+ * are reused without page faults.
+ */
 static bool grows_into_mapping(size_t old, size_t size)
 {
 	return size >= REALLOC_MAP_MIN && size > old && (size > LARGE_MAX || size < old + old / 2);
@@ -411,7 +419,7 @@ static noinline void *realloc_slow(void *p, size_t size)
 	if (unlikely(heap_in_copy))
 		return size <= old ? p : realloc_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {
-		heap_check_object(p, pg); /* else it is to grow beyond slabs */
+		heap_check_object(p, pg); /* a valid object is to grow beyond SMALL_MAX */
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
@@ -431,10 +439,11 @@ static noinline void *realloc_slow(void *p, size_t size)
 			return q;
 	}
 	q = realloc_move(p, old, size);
-	return q || size > old ? q : p; /* to shrink cannot fail */
+	return q || size > old ? q : p; /* shrinking cannot fail */
 }
 
-/* As a rule p is an object of a slab, and stays one; what is wrong with it realloc_slow says. */
+/* The usual case: p is an object of a slab, and stays one. realloc_slow handles all others, and
+ * reports errors. */
 void *heap_realloc(void *p, size_t size)
 {
 	const struct page *pg = likely(pagemap_ours(p)) ? page_of(p) : NULL;
@@ -462,8 +471,8 @@ void *heap_realloc(void *p, size_t size)
 
 /* ---- sweeping ---------------------------------------------------------------------------- */
 
-/* What the calling thread has gathered for others goes to them, and what they have posted to it is
- * looked at; a few at a time, for it may be a signal handler's turn in between. */
+/* Flush the outbox of the calling thread, and open its inbox. A few in each critical section, so
+ * that signal handlers can use the heap in between. */
 static void flush_own(void)
 {
 	struct heap *h = heap_self;

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_thread.c - heaps and the threads they belong to: start, exit, death, fork.
- * Used by the other files of the heap; uses heap_claim, heap_slabs, meta, pcp.
+ * heap_thread.c - heaps and their threads: start, end, death, fork. Used by the other files of the
+ * heap; uses claim, heap_slabs, meta, pcp.
  *
- * (A) Heaps are recycled, never unmapped: a list of them is walked without a lock, and who posts to
- *     an inbox needs no reference.
- * (B) A slab whose post is still on the way when its heap goes stays with the heap, and the heap's
- *     next thread gets it.
- * (C) A heap is idle (on registry.free), or has a live thread (tid), or is quarantined (fork), or
- *     is found by reap once its thread is no more.
+ * (A) Heaps are recycled and never unmapped. So the list of heaps is walked without a lock, and a
+ *     thread that posts to an inbox needs no reference.
+ * (B) If a slab is being posted while its owner ends, it stays with the heap, and the next thread
+ * of
+ *     the heap gets it.
+ * (C) A heap is unattached (on a list of registry), or has a live thread (tid), or is quarantined
+ *     (fork), or its thread ended without telling us and reap will find it.
  *
- * Lock: registry (REGISTRY), list steps; a heap is put on registry.free without it, by a release CAS that
- * pairs with the acquire in free_take: a thread may end while another forks. Heaps are published with
- * release (heap_publish), walked with acquire (heap_first).
- * Bound: a thread's first call looks at REAP_LOOKS heaps and has one hold of the lock; a child of fork
- * leaves one orphan as a whole to all in each call that needs a slab, until there are none; a thread's
- * end leaves its own.
- * Nothing here runs inside a window but heap_abandon_slabs. Signal handlers: a lock that is the
- * thread's own already makes the call use the fallback heap.
+ * Lock: registry (REGISTRY), list steps. A heap is pushed on registry.free without the lock,
+ * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
+ * free_take. Heaps are published with release (heap_publish) and walked with acquire (heap_first).
+ * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
+ * of fork, each call that needs a slab abandons the slabs of one orphan, until there is none. The
+ * end of a thread abandons the slabs of its heap. Only heap_abandon_slabs runs inside a critical
+ * section here. Signal handlers: if the interrupted call holds the lock, the call uses the fallback
+ * heap.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -45,11 +46,11 @@
 #include "os/vm.h"
 #include "page/zone.h"
 
-#define REAP_LOOKS 3u
-#define ORPHAN_LOOKS 3u
+#define REAP_STEPS 3u
+#define ORPHAN_STEPS 3u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
-/* TSan takes its own state of the thread away in the last round, before ours. */
+/* TSan removes its own state of the thread in the last round, before our destructor runs. */
 #if defined(__SANITIZE_THREAD__)
 #define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
 #else
@@ -73,9 +74,10 @@ void (*heap_due_begins)(bool allocates);
 
 static struct {
 	struct lock lock;
-	/* Heaps that wait for a thread: pushed by any, taken with the lock. */
+	/* Empty heaps that wait for a thread: any thread pushes, the holder of the lock takes. */
 	_Atomic(struct heap *) free;
-	/* Guarded by: lock. The same, with what a fork left in them; looked at without it. */
+	/* Guarded by: lock; also read without it. Orphans: the heaps that a fork left in its child,
+	 * with their slabs. */
 	_Atomic(struct heap *) left;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
@@ -86,11 +88,11 @@ static bool options_known; /* libc had its environment when they were read */
 _Atomic uint32_t heap_leader_gone;
 void (*heap_leader_ends)(void);
 _Atomic uint32_t heap_watch;
-static pid_t process; /* ours; in a vfork child getpid() is another */
+static pid_t process; /* our PID; in a vfork child getpid() differs */
 
 /* Guarded by: registry. */
-static bool fork_sure;         /* the forking thread knows which threads were inside their heap */
-static uint64_t fork_held;     /* the claim word of the heaps that it holds */
+static bool fork_sure;         /* hold_all knows which threads were in a critical section */
+static uint64_t fork_held;     /* the claim word of the heaps that the forking thread holds */
 static struct heap *fork_list; /* these heaps */
 
 static _Atomic uint32_t never_wiped = 1;
@@ -99,7 +101,7 @@ void (*heap_copy_begins)(void);
 
 static void thread_exit(void *arg);
 
-/* A fork in between costs its child an empty heap. */
+/* A fork during the push costs its child an empty heap. */
 void heap_retire(struct heap *h)
 {
 	struct heap *head = atomic_load_explicit(&registry.free, memory_order_relaxed);
@@ -114,7 +116,7 @@ void heap_retire(struct heap *h)
 							memory_order_relaxed));
 }
 
-/* With the lock, so the first one cannot go and come back meanwhile. */
+/* The caller holds the lock, so the first heap cannot be taken and pushed again meanwhile (ABA). */
 static struct heap *free_take(void)
 {
 	struct heap *h = atomic_load_explicit(&registry.free, memory_order_acquire);
@@ -144,14 +146,14 @@ struct heap *heap_first(void)
 	return atomic_load_explicit(&heaps, memory_order_acquire);
 }
 
-/* From here on the fast paths find nothing, and the slow ones see why. */
+/* From here on the fast paths find an empty heap, and the slow ones find heap_in_copy. */
 static void begin_copy(void)
 {
 	heap_in_copy = true;
 	heap_self = &heap_gone;
 }
 
-/* With a reserve its bins, too, are touched without a page fault. */
+/* With a reserve, the first touches of the heap should meet no page fault either. */
 static void populate(struct heap *h)
 {
 	if (options.reserve && h != &heap_none)
@@ -177,7 +179,8 @@ void heap_init(void)
 		return;
 	if (atomic_compare_exchange_strong_explicit(&state, &expected, 1, memory_order_acquire,
 						    memory_order_acquire)) {
-		/* What we call may be a function of another preloaded library, which allocates to begin (faketime). */
+		/* A function called here may be one of another preloaded library that allocates
+		 * when it starts (faketime). */
 		heap_in_copy = true;
 		vm_init();
 		(void)self_tid(); /* lock.c notes the process */
@@ -194,7 +197,9 @@ void heap_init(void)
 		atomic_store_explicit(&state, 2, memory_order_release);
 		return;
 	}
-	/* Who asks from inside is served without a heap, and by heap_in_copy comes here in no other way than by api.c. */
+	/* An allocation from inside heap_init is served without a heap (heap_in_copy), so the
+	 * thread that initialises gets here only by a direct call of heap_init: it must not wait
+	 * for itself. */
 	while (atomic_load_explicit(&state, memory_order_acquire) != 2 && !heap_in_copy)
 		lock_pause();
 }
@@ -210,9 +215,9 @@ void heap_init_late(void)
 }
 
 /*
- * In a child of vfork, which has its parent's heap, and in a process that only shares our memory, self_tid is
- * that of a process that may end before the thread does, or is not ours: reap must not believe it. Then it
- * stays 0, and the thread itself notes it at a later call.
+ * A child of vfork uses the heap of its parent, and other processes may share our memory as well.
+ * There self_tid is a TID of another process, which may end before our thread does: reap must not
+ * rely on it. So lock_tid is 0 there, and the thread stores its own TID at a later call.
  */
 void heap_note_tid(struct heap *h)
 {
@@ -236,13 +241,14 @@ void heap_exit_free(struct heap *h)
 
 void heap_release(struct heap *h)
 {
-	/* Whatever is in it is like that of a thread that sleeps: a walk finds it, or the heap's next
-	 * thread has it. */
+	/* If the heap is not empty, a walk drains it, as it drains that of a sleeping thread, or
+	 * the next thread of the heap uses what is in it. */
 	if (claim_release(h))
 		heap_retire(h);
 }
 
-/* In the critical section of a heap whose thread ends, or has ended: empty it, for the next thread. */
+/* In the critical section of a heap whose thread ends or has ended: empty it for the next thread.
+ */
 static void finish(struct heap *h)
 {
 	heap_abandon_slabs(h, SLAB_RECENT);
@@ -251,7 +257,8 @@ static void finish(struct heap *h)
 	heap_retire(h);
 }
 
-/* Take over the heap of a thread that is no more. False: it is not, or it ended in a malloc. */
+/* Empty the heap of a thread that has ended without telling us. Returns false if the thread lives,
+ * or ended inside a malloc. */
 static bool reap(struct heap *h)
 {
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
@@ -260,7 +267,8 @@ static bool reap(struct heap *h)
 	    !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
 						     memory_order_relaxed))
 		return false;
-	/* Held: its holder finishes it. Inside a malloc when it ended: it stays as it is. */
+	/* If it is claimed, the claimer finishes it. If its thread ended inside a malloc (busy), it
+	 * stays as it is. */
 	while (!heap_enter_slow(h)) {
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return false;
@@ -271,15 +279,16 @@ static bool reap(struct heap *h)
 }
 
 /*
- * A thread whose first call is made by its last thread-specific destructor, or that was made by a
- * raw clone, ends without telling us. Before a new heap is made look at a few others', in turn.
+ * A thread ends without telling us if its first call is made by its last thread-specific
+ * destructor, or if it was made by a raw clone. So before a new heap is made, try to reap a few,
+ * round robin.
  */
 static void reap_some(void)
 {
 	static _Atomic(struct heap *) cursor;
 	struct heap *h = atomic_load_explicit(&cursor, memory_order_acquire);
 
-	for (unsigned i = 0; i < REAP_LOOKS; i++) {
+	for (unsigned i = 0; i < REAP_STEPS; i++) {
 		h = h ? heap_next(h) : heap_first();
 		if (h && reap(h))
 			break;
@@ -322,13 +331,13 @@ noinline struct heap *heap_create_self(void)
 	}
 	populate(h);
 	if (unlikely(heap_self != &heap_none)) {
-		heap_retire(h); /* a signal handler was here before us */
+		heap_retire(h); /* a signal handler made a heap meanwhile */
 		return heap_self;
 	}
 	h->exit_rounds = 0;
 	heap_note_tid(h);
 	heap_self = h;
-	/* May call malloc for its own table; heap_self is set, so that is served. */
+	/* libc may call malloc for its own table here, which works since heap_self is set. */
 	if (exit_key_made)
 		pthread_setspecific(exit_key, h);
 	if (unlikely(atomic_load_explicit(&heap_watch, memory_order_relaxed)) &&
@@ -354,18 +363,18 @@ struct pcp *heap_pcp(void)
 }
 
 /*
- * Thread-specific destructors run in rounds; ours asks for another until the last, so that those
- * of the program may still use malloc and free. What runs after that uses the fallback heap.
+ * Thread-specific destructors run in rounds. Ours asks for another round until the last one, so
+ * that destructors of the program may still use malloc and free. Later calls use the fallback heap.
  */
 static void heap_end(struct heap *h)
 {
 	DELAY_HERE(claim_exit);
 	heap_self = &heap_gone;
-	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* nothing for reap */
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* reap skips it */
 	while (!heap_enter_slow(h)) {
-		/* Held: its holder finishes it. A thread that leaves from inside a malloc
-		 * (pthread_exit in a signal handler, asynchronous cancellation) leaves its heap as
-		 * it is: not supported, bounded. */
+		/* If it is claimed, the claimer finishes it. If the thread ends inside a malloc
+		 * (pthread_exit in a signal handler, asynchronous cancellation), its heap stays as
+		 * it is: not supported, and a bounded loss. */
 		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
 			return;
 	}
@@ -416,13 +425,13 @@ bool heap_take_orphan(void)
 {
 	struct heap *before = NULL;
 	struct heap *h;
-	unsigned looks = ORPHAN_LOOKS;
+	unsigned steps = ORPHAN_STEPS;
 
 	if (likely(!atomic_load_explicit(&registry.left, memory_order_relaxed)) ||
 	    lock_acquire(&registry.lock) != 0)
 		return false;
-	/* One that a drain has just now is left to a later call: nobody waits for a drainer. */
-	for (h = registry.left; h && !heap_enter_slow(h); h = --looks ? h->free_next : NULL) {
+	/* Skip an orphan that a drain has claimed: no call waits for a drain. */
+	for (h = registry.left; h && !heap_enter_slow(h); h = --steps ? h->free_next : NULL) {
 		hold_step(LOCK_REGISTRY, 1);
 		before = h;
 	}
@@ -442,8 +451,9 @@ bool heap_take_orphan(void)
 /* ---- fork -------------------------------------------------------------------------------- */
 
 /*
- * Hold every heap but the caller's own that may hold something and that nobody has claimed; then wait, for
- * a bounded time, until their threads are out. False: that cannot be known (no membarrier).
+ * Hold every heap that may hold something, except the caller's own and claimed ones. Then wait, for
+ * a bounded time, until their threads are out of their critical sections. Returns false if that
+ * cannot be known (no membarrier).
  */
 static bool hold_all(void)
 {
@@ -452,9 +462,9 @@ static bool hold_all(void)
 	fork_list = NULL;
 	fork_held = claim_fork_word();
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* No thread can get one that is unattached, because the registry is locked. One that holds
-		 * nothing is left alone: to let go of it after the fork would copy its page, in the parent
-		 * and in the child. */
+		/* No thread can get an unattached heap, because the registry is locked. An empty
+		 * heap is left alone: a write to it after the fork would copy its page, in the
+		 * parent and in the child. */
 		if (!heap_may_hold(h) ||
 		    atomic_load_explicit(&h->unattached, memory_order_relaxed) ||
 		    !claim_hold(h, fork_held))
@@ -493,8 +503,11 @@ void heap_fork_parent(void)
 	lock_fork_parent(&registry.lock);
 }
 
-/* Whether nobody was in the heap when the process was copied. That of _Fork and clone is what each processor
- * had written at one moment, as the kernel lets nobody write while it copies; so busy and gate say it there. */
+/*
+ * Whether no thread was in the critical section of the heap when the process was copied. A copy
+ * made by _Fork or clone has the stores of all processors up to one moment, because the kernel lets
+ * no thread write while it copies. So busy and claim are enough there.
+ */
 static bool was_outside(const struct heap *h, bool copy)
 {
 	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
@@ -503,10 +516,10 @@ static bool was_outside(const struct heap *h, bool copy)
 }
 
 /*
- * In the child: a heap whose thread was out of it is whole, and waits for a thread or for
- * heap_take_orphan. One whose thread was inside, or that was made since the gates were held, may be
- * half changed: it stays held for good; objects of its slabs may still be freed (on their remote
- * lists), and that is all.
+ * In the child: if the thread of the heap was outside of its critical section, the heap is intact,
+ * and waits for a thread or for heap_take_orphan. If the thread was inside, or the heap was made
+ * after hold_all, it may be half changed: it stays claimed for good. Objects of its slabs may still
+ * be freed, on the remote lists.
  */
 static void fork_child_heap(struct heap *h, bool copy)
 {
@@ -529,7 +542,8 @@ static void fork_child_heap(struct heap *h, bool copy)
 	}
 }
 
-/* So prepare let it be, and so does the child: reap finds that its thread is no more. */
+/* Whether heap_fork_prepare skipped the heap as empty. The child skips it as well: reap finds that
+ * its thread has ended. */
 static bool holds_nothing(const struct heap *h)
 {
 	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
@@ -541,7 +555,8 @@ static bool is_held_by_drain(const struct heap *h)
 	return claim_is_held(h) && !claim_held_by(h, fork_held);
 }
 
-/* The child's own. In a copy without handlers a drainer that is not there may have been in it. */
+/* The child's own heap. In a copy without fork handlers, a drainer that the child does not have may
+ * have claimed it. */
 static void fork_child_own(struct heap *h)
 {
 	if (is_held_by_drain(h)) {
