@@ -42,7 +42,6 @@
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "base/park.h"
-#include "page/pcp_lock.h"
 #include "page/purge.h"
 #include "base/stats.h"
 
@@ -79,6 +78,33 @@ static inline void count_set(struct pcp *p, uint32_t n)
 	}
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
 }
+
+/* ---- the ways in ------------------------------------------------------------------------- */
+
+/* sluice-bench compiles this file again with two other ways; see tools/bench/pcp_variants.h. */
+#ifndef PCP_OTHER_WAYS
+/* Owner thread. Returns false if the caller has to use the buddy core. */
+static always_inline bool pcp_enter(struct pcp *p)
+{
+	return spin_trylock(&p->lock);
+}
+
+static always_inline void pcp_leave(struct pcp *p)
+{
+	spin_unlock(&p->lock);
+}
+
+/* Any other thread. */
+static always_inline bool pcp_enter_remote(struct pcp *p)
+{
+	return spin_trylock(&p->lock);
+}
+
+static always_inline void pcp_leave_remote(struct pcp *p)
+{
+	spin_unlock(&p->lock);
+}
+#endif
 
 /* ---- with the lock held ------------------------------------------------------------------ */
 
@@ -178,7 +204,7 @@ static void refill_surplus(struct pcp *p, unsigned rc, struct page **run, unsign
 {
 	unsigned kept = 0;
 
-	if (n && pcp_enter(&p)) {
+	if (n && pcp_enter(p)) {
 		while (kept < n && !(p->flags & PCP_DISABLED) &&
 		       count_of(p) + run_class_pages[rc] <= p->high)
 			put_locked(p, run[kept++], rc);
@@ -206,7 +232,7 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 {
 	unsigned n = 1;
 
-	if (likely(pcp_enter(&p))) {
+	if (likely(pcp_enter(p))) {
 		struct page *pg = take_locked(p, rc);
 
 		if (likely(pg != NULL)) {
@@ -228,7 +254,7 @@ static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct
 	unsigned got = 0;
 	struct page *pg;
 
-	if (!pcp_enter(&p))
+	if (!pcp_enter(p))
 		return 0;
 	while (got < n && (pg = take_locked(p, rc)) != NULL)
 		out[got++] = pg;
@@ -301,7 +327,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 	rc = run_class_of(npages);
 	if (run_class_pages[rc] != npages)
 		goto past;
-	if (unlikely(!pcp_enter(&p))) {
+	if (unlikely(!pcp_enter(p))) {
 		stat_add(STAT_pcp_bypassed, 1);
 		goto past;
 	}
@@ -330,7 +356,7 @@ static inline unsigned put_batch(struct pcp *p, struct page **run, unsigned n)
 {
 	unsigned kept = 0;
 
-	if (!pcp_enter(&p))
+	if (!pcp_enter(p))
 		return 0;
 	while (kept < n && !(p->flags & PCP_DISABLED) &&
 	       count_of(p) + run[kept]->npages <= p->high) {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * pcp_handoff.h - pcp_lock=handoff: see pcp_variants.h. Comes before pcp.c (-include), in place of
- * pcp_lock.h.
+ * the ways in of that file.
  */
-#ifndef SLUICE_PCP_LOCK_H
-#define SLUICE_PCP_LOCK_H
+#ifndef PCP_HANDOFF_H
+#define PCP_HANDOFF_H
+
+#define PCP_OTHER_WAYS
 
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -13,7 +15,7 @@
 #include "pcp_variants.h"
 
 /* False: this call interrupted another one of its thread. */
-static always_inline bool pcp_enter(struct pcp **p)
+static always_inline bool handoff_enter(struct pcp **p)
 {
 	struct handoff *h = handoff_of(*p);
 	uint32_t section = atomic_load_explicit(&h->section, memory_order_relaxed);
@@ -28,6 +30,9 @@ static always_inline bool pcp_enter(struct pcp **p)
 	hold_begin(LOCK_PCP);
 	return true;
 }
+
+/* The caller goes on with the half that it is in. */
+#define pcp_enter(p) handoff_enter(&(p))
 
 static always_inline void pcp_leave(struct pcp *p)
 {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * pcp_none.h - pcp_lock=none: see pcp_variants.h. Comes before pcp.c (-include), in place of
- * pcp_lock.h.
+ * the ways in of that file.
  */
-#ifndef SLUICE_PCP_LOCK_H
-#define SLUICE_PCP_LOCK_H
+#ifndef PCP_NONE_H
+#define PCP_NONE_H
+
+#define PCP_OTHER_WAYS
 
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -16,7 +18,7 @@
 #include "page/pcp.h"
 #endif
 
-static always_inline bool pcp_enter(struct pcp **p)
+static always_inline bool pcp_enter(struct pcp *p)
 {
 	(void)p;
 	hold_begin(LOCK_PCP);

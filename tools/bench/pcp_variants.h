@@ -4,7 +4,7 @@
  *
  * src/page/pcp.c and src/shim/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
  * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for
- * src/page/pcp_lock.h.
+ * the ways in of src/page/pcp.c.
  *
  *   spin     what Sluice does.
  *   none     no lock at all: what "Remote per-cpu lists drain support" (Linux, 2022; K1 below) calls a static
