@@ -35,7 +35,6 @@
 #include "heap/huge.h"
 #include "page/growth.h"
 #include "page/longrun.h"
-#include "page/purge.h"
 #include "page/region.h"
 #include "base/check.h"
 #include "base/stats.h"

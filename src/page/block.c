@@ -324,7 +324,7 @@ static struct page *kind_take(struct zone *z, unsigned kind, const struct want *
 }
 
 
-struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
+static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
 {
 	uint32_t npages = want->npages;
 	unsigned kind = BUDDY_DIRTY;
@@ -362,6 +362,21 @@ struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned 
 	return pg;
 }
 
+unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned kinds, unsigned n,
+			   struct page **out)
+{
+	unsigned got = 0;
+
+	while (got < n) {
+		struct page *pg = run_alloc_locked(z, want, kinds);
+
+		if (!pg)
+			break;
+		out[got++] = pg;
+	}
+	return got;
+}
+
 /* ---- the locks, and frees that could not have theirs ------------------------------------- */
 
 void defer_push(struct zone *z, struct page *pg)
@@ -394,7 +409,7 @@ static noinline void pending_work(struct zone *z)
  * interrupted a call that holds a second lock, and want ours. So such a call waits for no lock, it
  * only tries.
  */
-static _Thread_local uint32_t locks_held TLS_FAST;
+_Thread_local uint32_t zone_locks_held TLS_FAST;
 static _Thread_local uint32_t grows_held TLS_FAST;
 
 /* A lock was once found stuck: from then on look before taking one. */
@@ -424,10 +439,10 @@ int zone_lock_err(struct zone *z)
 {
 	int err;
 
-	locks_held++;
-	err = lock_or_try(&z->lock, locks_held > 1);
+	zone_locks_held++;
+	err = lock_or_try(&z->lock, zone_locks_held > 1);
 	if (unlikely(err)) {
-		locks_held--;
+		zone_locks_held--;
 		return err;
 	}
 	if (unlikely(z->pending || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
@@ -440,20 +455,12 @@ bool zone_lock(struct zone *z)
 	return zone_lock_err(z) == 0;
 }
 
-void zone_unlock(struct zone *z)
-{
-	lock_release(&z->lock);
-	locks_held--;
-	if (SLUICE_DEBUG && unlikely(locks_held))
-		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold starts counting again */
-}
-
 int grow_lock(struct zone *z)
 {
 	int err;
 
 	grows_held++;
-	err = lock_or_try(&z->grow, grows_held > 1 || locks_held);
+	err = lock_or_try(&z->grow, grows_held > 1 || zone_locks_held);
 	if (unlikely(err))
 		grows_held--;
 	return err;

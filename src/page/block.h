@@ -21,7 +21,17 @@ int zone_lock_err(struct zone *z);
 
 /* The same; returns whether the lock was taken. */
 bool zone_lock(struct zone *z);
-void zone_unlock(struct zone *z);
+
+/* How many zone locks this thread holds or is about to take; see block.c. */
+extern _Thread_local uint32_t zone_locks_held TLS_FAST;
+
+static inline void zone_unlock(struct zone *z)
+{
+	lock_release(&z->lock);
+	zone_locks_held--;
+	if (SLUICE_DEBUG && unlikely(zone_locks_held))
+		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold starts counting again */
+}
 
 /* The lock of the zone's regions, with the same results. Take it before the zone's lock. */
 int grow_lock(struct zone *z);
@@ -121,9 +131,10 @@ struct want {
 	bool anywhere;
 };
 
-/* Takes a run of one of the kinds (a bit each): first memory that is backed (dirty, then
- * prefaulted), then clean. Returns NULL if none. */
-struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds);
+/* Takes up to n runs of the kinds (a bit each): first memory that is backed (dirty, then
+ * prefaulted), then clean. Returns how many. */
+unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned kinds, unsigned n,
+			   struct page **out);
 
 /* Shortens a run that was just taken of the kind; its tail becomes free again, of that kind. */
 void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind);

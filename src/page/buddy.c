@@ -35,6 +35,8 @@
 #define RANGE_PAGES_MIN 17u
 #define RANGE_BATCH 1u
 
+void (*buddy_after_free)(struct zone *z);
+
 /* ---- allocation -------------------------------------------------------------------------- */
 
 /* An allocation: the request, and what was taken so far. */
@@ -62,13 +64,7 @@ static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned
 	}
 	if (end > t->got + most)
 		end = t->got + most;
-	while (t->got < end) {
-		struct page *pg = run_alloc_locked(z, &t->want, kinds);
-
-		if (!pg)
-			break;
-		t->out[t->got++] = pg;
-	}
+	t->got += runs_alloc_locked(z, &t->want, kinds, end - t->got, t->out + t->got);
 	zone_unlock(z);
 	prefault_check_marks(z);
 	return 0;
@@ -261,8 +257,11 @@ static always_inline void free_batch(struct page *const *runs, unsigned n, bool 
 		zone_unlock(z);
 		prefault_check_marks(z);
 		park_wake();
-		if (trims)
-			trim(z, freed);
+		if (!trims)
+			continue;
+		if (unlikely(buddy_after_free != NULL))
+			buddy_after_free(z);
+		trim(z, freed);
 	}
 }
 

@@ -44,6 +44,10 @@ static inline void buddy_free(struct page *pg)
 	buddy_free_bulk(&pg, 1);
 }
 
+/* Called after pages were freed to a zone or a pcp, without their locks. NULL, or set by
+ * limits. */
+extern void (*buddy_after_free)(struct zone *z);
+
 /* Lengthens a run to npages by the free blocks behind it. Returns false if it stays as it is. */
 bool buddy_extend(struct page *pg, uint32_t npages);
 

@@ -42,7 +42,6 @@
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "base/park.h"
-#include "page/purge.h"
 #include "base/stats.h"
 
 #define DRAIN_BATCH BUDDY_BATCH

@@ -29,7 +29,6 @@
 #define DESCRIPTORS_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 
 bool trim_inline = true;
-void (*buddy_after_free)(struct zone *z);
 
 /* Blocks taken off the lists to be purged. */
 struct purge {
@@ -368,8 +367,6 @@ void trim(struct zone *z, uint64_t freed)
 	uint64_t last;
 	struct zone *lead = zone_lead(z);
 
-	if (unlikely(buddy_after_free != NULL))
-		buddy_after_free(z);
 	if (!trim_inline)
 		return;
 	/* While each zone keeps to its share, the sum need not be read. */

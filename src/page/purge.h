@@ -31,10 +31,6 @@ void zones_purge_descriptors(void);
  */
 extern bool trim_inline;
 
-/* Called after pages were freed to a zone or a pcp, without their locks. NULL, or set by
- * limits. */
-extern void (*buddy_after_free)(struct zone *z);
-
 /* After `freed` pages were freed to z, without its lock: purges if trim_inline says so. */
 void trim(struct zone *z, uint64_t freed);
 
