@@ -1,31 +1,32 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * background.c - the thread named "sluice".
- * Used by the shim (pthread_create) and fork; uses reclaim, pressure, control.
+ * Used by the shim (pthread_create) and fork; uses reclaim, limits, psi, control, reserve.
  *
- * Every TICKS_th part of idle_ms (or decay_ms, whichever is less) it wakes up. Once each idle_ms it
- * empties the heaps that made no call since the last time, and marks the others anew; what that
- * frees goes to the kernel at once. Bins of threads that made no call while it marked have a turn. Once each decay_ms it gives as many dirty pages to the kernel
- * as were free all that time: the lowest count it saw at a tick; and makes holes in the abandoned slabs
- * that nobody touched all that time. Pcps of running threads shrink by an eighth of their
+ * It wakes TICKS times in each idle_ms (or decay_ms, whichever is less). Once each idle_ms it
+ * empties the heaps whose threads made no call since the last time, gives what that frees to the
+ * kernel at once, and marks the others again; heaps whose threads made no call during the barrier
+ * of the mark get an ageing step. Once each decay_ms it gives as many dirty pages to the kernel as
+ * were free all that time (the lowest count at a tick), punches holes in abandoned slabs that no
+ * thread touched in that time, and shrinks the pcps of running threads by an eighth of their
  * surplus.
  *
- * (A) When nothing is cached anywhere it parks: it sleeps without a timer until somebody caches
+ * (A) When nothing is cached anywhere, it parks: it sleeps without a timer until a thread caches
  *     something (park.h).
- * (B) It blocks all signals but SIGSYS, which a seccomp filter answers a system call with (a
- *     blocked one kills the process, whatever its handler would have done), allocates nothing after its start, and never holds a lock over a
- *     system call.
- * (C) It is started at a safe point only (heap_due), by default never while the process has one thread: such
- *     a process stays single-threaded, and gives memory back as it frees (dirty_max).
- * (D) It has ordinary priority, and the processors that the process had at its start (background_cpus),
- *     whoever makes it: a real-time thread that is pinned makes it as well.
- *
- * (E) It ends when no thread but the first one and ours is there (a process that is to be single-threaded may
- *     enter namespaces, and drop privileges for all of itself), after `grace`, and is started with the next thread. Whoever
- *     ends tells it to look (park_notify_exit), a moment too early, so it looks a few times; a thread that never called malloc
- *     does not tell, so while there is no other kind it looks ten times a second. Its last work is to
- *     give back what nobody uses. What it was the only one to touch it leaves before `running` is 0; then it looks again, for
- *     who makes a thread looks at `running` after that.
+ * (B) It allocates nothing after its start, never holds a lock over a system call, and blocks all
+ *     signals except SIGSYS and two of libc. A seccomp filter raises SIGSYS for a system call; if
+ *     it is blocked, the kernel kills the process, whatever its handler would do.
+ * (C) It is started at a safe point only (heap_due), by default never while the process has one
+ *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
+ * (D) It has ordinary priority and the processors that the process had at its start
+ *     (background_cpus), whichever thread starts it: that may be a pinned real-time thread.
+ * (E) It ends when for `grace` no thread has existed except the process's first one and ours (a
+ *     process must be single-threaded to enter namespaces), and starts with the next thread. A
+ *     thread that ends notifies it (park_notify_exit), a moment before it is gone, so it checks a
+ *     few times. A thread that never called malloc does not notify it; while all other threads are
+ *     of that kind, it checks about ten times a second. Its last work is to give back what no
+ *     thread uses. It finishes with its own state before it sets `running` to 0, then checks once
+ *     more for other threads, because a thread that makes one reads `running` after that.
  *
  * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
  * thread caches.
@@ -71,52 +72,55 @@
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
 
-#define LOOK_MS 10u      /* after a thread said that it ends, then twice as long each time, */
-#define LOOK_MOST_MS 80u /* up to that */
-#define GRACE_MS                                                                                   \
-	20u /* alone for that long before the end; more for a program that goes on making threads, */
+/* After a thread has notified us of its end: time to the first check, doubled up to the second. */
+#define LOOK_MS 10u
+#define LOOK_MOST_MS 80u
+/* Alone for this long before the end; doubled up to GRACE_MOST_MS for a program that makes a thread
+ * within AGAIN_MS after the last end. */
+#define GRACE_MS 20u
 #define GRACE_MOST_MS 1000u
-#define AGAIN_MS 2000u /* this soon after the last end */
+#define AGAIN_MS 2000u
 #define LEAVE_MS 2000u
 #define LEAVE_FORK_MS 200u
 #define TRIES_MOST 65536u
 
-/* Who starts it: the program where it calls libc, or a call that allocates or frees. */
+/* Where it is started from: a call of the shim, or a call that allocates or frees. */
 enum from { FROM_LIBC, FROM_ALLOC, FROM_FREE };
 
 enum { STAY, LEAVE_ALONE, LEAVE };
 
 _Thread_local bool background_inside TLS_FAST;
 static _Atomic uint32_t running;
-static _Atomic uint32_t tid; /* of the background thread; 0: it has not begun, or there is none */
-static _Atomic uint32_t reserve_tid; /* likewise; 1: being made */
+static _Atomic uint32_t tid;         /* of the background thread; 0 if it has not begun */
+static _Atomic uint32_t reserve_tid; /* of the reserve's thread; 0: none, 1: being started */
 static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
-static _Atomic uint32_t thread_made; /* since the last look */
-static uint64_t grace = GRACE_MS;    /* by who starts it, with running */
-static _Atomic uint32_t tries;       /* of calls that found it due; inexact */
-static uint64_t
-	usual_mask; /* signals that a thread may have blocked outside of a handler; 0 as well */
-static uint64_t ended_at; /* ms: guarded by running */
-static uint64_t signals;  /* blocked by who started the thread */
+static _Atomic uint32_t thread_made; /* since the last check for other threads */
+static uint64_t grace = GRACE_MS;    /* written by the thread that sets running to 1 */
+/* Calls that found the start due. Relaxed: a lost count only delays or repeats a try. */
+static _Atomic uint32_t tries;
+static uint64_t usual_mask; /* signals that a thread may block outside a handler, besides none */
+static uint64_t ended_at;   /* ms: guarded by running */
+static uint64_t signals;    /* blocked in the thread that started the background thread */
 
 struct round {
-	uint64_t epoch;   /* of the marks on the heaps, 0: none */
-	uint64_t low;     /* dirty pages, the least seen in this decay */
-	uint64_t idle_at; /* ms when each is due */
-	uint64_t decay_at;
-	uint64_t look_at; /* ms: when to look whether others are there; 0: nobody has said that it ends */
-	uint64_t look_ms;  /* until the look after that */
-	uint64_t alone_at; /* ms: alone since; 0: others are there */
-	bool decayed;      /* since the last marks: empty heaps that still cost memory are due */
+	uint64_t epoch;    /* of the marks on the heaps; 0: no marks */
+	uint64_t low;      /* the lowest count of dirty pages in this decay_ms */
+	uint64_t idle_at;  /* ms: when the next idle round is due */
+	uint64_t decay_at; /* ms: when the next decay round is due */
+	uint64_t look_at;  /* ms: when to check for other threads; 0: no thread has notified us */
+	uint64_t look_ms;  /* from that check to the next one */
+	uint64_t alone_at; /* ms: alone since; 0: other threads exist */
+	bool decayed;      /* since the last marks: purge also empty heaps that cost memory */
 };
 
 /* ---- signals --------------------------------------------------------------------------------- */
 
-/* SIGSYS answers a system call that a filter refused; 32 and 33 are the C library's: with the latter it sets the user
- * of each thread. */
+/* All except SIGSYS and signals 32 and 33, which are libc's: by 33 it sets the user of each
+ * thread. */
 #define OUR_MASK (~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(3) << (32 - 1)))
 
-/* libc's own way lets none of its signals be blocked, but a thread of it has one blocked that we may run in. */
+/* A raw call: the functions of libc refuse to change its own signals, and a thread of libc in which
+ * we may run has one of them blocked. */
 static void set_mask(int how, const uint64_t *mask, uint64_t *before)
 {
 	(void)syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
@@ -126,8 +130,8 @@ static void set_mask(int how, const uint64_t *mask, uint64_t *before)
 
 #define CPUS_MAX 8192u
 #define CPU_BITS (8 * sizeof(unsigned long))
-static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* those of our threads; written before the first */
-static long cpus_bytes;                         /* 0: not known */
+static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* of our threads; written before the first one */
+static long cpus_bytes;                         /* 0 if they are not known */
 
 /* Reads a list as 0-3+8 (a comma would end the setting); returns false if it is not one. */
 static bool read_cpus(const char *text)
@@ -144,7 +148,7 @@ static bool read_cpus(const char *text)
 	return *text == '\0';
 }
 
-/* As the process is now, before a thread of its own may be pinned. */
+/* The processors of the process now, before it can pin a thread. */
 static void find_cpus(void)
 {
 	int saved = errno;
@@ -157,15 +161,17 @@ static void find_cpus(void)
 	memset(cpus, 0, sizeof(cpus));
 	cpus_bytes = sizeof(cpus);
 	if (!read_cpus(options.background_cpus)) {
-		options_say("option background_cpus: '%s' is not a list of processors below 8192, as 0-3+8",
+		options_say("option background_cpus: '%s' is not a list of processors below 8192, "
+			    "as 0-3+8",
 			    options.background_cpus);
 		cpus_bytes = 0;
 	}
 }
 
 /*
- * Each of our threads calls it for itself, and is inside (sandbox.h) since before it was made. The kernel leaves out what the
- * process may not use. libc would name another thread by way of a file of /proc.
+ * Each of our threads calls this first. sandbox_enter was called before the thread was made. The
+ * kernel leaves out processors that the process may not use. The thread names itself by prctl: libc
+ * would write to a file of /proc.
  */
 static void thread_begins(const char *name)
 {
@@ -202,14 +208,14 @@ static bool is_always(void)
 	return options.background == BACKGROUND_ALWAYS;
 }
 
-/* With background:always others need not be looked for, so the word is left alone. */
+/* With background:always there is no check for other threads, so the word is not read. */
 static bool asked_to_look(void)
 {
 	return atomic_load_explicit(&leave, memory_order_relaxed) != STAY ||
 	       (!is_always() && atomic_load_explicit(&park_exit_word, memory_order_relaxed));
 }
 
-/* Sleep without a timer if nothing is cached. False: something is. */
+/* Sleeps without a timer if nothing is cached. Returns false if something is. */
 static bool park(void)
 {
 	bool passed;
@@ -219,7 +225,7 @@ static bool park(void)
 	zones_purge_descriptors();
 	atomic_store_explicit(&park_word, 1, memory_order_seq_cst);
 	DELAY_HERE(park_set);
-	/* Who cached something before it could see the word has done so visibly now. */
+	/* After the barrier we see what any thread cached before it could see the word. */
 	passed = membarrier_global();
 	DELAY_HERE(park_barrier);
 	if (!passed || anything_cached() || asked_to_look()) {
@@ -237,7 +243,7 @@ static void idle_round(struct round *r)
 	reclaim_idle(r->epoch, &report);
 	r->epoch = reclaim_mark(r->decayed, true);
 	r->decayed = false;
-	/* The barrier took 8 to 20 ms, which is a nap. */
+	/* The barrier took 8 to 20 ms: a thread that made no call in that time sleeps. */
 	reclaim_age(r->epoch);
 	if (report.bytes_drained && r->low > dirty_pages())
 		r->low = dirty_pages();
@@ -274,9 +280,10 @@ static void tick(struct round *r)
 	limits_check(r->epoch);
 }
 
-/* ---- where nobody makes a thread by way of us ------------------------------------------------ */
+/* ---- threads that are not made by pthread_create
+ * ----------------------------------------------- */
 
-/* C11's threads, those of libc itself and raw ones are noticed by their first call. */
+/* Threads of C11, of libc itself and raw ones are noticed at their first call. */
 static void watch(void)
 {
 	atomic_store_explicit(&heap_watch, options.background == BACKGROUND_AUTO,
@@ -291,9 +298,11 @@ static void watch_no_more(void)
 }
 
 /*
- * A handler of a signal may have interrupted libc while it held what pthread_create needs; while one runs its signal is
- * blocked, as a rule. Only libc can block 32, and it allocates so in threads of its own alone; it frees so at a thread's end.
- * Who asks has made sure that it is not pthread_create that calls us (background_inside).
+ * A signal handler may have interrupted libc while it held a lock that pthread_create needs. While
+ * a handler runs, its signal is blocked as a rule, so a thread that blocks signals may be in one.
+ * Only libc can block signal 32. With it blocked, libc allocates only in threads of its own, which
+ * is safe, and frees at the end of any thread. The caller has checked that pthread_create is not
+ * what calls us (background_inside).
  */
 static bool may_make_threads(uint64_t mask, bool allocates)
 {
@@ -304,7 +313,7 @@ static bool may_make_threads(uint64_t mask, bool allocates)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-/* No thread but ours and the first one, which may have ended: then it is there as a zombie. */
+/* Whether the only threads are ours and the first one. If that has ended, it counts as a zombie. */
 static bool alone(void)
 {
 	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_acquire);
@@ -314,15 +323,17 @@ static bool alone(void)
 		threads = ourfd_threads();
 		sandbox_leave();
 	}
-	/* Where nobody can tell (no /proc, a child of fork) those count that have a heap: others lose no more than a background. */
+	/* If the number is not known (no /proc, a child of fork), count threads that have a heap. A
+	 * thread without one loses nothing but the background thread. */
 	if (!threads)
 		return !heap_others(reserve);
 	return threads <= 1u + 1u + (reserve ? 1u : 0u);
 }
 
 /*
- * What libc calls at a thread's end is not among what a filter must allow (system-calls.md): where ours have one they stay, asleep. When
- * the first thread has ended, which called the same, they may.
+ * A filter need not allow the system calls that libc makes at the end of a thread
+ * (system-calls.md): if our threads have a filter, they stay, asleep. They may end when the first
+ * thread has ended, because it made the same calls.
  */
 static bool may_end(bool leader)
 {
@@ -330,9 +341,11 @@ static bool may_end(bool leader)
 }
 
 /*
- * Whether it is to end. A process whose first thread has ended ends, with exit(0), when its last thread does, which
- * runs the program's exit handlers. That must not be one of ours, whose stack is small: the first thread sees them end before
- * it does itself (leader_ends). One that did not, because it left by a system call, is not known; once ours are alone they end.
+ * Whether the thread must end. If the first thread of a process has ended, the process ends when
+ * its last thread does; that thread calls exit(0) and runs the program's exit handlers. It must not
+ * be one of ours, whose stack is small: the first thread waits for ours before it ends
+ * (leader_ends). A first thread that ended by a raw system call did not; ours then end as soon as
+ * they are alone.
  */
 static bool is_over(struct round *r)
 {
@@ -350,9 +363,10 @@ static bool is_over(struct round *r)
 	}
 	if (asked == STAY && (!r->look_at || now < r->look_at))
 		return false;
-	/* Who ends from here on says it again. */
+	/* A thread that ends from here on notifies us again. */
 	atomic_store_explicit(&park_exit_word, 0, memory_order_seq_cst);
-	/* Before the kernel is asked: a store, of whatever order, may pass what comes behind it but on x86-64. */
+	/* The store comes before the question to the kernel. Except on x86-64, a store of any order
+	 * could be delayed past it. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
@@ -382,7 +396,7 @@ static void end_reserve(void)
 	}
 }
 
-/* The next one may run before this one has returned. */
+/* The last work. The next background thread may run before this one has returned. */
 static void finish(void)
 {
 	struct reclaim_report report;
@@ -391,7 +405,7 @@ static void finish(void)
 
 	if (!room) {
 		reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &report);
-		/* And what heaps cost that hold nothing: of threads that ended there may be many. */
+		/* Also what empty heaps cost: threads that ended may have left many. */
 		reclaim_idle(reclaim_mark(true, false), &report);
 		zones_purge_descriptors();
 	}
@@ -399,9 +413,10 @@ static void finish(void)
 	trim_inline = true;
 	watch();
 	ended_at = room ? 0 : clock_ms();
-	/* Pairs with the load in background_start: the thread that was made before it is seen here. */
+	/* Store and fence pair with the load in start_all: a thread whose maker still read 1 there
+	 * is seen by alone() here. */
 	atomic_store_explicit(&running, 0, memory_order_seq_cst);
-	atomic_thread_fence(memory_order_seq_cst); /* likewise */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (!room && leader && !alone())
 		background_start(true);
 }
@@ -418,7 +433,7 @@ static void *background_main(void *arg)
 	(void)arg;
 	thread_begins("sluice");
 	atomic_store_explicit(&tid, self_tid(), memory_order_release);
-	/* A program's only thread may be gone before it. */
+	/* The program's only further thread may have ended before: check for others. */
 	atomic_store_explicit(&park_exit_word, 1, memory_order_relaxed);
 	while (!is_over(&r)) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
@@ -433,14 +448,15 @@ static void *background_main(void *arg)
 		ms = max_size(ms / TICKS, 1);
 		if (r.look_at)
 			ms = min_size(ms, LOOK_MS);
-		/* A parked thread would not see requests. */
+		/* A parked thread would not see requests of sluice-ctl. */
 		if (!r.look_at && asked < 0 && !r.epoch && park()) {
 			r.low = 0;
 			r.idle_at = clock_ms() + options.idle_ms;
 			r.decay_at = clock_ms() + options.decay_ms;
 			continue;
 		}
-		/* Who asks all the time is answered once a tick, and changes nothing else. */
+		/* After an answer, do not poll the socket in the next wait: a peer that asks all
+		 * the time is answered every second time and does not change the ticks. */
 		served = psi_wait(ms, r.epoch, served ? -1 : asked);
 		if (served && sandbox_enter()) {
 			control_serve();
@@ -449,13 +465,14 @@ static void *background_main(void *arg)
 		tick(&r);
 	}
 	finish();
-	/* The handlers of exit are the program's, and run here. */
+	/* If this is the last thread, the program's exit handlers run in it, with its usual
+	 * signals. */
 	mask = signals;
 	set_mask(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
-/* A detached thread with all signals blocked, and of ordinary priority, whoever makes it. */
+/* A detached thread with all signals blocked and ordinary priority, whichever thread makes it. */
 static bool start(void *(*main)(void *), enum from from)
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
@@ -465,12 +482,13 @@ static bool start(void *(*main)(void *), enum from from)
 	pthread_t t;
 	bool good = false;
 
-	/* Where there is a filter it would have that, too. Until thread_begins nobody installs one. */
+	/* With a filter, no thread is made, because it would inherit that. Until thread_begins
+	 * calls sandbox_leave, no filter is installed. */
 	if (!sandbox_enter())
 		return false;
 	set_mask(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
-		signals = before; /* else they are what the first one was started with */
+		signals = before; /* the background thread itself keeps what it was started with */
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -506,14 +524,16 @@ static void start_all(bool threads, enum from from)
 {
 	uint32_t no = 0;
 
-	/* The first store pairs with is_over's exchange, the load of running with its store in finish. */
+	/* The store pairs with the exchange in is_over, the load of running with the store in
+	 * finish. */
 	if (threads && !atomic_load_explicit(&thread_made, memory_order_relaxed))
 		atomic_store_explicit(&thread_made, 1, memory_order_relaxed);
 	if (likely(atomic_load_explicit(&running, memory_order_seq_cst)) || !wanted(threads) ||
 	    !atomic_compare_exchange_strong_explicit(&running, &no, 1, memory_order_seq_cst,
 						     memory_order_relaxed))
 		return;
-	/* Pairs with the store in thread_exit: either this sees it, or leader_ends sees `running`. */
+	/* Pairs with the store at the end of the first thread: either this load sees it, or
+	 * leader_ends sees `running`. */
 	if (atomic_load_explicit(&heap_leader_gone, memory_order_seq_cst)) {
 		atomic_store_explicit(&running, 0, memory_order_relaxed);
 		return;
@@ -540,7 +560,8 @@ void background_start(bool threads)
 	start_all(threads, FROM_LIBC);
 }
 
-/* heap_due_begins. Ever more seldom, when it cannot be now. */
+/* heap_due_begins. If the thread cannot be started now, tries again at the 2nd, 4th, 8th, ...
+ * call. */
 static void notice(bool allocates)
 {
 	uint32_t n = atomic_load_explicit(&tries, memory_order_relaxed) + 1;
@@ -572,7 +593,7 @@ static bool leave_within(bool only_alone, uint64_t ms)
 
 	if (!may_end(!atomic_load_explicit(&heap_leader_gone, memory_order_relaxed)))
 		return false;
-	/* It has been made, and has not said who it is yet. */
+	/* The thread has been made and has not stored its TID yet. */
 	while (!(t = atomic_load_explicit(&tid, memory_order_acquire)) &&
 	       atomic_load_explicit(&running, memory_order_relaxed) && clock_ms() < end)
 		park_sleep_ms(1);
@@ -586,7 +607,7 @@ static bool leave_within(bool only_alone, uint64_t ms)
 	while (!lock_thread_gone(t) || (reserve > 1 && !lock_thread_gone(reserve))) {
 		if (clock_ms() >= end)
 			return false;
-		/* Others are there. */
+		/* It has found other threads. */
 		if (only_alone && atomic_load_explicit(&running, memory_order_relaxed) &&
 		    atomic_load_explicit(&leave, memory_order_relaxed) == STAY)
 			return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * background.h - a thread of our own that gives memory back while nobody calls anything.
+ * background.h - a thread of our own that gives memory back while no thread of the program calls
+ * us.
  */
 #ifndef SLUICE_BACKGROUND_H
 #define SLUICE_BACKGROUND_H
@@ -9,35 +10,41 @@
 
 #include "types.h"
 
-/* The thread is inside a function of libc that makes threads, or forks: none of ours is made by the calls of malloc there. */
+/* The thread is inside a function of libc that makes threads or forks: calls of malloc from there
+ * do not start our threads. */
 extern _Thread_local bool background_inside TLS_FAST;
 
-/* The start of the process: which processors it has is noted, and the thread is started if it is always wanted. */
+/* At the start of the process: notes its processors, and starts the thread with
+ * background:always. */
 void background_init(void);
 
 /*
- * Start it if the options want it and it does not run yet. threads: the process has several. To
- * be called at safe points only: the caller holds no lock of ours and is in no window. May call
- * malloc (pthread_create does). Failure is silent: memory is then given back by those who free.
+ * Starts the thread if the options want it and it does not run yet. threads: the process has
+ * several threads. Called at safe points only: the caller holds no lock of ours and is outside a
+ * critical section. May call malloc (pthread_create does). Failure is silent: frees then give
+ * memory back.
  */
 void background_start(bool threads);
 
 /*
- * The process is at a limit of threads, or wants to be single-threaded: ours end at once. only_alone: if no others are there.
- * Returns whether they were there and have left the kernel; waits for that, 2 s at most. Not in a window and without locks.
+ * The process is at a limit of threads, or wants to be single-threaded: our threads end at once.
+ * only_alone: only if there are no others. Waits until the kernel has no trace of them, at most 2
+ * s; returns false if they did not exist or stay. Called without locks, outside critical sections.
  */
 bool background_leave(bool only_alone);
 
 /*
- * The program is about to do what a process of one thread may do without a second thought (fork; a seccomp filter, which ours would
- * not have). If ours are the only others, as they are for a moment after the program's last one has ended, they end before.
- * Waits for 0.2 s at most: a signal handler may call this that interrupted malloc, which ours wait for then.
+ * The program is about to make a call that is simple only while a process has one thread (fork; a
+ * seccomp filter, which our threads would not get). If ours are the only other threads, as they are
+ * for a moment after the program's last one has ended, they end first. Waits at most 0.2 s: the
+ * caller may be a signal handler that interrupted malloc, and ours may wait for that call.
  */
 void background_leave_alone(void);
 
 /*
- * In a fork child: it is no more. With background:always the child's first call that goes the slow way starts it; in a
- * copy only one that makes a thread does, for libc's locks may be held there for good. mask: the signals that its thread had blocked.
+ * In a fork child, which does not have the thread. With background:always the first slow call of
+ * the child starts it. In a copy (_Fork, raw clone) only a call that makes a thread does, because
+ * locks of libc may be held there for good. mask: signals that the forking thread had blocked.
  */
 void background_fork_child(bool copy);
 void background_fork_mask(uint64_t mask);
