@@ -478,8 +478,10 @@ static void *drainer_thread(void *arg)
 			*pages += i % 4 ? pcp_drain(p).pages : pcp_decay(p);
 		if (*pages)
 			atomic_store(&stress_drained, true);
-		if (i % 64 == 0 && pcp_disable())
+		if (i % 64 == 0) { /* also after a disable that could not reach all pcps */
+			pcp_disable();
 			pcp_enable();
+		}
 		if (i % 16 == 0)
 			zone_purge(&zone, 0, UINT64_MAX);
 		sched_yield();
