@@ -1,40 +1,46 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * reclaim.c - what takes free memory back from all threads: a table of triggers and their steps.
- * Used by the shim (malloc_trim), the API, background, limits, and heap when there is no memory; uses
- * drain (the walk over heaps), pcp, holes, buddy.
+ * Used by the shim (malloc_trim), the API, background, limits, and heap when there is no memory;
+ * uses drain (the walk over heaps), pcp, holes, buddy.
  *
  *   trigger             steps, in this order
- *   ------------------  ----------------------------------------------------------------------------
- *   growth              heap_growth_step: a bounded part of pcps and heaps that sleep
- *   idle round          heaps that sleep, what nobody owns, holes; purge of what that gave; then marks
- *                       for the next round, and an ageing step in heaps whose threads sleep a moment
- *   drain, malloc_trim  mark and empty heaps now, what nobody owns, pcps, holes, purge, regions (flags)
- *   no memory           mark and empty heaps now, the caller's own heap, pcps, what nobody owns
- *   pressure            prefaulted blocks, pcps of sleepers, all pcps, heaps that sleep, holes; until
- *                       enough is given; else running threads are asked to trim themselves
- *   emergency           the same, then heaps of all threads that are not inside a call just now
+ *   ------------------  -------------------------------------------------------------------------
+ *   growth              heap_growth_step: a bounded part of pcps and heaps of sleeping threads
+ *   idle round          heaps of sleeping threads, unowned memory, holes; purge what that gave;
+ *                       mark for the next round; an ageing step for threads in a short sleep
+ *   drain, malloc_trim  mark and empty heaps now, unowned memory, pcps, holes, purge, regions, as
+ *                       the flags say
+ *   no memory           mark and empty heaps now, the caller's heap, pcps, unowned memory
+ *   pressure            prefaulted blocks, pcps of sleeping threads, all pcps, heaps of sleeping
+ *                       threads, holes, until enough is given; else ask running threads to trim
+ *   emergency           the same, then heaps of all threads that are not inside a call
  *
- * The order within a trigger: heaps first, then what lies in nobody's heap (its slabs may go to a pcp),
- * then the pcps, so that blocks meet in the buddy core and merge; then holes in abandoned slabs, and dirty
+ * Unowned memory (heap_sweep): the fallback heap, heaps of ended threads, empty abandoned slabs;
+ * and the caller's own outbox and inbox.
+ *
+ * The order within a trigger: first heaps, then unowned memory (its slabs may go to a pcp), then
+ * pcps, so that blocks meet in the buddy core and merge; then holes in abandoned slabs, and dirty
  * blocks to the kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
- * (B) No lock is held over a system call, except zone.grow in the unmapping of regions, and
- *     reclaim_control over a membarrier by interrupts (1 us). It is held for one heap of a drain, for
- *     MARK_LOOKS heaps that are marked, or for a part (PART_STEPS) of all else that is done to heaps.
+ * (B) No lock is held over a system call, except zone.grow while regions are unmapped, and
+ *     reclaim_control over an expedited membarrier (1 us). reclaim_control is held for one heap of
+ *     a drain, to mark MARK_LOOKS heaps, or for PART_STEPS steps of other work on heaps.
  *
- * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many threads
- * there are and whatever they hold. It goes on where the last one ended, when an eighth of what is in use
- * has been taken at most, or AGAIN_PAGES while there is more. A drain looks at each heap and each pcp
- * once, and takes what it holds, in holds of 32 runs. A thread that calls malloc does this only when the
- * kernel refused memory, or a limit is near that would kill the process: it then looks at all heaps once,
- * as often as that gave something; at a limit in parts of PART_STEPS, and no more of them than are needed.
- * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable, marks and claims. Allocates nothing;
- * sleeps; not for signal handlers. Fork: holds reclaim_control, so that no disable is half done.
- * Source: Linux mm/page_alloc.c, drain_all_pages since "Drain remote per-cpu directly" (2022): without asking
- * the owners.
+ * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
+ * threads there are and whatever they hold. The next growth continues where it ended, at the latest
+ * when an eighth of what is in use has been taken, or AGAIN_PAGES if there was more. A drain walks
+ * each heap and each pcp once, with at most 32 runs under one lock. A thread that calls malloc does
+ * this only if the kernel refused memory, or if a limit is near that would kill the process. It
+ * then walks all heaps once, and again as long as that gave something; at a limit it does so in
+ * parts of PART_STEPS, no more of them than needed.
+ *
+ * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable, marks and claims. Allocates
+ * nothing; sleeps; not for signal handlers. A fork holds reclaim_control, so that no disable is
+ * half done. Source: Linux mm/page_alloc.c, drain_all_pages since "Drain remote per-cpu directly"
+ * (2022), which does not ask the owners.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -59,8 +65,8 @@
 #include "page/region.h"
 #include "base/stats.h"
 
-/* How long a drain waits for pcps that are locked: for all, and for that of one heap. By the clock: a
- * sleep takes longer than it is told to. */
+/* How long a drain waits for locked pcps: for all of them, and for that of one heap. Measured by
+ * the clock, because a sleep takes longer than asked for. */
 #define DRAIN_WAIT_NS UINT64_C(5000000)
 #define HEAP_WAIT_NS UINT64_C(1000000)
 
@@ -200,13 +206,13 @@ static bool pcps_wait(struct run *r)
 	return false;
 }
 
-/* Heaps whose threads made no call since they were marked; the kernel gets the memory of their bins. */
+/* Heaps whose threads made no call since the mark; the memory of their cache bins is purged. */
 static bool heaps_purge(struct run *r)
 {
 	return walk(r, HEAP_PURGE, r->epoch);
 }
 
-/* The same since the marks of the background thread, or, before its first round, those of a growth. */
+/* The same with the marks of the background thread or, before its first round, of a growth. */
 static bool heaps_purge_idle(struct run *r)
 {
 	return walk(r, HEAP_PURGE, r->epoch ? r->epoch : heap_growth_epoch());
@@ -235,7 +241,7 @@ static bool mark_now(struct run *r)
 	return false;
 }
 
-/* What lies in nobody's heap. */
+/* Unowned memory. */
 static bool sweep(struct run *r)
 {
 	r->report->bytes_drained += heap_sweep();
@@ -288,7 +294,7 @@ static bool prefaulted(struct run *r)
 static bool purge_to_keep(struct run *r)
 {
 	r->report->bytes_purged += zones_purge(r->keep >> PG_SHIFT, UINT64_MAX);
-	/* Little memory by many calls: else the background thread does it once nothing is cached. */
+	/* Little memory for many system calls: the background thread, if any, does it later. */
 	if (trim_inline)
 		zones_purge_descriptors();
 	return false;
@@ -332,8 +338,8 @@ static bool mark_for_drain(struct run *r)
 	return false;
 }
 
-/* One heap; wait_ns: what is left of it, for all heaps together. The lock is held for this heap only, so
- * that a fork, for instance, waits for no more. */
+/* One heap. wait_ns: the time left for waiting, for all heaps together. The lock is held for this
+ * heap only, so that a fork does not wait for more. */
 static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, struct heap_drain *d)
 {
 	bool counts = r->see != NULL;
@@ -518,10 +524,10 @@ static bool reclaim_for_alloc(void)
 }
 
 /*
- * The process is about to grow: before it does, take what threads cache in pages, what the heaps hold of
- * threads that made no call since the last time, and what was freed into the slabs of threads that do not
- * look. Each growth takes a part, and the next one comes soon if there is more. One thread at a time does
- * it; the others grow. The pages come dirty, and are used again so.
+ * Before the process grows: take what pcps hold, what the heaps of threads hold that made no call
+ * since the last time, and what other threads freed into slabs of threads that do not collect it.
+ * Each growth takes a part, and the next one comes soon if there is more. One thread at a time does
+ * it; others grow meanwhile. The pages are dirty, and are used again as they are.
  */
 bool reclaim_before_growth(void)
 {

@@ -48,35 +48,35 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 			reclaim_see *see, void *arg);
 
 /*
- * Mark every heap that may hold something (bins: or has memory for its bins); its owner's next call takes
- * the mark back. Then make all threads pass a barrier: global, which interrupts nobody (8 to 20 ms), or
- * one by interrupts (1 us). Returns the epoch of the marks, 0 if nothing was marked or there is no
- * barrier. Call without locks.
+ * Marks every heap that may hold something (bins: or has memory for its cache bins); the owner's
+ * next call takes the mark back. Then all threads pass a barrier: the global one, which interrupts
+ * no processor (8 to 20 ms), or the expedited one (1 us). Returns the epoch of the marks, or 0 if
+ * nothing was marked or there is no barrier. Called without locks.
  */
 uint64_t reclaim_mark(bool bins, bool global);
 
-/* Empty the heaps that were marked by then and whose threads made no call since, and give what that frees
- * to the kernel. A fork waits for it. */
+/* Empties the heaps that have the mark of this epoch, because their threads made no call since, and
+ * gives what that frees to the kernel. A fork waits for it. */
 void reclaim_idle(uint64_t epoch, struct reclaim_report *report);
 
-/* An ageing step for the bins of such heaps; they stay marked. */
+/* An ageing step for the cache bins of such heaps; the marks stay. */
 void reclaim_age(uint64_t epoch);
 
 /*
- * Memory is short: give bytes back to the kernel until `want` of them have gone; the table in reclaim.c
- * has the order. epoch: of the marks of the background thread; 0: the last growth's count. emergency:
- * also from the heaps of all threads that are not inside a call just now. Returns the bytes.
+ * Memory is short: gives memory back to the kernel until `want` bytes have gone, in the order of
+ * the table in reclaim.c. epoch: of the background thread's marks; 0: the marks of the last growth
+ * count. emergency: also from heaps of all threads that are not inside a call. Returns the bytes.
  */
 uint64_t reclaim_pressure(uint64_t want, uint64_t epoch, bool emergency);
 
-/* Before the process grows (growth_ask_others): take what others cache for the thread that grows; the
- * kernel gets none of it. True: pages came free. */
+/* Before the process grows (growth_ask_others): takes what others cache, for the thread that grows;
+ * nothing is given to the kernel. Returns true if pages came free. */
 bool reclaim_before_growth(void);
 
-/* Make heap_alloc_slow come here when it finds no memory. */
+/* From here on heap_alloc_slow calls reclaim when it finds no memory. */
 void reclaim_init(void);
 
-/* See pcp.h; one caller at a time. 0 or a negative errno. */
+/* See pcp.h. One caller at a time. Returns 0 or a negative errno. */
 int reclaim_pcp_disable(void);
 void reclaim_pcp_enable(void);
 
