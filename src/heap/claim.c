@@ -29,7 +29,7 @@
  * here is a few atomic operations; claim_pass waits for the kernel.
  * Locks: none taken. Allocates nothing. In a fork child epochs go on; marks of the parent may lie in
  * heaps that hold nothing.
- * Source: the protocol is ours, with the epochs of RCU; models: t/model/gate2.pml, t/model/weak.pml.
+ * Source: the protocol is ours, with the epochs of RCU; models: t/model/claim.pml, t/model/weak.pml.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

@@ -7,7 +7,7 @@
  *
  * All decisions are made by CAS on one word, here one step. Every other store is followed by a CAS
  * or a lock before another thread depends on it, so the model needs no store buffers. That one
- * party at a time touches the inbox and the lists of a heap is checked by t/model/gate2.pml.
+ * party at a time touches the inbox and the lists of a heap is checked by t/model/claim.pml.
  *
  * Checked: a slab is in at most one inbox, and in none without an owner; one thread adopts it; it
  * is given back exactly once, when no object of it is in use; no object is lost.

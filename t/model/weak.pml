@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Gate 2 (src/heap/claim.c, t/model/gate2.pml) where memory is weak, as that of arm64 is: one owner and one taker, each of
+ * The heap claim (src/heap/claim.c, t/model/claim.pml) where memory is weak, as that of arm64 is: one owner and one taker, each of
  * which has
  *
  *   stores that reach memory late and in any order, but for those of one word, and but for a release, which goes

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of gate 2 where memory is weak (t/model/weak.pml) holds, and no order in it can be left
+# The model of the heap claim where memory is weak (t/model/weak.pml) holds, and no order in it can be left
 # out.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"

@@ -350,12 +350,12 @@ static void warm_up(struct worker *w)
 		pages();
 }
 
-enum { GATE2 = 1, DRAIN = 2, ANYBODY = 4 };
+enum { BARRIER = 1, DRAIN = 2, ANYBODY = 4 };
 
 static const struct {
 	void (*job)(void);               /* of the slow thread */
 	void (*calls)(struct worker *w); /* of the owner meanwhile */
-	unsigned flags; /* GATE2: needs membarrier; DRAIN: a drain also gets through */
+	unsigned flags; /* BARRIER: needs membarrier; DRAIN: a drain also gets through */
 	bool (*when)(void);
 } steps[DELAY_POINTS] = {
 	[DELAY_held_CONTROL] = { drain_all, all_kinds, 0, NULL },
@@ -385,26 +385,26 @@ static const struct {
 	[DELAY_prefault_filled] = { fill_ready, all_kinds, DRAIN, NULL },
 	[DELAY_critical_enter] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_critical_exit] = { one_call, all_kinds, DRAIN, NULL },
-	[DELAY_claim_take_back] = { be_marked, all_kinds, DRAIN | GATE2, NULL },
-	[DELAY_claim_marking] = { drain_all, all_kinds, GATE2, NULL },
-	[DELAY_claim_marked] = { drain_all, all_kinds, GATE2, NULL },
-	[DELAY_claim_barrier] = { drain_all, all_kinds, GATE2, NULL },
-	[DELAY_claim_held] = { drain_all, all_kinds, GATE2, owner_is_held },
-	[DELAY_claim_taken] = { drain_all, all_kinds, GATE2, owner_is_held },
-	[DELAY_claim_emptied] = { drain_all, all_kinds, GATE2, owner_is_held },
-	[DELAY_claim_aged] = { visit, all_kinds, GATE2, owner_is_held },
+	[DELAY_claim_take_back] = { be_marked, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_claim_marking] = { drain_all, all_kinds, BARRIER, NULL },
+	[DELAY_claim_marked] = { drain_all, all_kinds, BARRIER, NULL },
+	[DELAY_claim_barrier] = { drain_all, all_kinds, BARRIER, NULL },
+	[DELAY_claim_held] = { drain_all, all_kinds, BARRIER, owner_is_held },
+	[DELAY_claim_taken] = { drain_all, all_kinds, BARRIER, owner_is_held },
+	[DELAY_claim_emptied] = { drain_all, all_kinds, BARRIER, owner_is_held },
+	[DELAY_claim_aged] = { visit, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_slab_posting] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_inbox_push] = { free_sleepers, all_kinds, DRAIN, NULL },
-	[DELAY_inbox_taken] = { drain_posted, all_kinds, GATE2, NULL },
-	[DELAY_slab_collect] = { drain_posted, all_kinds, GATE2, NULL },
+	[DELAY_inbox_taken] = { drain_posted, all_kinds, BARRIER, NULL },
+	[DELAY_slab_collect] = { drain_posted, all_kinds, BARRIER, NULL },
 	[DELAY_slab_abandon] = { abandon_own, from_bins, 0, NULL },
-	[DELAY_slab_adopt] = { free_abandoned, all_kinds, DRAIN | GATE2, NULL },
-	[DELAY_holes_limbo] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
-	[DELAY_holes_carve] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
-	[DELAY_holes_purged] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
-	[DELAY_holes_return] = { punch_holes, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_slab_adopt] = { free_abandoned, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_holes_limbo] = { punch_holes, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_holes_carve] = { punch_holes, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_holes_purged] = { punch_holes, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_holes_return] = { punch_holes, all_kinds, DRAIN | BARRIER, NULL },
 	[DELAY_huge_claimed] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_huge_seized] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_arena_making] = { arena_alone, arena_calls, DRAIN, NULL },
@@ -413,13 +413,13 @@ static const struct {
 	[DELAY_arena_emptied] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_kept] = { arena_in_fork, arena_calls, 0, NULL },
 	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
-	[DELAY_fork_gated] = { fork_once, all_kinds, GATE2, NULL },
+	[DELAY_fork_gated] = { fork_once, all_kinds, BARRIER, NULL },
 	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
 	/* Last, because from here on there is a background thread. */
-	[DELAY_park_set] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
-	[DELAY_park_barrier] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
-	[DELAY_park_sleep] = { wait_for_it, all_kinds, ANYBODY | GATE2, NULL },
-	[DELAY_park_wake] = { wake_the_parked, all_kinds, DRAIN | GATE2, NULL },
+	[DELAY_park_set] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
+	[DELAY_park_barrier] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
+	[DELAY_park_sleep] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
+	[DELAY_park_wake] = { wake_the_parked, all_kinds, DRAIN | BARRIER, NULL },
 };
 
 static bool is_park(unsigned p)
@@ -482,7 +482,7 @@ static void test_step(enum delay_point p)
 	bool arrived;
 	pthread_t t;
 
-	if ((steps[p].flags & GATE2) && (UNDER_TSAN || !membarrier_global())) {
+	if ((steps[p].flags & BARRIER) && (UNDER_TSAN || !membarrier_global())) {
 		tap_skip(3, "no membarrier, or ThreadSanitizer, which does not know it");
 		return;
 	}

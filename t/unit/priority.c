@@ -78,7 +78,7 @@ static const struct {
 	void (*hold)(void);
 	void (*call)(void);
 	bool first; /* the call is the thread's first */
-	bool gate2;
+	bool barrier;
 	bool (*when)(void);
 	const char *label;
 } cases[] = {
@@ -154,7 +154,7 @@ static void test_case(unsigned i)
 	pthread_t hog;
 	pthread_t high;
 
-	if (cases[i].gate2 && (UNDER_TSAN || !membarrier_global())) {
+	if (cases[i].barrier && (UNDER_TSAN || !membarrier_global())) {
 		tap_skip(1, "no membarrier, or ThreadSanitizer, which does not know it");
 		return;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The heap claim: heaps of threads that make no calls are emptied by others; those of all other
- * threads are left alone. See also t/unit/gate_stress.c and t/model/gate2.pml.
+ * threads are left alone. See also t/unit/claim_stress.c and t/model/claim.pml.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -597,12 +597,14 @@ static void test_pool_locked(void)
 	static struct worker w;
 	struct lock *lock = slab_pool_lock(class_of(LOCKED_SIZE));
 	uint64_t slabs = value("slab_bytes");
+	uint64_t epoch;
 
 	worker_begin(&w);
 	worker_do(&w, fill_one_class);
+	epoch = heap_idle_mark(true);
 	if (lock_acquire(lock) != 0)
 		tap_bail_out("the lock of a pool is held");
-	is_int(mark_and_take(), 1, "a heap is taken while the lock of a pool is held");
+	is_int(heap_idle_take(epoch), 1, "a heap is taken while the lock of a pool is held");
 	lock_release(lock);
 	ok(w.heap->full.first != NULL, "slabs that cannot be abandoned stay with the heap");
 	worker_do(&w, free_and_trim);

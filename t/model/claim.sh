@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of the heap claim (t/model/gate2.pml) holds, and no part of the protocol can be left
+# The model of the heap claim (t/model/claim.pml) holds, and no part of the protocol can be left
 # out.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"
 plan 9
 
-model gate2
+model claim
 verified "a heap has one party in its critical section at a time, and is finished once"
 caught NO_MEMBARRIER "without a barrier between mark and claim, owner and claimer meet inside"
 caught NO_EPOCH "a claimer must not accept a mark that was made after its barrier"
