@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap.c - allocation, free and realloc when the fast paths of heap.h do not suffice. Used by shim
- * and reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
+ * heap.c - allocation, free and realloc when the fast paths of heap.h do not suffice.
+ * Used by shim and reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
  *
  * (A) A critical section has a bounded number of list steps. All that may wait or enter the kernel
  *     (taking pages, adopting slabs) is done outside of it, except that abandoning a slab takes the
@@ -15,9 +15,9 @@
  * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
  * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
  * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_slabs.c bounds the steps
- * in a critical section. If there is no memory, heap_reclaim runs first, which visits each heap
- * once. Allocates nothing for itself. May wait and enter the kernel. May run in a signal handler
- * and in a fork child.
+ * in a critical section. If there is no memory, heap_reclaim runs, which walks each heap once.
+ * Allocates nothing for itself. May wait and enter the kernel. May run in a signal handler and in a
+ * fork child.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

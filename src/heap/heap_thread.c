@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_thread.c - heaps and their threads: start, end, death, fork. Used by the other files of the
- * heap; uses claim, heap_slabs, meta, pcp.
+ * heap_thread.c - heaps and their threads: start, end, death, fork.
+ * Used by the other files of the heap; uses claim, heap_slabs, meta, pcp.
  *
  * (A) Heaps are recycled and never unmapped. So the list of heaps is walked without a lock, and a
  *     thread that posts to an inbox needs no reference.
  * (B) If a slab is being posted while its owner ends, it stays with the heap, and the next thread
- * of
- *     the heap gets it.
+ *     of the heap gets it.
  * (C) A heap is unattached (on a list of registry), or has a live thread (tid), or is quarantined
  *     (fork), or its thread ended without telling us and reap will find it.
  *
@@ -16,9 +15,9 @@
  * free_take. Heaps are published with release (heap_publish) and walked with acquire (heap_first).
  * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
  * of fork, each call that needs a slab abandons the slabs of one orphan, until there is none. The
- * end of a thread abandons the slabs of its heap. Only heap_abandon_slabs runs inside a critical
- * section here. Signal handlers: if the interrupted call holds the lock, the call uses the fallback
- * heap.
+ * end of a thread abandons the slabs of its heap.
+ * Only heap_abandon_slabs runs inside a critical section here.
+ * Signal handlers: if the interrupted call holds the lock, the call uses the fallback heap.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -247,8 +246,7 @@ void heap_release(struct heap *h)
 		heap_retire(h);
 }
 
-/* In the critical section of a heap whose thread ends or has ended: empty it for the next thread.
- */
+/* In the critical section of a heap whose thread has ended or is about to: empty the heap. */
 static void finish(struct heap *h)
 {
 	heap_abandon_slabs(h, SLAB_RECENT);
