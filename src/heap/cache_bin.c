@@ -3,10 +3,12 @@
  * cache_bin.c - how much room the cache bins of a heap have.
  * Used by heap_slabs and trim; uses sizeclass, large.
  *
- * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A drain
- *     takes its room away again, and so do ageing steps, so that a cache starts small after them.
+ * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A
+ *     drain takes its room away again, and so do ageing steps, so that a cache starts small after
+ *     them.
  *
- * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
+ * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
+ * lock.
  * Bound: a move to a longer row copies BIN_SMALL pointers at most. No lock, no allocation.
  */
 #ifdef HAVE_CONFIG_H

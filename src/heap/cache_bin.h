@@ -30,15 +30,16 @@ static inline unsigned bin_room(struct heap *h, unsigned bin)
 /* Make the bin, which is empty, one without room. */
 void bin_begin(struct heap *h, unsigned bin);
 
-/* Twice the room, up to the capacity. False: the bins of all heaps have as much as a limit allows. */
+/* Twice the room, up to the capacity. False: the bins of all heaps have as much as a limit
+ * allows. */
 bool bin_grow(struct heap *h, unsigned bin);
 
 /* Take the n highest places away, which are free. */
 void bin_shrink(struct heap *h, unsigned bin, unsigned n);
 
 /*
- * Bytes of the objects that the bins of all heaps have room for, and how many that may become, apart from
- * the first places of each: what a limit on memory allows (reclaim).
+ * Bytes of the objects that the bins of all heaps have room for, and how many that may become,
+ * apart from the first places of each: what a limit on memory allows (reclaim).
  */
 extern _Atomic uint64_t heap_bins_bytes;
 extern _Atomic uint64_t heap_bins_most;
@@ -46,8 +47,8 @@ extern _Atomic uint64_t heap_bins_most;
 /* Whether the bins of all heaps may have that many bytes more. */
 bool bins_may_have(uint64_t more);
 
-/* The room of all bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is `bytes` now.
- * Before the second thread. */
+/* The room of all bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is
+ * `bytes` now. Before the second thread. */
 uint64_t heap_bins_room(struct heap *h);
 void heap_bins_count_from(uint64_t bytes);
 

@@ -1,35 +1,40 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * claim.c - the heap claim: the protocol alone.
- * Used by drain (the walker), heap_thread (ends and forks of threads) and heap_call; uses membarrier.
+ * Used by drain (the walker), heap_thread (ends and forks of threads) and heap_call; uses
+ * membarrier.
  *
  * (A) A heap's lists, and the slabs it owns, are touched only by its owner in the critical section
  *     (busy set, claim free), by its claimer, or (fallback heap) by the holder of its lock.
  * (B) The claim word goes free -> pending(e) by the CAS of a marker, e being the open epoch;
- *     pending(e) -> free by the owner's next call; pending(e) -> held(e) by the CAS of a claimer that
- *     closed e or a later epoch and then made all threads pass a barrier; held -> held + exited when the owner ends; held -> free by the claimer, which
- *     retires the heap if its owner has ended; held(e) -> pending(e) by a claimer that wants to come
- *     back; free or pending -> held by a fork.
- * (C) Marks are made and epochs are closed under reclaim_control. So when an epoch is closed, its marks
- *     and all older ones are there, whoever made them, and the barrier comes after each of them.
+ *     pending(e) -> free by the owner's next call; pending(e) -> held(e) by the CAS of a claimer
+ *     that closed e or a later epoch and then made all threads pass a barrier; held -> held +
+ *     exited when the owner ends; held -> free by the claimer, which retires the heap if its owner
+ *     has ended; held(e) -> pending(e) by a claimer that wants to come back; free or pending ->
+ *     held by a fork.
+ * (C) Marks are made and epochs are closed under reclaim_control. So when an epoch is closed, its
+ *     marks and all older ones are there, whoever made them, and the barrier comes after each of
+ *     them.
  * (D) A claimer that finds busy set lets go at once: the owner is inside since before the mark.
  * (E) The owner never waits for a claimer: its calls use the fallback heap meanwhile.
  *
  * Why a claimer is alone: take the owner's last entry before the claim. It stored busy, then loaded
- * claim. The claimer's barrier came after the mark (C) and before the claimer's load of busy. If the owner's load is
- * after the barrier, it saw the mark, and the owner took it back, so the claimer's CAS fails; the word
- * can be pending(e) again only by another mark of e, which came before the same barrier (C). If the load
- * is before the barrier, so is the store, and the claimer sees busy, or that the owner is out. A mark
- * that was put back is as good as before: between the first mark and now the owner never saw free.
+ * claim. The claimer's barrier came after the mark (C) and before the claimer's load of busy. If
+ * the owner's load is after the barrier, it saw the mark, and the owner took it back, so the
+ * claimer's CAS fails; the word can be pending(e) again only by another mark of e, which came
+ * before the same barrier (C). If the load is before the barrier, so is the store, and the claimer
+ * sees busy, or that the owner is out. A mark that was put back is as good as before: between the
+ * first mark and now the owner never saw free.
  *
  * Pairing: the owner's store of busy and load of claim (heap_enter) with the marker's CAS and the
- * claimer's load of busy, through the membarrier between them; the claimer's release CAS of claim with
- * the owner's acquire load.
- * Bound: the owner takes a mark back by one CAS, which fails only if a claimer has the heap. All else
- * here is a few atomic operations; claim_pass waits for the kernel.
- * Locks: none taken. Allocates nothing. In a fork child epochs go on; marks of the parent may lie in
- * heaps that hold nothing.
- * Source: the protocol is ours, with the epochs of RCU; models: t/model/claim.pml, t/model/weak.pml.
+ * claimer's load of busy, through the membarrier between them; the claimer's release CAS of claim
+ * with the owner's acquire load.
+ * Bound: the owner takes a mark back by one CAS, which fails only if a claimer has the heap. All
+ * else here is a few atomic operations; claim_pass waits for the kernel.
+ * Locks: none taken. Allocates nothing. In a fork child epochs go on; marks of the parent may lie
+ * in heaps that hold nothing.
+ * Source: the protocol is ours, with the epochs of RCU; models: t/model/claim.pml,
+ * t/model/weak.pml.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -82,8 +87,8 @@ bool claim_owner_ends(struct heap *h)
 
 /* ---- claimers ----------------------------------------------------------------------------- */
 
-/* By CAS, though nobody else changes a free word under the lock: if the lock failed us once, that would
- * cost a mark, and not a heap. */
+/* By CAS, though nobody else changes a free word under the lock: if the lock failed us once, that
+ * would cost a mark, and not a heap. */
 bool claim_mark(struct heap *h)
 {
 	uint64_t epoch = atomic_load_explicit(&open_epoch, memory_order_relaxed);
@@ -183,8 +188,8 @@ bool claim_hold(struct heap *h, uint64_t word)
 	uint64_t old = atomic_load_explicit(&h->claim, memory_order_relaxed);
 
 	DELAY_HERE(claim_marking);
-	/* By CAS: a mark may come and go meanwhile. The full barrier that pairs with heap_enter is the
-	 * membarrier of heap_fork_prepare. */
+	/* By CAS: a mark may come and go meanwhile. The full barrier that pairs with heap_enter is
+	 * the membarrier of heap_fork_prepare. */
 	while ((old & CLAIM_STATE) != CLAIM_HELD) {
 		if (atomic_compare_exchange_weak_explicit(&h->claim, &old, word,
 							  memory_order_seq_cst,

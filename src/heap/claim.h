@@ -3,9 +3,9 @@
  * claim.h - the heap claim: how another thread gets a heap whose owner makes no calls.
  *
  * A claimer marks heaps (claim_mark), closes the epoch of these marks (claim_close), makes all
- * threads pass a barrier (claim_pass), and may then, as much later as it likes, claim each heap that
- * is marked still (claim_try): its owner made no call since. A mark serves everybody: nobody marks
- * over it, and any claimer that accepts its epoch may claim the heap.
+ * threads pass a barrier (claim_pass), and may then, as much later as it likes, claim each heap
+ * that is marked still (claim_try): its owner made no call since. A mark serves everybody: nobody
+ * marks over it, and any claimer that accepts its epoch may claim the heap.
  *
  * The legal states of a heap (T: a TID, e: an epoch, -: any value):
  *
@@ -25,8 +25,8 @@
  *   HELD(0)       -     0           1            0     half changed at a fork; lost in the child
  *
  * drained is set by the claimer, or the owner at its end, once the heap is empty; the owner's first
- * slow call clears it. bins_purged implies drained, and is cleared with it. Any state may have them.
- * tid is 0 for a moment as well while its thread's kernel TID is not known (heap_note_tid).
+ * slow call clears it. bins_purged implies drained, and is cleared with it. Any state may have
+ * them. tid is 0 for a moment as well while its thread's kernel TID is not known (heap_note_tid).
  */
 #ifndef SLUICE_CLAIM_H
 #define SLUICE_CLAIM_H
@@ -44,7 +44,8 @@ enum claim_outcome {
 
 /* ---- the owner ---------------------------------------------------------------------------- */
 
-/* Into the critical section, also past a mark. False: the heap is claimed, or this is a re-entry. */
+/* Into the critical section, also past a mark. False: the heap is claimed, or this is a
+ * re-entry. */
 bool heap_enter_slow(struct heap *h);
 
 /* The owner of a claimed heap ends: the claimer finishes it. False: it is not claimed. */
@@ -58,18 +59,19 @@ bool claim_mark(struct heap *h);
 /* End the epoch of the marks made so far; returns it. The caller holds reclaim_control. */
 uint64_t claim_close(void);
 
-/* After claim_close, which gave `epoch`: all threads pass a barrier, by a grace period (global) or by
- * interrupts. Returns the epoch for claim_try, 0 if there is no barrier. */
+/* After claim_close, which gave `epoch`: all threads pass a barrier, by a grace period (global) or
+ * by interrupts. Returns the epoch for claim_try, 0 if there is no barrier. */
 uint64_t claim_pass(uint64_t epoch, bool global);
 
-/* Claim the heap if its mark is of that epoch or an older one. epoch: of claim_pass. One caller at a time
- * (reclaim_control). */
+/* Claim the heap if its mark is of that epoch or an older one. epoch: of claim_pass. One caller at
+ * a time (reclaim_control). */
 enum claim_outcome claim_try(struct heap *h, uint64_t epoch);
 
 /* Let go. True: its owner has ended, and the caller has to retire the heap (heap_release does). */
 bool claim_release(struct heap *h);
 
-/* Let go with the mark as it was before, so that it may be claimed again. True: as claim_release. */
+/* Let go with the mark as it was before, so that it may be claimed again. True: as
+ * claim_release. */
 bool claim_put_back(struct heap *h);
 
 static inline bool claim_is_pending(const struct heap *h)
@@ -85,7 +87,8 @@ static inline bool claim_is_held(const struct heap *h)
 
 /* ---- fork --------------------------------------------------------------------------------- */
 
-/* The claim word of what this fork holds: no other claim has it. The caller holds reclaim_control. */
+/* The claim word of what this fork holds: no other claim has it. The caller holds
+ * reclaim_control. */
 uint64_t claim_fork_word(void);
 
 /* Hold the heap, marked or not. False: somebody has claimed it. */

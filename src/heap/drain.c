@@ -3,16 +3,17 @@
  * drain.c - the walk over all heaps.
  * Used by reclaim; uses claim, heap_call, heap_slabs, heap_thread, pcp.
  *
- * (A) A heap is emptied only by its owner or its claimer (claim.h). Its pcp is emptied by anybody, under
- *     its own lock.
- * (B) A heap that is left half emptied is marked still and not `drained`, so a later part, or another
- *     walk, finds it.
+ * (A) A heap is emptied only by its owner or its claimer (claim.h). Its pcp is emptied by anybody,
+ *     under its own lock.
+ * (B) A heap that is left half emptied is marked still and not `drained`, so a later part, or
+ *     another walk, finds it.
  *
- * Bound: a walk looks at each heap once; a part of it ends with the object, slab or run with which its
- * steps are used up, plus PART_OBJECTS and PART_SLABS. A growth, which a malloc does, looks at
- * GROWTH_LOOKS heaps three times, makes one barrier, and moves what GROWTH_STEPS allow; debug builds
- * count it (heap_look_count, heap_work_count).
- * Locks: callers hold reclaim_control. Under it: a hold of each pcp and of pools. Allocates nothing.
+ * Bound: a walk looks at each heap once; a part of it ends with the object, slab or run with which
+ * its steps are used up, plus PART_OBJECTS and PART_SLABS. A growth, which a malloc does, looks at
+ * GROWTH_LOOKS heaps three times, makes one barrier, and moves what GROWTH_STEPS allow; debug
+ * builds count it (heap_look_count, heap_work_count).
+ * Locks: callers hold reclaim_control. Under it: a hold of each pcp and of pools. Allocates
+ * nothing.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -101,7 +102,8 @@ static void open_claimed(struct heap *h, uint32_t *steps)
 	put_back(h);
 }
 
-/* An ageing step for each bin. Between two bins that had something to do the owner may have its heap. */
+/* An ageing step for each bin. Between two bins that had something to do the owner may have its
+ * heap. */
 static void age(struct heap *h, uint64_t epoch, uint32_t *steps)
 {
 	unsigned bins = BINS;
@@ -129,8 +131,8 @@ static bool empty_claimed(struct heap *h, bool purges, uint32_t *steps, uint64_t
 		put_back(h);
 		return false;
 	}
-	/* A purge interrupts the processors that run the process: only if pages will be purged as well,
-	 * or the heap was empty already. */
+	/* A purge interrupts the processors that run the process: only if pages will be purged as
+	 * well, or the heap was empty already. */
 	if (purges && (n || was_empty)) {
 		heap_purge_bins(h);
 		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);
@@ -244,9 +246,9 @@ uint64_t heap_mark_all(bool bins, bool global)
 /* ---- growth ------------------------------------------------------------------------------- */
 
 /*
- * Guarded by: reclaim_control. The walk over the heaps that the last growth has marked and that were not
- * emptied yet, and the heap that the next growth begins to mark with: each marks as many as it may look
- * at, so that all are reached. Returns to the first heap after the last (NULL).
+ * Guarded by: reclaim_control. The walk over the heaps that the last growth has marked and that
+ * were not emptied yet, and the heap that the next growth begins to mark with: each marks as many
+ * as it may look at, so that all are reached. Returns to the first heap after the last (NULL).
  */
 static struct {
 	struct heap_walk marked;
@@ -304,7 +306,8 @@ bool heap_growth_step(void)
 		growth.pending = true;
 	} else {
 		heap_growth_mark(GROWTH_LOOKS, &steps);
-		/* A thread that fell asleep while the last ones were emptied has waited for this mark. */
+		/* A thread that fell asleep while the last ones were emptied has waited for this
+		 * mark. */
 		more = growth.next || growth.pending;
 		growth.pending = false;
 	}
@@ -353,7 +356,8 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, bool counts
 	if (outcome == CLAIM_TAKEN) {
 		if (counts)
 			d->cached += heap_free_bytes(h);
-		/* A thread that was drained may be about to go on, so it keeps the memory of its bins. */
+		/* A thread that was drained may be about to go on, so it keeps the memory of its
+		 * bins. */
 		empty_claimed(h, !holds, &steps, &pages);
 		d->drained += pages << PG_SHIFT;
 		stat_add(STAT_heaps_drained, holds);

@@ -11,9 +11,9 @@
 #include "heap/heap_types.h"
 
 /*
- * What a walk does with a heap. The first two need no claim. The others claim each heap that was marked
- * in the walk's epoch or an older one, and whose owner made no call since; HEAP_OPEN and HEAP_AGE leave
- * the mark, so that such a heap may be claimed again.
+ * What a walk does with a heap. The first two need no claim. The others claim each heap that was
+ * marked in the walk's epoch or an older one, and whose owner made no call since; HEAP_OPEN and
+ * HEAP_AGE leave the mark, so that such a heap may be claimed again.
  */
 enum heap_action {
 	HEAP_PCP,        /* empty its pcp */
@@ -26,9 +26,9 @@ enum heap_action {
 };
 
 /*
- * A walk, in parts, from `at` over `left` heaps at most. What is done on the way is limited by steps,
- * which are counted down (heap_work.h): a part ends when there are none, and the next one goes on where
- * it ended, in the middle of a heap, too.
+ * A walk, in parts, from `at` over `left` heaps at most. What is done on the way is limited by
+ * steps, which are counted down (heap_work.h): a part ends when there are none, and the next one
+ * goes on where it ended, in the middle of a heap, too.
  */
 struct heap_walk {
 	enum heap_action action;
@@ -51,24 +51,25 @@ static inline bool heap_walk_ended(const struct heap_walk *w)
 /* One caller at a time (reclaim_control), unless the action needs no claim. */
 void heap_walk_part(struct heap_walk *w, uint32_t *steps);
 
-/* Mark the heaps of a part of a walk that may hold something; bins: also those that have memory for their
- * bins only. `looks` heaps at most. The caller holds reclaim_control. True: some are marked. */
+/* Mark the heaps of a part of a walk that may hold something; bins: also those that have memory for
+ * their bins only. `looks` heaps at most. The caller holds reclaim_control. True: some are
+ * marked. */
 bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks);
 
-/* Mark all of them, and make all threads pass a barrier (claim_pass). Returns the epoch, 0 if none is
- * marked or there is no barrier. The caller holds reclaim_control, also over the barrier. */
+/* Mark all of them, and make all threads pass a barrier (claim_pass). Returns the epoch, 0 if none
+ * is marked or there is no barrier. The caller holds reclaim_control, also over the barrier. */
 uint64_t heap_mark_all(bool bins, bool global);
 
 /*
- * The part that a growth may do for others (GROWTH_LOOKS, GROWTH_STEPS): it empties heaps that the growth
- * before has marked and whose threads made no call since; when all those are done it empties the pcps of
- * the next heaps, marks them, and opens their inboxes. The caller holds reclaim_control. False: all heaps
- * were looked at since it was false last.
+ * The part that a growth may do for others (GROWTH_LOOKS, GROWTH_STEPS): it empties heaps that the
+ * growth before has marked and whose threads made no call since; when all those are done it empties
+ * the pcps of the next heaps, marks them, and opens their inboxes. The caller holds
+ * reclaim_control. False: all heaps were looked at since it was false last.
  */
 bool heap_growth_step(void);
 
-/* Its two halves: each marks the `looks` heaps behind those of the last one, and begins with the first
- * heap when it was at the end; true: some are marked. */
+/* Its two halves: each marks the `looks` heaps behind those of the last one, and begins with the
+ * first heap when it was at the end; true: some are marked. */
 unsigned heap_growth_take(uint32_t *steps);
 bool heap_growth_mark(uint32_t looks, uint32_t *steps);
 
@@ -94,9 +95,10 @@ struct heap_drain {
 };
 
 /*
- * Empty one heap, a marked one of others' or the caller's own, and its pcp; or its pcp alone (HEAP_PCP).
- * epoch: of the marks, 0 if marking was in vain. counts: `cached` is wanted; to count what a heap has free
- * walks all its slabs. One caller at a time (reclaim_control), except for HEAP_PCP.
+ * Empty one heap, a marked one of others' or the caller's own, and its pcp; or its pcp alone
+ * (HEAP_PCP). epoch: of the marks, 0 if marking was in vain. counts: `cached` is wanted; to count
+ * what a heap has free walks all its slabs. One caller at a time (reclaim_control), except for
+ * HEAP_PCP.
  */
 void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool counts,
 		struct heap_drain *d);

@@ -13,9 +13,9 @@
 #include "types.h"
 
 /*
- * The slow and the general ways. Sizes are bytes. Return NULL if there is no memory; errno is set by the
- * shim. Any thread, any context: a call that interrupts another one of its own thread is served from
- * the fallback heap or the arena.
+ * The slow and the general ways. Sizes are bytes. Return NULL if there is no memory; errno is set
+ * by the shim. Any thread, any context: a call that interrupts another one of its own thread is
+ * served from the fallback heap or the arena.
  */
 void *heap_alloc_slow(size_t size);                  /* size <= SMALL_MAX */
 void *heap_alloc_large(size_t size, bool *zero);     /* size > SMALL_MAX */
@@ -25,12 +25,12 @@ _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
 
-/* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap, and give the
- * empty abandoned slabs back to the buddy core. Returns bytes of slabs given back. */
+/* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap, and give
+ * the empty abandoned slabs back to the buddy core. Returns bytes of slabs given back. */
 uint64_t heap_sweep(void);
 
-/* For drains: empty the calling thread's bins and abandon its slabs with room, so that holes can be made
- * in them; a few in each critical section. */
+/* For drains: empty the calling thread's bins and abandon its slabs with room, so that holes can be
+ * made in them; a few in each critical section. */
 void heap_abandon_own(void);
 
 /* What to try when there is no memory, before giving up; set by reclaim. */
@@ -65,8 +65,8 @@ static always_inline void *heap_alloc_small(size_t size)
 	return likely(p != NULL) ? p : heap_alloc_slow(size);
 }
 
-/* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow path. That
- * an object is not there twice is looked at here, because the free did not. */
+/* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow
+ * path. That an object is not there twice is looked at here, because the free did not. */
 static always_inline void *heap_alloc_binned(size_t size)
 {
 	struct heap *h = heap_self;
@@ -121,10 +121,11 @@ static always_inline void heap_free(void *p)
 	b = &h->bin[pg->cls];
 	top = b->top;
 	divisor = b->divisor;
-	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For all
-	 * else nothing is carved, and the bin that cls names is not used. The middle of an object, aligned or
-	 * not, is no multiple of the size. Of repeats the last two frees are looked at (below an empty bin lies another
-	 * bin, as the slow path knows); others are noticed where marks are. */
+	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For
+	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
+	 * object, aligned or not, is no multiple of the size. Of repeats the last two frees are
+	 * looked at (below an empty bin lies another bin, as the slow path knows); others are
+	 * noticed where marks are. */
 	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
 	    unlikely((uint32_t)(uintptr_t)top == b->limit) || unlikely(*top == o) ||
 	    unlikely(top[-1] == o)) {

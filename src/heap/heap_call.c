@@ -3,12 +3,12 @@
  * heap_call.c - which heap serves a slow-path call, and what the call does for it besides.
  * Used by heap and drain; uses claim, heap_slabs, heap_thread.
  *
- * A call is served by its thread's own heap, or by the fallback heap under its lock. In its own heap it
- * does a part of a trim that was asked for, and an ageing step every AGE_EVERY calls.
+ * A call is served by its thread's own heap, or by the fallback heap under its lock. In its own
+ * heap it does a part of a trim that was asked for, and an ageing step every AGE_EVERY calls.
  *
  * Lock: the fallback heap's (FALLBACK), which stands for its critical section.
- * Bound: CALL_OBJECTS and CALL_SLABS (heap_work.h). Signal handlers: if the interrupted call holds a
- * lock, that of the fallback heap is only tried.
+ * Bound: CALL_OBJECTS and CALL_SLABS (heap_work.h). Signal handlers: if the interrupted call holds
+ * a lock, that of the fallback heap is only tried.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -45,9 +45,9 @@ void heap_ask_trim(void)
 	stat_add(STAT_trims_requested, 1);
 }
 
-/* Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some slabs
- * with room are abandoned, so that holes can be made in them. A few classes in each call, so that none
- * is long. */
+/* Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some
+ * slabs with room are abandoned, so that holes can be made in them. A few classes in each call, so
+ * that none is long. */
 static inline void trim_if_asked(struct heap *h)
 {
 	uint32_t asked = atomic_load_explicit(&trims_asked, memory_order_relaxed);
@@ -66,8 +66,8 @@ static inline void trim_if_asked(struct heap *h)
 	stat_add(STAT_trims_done, 1);
 }
 
-/* In a handler that interrupted the holder of a lock it is only tried: the holder of this one may wait
- * for that lock. */
+/* In a handler that interrupted the holder of a lock it is only tried: the holder of this one may
+ * wait for that lock. */
 static bool fallback_lock(void)
 {
 	if (!lock_depth)

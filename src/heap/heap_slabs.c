@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_slabs.c - the bins and the slabs of a heap: what is done in its critical section. Uses slab, outbox.
+ * heap_slabs.c - the bins and the slabs of a heap: what is done in its critical section. Uses slab,
+ * outbox.
  *
  * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
  *     bins of large objects hold runs that are PAGE_LARGE still.
@@ -8,10 +9,12 @@
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
  *
- * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
- * Under it: list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: by a
- * claimer only).
- * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs (heap_work.h).
+ * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
+ * lock.
+ * Under it: list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: by
+ * a claimer only).
+ * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
+ * (heap_work.h).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -62,8 +65,8 @@ static void partial_add(struct heap *h, struct page *pg)
 	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
 }
 
-/* One that could not be left may have room, or be empty but for what is on its remote list: the next free
- * of the heap puts it where it belongs, and one of others posts it. */
+/* One that could not be left may have room, or be empty but for what is on its remote list: the
+ * next free of the heap puts it where it belongs, and one of others posts it. */
 void heap_full_add(struct heap *h, struct page *pg)
 {
 	pg->wake = (int16_t)(pg->used - 1);
@@ -185,8 +188,9 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
-/* Stops the program if an object is in the bin twice, of which only the bin is looked at, or in it and on a list of its slab. Nothing is
- * written to objects, for this may be a child of fork that ends. */
+/* Stops the program if an object is in the bin twice, of which only the bin is looked at, or in it
+ * and on a list of its slab. Nothing is written to objects, for this may be a child of fork that
+ * ends. */
 static void bin_check_twice(struct heap *h, unsigned bin)
 {
 	struct object **bottom = bin_bottom(h, bin);
@@ -319,8 +323,8 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
 	slab_place(h, pg);
 }
 
-/* Link those of the n objects that follow each other in slab pg in front of *list. Returns how many, at
- * least one. */
+/* Link those of the n objects that follow each other in slab pg in front of *list. Returns how
+ * many, at least one. */
 static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct object **list)
 {
 	uintptr_t start = (uintptr_t)page_address(pg);
@@ -395,8 +399,8 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 	return true;
 }
 
-/* The objects freed last are in this processor's cache still, those freed first are not. Each place that is
- * far from the one before is a miss. */
+/* The objects freed last are in this processor's cache still, those freed first are not. Each place
+ * that is far from the one before is a miss. */
 void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
 {
 	struct object **end = h->bin[cls].top + 1;
@@ -433,7 +437,8 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	h->idle_rounds[cls] = 0;
 	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
 	heap_bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
-	/* Under a limit all of them may have too much. One place is left, for the object that comes. */
+	/* Under a limit all of them may have too much. One place is left, for the object that
+	 * comes. */
 	if (shrinks)
 		bin_shrink(h, cls, n - 1);
 	DCHECK(bin_space(&h->bin[cls]) != 0);

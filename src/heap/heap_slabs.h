@@ -2,8 +2,8 @@
 /*
  * heap_slabs.h - the cache bins and the slabs of a heap: what is done in its critical section.
  *
- * The caller of each function is in the critical section of h, or has claimed it, or (fallback heap)
- * holds its lock, unless it says otherwise.
+ * The caller of each function is in the critical section of h, or has claimed it, or (fallback
+ * heap) holds its lock, unless it says otherwise.
  */
 #ifndef SLUICE_HEAP_SLABS_H
 #define SLUICE_HEAP_SLABS_H
@@ -28,8 +28,8 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
 		__builtin_prefetch(h->partial[cls].first, 1);
 }
 
-/* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and has
- * room. False: nothing was done. */
+/* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and
+ * has room. False: nothing was done. */
 static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
 {
 	struct cache_bin *b = &h->bin[cls];
@@ -51,9 +51,9 @@ bool heap_refill(struct heap *h, unsigned cls);
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
 /*
- * Send the object to its slab if that is another's and the bin of its class has not begun yet; false: it
- * was not sent. A thread that was given a few objects and frees them does not get them back by its next
- * malloc, beside others of their cache line that other threads write.
+ * Send the object to its slab if that is another's and the bin of its class has not begun yet;
+ * false: it was not sent. A thread that was given a few objects and frees them does not get them
+ * back by its next malloc, beside others of their cache line that other threads write.
  */
 bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
@@ -72,8 +72,8 @@ void heap_release_slab(struct heap *h, struct page *pg);
 /* Put a slab on the list of full ones, though it may have room: one that could not be abandoned. */
 void heap_full_add(struct heap *h, struct page *pg);
 
-/* The n objects of a bin that were freed last go to their slabs, n being at least 1; or those of them that
- * lie in `far` places. */
+/* The n objects of a bin that were freed last go to their slabs, n being at least 1; or those of
+ * them that lie in `far` places. */
 void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d);
 
 /* Any thread: stops the program unless p is the start of an object of pg that was handed out. */
@@ -81,7 +81,8 @@ void heap_check_object(void *p, const struct page *pg);
 _Noreturn void heap_bad_free(void *p, const struct page *pg);
 _Noreturn void heap_freed_twice(void *p, const struct page *pg);
 
-/* The calling thread's bins: stops the program if an object in them was freed twice. For its end. */
+/* The calling thread's bins: stops the program if an object in them was freed twice. For its
+ * end. */
 void heap_check_bins(void);
 
 /* Debug: the calling thread's heap, or all that it can know of it. */

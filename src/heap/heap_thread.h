@@ -74,8 +74,8 @@ void heap_release(struct heap *h);
 /* Abandon what a fork left with a thread that the child does not have; false: nothing. */
 bool heap_take_orphan(void);
 
-/* The pcp of the calling thread; a thread without a heap uses the fallback's. heap_pcp makes a heap if
- * the thread has none. */
+/* The pcp of the calling thread; a thread without a heap uses the fallback's. heap_pcp makes a heap
+ * if the thread has none. */
 struct pcp *heap_pcp(void);
 struct pcp *heap_pcp_self(void);
 
@@ -83,10 +83,10 @@ struct pcp *heap_pcp_self(void);
 void heap_exit_free(struct heap *h);
 
 /*
- * What the library has to do at a moment when libc may be called, and no thread of the program comes
- * by: a slow-path call does it before it begins, without locks and outside of critical sections. libc
- * frees a thread's memory with a lock held that pthread_create takes, so HEAP_DUE_ALLOC is left to
- * calls that allocate.
+ * What the library has to do at a moment when libc may be called, and no thread of the program
+ * comes by: a slow-path call does it before it begins, without locks and outside of critical
+ * sections. libc frees a thread's memory with a lock held that pthread_create takes, so
+ * HEAP_DUE_ALLOC is left to calls that allocate.
  */
 enum { HEAP_DUE_NOT, HEAP_DUE_ALLOC, HEAP_DUE_CALL };
 extern _Atomic uint32_t heap_due;
@@ -103,8 +103,9 @@ extern _Atomic uint32_t heap_leader_gone;
 extern void (*heap_leader_ends)(void);
 
 /*
- * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a thread
- * calls park_notify_exit before it ends. A system call for each heap looked at, up to the first such thread.
+ * Whether a thread has a heap other than the first one, the caller and `ours` (a TID): such a
+ * thread calls park_notify_exit before it ends. A system call for each heap looked at, up to the
+ * first such thread.
  */
 bool heap_others(uint32_t ours);
 
@@ -112,23 +113,23 @@ bool heap_others(uint32_t ours);
 void heap_fork_prepare(void);
 void heap_fork_parent(void);
 
-/* copy: no handlers ran, see heap_copy_mark. draining: the interrupted call of the forking thread is a
- * drain, and goes on in the child with the heaps that it holds. */
+/* copy: no handlers ran, see heap_copy_mark. draining: the interrupted call of the forking thread
+ * is a drain, and goes on in the child with the heaps that it holds. */
 void heap_fork_child(bool copy, bool draining);
 
 /*
- * A process that is made by _Fork or a raw clone runs no fork handlers. Its first slow-path call finds
- * that this word was wiped, and calls heap_copy_begins, which sets it again. A child of vfork has its
- * parent's word.
+ * A process that is made by _Fork or a raw clone runs no fork handlers. Its first slow-path call
+ * finds that this word was wiped, and calls heap_copy_begins, which sets it again. A child of vfork
+ * has its parent's word.
  */
 extern _Atomic(_Atomic uint32_t *) heap_copy_mark;
 extern void (*heap_copy_begins)(void);
 
 /*
- * Set in the copy of the process that writes a backtrace (backtrace.h): the locks of threads that are
- * not there, and a heap's busy, may be set for good. Each object is a mapping of its own there, and
- * none that was there before is ever freed. That process has one thread. Also set in the thread that
- * does heap_init, meanwhile: then no object was there before.
+ * Set in the copy of the process that writes a backtrace (backtrace.h): the locks of threads that
+ * are not there, and a heap's busy, may be set for good. Each object is a mapping of its own there,
+ * and none that was there before is ever freed. That process has one thread. Also set in the thread
+ * that does heap_init, meanwhile: then no object was there before.
  */
 extern _Thread_local bool heap_in_copy TLS_FAST;
 

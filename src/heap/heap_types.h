@@ -19,7 +19,8 @@
 #include "page/pcp.h"
 #include "types.h"
 
-/* The claim word: bits 1-0 are the state, bit 2 is CLAIM_EXITED, the rest is the epoch of the mark. */
+/* The claim word: bits 1-0 are the state, bit 2 is CLAIM_EXITED, the rest is the epoch of the
+ * mark. */
 #define CLAIM_FREE UINT64_C(0)
 #define CLAIM_PENDING UINT64_C(1)
 #define CLAIM_HELD UINT64_C(2)
@@ -77,8 +78,8 @@ enum {
 struct heap {
 	/*
 	 * The critical section. The owner thread alone writes busy; a claimer reads it. The owner
-	 * sets busy, then reads claim; a claimer marks claim, makes every thread pass a full barrier
-	 * (membarrier), then reads busy: one of them sees the other.
+	 * sets busy, then reads claim; a claimer marks claim, makes every thread pass a full
+	 * barrier (membarrier), then reads busy: one of them sees the other.
 	 */
 	_Atomic uint32_t busy;
 	_Atomic uint64_t claim;
@@ -130,9 +131,9 @@ struct heap {
 	struct pcp pcp;
 
 	/* Owner thread in its critical section, or the claimer: frees into slabs of others, and the
-	 * places of the bins, BIN_SLOTS of them, which heap_none and heap_gone lack. All zero is right
-	 * while they are empty, so a claimer may give this memory back; it begins at a page, see
-	 * HEAP_OFFSET. */
+	 * places of the bins, BIN_SLOTS of them, which heap_none and heap_gone lack. All zero is
+	 * right while they are empty, so a claimer may give this memory back; it begins at a page,
+	 * see HEAP_OFFSET. */
 	cache_aligned struct outbox outbox;
 	cache_aligned struct object *bin_slots[];
 };
@@ -142,8 +143,8 @@ _Static_assert(offsetof(struct heap, outbox) <= 4096,
 	       "an idle heap costs one of the kernel's pages");
 
 /*
- * Where in its first page a heap begins. Not at the start, as many blocks do, of which a program uses
- * the first bytes most: a load waits for an earlier store to the same offset in another page.
+ * Where in its first page a heap begins. Not at the start, as many blocks do, of which a program
+ * uses the first bytes most: a load waits for an earlier store to the same offset in another page.
  */
 #define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, outbox) % META_ALIGN) % META_ALIGN)
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");

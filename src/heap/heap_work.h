@@ -22,20 +22,20 @@
 #define INBOX_BATCH 8u
 
 /*
- * What one call does in its critical sections at most: a part of a trim, an ageing step, a refill or a
- * flush, for which the inbox is opened, and a slab that it brings. Counted from heap_call_begin to
- * heap_call_end.
+ * What one call does in its critical sections at most: a part of a trim, an ageing step, a refill
+ * or a flush, for which the inbox is opened, and a slab that it brings. Counted from
+ * heap_call_begin to heap_call_end.
  */
 #define CALL_OBJECTS (TRIM_BATCH * BIN_MAX + AGE_OBJECTS + 2 * BIN_STEP)
 #define CALL_SLABS                                                                                 \
 	(TRIM_BATCH * (ABANDON_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
 
 /*
- * What a growth does for all threads at most: heaps that it looks at (three times each: to empty those
- * that the growth before has marked, to mark the next ones, and to open their inboxes), and objects,
- * slabs and runs of pages that it moves, in steps: one for an object, SLAB_STEPS for a slab, one for a
- * run of pages, and CLAIM_STEPS for a heap that it claims. It ends with the part in which its steps
- * are used up.
+ * What a growth does for all threads at most: heaps that it looks at (three times each: to empty
+ * those that the growth before has marked, to mark the next ones, and to open their inboxes), and
+ * objects, slabs and runs of pages that it moves, in steps: one for an object, SLAB_STEPS for a
+ * slab, one for a run of pages, and CLAIM_STEPS for a heap that it claims. It ends with the part in
+ * which its steps are used up.
  */
 #define GROWTH_LOOKS 128u
 #define GROWTH_STEPS 2048u

@@ -3,12 +3,13 @@
  * trim.c - what takes things out of a heap: trims, ageing steps, and the abandoning of its slabs.
  * Used by heap, heap_call, heap_thread and drain; uses heap_slabs, cache_bin, outbox, slab_pool.
  *
- * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its lock.
+ * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
+ * lock.
  * Under it: list steps, CAS on state words, a pool's lock; no page is asked for or given back
  * (heap_purge_bins: by a claimer only).
  * Bound: with a part of a trim or an ageing step a call stays within CALL_OBJECTS and CALL_SLABS
- * (heap_work.h). heap_abandon_slabs and heap_trim end when the heap is empty; heap_abandon_part when its
- * steps are used up, with PART_OBJECTS or PART_SLABS more at most.
+ * (heap_work.h). heap_abandon_slabs and heap_trim end when the heap is empty; heap_abandon_part
+ * when its steps are used up, with PART_OBJECTS or PART_SLABS more at most.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -64,7 +65,8 @@ static void pool_refresh(struct heap *h, struct outbox_adopt *due)
 		heap_release_slab(h, due->pg);
 }
 
-/* Up to n objects of the bin go to their slabs, n being at most BIN_STEP. Returns how many there were. */
+/* Up to n objects of the bin go to their slabs, n being at most BIN_STEP. Returns how many there
+ * were. */
 static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 {
 	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));

@@ -16,11 +16,12 @@ bool heap_open_part(struct heap *h, uint32_t *steps);
 /* Bytes that are free in a heap except in its pcp: in bins, outbox and slabs. */
 uint64_t heap_free_bytes(struct heap *h);
 
-/* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its own. */
+/* The owner empties its bins and its outbox and gives up its empty slabs; those in use stay its
+ * own. */
 void heap_trim(struct heap *h);
 
-/* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which are
- * abandoned; and after the last bin the outbox and some of the inbox. */
+/* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which
+ * are abandoned; and after the last bin the outbox and some of the inbox. */
 void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
@@ -33,12 +34,12 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 /* The same for a bin and some slabs of its class that have room; false: it has no more. */
 bool heap_abandon_some(struct heap *h, unsigned bin);
 
-/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the kernel,
- * so only for a claimer, which keeps nobody waiting. */
+/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the
+ * kernel, so only for a claimer, which keeps nobody waiting. */
 void heap_purge_bins(struct heap *h);
 
-/* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of it, a
- * multiple of AGE_OBJECTS, go to their slabs. False: there was nothing to do. */
+/* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of
+ * it, a multiple of AGE_OBJECTS, go to their slabs. False: there was nothing to do. */
 bool heap_age_next(struct heap *h, unsigned objects);
 
 #endif
