@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A program whose threads come and go: which threads the process has, and what one with a single thread may do.
- * Usage: alone CASE. 77: the machine cannot do it.
+ * A program whose threads start and end: which threads the process has, and what a process with a
+ * single thread may do. Usage: alone CASE. Status 77: the machine cannot do it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ static void nap(void)
 	nanosleep(&ts, NULL);
 }
 
-/* Threads of the process, or those of a name. */
+/* The number of threads of the process, or of those with a name. */
 static unsigned threads(const char *name)
 {
 	DIR *d = opendir("/proc/self/task");
@@ -65,7 +65,7 @@ static int becomes(const char *name, unsigned n)
 	return 0;
 }
 
-/* What the kernel allows while there is one thread only, and what needs no privilege. */
+/* What the kernel allows only to a process with one thread, and without privileges. */
 static int single(void)
 {
 	return unshare(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD) == 0;
@@ -160,7 +160,7 @@ static int case_ends(void)
 	return helper_end();
 }
 
-/* Without waiting for anything: joined is single-threaded, as without the library. */
+/* Without waiting: once joined the process is single-threaded, as without the library. */
 static int case_at_once(void)
 {
 	for (int i = 0; i < 50; i++) {
@@ -187,7 +187,7 @@ static void *makes_one_more(void *arg)
 	return arg;
 }
 
-/* Threads end while others are made: neither too few of ours nor two. */
+/* Threads end while others are made: there is always one thread of ours, not two. */
 static int case_churn(void)
 {
 	for (int i = 0; i < 300; i++) {
@@ -231,7 +231,7 @@ static int case_limit(void)
 		hold = 1;
 		for (int i = 0; i < 2; i++)
 			failed += pthread_create(&t[i], NULL, is_held, NULL) != 0;
-		/* With ours there are four: it makes room for a child, too. */
+		/* With ours there are four; it has to make room for a child as well. */
 		if (round % 4 == 0)
 			CHECK(becomes("sluice", 1), "it does not start, round %d", round);
 		failed += !forks_well();
@@ -250,7 +250,7 @@ static int case_limit(void)
 	return helper_end();
 }
 
-/* ---- threads that nobody makes by pthread_create -------------------------------------------- */
+/* ---- threads that are not made by pthread_create -------------------------------------------- */
 
 static int c11_thread(void *arg)
 {
@@ -287,7 +287,7 @@ static void expires(union sigval value)
 	expired++;
 }
 
-/* The C library's own threads: a helper for all timers, and one for each time that one expires. */
+/* The C library's own threads: a helper for all timers, and one for each timer that expires. */
 static int case_timer(void)
 {
 	struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = expires };
@@ -305,7 +305,7 @@ static int case_timer(void)
 	return helper_end();
 }
 
-/* A handler interrupts whatever there is, makes calls of malloc, threads and a child. */
+/* A handler interrupts anything and calls malloc, makes threads and a child. */
 static volatile int handlers;
 
 static void handles(int sig)
@@ -410,7 +410,8 @@ static int case_children(void)
 	return helper_end();
 }
 
-/* Who forks after the last thread has ended is alone: Python 3.12 and others look, and warn. */
+/* A process that forks after its last thread has ended is single-threaded: Python 3.12 and others
+ * check that, and warn. */
 static int case_forks_alone(void)
 {
 	enum { ROUNDS = 50 };
@@ -423,7 +424,7 @@ static int case_forks_alone(void)
 		pid = fork();
 		if (pid == 0)
 			_exit(0);
-		/* What was joined may be there for a moment longer; then ours cannot tell. */
+		/* A joined thread may exist for a moment longer; then ours cannot tell. */
 		ours += threads("sluice") != 0;
 		CHECK(ends_well(pid), "child %d", i);
 	}
@@ -434,7 +435,7 @@ static int case_forks_alone(void)
 enum { MANY = 100, MANY_STACK = 128 << 10, MANY_OBJECTS = 64 };
 static pthread_barrier_t all_there;
 
-/* Every bin has been in use. */
+/* Every bin is in use. */
 static void *fills_bins(void *arg)
 {
 	void *p[MANY_OBJECTS];
@@ -451,7 +452,8 @@ static void *fills_bins(void *arg)
 	return NULL;
 }
 
-/* What many threads leave behind: 16 KiB each at most. Their stacks are ours, for libc would keep some. */
+/* What many threads leave behind: at most 16 KiB each. The program makes their stacks, because libc
+ * would keep some. */
 static int case_many(void)
 {
 	char *stacks = mmap(NULL, (size_t)MANY * MANY_STACK, PROT_READ | PROT_WRITE,
@@ -493,7 +495,8 @@ static void at_the_end(void)
 	_exit(helper_end());
 }
 
-/* The first thread ends, by pthread_exit, then the others; the last of them has never called malloc in the second case. */
+/* The first thread ends, by pthread_exit, then the others. In the second case the last of them has
+ * never called malloc. */
 static int leader(void *(*fn)(void *))
 {
 	enum { MORE = 3 };
@@ -509,7 +512,7 @@ static int leader(void *(*fn)(void *))
 	pthread_exit(NULL);
 }
 
-/* Until the first thread has ended: it is a zombie then. */
+/* Waits until the first thread has ended: it is a zombie then. */
 static void wait_for_leader(void)
 {
 	char state[300] = "";

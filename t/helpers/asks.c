@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A preloaded library as many are written (faketime, fakeroot, the runtime of a sanitizer): functions of the C
- * library in front of the real ones, which ask dlsym for them at their first call, and allocate. Whichever of them malloc
- * calls to begin with is then called before malloc is ready. Says at the end on stderr how many of them were
- * called, and how many of the blocks that they kept are not what they were.
+ * A preloaded library like many others (faketime, fakeroot, a sanitizer's runtime): it replaces
+ * functions of the C library, asks dlsym for the real ones at their first call, and allocates.
+ * Those that malloc calls at its start are called before malloc is ready. At the end it says on
+ * stderr how many of the functions were called, and how many of the blocks that they kept have
+ * changed.
  */
 #include <dlfcn.h>
 #include <malloc.h>

@@ -10,7 +10,8 @@
  *   jump     a signal handler leaves the call it interrupted by siglongjmp; the thread goes on
  *   stream   malloc_info writes to a stream whose function calls the library, forks, and jumps out
  *
- * The three before the last are not supported; memory is lost by them, and that is all. A watchdog says which step hung.
+ * The three before the last are not supported; memory is lost by them, and that is all. A watchdog
+ * says which step hung.
  */
 #include "lib/check.h"
 

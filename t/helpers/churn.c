@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * churn [ROUNDS]: 32 threads take blocks and objects and free them, then one drain gives back all there
- * is, regions included, and so on. Counts the process's mappings (E2, E3): at most 64 more at any time
- * than after the first round.
+ * churn [ROUNDS]: 32 threads take blocks and objects and free them, then one drain gives back all
+ * there is, regions included, and so on. Counts the process's mappings (E2, E3): at any time at
+ * most 64 more than after the first round.
  */
 #include "lib/check.h"
 
@@ -19,7 +19,7 @@ static pthread_barrier_t end;
 static unsigned rounds = 1000;
 static unsigned failures; /* of malloc; guarded by the barriers */
 
-/* With a buffer of its own: stdio would allocate one. */
+/* With a buffer of its own, because stdio would allocate one. */
 static unsigned mappings(void)
 {
 	static char text[65536];
@@ -56,8 +56,8 @@ static void take(struct worker *w, unsigned char **p)
 	}
 }
 
-/* A third of what was taken in an even round lives on until the end of the odd one after it, so that
- * memory comes back in pieces, then in whole. */
+/* A third of what was taken in an even round lives until the end of the odd round after it, so that
+ * memory comes back in pieces, then as a whole. */
 static void turn(struct worker *w, unsigned round)
 {
 	unsigned char **p = w->p[round % 2];

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * New processes made in every way that Linux knows, while other threads allocate. Each child allocates, frees what
- * is its own and what its parent had, and ends; the parent's threads find what they had.
+ * New processes made in every way that Linux knows, while other threads allocate. Each child
+ * allocates, frees what is its own and what its parent had, and ends; the parent's threads find
+ * what they had.
  *
  *	clone WAY
  *
- * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork, clone (a raw one), twice (_Fork, whose
- * child forks), vfork, spawn, leader-gone (fork after the initial thread has ended), first-vfork (the first call of some
- * threads is made by a child of vfork), shares-memory (a process with our memory and a TLS of its own allocates for long), and
- * with atfork.so preloaded, whose fork handlers were registered before main: lock-stdio, lock-setuid (they wait for a thread that is in
- * fopen, or in setuid), fault (they make one, which the program's handler mends)
+ * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork,
+ * clone (a raw one), twice (_Fork, whose child forks), vfork, spawn, leader-gone (fork after the
+ * initial thread has ended), first-vfork (the first call of some threads is made by a child of
+ * vfork), shares-memory (a process with our memory and a TLS of its own allocates for long), and
+ * with atfork.so preloaded, whose fork handlers were registered before main: lock-stdio,
+ * lock-setuid (they wait for a thread that is in fopen, or in setuid), fault (they make one, which
+ * the program's handler mends)
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -339,7 +342,8 @@ static int process_churns(void *arg)
 	return 0;
 }
 
-/* Not a thread for libc or the kernel, though it shares all memory. Its TLS is made as libc makes one. */
+/* Not a thread for libc or the kernel, though it shares all memory. Its TLS is made as libc makes
+ * one. */
 static int shares_memory(void)
 {
 	static char stack[256 << 10] __attribute__((aligned(64)));

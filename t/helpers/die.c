@@ -75,7 +75,8 @@ static void double_large(void)
 	twice(100000);
 }
 
-/* Another one comes in between, so that the free looks like any other: the next allocation sees it. */
+/* Another free comes in between, so that this one looks like any other: the next allocation sees
+ * it. */
 static void double_large_around(void)
 {
 	void *other = block(100000);
@@ -119,7 +120,7 @@ static void *frees_it(void *p)
 	return NULL;
 }
 
-/* By a thread that does not own it, and then by the one that does. */
+/* By a thread that does not own it, and then by the owner. */
 static void double_large_thread(void)
 {
 	pthread_t t;
@@ -150,7 +151,8 @@ static void by_thread(void)
 		exit(3);
 }
 
-/* The victim is freed, then n others, then the victim again; it is noticed when the program ends at the latest. */
+/* Frees the victim, then n others, then the victim again; noticed at the latest when the program
+ * ends. */
 static void late(size_t size, int n)
 {
 	void *p = NULL;
@@ -225,7 +227,7 @@ static void late_realloc_moved(void)
 	free(victim);
 }
 
-/* The mark of a free object is written over: only a repeat of the last free is seen. */
+/* The mark of a free object is overwritten, so that only a repeat of the last free is seen. */
 static void double_written(void)
 {
 	aim(block(100));
@@ -456,8 +458,8 @@ static void harm(unsigned char *p, enum what what)
 	}
 }
 
-/* Freed by whom, then harmed, all of them or those directly behind a live one; and allocated again. Which of them is
- * noticed first is not known. */
+/* The thread that freed them varies, and which are harmed: all of them or those directly behind a
+ * live one. Then they are allocated again. Which one is noticed first is not known. */
 static void link_harmed(size_t size, enum who who, enum what what)
 {
 	pthread_t t;
@@ -530,7 +532,8 @@ static void expect_fault(uintptr_t low, uintptr_t high)
 	sigaction(SIGSEGV, &act, NULL);
 }
 
-/* A region is full of long blocks, and so is the next one: who runs out of the last of the first comes to the second's metadata. */
+/* A region is full of long blocks, and so is the next one: a write beyond the last block of the
+ * first reaches the metadata of the second. */
 static void guard_end(void)
 {
 	static uintptr_t seen[1200];

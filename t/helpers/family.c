@@ -358,7 +358,8 @@ static void aligned_group(void)
 				CHECK(helper_verify(p[i], n, (uintptr_t)p[i]) == n,
 				      "alignment %zu, size %zu: overlap", a, n);
 				if (i == 0) {
-					/* an aligned block may be reallocated, and keeps what it holds */
+					/* an aligned block may be reallocated, and keeps what it
+					 * holds */
 					unsigned char *q = M.realloc(p[i], n + 5000);
 					CHECK(q != NULL &&
 						      helper_verify(q, n, (uintptr_t)p[i]) == n,
@@ -403,8 +404,8 @@ static void bad_alignment_group(void)
 		CHECK(p == &mark, "posix_memalign with alignment %zu changed the pointer", bad[i]);
 		CHECK(errno == 0, "posix_memalign with alignment %zu set errno", bad[i]);
 	}
-	/* memalign rounds a bad alignment up; so does aligned_alloc of glibc before 2.38, while C17 wants it
-	 * to fail. */
+	/* memalign rounds a bad alignment up; so does aligned_alloc of glibc before 2.38, while C17
+	 * wants it to fail. */
 	bool ours = dlsym(RTLD_DEFAULT, "sluice_drain") != NULL;
 	static const struct {
 		size_t alignment, rounded;

@@ -236,9 +236,9 @@ static void *reads_lines(void *arg)
 {
 	bool last = false;
 
-	/* To the last line: the writer may be inside write(2) when all is over. A reader that waited
-	 * for the end of the file would hold its stream's lock, fflush(NULL) the list's while it
-	 * waits for the reader's, and the writer's fclose could not have the list's. */
+	/* To the last line: the writer may be inside write(2) when all is over. A reader that
+	 * waited for the end of the file would hold its stream's lock, fflush(NULL) the list's
+	 * while it waits for the reader's, and the writer's fclose could not have the list's. */
 	while (!last) {
 		char *line = NULL;
 		size_t size = 0;

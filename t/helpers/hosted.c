@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hosted [MODE]: a program for tools that run, watch or record others (preload/hosts.sh). It uses each member of the
- * family, with one thread and with four, and ends with "N checks, M failed". It is also compiled by the test itself, for sanitizers.
+ * hosted [MODE]: a program for tools that run, watch or record others (preload/hosts.sh). It uses
+ * each member of the family, with one thread and with four, and ends with "N checks, M failed". It
+ * is also compiled by the test itself, for sanitizers.
  *
  *	one		with one thread
  *	threads		with four (the default)
- *	waits		with one more, until a line comes on standard input; the blocks of before are looked at then
+ *      waits           with one more, until a line comes on standard input; the blocks of before
+ *                      are looked at then
  *	overflows	writes one byte behind a block
  *	races		two threads write a word
  */

@@ -5,7 +5,8 @@
  *   once SIZE PERCENT     150 MiB of blocks of SIZE, all but PERCENT of them are freed
  *   shrink SIZE TO        150 MiB of blocks of SIZE shrink to TO bytes
  *   child SIZE            the same as once in a child of fork, whose parent filled it
- *   again SIZE            it is built and torn down again and again: from the third time on nothing goes back
+ *   again SIZE            it is built and torn down again and again: from the third time on nothing
+ *                         goes back
  *   turns                 big blocks come and go at random: nothing goes back
  */
 #include "lib/check.h"

@@ -29,7 +29,7 @@ static void start(pthread_t *t, void *(*f)(void *), void *arg)
 	}
 }
 
-/* What is free goes first: when the background thread gives it back is a matter of time. */
+/* Gives free memory back first, because the background thread does so at its own time. */
 static long rss_without_free(void)
 {
 	malloc_trim(0);
@@ -185,7 +185,8 @@ enum { KEYS = 16, ROUNDS = 4 };
 static pthread_key_t keys[KEYS];
 static _Atomic int key_calls;
 
-/* Each value is a block that says which round it is in. It arms itself again to the last round. */
+/* Each value is a block that says which round it is in. The destructor sets the key again until the
+ * last round. */
 static void key_destructor(void *value)
 {
 	int *v = value;
@@ -430,7 +431,7 @@ static void *ends_soon(void *arg)
 	return arg;
 }
 
-/* The first thread ends, and then all others do: so does the process, as by exit(0). */
+/* The first thread ends, then all others: the process ends as by exit(0). */
 static int case_all_exit(int argc, char **argv)
 {
 	pthread_t t;
@@ -595,8 +596,8 @@ static int case_signals(int argc, char **argv)
 		rounds++;
 		clock_gettime(CLOCK_MONOTONIC, &t1);
 		took = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
-		/* Where both threads share a processor there is one signal to a time slice, and with others
-		 * on it these are far apart. */
+		/* Where both threads share a processor there is one signal to a time slice, and on
+		 * a loaded machine these are far apart. */
 	} while (took < seconds || handled <= (took < 20 ? 500 : 50));
 	storm_over = 1;
 	pthread_join(t, NULL);
@@ -666,7 +667,7 @@ static void *cache_and_sleep(void *arg)
 	void *p = malloc(1000);
 
 	free(malloc(100));
-	/* Until the background thread has had a processor. */
+	/* Waits until the background thread has run. */
 	do {
 		nanosleep(&ts, NULL);
 		seconds_slept++;
@@ -675,8 +676,8 @@ static void *cache_and_sleep(void *arg)
 	return arg;
 }
 
-/* A filter that nobody was told of sends SIGSYS for poll, as that of a browser's sandbox does: the background thread
- * takes the signal, and sleeps nevertheless. */
+/* A filter that the library does not know of sends SIGSYS for poll, as a browser's sandbox does:
+ * the background thread takes the signal, and sleeps nevertheless. */
 static int case_sandbox(int argc, char **argv)
 {
 #ifdef SYS_poll

@@ -6,10 +6,11 @@
  *                                    MIB are to be had; then everything again
  *        limits faults [MIB]         a mapping of the library fails somewhere (set by the script)
  *        limits churn                grow and purge in turn with 8 threads
- *        limits fill SIZE PERCENT    blocks of one size until NULL, three times; they and what else the
- *                                    process has are that much of the limit; when all was freed half
- *                                    of it is to be had in one piece
- *        limits measure SIZE         the same once, and what it costs; no check (the tables of doc/reclaim.md)
+ *        limits fill SIZE PERCENT    blocks of one size until NULL, three times; they and what else
+ *                                    the process has are that much of the limit; when all was freed
+ *                                    half of it is to be had in one piece
+ *        limits measure SIZE         the same once, and what it costs; no check (the tables of
+ *                                    doc/reclaim.md)
  *        limits late MIB             what a program can do that uses so much and sets a limit then
  *
  * exhaust and faults print how many requests failed on stderr.
@@ -137,7 +138,7 @@ static int exhaust(const char *name, size_t mib)
 	size_t first = take_all(member);
 	CHECK(refused >= EXHAUST_SIZES, "%lu requests refused", refused);
 	CHECK(first >= mib << 20, "%zu KiB were to be had", first >> 10);
-	/* every other member is refused as well, and the blocks that there are can still be used */
+	/* each other member is refused as well, and the existing blocks can still be used */
 	for (int m = 0; m < MEMBERS; m++)
 		CHECK(request(m, 50 << 20) == NULL, "%s(50 MiB) came from somewhere", members[m]);
 	if (all != NULL) {
@@ -366,7 +367,7 @@ static size_t fill_once(size_t size)
 		all = p;
 		usable += malloc_usable_size(p);
 	}
-	/* What cannot be had costs little, and changes nothing. */
+	/* A refused request costs little, and changes nothing. */
 	for (int i = 0; i < 1000; i++)
 		CHECK(request(0, size) == NULL, "malloc(%zu) after NULL", size);
 	return usable;
@@ -513,7 +514,8 @@ static int late(size_t mib)
 		CHECK(p != NULL, "malloc(%zu)", size);
 		free(p);
 	}
-	/* And one below what it has: what is free can be had all the same, what is not is refused. */
+	/* A limit below what the program has: free memory can be allocated, other requests are
+	 * refused. */
 	free_nodes();
 	limit.rlim_cur = (rlim_t)status_kib("VmSize:") << 10;
 	setrlimit(RLIMIT_AS, &limit);

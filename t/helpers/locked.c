@@ -5,15 +5,18 @@
  *   future   mlockall(MCL_CURRENT | MCL_FUTURE): the kernel fills what is mapped, so little may be
  *   onfault  the same with MCL_ONFAULT: it fills what is touched
  *   unlock   munlockall after that: memory comes back again
- *   begin    mlockall(MCL_CURRENT | MCL_FUTURE) in a small program locks little that it does not use
+ *   begin    mlockall(MCL_CURRENT | MCL_FUTURE) in a small program locks little that it does not
+ *            use
  *   growth   what is allocated after that is touched without a page fault
- *   refused  what cannot be given back is not asked for again and again: malloc_trim ends after some calls
+ *   refused  what cannot be given back is not asked for again and again: malloc_trim ends after
+ *            some calls
  *   reserve  beside a reserve of 8 MiB nothing more is locked than that
- *   limit    RLIMIT_MEMLOCK of 8 MiB, without privileges, and MCL_FUTURE: there is memory, then there is none,
- *            and once it is unlocked there is some again
+ *   limit    RLIMIT_MEMLOCK of 8 MiB, without privileges, and MCL_FUTURE: there is memory, then
+ *            there is none, and once it is unlocked there is some again
  *   current  the same with MCL_CURRENT and 24 MiB: it is not refused for what is only reserved
- *   space    of the address space that the kernel counts as locked (VmLck) little is only reserved, at once and
- *            with 150 MiB in use; and MCL_FUTURE alone locks what is made usable from then on
+ *   space    of the address space that the kernel counts as locked (VmLck) little is only reserved,
+ *            at once and with 150 MiB in use; and MCL_FUTURE alone locks what is made usable from
+ *            then on
  */
 #include "lib/check.h"
 
@@ -289,7 +292,8 @@ int main(int argc, char **argv)
 		CHECK(helper_rss_kib() < 8 * SLACK_KIB, "%ld KiB are left", helper_rss_kib());
 	} else {
 		fprintf(stderr,
-			"usage: locked future|onfault|unlock|begin|growth|refused|reserve|limit|current|space\n");
+			"usage: locked future|onfault|unlock|begin|growth|refused|reserve|limit|"
+			"current|space\n");
 		return 2;
 	}
 	return helper_end();

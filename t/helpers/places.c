@@ -2,13 +2,17 @@
 /*
  * What the library opens, and where.
  *
- * usage: places chroot DIR one|threads   goes into DIR, and allocates there, for 3 s where it has threads
- *        places calls                    threads allocate and sleep while each call that makes a descriptor is
- *                                        answered by SIGSYS: none comes but from the program
+ * usage: places chroot DIR one|threads   goes into DIR, and allocates there, for 3 s where it has
+ *                                        threads
+ *        places calls                    threads allocate and sleep while each call that makes a
+ *                                        descriptor is answered by SIGSYS: none comes but from the
+ *                                        program
  *        places low                      close(0) and open, while threads allocate
  *        places control                  as calls, until a line comes on standard input
- *        places directories one|threads  no descriptor that is open is one of a directory; nor in a child
- *        places unmount TARGET           unmounts it, with threads that allocate (in a mount namespace of its own)
+ *        places directories one|threads  no descriptor that is open is one of a directory; nor in a
+ *                                        child
+ *        places unmount TARGET           unmounts it, with threads that allocate (in a mount
+ *                                        namespace of its own)
  */
 #include "lib/check.h"
 

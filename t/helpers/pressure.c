@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pressure back MIB SECONDS   a program with two threads uses MIB of memory and frees it, says "ready",
+ * pressure back MIB SECONDS   a program with two threads uses MIB of memory and frees it, says
+ * "ready",
  *                             and then "back" once its RSS has fallen by three quarters of that, or
  *                             "kept" after SECONDS without that; it calls no malloc meanwhile.
- * pressure stay MIB SECONDS   the same, and then it stays until it is killed.
- * pressure eat MIB MS USAGE MOST
- *                             touches MIB of memory that is not malloc's, 1 MiB each MS, while the file
- *                             USAGE has at most MOST bytes, for which it waits, a minute at the most; says
- *                             "eaten".
- * pressure files              prints the descriptors that are not the program's own, then closes them
- *                             and opens files of its own with their numbers; "good" if those are still
- *                             there a while later, and waiting for them cost nothing.
+ * pressure stay MIB SECONDS   the same, and then it stays until it is killed. pressure eat MIB MS
+ * USAGE MOST
+ *                             touches MIB of memory that is not malloc's, 1 MiB each MS, while the
+ *                             file USAGE has at most MOST bytes, for which it waits, a minute at
+ *                             the most; says "eaten".
+ * pressure files              prints the descriptors that are not the program's own, then closes
+ * them
+ *                             and opens files of its own with their numbers; "good" if those are
+ *                             still there a while later, and waiting for them cost nothing.
  */
 #include <dirent.h>
 #include <fcntl.h>

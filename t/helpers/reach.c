@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reach CASE [ROUNDS]: what a drain by one thread reaches of all others (L2 and E10), by the library's own
- * functions, which are looked up by name.
+ * reach CASE [ROUNDS]: what a drain by one thread reaches of all others (L2 and E10), by the
+ * library's own functions, which are looked up by name.
  *
  *   hot         one thread in a loop of malloc and free, 60 that cache and then sleep; ROUNDS
  *               (100) drains
@@ -115,7 +115,7 @@ static void fill(struct sleeper *s)
 	}
 }
 
-/* All hold theirs at one time: who grows takes what others cache. */
+/* All hold their memory at one time, because a thread that grows takes what others cache. */
 static void cache(struct sleeper *s)
 {
 	fill(s);
@@ -209,7 +209,7 @@ static unsigned emptied(const struct sluice_thread_drain *t, size_t n, uint64_t 
 	return found;
 }
 
-/* Bytes that are not in the buddy core; nothing is live but what the hot thread has. */
+/* Bytes that are not in the buddy core; only the hot thread has live objects. */
 static uint64_t held(void)
 {
 	return stat_of("slab_bytes") + stat_of("pcp_bytes");
@@ -254,7 +254,7 @@ static int case_hot(void)
 		bool taken = false;
 		for (size_t k = 0; k < n && k < ROOM; k++)
 			taken |= list[k].tid == hot_tid && list[k].state == SLUICE_THREAD_EMPTIED;
-		/* Where others of the machine had its processor its heap was taken like a sleeper's; where
+		/* While other programs had its processor its heap was taken like a sleeper's; while
 		 * they had ours it may have waited for a lock. */
 		away += taken;
 		waited += its_after.voluntary != its.voluntary && !taken && !preempted;
@@ -316,7 +316,8 @@ static struct {
 	uint64_t held;
 } at_first;
 
-/* Before the sleepers do anything: on a loaded machine the first is idle for long when the last is done. */
+/* Before the sleepers do anything: on a loaded machine the first is idle for long when the last is
+ * done. */
 static void look_at_first(void)
 {
 	at_first.heaps = stat_of("heaps_drained");
@@ -439,7 +440,8 @@ static int case_bulk(void)
 	double start = now_ms();
 	madvise(bare, r.bytes_purged, MADV_DONTNEED);
 	fprintf(stderr,
-		"%lu MiB in %.1f ms, of which the barrier %.3f ms, %lu calls; one bare madvise %.1f ms\n",
+		"%lu MiB in %.1f ms, of which the barrier %.3f ms, %lu calls; one bare madvise "
+		"%.1f ms\n",
 		r.bytes_purged >> 20, (double)r.time_ns / 1e6, (double)r.barrier_ns / 1e6, calls,
 		now_ms() - start);
 	return helper_end();

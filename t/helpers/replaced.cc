@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A program with operators of its own for some forms. All others come by way of these, so it sees each byte, and gets back
- * what it gave. Its blocks have a header, so that nobody else's free can take them.
+ * A program with operators of its own for some forms. All others come by way of these, so it sees
+ * each byte, and gets back what it gave. Its blocks have a header, so that nobody else's free can
+ * take them.
  *
- * Compiled by its tests, so that the build needs no C++ compiler. SHARED: there is a runtime that is not linked in.
+ * Compiled by its tests, so that the build needs no C++ compiler. SHARED: there is a runtime that
+ * is not linked in.
  */
 #include <cstdio>
 #include <cstdlib>

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reserve CASE [MIB]: what a thread that grows notices of page faults when memory is populated ahead. The
- * first four take the reserve for one of MIB (32).
+ * reserve CASE [MIB]: what a thread that grows notices of page faults when memory is populated
+ * ahead. The first four take the reserve for one of MIB (32).
  *
- *   small    grows by 4 MiB of objects of 16 to 2,048 bytes at a time, and waits until the reserve is
- *            full again
+ *   small    grows by 4 MiB of objects of 16 to 2,048 bytes at a time, and waits until the reserve
+ *            is full again
  *   blocks   the same with blocks of 64 KiB to 4 MiB
  *   mixed    objects and blocks, a third of which is freed again
  *   zero     the same as blocks by calloc, which has to find zeros without having cleared them
- *   huge MIB no more than a reserve of so much is populated, by huge pages; what was taken from it is, too
- *   nohuge MIB
+ *   huge MIB no more than a reserve of so much is populated, by huge pages; what was taken from it
+ *   is, too nohuge MIB
  *            the same without any
  *   faults   as small, but without a reserve: there are faults
  *   back MIB LIMIT
- *            grows to MIB, where less than 1 MiB of the reserve may be left; meanwhile its RSS may be above
- *            what is live by SLACK_MIB, or up to LIMIT
- *   idle     says how much of the reserve is left a minute after the growth has ended, or that nothing is
- *   child    the child of a fork uses up what it has of the reserve, and has one again with its first
- *            thread
+ *            grows to MIB, where less than 1 MiB of the reserve may be left; meanwhile its RSS may
+ *            be above what is live by SLACK_MIB, or up to LIMIT
+ *   idle     says how much of the reserve is left a minute after the growth has ended, or that
+ *            nothing is
+ *   child    the child of a fork uses up what it has of the reserve, and has one again with its
+ *            first thread
  */
 #include "lib/check.h"
 
@@ -134,8 +135,8 @@ static size_t grow(const struct growth *g, size_t bytes)
 }
 
 /*
- * What slabs were made of before there was a reserve is used up, and what the thread keeps for each size,
- * up to 2 MiB, has been touched.
+ * What slabs were made of before there was a reserve is used up, and what the thread keeps for each
+ * size, up to 2 MiB, has been touched.
  */
 static void warm(uint64_t reserve)
 {
@@ -388,6 +389,7 @@ int main(int argc, char **argv)
 	if (strcmp(what, "child") == 0)
 		return child();
 	fprintf(stderr,
-		"usage: reserve small|blocks|mixed|zero [MIB]|huge MIB|nohuge MIB|faults|back MIB LIMIT|idle|child\n");
+		"usage: reserve small|blocks|mixed|zero [MIB]|huge MIB|nohuge MIB|faults|back MIB "
+		"LIMIT|idle|child\n");
 	return 2;
 }

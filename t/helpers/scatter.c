@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]: scattered survivors. Objects of 512
- * bytes, 1 KiB and 2 KiB are allocated in turn, and all but one in twenty, picked at random, are freed. Then
- * the process, of two threads, sleeps (wait), or goes on with objects of another size, 300 ms apart (nap),
- * for SECONDS or until at most PERCENT of its peak is left; or with one thread calls malloc_trim (trim), and
- * then malloc_stats and malloc_info (stats), or takes as many bytes as were freed in blocks of 1 MiB (blocks).
+ * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]: scattered survivors. Objects of
+ * 512 bytes, 1 KiB and 2 KiB are allocated in turn, and all but one in twenty, picked at random,
+ * are freed. Then the process, of two threads, sleeps (wait), or goes on with objects of another
+ * size, 300 ms apart (nap), for SECONDS or until at most PERCENT of its peak is left; or with one
+ * thread calls malloc_trim (trim), and then malloc_stats and malloc_info (stats), or takes as many
+ * bytes as were freed in blocks of 1 MiB (blocks).
  *
- * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again; and
- * how many bytes of live objects were found changed at any time.
+ * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again;
+ * and how many bytes of live objects were found changed at any time.
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -120,8 +121,8 @@ int main(int argc, char **argv)
 	long rest;
 
 	if (!wait && !stats && !blocks && strcmp(what, "trim") != 0) {
-		fprintf(stderr,
-			"usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]\n");
+		fprintf(stderr, "usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS "
+				"[PERCENT]]]\n");
 		return 2;
 	}
 	count = argc > 2 ? strtoul(argv[2], NULL, 10) : 300000;

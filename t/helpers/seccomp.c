@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * seccomp HOW CASE: installs a seccomp filter that kills the process for each call that is not named here: what the
- * malloc of glibc calls (brk, mmap, munmap, mremap, madvise, mprotect, futex), and read, lseek, write, exit and rt_sigprocmask (at the end of a thread) for the program itself;
+ * seccomp HOW CASE: installs a seccomp filter that kills the process for each call that is not
+ * named here: what the malloc of glibc calls (brk, mmap, munmap, mremap, madvise, mprotect, futex),
+ * and read, lseek, write, exit and rt_sigprocmask (at the end of a thread) for the program itself;
  * where it makes threads, what that takes. Then it allocates.
  *
- * HOW: prctl, seccomp, tsync (for all threads), raw (by its own machine code, so that nobody is told). CASE:
+ * HOW: prctl, seccomp, tsync (for all threads), raw (by its own machine code, so that nobody is
+ * told). CASE:
  *   one      one thread: objects of all sizes, growth, realloc, trim
  *   late     threads that are there before the filter call malloc for the first time after it
  *   threads  threads are made after it as well, and free what others allocated
  *   joined   threads have ended just before it, and it does not name what ends a thread
- *   idle     all is freed, and nobody calls anything: the memory goes back all the same (tsync only)
+ *   idle     all is freed, and nobody calls anything: the memory goes back all the same (tsync
+ *            only)
  *   fork     a fork child allocates
  *   denied   mprotect is refused (EPERM): many small objects are not many mappings
  *   twice    an object is freed twice: the one line is written

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A module whose constructor keeps its thread inside dlopen; STOP_LOADING in the environment says so. */
+/* A module whose constructor keeps its thread inside dlopen; STOP_LOADING in the environment says
+ * so. */
 #include <stdlib.h>
 #include <unistd.h>
 

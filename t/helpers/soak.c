@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Everything at once, for as long as one likes: threads that start and end by hundreds, cancellation, signals whose
- * handlers allocate and fork, new processes made in every way, drains, blocks of all sizes that other threads free.
+ * Everything at once, for as long as one likes: threads that start and end by hundreds,
+ * cancellation, signals whose handlers allocate and fork, new processes made in every way, drains,
+ * blocks of all sizes that other threads free.
  *
- *	soak [--seconds N] [--seed S] [--patience N] [--waves N] [--only KIND,...] [--without KIND,...]
+ *      soak [--seconds N] [--seed S] [--patience N] [--waves N] [--only KIND,...] [--without
+ *      KIND,...]
  *
- * --seconds N   of the run itself; a warm-up of a quarter of that, 15 s at most, comes before it (default 60)
- * --seed S      all random numbers derive from it; printed; by default from the clock
- * --patience N  a thread that has not moved for N seconds hangs (default 60)
- * --waves N     how many threads start waves of up to 100 others (default 3)
+ * --seconds N   of the run itself; a warm-up of a quarter of that, 15 s at most, comes before it
+ * (default 60) --seed S      all random numbers derive from it; printed; by default from the clock
+ * --patience N  a thread that has not moved for N seconds hangs (default 60) --waves N     how many
+ * threads start waves of up to 100 others (default 3)
  *
- * KIND: see kinds[]. All threads allocate, free, realloc and so on; the kinds say what they do beside it.
+ * KIND: see kinds[]. All threads allocate, free, realloc and so on; the kinds say what they do
+ * beside it.
  *
- * Each object carries a pattern that derives from its address and the seed, and is looked at before it is freed. A
- * process of its own watches: when a thread hangs, dies of a signal or finds a pattern changed, it prints the stacks of all
- * threads by gdb, where there is one, and ends the program. At the end all threads are joined, everything is drained, and the
- * resident memory must be within 8 MiB of what it was after the warm-up.
+ * Each object carries a pattern that derives from its address and the seed, and is looked at before
+ * it is freed. A process of its own watches: when a thread hangs, dies of a signal or finds a
+ * pattern changed, it prints the stacks of all threads by gdb, where there is one, and ends the
+ * program. At the end all threads are joined, everything is drained, and the resident memory must
+ * be within 8 MiB of what it was after the warm-up.
  */
 #include "lib/check.h"
 #include "lib/statm.h"
@@ -99,8 +103,8 @@ static bool on(enum kind kind)
 
 /* ---- what the watching process sees --------------------------------------------------------- */
 
-/* A thread that is watched. Written by its thread; `what` points to a literal, which the watcher has at
- * the same address, as it was forked. */
+/* A thread that is watched. Written by its thread; `what` points to a literal, which the watcher
+ * has at the same address, as it was forked. */
 struct seat {
 	_Atomic(pid_t) tid; /* 0: free */
 	_Atomic unsigned long moved;
@@ -139,8 +143,8 @@ static void count(enum kind kind)
 }
 
 /*
- * RLIMIT_AS is low while it is odd; a child of fork lifts its own. A call that begins and ends with the same even number
- * must have its memory.
+ * RLIMIT_AS is low while it is odd; a child of fork lifts its own. A call that begins and ends with
+ * the same even number must have its memory.
  */
 static _Atomic unsigned dips;
 
@@ -483,8 +487,8 @@ static void resize_object(struct own *own, struct object *o)
 	fill(o);
 }
 
-/* Where objects wait for a thread that frees them. The lock is only ever tried: a thread of which a child
- * of fork knows nothing may have had it. */
+/* Where objects wait for a thread that frees them. The lock is only ever tried: a thread of which a
+ * child of fork knows nothing may have had it. */
 static struct {
 	_Atomic bool locked;
 	struct object object;
@@ -541,7 +545,8 @@ static void *thread_of_child(void *arg)
 	return NULL;
 }
 
-/* In the child: it allocates, frees what its parent's thread had, and what was on its way between others. */
+/* In the child: it allocates, frees what its parent's thread had, and what was on its way between
+ * others. */
 static void child(struct own *own, bool with_thread)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -645,7 +650,8 @@ static void by_spawn(uint64_t r)
 	}
 }
 
-/* One of the ways that are wanted. waitpid is a cancellation point, and a child must be waited for. */
+/* One of the ways that are wanted. waitpid is a cancellation point, and a child must be waited
+ * for. */
 static void new_process(struct own *own)
 {
 	static const enum kind ways[] = { K_FORK, K_CLONE, K_VFORK, K_SPAWN };
@@ -687,7 +693,8 @@ static void fork_in_handler(uint64_t *random)
 		child_ended(pid, "fork in a handler");
 }
 
-/* Allocates, and forks where it interrupted malloc and its kin only: libc's own fork could not be entered twice. */
+/* Allocates, and forks where it interrupted malloc and its kin only: libc's own fork could not be
+ * entered twice. */
 static void handler(int sig)
 {
 	static _Atomic uint64_t turn;
@@ -730,7 +737,8 @@ static void handler(int sig)
 	errno = saved;
 }
 
-/* To any thread that is watched, and to the process: that reaches threads which start or end, too. */
+/* To any thread that is watched, and to the process: that reaches threads which start or end,
+ * too. */
 static void *sends_signals(void *arg)
 {
 	uint64_t random = run_seed ^ (uintptr_t)arg;
@@ -942,7 +950,8 @@ static void dip(uint64_t r)
 	atomic_fetch_add(&dips, 1);
 }
 
-/* Everything for some seconds, and then nothing: all threads have ended and all objects are freed. */
+/* Everything for some seconds, and then nothing: all threads have ended and all objects are
+ * freed. */
 static void phase(unsigned seconds, unsigned waves)
 {
 	pthread_t t[CHURNERS + 64];
@@ -973,8 +982,8 @@ static void phase(unsigned seconds, unsigned waves)
 	drain_all();
 }
 
-/* Background threads of the library, and what glibc keeps of threads, take a while to go: until it is at most
- * `enough`, or has not fallen for three seconds. */
+/* Background threads of the library, and what glibc keeps of threads, take a while to go: until it
+ * is at most `enough`, or has not fallen for three seconds. */
 static long settled_rss(long enough)
 {
 	long rss = statm_rss_kib();
@@ -991,8 +1000,8 @@ static long settled_rss(long enough)
 	return rss;
 }
 
-/* Where the memory is: mappings with more than 256 KiB, the others by their length (glibc keeps stacks, of STACK
- * bytes), and what the library says of its own. */
+/* Where the memory is: mappings with more than 256 KiB, the others by their length (glibc keeps
+ * stacks, of STACK bytes), and what the library says of its own. */
 static void say_memory(void)
 {
 	static struct {

@@ -2,9 +2,10 @@
 /*
  * How much stack each function that the library exports needs. usage: stack CALL
  *
- * CALL is an exported name. It is called in a thread with PTHREAD_STACK_MIN of stack, as its first call and again; and
- * in one whose stack is painted before, by which its depth is known, which is printed: "CALL BYTES". What a program
- * cannot tell apart from the thread's own start is counted in.
+ * CALL is an exported name. It is called in a thread with PTHREAD_STACK_MIN of stack, as its first
+ * call and again; and in one whose stack is painted before, by which its depth is known, which is
+ * printed: "CALL BYTES". What a program cannot tell apart from the thread's own start is counted
+ * in.
  *
  * "limit BYTES" is what a thread of PTHREAD_STACK_MIN has.
  */

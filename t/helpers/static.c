@@ -2,7 +2,8 @@
 /*
  * A C program that is linked with the library's archive, statically. usage: static all|twice
  *
- *   all    threads of both kinds allocate, free each other's, and fork; the library is what serves them
+ *   all    threads of both kinds allocate, free each other's, and fork; the library is what serves
+ *          them
  *   twice  frees a block twice
  */
 #include "lib/check.h"

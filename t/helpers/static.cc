@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * C++ without memory in a program that is linked statically, and the same as a plug-in of a C program (plug_go).
- * What it catches an exception as is chosen when it is compiled, for the linker takes of the runtime what is named:
+ * C++ without memory in a program that is linked statically, and the same as a plug-in of a C
+ * program (plug_go). What it catches an exception as is chosen when it is compiled, for the linker
+ * takes of the runtime what is named:
  *
  *   CATCH=1 std::bad_alloc, 2 std::exception, 3 anything
  *

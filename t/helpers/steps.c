@@ -4,14 +4,15 @@
  *
  *	steps LIBRARY | --known
  *
- * One line for each case: its name, and how many instructions, branches (jumps, taken or not), calls
- * (system calls, too), atomics (locked ones, xchg with memory, fences) and divisions it executed
- * inside LIBRARY; what a call of another library does, such as memset, is not counted. Runs under the
- * library; a child is stepped by its parent (ptrace) from the entry of each function to its return.
+ * One line for each case: its name, and how many instructions, branches (jumps, taken or not),
+ * calls (system calls, too), atomics (locked ones, xchg with memory, fences) and divisions it
+ * executed inside LIBRARY; what a call of another library does, such as memset, is not counted.
+ * Runs under the library; a child is stepped by its parent (ptrace) from the entry of each function
+ * to its return.
  *
  * Exit status: 0; 1 when a function is not LIBRARY's or the child went astray, 77 when this is no
- * x86-64 machine or ptrace is refused, 2 for bad arguments. --known steps through a function of its own
- * whose counts are known, by which its eyes are tested.
+ * x86-64 machine or ptrace is refused, 2 for bad arguments. --known steps through a function of its
+ * own whose counts are known, by which its eyes are tested.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -218,7 +219,8 @@ static struct counts step_through(pid_t child, const struct test *t)
 		if (++steps == STEPS_MAX)
 			die("does not return", t->name);
 		if (regs.rip >= text_begin && regs.rip < text_end) {
-			/* The child's memory is ours as it was at the fork, and code does not change. */
+			/* The child's memory is ours as it was at the fork, and code does not
+			 * change. */
 			uint8_t code[24];
 
 			for (unsigned i = 0; i < sizeof(code); i++)

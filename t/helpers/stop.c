@@ -4,8 +4,8 @@
  *
  * usage: stop CASE [MODULE]
  *
- * MODULE: what to load in the case loader. "survived" on stdout means that nothing stopped it; status 77
- * that this machine cannot do it.
+ * MODULE: what to load in the case loader. "survived" on stdout means that nothing stopped it;
+ * status 77 that this machine cannot do it.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,8 +30,8 @@
 #include "lib/check.h"
 #include "lib/statm.h"
 
-/* Volatile: the compiler must neither warn of the misuse nor make use of it. The last store keeps the
- * frame that called free. */
+/* Volatile: the compiler must neither warn of the misuse nor make use of it. The last store keeps
+ * the frame that called free. */
 static void *volatile victim;
 
 static void misuse(void)
@@ -139,7 +139,8 @@ static void *ends(void *arg)
 	return arg;
 }
 
-/* In the last round of destructors the thread has no heap any more: the misuse is found under a lock. */
+/* In the last round of destructors the thread has no heap any more: the misuse is found under a
+ * lock. */
 static void case_lock(const char *arg)
 {
 	pthread_t t;
@@ -202,8 +203,8 @@ static void *loads(void *arg)
 	return arg;
 }
 
-/* Another thread is inside dlopen for longer than the test lasts: the module's constructor says so in the
- * environment, and sleeps. */
+/* Another thread is inside dlopen for longer than the test lasts: the module's constructor says so
+ * in the environment, and sleeps. */
 static void case_loader(const char *module)
 {
 	char path[4096];
@@ -290,7 +291,8 @@ static void refused(int sig, siginfo_t *info, void *context)
 #endif
 }
 
-/* A filter of which nobody was told refuses clone, by an errno or by SIGSYS, as that of a browser's sandbox does. */
+/* A filter of which nobody was told refuses clone, by an errno or by SIGSYS, as that of a browser's
+ * sandbox does. */
 static void no_clone(unsigned action)
 {
 	struct sock_filter rules[] = {

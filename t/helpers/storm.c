@@ -2,13 +2,15 @@
 /*
  * Many threads that all want something at the same moment.
  *
- *	storm start THREADS WAVES     they begin to allocate all at once, and end; again for each wave
+ *      storm start THREADS WAVES     they begin to allocate all at once, and end; again for each
+ *                                    wave
  *	storm one THREADS WAVES       the same on one processor
  *	storm big THREADS             each allocates and frees 3,000,000 bytes over and over
  *	storm miss THREADS            each fills and empties its pcp over and over
  *
- * The last two count the context switches for 1,000 operations, and time nothing: a lock that is handed over to a
- * sleeper costs one or two for each operation, one that is free for whoever meets it next to none.
+ * The last two count the context switches for 1,000 operations, and time nothing: a lock that is
+ * handed over to a sleeper costs one or two for each operation, one that is free for whoever meets
+ * it next to none.
  */
 #include "lib/check.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A library in front of ours with functions of the C library that malloc needs: each calls malloc itself, as one does that keeps a
- * list of what it saw; and time stands still, as under faketime.
+ * A library in front of ours with functions of the C library that malloc needs: each calls malloc
+ * itself, as one does that keeps a list of what it saw; and time stands still, as under faketime.
  */
 #include <dlfcn.h>
 #include <stdarg.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * turns CASE [THREADS [MIB]]: threads take turns; each allocates MIB of memory, uses and frees it, and
- * sleeps. Only one thread's memory is live at a time. Prints the process's peak RSS in MiB.
+ * turns CASE [THREADS [MIB]]: threads take turns; each allocates MIB of memory, uses and frees it,
+ * and sleeps. Only one thread's memory is live at a time. Prints the process's peak RSS in MiB.
  *
- * CASE: small (16 to 1,024 bytes), handed (the same, freed by the next thread), blocks (4 to 64 KiB).
+ * CASE: small (16 to 1,024 bytes), handed (the same, freed by the next thread), blocks (4 to 64
+ * KiB).
  */
 #include <pthread.h>
 #include <stdint.h>

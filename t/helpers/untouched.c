@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * untouched CASE: what a thread that is in a hurry notices of memory that others give back (L1, L4, L6).
+ * untouched CASE: what a thread that is in a hurry notices of memory that others give back (L1, L4,
+ * L6).
  *
- *   drain   sluice_drain gives back some 125 MiB, each call to the kernel taking long (SLUICE_DELAY has
- *           vm_purge); meanwhile two threads go on, one with objects, one with blocks that no cache
- *           holds
+ *   drain   sluice_drain gives back some 125 MiB, each call to the kernel taking long (SLUICE_DELAY
+ *           has vm_purge); meanwhile two threads go on, one with objects, one with blocks that no
+ *           cache holds
  *   trim    the same by malloc_trim(0)
- *   steady  a thread with a steady working set, others that are busy and then idle; SLUICE_CONF has short
- *           times: no page fault, no system call
+ *   steady  a thread with a steady working set, others that are busy and then idle; SLUICE_CONF has
+ *           short times: no page fault, no system call
  */
 #include "lib/check.h"
 
@@ -235,10 +236,10 @@ static void mark(const char *text)
 }
 
 /*
- * A process that is about to grow asks all its threads first for what they cache (it then makes a barrier
- * by interrupt): what that costs the steady one does not count. Nor do the stretches in which it lost
- * its processor: who is away for idle_ms is idle. A stretch is shorter than the time that a loaded machine
- * gives a thread at once.
+ * A process that is about to grow asks all its threads first for what they cache (it then makes a
+ * barrier by interrupt): what that costs the steady one does not count. Nor do the stretches in
+ * which it lost its processor: who is away for idle_ms is idle. A stretch is shorter than the time
+ * that a loaded machine gives a thread at once.
  */
 static int steady(void)
 {
@@ -281,7 +282,8 @@ static int steady(void)
 		}
 		if (asked_now != asked || now - start > AWAY_MS)
 			spared = SPARED;
-		/* The next one begins where this one ended: it may have been away in between too. */
+		/* The next one begins where this one ended: it may have been away in between
+		 * too. */
 		asked = asked_now;
 		start = now;
 		before = after;
@@ -295,7 +297,8 @@ static int steady(void)
 	CHECK(counted >= COUNTED, "it lost its processor all the time");
 	CHECK(faults == 0, "%ld page faults", faults);
 	fprintf(stderr,
-		"%u rounds, %ld page faults in %u stretches; %lu times a neighbour's heap was emptied\n",
+		"%u rounds, %ld page faults in %u stretches; %lu times a neighbour's heap was "
+		"emptied\n",
 		rounds, faults, counted, heaps);
 	return helper_end();
 }

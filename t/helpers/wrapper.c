@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A tracer as many are written: it defines malloc, free and their kin, and finds the next
- * ones by dlsym in their first call. Says at the end on stderr how many calls it
- * passed on, and how many came back to it out of those: one that has something in front of each block
- * would have it there twice.
+ * A tracer as many are written: it defines malloc, free and their kin, and finds the next ones by
+ * dlsym in their first call. Says at the end on stderr how many calls it passed on, and how many
+ * came back to it out of those: one that has something in front of each block would have it there
+ * twice.
  */
 #include <dlfcn.h>
 #include <malloc.h>

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The heap claim, by which others take the heap of a thread that makes no calls (src/heap/claim.c): one
- * owner, two claimers that do not wait for each other, and a fork. Marks are made, and epochs closed, under
- * a lock (reclaim_control); the barrier is made without it. A claimer accepts any mark of its own epoch or an
- * older one, whoever made it: its barrier comes after the end of that epoch.
+ * The heap claim, by which others take the heap of a thread that makes no calls (src/heap/claim.c):
+ * one owner, two claimers that do not wait for each other, and a fork. Marks are made, and epochs
+ * closed, under a lock (reclaim_control); the barrier is made without it. A claimer accepts any
+ * mark of its own epoch or an older one, whoever made it: its barrier comes after the end of that
+ * epoch.
  *
  * Memory is that of x86-64 (TSO): what the owner stores goes into a buffer, first in first out, and
- * reaches memory at any later time; a locked instruction waits until the buffer is empty; membarrier
- * empties it. The others change the claim word by locked instructions only, and the heap only before such
- * a one, so that they need no buffers. (arm64 lets more pass: there the acquire and release orders
- * in the code stand for what TSO gives by itself: t/model/weak.pml.)
+ * reaches memory at any later time; a locked instruction waits until the buffer is empty;
+ * membarrier empties it. The others change the claim word by locked instructions only, and the heap
+ * only before such a one, so that they need no buffers. (arm64 lets more pass: there the acquire
+ * and release orders in the code stand for what TSO gives by itself: t/model/weak.pml.)
  *
- * Checked: nobody is in the critical section together with somebody else; who is in it sees all that was
- * done there before; a heap whose owner has ended is finished, once.
+ * Checked: nobody is in the critical section together with somebody else; who is in it sees all
+ * that was done there before; a heap whose owner has ended is finished, once.
  *
  * Broken twins, each of which must be caught:
  *   NO_MEMBARRIER  a claimer marks and does not make the owner pass a barrier

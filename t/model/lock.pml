@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How ordinary threads wait for a lock (src/base/lock.c): take it when it is free, else mark it, look again and
- * sleep; a release wakes one sleeper, and no other until that one has run. One thread may give up
- * while it waits, as for a fork or a holder that is stuck.
+ * How ordinary threads wait for a lock (src/base/lock.c): take it when it is free, else mark it,
+ * check again and sleep. A release wakes one sleeper, and no other until that one has run. One
+ * thread may give up while it waits, as for a fork or a stuck holder.
  *
- * Memory is sequentially consistent: the four steps that matter (mark and look of a waiter, release and
- * look of a holder) are so in the code.
+ * Memory is sequentially consistent: the four steps that matter (mark and check of a waiter,
+ * release and check of a holder) are so in the code.
  *
- * Checked: two threads never hold it; nobody sleeps on while it is free for good (else the model is stuck,
- * as there are no timeouts in it); at the end it is free and nobody is counted as a sleeper.
+ * Checked: two threads never hold the lock; no thread stays asleep while it is free for good (else
+ * the model is stuck, because it has no timeouts); at the end it is free and no thread counts as a
+ * sleeper.
  *
  * Broken twins, each of which must be caught:
- *   NO_WAKE        a release does not look whether somebody sleeps
- *   EARLY_LOOK     a release looks whether somebody sleeps before it lets go
- *   NO_LOOK        a waiter does not look at the word again after it has marked the lock
- *   BLIND_SLEEP    it sleeps without comparing the mark, as a futex does
- *   NO_COUNT       it compares the mark alone, which may have been taken away and set again by one that
- *                  gave up
- *   NO_MARK_AGAIN  a woken thread that takes the lock does not mark it for those that sleep on
- *   KEEP_WAKE      a thread that gives up keeps the wake-up that was meant for those that sleep on
- *   BLIND_TAKE     the word is looked at and written in two steps
+ *   NO_WAKE        a release does not check for sleepers
+ *   EARLY_LOOK     a release checks for sleepers before it frees the lock
+ *   NO_LOOK        a waiter does not check the word again after it has marked the lock
+ *   BLIND_SLEEP    a waiter sleeps without comparing the mark, as a futex does
+ *   NO_COUNT       a waiter compares the mark alone, which a thread that gave up may have cleared
+ *                  and another set again
+ *   NO_MARK_AGAIN  a woken thread that takes the lock does not mark it for the other sleepers
+ *   KEEP_WAKE      a thread that gives up keeps a wake-up that was meant for another sleeper
+ *   BLIND_TAKE     the word is tested and written in two steps
  */
 
 #define THREADS 3
@@ -27,8 +28,8 @@
 
 bool word;      /* somebody holds it */
 bool mark;      /* LOCK_SLEEPERS */
-byte count;     /* LOCK_WAKES, modulo 8: times that the mark was taken away */
-byte sleepers;  /* counted */
+byte count;     /* LOCK_WAKES, modulo 8: how often the mark was cleared */
+byte sleepers;  /* as counted */
 byte inside;
 bool asleep[THREADS];
 

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How the background thread sleeps without a timer (src/base/park.h, park() in src/reclaim/background.c): two
- * threads that cache something and look at the park word without a barrier, and the thread that
- * parks.
+ * How the background thread sleeps without a timer (src/base/park.h, park() in
+ * src/reclaim/background.c): two threads that cache something and read the park word without a
+ * barrier, and the thread that parks.
  *
- * Memory is that of x86-64 (TSO): stores of those who cache go through a buffer of their own, and
- * membarrier empties both.
+ * Memory is that of x86-64 (TSO): stores of the threads that cache go through a buffer of their
+ * own, and membarrier empties both.
  *
- * With -DWEAK memory is that of arm64: the exchange is a release only for what it says, and does not wait for the buffer before it
- * is seen. (The loads are early by the buffers, which is all that two words can tell.)
+ * With -DWEAK memory is that of arm64: the exchange is only a release, and does not wait for the
+ * buffer before it is visible. (The buffers make the loads early, which is all that can differ with
+ * two words.)
  *
- * Checked: it never sleeps on while something is cached.
+ * Checked: the thread does not stay asleep while something is cached.
  *
  * Broken twins, each of which must be caught:
- *   NO_BARRIER      no membarrier between setting the word and the second look
- *   NO_SECOND_LOOK  it looks before it sets the word only
- *   BLIND_SLEEP     it sleeps without comparing the word, as a futex does
- *   LATE_LOOK       who caches looks at the word first, and then caches
+ *   NO_BARRIER      no membarrier between setting the word and the second check
+ *   NO_SECOND_LOOK  the thread checks only before it sets the word
+ *   BLIND_SLEEP     the thread sleeps without comparing the word, as a futex does
+ *   LATE_LOOK       a thread that caches reads the word first, and then caches
  */
 
 #define ROUNDS 2
@@ -79,7 +80,7 @@ init {
 	atomic { run cacher(0); run cacher(1) }
 }
 
-/* What it does while awake: nothing is cached then, until somebody caches again. */
+/* What the thread does while awake: then nothing is cached until another thread caches again. */
 active proctype background()
 {
 	do
@@ -122,7 +123,7 @@ active proctype background()
 	:: ended == 2 && !ANYTHING && empty(buffer[0]) && empty(buffer[1]) -> break
 	od;
 over:
-	/* Nobody calls any more; it sleeps, or has nothing to do. */
+	/* No thread calls any more; it sleeps, or has nothing to do. */
 	atomic { empty(buffer[0]) && empty(buffer[1]) -> assert(!ANYTHING) };
 	ended++
 }

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The pcp drain, the pcp that any thread may empty (src/page/pcp.c): a thread that uses its pcp, another
- * whose pcp is made meanwhile, a drainer, and somebody who disables all pcps.
+ * The pcp drain: any thread may empty a pcp (src/page/pcp.c). A thread that uses its pcp, another
+ * whose pcp is made meanwhile, a drainer, and a thread that disables all pcps.
  *
  * Memory is that of x86-64 (TSO): what the two threads store under their pcp's lock, and the store
- * that unlocks it, goes through a buffer of their own; a CAS waits until that is empty.
+ * that unlocks it, go through a buffer of their own; a CAS waits until the buffer is empty.
  *
- * Checked: one party under a pcp's lock; who has it sees what was done under it before; no run is lost;
- * nobody is ever stuck; once pcp_disable has returned no run enters any pcp.
+ * Checked: one party is under a pcp's lock; it sees what was done under the lock before; no run is
+ * lost; no party is ever stuck; once pcp_disable has returned no run enters any pcp.
  *
  * Broken twins, each of which must be caught:
  *   FLAG_NO_LOCK   the disabled flag is set without the lock
- *   BIRTH_NO_LOOK  a new pcp does not look whether a disable is under way
- *   BOTH_LOCKS     a drainer keeps the pcp while it takes the buddy core, a refill the other way round
+ *   BIRTH_NO_LOOK  a new pcp does not check whether a disable is under way
+ *   BOTH_LOCKS     a drainer keeps the pcp while it takes the buddy core, a refill the other way
+ *                  round
  *   OWNER_WAITS    an owner waits for its pcp's lock; a signal handler is an owner too
- *   EARLY_UNLOCK   the lock is let go before the last store under it
+ *   EARLY_UNLOCK   the lock is released before the last store under it
  */
 
 bool lock[2];
@@ -25,10 +26,10 @@ bool buddy_lock;
 byte buddy;     /* runs in the buddy core */
 bool disabled;
 
-/* What is really so. */
+/* Ghost state, for the assertions. */
 byte inside[2];
 byte truth[2];
-bool returned;  /* pcp_disable has */
+bool returned;  /* pcp_disable has returned */
 byte ended;
 
 /* Stores of the two threads: kind and value. */
@@ -59,7 +60,7 @@ active proctype memory()
 	inside[p]++;                                                                               \
 	assert(inside[p] == 1 && count[p] == truth[p])
 
-/* Of the two threads: what they do under the lock, and the end of it. */
+/* What the two threads do under the lock, and its end. */
 inline put_own(p)
 {
 	assert(!returned);
@@ -79,14 +80,15 @@ inline buddy_change(by)
 	buddy_lock = false
 }
 
-/* pcp_free. A handler may interrupt it at its worst moment, inside the lock. */
+/* pcp_free. A handler may interrupt it at the worst moment, inside the lock. */
 inline give(p)
 {
 	if
 	:: atomic { empty(buffer[p]) && !lock[p] -> lock[p] = true; LOCKED(p) };
 		if
 		:: interrupts ->
-			/* The handler frees a run: the lock is held, so it goes past. */
+			/* The handler frees a run: the lock is held, so the run bypasses the
+			 * pcp. */
 			interrupts = false;
 #ifdef OWNER_WAITS
 			empty(buffer[p]) && !lock[p]
@@ -113,7 +115,7 @@ inline give(p)
 	fi
 }
 
-/* A refill: one run for the caller, who gives it back to the buddy core, one for the pcp. */
+/* A refill: one run for the caller, which gives it back to the buddy core, one for the pcp. */
 inline refill(p)
 {
 #ifdef BOTH_LOCKS
@@ -144,7 +146,7 @@ proctype thread(byte me)
 
 	if
 	:: me == 1 ->
-		/* pcp_init: locked before anybody knows it */
+		/* pcp_init: locked before any other thread knows it */
 		atomic { lock[1] = true; LOCKED(1) };
 		born = true; /* a CAS */
 #ifndef BIRTH_NO_LOOK
@@ -158,7 +160,7 @@ proctype thread(byte me)
 	fi;
 	give(me);
 	refill(me);
-	/* So that what is counted at the end is true. */
+	/* So that the count at the end is exact. */
 	if
 	:: interrupts -> interrupts = false; buddy_change(1)
 	:: else
@@ -229,7 +231,7 @@ active proctype disabler()
 	:: p == 2 -> break
 	od;
 	returned = true;
-	/* What sluice_drain finds then stays found. */
+	/* What sluice_drain finds then cannot change any more. */
 	p = 0;
 	do
 	:: p < 2 && (p == 0 || born) ->

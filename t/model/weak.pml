@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The heap claim (src/heap/claim.c, t/model/claim.pml) where memory is weak, as that of arm64 is: one owner and one taker, each of
- * which has
+ * The heap claim (src/heap/claim.c, t/model/claim.pml) where memory is weak, as that of arm64 is:
+ * one owner and one taker, each of which has
  *
- *   stores that reach memory late and in any order, but for those of one word, and but for a release, which goes
+ *   stores that reach memory late and in any order, but for those of one word, and but for a
+ *   release, which goes
  *          behind all that came before it;
- *   loads  that are early: what lies behind an acquire is read after it, anything else may have been read before.
+ *   loads  that are early: what lies behind an acquire is read after it, anything else may have
+ *          been read before.
  *
- * A CAS of the gate is one step. It is acquire and release, so it waits for all that was stored before. membarrier has the
- * owner's stores arrive, and no load of the owner's behind it was read before it.
+ * A CAS of the gate is one step. It is acquire and release, so it waits for all that was stored
+ * before. membarrier has the owner's stores arrive, and no load of the owner's behind it was read
+ * before it.
  *
- * lists stands for all that is inside the heap. Who enters reads it, finds what was left there last, and changes it.
+ * lists stands for all that is inside the heap. Who enters reads it, finds what was left there
+ * last, and changes it.
  *
- * Checked: nobody is in the window together with somebody else; who enters finds what was left there.
+ * Checked: nobody is in the window together with somebody else; who enters finds what was left
+ * there.
  *
  * Broken twins, each of which is one order less, and must be caught:
  *   NO_MEMBARRIER   a taker marks and does not make the owner pass a barrier
