@@ -2,7 +2,7 @@
 /*
  * critical.h - the owner's way into the critical section of its heap, and out of it.
  *
- * A header of its own for the sake of sluice-bench: a build with tools/bench/window_none.h in its
+ * A header of its own for the sake of sluice-bench: a build with tools/bench/critical_none.h in its
  * place shows what the critical section costs.
  */
 #ifndef SLUICE_CRITICAL_H

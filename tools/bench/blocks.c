@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * blocks.c - one thread and larger blocks: churn of big ones, realloc, calloc, alignment.
+ * blocks.c - one thread and larger blocks: churn of big blocks, realloc, calloc, alignment.
  *
- * All of them touch each 4 KiB of what they take unless their parameters say otherwise, so that the
- * cost of memory that has to be faulted in again is part of the time.
+ * Unless its parameters say otherwise, a workload touches each 4 KiB of what it allocates, so that
+ * its time includes the page faults of memory that went back to the kernel.
  */
 #include "../common/work.h"
 
@@ -49,7 +49,7 @@ static void big(void)
 
 /* ---- realloc ------------------------------------------------------------------------------ */
 
-/* Vectors that grow by half of their size, in turn, until they are longer than max bytes. */
+/* Vectors, one after the other, grow by half of their size until they exceed max bytes. */
 static void vectors_ops(void **slots, size_t *lengths, uint32_t live, size_t max, uint64_t ops,
 			uint64_t *seed)
 {
@@ -115,7 +115,7 @@ static void buffer(void)
 
 /* ---- calloc ------------------------------------------------------------------------------- */
 
-/* One page in `every` is read, has to be zero, and is written. */
+/* One page in `every` is read, checked to be zero, and written. */
 static void zeroed_ops(void **slots, uint32_t live, const uint32_t *sizes, uint64_t every,
 		       uint64_t ops)
 {
@@ -170,7 +170,7 @@ static void aligned_ops(void **slots, uint32_t live, const uint32_t *sizes, uint
 	}
 }
 
-/* Alignments from 32 to 32 << (shifts - 1), all as often. */
+/* Alignments from 32 to 32 << (shifts - 1), each equally often. */
 static void aligned(void)
 {
 	uint32_t live = (uint32_t)param("live");

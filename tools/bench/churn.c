@@ -46,7 +46,7 @@ static void tree_free(struct node *n)
 	free(n);
 }
 
-/* A pass: what looks foldable becomes one leaf, and some leaves are expanded. */
+/* A pass: foldable nodes become one leaf each, and some leaves are expanded. */
 static struct node *tree_rewrite(struct node *n, uint64_t *seed, unsigned depth)
 {
 	uint32_t chance = rng_below(seed, 32);
@@ -64,7 +64,7 @@ static struct node *tree_rewrite(struct node *n, uint64_t *seed, unsigned depth)
 	return n;
 }
 
-/* Functions come, are rewritten by three passes, and the oldest goes when `live` are there. */
+/* Functions are built and rewritten by three passes; the oldest is freed once `live` exist. */
 static void tree_rounds(struct node **slots, uint64_t live, unsigned depth, uint64_t ops,
 			uint64_t *seed)
 {
@@ -112,7 +112,7 @@ static char *string_copy(const char *from, size_t length)
 	return s;
 }
 
-/* Duplicate, append, join two, cut: on random ones of the live strings. */
+/* Duplicates, appends to, joins and cuts random live strings. */
 static void strings_ops(char **slots, uint32_t live, size_t max, uint64_t ops, uint64_t *seed)
 {
 	static const char text[] = "static const unsigned long identifier_of_a_longer_kind";

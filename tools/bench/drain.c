@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-bench-drain: how long it takes until the pcps of many threads are empty, and what their
- * threads pay for it. Linked with the core; its own malloc stays that of the C library, and there is no
+ * sluice-bench-drain: how long it takes to empty the pcps of many threads, and what the threads pay
+ * for it. It is linked with the core; its own malloc is that of the C library, and there is no
  * background thread. `sluice-bench drain` runs it.
  *
  *	sluice-bench-drain MODE THREADS
  *
- * MODE is who empties a thread's cache:
- *   remote       the drainer, under the cache's lock: what Sluice does
- *   signal       the thread itself, in the handler of a signal that the drainer sends it
- *   cooperative  the thread itself, at its next call for pages after the drainer asked for it
- *   none         nobody: what the others are to be compared with
+ * MODE says who empties the pcp of a thread:
+ *   remote       the drainer, under the lock of the pcp: what Sluice does
+ *   signal       the thread itself, in the handler of a signal that the drainer sends
+ *   cooperative  the thread itself, at its next call for pages after the drainer asked
+ *   none         nobody: the base of the comparison
  *
- * Of every 16 threads one computes, one allocates and frees in a loop (64 bytes, and a page block; only
- * that is a call for pages), 14 are asleep in read. Each has cached CACHED pages when the drain begins.
- * Whatever the mode, the threads are looked at from then on for WINDOW_MS.
+ * In each 16 threads, one computes, one is hot (it allocates and frees 64 bytes and a page block in
+ * a loop; only the page block is a call for pages), and 14 sleep in read. Each has CACHED pages in
+ * its pcp when the drain begins. In all modes the threads are observed for WINDOW_MS from then on.
  *
- * One line of JSON: window_ms, drainer_cpu_us, and of each kind of threads: their number; how many were
- * not emptied in time (left); ms until the last one was (0: none was); and the means for a thread of the
- * signals it got, its voluntary and involuntary context switches, and the CPU time it paid (us): of a
- * thread asleep all it had, of others what their own draining took. worst_us and worst_cpu_us are the
- * longest call of any of the hot ones by wall time, and by the thread's CPU time, in which waiting for
- * the processor has no part.
+ * Prints one line of JSON: window_ms, drainer_cpu_us, and for each kind of thread: their number;
+ * how many were not emptied in time (left); ms until the last one was emptied (0 if none was); and
+ * the means per thread of signals received, voluntary and involuntary context switches, and CPU
+ * time paid (us): all CPU time of a sleeping thread, the time of its own draining for any other.
+ * worst_us and worst_cpu_us are the longest call of a hot thread, by wall time and by CPU time of
+ * the thread; the latter excludes waiting for a processor.
  *
  * Exit status: 0; 1 when there is no memory or no thread, 2 for bad arguments.
  */
@@ -69,8 +69,8 @@ struct worker {
 	struct pcp *pcp;
 	struct switches switches;
 	uint64_t cpu_ns;
-	/* The thread, or its handler; the drainer reads, atomic. */
-	_Atomic uint64_t emptied_ns; /* when; 0: not yet */
+	/* Written by the thread or its signal handler, read by the drainer; atomic. */
+	_Atomic uint64_t emptied_ns; /* 0 if not yet */
 	_Atomic uint64_t paid_ns;    /* CPU time of its own draining */
 	_Atomic uint64_t worst_ns, worst_cpu_ns;
 	_Atomic uint32_t signals;
@@ -126,7 +126,7 @@ static uint64_t value(_Atomic uint64_t *v)
 
 /* ---- the threads -------------------------------------------------------------------------- */
 
-/* False: the cache is locked. */
+/* Returns false if the pcp is locked. */
 static bool empty(struct worker *w)
 {
 	if (pcp_drain(w->pcp).skipped)
@@ -141,7 +141,7 @@ static void empty_own(void)
 	bool done = empty(self);
 
 	add(&self->paid_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu);
-	/* Interrupted inside its own lock: to be asked again. */
+	/* The signal came while the thread held the lock of its pcp: ask again. */
 	atomic_store_explicit(&self->asked, done ? ASKED_NOT : ASKED_AGAIN, memory_order_release);
 }
 
@@ -270,7 +270,7 @@ static void drain_remote(void)
 			if (!value(&workers[i].emptied_ns) && !empty(&workers[i]))
 				left++;
 		}
-		/* Who holds one may want this processor. */
+		/* The holder of a lock may need this processor. */
 		if (left)
 			nanosleep(&(struct timespec){ 0, 10000 }, NULL);
 	} while (left);
@@ -282,7 +282,7 @@ static void send(struct worker *w)
 	pthread_kill(w->thread, SIGRTMIN);
 }
 
-/* False: until then nothing was answered. */
+/* Returns false if there was no answer until then. */
 static bool wait_answer(const struct timespec *until)
 {
 #ifdef __GLIBC__
@@ -307,7 +307,7 @@ static void drain_signal(const struct timespec *until)
 
 	for (unsigned i = 0; i < worker_count; i++)
 		send(&workers[i]);
-	/* An answer for each signal: the cache is empty, or it was locked and there is one to come. */
+	/* Each signal is answered: the pcp is empty, or it was locked and is asked again. */
 	while (left && wait_answer(until)) {
 		left = 0;
 		for (unsigned i = 0; i < worker_count; i++) {
@@ -327,7 +327,7 @@ static void drain_cooperative(void)
 		atomic_store_explicit(&workers[i].asked, ASKED, memory_order_release);
 }
 
-/* Till it sleeps, if that is what it does. */
+/* If the thread is one that sleeps, waits until it does. */
 static void wait_asleep(const struct worker *w)
 {
 	char state = 0;
@@ -377,7 +377,7 @@ static void stop_all(void)
 		pthread_join(workers[i].thread, NULL);
 }
 
-/* Returns the drainer's CPU time; *begin: when it began. */
+/* Returns the drainer's CPU time, and in *begin when the drain began. */
 static uint64_t drain(uint64_t *begin)
 {
 	struct timespec end;

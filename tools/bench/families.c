@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* families.c - what sluice-bench-work has. */
+/* families.c - the workloads of sluice-bench-work. */
 #include "../common/work.h"
 
 const char bench_program[] = "sluice-bench-work";

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-bench-launch: run a program several times, one after the other, and print what it took.
+ * sluice-bench-launch: run a program several times in sequence and print its time and memory.
  *
  *	sluice-bench-launch [-p LIBRARY] [-n RUNS] [-i FILE] [-m] -- PROGRAM ARGS...
  *
- *	-p LIBRARY  preloaded into PROGRAM, not into this
- *	-n RUNS     how often (1)
- *	-i FILE     its standard input (/dev/null); its output is thrown away
- *	-m          the peak RSS from one more run, untimed, that is stopped as it ends to read VmHWM
+ *	-p LIBRARY  preloaded into PROGRAM, not into the launcher
+ *	-n RUNS     number of runs (1)
+ *	-i FILE     standard input of PROGRAM (/dev/null); its output is discarded
+ *	-m          peak RSS from an additional untimed run, stopped at its end to read VmHWM
  *
- * One line of JSON: ops (runs), ns (wall time of all), cpu_ns (of it and its children), ns_per_op,
- * cpu_ns_per_op, peak_kib. It is a small program of its own because Linux counts what a process
- * had before exec to its ru_maxrss: started from a Python program everything has Python's peak. With
- * -m not even the little that this one has is counted; children of PROGRAM are not looked at then.
+ * Prints one line of JSON: ops (runs), ns (wall time of all runs), cpu_ns (of PROGRAM and its
+ * children), ns_per_op, cpu_ns_per_op, peak_kib. The launcher is a small program because Linux
+ * includes in ru_maxrss what a process had before exec: started from Python, every program would
+ * have Python's peak. With -m the launcher's own memory is not counted either, nor are the children
+ * of PROGRAM.
  *
  * Exit status: 0; 1 when PROGRAM failed, 2 for bad arguments.
  */
@@ -152,7 +153,7 @@ static _Noreturn void traced_child(char **argv, char **env, const char *input)
 	_exit(127);
 }
 
-/* Stopped at PTRACE_EVENT_EXIT a process still has its memory. 0: cannot be traced here. */
+/* A process stopped at PTRACE_EVENT_EXIT still has its memory. Returns 0 if it cannot be traced. */
 static long traced_peak(char **argv, char **env, const char *input)
 {
 	long kib = 0;

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-bench-pages: what a page costs, allocated and freed, in the page layer itself: one by one
- * and in bulk through the public functions, and by the pcp against the buddy core. Linked with
- * the core; its own malloc stays that of the C library. `sluice-bench pages` runs it.
+ * sluice-bench-pages: the cost of allocating and freeing a page in the page layer: singly and in
+ * bulk through the public functions, and through the pcp against the buddy core. It is linked with
+ * the core; its own malloc is that of the C library. `sluice-bench pages` runs it.
  *
  *	sluice-bench-pages [PASSES]
  *
- * One line of JSON: ticks_per_ns, and rows of name, n (pages in one call; 0: one, by a function that
- * has no n), ticks and ns for a page.
- * Ticks are of the time stamp counter on x86-64, which is what kernel developers call cycles there;
- * elsewhere nanoseconds. A pass measures every row once, and a row has the median of its passes, so
- * that what disturbs the machine for a while hits all rows alike.
+ * Prints one line of JSON: ticks_per_ns, and rows of name, n (pages per call; 0 for one page by a
+ * function that has no n), ticks and ns per page. On x86-64 a tick is one of the time stamp
+ * counter, which kernel developers call a cycle; elsewhere a nanosecond. A pass measures every row
+ * once, and a row is the median of its passes, so that a disturbance of the machine affects all
+ * rows alike.
  *
- * The rows are those of three Linux series: the bulk allocator in array and list form ("Use local_lock
- * for pcp protection", Gorman, 2021), the pcp against the core ("Use per-cpu allocator for
- * !irq requests", Gorman, 2017), and the ways of the owner into its cache (rows pcp_lock=: see
+ * The rows are those of three Linux series: the bulk allocator in array and list form ("Use
+ * local_lock for pcp protection", Gorman, 2021), the pcp against the core ("Use per-cpu allocator
+ * for !irq requests", Gorman, 2017), and the owner's ways into its pcp (rows pcp_lock=, see
  * pcp_variants.h; "Remote per-cpu lists drain support", Saenz Julienne, 2022).
  *
  * Exit status: 0; 1 when there is no memory, 2 for bad arguments.
@@ -40,10 +40,10 @@
 #define ROWS 64u
 #define PASSES_MAX 1000u
 
-/* A page layer whose owner gets into its cache by one of the ways. */
+/* A page layer with one of the owner's ways into its pcp. */
 struct way {
 	const char *name;
-	const char *cache_name; /* of the rows of the cache by itself */
+	const char *cache_name; /* of the rows that measure the pcp alone */
 	struct pcp *pcp;
 	struct page *(*alloc)(struct pcp *p, unsigned run_class);
 	void (*free)(struct pcp *p, struct page *pg);
@@ -86,7 +86,7 @@ static void single(unsigned n)
 	}
 }
 
-/* n of them, one call each: what bulk of n is to be compared with. */
+/* n pages by n calls: the base of the comparison for a bulk call of n. */
 static void singles(unsigned n)
 {
 	for (unsigned i = 0; i < PAGES; i += n) {
@@ -122,7 +122,7 @@ static void list(unsigned n)
 
 /* ---- the layers --------------------------------------------------------------------------- */
 
-/* Hits: what one call frees the next one finds in the cache. */
+/* Hits only: each call finds in the pcp what the call before it freed. */
 static void pcp_path(unsigned n)
 {
 	struct pcp *p = heap_pcp();
@@ -148,7 +148,7 @@ static void buddy_pages(void)
 	}
 }
 
-/* The core at its best: single pages are free whose buddies are not; nothing splits or merges. */
+/* The core's best case: the free single pages have busy buddies, so nothing splits or merges. */
 static void buddy_path(unsigned n)
 {
 	struct page *pair = buddy_alloc(&zone_main, 2);
@@ -178,13 +178,13 @@ static void buddy_split(unsigned n)
 	buddy_free_bulk(held, count);
 }
 
-/* ---- the owner's way into its cache ------------------------------------------------------- */
+/* ---- the owner's way into its pcp --------------------------------------------------------- */
 
 static struct pcp spin_cache;
 static struct pcp none_cache;
 static struct handoff handoff_cache;
 
-/* As long a way to the cache as the library's own. */
+/* Reaches the pcp by as many steps as the library does. */
 static inline struct pcp *instead(struct pcp *p)
 {
 	return heap_pcp() ? p : NULL;
@@ -216,7 +216,7 @@ static const struct way ways[] = { WAY(spin, &spin_cache), WAY(none, &none_cache
 				   WAY(handoff, &handoff_cache.half[0]) };
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
 
-/* The cache by itself. */
+/* The pcp alone. */
 static void way_cache(unsigned n)
 {
 	(void)n;
@@ -251,7 +251,7 @@ static void way_bulk(unsigned n)
 	}
 }
 
-/* Room for all that a row allocates: every row has hits only, and the ways are all that differs. */
+/* The pcp has room for all that a row allocates, so that every row has hits only. */
 static void make_room(struct pcp *p)
 {
 	p->high_min = p->high_max = p->high = 2 * BULK_MAX;
@@ -272,8 +272,8 @@ static void ways_init(void)
 }
 
 /*
- * What a drainer does, any thread, one at a time: the owner gets the empty half, the pages of the other
- * one go to the buddy core. Without membarrier it stays as it is.
+ * The drainer's part, for any thread, one at a time: the owner gets the empty half, and the pages
+ * of the other half go to the buddy core. Does nothing without membarrier.
  */
 static void handoff_switch(struct handoff *h)
 {
@@ -285,14 +285,14 @@ static void handoff_switch(struct handoff *h)
 	atomic_store_explicit(&h->current, spare, memory_order_release);
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
 		return;
-	/* An owner that is in no section now finds the spare one. */
+	/* From now on an owner that begins a section finds the spare half. */
 	section = atomic_load_explicit(&h->section, memory_order_acquire);
 	while ((section & 1) && atomic_load_explicit(&h->section, memory_order_acquire) == section)
 		cpu_relax();
 	handoff_drain(old);
 }
 
-/* Drained between the passes, so that what the owner does is what a drainer can live with. */
+/* Drains between the passes, so that the owner's path is one that a drainer can work with. */
 static void ways_drain(void)
 {
 	spin_drain(&spin_cache);
@@ -388,7 +388,7 @@ int main(int argc, char **argv)
 	add("pcp", 1, pcp_path);
 	add("buddy", 1, buddy_path);
 	add("buddy-split", 1, buddy_split);
-	measure(1); /* memory is there, code is warm */
+	measure(1); /* warms up memory and code */
 	tick0 = ticks();
 	ns0 = clock_ns();
 	measure((unsigned)passes);

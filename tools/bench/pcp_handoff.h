@@ -23,7 +23,7 @@ static always_inline bool handoff_enter(struct pcp **p)
 	if (unlikely(section & 1))
 		return false;
 	atomic_store_explicit(&h->section, section + 1, memory_order_relaxed);
-	/* Compiler barrier; the drainer's membarrier is the other half. Acquire pairs with its
+	/* A compiler barrier, which pairs with the drainer's membarrier. The acquire pairs with its
 	 * store of current. */
 	atomic_signal_fence(memory_order_seq_cst);
 	*p = atomic_load_explicit(&h->current, memory_order_acquire);
@@ -44,7 +44,7 @@ static always_inline void pcp_leave(struct pcp *p)
 	atomic_store_explicit(&h->section, section + 1, memory_order_release);
 }
 
-/* A drainer, in the half that it took; nobody else is there. */
+/* For a drainer, in the half that it took; no other thread uses that half. */
 static always_inline bool pcp_enter_remote(struct pcp *p)
 {
 	return spin_trylock(&p->lock);

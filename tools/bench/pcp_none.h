@@ -30,7 +30,7 @@ static always_inline void pcp_leave(struct pcp *p)
 	(void)p;
 }
 
-/* Nobody but the owner may touch it. */
+/* Only the owner may use it. */
 static always_inline bool pcp_enter_remote(struct pcp *p)
 {
 	(void)p;

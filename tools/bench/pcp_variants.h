@@ -6,16 +6,16 @@
  * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for
  * the ways in of src/page/pcp.c.
  *
- *   spin     what Sluice does.
- *   none     no lock at all: what "Remote per-cpu lists drain support" (Linux, 2022; K1 below) calls a static
- *            branch, with the branch not taken. No other thread can drain such a cache, and no signal
- *            handler may use it.
- *   handoff  RCU's way, K1's first versions: the owner reaches its cache by a pointer. A drainer points
- *            it at an empty cache and waits for a grace period, until the owner is out of the old one,
- *            which is the drainer's then. The owner's part is a section as in userspace RCU's
- *            membarrier flavour (Desnoyers et al., "User-level implementations of read-copy update",
- *            2012): two plain stores, no fence and no atomic; the drainer pays by membarrier, an
- *            interrupt to the processors that run the process.
+ *   spin     a spinlock, as in Sluice.
+ *   none     no lock: the series' static branch, not taken. No other thread can drain such a pcp,
+ *            and no signal handler may use it.
+ *   handoff  RCU, as in the first versions of the series: the owner reaches its pcp by a pointer. A
+ *            drainer sets the pointer to an empty pcp and waits for a grace period, after which the
+ *            owner has left the old pcp, and the drainer empties it. The owner's part is a
+ *            read-side section of userspace RCU's membarrier flavour (Desnoyers et al., "User-level
+ *            implementations of read-copy update", 2012): two plain stores, no fence and no atomic
+ *            read-modify-write. The drainer pays with a membarrier, which interrupts the processors
+ *            that run the process.
  */
 #ifndef PCP_VARIANTS_H
 #define PCP_VARIANTS_H
@@ -57,11 +57,11 @@
 
 #define HANDOFF_ALIGN 2048u
 
-/* A cache and its spare, aligned so that either half leads to the whole. */
+/* A pcp and its spare, aligned so that a pointer to either leads to the struct. */
 struct handoff {
-	/* Owner thread only writes it: odd while it is inside. */
+	/* Written by the owner thread only: odd while it is in a section. */
 	_Atomic uint32_t section;
-	/* A drainer, one at a time, writes it. */
+	/* Written by drainers, one at a time. */
 	_Atomic(struct pcp *) current;
 	struct pcp half[2];
 } __attribute__((aligned(HANDOFF_ALIGN)));

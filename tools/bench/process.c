@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * process.c - fork: the handlers of the allocator, and what a child costs that allocates.
+ * process.c - fork: the cost of the allocator's fork handlers, and of a child that allocates.
  */
 #include "../common/work.h"
 

@@ -2,9 +2,9 @@
 /*
  * queue.c - producers allocate, consumers free: each malloc has its free in another thread.
  *
- * A ring for each pair of a producer and a consumer, with one writer on either side, so that the
- * queue itself has no atomic read-modify-write, and either side tells the other of its progress once
- * in BATCH objects, so that the queue's cache lines have little of the time. Who finds it full or
+ * Each pair of a producer and a consumer has a ring with one writer per side, so that the queue has
+ * no atomic read-modify-write. Each side publishes its progress once in BATCH objects, so that
+ * moving the queue's cache lines takes little of the time. A thread that finds the ring full or
  * empty spins for a moment and then yields.
  */
 #include "../common/work.h"
@@ -23,9 +23,9 @@ struct ring {
 	/* Consumer only. */
 	_Alignas(64) uint64_t got;
 	uint64_t tail_seen;
-	/* Written by the producer: put, as far as the consumer may know. */
+	/* Written by the producer: the value of put that it published last. */
 	_Alignas(64) _Atomic uint64_t tail;
-	/* Written by the consumer: got, likewise. */
+	/* Written by the consumer: the value of got that it published last. */
 	_Alignas(64) _Atomic uint64_t head;
 	/* Set once. */
 	_Alignas(64) uint64_t mask;
@@ -35,10 +35,10 @@ struct ring {
 struct prodcons {
 	unsigned producers;
 	unsigned consumers;
-	uint64_t each; /* objects of a producer for a consumer, of the steady part */
-	uint64_t warm; /* likewise, before it */
+	uint64_t each; /* objects from a producer to a consumer, in the steady part */
+	uint64_t warm; /* the same, before that part */
 	const uint32_t *sizes;
-	struct ring *rings; /* of producer p and consumer c: p * consumers + c */
+	struct ring *rings; /* that of producer p and consumer c is at p * consumers + c */
 };
 
 static void wait_a_bit(unsigned *tries)
@@ -71,7 +71,7 @@ static void ring_put(struct ring *r, void *p)
 		ring_publish_put(r);
 }
 
-/* NULL: empty. */
+/* Returns NULL if empty. */
 static void *ring_get(struct ring *r)
 {
 	void *p;
@@ -112,7 +112,7 @@ static void consume(struct prodcons *w, unsigned index, uint64_t n)
 			struct ring *r = &w->rings[p * w->consumers + index];
 			volatile unsigned char *object;
 
-			/* A few of each in turn. */
+			/* A few from each ring. */
 			for (unsigned i = 0; i < 32 && (object = ring_get(r)); i++) {
 				object[1] = object[0];
 				free((void *)(uintptr_t)object);

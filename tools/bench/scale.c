@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scale.c - what `sluice-bench scale` runs with 1 to some thousand threads. Each workload does a fixed
- * amount of work, and at least a certain amount for each thread.
+ * scale.c - the workloads of `sluice-bench scale`, with 1 to some thousand threads. Each does a
+ * fixed amount of work, but at least a certain amount per thread.
  *
- * Beside time and memory a run says how often its threads were switched (`switches`: all of the process
- * between the start of the work and its end, but for the waits that are the workload's own) and the CPU time of the
- * slowest of the calls that were timed, of the calling thread (`worst_ns`).
+ * In addition to time and memory a run reports `switches`, the context switches of the process
+ * during the work without those of the workload's own waits, and `worst_ns`, the largest CPU time
+ * that a timed call took in the calling thread.
  *
- * Memory in use is bounded by a parameter for all threads together, and their stacks are small, so that
- * thousands of them fit.
+ * A parameter bounds the memory in use of all threads together, and their stacks are small, so that
+ * thousands of threads fit.
  */
 #include "../common/work.h"
 
@@ -57,11 +57,11 @@ struct member {
 static struct {
 	unsigned threads;
 	struct member *members;
-	void (*before)(struct member *m); /* NULL: nothing */
+	void (*before)(struct member *m); /* or NULL */
 	void (*work)(struct member *m);
 	pthread_barrier_t go;
 	_Atomic unsigned ready;
-	/* The sums over all rounds. */
+	/* Sums over all rounds. */
 	uint64_t wall_ns;
 	uint64_t cpu_ns;
 	uint64_t switches;
@@ -92,8 +92,9 @@ static void crew_make(void (*before)(struct member *m), void (*work)(struct memb
 }
 
 /*
- * Threads are made, wait until all are there, do their work and end; what is counted begins when they
- * are let go, and ends when the last one is gone. beside, if there is one, runs meanwhile in the calling thread.
+ * The threads are created, wait for each other, do their work and end. Counting begins when they
+ * are released and ends when the last one has ended. If beside is not NULL, the calling thread runs
+ * it meanwhile.
  */
 static void crew_round(void (*beside)(void))
 {
@@ -113,7 +114,7 @@ static void crew_round(void (*beside)(void))
 	pthread_attr_destroy(&attr);
 	while (atomic_load_explicit(&crew.ready, memory_order_acquire) != crew.threads)
 		usleep(200);
-	usleep(1000 + crew.threads * 5); /* the last ones go to sleep */
+	usleep(1000 + crew.threads * 5); /* until the last ones sleep */
 	wall = clock_ns(CLOCK_MONOTONIC);
 	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	all = switches(RUSAGE_SELF);
@@ -153,7 +154,7 @@ static void crew_report(uint64_t worst_ns)
 	bench_extra("worst_ns", (double)worst_ns);
 }
 
-/* The work of one thread: its part of ops, but at least so much. */
+/* The work of one thread: its part of ops, but at least `least`. */
 static uint64_t each(uint64_t least)
 {
 	return max_u64(param("ops") / crew.threads, least);
@@ -181,7 +182,7 @@ static void timed_free(struct member *m, void *p)
 	m->worst_ns = max_u64(m->worst_ns, own_cpu_ns() - begin);
 }
 
-/* One in `every` is timed, the first one, too. */
+/* One call in `every` is timed, the first included. */
 static void *take_at(struct member *m, size_t size, uint64_t i, uint64_t every)
 {
 	return i % every == 0 ? timed_take(m, size) : take(size);
@@ -274,7 +275,7 @@ static void big_work(struct member *m)
 	m->done += per_thread;
 }
 
-/* Blocks that no cache of pages takes. */
+/* Blocks too large for a pcp. */
 static void big(void)
 {
 	crew_make(NULL, big_work);
@@ -303,7 +304,7 @@ static void pages_work(struct member *m)
 	}
 }
 
-/* Each takes many page runs and frees all of them, more than a cache of pages keeps. */
+/* Each allocates and frees more page runs than a pcp keeps. */
 static void pages(void)
 {
 	crew_make(NULL, pages_work);
@@ -326,7 +327,7 @@ static struct pair {
 	_Alignas(64) void *objects[PARCELS][PARCEL];
 } * pairs;
 
-/* What we have to wait for here is no fault of the allocator. */
+/* These waits are the workload's own, not the allocator's. */
 static void wait_for(struct member *m, sem_t *sem)
 {
 	struct rusage a, b;
@@ -375,7 +376,7 @@ static void handoff_work(struct member *m)
 	}
 }
 
-/* One allocates, another one frees; an odd one out does both. */
+/* In each pair one allocates and the other frees; a thread without a partner does both. */
 static void handoff(void)
 {
 	crew_make(NULL, handoff_work);
@@ -429,7 +430,7 @@ static void grow(struct member *m)
 		free(all[--n]);
 }
 
-/* What is counted is the growth alone, not how the others fall asleep, wake up and end. */
+/* Counts the growth only, not how the others fall asleep, wake up and end. */
 static void grow_beside(void)
 {
 	uint64_t wall, cpu, all;
@@ -527,8 +528,9 @@ static int by_value(const void *a, const void *b)
 }
 
 /*
- * One forks again and again while the others churn. The time is that of the others, in which a fork
- * makes them wait and copy; fork's own is given beside it. With one thread it is a fork alone.
+ * One thread forks repeatedly while the others churn. The time is that of the others, which wait
+ * and copy pages because of the forks; the time of fork itself is reported separately. With one
+ * thread there is only the fork.
  */
 static void forking(void)
 {

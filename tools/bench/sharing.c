@@ -3,8 +3,8 @@
  * sharing.c - does the allocator put objects of two threads on one cache line? After Berger et al.,
  * "Hoard: a scalable memory allocator for multithreaded applications" (2000).
  *
- * The time is that of writing to small objects: it rises many times over when lines are shared. It
- * takes as many cores as threads to show.
+ * The time is that of writing to small objects; it multiplies when threads share cache lines. That
+ * shows only with as many cores as threads.
  */
 #include "../common/work.h"
 
@@ -12,10 +12,10 @@
 
 struct sharing {
 	size_t size;
-	uint64_t each; /* rounds of a thread */
+	uint64_t each; /* rounds per thread */
 	uint64_t writes;
 	unsigned threads;
-	void **gifts; /* OBJECTS for each thread, in turn, or NULL */
+	void **gifts; /* OBJECTS for each thread, one thread after the other; or NULL */
 };
 
 static void write_to_objects(const struct sharing *w, uint64_t rounds)
@@ -60,13 +60,13 @@ static void sharing(bool passive)
 	team_run(w.threads, sharing_thread, &w, w.each * w.writes * OBJECTS * w.threads);
 }
 
-/* Each thread allocates for itself: are neighbours on a line given to different threads? */
+/* Each thread allocates: do different threads get neighbours on a line? */
 static void active(void)
 {
 	sharing(false);
 }
 
-/* Each thread frees a neighbour of the others' first: does it get that one back to write to? */
+/* Each thread first frees an object beside those of others: does it get that object again? */
 static void passive(void)
 {
 	sharing(true);

@@ -2,13 +2,13 @@
 /*
  * single.c - one thread and small objects: ping-pong, LIFO, FIFO, random replacement, growth.
  *
- * The sizes of the mixed ones are spread evenly over the doublings (sizes_make).
+ * Mixed sizes are spread evenly over the doublings (sizes_make).
  */
 #include "../common/work.h"
 
 #include <string.h>
 
-/* One block allocated and freed, over and over: the shortest way through malloc and free. */
+/* Allocates and frees one block: the shortest path through malloc and free. */
 static void pingpong(void)
 {
 	size_t size = param("size");
@@ -22,7 +22,7 @@ static void pingpong(void)
 	bench_end(ops);
 }
 
-/* depth objects are taken and given back in the opposite order, as a stack of calls does. */
+/* Allocates depth objects and frees them in the opposite order, as nested calls do. */
 static void lifo_rounds(void **slots, const uint32_t *sizes, uint64_t depth, uint64_t rounds)
 {
 	uint64_t next = 0;
@@ -48,7 +48,7 @@ static void lifo(void)
 	bench_end(rounds * depth);
 }
 
-/* The oldest of depth objects goes and a new one comes, as in a queue of requests. */
+/* Frees the oldest of depth objects and allocates one, as in a queue of requests. */
 static void fifo_ops(void **slots, const uint32_t *sizes, uint64_t depth, uint64_t ops)
 {
 	uint64_t slot = 0;
@@ -76,7 +76,7 @@ static void fifo(void)
 		free(slots[i]);
 }
 
-/* Any of live objects goes and one of another size comes: cold memory, no order to lean on. */
+/* Replaces a random live object by one of another size: cold memory, in no order. */
 static void replace_ops(void **slots, const uint32_t *sizes, uint32_t live, uint64_t ops,
 			uint64_t *seed)
 {
@@ -107,8 +107,8 @@ static void replace(void)
 }
 
 /*
- * A structure is built and torn down, in the order in which it was built. With warm=1 no round comes
- * before the time is taken, so that fresh memory is part of it; warm=N runs N - 1 first.
+ * Builds a structure and frees it in the order in which it was built. warm=N runs N - 1 rounds
+ * before those that are timed: with warm=1 the time includes fresh memory.
  */
 static void grow(void)
 {

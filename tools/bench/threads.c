@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * threads.c - many threads: each for itself, short-lived ones, heirs of their objects, exchange.
+ * threads.c - many threads: independent, short-lived, inheriting objects, exchanging objects.
  */
 #include "../common/work.h"
 
@@ -46,7 +46,7 @@ static void local_thread(unsigned index, void *arg)
 		free(slots[i]);
 }
 
-/* Nothing is shared: what it costs more with more threads is the allocator's. */
+/* Nothing is shared, so that any cost of more threads is the allocator's. */
 static void local(void)
 {
 	unsigned threads = (unsigned)param("threads");
@@ -149,7 +149,7 @@ static void heirs_thread(unsigned index, void *arg)
 
 /*
  * Larson and Krishnan, "Memory allocation for long-running server applications" (1998): a thread
- * replaces random objects of its set and leaves the set to the thread that comes after it.
+ * replaces random objects of its set and leaves the set to its successor.
  */
 static void larson(void)
 {
@@ -203,7 +203,7 @@ static void *exchange_life(void *arg)
 	}
 	for (uint32_t i = 0; i < w->live; i++)
 		free(slots[i]);
-	/* What is in w->shared, exchange() frees. */
+	/* exchange() frees what is in w->shared. */
 	return NULL; /* NOLINT(clang-analyzer-unix.Malloc) */
 }
 
@@ -222,7 +222,7 @@ static void exchange_thread(unsigned index, void *arg)
 	team_done();
 }
 
-/* Threads that come and go, each with objects of its own, and a pool in which they swap them. */
+/* Threads start and end, each with its own objects, which they swap through a shared pool. */
 static void exchange(void)
 {
 	unsigned threads = (unsigned)param("threads");
@@ -252,7 +252,7 @@ struct parcel {
 
 struct parcels {
 	unsigned threads;
-	uint64_t each; /* parcels of a thread */
+	uint64_t each; /* parcels per thread */
 	const uint32_t *sizes;
 	struct inbox {
 		_Alignas(64) _Atomic(struct parcel *) first;
@@ -286,8 +286,8 @@ static void parcels_open(struct inbox *in)
 	}
 }
 
-/* Half of the objects of a parcel are freed by who made them, the rest by whom it goes to: oneself
- * when the other does not keep up, so that the memory in use does not depend on the scheduler. */
+/* The sender frees half of the objects of a parcel, the receiver the rest. If the receiver lags
+ * behind, the sender frees all, so that the memory in use does not depend on the scheduler. */
 static void parcels_work(struct parcels *w, unsigned index, uint64_t n, uint64_t *seed)
 {
 	for (uint64_t k = 0; k < n; k++) {
@@ -320,7 +320,7 @@ static void parcels_thread(unsigned index, void *arg)
 	parcels_open(&w->inboxes[index]);
 }
 
-/* Threads that stay, and send batches of mixed sizes to each other. */
+/* Long-lived threads send batches of mixed sizes to each other. */
 static void parcels(void)
 {
 	struct parcels w = { .threads = (unsigned)param("threads") };

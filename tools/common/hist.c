@@ -28,7 +28,7 @@ void hist_merge(struct hist *to, const struct hist *from)
 
 uint64_t hist_at(const struct hist *h, double share)
 {
-	/* A share such as 0.999 is not exact in binary: the product may lie a hair above a whole number. */
+	/* 0.999 is not exact in binary: the product may be slightly above a whole number. */
 	double wanted = share * (double)h->count * (1 - 1e-12);
 	uint64_t seen = 0;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hist.h - a histogram of high dynamic range: 128 steps a doubling, so that a value is known to
- * within 1/128 of it (below 256 exactly), whatever its size. Counting is an increment, nothing else.
+ * hist.h - a histogram of high dynamic range with 128 steps per doubling: values below 256 are
+ * exact, all others within 1/128. Counting is one increment.
  *
- * Source of the idea: HdrHistogram (Gil Tene). Debian 12 has no C library of it.
+ * Source of the idea: HdrHistogram (Gil Tene), of which Debian 12 has no C library.
  */
 #ifndef SLUICE_HIST_H
 #define SLUICE_HIST_H
@@ -42,11 +42,11 @@ static inline void hist_add(struct hist *h, uint64_t value)
 void hist_clear(struct hist *h);
 void hist_merge(struct hist *to, const struct hist *from);
 
-/* The value that a share (0 to 1) of all is not above: the top of its bucket, at most the maximum. 0
- * of an empty one. */
+/* The smallest value that at least a share (0 to 1) of all counts does not exceed: the top of its
+ * bucket, at most the maximum. Returns 0 if empty. */
 uint64_t hist_at(const struct hist *h, double share);
 
-/* How many lie in buckets that are wholly above the value. */
+/* The number of counts in buckets that lie wholly above the value. */
 uint64_t hist_above(const struct hist *h, uint64_t value);
 
 #endif

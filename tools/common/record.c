@@ -13,7 +13,7 @@
 #include "base/atomics.h"
 
 #define LENGTH ((size_t)256 << 10)
-/* How often each object is replaced, in the mean, before anything is measured. */
+/* Mean number of replacements of each object before anything is measured. */
 #define WARM 10u
 
 static const char *const op_names[OPS] = { "malloc", "free", "period" };
@@ -66,7 +66,7 @@ void pin(unsigned n)
 	cpu_set_t allowed, one;
 	int wanted;
 
-	/* The thread has the affinity of the one that made it, which is nobody's but the process's. */
+	/* The thread inherited the affinity of its creator, which is that of the process. */
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
 		bench_fail("sched_getaffinity: %s", strerror(errno));
 	wanted = (int)((param("core") + n) % (uint64_t)CPU_COUNT(&allowed));
@@ -191,7 +191,7 @@ static void put(const char *format, ...)
 	length += (size_t)n;
 }
 
-/* Percentiles that are drawn: four for each halving of what is above, as far as there are calls. */
+/* Percentiles to draw: four for each halving of the rest above, as far as there are calls. */
 static void put_curve(const struct hist *h)
 {
 	static const double quarter[] = { 1, 1.1892071, 1.4142136, 1.6817928 };

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * record.h - each call of malloc (with the first touch of its block) and of free, timed by itself.
+ * record.h - times each call of malloc (with the first touch of its block) and of free.
  *
- * A thread has a recorder of its own, in memory that is in place before anything is measured;
- * recording calls nothing that allocates. Nothing is subtracted. The machine's own floor is the same
- * loop with an empty operation: the workloads' parameter empty=1 replaces malloc and free by functions
- * that do nothing.
+ * Each thread has its own recorder, in memory that is resident before the measurement; recording
+ * calls nothing that allocates. Nothing is subtracted from a time. The machine's own floor is the
+ * same loop with an empty operation: the workloads' parameter empty=1 replaces malloc and free by
+ * functions that do nothing.
  *
- * Calls above 1 us are looked at more closely, after they were timed: did the thread's page faults or
- * context switches (getrusage) grow since the last such look? The slowest of each kind are kept, but
- * for those in which the thread was preempted: these tell of the machine, not of the allocator.
+ * After a call above 1 us was timed, getrusage tells whether the thread had page faults or context
+ * switches since it was last asked. The slowest calls of each kind are kept, except those in which
+ * the thread was preempted: the machine caused these, not the allocator.
  */
 #ifndef SLUICE_RECORD_H
 #define SLUICE_RECORD_H
@@ -20,7 +20,7 @@
 #include "ticks.h"
 #include "hist.h"
 
-/* OP_PERIOD: from the time a thread was to wake up until its work is done. */
+/* OP_PERIOD: from the time at which a thread should wake up until its work is done. */
 enum op { OP_MALLOC, OP_FREE, OP_PERIOD, OPS };
 
 #define SLOWEST 16u
@@ -36,36 +36,37 @@ struct slow_call {
 struct recorder {
 	struct hist hist[OPS];
 	struct slow_call slowest[OPS][SLOWEST]; /* in no order */
-	/* Calls above 5 us, each counted once: the thread was preempted, slept, or had a page fault. */
+	/* Calls above 5 us, each counted once: the thread was preempted, slept, or had a page
+	 * fault. */
 	uint64_t preempted[OPS];
 	uint64_t waited[OPS];
 	uint64_t faulted[OPS];
 	uint64_t begin;
-	uint64_t look_at; /* ticks in 1 us */
+	uint64_t look_at; /* ticks per us */
 	void *(*take)(size_t size);
 	void (*give)(void *block);
 	struct rusage first; /* when it began */
-	struct rusage last;  /* at the last look */
+	struct rusage last;  /* when it was asked last */
 	struct rusage total; /* from the beginning to the end */
 };
 
-/* What is touched of a new block. */
+/* Which part of a new block is touched. */
 enum touch { TOUCH_ENDS, TOUCH_PAGES };
 
 /*
- * For the calling thread, which is pinned to a processor: the n-th after the one that the parameter
- * core names, of those that the process may use.
+ * Makes a recorder for the calling thread and pins the thread to a processor: of those that the
+ * process may use, the n-th after the one that the parameter core names.
  */
 struct recorder *recorder_new(enum touch touch, unsigned n);
 
-/* The same for a thread that is not measured. */
+/* Pins a thread that is not measured in the same way. */
 void pin(unsigned n);
 
-/* What was recorded so far was warming up. */
+/* Discards what was recorded so far, while warming up. */
 void recorder_begin(struct recorder *r);
 void recorder_end(struct recorder *r);
 
-/* After all threads are done: what they recorded together, into the JSON line. */
+/* Once all threads are done, puts what they recorded together into the JSON line. */
 void recorder_report(struct recorder *const *all, unsigned n);
 
 void record_slow(struct recorder *r, enum op op, uint64_t t, size_t size);
@@ -94,8 +95,8 @@ static inline void timed_give(struct recorder *r, void *block, size_t size)
 	record(r, OP_FREE, ticks() - begin, size);
 }
 
-/* Until the time of clock_ns. A thread that is measured sleeps by the second: what happens to it then
- * is no call's. */
+/* Both sleep until the given time of clock_ns. A measured thread uses the second one, so that no
+ * call is charged for what happens in the sleep. */
 void sleep_until(uint64_t ns);
 void recorder_sleep(struct recorder *r, uint64_t until_ns);
 
@@ -105,7 +106,7 @@ struct object {
 	size_t size;
 };
 
-/* Sizes from a table, one in `large` multiplied by up to 64. */
+/* Sizes from a table; one in `large` is multiplied by up to 64. */
 struct mix {
 	const uint32_t *sizes;
 	uint32_t large;
@@ -113,7 +114,7 @@ struct mix {
 	uint64_t seed;
 };
 
-/* By the parameters min, max and large. */
+/* Takes the parameters min, max and large. */
 struct mix mix_make(uint64_t seed);
 
 static inline size_t mix_size(struct mix *m)
@@ -125,7 +126,7 @@ static inline size_t mix_size(struct mix *m)
 	return size;
 }
 
-/* One of the objects is replaced by another. */
+/* Replaces a random object. */
 static inline void replace(struct recorder *r, struct object *objects, uint32_t live, struct mix *m)
 {
 	struct object *o = &objects[rng_below(&m->seed, live)];
@@ -136,7 +137,7 @@ static inline void replace(struct recorder *r, struct object *objects, uint32_t 
 	o->block = timed_take(r, size);
 }
 
-/* Objects to begin with, replaced until the allocator has seen the pattern. */
+/* Allocates the first objects and replaces them until the allocator has seen the pattern. */
 struct object *objects_make(struct recorder *r, uint32_t live, struct mix *m);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * steady.c - a working set that stays as large as it is: a random object is replaced by another, each
- * call timed. sluice-bench-work has it too.
+ * steady.c - a working set of constant size: replaces random objects and times each call. Part of
+ * sluice-latency-work and of sluice-bench-work.
  */
 #include "record.h"
 

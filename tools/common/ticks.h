@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ticks.h - the finest clock there is: the time stamp counter on x86-64, which ticks at a fixed rate;
- * elsewhere nanoseconds.
+ * ticks.h - the finest clock: on x86-64 the time stamp counter, which has a fixed rate; elsewhere
+ * nanoseconds.
  */
 #ifndef SLUICE_TICKS_H
 #define SLUICE_TICKS_H
@@ -14,8 +14,7 @@
 #define CLOCK_OF_TOOLS 1
 #include "base/clock.h"
 
-/* What stands before it has been done when the counter is read, and what stands after it has not
- * begun. */
+/* Reads the counter after all instructions before the call, and before all after it. */
 static inline uint64_t ticks(void)
 {
 #if defined(__x86_64__)

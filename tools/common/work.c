@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * work.c - one workload, in a process of its own, under the allocator that LD_PRELOAD
- * brought. sluice-bench(1) runs it; by hand:
+ * work.c - the main program of the workloads: runs one of them under the allocator that LD_PRELOAD
+ * names. sluice-bench(1), sluice-latency(1) and sluice-pressure(1) start such a process for each
+ * run; by hand:
  *
  *	sluice-bench-work                      lists the workloads and their parameters
  *	sluice-bench-work NAME [PARAM=N ...]   runs one
  *
- * It prints one line of JSON: ops, ns (wall time of the steady part), cpu_ns (CPU time of all its
- * threads in that part), ns_per_op, cpu_ns_per_op, peak_kib (VmHWM), end_kib (VmRSS when the workload
- * has freed what it frees), malloc (the file whose malloc the program is bound to) and mapped (whether
- * that file is mapped to be executed), and what a workload adds of its own.
+ * Prints one line of JSON: ops, ns (wall time of the steady part), cpu_ns (CPU time of all threads
+ * in that part), ns_per_op, cpu_ns_per_op, peak_kib (VmHWM), end_kib (VmRSS at the end), malloc
+ * (the file whose malloc the program is bound to), mapped (whether that file is mapped executable),
+ * and what the workload adds.
  *
- * Exit status: 0; 1 when the machine fails it, 2 for bad arguments.
+ * Exit status: 0; 1 if memory, threads or files are missing, 2 for bad arguments.
  */
 #include "work.h"
 
@@ -137,7 +138,7 @@ const uint32_t *sizes_make(uint32_t min, uint32_t max, uint64_t seed)
 		bench_usage("%s: min=%u max=%u: valid are min from 1, max from min", current.name,
 			    min, max);
 	for (unsigned i = 0; i < SIZES; i++) {
-		/* Doublings from min until max; within one, all sizes alike. */
+		/* Each doubling from min to max, and each size within one, is equally likely. */
 		uint32_t top = max / min ? 32 - (uint32_t)__builtin_clz(max / min) : 1;
 		uint32_t low = min << rng_below(&seed, top);
 		uint64_t high = (uint64_t)low * 2 - 1 < max ? (uint64_t)low * 2 - 1 : max;
@@ -201,7 +202,7 @@ void team_run(unsigned n, void (*work)(unsigned index, void *arg), void *arg, ui
 
 /* ---- the report --------------------------------------------------------------------------- */
 
-/* A whole file of /proc, without malloc: stdio would take a buffer from it. Not bench_map either,
+/* Reads a whole file of /proc. It uses neither stdio, which would malloc a buffer, nor bench_map,
  * which would add to the peak that is about to be read. */
 static char *read_file(const char *path)
 {
@@ -312,7 +313,8 @@ static void set_param(char *arg)
 	for (unsigned i = 0; i < PARAMS && current.params[i].name; i++) {
 		if (strcmp(current.params[i].name, arg) != 0)
 			continue;
-		/* What is 0 to begin with is a switch or counts from 0; all others divide. */
+		/* A parameter whose default is 0 is a switch or may be 0; the others are divisors.
+		 */
 		if (value == 0 && current.params[i].value != 0)
 			bench_usage("%s=0: has to be above 0", arg);
 		current.params[i].value = value;

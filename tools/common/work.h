@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * work.h - what the workloads of sluice-bench-work, sluice-latency-work and sluice-pressure-work share.
+ * work.h - shared by the workloads of sluice-bench-work, sluice-latency-work and
+ * sluice-pressure-work.
  *
  * A workload is a function and a row of parameters with their defaults. It warms up, calls
- * bench_begin, does a fixed amount of work and calls bench_end with the number of operations. What
- * it needs besides the memory under test comes from bench_map, never from malloc, so that the
- * allocator sees nothing but the pattern.
+ * bench_begin, does a fixed amount of work and calls bench_end with the number of operations. All
+ * its memory except that under test comes from bench_map, never from malloc, so that the allocator
+ * sees only the pattern.
  */
 #ifndef SLUICE_WORK_H
 #define SLUICE_WORK_H
@@ -29,7 +30,7 @@ struct workload {
 	struct param params[PARAMS];
 };
 
-/* The program's name, and its families, ended by NULL: families.c. */
+/* The program's name and its families of workloads, ended by NULL: defined in families.c. */
 extern const char bench_program[];
 extern const struct workload *const bench_families[];
 
@@ -51,30 +52,30 @@ extern const struct workload periodic_workloads[];
 /* The value of a parameter of the workload that runs. */
 uint64_t param(const char *name);
 
-/* The steady part: its wall time and the process's CPU time are taken. */
+/* Around the steady part: take its wall time and the CPU time of the process. */
 void bench_begin(void);
 void bench_end(uint64_t ops);
 
-/* In place of both: what the workload took itself. */
+/* In place of both, for times that the workload took itself. */
 void bench_measured(uint64_t ops, uint64_t wall, uint64_t cpu);
 
-/* A number of its own for the JSON line; at most 16 of them. */
+/* Adds a number to the JSON line; at most 16. */
 void bench_extra(const char *name, double value);
 
-/* One value more of the JSON line, as it is. The text stays where it is. */
+/* Adds one value, which is JSON, to the JSON line. The text is not copied. */
 void bench_json(const char *name, const char *json);
 
-/* Zeroed memory that is in place and does not come from the allocator; never given back. */
+/* Zeroed resident memory from mmap, not from the allocator; never unmapped. */
 void *bench_map(size_t bytes);
 
-/* One clear line, then exit status 2 (a fault of the arguments) or 1 (of the machine). */
+/* Print one line and end the program: with status 2 for bad arguments, 1 for any other failure. */
 void bench_usage(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void bench_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /*
  * Threads 0 to n - 1 each run work(index, arg). work warms up, calls team_ready, does its part of
- * the steady work, calls team_done and tidies up. The time runs from when all are ready until all
- * are done; ops is what they do together.
+ * the steady work, calls team_done and frees what it has. The time runs from when all are ready
+ * until all are done; ops is the number of operations of all threads.
  */
 void team_run(unsigned n, void (*work)(unsigned index, void *arg), void *arg, uint64_t ops);
 void team_ready(void);
@@ -97,8 +98,9 @@ static inline uint32_t rng_below(uint64_t *state, uint32_t n)
 }
 
 /*
- * A table of sizes from min to max, as many between 16 and 32 as between 32 and 64 and so on: small
- * ones dominate, as they do in programs. Taken by index, so that the choice costs next to nothing.
+ * A table of sizes from min to max, with as many between 16 and 32 as between 32 and 64 and so on:
+ * small sizes dominate, as in programs. Sizes are taken by index, so that the choice costs almost
+ * nothing.
  */
 #define SIZES 4096u
 const uint32_t *sizes_make(uint32_t min, uint32_t max, uint64_t seed);
@@ -126,7 +128,7 @@ static inline void touch_pages(void *p, size_t size)
 	c[size - 1] = 2;
 }
 
-/* malloc that ends the program when there is no memory, with its ends touched. */
+/* malloc of a block whose ends are touched. Ends the program if there is no memory. */
 static inline void *take(size_t size)
 {
 	void *p = malloc(size);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-ctl: ask a running process that uses Sluice to give memory back, or for its statistics. See
- * sluice-ctl(1); src/reclaim/control.h has the protocol.
+ * sluice-ctl: ask a running process that uses Sluice to give memory back, or for its statistics.
+ * See sluice-ctl(1); src/reclaim/control.h has the protocol.
  *
- * Uses libc only. Exit status: 0; 1 when the process could not be asked or refused; 2 for a fault in
- * the arguments.
+ * Uses libc only. Exit status: 0; 1 if the process could not be asked or refused; 2 for bad
+ * arguments.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -35,23 +35,23 @@ static const char usage[] =
 	"Usage: " ME " [--json] drain [--caches] [--heaps] [--purge] [--regions] PID\n"
 	"       " ME " [--json] stats PID\n"
 	"\n"
-	"Asks the process PID, which runs with Sluice as its malloc and with the option control:1,\n"
+	"Asks the process PID, which uses Sluice as its malloc with the option control:1:\n"
 	"\n"
-	"  drain      to give memory back now, and says what came of it; without options --heaps --purge\n"
-	"    --caches     the pcps of all threads, to the page layer\n"
-	"    --heaps      these, and all that is cached by threads that are in no call\n"
-	"    --purge      free memory, to the kernel\n"
-	"    --regions    wholly free regions, with their address space\n"
-	"  stats      for its gauges (bytes, counts) and counters, one \"NAME VALUE\" a line\n"
+	"  drain        give memory back now; prints how much. Without options: --heaps --purge\n"
+	"    --caches     flush the pcps (page lists) of all threads to the page layer\n"
+	"    --heaps      the same, and all caches of threads that are in no call of Sluice\n"
+	"    --purge      give free memory back to the kernel\n"
+	"    --regions    unmap regions that are wholly free\n"
+	"  stats        print gauges (bytes, counts) and counters, one \"NAME VALUE\" per line\n"
 	"\n"
-	"  --json     the same as one JSON object\n"
-	"  -h, --help this text\n"
-	"  --version  the version\n"
+	"  --json       print one JSON object\n"
+	"  -h, --help   print this text\n"
+	"  --version    print the version\n"
 	"\n"
-	"Only the process's user and root may ask. The process answers by its background thread: it must\n"
-	"have several threads, or background:always.\n"
+	"Only root and the user of the process may ask. Its background thread answers; it has one if it\n"
+	"has several threads or the option background:always.\n"
 	"\n"
-	"Exit status: 0; 1 when the process could not be asked or refused; 2 for a fault in the arguments.\n";
+	"Exit status: 0; 1 if the process could not be asked or refused; 2 for bad arguments.\n";
 
 static _Noreturn __attribute__((format(printf, 2, 3))) void die(int status, const char *fmt, ...)
 {
@@ -79,7 +79,7 @@ static pid_t parse_pid(const char *text)
 	return (pid_t)pid;
 }
 
-/* Why nobody listens. */
+/* Says why no process listens. */
 static _Noreturn void die_unheard(pid_t pid)
 {
 	char path[64];
@@ -118,21 +118,21 @@ static int reach(pid_t pid)
 			   (int)pid);
 
 	if (fd < 0)
-		die(EXIT_REFUSED, "no socket to be had: %s", strerror(errno));
+		die(EXIT_REFUSED, "cannot create a socket: %s", strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
-	/* A name to be answered to, which the kernel chooses. */
+	/* The kernel chooses a name for the answer to come to. */
 	if (bind(fd, (struct sockaddr *)&(struct sockaddr_un){ .sun_family = AF_UNIX },
 		 sizeof(addr.sun_family)) != 0)
-		die(EXIT_REFUSED, "no name for a socket to be had: %s", strerror(errno));
+		die(EXIT_REFUSED, "cannot name a socket: %s", strerror(errno));
 	if (connect(fd, (struct sockaddr *)&addr,
 		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0)
 		die_unheard(pid);
 	return fd;
 }
 
-/* Anybody can take the name: who answers says the kernel. */
+/* Any process can take the name, so the sender's ID is taken from the kernel. */
 static ssize_t receive(int fd, pid_t pid, char *answer, size_t len)
 {
 	union {
@@ -155,12 +155,12 @@ static ssize_t receive(int fd, pid_t pid, char *answer, size_t len)
 	if (c && c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len >= CMSG_LEN(sizeof(peer)))
 		memcpy(&peer, CMSG_DATA(c), sizeof(peer));
 	if (peer.pid != pid)
-		die(EXIT_REFUSED, "%d: process %d listens in its name, not believed", (int)pid,
-		    (int)peer.pid);
+		die(EXIT_REFUSED, "%d: process %d listens in its name, its answer is ignored",
+		    (int)pid, (int)peer.pid);
 	return n;
 }
 
-/* What the process says goes to a terminal: nothing but printable characters and ends of lines. */
+/* The text of another process may go to a terminal: prints all but printable ASCII escaped. */
 static void put_line(FILE *out, const char *text)
 {
 	for (; *text; text++) {
@@ -173,7 +173,7 @@ static void put_line(FILE *out, const char *text)
 	}
 }
 
-/* The lines behind "ok". */
+/* Returns the lines after "ok". */
 static char *ask(pid_t pid, const char *request)
 {
 	static char answer[CONTROL_ANSWER_MAX + 1];
@@ -186,7 +186,7 @@ static char *ask(pid_t pid, const char *request)
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		die(EXIT_REFUSED, "%d: no answer within %d s", (int)pid, ANSWER_SECONDS);
 	if (n <= 0)
-		die(EXIT_REFUSED, "%d: went without an answer", (int)pid);
+		die(EXIT_REFUSED, "%d: ended without an answer", (int)pid);
 	answer[n] = '\0';
 	close(fd);
 	if (strncmp(answer, "error permission denied", 23) == 0)
@@ -202,7 +202,7 @@ static char *ask(pid_t pid, const char *request)
 	return answer + 3;
 }
 
-/* Names are words and values numbers; a line that is something else is left out. */
+/* Whether a line is a name, which is a word, and a value, which is a number. */
 static bool is_pair(const char *line, const char *value)
 {
 	return line[strspn(line, "abcdefghijklmnopqrstuvwxyz0123456789_")] == '\0' && *line &&

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * burst.c - bursts of allocations, all of which are freed, with a pause before the next: what the
- * allocator gave back meanwhile has to come again. The frees are in an order that has nothing to do
- * with that of the allocations. The first burst is for warming up.
+ * burst.c - bursts of allocations, all freed before a pause: each burst has to fetch again what the
+ * allocator gave back in the pause. The order of the frees is unrelated to that of the allocations.
+ * The first burst warms up.
  */
 #include "../common/record.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sluice-latency-work: the workloads of sluice-latency(1), run and reported as sluice-bench-work does
- * (tools/common/work.c). Its JSON line has besides: calls, with what was recorded of each operation
+ * sluice-latency-work: the workloads of sluice-latency(1), run and reported as sluice-bench-work
+ * does (tools/common/work.c). Its JSON line also has `calls`, what was recorded of each operation
  * (record.h), and the measured thread's page faults and context switches.
  */
 #include "../common/work.h"

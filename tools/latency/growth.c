@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * growth.c - a thread that allocates at a given pace, writes to each page of what it gets and frees
- * nothing: a server whose data grow. Each millisecond it takes what is due and sleeps for the rest.
+ * growth.c - a thread that allocates at a given pace, writes to each page and frees nothing, as a
+ * server whose data grow. Each millisecond it allocates what is due and sleeps for the rest.
  */
 #include "../common/record.h"
 
@@ -15,7 +15,8 @@ static uint64_t grow(struct recorder *r, struct mix *mix, uint64_t bytes, uint64
 	uint64_t n = 0;
 
 	for (uint64_t ms = 1; taken < bytes; ms++) {
-		/* pace is in 10^6 bytes a second: 1,000 bytes a millisecond each. */
+		/* pace is in 10^6 bytes per second, each of which is 1,000 bytes per millisecond.
+		 */
 		for (; taken < ms * pace * 1000 && taken < bytes; n++) {
 			size_t size = mix_size(mix);
 

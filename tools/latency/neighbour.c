@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * neighbour.c - the working set of steady.c, while a thread on another processor allocates and frees
- * in bursts, so many a second, and with drain=1 makes the allocator give memory back after each, by
- * the function that the allocator has for it.
+ * neighbour.c - the working set of steady.c while a thread on another processor allocates and frees
+ * in a given number of bursts per second. With drain=1 that thread calls the allocator's function
+ * for giving memory back after each burst.
  */
 #include "../common/record.h"
 
@@ -16,7 +16,7 @@ static struct recorder *recorder;
 static _Atomic bool stop;
 static uint64_t drains, drain_ns;
 
-/* ---- how each gives back ------------------------------------------------------------------- */
+/* ---- how each allocator gives memory back -------------------------------------------------- */
 
 static int (*sluice_drain_fn)(unsigned flags, void *report);
 static int (*mallctl_fn)(const char *name, void *old, size_t *old_size, void *new, size_t new_size);
@@ -40,7 +40,7 @@ static void drain(void)
 
 static void find_drain(void)
 {
-	/* POSIX's way of giving dlsym's result a type. */
+	/* POSIX recommends this conversion of dlsym's result. */
 	*(void **)&sluice_drain_fn = dlsym(RTLD_DEFAULT, "sluice_drain");
 	*(void **)&mallctl_fn = dlsym(RTLD_DEFAULT, "mallctl");
 	*(void **)&mi_collect_fn = dlsym(RTLD_DEFAULT, "mi_collect");
@@ -77,7 +77,7 @@ static void neighbour(void)
 	pin(1);
 	team_ready();
 	next = clock_ns();
-	/* Once at least, however short the other's work is. */
+	/* At least once, however short the other thread's work is. */
 	do {
 		for (uint32_t i = 0; i < BURST; i++)
 			blocks[i] = take(mix_size(&mix));

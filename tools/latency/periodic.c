@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * periodic.c - a task that wakes up once in a period, replaces some of its objects and sleeps again,
- * as cyclictest does without allocating; under SCHED_FIFO where that is allowed. What is timed besides
- * the calls is the whole of it: from when it was to wake up until it is done.
+ * periodic.c - a task that wakes up once per period, replaces some of its objects and sleeps again,
+ * as cyclictest does without allocating; under SCHED_FIFO where that is allowed. In addition to the
+ * calls it times the whole period: from the time at which it should wake up until it is done.
  */
 #include "../common/record.h"
 
@@ -14,7 +14,7 @@
 static struct recorder *recorder;
 static bool fifo;
 
-/* Ticks since a time of the clock. */
+/* Ticks since a time of clock_ns. */
 static uint64_t ticks_since(uint64_t ns, double ticks_per_ns)
 {
 	return (uint64_t)((double)(clock_ns() - ns) * ticks_per_ns);

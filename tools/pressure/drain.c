@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * drain.c - memory that is given back because the program asks for it: how long that takes, whom it
- * disturbs, and how many mappings are left.
+ * drain.c - memory that goes back because the program asks for it: how long that takes, what it
+ * costs other threads, and how many mappings remain.
  */
 #include "pressure.h"
 
@@ -39,7 +39,7 @@ static void hoard_cycle(struct hoard *h)
 	hoard_free(h, 0, 1);
 }
 
-/* ---- one call against a bare madvise ------------------------------------------------------ */
+/* ---- one call against one madvise --------------------------------------------------------- */
 
 static char *bare;
 
@@ -63,7 +63,7 @@ static uint64_t thread_cpu_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-/* Wall time and CPU time of the calling thread, from a point on. */
+/* Wall time and CPU time of the calling thread since a point. */
 struct span {
 	uint64_t ns, cpu_ns;
 };
@@ -79,7 +79,7 @@ static struct span span_end(struct span begin)
 			      .cpu_ns = thread_cpu_ns() - begin.cpu_ns };
 }
 
-/* What the crew has touched, each thread its part, so that it lies in memory as an allocator's does. */
+/* Touched by the crew, each thread its part, so that its pages lie as those of an allocator. */
 static struct span bare_madvise(void)
 {
 	struct span t;
@@ -124,14 +124,14 @@ static void drain_one(void)
 	bench_extra("drain_ns", (double)took.ns);
 	bench_extra("drain_cpu_ns", (double)took.cpu_ns);
 	bench_extra("barrier_ns", (double)give_back_barrier_ns());
-	/* Of as many bytes as came back. */
+	/* As many bytes as came back. */
 	share = before > after ? (double)(before - after) * 1024 / (double)total : 0;
 	bench_extra("madvise_ns", (double)without.ns * share);
 	bench_extra("madvise_cpu_ns", (double)without.cpu_ns * share);
 	bench_extra("back_kib", before > after ? (double)(before - after) : 0);
 }
 
-/* ---- M8: after a drain caches start small -------------------------------------------------- */
+/* ---- m8-small-start: after a drain caches start small -------------------------------------- */
 
 static _Atomic uint64_t before_ns, after_ns;
 
@@ -148,7 +148,7 @@ static void small_start_thread(unsigned index)
 	before_ns += clock_ns() - t;
 	crew_sync();
 	crew_sync();
-	/* A little: what a cache that starts small answers with little. */
+	/* So little that a cache which starts small stays small. */
 	for (unsigned i = 0; i < 8; i++)
 		free(take(h->min + rng_below(&h->seed, h->max - h->min + 1)));
 	crew_sync();
@@ -181,7 +181,7 @@ static void small_start(void)
 	bench_extra("after_ns", (double)after_ns);
 }
 
-/* ---- L2: whom a drain disturbs -------------------------------------------------------------- */
+/* ---- l2-drains: what a drain costs a hot thread --------------------------------------------- */
 
 enum { WITHOUT, WITH, RUNS };
 
@@ -190,7 +190,7 @@ static struct {
 	long voluntary[RUNS], involuntary[RUNS];
 	uint64_t ns[RUNS];
 	unsigned signals; /* different ones, in all runs */
-	_Atomic int run;  /* RUNS: end */
+	_Atomic int run;  /* RUNS means end */
 	atomic_bool ready, done;
 } hot;
 
@@ -242,7 +242,8 @@ static void hot_loop(int run)
 	hot.involuntary[run] = after.ru_nivcsw - before.ru_nivcsw;
 }
 
-/* All of them, the C library's own as well: what is sent to this thread stays pending and can be counted. */
+/* Blocks all signals, those of the C library too: a signal to this thread stays pending and is
+ * counted. */
 static void block_signals(void)
 {
 	uint64_t all = UINT64_MAX;
@@ -345,12 +346,12 @@ static void drains_run(void)
 	bench_extra("without_ms", (double)hot.ns[WITHOUT] / 1e6);
 	bench_extra("with_ms", (double)hot.ns[WITH] / 1e6);
 	bench_extra("drain_ns", (double)spent / (double)drains);
-	/* Above the floor right after a drain: on average, and at the most. */
+	/* RSS above the floor right after a drain: mean and maximum. */
 	bench_extra("left_kib", (double)left / (double)drains - (double)floor_kib);
 	bench_extra("left_most_kib", (double)left_most - (double)floor_kib);
 }
 
-/* ---- E2, E3: the number of mappings --------------------------------------------------------- */
+/* ---- e3-maps: the number of mappings -------------------------------------------------------- */
 
 static uint64_t rounds;
 

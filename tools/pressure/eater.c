@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * eater.c - makes memory pressure (PSI) rise: reads a file again and again that does not fit into the
- * memory of its control group, so that it waits for reclaim all the time. It takes no memory from
- * anybody else. Ends when it is killed.
+ * eater.c - raises memory pressure (PSI): repeatedly reads a file that exceeds the limit of its
+ * cgroup, so that it always waits for reclaim. It takes no memory from other processes. Runs until
+ * it is killed.
  */
 #include "pressure.h"
 

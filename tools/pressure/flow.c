@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * flow.c - memory that keeps moving: through queues, from turn to turn, in loops that never end, with
- * threads that come and go.
+ * flow.c - memory that keeps moving: through queues, from one thread to the next, in endless loops,
+ * with threads that start and end.
  */
 #include "pressure.h"
 
@@ -18,7 +18,7 @@ static bool stopped(void)
 	return atomic_load_explicit(&stop, memory_order_relaxed);
 }
 
-/* ---- M1: objects through queues to a thread that only frees ------------------------------- */
+/* ---- m1-queue: objects through queues to a thread that only frees ------------------------- */
 
 #define DEPTH 256u
 
@@ -33,7 +33,7 @@ static uint64_t objects_each;
 static size_t object_size;
 static _Atomic uint64_t replaced;
 
-/* A queue has one producer; true: there was room. */
+/* A queue has one producer. Returns false if it is full. */
 static bool queue_put(struct queue *q, void *p)
 {
 	uint64_t put = atomic_load_explicit(&q->put, memory_order_relaxed);
@@ -47,7 +47,7 @@ static bool queue_put(struct queue *q, void *p)
 	return true;
 }
 
-/* Frees what is in it; how many. */
+/* Frees all objects in the queue; returns their number. */
 static uint64_t queue_drain(struct queue *q)
 {
 	uint64_t got = atomic_load_explicit(&q->got, memory_order_relaxed);
@@ -124,7 +124,7 @@ static void queue(void)
 	event("rest", live, threads + 1);
 }
 
-/* ---- M5: a free of another's block comes first, then a small loop without end ------------- */
+/* ---- m5-first-free: foreign frees come first, then a small endless loop ------------------- */
 
 static struct hoard others;
 
@@ -166,7 +166,7 @@ static void first_free(void)
 	crew_sync();
 }
 
-/* ---- M6: threads that never call malloc come and go --------------------------------------- */
+/* ---- m6-exits: threads that never call malloc start and end ------------------------------- */
 
 static void *brief_life(void *arg)
 {
@@ -191,7 +191,7 @@ static void exits(void)
 
 	threads = (unsigned)param("threads");
 	probe_start();
-	/* The C library keeps some of the stacks: that is not growth. */
+	/* The C library keeps some stacks, which is not growth. */
 	for (uint64_t i = 0; i < 5; i++)
 		exits_round(thread);
 	event("floor", 0, threads);
@@ -202,19 +202,19 @@ static void exits(void)
 	event("rest", 0, threads);
 }
 
-/* ---- M7: a cap on what is free and kept ---------------------------------------------------- */
+/* ---- m7-cap: a limit on kept free memory --------------------------------------------------- */
 
 static struct hoard *hoards;
 static uint64_t each;
 
-/* Powers of two: what is kept is then free memory, not what size classes round up. */
+/* With powers of two all that is kept is free memory, not rounding to size classes. */
 static size_t cap_size(struct hoard *h)
 {
 	return (size_t)h->min << rng_below(&h->seed, (uint32_t)__builtin_ctz(h->max / h->min) + 1);
 }
 
-/* Threads that fill their hoards, free all of them or all but a part (0: nothing stays), and go on with
- * little until they are stopped. */
+/* Threads that fill their hoards, free all but a part (0 for none), and then work with little until
+ * they are stopped. */
 static void fill_and_free(void (*thread)(unsigned index), unsigned part)
 {
 	uint64_t live;
@@ -238,7 +238,7 @@ static void fill_and_free(void (*thread)(unsigned index), unsigned part)
 	crew_sync();
 }
 
-/* Fills, frees all but a quarter and works on that, over and over. */
+/* Repeatedly fills, frees three quarters and works on the rest. */
 static void cap_thread(unsigned index)
 {
 	struct hoard *h = &hoards[index];
@@ -276,7 +276,7 @@ static void cap(void)
 	fill_and_free(cap_thread, 4);
 }
 
-/* ---- M4: many threads that never sleep for long --------------------------------------------- */
+/* ---- m4-cap: many threads that never sleep for long ----------------------------------------- */
 
 static void beat_thread(unsigned index)
 {
@@ -304,7 +304,7 @@ static void beat(void)
 	fill_and_free(beat_thread, 0);
 }
 
-/* ---- M9: threads in turn, of which one's memory fits --------------------------------------- */
+/* ---- turns: one thread after the other; the limit fits the memory of one ------------------- */
 
 static struct hoard shared;
 static pthread_mutex_t turn_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -320,7 +320,8 @@ static void turns_thread(unsigned index)
 		pthread_cond_wait(&turn_changed, &turn_lock);
 	pthread_mutex_unlock(&turn_lock);
 	for (unsigned pass = 0; pass < 2; pass++) {
-		/* Handed: what the one before has left is freed first; else what this one made. */
+		/* With handed=1 it first frees what its predecessor left, else what it allocated.
+		 */
 		if (pass == !handed) {
 			hoard_free(&shared, 0, 1);
 			shared.count = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * idle.c - memory is filled and freed, then all threads sleep and nobody calls anything.
+ * idle.c - memory is filled and freed, then all threads sleep and none calls the allocator.
  */
 #include "pressure.h"
 
@@ -35,7 +35,7 @@ static void rest(uint64_t live)
 	event("rest", live, threads);
 }
 
-/* ---- freed by its owner, by main, by both ------------------------------------------------- */
+/* ---- freed by its owner, by main, or by both ---------------------------------------------- */
 
 static void idle_thread(unsigned index)
 {
@@ -82,7 +82,7 @@ static void idle_half(void)
 	idle_run(HALF);
 }
 
-/* ---- a few allocate, many free ------------------------------------------------------------ */
+/* ---- m2-handoff: few threads allocate, many free ------------------------------------------ */
 
 static unsigned makers;
 
@@ -97,14 +97,14 @@ static void handoff_thread(unsigned index)
 		unsigned freer = index - makers;
 		unsigned freers = threads - makers;
 
-		/* Each freer takes from all makers, so that nobody frees a whole slab. */
+		/* Each freeing thread takes from all makers, so that none frees a whole slab. */
 		for (unsigned m = 0; m < makers; m++)
 			hoard_free(&hoards[m], freer, freers);
 	}
 	crew_sync();
 }
 
-/* M2: the blocks of some threads are freed by many others. */
+/* Many threads free the blocks of a few others. */
 static void handoff(void)
 {
 	makers = (unsigned)param("makers");
@@ -132,7 +132,7 @@ static void burst_thread(unsigned index)
 {
 	crew_sync();
 	hoard_fill(&kept[index], KEPT_BYTES);
-	/* Requests: each is filled and freed before the next, and the last ones are large. */
+	/* Requests: each is filled and freed before the next; the last ones are large. */
 	for (unsigned request = 0; request < 8; request++) {
 		hoard_fill(&hoards[index], each / 8 * (request + 1));
 		if (request < 7) {
@@ -147,7 +147,7 @@ static void burst_thread(unsigned index)
 	crew_sync();
 }
 
-/* M3: a pool of workers, each with some memory that it keeps, handles one burst and sleeps. */
+/* A pool of workers, each of which keeps some memory, handles one burst and sleeps. */
 static void burst(void)
 {
 	uint64_t live;
@@ -172,7 +172,7 @@ static void burst(void)
 
 static uint64_t objects;
 static uint64_t one_in;
-static bool powers; /* sizes min, 2 min, 4 min ... max; else any from min to max */
+static bool powers; /* sizes min, 2 min, 4 min ... max; if false, any from min to max */
 static _Atomic uint64_t filled_bytes;
 static _Atomic uint64_t kept_bytes;
 
@@ -229,7 +229,7 @@ static void scattered(void)
 	survivors_run();
 }
 
-/* E9: small live objects in between. */
+/* Small live objects between the freed ones. */
 static void interleaved(void)
 {
 	survivors_run();

@@ -56,8 +56,8 @@ uint64_t rss_kib(void)
 	return space ? strtoul(space, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
 }
 
-/* The kernel counts the RSS by processor, and /proc/self/statm may be off by some 100 KiB; this walks the
- * page tables. */
+/* Exact, from the page tables. /proc/self/statm may be off by some 100 KiB, because the kernel
+ * counts the RSS per processor. */
 static uint64_t rss_exact_kib(void)
 {
 	char text[2048];
@@ -76,7 +76,7 @@ static uint64_t rss_exact_kib(void)
 
 enum { BUSY, IDLE, PHASES };
 
-/* Any thread, atomic: phase. Else the probe's own until it has ended. */
+/* phase: any thread, atomic. The rest: the probe's thread only, until it has ended. */
 static struct {
 	pthread_t thread;
 	clockid_t clock;
@@ -215,7 +215,7 @@ void crew_sync(void)
 	pthread_barrier_wait(&crew.barrier);
 }
 
-/* ---- giving back at once ------------------------------------------------------------------ */
+/* ---- giving memory back at once ----------------------------------------------------------- */
 
 static uint64_t barrier_ns;
 static int (*sluice_drain_found)(unsigned, struct sluice_drain_report *);
@@ -254,7 +254,7 @@ static void by_trim(void)
 #endif
 }
 
-/* dlsym gives a data pointer for what is a function. */
+/* dlsym returns a data pointer for a function. */
 static bool find_function(const char *name, void *slot)
 {
 	void *p = dlsym(RTLD_DEFAULT, name);
