@@ -2,9 +2,10 @@
 /*
  * pcp_variants.h - the pcp with other ways in than a lock, for sluice-bench-pages.
  *
- * src/page/pcp.c and src/shim/api_pages.c are compiled once more for each, with pcp_spin.h, pcp_none.h or
- * pcp_handoff.h before them, which give their functions other names (PCP_VARIANT) and stand in for
- * the ways in of src/page/pcp.c.
+ * For each variant src/page/pcp.c and src/shim/api_pages.c are compiled again, with pcp_spin.h,
+ * pcp_none.h or pcp_handoff.h before them, which rename their functions (PCP_VARIANT) and replace the
+ * ways in of src/page/pcp.c. The Linux series "Remote per-cpu lists drain support" (Saenz Julienne,
+ * 2022) weighed these ways against each other.
  *
  *   spin     a spinlock, as in Sluice.
  *   none     no lock: the series' static branch, not taken. No other thread can drain such a pcp,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two ways in which sluice-bench gives up, each with one line for the user."""
+"""The ways in which a command gives up, each with one line for the user."""
 
 
 class UsageError(Exception):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Rounds: every allocator once, then again, so that what the machine does meanwhile hits all."""
+"""Rounds: every allocator once, then again, so that disturbances of the machine affect all."""
 
 import contextlib
 import json

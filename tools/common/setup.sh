@@ -58,8 +58,8 @@ as_root() {
 	fi
 }
 
-# apt_install PACKAGES...: without questions. The services that come with them are neither started nor, at
-# the next boot, by themselves, and PostgreSQL makes no cluster: nothing here needs them.
+# apt_install PACKAGES...: asks no questions. Their services are neither started nor enabled, and
+# PostgreSQL makes no cluster: nothing here needs them.
 apt_install() {
 	# shellcheck disable=SC2016
 	as_root env DEBIAN_FRONTEND=noninteractive sh -c '
@@ -101,8 +101,8 @@ how_large() {
 
 apt_updated=
 
-# packages must|may WHAT_FOR NAMES...: install those that are missing, and say so. With "may", one that cannot
-# be had is named and passed over.
+# packages must|may WHAT_FOR NAMES...: installs those that are missing, and says so. With "may", one which
+# cannot be installed is named and skipped.
 packages() {
 	how=$1
 	what_for=$2
@@ -167,8 +167,8 @@ jobs() {
 	nproc 2>/dev/null || echo 1
 }
 
-# build DIR SOURCE OPTIONS...: configure and make SOURCE in DIR, each only when needed. OPTIONS that
-# an existing configuration lacks make it anew.
+# build DIR SOURCE OPTIONS...: configures and makes SOURCE in DIR, each only if needed. If an existing
+# configuration lacks one of OPTIONS, configures again.
 build() (
 	dir=$1
 	src=$2
