@@ -251,8 +251,8 @@ if [ -n "$group" ] && mkdir "$two" 2>/dev/null && [ -w "$two/memory.pressure" ] 
 			sh -c "$hide"' && mount --bind "$1" /proc/$$/cgroup && shift && exec "$@"' \
 			sh "$TMP/membership" "$pressure" back 80 "$2"
 	}
-	own=cgroup_root:/sys/fs/cgroup/ # not by the name that it has by itself: a membership that \
-		is no file of /proc will do
+	# Not by the name that it has by itself: a membership that is no file of /proc will do.
+	own=cgroup_root:/sys/fs/cgroup/
 	witness psi "$two/memory.pressure"
 	heard "free memory goes when version 2's memory.pressure says so" \
 		"$(in_two "$own,psi_stall_ms:10" 60)"
