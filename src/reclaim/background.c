@@ -81,7 +81,6 @@
 #define GRACE_MOST_MS 1000u
 #define AGAIN_MS 2000u
 #define LEAVE_MS 2000u
-#define LEAVE_FORK_MS 200u
 #define TRIES_MOST 65536u
 
 /* Where it is started from: a call of the shim, or a call that allocates or frees. */
@@ -623,11 +622,11 @@ bool background_leave(bool only_alone)
 	return leave_within(only_alone, LEAVE_MS);
 }
 
-void background_leave_alone(void)
+void background_leave_alone(uint32_t ms)
 {
 	if (atomic_load_explicit(&running, memory_order_relaxed) && !is_always() &&
 	    atomic_load_explicit(&tid, memory_order_relaxed) != self_tid() && alone())
-		leave_within(true, LEAVE_FORK_MS);
+		leave_within(true, ms);
 }
 
 static void leader_ends(void)

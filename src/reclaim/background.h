@@ -36,10 +36,12 @@ bool background_leave(bool only_alone);
 /*
  * The program is about to make a call that is simple only while a process has one thread (fork; a
  * seccomp filter, which our threads would not get). If ours are the only other threads, as they are
- * for a moment after the program's last one has ended, they end first. Waits at most 0.2 s: the
- * caller may be a signal handler that interrupted malloc, and ours may wait for that call.
+ * for a moment after the program's last one has ended, they end first. Waits at most ms: the caller
+ * may be a signal handler that interrupted malloc, and ours may wait for that call.
  */
-void background_leave_alone(void);
+#define BACKGROUND_LEAVE_FORK_MS 200u
+#define BACKGROUND_LEAVE_FILTER_MS 2000u /* a filter may kill a thread that ends too late */
+void background_leave_alone(uint32_t ms);
 
 /*
  * In a fork child, which does not have the thread. With background:always the first slow call of

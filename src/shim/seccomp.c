@@ -138,7 +138,7 @@ static long seen(long n, long a, long b, long c, long d, long e)
 	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
 	if (!kind || (!sandbox_any() && in_vfork_child()))
 		return raw(n, a, b, c, d, e);
-	background_leave_alone();
+	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
 	r = raw(n, a, b, c, d, e);
 	if (r != 0 && first)

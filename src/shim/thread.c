@@ -102,7 +102,7 @@ EXPORT pid_t fork(void)
 
 	background_inside = true;
 	if (outer)
-		background_leave_alone();
+		background_leave_alone(BACKGROUND_LEAVE_FORK_MS);
 	pid = __fork();
 	if (pid < 0 && errno == EAGAIN && outer && background_leave(false)) {
 		pid = __fork();
