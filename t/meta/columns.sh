@@ -1,12 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Lines have at most 100 columns, where the tree holds that already, and check-columns sees longer ones.
+# In the parts of the tree that hold it already, lines have at most 100 columns; check-columns
+# reports longer ones.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 plan 7
 
-faults=$("$srcdir/build-aux/check-columns" "$srcdir" src/types.h src/base src/os include 2>&1)
+# columns FOLDER [PATH...]: check-columns, run in FOLDER.
+columns() (
+	cd "$1" || exit
+	shift
+	"$srcdir/build-aux/check-columns" "$@" 2>&1
+)
+
+faults=$(columns "$srcdir" src/types.h src/base src/os include)
 ok $? "no line of src/types.h, src/base, src/os and include has more than 100 columns"
 [ -z "$faults" ] || diag "$faults"
 
@@ -14,16 +22,17 @@ ok $? "no line of src/types.h, src/base, src/os and include has more than 100 co
 check() {
 	mkdir -p "$TMP/tree/src"
 	printf '%b\n' "$1" >"$TMP/tree/src/line.c"
-	"$srcdir/build-aux/check-columns" "$TMP/tree" 2>&1
+	columns "$TMP/tree"
 }
 
 x94=$(printf '%094d' 0)
 x100=000000$x94
 is "$(check "$x100")" "" "a line of 100 columns passes"
-is "$(check "\n${x100}1")" "src/line.c:2: 101 columns, more than 100" "a line of 101 columns is noticed"
+is "$(check "\n${x100}1")" "src/line.c:2: 101 columns, more than 100" \
+	"a line of 101 columns is noticed"
 is "$(check "\t${x94}")" "src/line.c:1: 102 columns, more than 100" "a tab counts up to 8 columns"
 is "$(check "| $x100 |")" "" "a row of a table may be longer"
 is "$(check "https://$x100")" "" "a line with a URL may be longer"
 mkdir -p "$TMP/empty"
-"$srcdir/build-aux/check-columns" "$TMP/empty" >/dev/null 2>&1
+columns "$TMP/empty" >/dev/null
 is $? 1 "a tree without files is noticed"

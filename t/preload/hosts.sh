@@ -67,7 +67,7 @@ sanitized() {
 		"$name: a line says that it begins again"
 	out=$("$run" "$TMP/$name" 2>&1)
 	is "$?, $out" \
-		"126, sluice-run: $TMP/$name: is built with $says, which has to be its malloc: run it without sluice-run, or build it without -fsanitize" \
+		"126, sluice-run: $TMP/$name: is built with $says, which must be its malloc: run it without sluice-run, or build it without -fsanitize" \
 		"$name: sluice-run refuses it in a line that says how to go on"
 }
 

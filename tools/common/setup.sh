@@ -1,20 +1,21 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Sourced by tools/quickstart, tools/check and .ci/run: Debian packages, configure, make. Sets
+# Debian packages, configure and make. tools/quickstart, tools/check and .ci/run source this file.
+# It sets
 #
 #	top		the source tree
-#	builddir	where it is built: ./build, or the source tree itself if that is configured
+#	builddir	the build directory: ./build, or the source tree if that is configured
 #
-# The caller sets `me`, its own name for messages, and top before it sources this.
+# Before it sources this file, the caller sets top, and `me`, its name for messages.
 
 : "${me:?}" "${top:?}"
 
-# What configure and make need, and what they can do without.
+# What configure and make need, and what is optional.
 BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool make pkg-config python3"
 BUILD_OPTIONAL="libunwind-dev systemtap-sdt-dev"
 
-# without PACKAGE: what is lost without one of those.
+# without PACKAGE: prints what is lost without an optional package.
 without() {
 	case $1 in
 	libunwind-dev) echo "no backtrace when Sluice stops a program" ;;
@@ -22,19 +23,19 @@ without() {
 	esac
 }
 
-# What the tests run, beyond those. A test whose program is missing is a SKIP.
+# What the tests run in addition. A test whose program is missing is skipped.
 TEST_PACKAGES="apache2-utils binutils bubblewrap criu curl default-jdk-headless eatmydata fakeroot
-	faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin libcap2-bin ltrace lua5.4 man-db
-	nginx nodejs openssh-client openssl perl postgresql procps python3 redis-server redis-tools spin
-	sqlite3 strace stress-ng tar uftrace util-linux valgrind xz-utils"
+	faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin libcap2-bin ltrace lua5.4
+	man-db nginx nodejs openssh-client openssl perl postgresql procps python3 redis-server
+	redis-tools spin sqlite3 strace stress-ng tar uftrace util-linux valgrind xz-utils"
 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"
 
-# What the builds for other machines and C libraries need (of .ci/run only).
+# What .ci/run needs to build for other machines and C libraries.
 OTHER_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross linux-libc-dev musl-tools qemu-user"
 
-# A test that hangs is ended; one that waits for a busy machine is not.
+# Long enough that only a test that hangs is killed, not one that waits for a busy machine.
 export SLUICE_TEST_TIMEOUT_MULT="${SLUICE_TEST_TIMEOUT_MULT:-5}"
 
 say() {
@@ -58,8 +59,8 @@ as_root() {
 	fi
 }
 
-# apt_install PACKAGES...: asks no questions. Their services are neither started nor enabled, and
-# PostgreSQL makes no cluster: nothing here needs them.
+# apt_install PACKAGES...: asks no questions. The packages' services are neither started nor
+# enabled, and PostgreSQL makes no cluster, because nothing here needs them.
 apt_install() {
 	# shellcheck disable=SC2016
 	as_root env DEBIAN_FRONTEND=noninteractive sh -c '
@@ -67,7 +68,8 @@ apt_install() {
 		cluster=/etc/postgresql-common/createcluster.d/sluice-check.conf
 		made=
 		if [ ! -e "$policy" ]; then
-			printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" && made=$policy
+			printf "#!/bin/sh\nexit 101\n" >"$policy" && chmod 755 "$policy" &&
+				made=$policy
 		fi
 		if [ ! -e "$cluster" ] && mkdir -p "${cluster%/*}"; then
 			echo "create_main_cluster = false" >"$cluster" && made="$made $cluster"
@@ -81,7 +83,8 @@ apt_install() {
 			*@*) ;;
 			*.service | *.socket | *.timer)
 				deb-systemd-helper disable "$unit" || true
-				[ ! -e "/etc/init.d/${unit%.*}" ] || update-rc.d "${unit%.*}" disable || true
+				[ ! -e "/etc/init.d/${unit%.*}" ] ||
+					update-rc.d "${unit%.*}" disable || true
 				;;
 			esac
 		done
@@ -90,9 +93,11 @@ apt_install() {
 	' sh "$@" </dev/null
 }
 
-# how_large PACKAGES...: what apt-get says of them and of what they depend on.
+# how_large PACKAGES...: prints the sizes of the packages with their dependencies, as apt-get says.
 how_large() {
-	LC_ALL=C apt-get -q --assume-no --no-install-recommends install "$@" 2>/dev/null </dev/null | awk '
+	LC_ALL=C apt-get -q --assume-no --no-install-recommends install "$@" \
+		2>/dev/null </dev/null |
+		awk '
 		/^Need to get/ { got = $4 " " $5 }
 		/^After this operation/ { size = $4 " " $5 }
 		END { if (size) print got " to fetch, " size " on the disk" }
@@ -101,8 +106,8 @@ how_large() {
 
 apt_updated=
 
-# packages must|may WHAT_FOR NAMES...: installs those that are missing, and says so. With "may", one which
-# cannot be installed is named and skipped.
+# packages must|may WHAT_FOR NAMES...: says which packages are missing and installs them. With
+# "may", a package that cannot be installed is named and skipped.
 packages() {
 	how=$1
 	what_for=$2
@@ -146,12 +151,12 @@ packages() {
 	done
 }
 
-# configured_with DIR OPTION: DIR was configured with this option, or with this --without.
+# configured_with DIR OPTION: succeeds if DIR was configured with OPTION.
 configured_with() {
 	"$1/config.status" --config 2>/dev/null | grep -q -e "$2"
 }
 
-# logged LOG COMMAND...: run it with its output in LOG; shows the end of LOG when it fails.
+# logged LOG COMMAND...: runs COMMAND with its output in LOG; shows the end of LOG if it fails.
 logged() {
 	logged_to=$1
 	shift
@@ -167,8 +172,8 @@ jobs() {
 	nproc 2>/dev/null || echo 1
 }
 
-# build DIR SOURCE OPTIONS...: configures and makes SOURCE in DIR, each only if needed. If an existing
-# configuration lacks one of OPTIONS, configures again.
+# build DIR SOURCE OPTIONS...: configures and makes SOURCE in DIR, each only if needed. If an
+# existing configuration lacks one of OPTIONS, build configures again.
 build() (
 	dir=$1
 	src=$2
@@ -194,34 +199,37 @@ build() (
 	if [ -n "$again" ]; then
 		logged "$log" make clean || exit 1
 	fi
-	# make says nothing to do by itself; `make -q` cannot tell, for config.h's rule always runs.
+	# `make -q` cannot tell whether there is anything to do, because the rule for config.h
+	# always runs.
 	say "building in $dir (what is up to date stays)"
 	logged "$log" make -j"$(jobs)" all || exit 1
 )
 
-# results LOG [TEST]: "PASSED FAILED SKIPPED", counted in the lines that make check printed to LOG: all
-# single tests, or those of TEST.
+# results LOG [TEST]: prints "PASSED FAILED SKIPPED", the counts of single tests in LOG, the output
+# of make check: of all tests, or of TEST.
 results() {
 	awk -v test="${2-}" '
 		test == "" || $2 == test { n[$1]++ }
 		END {
-			print n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["ERROR:"] + n["XPASS:"], n["SKIP:"] + 0
+			print n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["ERROR:"] + n["XPASS:"], \
+				n["SKIP:"] + 0
 		}
 	' "$1"
 }
 
-# run_again TEST: as the tests ran, in the current directory.
+# run_again TEST: runs one test again, in the current directory.
 run_again() {
 	make check TESTS="$1"
 }
 
-# settle: to be called after `make -k check` in the current directory, with its output in check.log. Sets
-# tests_passed, tests_failed and tests_skipped, and says which scripts failed twice or only once.
+# settle: sets tests_passed, tests_failed and tests_skipped, and says which scripts failed twice or
+# only once. Call it after `make -k check >check.log` in the current directory.
 #
-# A machine that others use may withhold its processors from a test for any time. So a script that
-# failed runs once more, alone; if it passes then, it is called unsteady and counts as passed. It does not
-# run again if it found corruption or a race, died, or ran out of time; no script does if more than
-# three failed.
+# On a machine that others use too, a test may get no processor for any length of time. So a script
+# that failed runs again, alone; if it passes then, it is called unsteady and counts as passed. A
+# script does not run again if it found corruption or a race, died, or ran out of time. If more than
+# three scripts failed, none runs again.
+deadly='Sanitizer|HANG|Bail out|[Cc]orrupt|CORRUPT|sluice: fatal|status (124|13[0-9])'
 settle() {
 	# shellcheck disable=SC2046
 	set -- $(results check.log)
@@ -234,7 +242,7 @@ settle() {
 	for name; do
 		stem=${name%.*}
 		[ -f "$stem.log" ] || continue
-		if grep -q -E 'Sanitizer|HANG|Bail out|[Cc]orrupt|CORRUPT|sluice: fatal|status (124|13[0-9])' "$stem.log"; then
+		if grep -q -E "$deadly" "$stem.log"; then
 			say "$name is not run again: it did not only fail, see $stem.log"
 			continue
 		fi
@@ -248,7 +256,7 @@ settle() {
 		tests_passed=$((tests_passed - $1 + $4))
 		tests_failed=$((tests_failed - $2 + $5))
 		tests_skipped=$((tests_skipped - $3 + $6))
-		say "unsteady: $name failed, and passed when it ran again alone; see $stem.first.log"
+		say "unsteady: $name failed, and passed when run again alone; see $stem.first.log"
 	done
 }
 
