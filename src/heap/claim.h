@@ -19,7 +19,7 @@
  *                                                      claimer lets go at once
  *   HELD+EXITED   0     0           0            0     claimed, and its owner ended: the claimer
  *                                                      retires it
- *   not +EXITED   1     0           0            -     its thread ended inside a call: lost (bounded)
+ *   not +EXITED   1     0           0            -     its thread ended in a call: lost (bounded)
  *   not +EXITED   0     0           0            0     between its owner's end and heap_retire
  *   not +EXITED   0     1           0            0     waits for a thread (registry.free, .left)
  *   HELD(0)       -     0           1            0     half changed at a fork; lost in the child

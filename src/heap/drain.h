@@ -90,7 +90,8 @@ struct heap_drain {
 	uint32_t tid; /* 0: no thread has it */
 	enum heap_outcome outcome;
 	bool locked; /* somebody sat on its pcp, which is not empty */
-	uint64_t cached; /* bytes free in it before; those of its pcp only unless it was emptied and counted */
+	/* Bytes free in it before. If it was not emptied and counted: only those of its pcp. */
+	uint64_t cached;
 	uint64_t drained; /* bytes of pages that went to the buddy core */
 };
 

@@ -37,7 +37,8 @@ stops() {
 		return
 	fi
 	is "$status, $out" "134, ${4-}" "$2: SIGABRT"
-	is "$(grep -c '^sluice: fatal: ' "$TMP/err") $(head -n 1 "$TMP/err" | grep -c '^sluice: fatal: .*: address 0x')" \
+	is "$(grep -c '^sluice: fatal: ' "$TMP/err") $(head -n 1 "$TMP/err" |
+		grep -c '^sluice: fatal: .*: address 0x')" \
 		"1 1" "$2: one line comes first"
 	if [ "$3" = whole ]; then
 		like "$(cat "$TMP/err")" '^sluice:   #[0-9]+ 0x[0-9a-f]+ .*/stop\(' \

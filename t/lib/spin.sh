@@ -4,8 +4,8 @@
 # For the tests of the models in t/model: sourced after tap.sh. A test says
 #
 #	model NAME                  t/model/NAME.pml is what the next lines are about
-#	verified LABEL [-DKIND]     the model (of that kind) holds: its whole state space was searched,
-#	                            without an error, and each statement of it was reached
+#	verified LABEL [-DKIND]     the model (of that kind) holds: its whole state space was
+#	                            searched without an error, and each statement was reached
 #	caught TWIN LABEL           the model broken by -DTWIN fails an assertion or is stuck
 #
 # and is a SKIP where spin or gcc is not installed.
@@ -42,7 +42,8 @@ verified() {
 	shift
 	spin_run "$model_name$*" -O2 "$@"
 	spin_n=$(spin_states)
-	spin_bad=$(printf '%s\n' "$spin_out" | grep -E -e 'errors: [1-9]' -e '[1-9][0-9]* of [0-9]+ states' \
+	spin_bad=$(printf '%s\n' "$spin_out" | grep -E -e 'errors: [1-9]' \
+		-e '[1-9][0-9]* of [0-9]+ states' \
 		-e '[Ee]rror: ' -e 'max search depth too small' -e 'Search not completed' \
 		-e 'out of memory' \
 		-e 'assertion violated \(' -e 'invalid end state \(')

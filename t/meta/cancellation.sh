@@ -8,19 +8,23 @@ need nm binutils
 plan 6
 
 # What POSIX names, what it allows (stdio, directories), and glibc's own.
-names='accept accept4 aio_suspend aio_suspend_time64 clock_nanosleep close closefrom connect copy_file_range creat
-epoll_pwait epoll_pwait2 epoll_wait fallocate fcntl fdatasync flock futimens ioctl lseek posix_fadvise pthread_rwlock_rdlock pthread_rwlock_wrlock pthread_tryjoin_np semop fsync getrandom io_getevents lockf mq_receive mq_send
-mq_timedreceive mq_timedsend msgrcv msgsnd msync nanosleep open open_by_handle_at openat pause poll posix_fallocate ppoll
-pread preadv preadv2 pselect pthread_clockjoin_np pthread_cond_clockwait pthread_cond_timedwait pthread_cond_wait
-pthread_join pthread_testcancel pthread_timedjoin_np pwrite pwritev pwritev2 read readv recv recvfrom recvmmsg recvmsg
-select sem_clockwait sem_timedwait sem_wait send sendfile sendmmsg sendmsg sendto sigpause sigsuspend sigtimedwait sigwait
-sigwaitinfo sleep splice sync sync_file_range tcdrain tee thrd_join thrd_sleep cnd_wait cnd_timedwait mtx_lock usleep
-vmsplice wait wait3 wait4 waitid waitpid write writev
-asprintf dprintf fclose fdopen fflush fgetc fgets fopen fprintf fputc fputs fread freopen fscanf fseek fseeko ftell ftello
-fwrite getc getchar getdelim getline pclose perror popen printf putc putchar puts scanf setvbuf ungetc vasprintf vdprintf vfprintf
-vprintf closedir fdopendir ftw glob nftw opendir readdir readdir_r rewinddir scandir seekdir telldir mkstemp mkostemp
-tmpfile system posix_spawn posix_spawnp closelog openlog syslog vsyslog getaddrinfo gethostbyname getnameinfo getpwnam
-getpwuid getgrnam getgrgid'
+names='accept accept4 aio_suspend aio_suspend_time64 clock_nanosleep close closefrom connect
+copy_file_range creat epoll_pwait epoll_pwait2 epoll_wait fallocate fcntl fdatasync flock
+futimens ioctl lseek posix_fadvise pthread_rwlock_rdlock pthread_rwlock_wrlock
+pthread_tryjoin_np semop fsync getrandom io_getevents lockf mq_receive mq_send mq_timedreceive
+mq_timedsend msgrcv msgsnd msync nanosleep open open_by_handle_at openat pause poll
+posix_fallocate ppoll pread preadv preadv2 pselect pthread_clockjoin_np pthread_cond_clockwait
+pthread_cond_timedwait pthread_cond_wait pthread_join pthread_testcancel pthread_timedjoin_np
+pwrite pwritev pwritev2 read readv recv recvfrom recvmmsg recvmsg select sem_clockwait
+sem_timedwait sem_wait send sendfile sendmmsg sendmsg sendto sigpause sigsuspend sigtimedwait
+sigwait sigwaitinfo sleep splice sync sync_file_range tcdrain tee thrd_join thrd_sleep cnd_wait
+cnd_timedwait mtx_lock usleep vmsplice wait wait3 wait4 waitid waitpid write writev
+asprintf dprintf fclose fdopen fflush fgetc fgets fopen fprintf fputc fputs fread freopen fscanf
+fseek fseeko ftell ftello fwrite getc getchar getdelim getline pclose perror popen printf putc
+putchar puts scanf setvbuf ungetc vasprintf vdprintf vfprintf vprintf closedir fdopendir ftw
+glob nftw opendir readdir readdir_r rewinddir scandir seekdir telldir mkstemp mkostemp tmpfile
+system posix_spawn posix_spawnp closelog openlog syslog vsyslog getaddrinfo gethostbyname
+getnameinfo getpwnam getpwuid getgrnam getgrgid'
 # shellcheck disable=SC2086 # one a line
 printf '%s\n' $names >"$TMP/names"
 
@@ -28,7 +32,8 @@ printf '%s\n' $names >"$TMP/names"
 # _nocancel, _unlocked.
 plain_names() {
 	sed -E \
-		's/@.*//; s/^_+(libc_|isoc[0-9]+_|IO_)?//; s/_chk$//; s/_2$//; s/(_time)?64$//; s/_unlocked$//' |
+		's/@.*//; s/^_+(libc_|isoc[0-9]+_|IO_)?//; s/_chk$//; s/_2$//; s/(_time)?64$//;
+			s/_unlocked$//' |
 		LC_ALL=C sort -u
 }
 
@@ -73,8 +78,10 @@ calls() {
 			before = RSTART > 1 ? substr(text, RSTART - 1, 1) : " "
 			sub(/[ \t]*\($/, "", name)
 			text = substr(text, RSTART + RLENGTH)
-			if ((name in bad) && before !~ /[.>]/ && !(name == "fwrite" && FILENAME ~ /malloc_info\.c$/))
-				print FILENAME ":" FNR ": " name " is a cancellation point of libc, use src/base/sys.h"
+			if ((name in bad) && before !~ /[.>]/ &&
+			    !(name == "fwrite" && FILENAME ~ /malloc_info\.c$/))
+				print FILENAME ":" FNR ": " name \
+					" is a cancellation point of libc, use src/base/sys.h"
 		}
 	}' "$@"
 }
@@ -86,7 +93,8 @@ EOF
 is "$(calls "$TMP/planted.c")" \
 	"$TMP/planted.c:2: fcntl is a cancellation point of libc, use src/base/sys.h" \
 	"a call in the source is found, and nothing else"
-is "$(printf '%s\n' __read_chk open64@GLIBC_2.2.5 __libc_fcntl64 __poll fputs_unlocked sys_open readlink |
+is "$(printf '%s\n' __read_chk open64@GLIBC_2.2.5 __libc_fcntl64 __poll fputs_unlocked sys_open \
+	readlink |
 	plain_names | grep -x -F -f "$TMP/names" | tr '\n' ' ')" "fcntl fputs open poll read " \
 	"symbols are recognized by any of their names"
 

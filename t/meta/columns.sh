@@ -1,8 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# In the parts of the tree that hold it already, lines have at most 100 columns; check-columns
-# reports longer ones.
+# Lines have at most 100 columns, and check-columns reports longer ones.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 plan 7
@@ -14,15 +13,17 @@ columns() (
 	"$srcdir/build-aux/check-columns" "$@" 2>&1
 )
 
-faults=$(columns "$srcdir" src/types.h src/base src/os include)
-ok $? "no line of src/types.h, src/base, src/os and include has more than 100 columns"
+faults=$(columns "$srcdir" src include t doc man README.md CONTRIBUTING.md)
+ok $? "no line that people write in src, include, t, doc, man and *.md has more than 100 columns"
 [ -z "$faults" ] || diag "$faults"
 
-# check TEXT: what check-columns says of a tree that has one file with this text.
+# check TEXT [FILE]: what check-columns says of a tree that has one file with this text.
 check() {
-	mkdir -p "$TMP/tree/src"
-	printf '%b\n' "$1" >"$TMP/tree/src/line.c"
+	file=$TMP/tree/${2:-src/line.c}
+	mkdir -p "${file%/*}"
+	printf '%b\n' "$1" >"$file"
 	columns "$TMP/tree"
+	rm "$file"
 }
 
 x94=$(printf '%094d' 0)
@@ -31,7 +32,10 @@ is "$(check "$x100")" "" "a line of 100 columns passes"
 is "$(check "\n${x100}1")" "src/line.c:2: 101 columns, more than 100" \
 	"a line of 101 columns is noticed"
 is "$(check "\t${x94}")" "src/line.c:1: 102 columns, more than 100" "a tab counts up to 8 columns"
-is "$(check "| $x100 |")" "" "a row of a table may be longer"
+string=$(check "'$x100' \\\\" t/line.sh)
+output=$(check "\`\`\`\n $x100\n\`\`\`" doc/line.md)
+is "$(check "| $x100 |")$string$output" "" \
+	"a row of a table, a command's output and a script's string may be longer"
 is "$(check "https://$x100")" "" "a line with a URL may be longer"
 mkdir -p "$TMP/empty"
 columns "$TMP/empty" >/dev/null

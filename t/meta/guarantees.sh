@@ -84,21 +84,26 @@ ok "$(test "$(sed 's/ .*//' "$TMP/rows")" -gt 30; echo $?)" \
 
 printf '%s\n' '| promise | test |' '| --- | --- |' '| a | preload/family "no such label" |' \
 	'| b | preload/nothing "x" |' \
-	'| c | |' '| d | preload/family "the program passes with glibc as well"; lock |' >"$TMP/bad.md"
+	'| c | |' \
+	'| d | preload/family "the program passes with glibc as well"; lock |' >"$TMP/bad.md"
 is "$(faults "$TMP/bad.md" 2>/dev/null | tr '\n' ';')" \
 	'preload/family has no label "no such label";no test preload/nothing;preload/nothing has no label "x";no test for: c;' \
 	"the check notices missing tests and labels"
 
 # hosts.md names labels of preload/hosts in backquotes, in its last column.
-labels=$(sed -n 's/^| .* | \([^|]*\) |$/\1/p' "$srcdir/doc/hosts.md" | grep -o -E '`[^`]*`' | tr -d '`')
+labels=$(sed -n 's/^| .* | \([^|]*\) |$/\1/p' "$srcdir/doc/hosts.md" |
+	grep -o -E '`[^`]*`' | tr -d '`')
 missing=$(printf '%s\n' "$labels" | while read -r l; do
 	grep -q -F -e "$l" "$srcdir/t/preload/hosts.sh" || printf '%s;' "$l"
 done)
 is "${labels:+listed}$missing" listed "the labels in hosts.md are those of preload/hosts"
-named=$(grep -o -E '(preload|die|meta)/[a-z]+(-[a-z]+)*' "$srcdir/doc/hosts.md" "$doc" "$srcdir/doc/system-calls.md" | sed 's/.*://' | sort -u)
+named=$(grep -o -E '(preload|die|meta)/[a-z]+(-[a-z]+)*' \
+	"$srcdir/doc/hosts.md" "$doc" "$srcdir/doc/system-calls.md" |
+	sed 's/.*://' | sort -u)
 missing=$(printf '%s\n' "$named" | while read -r n; do
 	[ -e "$srcdir/t/$n.sh" ] || printf '%s ' "$n"
 done)
 is "${named:+named}$missing" named "the documents name only existing tests"
-is "$(grep -l -e 'guarantees\.md' "$srcdir/README.md" "$srcdir/doc/design.md" "$srcdir/doc/testing.md" | wc -l | tr -d ' ')" 3 \
+is "$(grep -l -e 'guarantees\.md' "$srcdir/README.md" "$srcdir/doc/design.md" \
+	"$srcdir/doc/testing.md" | wc -l | tr -d ' ')" 3 \
 	"README, design.md and testing.md lead to guarantees.md"

@@ -67,7 +67,9 @@ is "$no_workload" "" "each command knows the workloads in the documents"
 
 missing=
 for target in $(sed -n 's/.*\<make \([a-z][a-z-]*\)\>.*/\1/p' "$TMP/commands"); do
-	grep -q -E "^$target:|^\.PHONY:.* $target( |\$)|^[a-z -]*\<$target\>[a-z -]*:" "$builddir/Makefile" ||
+	grep -q -E \
+		"^$target:|^\.PHONY:.* $target( |\$)|^[a-z -]*\<$target\>[a-z -]*:" \
+		"$builddir/Makefile" ||
 		missing="$missing $target"
 done
 is "$missing" "" "make has the targets in the documents"
@@ -83,4 +85,5 @@ is "$missing" "" "the files that the documents link to exist"
 example=$(sed -n 's/^    build\/\(tools\/sluice-run [a-z].*\)/\1/p' "$srcdir/README.md" | head -n 1)
 out=$(cd "$srcdir" && eval "SLUICE_CONF=stats_file:$TMP/stats \"$builddir\"/$example" 2>&1 | cksum)
 want=$(cd "$srcdir" && eval "${example#tools/sluice-run }" | cksum)
-is "$out $(grep -c . "$TMP/stats" 2>/dev/null)" "$want 1" "the example of README runs under the library"
+is "$out $(grep -c . "$TMP/stats" 2>/dev/null)" "$want 1" \
+	"the example of README runs under the library"

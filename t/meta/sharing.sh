@@ -28,13 +28,21 @@ counted() {
 # differs WANT HAVE: the lines that differ.
 differs() {
 	awk '
-	function apart(a, b) { d = a - b; if (d < 0) d = -d; m = a > b ? a : b; return d > 0.5 && d > 0.02 * m }
-	# Where the kernel puts the chunk that a fork has ready decides how many calls it takes to align it.
+	function apart(a, b) {
+		d = a - b
+		if (d < 0)
+			d = -d
+		m = a > b ? a : b
+		return d > 0.5 && d > 0.02 * m
+	}
+	# Where the kernel puts the prepared chunk of a fork decides how many calls align it.
 	$1 == "fork" && $2 == "stats" { next }
 	FNR == NR { want[$1 " " $2] = $3; next }
 	{ have[$1 " " $2] = $3 }
 	END {
-		for (k in want) if (apart(want[k], have[k] + 0)) print k ": " have[k] + 0 ", not " want[k]
+		for (k in want)
+			if (apart(want[k], have[k] + 0))
+				print k ": " have[k] + 0 ", not " want[k]
 		for (k in have) if (!(k in want) && apart(have[k], 0)) print k ": " have[k] ", new"
 	}' "$1" "$2" | sort
 }
@@ -58,7 +66,8 @@ fi
 plan 5
 
 rows="start churn big pages handoff growth fork"
-is "$status $(awk '$2 == "operations" { printf "%s%s", sep, $1; sep = " " }' "$TMP/have") $(cat "$TMP/err")" \
+counted=$(awk '$2 == "operations" { printf "%s%s", sep, $1; sep = " " }' "$TMP/have")
+is "$status $counted $(cat "$TMP/err")" \
 	"0 $rows " "every row was counted"
 grep -v '^#' "$srcdir/$golden" >"$TMP/want"
 is "$(differs "$TMP/want" "$TMP/have")" "" "the counts are those of $golden (else: make golden)"

@@ -17,7 +17,8 @@ is "$(LC_ALL=C comm -23 "$TMP/have" "$TMP/want")" "" "nothing is exported that i
 is "$(LC_ALL=C comm -13 "$TMP/have" "$TMP/want")" "" "everything listed is exported"
 is "$(LC_ALL=C uniq -d "$TMP/want")" "" "no symbol is listed twice"
 
-is "$(nm "$SLUICE_LIB" 2>/dev/null | grep -c -w delay_pass)$(grep -c -a SLUICE_DELAY "$SLUICE_LIB")" 00 \
+is "$(nm "$SLUICE_LIB" 2>/dev/null |
+	grep -c -w delay_pass)$(grep -c -a SLUICE_DELAY "$SLUICE_LIB")" 00 \
 	"the installed library has no delay points"
 
 readelf -d "$SLUICE_LIB" >"$TMP/dyn"

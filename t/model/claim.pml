@@ -303,8 +303,8 @@ active proctype fork()
 	byte where, what;
 	bool held;
 
-	/* prepare: claim_hold, which takes a word that is free or pending; a heap that holds nothing is left
-	 * alone */
+	/* prepare: claim_hold, which takes a word that is free or pending; a heap that holds
+	 * nothing is left alone */
 	atomic { takers == 0 && !marking -> forking = true };
 	if
 	:: atomic {

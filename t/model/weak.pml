@@ -1,31 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The heap claim (src/heap/claim.c, t/model/claim.pml) where memory is weak, as that of arm64 is:
- * one owner and one taker, each of which has
+ * The heap claim (src/heap/claim.c, t/model/claim.pml) on weakly ordered memory, such as that of
+ * arm64: one owner and one claimer. Each of them has
  *
- *   stores that reach memory late and in any order, but for those of one word, and but for a
- *   release, which goes
- *          behind all that came before it;
- *   loads  that are early: what lies behind an acquire is read after it, anything else may have
+ *   stores that reach memory late and in any order. Two exceptions: stores to the same word keep
+ *          their order, and a release store arrives after all stores before it;
+ *   loads  that happen early: a load after an acquire is read after it, any other load may have
  *          been read before.
  *
- * A CAS of the gate is one step. It is acquire and release, so it waits for all that was stored
- * before. membarrier has the owner's stores arrive, and no load of the owner's behind it was read
- * before it.
+ * A CAS of the claim word is one step. It is acquire and release, so it waits for all stores before
+ * it. membarrier makes the owner's stores arrive, and no later load of the owner was read before
+ * it.
  *
- * lists stands for all that is inside the heap. Who enters reads it, finds what was left there
- * last, and changes it.
+ * lists stands for all data of the heap. A party in its critical section reads lists, finds what
+ * was stored there last, and changes it.
  *
- * Checked: nobody is in the window together with somebody else; who enters finds what was left
- * there.
+ * Checked: two parties are never in a critical section together; each party finds the last value.
  *
- * Broken twins, each of which is one order less, and must be caught:
- *   NO_MEMBARRIER   a taker marks and does not make the owner pass a barrier
- *   ENTER_RELAXED   the owner's load of the gate is no acquire
- *   LEAVE_RELAXED   the owner's store of busy as it leaves is no release
- *   LOOK_RELAXED    the taker's load of busy is no acquire
- *   LET_GO_RELAXED  the taker's store of the gate as it lets go is no release
- *   NO_LOOK         the taker does not look whether the owner is inside
+ * Broken twins, each with one order less, must be caught:
+ *   NO_MEMBARRIER    the claimer marks and does not make the owner pass a barrier
+ *   ENTER_RELAXED    the owner's load of the claim word is no acquire
+ *   EXIT_RELAXED     the owner's store of busy at its exit is no release
+ *   CHECK_RELAXED    the claimer's load of busy is no acquire
+ *   RELEASE_RELAXED  the claimer's store of the claim word at its release is no release
+ *   NO_CHECK         the claimer does not check whether the owner is inside
  */
 
 #define FREE 0
@@ -34,37 +32,37 @@
 
 #define ANY 255 /* nothing was read early */
 #define CALLS 2
-#define TURNS 2
+#define ATTEMPTS 2
 
 /* Memory. */
 byte lists;
 byte busy;
-byte gate = FREE;
+byte word = FREE;
 
-/* What is really so. */
+/* The actual state. */
 byte truth;
 byte inside;
 byte ended;
 
-/* Stores under way, at most one of each word; a second one waits for the first. */
+/* Stores that have not arrived, at most one for each word; a second one waits for the first. */
 #define NONE 255
-byte own_busy = NONE;   /* the owner's */
-bool own_busy_last;     /* it is a release: behind lists */
-byte own_lists = NONE;
-byte his_lists = NONE;  /* the taker's */
-byte his_gate = NONE;
-bool his_gate_last;
+byte owner_busy = NONE;    /* the owner's */
+bool owner_busy_last;      /* it is a release: arrives after lists */
+byte owner_lists = NONE;
+byte claimer_lists = NONE;  /* the claimer's */
+byte claimer_word = NONE;
+bool claimer_word_last;
 
-/* membarrier. The taker's own have arrived: it has just marked. */
+/* membarrier. The claimer's own stores have arrived: it has just marked. */
 inline flush()
 {
 	atomic {
 		if
-		:: own_lists != NONE -> lists = own_lists; own_lists = NONE
+		:: owner_lists != NONE -> lists = owner_lists; owner_lists = NONE
 		:: else
 		fi;
 		if
-		:: own_busy != NONE -> busy = own_busy; own_busy = NONE
+		:: owner_busy != NONE -> busy = owner_busy; owner_busy = NONE
 		:: else
 		fi
 	}
@@ -73,28 +71,28 @@ inline flush()
 active proctype memory()
 {
 	do
-	:: atomic { own_lists != NONE -> lists = own_lists; own_lists = NONE }
+	:: atomic { owner_lists != NONE -> lists = owner_lists; owner_lists = NONE }
 	:: atomic {
-		own_busy != NONE && !(own_busy_last && own_lists != NONE) ->
-		busy = own_busy;
-		own_busy = NONE
+		owner_busy != NONE && !(owner_busy_last && owner_lists != NONE) ->
+		busy = owner_busy;
+		owner_busy = NONE
 	   }
-	:: atomic { his_lists != NONE -> lists = his_lists; his_lists = NONE }
+	:: atomic { claimer_lists != NONE -> lists = claimer_lists; claimer_lists = NONE }
 	:: atomic {
-		his_gate != NONE && !(his_gate_last && his_lists != NONE) ->
-		gate = his_gate;
-		his_gate = NONE
+		claimer_word != NONE && !(claimer_word_last && claimer_lists != NONE) ->
+		word = claimer_word;
+		claimer_word = NONE
 	   }
 	:: atomic {
-		ended == 2 && own_lists == NONE && own_busy == NONE && his_lists == NONE &&
-		his_gate == NONE -> break
+		ended == 2 && owner_lists == NONE && owner_busy == NONE && claimer_lists == NONE &&
+		claimer_word == NONE -> break
 	   }
 	od
 }
 
-#define OWN_LISTS (own_lists != NONE -> own_lists : lists)
+#define OWNER_LISTS (owner_lists != NONE -> owner_lists : lists)
 
-/* Barriers that the owner has passed: what it read early it reads again behind one. */
+/* Barriers that the owner has passed. After a barrier it reads again what it read early. */
 byte barriers;
 
 active proctype owner()
@@ -107,40 +105,40 @@ active proctype owner()
 		calls--;
 retry:
 		early = ANY;
-		atomic { own_busy == NONE -> own_busy = 1; own_busy_last = false };
+		atomic { owner_busy == NONE -> owner_busy = 1; owner_busy_last = false };
 #ifdef ENTER_RELAXED
-		/* lists may be read before the gate is */
+		/* lists may be read before the claim word */
 		if
-		:: atomic { early = OWN_LISTS; passed = barriers }
+		:: atomic { early = OWNER_LISTS; passed = barriers }
 		:: true
 		fi;
 #endif
 		if
-		:: atomic { gate == FREE ->
+		:: atomic { word == FREE ->
 			inside++;
 			assert(inside == 1)
 		   };
 		   atomic {
-			see = (early != ANY && passed == barriers -> early : OWN_LISTS);
+			see = (early != ANY && passed == barriers -> early : OWNER_LISTS);
 			assert(see == truth);
 			truth = 1 - truth
 		   };
-		   atomic { own_lists == NONE -> own_lists = truth; inside-- };
-#ifdef LEAVE_RELAXED
-		   atomic { own_busy == NONE -> own_busy = 0; own_busy_last = false }
+		   atomic { owner_lists == NONE -> owner_lists = truth; inside-- };
+#ifdef EXIT_RELAXED
+		   atomic { owner_busy == NONE -> owner_busy = 0; owner_busy_last = false }
 #else
-		   atomic { own_busy == NONE -> own_busy = 0; own_busy_last = true }
+		   atomic { owner_busy == NONE -> owner_busy = 0; owner_busy_last = true }
 #endif
-		:: gate != FREE ->
-		   atomic { own_busy == NONE -> own_busy = 0; own_busy_last = true };
+		:: word != FREE ->
+		   atomic { owner_busy == NONE -> owner_busy = 0; owner_busy_last = true };
 		   /* claim_take_back */
 		   if
 		   :: atomic {
-			own_busy == NONE && own_lists == NONE && gate == PENDING -> gate = FREE
+			owner_busy == NONE && owner_lists == NONE && word == PENDING -> word = FREE
 		      };
 		      goto retry
 		   :: atomic {
-			own_busy == NONE && own_lists == NONE && gate != PENDING -> skip
+			owner_busy == NONE && owner_lists == NONE && word != PENDING -> skip
 		      }
 		   fi
 		fi
@@ -152,33 +150,37 @@ retry:
 	ended++
 }
 
-active proctype taker()
+active proctype claimer()
 {
-	byte turns = TURNS;
+	byte attempts = ATTEMPTS;
 	byte early, see;
 
 	do
-	:: turns > 0 ->
-		turns--;
+	:: attempts > 0 ->
+		attempts--;
 		early = ANY;
-		/* mark; the mark before is gone: its holder's store has arrived, for one store of a word waits for another */
+		/* Mark. The mark before is gone, and its holder's store has arrived, because one
+		 * store to a word waits for another. */
 		if
-		:: atomic { his_gate == NONE && his_lists == NONE && gate == FREE -> gate = PENDING }
+		:: atomic {
+			claimer_word == NONE && claimer_lists == NONE && word == FREE ->
+			word = PENDING
+		   }
 		fi;
 #ifndef NO_MEMBARRIER
 		atomic { flush(); barriers++ };
 #endif
 		if
-		:: atomic { gate == PENDING -> gate = HELD };
-#ifdef LOOK_RELAXED
-			/* lists may be read before busy is */
+		:: atomic { word == PENDING -> word = HELD };
+#ifdef CHECK_RELAXED
+			/* lists may be read before busy */
 			if
 			:: early = lists
 			:: true
 			fi;
 #endif
 			if
-#ifdef NO_LOOK
+#ifdef NO_CHECK
 			:: atomic { true ->
 #else
 			:: atomic { busy == 0 ->
@@ -188,21 +190,21 @@ active proctype taker()
 				see = (early != ANY -> early : lists);
 				assert(see == truth);
 				truth = 1 - truth;
-				his_lists = truth;
+				claimer_lists = truth;
 				inside--
 			   }
-#ifndef NO_LOOK
+#ifndef NO_CHECK
 			:: busy != 0 -> skip
 #endif
 			fi;
-#ifdef LET_GO_RELAXED
-			atomic { his_gate = FREE; his_gate_last = false }
+#ifdef RELEASE_RELAXED
+			atomic { claimer_word = FREE; claimer_word_last = false }
 #else
-			atomic { his_gate = FREE; his_gate_last = true }
+			atomic { claimer_word = FREE; claimer_word_last = true }
 #endif
-		:: gate != PENDING -> skip /* the owner took it back */
+		:: word != PENDING -> skip /* the owner took it back */
 		fi
-	:: turns == 0 -> break
+	:: attempts == 0 -> break
 	od;
 	early = 0;
 	see = 0;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The model of the heap claim where memory is weak (t/model/weak.pml) holds, and no order in it can be left
-# out.
+# The model of the heap claim on weakly ordered memory (t/model/weak.pml) holds, and each order in
+# it is needed.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"
@@ -13,7 +13,7 @@ verified \
 	"with early loads and late stores a heap has one party inside, which finds what was left there"
 caught NO_MEMBARRIER "the claimer makes the owner pass a barrier"
 caught ENTER_RELAXED "the owner's load of the claim is acquire"
-caught LEAVE_RELAXED "the owner's store of busy at its exit is release"
-caught LOOK_RELAXED "the claimer's load of busy is acquire"
-caught LET_GO_RELAXED "the claimer's store of the claim at its release is release"
-caught NO_LOOK "the claimer checks whether the owner is inside"
+caught EXIT_RELAXED "the owner's store of busy at its exit is release"
+caught CHECK_RELAXED "the claimer's load of busy is acquire"
+caught RELEASE_RELAXED "the claimer's store of the claim at its release is release"
+caught NO_CHECK "the claimer checks whether the owner is inside"

@@ -37,7 +37,8 @@ complains 1 "none was to be measured, but malloc came from .*libc" --quick --rep
 	--alloc none="$libm" --allocs none
 
 is \
-	"$("$bench" --list | grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
+	"$("$bench" --list |
+		grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
 	"--list has the kinds and the workloads"
 like "$("$bench" --version)" '^sluice-bench [0-9]' "--version prints the version"
 
@@ -45,7 +46,9 @@ out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
-	on && $(NF - 6) > 0 && $(NF - 4) ~ /[0-9]\.\.[0-9]/ { printf "%s ", $(1 + ($1 == "pingpong-64")) }')" \
+	on && $(NF - 6) > 0 && $(NF - 4) ~ /[0-9]\.\.[0-9]/ {
+		printf "%s ", $(1 + ($1 == "pingpong-64"))
+	}')" \
 	"glibc sluice " "the table has a row of figures for each allocator"
 like "$out" '^latency: percentiles of malloc' "latencies are shown as percentiles"
 is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
@@ -68,18 +71,22 @@ import json, sys
 d = json.load(open(sys.argv[1]))
 s = d["workloads"][0]["summary"]
 print(d["baseline"], {s["glibc"][k]["median"] for k in ("time_ratio", "rss_ratio")},
-      round(s["sluice"]["time_ratio"]["median"] * s["glibc"]["ns"]["median"] / s["sluice"]["ns"]["median"], 9))
+      round(s["sluice"]["time_ratio"]["median"] * s["glibc"]["ns"]["median"]
+            / s["sluice"]["ns"]["median"], 9))
 END
 )" "glibc {1.0} 1.0" "ratios are against the allocator that --baseline names"
 
-out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" --allocs glibc,sluice 2>&1)
+out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" \
+	--allocs glibc,sluice 2>&1)
 is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
 	"a program is run under both allocators, which is proved"
 
 out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
 like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
 is "$(printf '%s\n' "$out" | sed -n '/pcp_lock=handoff/,$p' |
-	grep -c -E '^ *(single|[0-9]+|cache) +([0-9]+\.[0-9]+ +){5}\([0-9.]+\) +([0-9]+\.[0-9]+ +){3}\([0-9.]+\)$')" 11 \
+	grep -c -E \
+		'^ *(single|[0-9]+|cache) +([0-9]+\.[0-9]+ +){5}\([0-9.]+\) +([0-9]+\.[0-9]+ +){3}\([0-9.]+\)$')" \
+	11 \
 	"pages compares the ways into a pcp, at each size"
 is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
 import json, sys
@@ -109,13 +116,16 @@ complains 2 '--only x: no workload matches' scale --only x
 out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)
 is \
-	"$? $(printf '%s\n' "$out" | grep -c -E '^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
+	"$? $(printf '%s\n' "$out" | grep -c -E \
+		'^([a-z]+ +[0-9]+)? +(glibc|sluice)( +[0-9.]+){1} +[0-9]+\.\.[0-9]+( +[0-9]+\.[0-9]+){3}$')" \
 	"0 42" "scale has a line for each row, number of threads and allocator"
 is "$(/usr/bin/python3 - "$TMP/out.json" "$(readlink -f "$SLUICE_LIB")" <<'END'
 import json, sys
 d = json.load(open(sys.argv[1]))
-runs = [(row, int(n), s) for row, by in d["rows"].items() for n, one in by.items() for s in one["samples"]["sluice"]]
-print(sorted({row for row, _, _ in runs}), {s["malloc"] == sys.argv[2] and s["threads"] == n for _, n, s in runs},
+runs = [(row, int(n), s) for row, by in d["rows"].items() for n, one in by.items()
+        for s in one["samples"]["sluice"]]
+print(sorted({row for row, _, _ in runs}),
+      {s["malloc"] == sys.argv[2] and s["threads"] == n for _, n, s in runs},
       {s["worst_ns"] > 0 and s["ops"] >= n and s["cpu_ns"] > 0 for _, n, s in runs if _ != "fork"},
       {s["forks"] for row, _, s in runs if row == "fork"})
 END

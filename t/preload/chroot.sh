@@ -30,7 +30,8 @@ hostile() {
 
 # stays LABEL one|threads: the program ends, and the file is unchanged.
 stays() {
-	out=$(SLUICE_CONF=${3-} LD_PRELOAD=$SLUICE_LIB timeout 60 "$places" chroot "$jail" "$2" 2>&1)
+	out=$(SLUICE_CONF=${3-} LD_PRELOAD=$SLUICE_LIB timeout 60 \
+		"$places" chroot "$jail" "$2" 2>&1)
 	is "$out, $(cat "$jail/precious")" "2 checks, 0 failed, precious" "$1"
 }
 
@@ -57,7 +58,8 @@ else
 fi
 
 run() {
-	out=$(SLUICE_CONF=idle_ms:20,decay_ms:20,$3 LD_PRELOAD=$SLUICE_LIB timeout 100 "$places" "$2" 2>&1)
+	out=$(SLUICE_CONF=idle_ms:20,decay_ms:20,$3 LD_PRELOAD=$SLUICE_LIB timeout 100 \
+		"$places" "$2" 2>&1)
 	status=$?
 	if [ "$status" = 77 ]; then
 		skip "$1" "no system call filter can be set"

@@ -44,7 +44,8 @@ fails() {
 	want=$1 regex=$2 label=$3
 	shift 3
 	try "$@"
-	is "$status $(printf '%s\n' "$out" | wc -l | tr -d ' ') $(printf '%s\n' "$out" | grep -c -E "$regex")" \
+	is "$status $(printf '%s\n' "$out" | wc -l | tr -d ' ') $(printf '%s\n' "$out" |
+		grep -c -E "$regex")" \
 		"$want 1 1" "$label"
 	[ "$status" = "$want" ] || diag "$out"
 }
@@ -60,7 +61,8 @@ dirty=$(printf '%s\n' "$out" | sed -n 's/^dirty_bytes //p')
 ok $? "the statistics of a process say that it has free memory"
 like "$out" "^purge_calls [0-9]+$" "the statistics have the counters"
 try --json stats "$holder"
-is "$(printf '%s\n' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["regions_made"])')" \
+is "$(printf '%s\n' "$out" |
+	/usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin)["regions_made"])')" \
 	1 "--json gives one JSON object"
 
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
@@ -149,7 +151,9 @@ socket.send_fds(s, [sys.argv[2].encode()], [r, w] * 20)
 print(s.recv(20000).decode().splitlines()[0])' "$1" "$2"
 }
 had=$(find "/proc/$pid/fd" -type l | wc -l)
-is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do ask "$pid" "drain $n"; done | sort -u)" \
+is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do
+	ask "$pid" "drain $n"
+done | sort -u)" \
 	"error these flags of a drain are not known" \
 	"numbers that are no flags of a drain are refused, however long"
 is "$(find "/proc/$pid/fd" -type l | wc -l)" "$had" "descriptors that are sent along are not taken"

@@ -91,7 +91,8 @@ for catch in 1 2 3; do
 		bail_out "g++ cannot compile the module: $(head -n 3 "$TMP/err")"
 done
 loaded \
-	"a module of a C program catches std::bad_alloc, nothrow gives NULL, and its handler is called" gnu1
+	"a module of a C program catches std::bad_alloc, nothrow gives NULL, and its handler is called" \
+	gnu1
 loaded "a module of a C program catches what is thrown as a std::exception" gnu2
 loaded "a module of a C program catches what is thrown by catch (...)" gnu3
 if plug own -DCATCH=1 -DHANDLER -static-libstdc++ -static-libgcc; then
@@ -102,7 +103,8 @@ else
 		"there is no libstdc++.a"
 	skip "a module with a runtime of its own works beside one without" "there is no libstdc++.a"
 fi
-other=$(ldconfig -p 2>/dev/null | sed -n 's/.* => \(.*\/libc++\(abi\)\{0,1\}\.so\.1\)$/\1/p' | sort -u)
+other=$(ldconfig -p 2>/dev/null |
+	sed -n 's/.* => \(.*\/libc++\(abi\)\{0,1\}\.so\.1\)$/\1/p' | sort -u)
 # shellcheck disable=SC2086 # one library a word
 if [ -n "$other" ] && plug llvm -DCATCH=1 -DHANDLER -nodefaultlibs $other -lgcc_s -lc; then
 	loaded "a module of libc++ catches what is thrown" llvm

@@ -13,7 +13,8 @@ fi
 helpers=$builddir/t/helpers
 plan 14
 
-is "$(SLUICE_DELAY=nowhere=1 with_sluice true 2>&1 | grep -c "there is no point 'nowhere', use all, held_")" 1 \
+is "$(SLUICE_DELAY=nowhere=1 with_sluice true 2>&1 |
+	grep -c "there is no point 'nowhere', use all, held_")" 1 \
 	"an unknown point is refused by a line that lists all points"
 
 # Memory goes back all the time, so that there is something to meet.

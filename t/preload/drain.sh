@@ -45,11 +45,16 @@ main=$(sed -n 's/^main //p' "$TMP/during")
 purges=$(grep -c -E 'madvise\(' "$TMP/during")
 ok "$(test -n "$main" && test "$purges" -gt 0; echo $?)" \
 	"the drain is in the trace ($purges purges)"
-is "$(grep -E 'tgkill|tkill|kill\(|rt_sigqueueinfo|rt_tgsigqueueinfo|--- SIG|ptrace' "$TMP/during")" "" \
+is "$(grep -E 'tgkill|tkill|kill\(|rt_sigqueueinfo|rt_tgsigqueueinfo|--- SIG|ptrace' \
+	"$TMP/during")" "" \
 	"no signal is sent"
 is "$(awk -v main="$main" '$1 != main && $1 != "main"' "$TMP/during" | head -n 5)" "" \
 	"no sleeping thread makes a system call"
 is "$(awk '/write\(-1, "drain begins"/ { exit }
 	{ last[$1] = $0 }
-	END { for (t in last) n += last[t] ~ /(read|futex)\(.*(unfinished|$)/; print n }' "$TMP/trace")" 64 \
+	END {
+		for (t in last)
+			n += last[t] ~ /(read|futex)\(.*(unfinished|$)/
+		print n
+	}' "$TMP/trace")" 64 \
 	"the threads were asleep in read and futex"

@@ -11,25 +11,35 @@ plan 7
 awk 'BEGIN {
 	print "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>"
 	for (i = 0; i < 100; i++) {
-		printf "struct s%d { int a[%d]; double d; char c[%d]; };\n", i, i % 17 + 1, i % 31 + 1
+		printf "struct s%d { int a[%d]; double d; char c[%d]; };\n",
+			i, i % 17 + 1, i % 31 + 1
 		printf "static int f%d(struct s%d *p, int n) { int r = 0;\n", i, i
 		printf "for (int i = 0; i < n; i++) { p->a[i %% %d] += i * %d; ", i % 17 + 1, i
-		printf "switch (i %% 5) { case 0: r ^= p->a[0]; break; case 1: r += (int)p->d; break; "
+		printf "switch (i %% 5) { case 0: r ^= p->a[0]; break; "
+		printf "case 1: r += (int)p->d; break; "
 		printf "case 2: r -= p->c[0]; break; default: r *= 3; } }\nreturn r; }\n"
 	}
 	print "int main(void) { unsigned t = 0;"
-	for (i = 0; i < 100; i++)
-		printf "{ struct s%d *p = calloc(1, sizeof *p); t += (unsigned)f%d(p, %d); free(p); }\n", i, i, i % 50
+	for (i = 0; i < 100; i++) {
+		printf "{ struct s%d *p = calloc(1, sizeof *p); ", i
+		printf "t += (unsigned)f%d(p, %d); free(p); }\n", i, i % 50
+	}
 	print "printf(\"%u\\n\", t); return 0; }"
 }' >"$TMP/big.c"
 
 awk 'BEGIN {
-	print "#include <map>\n#include <string>\n#include <vector>\n#include <iostream>\n#include <algorithm>\n#include <memory>"
-	print "template <int N> struct fib { static constexpr int v = (fib<N - 1>::v + fib<N - 2>::v) % 1000003; };"
-	print "template <> struct fib<0> { static constexpr int v = 0; }; template <> struct fib<1> { static constexpr int v = 1; };"
+	print "#include <map>\n#include <string>\n#include <vector>\n#include <iostream>"
+	print "#include <algorithm>\n#include <memory>"
+	print "template <int N> struct fib {"
+	print "static constexpr int v = (fib<N - 1>::v + fib<N - 2>::v) % 1000003; };"
+	print "template <> struct fib<0> { static constexpr int v = 0; };"
+	print "template <> struct fib<1> { static constexpr int v = 1; };"
 	for (i = 0; i < 10; i++) {
-		printf "struct t%d { int x; std::string s; bool operator<(const t%d &o) const { return x < o.x; } };\n", i, i
-		printf "int g%d() { std::map<std::string, std::vector<t%d>> m; m[\"a\"].push_back({%d, \"b\"}); std::sort(m[\"a\"].begin(), m[\"a\"].end()); return m[\"a\"][0].x; }\n", i, i, i
+		printf "struct t%d { int x; std::string s; ", i
+		printf "bool operator<(const t%d &o) const { return x < o.x; } };\n", i
+		printf "int g%d() { std::map<std::string, std::vector<t%d>> m; ", i, i
+		printf "m[\"a\"].push_back({%d, \"b\"}); ", i
+		printf "std::sort(m[\"a\"].begin(), m[\"a\"].end()); return m[\"a\"][0].x; }\n"
 	}
 	print "int main() { int t = fib<600>::v;"
 	for (i = 0; i < 10; i++) printf "t += g%d();", i

@@ -13,7 +13,14 @@ cat >"$TMP/program.c" <<'C'
 #include <stdio.h>
 #include <stdlib.h>
 static int deep(int n, char *p) { return n == 0 ? p[0] : deep(n - 1, p) + 1; }
-int main(void) { char *p = calloc(1, 1000); int r = deep(50, p); free(p); printf("%d\n", r); return 0; }
+int main(void)
+{
+	char *p = calloc(1, 1000);
+	int r = deep(50, p);
+	free(p);
+	printf("%d\n", r);
+	return 0;
+}
 C
 gcc -g -O0 -o "$TMP/program" "$TMP/program.c" || bail_out "gcc cannot compile the test's program"
 

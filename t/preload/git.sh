@@ -48,7 +48,8 @@ out=$(with_sluice git -C clone fsck --full --strict 2>&1)
 is "$?, $out" "0, " "fsck finds no fault"
 with_sluice git -C clone -c pack.threads=2 gc -q --aggressive --prune=now
 ok $? "gc runs with two threads"
-is "$(git -C clone fsck --full 2>&1), $(find clone/.git/objects -type f ! -path '*/pack/*' ! -path '*/info/*' | wc -l)" \
+is "$(git -C clone fsck --full 2>&1), $(find clone/.git/objects -type f ! -path '*/pack/*' \
+	! -path '*/info/*' | wc -l)" \
 	", 0" "after gc all is packed, and sound for a git without the library"
 with_sluice git -C clone archive --format=tar HEAD | tar -xOf - dir3/numbers >"$TMP/numbers"
 is "$(sha256sum <"$TMP/numbers")" "$(seq 1 3000 | sha256sum)" "an archive has the files"

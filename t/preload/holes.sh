@@ -10,7 +10,8 @@ plan 18
 # conf as options.
 conf=
 scatter() {
-	out=$(SLUICE_CONF=$conf with_sluice "$builddir/t/helpers/scatter" "$1" 90000 "${2:-0}" "${3:--1}" 2>"$TMP/err")
+	out=$(SLUICE_CONF=$conf with_sluice "$builddir/t/helpers/scatter" \
+		"$1" 90000 "${2:-0}" "${3:--1}" 2>"$TMP/err")
 	diag "$1 $conf: $out $(cat "$TMP/err")"
 	peak=${out#peak } rest=${out#* rest } again=${out#* again } changed=${out#* changed }
 	peak=${peak%% *} rest=${rest%% *} again=${again%% *}
@@ -59,7 +60,8 @@ holds "${6:-0}" -gt 0 && holds "$6" -le "$((7 * $4))"
 ok $? "malloc_stats has what the live objects of the class pin"
 holds "$(($4 + $5 + $6))" -eq "$3"
 ok $? "live, pinned and given back bytes make up the slabs of the class"
-is "$(sed -n 's/^<class size="512" slabs="\(.*\)" slab_bytes="\(.*\)" object_bytes="\(.*\)" hole_bytes="\(.*\)" pinned_bytes="\(.*\)".*/512 \1 \2 \3 \4 \5/p' \
+is "$(sed -n \
+	's/^<class size="512" slabs="\(.*\)" slab_bytes="\(.*\)" object_bytes="\(.*\)" hole_bytes="\(.*\)" pinned_bytes="\(.*\)".*/512 \1 \2 \3 \4 \5/p' \
 	"$TMP/info")" "$1 $2 $3 $4 $5 $6" "malloc_info says the same"
 
 # What is left without holes.

@@ -24,7 +24,9 @@ hosted_by() {
 		skip "$label" "$program is not installed"
 		return
 	fi
-	out=$(timeout -s KILL "$limit" env LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="${conf-}${conf:+,}stats_file:$STATS" "$@" 2>&1 </dev/null)
+	out=$(timeout -s KILL "$limit" env LD_PRELOAD="$SLUICE_LIB" \
+		SLUICE_CONF="${conf-}${conf:+,}stats_file:$STATS" \
+		"$@" 2>&1 </dev/null)
 	status=$?
 	like "$out" "$passed" "$label"
 	[ $status -eq 0 ] || diag "status $status: $out"
@@ -98,7 +100,8 @@ if [ -r "$asan" ]; then
 	out=$(LD_PRELOAD="$asan" ASAN_OPTIONS=detect_leaks=0 "$run" /bin/true 2>&1)
 	like "$?, $out" "^126, sluice-run: LD_PRELOAD has $asan, .*: run it without sluice-run$" \
 		"sluice-run refuses a sanitizer that is preloaded"
-	out=$(timeout -s KILL "$limit" env ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$SLUICE_LIB:$asan" "$hosted" 2>&1)
+	out=$(timeout -s KILL "$limit" env ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$SLUICE_LIB:$asan" "$hosted" 2>&1)
 	like "$out" "$passed" "a sanitizer preloaded behind the library runs the program"
 else
 	skip "sluice-run refuses a sanitizer that is preloaded" "gcc has no libasan"
@@ -134,7 +137,8 @@ conf=''
 if able valgrind -q /bin/true; then
 	out=$("$run" valgrind -q "$hosted" one 2>&1)
 	like "$out" \
-		'^sluice-run: valgrind \(memcheck\) has a malloc of its own .* use valgrind --soname-synonyms' "sluice-run says what valgrind does"
+		'^sluice-run: valgrind \(memcheck\) has a malloc of its own .* use valgrind --soname-synonyms' \
+		"sluice-run says what valgrind does"
 	like "$out" "$passed" "sluice-run runs memcheck"
 	out=$("$run" valgrind -q --tool=callgrind --callgrind-out-file=/dev/null "$hosted" one 2>&1)
 	is "$(printf '%s\n' "$out" | grep -c sluice-run)" 0 \
@@ -150,7 +154,8 @@ fi
 : >"$STATS"
 hosted_by "heaptrack" heaptrack heaptrack -o "$TMP/track" "$hosted"
 if [ -e "$TMP"/track.zst ] || [ -e "$TMP"/track.gz ]; then
-	calls=$(heaptrack_print "$TMP"/track.* 2>/dev/null | sed -n 's/^calls to allocation functions: \([0-9]*\).*/\1/p')
+	calls=$(heaptrack_print "$TMP"/track.* 2>/dev/null |
+		sed -n 's/^calls to allocation functions: \([0-9]*\).*/\1/p')
 	ok "$(test "${calls:-0}" -gt 20000; echo $?)" "heaptrack has seen the calls (${calls:-0})"
 else
 	skip "heaptrack has seen the calls" "heaptrack has written nothing"
@@ -276,7 +281,9 @@ back='^Current instruction number is [0-9]+'
 if gcc -g -O0 -fno-builtin -o "$TMP/back" "$TMP/back.c" 2>/dev/null &&
 	command -v gdb >/dev/null && recorded NONE=1 | grep -q -E "$back"; then
 	out=$(recorded "LD_PRELOAD=$SLUICE_LIB")
-	is "$(printf '%s\n' "$out" | grep -E -c "$back") $(printf '%s\n' "$out" | grep -c '^\$1 = 0')" "1 1" "gdb records, and goes back into free"
+	is "$(printf '%s\n' "$out" | grep -E -c "$back") $(printf '%s\n' "$out" |
+		grep -c '^\$1 = 0')" \
+		"1 1" "gdb records, and goes back into free"
 else
 	skip "gdb records, and goes back into free" "gdb cannot record here"
 fi

@@ -8,17 +8,27 @@ need javac openjdk-17-jdk-headless
 plan 4
 
 cat >"$TMP/Work.java" <<'JAVA'
-import java.io.*; import java.nio.*; import java.util.*; import java.util.concurrent.*; import java.util.zip.*;
+import java.io.*;
+import java.nio.*;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.zip.*;
 public class Work {
 	static long work(int k) throws Exception {
 		Map<Integer, String> m = new TreeMap<>();
 		for (int i = 0; i < 40000; i++) m.put((i * 7919 + k) % 5003, "value " + i * k);
 		ByteArrayOutputStream out = new ByteArrayOutputStream();
-		try (GZIPOutputStream z = new GZIPOutputStream(out)) { for (String s : m.values()) z.write(s.getBytes()); }
+		try (GZIPOutputStream z = new GZIPOutputStream(out)) {
+			for (String s : m.values()) z.write(s.getBytes());
+		}
 		CRC32 c = new CRC32();
-		c.update(new GZIPInputStream(new ByteArrayInputStream(out.toByteArray())).readAllBytes());
+		ByteArrayInputStream in = new ByteArrayInputStream(out.toByteArray());
+		c.update(new GZIPInputStream(in).readAllBytes());
 		ByteBuffer[] direct = new ByteBuffer[200];
-		for (int i = 0; i < direct.length; i++) { direct[i] = ByteBuffer.allocateDirect(1000 + i * 300); direct[i].putInt(0, i + k); }
+		for (int i = 0; i < direct.length; i++) {
+			direct[i] = ByteBuffer.allocateDirect(1000 + i * 300);
+			direct[i].putInt(0, i + k);
+		}
 		long sum = c.getValue();
 		for (ByteBuffer b : direct) sum += b.getInt(0);
 		return sum;
@@ -26,14 +36,19 @@ public class Work {
 	public static void main(String[] a) throws Exception {
 		ExecutorService pool = Executors.newFixedThreadPool(6);
 		List<Future<Long>> all = new ArrayList<>();
-		for (int k = 0; k < 24; k++) { final int n = k; all.add(pool.submit(() -> work(n))); }
+		for (int k = 0; k < 24; k++) {
+			final int n = k;
+			all.add(pool.submit(() -> work(n)));
+		}
 		long sum = 0; for (Future<Long> f : all) sum += f.get();
 		pool.shutdown();
 		byte[][] garbage = new byte[64][];
 		for (int i = 0; i < 3000; i++) garbage[i % 64] = new byte[20000 + i];
 		System.gc();
-		Process p = new ProcessBuilder("echo", "from a child").redirectErrorStream(true).start();
-		System.out.println(sum + " " + new String(p.getInputStream().readAllBytes()).trim() + " " + p.waitFor());
+		Process p = new ProcessBuilder("echo", "from a child")
+			.redirectErrorStream(true).start();
+		String said = new String(p.getInputStream().readAllBytes()).trim();
+		System.out.println(sum + " " + said + " " + p.waitFor());
 	}
 }
 JAVA

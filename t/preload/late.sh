@@ -21,7 +21,8 @@ like "$out, status $?" "$passed" "a program works whose first call of all comes 
 proved_loaded "the program was served by the library" late
 
 : >"$STATS"
-out=$(with_sluice env LD_AUDIT="$libs/auditor.so" "$builddir/t/helpers/lifecycle" process 2>"$TMP/err")
+out=$(with_sluice env LD_AUDIT="$libs/auditor.so" \
+	"$builddir/t/helpers/lifecycle" process 2>"$TMP/err")
 like "$out, status $?" "$passed" "the library works when preloaded under an auditor"
 like "$(cat "$TMP/err")" "^auditor: .* 1 of them Sluice" "the auditor saw the library"
 proved_loaded "the program under the auditor was served by the library" lifecycle
@@ -60,7 +61,8 @@ done
 : >"$STATS"
 for what in "lifecycle process" "alone ends"; do
 	# shellcheck disable=SC2086 # a program and its argument
-	out=$(LD_PRELOAD="$libs/tracer.so:$SLUICE_LIB" SLUICE_CONF="stats_file:$STATS,psi:0,cgroup:0" \
+	out=$(LD_PRELOAD="$libs/tracer.so:$SLUICE_LIB" \
+		SLUICE_CONF="stats_file:$STATS,psi:0,cgroup:0" \
 		timeout 100 "$builddir/t/helpers/"$what 2>&1)
 	like "$out, status $?" "$passed" \
 		"behind a library that traces system calls and stops the clock: $what"

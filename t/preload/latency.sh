@@ -62,20 +62,25 @@ END
 
 is "$(ask '{x["samples"][a][0]["malloc"] == lib and x["samples"][a][0]["mapped"] for x in w.values()
 	for a in ("sluice", "sluice:small")}')" "{True}" "each sample had Sluice as its malloc"
-is "$(ask '{(calls("steady", a, op)["count"], calls("burst", a, op)["count"], calls("periodic", a, op)["count"])
+is "$(ask '{(calls("steady", a, op)["count"], calls("burst", a, op)["count"],
+	calls("periodic", a, op)["count"])
 	for a in ("floor", "glibc", "sluice") for op in ("malloc", "free")}')" \
 	"{(200001, 100000, 15000)}" "every call was recorded, and the floor is the same loop"
 is "$(ask '{sorted(v) == v for a in ("floor", "sluice") for c in [calls("steady", a)]
-	for v in [[c[p] for p in ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max")]]}')" "{True}" \
+	for v in [[c[p] for p in ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999",
+	"max")]]}')" "{True}" \
 	"percentiles rise"
-is "$(ask '(s("growth", "floor")["minor_faults"] < 20, s("growth", "glibc")["minor_faults"] > 15e6 / 4096 * 0.8,
+is "$(ask '(s("growth", "floor")["minor_faults"] < 20,
+	s("growth", "glibc")["minor_faults"] > 15e6 / 4096 * 0.8,
 	s("growth", "sluice")["minor_faults"] > 0)')" "(True, True, True)" \
 	"page faults of growth are counted, and the floor has only what the kernel takes away"
 is "$(ask '[c["faulted"] + c["waited"] + c["preempted"] <= c["above_5us"] * 1.1 + 2 for a in
-	("glibc", "sluice") for c in [calls("growth", a)]]')" "[True, True]" "no call has two causes"
+	("glibc", "sluice") for c in [calls("growth", a)]]')" "[True, True]" \
+	"no call has two causes"
 is "$(ask '(s("neighbour-drain", "sluice")["drains"] > 0, "drains" in s("neighbour", "sluice"))')" \
 	"(True, False)" "the neighbour drains only where it is told to"
-is "$(ask '(calls("periodic", "sluice", "period")["count"], s("periodic", "sluice")["voluntary_switches"] > 5)')" \
+is "$(ask '(calls("periodic", "sluice", "period")["count"],
+	s("periodic", "sluice")["voluntary_switches"] > 5)')" \
 	"(300, True)" "the periodic task sleeps between its periods"
 is "$(ask 'sorted(w["neighbour-drain"]["beside"]["malloc"])')" \
 	"['floor', 'glibc', 'sluice', 'sluice:small']" \
@@ -95,7 +100,8 @@ fi
 if command -v gnuplot >/dev/null 2>&1; then
 	"$latency" --quick --repeat 1 --only periodic --alloc sluice="$SLUICE_LIB" --allocs sluice \
 		--plot "$TMP/charts" >/dev/null 2>"$TMP/err"
-	is "$? $(cat "$TMP/err") $(find "$TMP/charts" -name 'periodic-*.[sp][vn]g' -size +1k | wc -l)" "0  6" \
+	is "$? $(cat "$TMP/err") $(find "$TMP/charts" -name 'periodic-*.[sp][vn]g' -size +1k |
+		wc -l)" "0  6" \
 		"a chart of each operation is drawn, as SVG and PNG"
 else
 	skip "a chart of each operation is drawn, as SVG and PNG" "gnuplot is not installed"

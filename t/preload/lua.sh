@@ -18,7 +18,9 @@ end
 local keys, sum = {}, 0
 for k in pairs(t) do keys[#keys + 1] = k end
 table.sort(keys)
-for _, k in ipairs(keys) do for c in t[k]:gmatch(".") do sum = (sum * 31 + c:byte() + k) % 1000000007 end end
+for _, k in ipairs(keys) do
+	for c in t[k]:gmatch(".") do sum = (sum * 31 + c:byte() + k) % 1000000007 end
+end
 print(#keys, sum)
 local parts = {}
 for i = 1, 60000 do parts[i] = ("%d:%s"):format(i, ("y"):rep(i % 80)) end
@@ -27,7 +29,9 @@ print(#s, select(2, s:gsub("yyy", "z")))
 parts, t = nil, nil
 collectgarbage()
 local co = {}
-for i = 1, 5000 do co[i] = coroutine.wrap(function(a) while true do a = coroutine.yield(a * 2) end end) end
+for i = 1, 5000 do
+	co[i] = coroutine.wrap(function(a) while true do a = coroutine.yield(a * 2) end end)
+end
 local n = 0
 for r = 1, 5 do for i = 1, 5000 do n = n + co[i](i + r) end end
 print(n)

@@ -25,7 +25,8 @@ events { worker_connections 256; }
 http {
 	access_log $TMP/access.log;
 	client_body_temp_path $TMP/tmp/body; proxy_temp_path $TMP/tmp/proxy;
-	fastcgi_temp_path $TMP/tmp/fastcgi; uwsgi_temp_path $TMP/tmp/uwsgi; scgi_temp_path $TMP/tmp/scgi;
+	fastcgi_temp_path $TMP/tmp/fastcgi;
+	uwsgi_temp_path $TMP/tmp/uwsgi; scgi_temp_path $TMP/tmp/scgi;
 	gzip on; gzip_types text/plain; default_type text/plain;
 	server { listen 127.0.0.1:$1; root $TMP/www;
 		location /proxy/ { proxy_pass http://127.0.0.1:$1/; } }

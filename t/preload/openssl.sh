@@ -30,7 +30,8 @@ like "$(with_sluice openssl speed -seconds 1 -bytes 1024 -evp aes-128-gcm 2>&1)"
 proved_loaded "openssl was served by the library" openssl
 with_sluice ssh-keygen -q -t ed25519 -N '' -f id &&
 	with_sluice ssh-keygen -q -t rsa -b 2048 -N pass -f id_rsa
-is "$(ssh-keygen -y -f id | cut -d ' ' -f 1-2)$(ssh-keygen -y -P pass -f id_rsa | cut -d ' ' -f 1-2)" \
+is "$(ssh-keygen -y -f id |
+	cut -d ' ' -f 1-2)$(ssh-keygen -y -P pass -f id_rsa | cut -d ' ' -f 1-2)" \
 	"$(cut -d ' ' -f 1-2 id.pub)$(cut -d ' ' -f 1-2 id_rsa.pub)" \
 	"ssh-keygen makes keys that load without the library"
 proved_loaded "ssh-keygen was served by the library" ssh-keygen

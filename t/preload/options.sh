@@ -20,7 +20,8 @@ conf() {
 refused() {
 	conf "$1"
 	is \
-		"$out, $(grep -c . "$TMP/err") line: $(grep -c "^sluice: SLUICE_CONF: .*$2" "$TMP/err")" \
+		"$out, $(grep -c . "$TMP/err") line: $(grep -c \
+			"^sluice: SLUICE_CONF: .*$2" "$TMP/err")" \
 		"it ran, 1 line: 1" "$3"
 	diag "$err"
 }
@@ -60,7 +61,8 @@ proved_loaded "a good setting after a bad one takes effect"
 
 # tree LABEL SETTINGS WANT [SCRIPT]: the lines of a tree of processes, without their first word.
 tree() {
-	out=$(LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="$2" timeout 60 sh -c "${4:-ls / && (ls /; ls /) && env ls /}" \
+	out=$(LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="$2" timeout 60 sh -c \
+		"${4:-ls / && (ls /; ls /) && env ls /}" \
 		2>"$TMP/err" >"$TMP/out")
 	is "$? $(sed 's/^sluice: //' "$TMP/err")" "0 $3" "$1"
 }
@@ -77,7 +79,8 @@ option background_cpus: 'x' is not a list of processors below 8192, as 0-3+8"
 
 # Which processors the background thread may run on; it gets a minute to start and to report them.
 cpus_of() {
-	LD_PRELOAD=$SLUICE_LIB SLUICE_CONF=background:always,background_cpus:$1 WANT=$2 timeout 70 bash -c '
+	LD_PRELOAD=$SLUICE_LIB SLUICE_CONF=background:always,background_cpus:$1 WANT=$2 \
+		timeout 70 bash -c '
 		for i in {1..600}; do
 			for t in /proc/$$/task/*; do
 				[ "$(cat $t/comm)" = sluice ] || continue
@@ -116,7 +119,8 @@ said() {
 	settings=$2
 	want=$3
 	shift 3
-	out=$(timeout 60 env --default-signal LD_PRELOAD="$SLUICE_LIB" SLUICE_CONF="$settings" "$@" 2>&9)
+	out=$(timeout 60 env --default-signal LD_PRELOAD="$SLUICE_LIB" \
+		SLUICE_CONF="$settings" "$@" 2>&9)
 	is "$? $out" "0 $want" "$label"
 }
 mkfifo "$TMP/pipe"
@@ -142,15 +146,16 @@ file() {
 	fi
 	# shellcheck disable=SC2016 # expanded by that shell
 	unshare -m sh -c \
-		'mount --bind "$1/etc" /etc && LD_PRELOAD=$2 timeout 60 sh -c "ls / && (ls /; ls /) && env ls /"' \
+		'mount --bind "$1/etc" /etc &&
+			LD_PRELOAD=$2 timeout 60 sh -c "ls / && (ls /; ls /) && env ls /"' \
 		sh "$TMP" "$SLUICE_LIB" >"$TMP/out" 2>"$TMP/err"
 	is "$? $(sed 's/^sluice: //' "$TMP/err")" "0 $2" "$1"
 }
 mkdir "$TMP/etc" && cp /etc/ld.so.cache "$TMP/etc/"
 printf '# ours\nidle_ms:500 # is right\n\n  dirty_max:1 B,dirty_mx:1\n' >"$TMP/etc/sluice.conf"
-file "faults in the file are told with their lines, once" \
-	"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, M, G or T may follow); it stays 64M
-/etc/sluice.conf:4: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run --help lists them)"
+file "faults in the file are told with their lines, once" "$(printf '%s\n' \
+	"/etc/sluice.conf:4: option dirty_max: '1 B' is not valid, use 0 to 1T (bytes; K, M, G or T may follow); it stays 64M" \
+	"/etc/sluice.conf:4: there is no option 'dirty_mx', did you mean dirty_max? (sluice-run --help lists them)")"
 rm "$TMP/etc/sluice.conf" && mkfifo "$TMP/etc/sluice.conf"
 file "a FIFO in its place keeps no program waiting" \
 	"/etc/sluice.conf: it is not read: it is no regular file"

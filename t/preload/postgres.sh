@@ -65,16 +65,20 @@ proved_mapped "the server has the library mapped" "$(head -n 1 "$data/postmaster
 { pg_sluice pgbench -i -s 2 -q && pg_sluice pgbench -n -c 4 -j 2 -t 250; } >"$TMP/out" 2>&1
 like "$?, $(cat "$TMP/out")" 'number of transactions actually processed: 1000/1000' \
 	"pgbench runs 1,000 transactions"
-is "$(pg psql -X -A -t -c 'select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history),
-	(select sum(bbalance) from pgbench_branches) = (select sum(delta) from pgbench_history), count(*) from pgbench_history')" \
+is "$(pg psql -X -A -t -c 'select
+	(select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history),
+	(select sum(bbalance) from pgbench_branches) = (select sum(delta) from pgbench_history),
+	count(*) from pgbench_history')" \
 	"t|t|1000" "the balances agree with the history"
-is "$(pg_sluice psql -X -A -t -c "select count(*), sum(length(s)), md5(string_agg(s, ',' order by s)) from
+is "$(pg_sluice psql -X -A -t -c "select count(*), sum(length(s)),
+	md5(string_agg(s, ',' order by s)) from
 	(select repeat(md5(i::text), i % 50) s from generate_series(1, 30000) i) x" 2>&1)" \
 	"30000|23520000|$(pg psql -X -A -t -c "select md5(string_agg(s, ',' order by s)) from
 	(select repeat(md5(i::text), i % 50) s from generate_series(1, 30000) i) x")" \
 		"sorts and aggregates of 23 MB give the same as without the library"
 pg_sluice pg_ctl -D "$data" -m fast -w stop >/dev/null 2>&1
-is "$?, $(grep -c -E 'PANIC|terminated by signal|server process .* was terminated' "$TMP/run/log")" "0, 0" \
+is "$?, $(grep -c -E 'PANIC|terminated by signal|server process .* was terminated' \
+	"$TMP/run/log")" "0, 0" \
 	"the server stops, and no process of it crashed"
 proved_loaded "the server was served by the library" postgres
 pg pg_ctl -D "$data" -l "$TMP/run/log" -w start >/dev/null 2>&1

@@ -36,7 +36,8 @@ complains 2 'no-such-program: there is no such program' -- no-such-program
 complains 2 '--list is about the built-in workloads' --list -- true
 complains 1 'sh: glibc: exit status 3' --allocs glibc --no-chart -- sh -c 'exit 3'
 
-is "$("$pressure" --list | grep -c -E '^(idle|flow|limit|drain):$|^  (idle-owner|m1-queue|turns-small|e3-maps) ')" \
+is "$("$pressure" --list |
+	grep -c -E '^(idle|flow|limit|drain):$|^  (idle-owner|m1-queue|turns-small|e3-maps) ')" \
 	8 "--list has the groups and the workloads"
 like "$("$pressure" --version)" '^sluice-pressure [0-9]' "--version prints the version"
 missing=
@@ -51,7 +52,8 @@ done
 is "${options:+listed}$missing" listed "the man page has the options of --help"
 
 # Workloads that need no cgroup, with all that can be written.
-out=$("$pressure" --quick --seconds 0.3 --scale 0.2 --only 'idle-probe,m1-queue,m8*,l2*' --repeat 2 \
+out=$("$pressure" --quick --seconds 0.3 --scale 0.2 --only 'idle-probe,m1-queue,m8*,l2*' \
+	--repeat 2 \
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | grep -c -E '^(glibc|sluice) +survived ( +-?[0-9.]+){4}')" 8 \
@@ -71,7 +73,8 @@ END
 	"the JSON has every sample, its events, and whose malloc it had"
 
 if command -v gnuplot >/dev/null 2>&1; then
-	out=$("$pressure" --quick --seconds 0.3 --only idle-owner --allocs glibc --plot "$TMP/plot" 2>&1)
+	out=$("$pressure" --quick --seconds 0.3 --only idle-owner --allocs glibc \
+		--plot "$TMP/plot" 2>&1)
 	like "$out" '^ +idle-owner: RSS in MiB over time in s$' "the terminal has a chart"
 	is "$(cd "$TMP/plot" && find . -type f -size +1k | sort | tr '\n' ' ')" \
 		"./kept.png ./kept.svg ./rss-idle-owner.png ./rss-idle-owner.svg " \
@@ -87,17 +90,21 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from tools.pressure import run, workloads
 event = lambda name, at, mib, cpu: dict(event=name, at=at * 10**6, rss_kib=mib * 1024, live=0,
-                                        threads=16, cpu_ns=cpu * 10**6, probe_ns=10**6 * (cpu // 10))
+                                        threads=16, cpu_ns=cpu * 10**6,
+                                        probe_ns=10**6 * (cpu // 10))
 class Watch:
     begin, cpu_ns, report = 0, 0, None
-    rss = [(at * 10**6, mib * 1024) for at, mib in ((0, 5), (100, 100), (400, 60), (450, 11), (900, 10))]
+    rss = [(at * 10**6, mib * 1024)
+           for at, mib in ((0, 5), (100, 100), (400, 60), (450, 11), (900, 10))]
     events = [event("floor", 50, 10, 0), event("peak", 150, 100, 5), event("idle", 200, 99, 10),
               event("rest", 1000, 12, 30)]
 s = run.figures(Watch, "ok")
-print(s["peak_kib"] // 1024, s["kept_kib"] / 1024, round(s["back_share"], 3), s["back_ms"], s["cpu_ms"],
+print(s["peak_kib"] // 1024, s["kept_kib"] / 1024, round(s["back_share"], 3), s["back_ms"],
+      s["cpu_ms"],
       workloads.kept(8).judge(s)["met"], workloads.kept(1).judge(s)["met"])
 END
-)" "100 2.0 0.978 250.0 18.0 True False" "peak, kept, given back, time and CPU follow from the samples"
+)" "100 2.0 0.978 250.0 18.0 True False" \
+	"peak, kept, given back, time and CPU follow from the samples"
 
 # groups PID: those of that run of the tool which are there now. The machine may have others.
 groups() {

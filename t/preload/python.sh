@@ -36,7 +36,8 @@ for t in threads: t.join()
 print("threads", results)
 
 for _ in range(10):
-    out = subprocess.run([sys.executable, "-c", "print(sum(range(1000)))"], capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-c", "print(sum(range(1000)))"],
+    	capture_output=True, text=True)
     assert out.returncode == 0 and out.stdout == "499500\n", out
 print("subprocess", out.stdout.strip())
 

@@ -59,11 +59,14 @@ traced() {
 		>"$TMP/out" 2>&1
 	during >"$TMP/during"
 	# The hot thread is the one started last.
-	hot=$(awk '/clone3?\(/ || /clone3? resumed/ { if ($NF ~ /^[0-9]+$/) pid = $NF } /drains begin/ { print pid; exit }' "$TMP/trace")
+	hot=$(awk '
+		/clone3?\(/ || /clone3? resumed/ { if ($NF ~ /^[0-9]+$/) pid = $NF }
+		/drains begin/ { print pid; exit }' "$TMP/trace")
 	# While others of the machine had its processor its heap was taken; then it may have to wait
 	# for a lock.
 	grep -q 'away 0$' "$TMP/out" && allowed=sched_yield || allowed='sched_yield|futex'
-	hots=$(awk -v hot="$hot" '$1 == hot' "$TMP/during" | grep -v -E "$allowed|resumed" | head -n 3)
+	hots=$(awk -v hot="$hot" '$1 == hot' "$TMP/during" |
+		grep -v -E "$allowed|resumed" | head -n 3)
 }
 # So it may when who holds a lock has lost its processor, which does not happen each time.
 for _ in 1 2 3 4 5; do
@@ -74,7 +77,8 @@ done
 ok $(($(grep -c 'membarrier(' "$TMP/during") < 10)) "the drains are in the trace"
 is "$hots" "" "the hot thread (${hot:-not found}) makes no system call"
 # Signal 0 asks only whether a thread lives still.
-is "$(grep -E 'kill\(|sigqueueinfo\(|--- SIG' "$TMP/during" | grep -v 'tkill([0-9]*, 0[ )]' | head -n 3)" "" \
+is "$(grep -E 'kill\(|sigqueueinfo\(|--- SIG' "$TMP/during" |
+	grep -v 'tkill([0-9]*, 0[ )]' | head -n 3)" "" \
 	"no thread is signalled"
 # The first barrier may have been before the mark, with all heaps idle by then.
 for ms in 100 1000 5000; do

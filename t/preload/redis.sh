@@ -34,7 +34,8 @@ ok $? "redis-server answers"
 server=$(cli info server | sed -n 's/^process_id:\([0-9]*\).*/\1/p')
 proved_mapped "redis-server has the library mapped" "$server"
 
-out=$(redis-benchmark -s "$sock" -n 20000 -c 20 -r 20000 -d 200 -q -t set,get,lpush,hset,zadd,spop,mset 2>&1)
+out=$(redis-benchmark -s "$sock" -n 20000 -c 20 -r 20000 -d 200 \
+	-q -t set,get,lpush,hset,zadd,spop,mset 2>&1)
 is "$?, $(printf '%s' "$out" | tr '\r' '\n' | grep -c 'requests per second')" "0, 7" \
 	"redis-benchmark runs its load"
 
@@ -68,7 +69,8 @@ wait "$pid"
 is $? 0 "redis-server ends well"
 proved_loaded "redis-server was served by the library" redis-server
 # 60,000 values of 250 bytes are 15 MB: they were not served by jemalloc.
-slabs=$(grep ' program=redis-server ' "$STATS" | sed 's/.* slabs_made=\([0-9]*\).*/\1/' | sort -n | tail -n 1)
+slabs=$(grep ' program=redis-server ' "$STATS" |
+	sed 's/.* slabs_made=\([0-9]*\).*/\1/' | sort -n | tail -n 1)
 ok "$(test "${slabs:-0}" -ge 30; echo $?)" \
 	"the server's data was in the library's slabs (${slabs:-0} of them)"
 

@@ -24,7 +24,8 @@ run() {
 	diag "$out"
 }
 
-run "threads, signals, processes, drains and cancellation: no hang, no byte lost, memory goes back" \
+run \
+	"threads, signals, processes, drains and cancellation: no hang, no byte lost, memory goes back" \
 	psi:0,cgroup:0 --seconds 6
 run "a limit that is always met and four zones: no hang, no byte lost, memory goes back" \
 	psi:0,cgroup:0,soft_limit:32M,zones:4 --seconds 3

@@ -22,7 +22,8 @@ SELECT count(*), sum(n), sum(length(data)) FROM t;
 SELECT count(*) FROM words WHERE words MATCH 'name AND 4999';
 SELECT a.n, count(*), group_concat(a.id) FROM t a JOIN t b ON a.name = b.name
 	GROUP BY a.n ORDER BY 2 DESC, 1 LIMIT 20;
-WITH RECURSIVE c(i, s) AS (SELECT 1, 'x' UNION ALL SELECT i + 1, s || hex(s) FROM c WHERE length(s) < 3000000)
+WITH RECURSIVE c(i, s) AS (SELECT 1, 'x'
+	UNION ALL SELECT i + 1, s || hex(s) FROM c WHERE length(s) < 3000000)
 SELECT max(i), max(length(s)) FROM c;
 SELECT json_group_array(json_object('id', id, 'name', name)) FROM t WHERE id < 300;
 PRAGMA integrity_check;

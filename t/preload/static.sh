@@ -23,7 +23,8 @@ link() {
 	link_with=$2
 	link_source=$srcdir/t/helpers/$3
 	shift 3
-	said=$("$link_with" -O1 -fno-builtin -pthread -I"$srcdir/include" -I"$srcdir/t" -o "$TMP/$link_out" "$link_source" "$@" 2>&1)
+	said=$("$link_with" -O1 -fno-builtin -pthread -I"$srcdir/include" -I"$srcdir/t" \
+		-o "$TMP/$link_out" "$link_source" "$@" 2>&1)
 	is "$? $said" "0 " \
 		"$link_with $(printf '%s ' "$@" | sed "s|$builddir/||g"): links without a warning"
 }
@@ -64,7 +65,12 @@ runs cc '^0 faults, status 0$' "the archive works in a C++ program that is not l
 cat >"$TMP/frames.cc" <<'CC'
 #include <cstdlib>
 __attribute__((noinline)) static void stopped(void *p) { free(p); free(p); }
-int main(int argc, char **) { void *volatile p = malloc(argc); try { stopped(p); } catch (...) { } return 0; }
+int main(int argc, char **)
+{
+	void *volatile p = malloc(argc);
+	try { stopped(p); } catch (...) { }
+	return 0;
+}
 CC
 g++ -O0 -fno-builtin -g -static-pie -o "$TMP/frames" "$TMP/frames.cc" "$archive" 2>"$TMP/err"
 out=$("$TMP/frames" 2>&1)
@@ -73,7 +79,8 @@ if ! with_libunwind || ! command -v addr2line >/dev/null; then
 		"built without libunwind, or no addr2line"
 else
 	# shellcheck disable=SC2046 # one address a word
-	like "$(addr2line -f -e "$TMP/frames" $(printf '%s\n' "$out" | sed -n 's/^sluice:   #[0-9]* \(0x[0-9a-f]*\) .*/\1/p'))" \
+	like "$(addr2line -f -e "$TMP/frames" $(printf '%s\n' "$out" |
+		sed -n 's/^sluice:   #[0-9]* \(0x[0-9a-f]*\) .*/\1/p'))" \
 		'stopped' "a C++ program has a backtrace for addr2line"
 fi
 like "$out" '^sluice: fatal: ' "the backtrace comes after the line that says what is wrong"

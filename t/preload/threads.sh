@@ -28,7 +28,8 @@ done
 hide="mount -t tmpfs none /proc"
 label="also where there is no /proc"
 if unshare -m sh -c "$hide" 2>/dev/null; then
-	out=$(with_sluice unshare -m sh -c "$hide"' && exec timeout -s KILL 60 "$@"' sh "$lifecycle" \
+	out=$(with_sluice unshare -m \
+		sh -c "$hide"' && exec timeout -s KILL 60 "$@"' sh "$lifecycle" \
 		all-exit 2>&1)
 	like "$out, status $?" '^[1-9][0-9]* checks, 0 failed, status 0$' "$label"
 else

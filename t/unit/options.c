@@ -454,7 +454,8 @@ static void test_lines(void)
 		"system|never|auto|always|reserve; it stays always"),
 	   "the line suggests a word for a setting that is not the first");
 	ok(says("0123456789012345678901234567890123456789012345678901234567890123456789:1", env,
-		"SLUICE_CONF: there is no option '0123456789012345678901234567890123456789012345678901234567890123...' "
+		"SLUICE_CONF: there is no option '01234567890123456789012345678901234567890123456"
+		"78901234567890123...' "
 		"(sluice-run --help lists them)"),
 	   "the line for a long name shows its beginning");
 	ok(says("backtrace:5", env,
