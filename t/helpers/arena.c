@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Eight threads allocate while the first one forks, again and again, with so much memory that a
- * fork takes its time. What they get meanwhile is counted by the statistics.
+ * Eight threads allocate while the first one forks repeatedly, with so much memory that a fork
+ * takes long. The statistics count what the threads allocate during the forks.
  *
  * usage: arena FORKS
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The smallest auditor (see rtld-audit(7)). It has a C library of its own, and
- * says at the end on stderr how many objects it saw.
+ * The smallest auditor (see rtld-audit(7)). It has a C library of its own, and prints at the end on
+ * stderr how many objects it saw.
  */
 #include <link.h>
 #include <stdio.h>

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cancel CASE: threads that are cancelled, or leave otherwise, while they call the library.
+ * cancel CASE: threads that are cancelled, or leave in other ways, while they call the library.
  *
- *   pending  a thread with a cancel pending comes back from each function the library offers, and
- *            others go on: they allocate, trim and fork
- *   random   threads that allocate, trim and fork are cancelled (deferred) at random
- *   async    the same without forks, cancelled asynchronously, in the middle of the calls
+ *   pending  a thread with a pending cancel returns from each function of the library; meanwhile
+ *            other threads allocate, trim and fork
+ *   random   threads that allocate, trim and fork are cancelled (deferred) at random moments
+ *   async    the same without forks, cancelled asynchronously in the middle of calls
  *   exit     a signal handler ends the thread whose call it interrupted
- *   jump     a signal handler leaves the call it interrupted by siglongjmp; the thread goes on
- *   stream   malloc_info writes to a stream whose function calls the library, forks, and jumps out
+ *   jump     a signal handler leaves the call that it interrupted by siglongjmp; the thread
+ *            continues
+ *   stream   malloc_info writes to a stream whose function calls the library, forks and jumps out
  *
- * The three before the last are not supported; memory is lost by them, and that is all. A watchdog
- * says which step hung.
+ * async, exit and jump are not supported: they may lose memory, and have no other effect. A
+ * watchdog names the step that hung.
  */
 #include "lib/check.h"
 
@@ -88,7 +89,7 @@ static void *other(void *arg)
 	return NULL;
 }
 
-/* Has heaps and caches that a drain wants, and makes no call. */
+/* Has caches that a drain empties, and makes no call. */
 static void *sleeper(void *arg)
 {
 	free(malloc(100));
@@ -224,7 +225,7 @@ static void call_family(void)
 	mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
-/* More than is free, so regions come, and the limits are looked at. */
+/* More than is free, so regions are mapped and the limits are checked. */
 static void call_growth(void)
 {
 	enum { BLOCKS = 600 };

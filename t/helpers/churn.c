@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * churn [ROUNDS]: 32 threads take blocks and objects and free them, then one drain gives back all
- * there is, regions included, and so on. Counts the process's mappings (E2, E3): at any time at
- * most 64 more than after the first round.
+ * churn [ROUNDS]: in each round 32 threads allocate and free blocks and objects, and one drain
+ * gives all memory back, regions included. The number of mappings of the process (E2, E3) may never
+ * exceed that after the first round by more than 64.
  */
 #include "lib/check.h"
 

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * New processes made in every way that Linux knows, while other threads allocate. Each child
- * allocates, frees what is its own and what its parent had, and ends; the parent's threads find
- * what they had.
+ * New processes, made in every way that Linux offers while other threads allocate. Each child
+ * allocates, frees its own memory and memory of its parent, and ends. The parent's threads check
+ * that their memory is unchanged.
  *
  *	clone WAY
  *
  * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork,
  * clone (a raw one), twice (_Fork, whose child forks), vfork, spawn, leader-gone (fork after the
- * initial thread has ended), first-vfork (the first call of some threads is made by a child of
- * vfork), shares-memory (a process with our memory and a TLS of its own allocates for long), and
- * with atfork.so preloaded, whose fork handlers were registered before main: lock-stdio,
- * lock-setuid (they wait for a thread that is in fopen, or in setuid), fault (they make one, which
- * the program's handler mends)
+ * initial thread has ended), first-vfork (a child of vfork makes the first call of some threads),
+ * shares-memory (a process with our memory and its own TLS allocates for long). With atfork.so
+ * preloaded, whose fork handlers were registered before main: lock-stdio, lock-setuid (the handlers
+ * wait for a thread inside fopen or setuid), fault (the handlers fault, and the program's signal
+ * handler repairs that).
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -44,7 +44,7 @@ static size_t random_size(unsigned *seed)
 	return 16 + (r >> 8) % ((r & 15) ? 1500 : (r & 255) ? 60000 : 3000000);
 }
 
-/* Blocks that are filled and looked at again. Returns how many were wrong. */
+/* Fills blocks and checks them. Returns how many were wrong. */
 static int churn(unsigned *seed, int steps)
 {
 	unsigned char *p[SLOTS] = { NULL };
@@ -301,7 +301,7 @@ static void *vforks_first(void *arg)
 	return churns(arg);
 }
 
-/* So that heaps of threads that are taken for dead are looked for, and found. */
+/* So that heaps of threads that seem dead are searched for and found. */
 static void many_come(unsigned first)
 {
 	pthread_t t[12];

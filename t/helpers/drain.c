@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What one thread can take back from all others, through the library's own
- * functions, which are looked up by name.
+ * What one thread can take back from all others. The library's own functions are looked up by name.
  *
  * usage: drain sleepers   64 threads fill their pcps and sleep in read(2) or on a futex
  *        drain trim       the same, given back by malloc_trim(0)
  *        drain busy       drains while four threads allocate and free
- *        drain disable    no page enters a cache while they are disabled; regions are unmapped
- *        drain bulk       more page blocks than there are (the script sets a limit)
+ *        drain disable    no page enters a pcp while the pcps are disabled; regions are unmapped
+ *        drain bulk       requests more page blocks than exist (the script sets a limit)
  *
  * In "sleepers" two write(2) calls to descriptor -1 mark the drain for strace.
  */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * hosted [MODE]: a program for tools that run, watch or record others (preload/hosts.sh). It uses
- * each member of the family, with one thread and with four, and ends with "N checks, M failed". It
- * is also compiled by the test itself, for sanitizers.
+ * each member of the family, with one thread and with four, and ends with "N checks, M failed". The
+ * test also compiles it itself, for sanitizers.
  *
  *	one		with one thread
  *	threads		with four (the default)
- *      waits           with one more, until a line comes on standard input; the blocks of before
- *                      are looked at then
- *	overflows	writes one byte behind a block
- *	races		two threads write a word
+ *	waits		with one more; allocates blocks, waits for a line on standard input, and
+ *			checks the blocks
+ *	overflows	writes one byte after the end of a block
+ *	races		two threads write a word without synchronization
  */
 #include <malloc.h>
 #include <pthread.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * idle CASE [THREADS [MIB [SECONDS [LIMIT]]]]: threads fill memory, all of it is freed, all threads
- * sleep, and nobody calls anything any more. Prints KiB of RSS above the floor at the peak and
- * after SECONDS, or as soon as that is at most LIMIT.
+ * idle CASE [THREADS [MIB [SECONDS [LIMIT]]]]: threads fill memory, all of it is freed, and then
+ * all threads sleep and no thread calls malloc. Prints KiB of RSS above the floor at the peak, and
+ * after SECONDS or as soon as the RSS is at most LIMIT.
  *
- * CASE: owner (each thread frees its own), main (the first thread frees all), half (both, half
- * each), blocks (as owner, of 4 to 64 KiB instead of 16 to 1,024 bytes).
+ * CASE: owner (each thread frees its own), main (the first thread frees all), half (half each),
+ * blocks (as owner, with 4 to 64 KiB instead of 16 to 1,024 bytes).
  */
 #include <fcntl.h>
 #include <pthread.h>

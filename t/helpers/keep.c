@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a program with one thread keeps of what it frees, with dirty_max:16M.
+ * How much freed memory a program with one thread keeps, with dirty_max:16M.
  *
- *   once SIZE PERCENT     150 MiB of blocks of SIZE, all but PERCENT of them are freed
+ *   once SIZE PERCENT     150 MiB of blocks of SIZE; all except PERCENT of them are freed
  *   shrink SIZE TO        150 MiB of blocks of SIZE shrink to TO bytes
- *   child SIZE            the same as once in a child of fork, whose parent filled it
- *   again SIZE            it is built and torn down again and again: from the third time on nothing
- *                         goes back
- *   turns                 big blocks come and go at random: nothing goes back
+ *   child SIZE            as once, in a fork child whose parent allocated the blocks
+ *   again SIZE            builds and frees the same repeatedly: from the third time on nothing is
+ *                         given back to the kernel
+ *   turns                 big blocks are allocated and freed at random: nothing is given back
  */
 #include "lib/check.h"
 #include "lib/statm.h"

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What happens when memory cannot be had.
+ * What happens when the kernel gives no more memory.
  *
- * usage: limits exhaust MEMBER MIB   until NULL under the limits that the script has set; at least
- *                                    MIB are to be had; then everything again
- *        limits faults [MIB]         a mapping of the library fails somewhere (set by the script)
- *        limits churn                grow and purge in turn with 8 threads
- *        limits fill SIZE PERCENT    blocks of one size until NULL, three times; they and what else
- *                                    the process has are that much of the limit; when all was freed
- *                                    half of it is to be had in one piece
- *        limits measure SIZE         the same once, and what it costs; no check (the tables of
+ * usage: limits exhaust MEMBER MIB   allocates until NULL under the limits that the script has set;
+ *                                    at least MIB must succeed; then frees all and allocates again
+ *        limits faults [MIB]         a mapping of the library fails at a place that the script sets
+ *        limits churn                8 threads grow and purge alternately
+ *        limits fill SIZE PERCENT    allocates blocks of one size until NULL, three times; they
+ *                                    and the rest of the process must reach PERCENT of the limit;
+ *                                    when all is freed, half of it can be allocated in one piece
+ *        limits measure SIZE         the same once, with its cost; no check (the tables of
  *                                    doc/reclaim.md)
- *        limits late MIB             what a program can do that uses so much and sets a limit then
+ *        limits late MIB             what a program can do that uses MIB and sets a limit then
  *
- * exhaust and faults print how many requests failed on stderr.
+ * exhaust and faults print on stderr how many requests failed.
  */
 #include "lib/check.h"
 

@@ -2,21 +2,21 @@
 /*
  * locked CASE: programs whose memory is locked.
  *
- *   future   mlockall(MCL_CURRENT | MCL_FUTURE): the kernel fills what is mapped, so little may be
- *   onfault  the same with MCL_ONFAULT: it fills what is touched
- *   unlock   munlockall after that: memory comes back again
- *   begin    mlockall(MCL_CURRENT | MCL_FUTURE) in a small program locks little that it does not
- *            use
- *   growth   what is allocated after that is touched without a page fault
- *   refused  what cannot be given back is not asked for again and again: malloc_trim ends after
- *            some calls
- *   reserve  beside a reserve of 8 MiB nothing more is locked than that
- *   limit    RLIMIT_MEMLOCK of 8 MiB, without privileges, and MCL_FUTURE: there is memory, then
- *            there is none, and once it is unlocked there is some again
- *   current  the same with MCL_CURRENT and 24 MiB: it is not refused for what is only reserved
- *   space    of the address space that the kernel counts as locked (VmLck) little is only reserved,
- *            at once and with 150 MiB in use; and MCL_FUTURE alone locks what is made usable from
- *            then on
+ *   future   mlockall(MCL_CURRENT | MCL_FUTURE): the kernel populates what is mapped, so little may
+ *            be mapped
+ *   onfault  the same with MCL_ONFAULT: the kernel locks only what is touched
+ *   unlock   munlockall after that: memory is given back again
+ *   begin    mlockall(MCL_CURRENT | MCL_FUTURE) in a small program locks little unused memory
+ *   growth   memory allocated after mlockall is touched without a page fault
+ *   refused  a refused purge is not repeated endlessly: malloc_trim ends after a few calls
+ *   reserve  with a reserve of 8 MiB no more unused memory than that is locked
+ *   limit    RLIMIT_MEMLOCK of 8 MiB without privileges, and MCL_FUTURE: requests succeed, then
+ *            fail, and succeed again after munlockall
+ *   current  the same with MCL_CURRENT and 24 MiB: address space that is only reserved does not
+ *            make the kernel refuse it
+ *   space    little of the address space that the kernel counts as locked (VmLck) is only reserved,
+ *            at the start and with 150 MiB in use; MCL_FUTURE alone locks memory that is made
+ *            usable later
  */
 #include "lib/check.h"
 
@@ -178,7 +178,7 @@ static void reserve(long before)
 	fprintf(stderr, "%ld KiB beside what is in use\n", kib);
 }
 
-/* As who may lock no more than so much. False: there is no way to be that. */
+/* Becomes a user that may lock at most so much. Returns false if that is impossible. */
 static bool become_limited(size_t bytes)
 {
 	struct rlimit limit = { bytes, bytes };

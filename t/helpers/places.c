@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the library opens, and where.
+ * Which files the library opens, and where.
  *
- * usage: places chroot DIR one|threads   goes into DIR, and allocates there, for 3 s where it has
- *                                        threads
+ * usage: places chroot DIR one|threads   enters DIR and allocates there; with threads, for 3 s
  *        places calls                    threads allocate and sleep while each call that makes a
- *                                        descriptor is answered by SIGSYS: none comes but from the
- *                                        program
+ *                                        descriptor raises SIGSYS: only the program's own may do so
  *        places low                      close(0) and open, while threads allocate
- *        places control                  as calls, until a line comes on standard input
- *        places directories one|threads  no descriptor that is open is one of a directory; nor in a
- *                                        child
- *        places unmount TARGET           unmounts it, with threads that allocate (in a mount
+ *        places control                  as calls, until a line arrives on standard input
+ *        places directories one|threads  no open descriptor is that of a directory, also in a child
+ *        places unmount TARGET           unmounts TARGET while threads allocate (in a mount
  *                                        namespace of its own)
  */
 #include "lib/check.h"

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pressure back MIB SECONDS   a program with two threads uses MIB of memory and frees it, says
- * "ready",
- *                             and then "back" once its RSS has fallen by three quarters of that, or
- *                             "kept" after SECONDS without that; it calls no malloc meanwhile.
- * pressure stay MIB SECONDS   the same, and then it stays until it is killed. pressure eat MIB MS
- * USAGE MOST
- *                             touches MIB of memory that is not malloc's, 1 MiB each MS, while the
- *                             file USAGE has at most MOST bytes, for which it waits, a minute at
- *                             the most; says "eaten".
- * pressure files              prints the descriptors that are not the program's own, then closes
- * them
- *                             and opens files of its own with their numbers; "good" if those are
- *                             still there a while later, and waiting for them cost nothing.
+ * pressure back MIB SECONDS
+ *     A program with two threads uses MIB of memory, frees it and prints "ready". It prints "back"
+ *     when its RSS has fallen by three quarters of MIB, or "kept" after SECONDS. It does not call
+ *     malloc meanwhile.
+ * pressure stay MIB SECONDS
+ *     The same; then it stays until it is killed.
+ * pressure eat MIB MS USAGE MOST
+ *     Touches MIB of memory that is not malloc's, 1 MiB each MS. Before each MiB it waits, at most
+ *     a minute, until the file USAGE has at most MOST bytes. Prints "eaten".
+ * pressure files
+ *     Prints the descriptors that are not the program's own, closes them, and opens files of its
+ *     own with their numbers. Prints "good" if these files are still open a while later and
+ *     waiting for them used no CPU time.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -81,7 +81,7 @@ static int hold(long mib, long seconds)
 
 static char ours[4096]; /* descriptors that the program began with */
 
-/* The other ones, but for the directory's own. */
+/* The other ones, except the directory's own. */
 static int others(int *fd)
 {
 	DIR *d = opendir("/proc/self/fd");

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reach CASE [ROUNDS]: what a drain by one thread reaches of all others (L2 and E10), by the
- * library's own functions, which are looked up by name.
+ * reach CASE [ROUNDS]: how much of the memory of all other threads a drain by one thread reaches
+ * (L2, E10). The library's own functions are looked up by name.
  *
- *   hot         one thread in a loop of malloc and free, 60 that cache and then sleep; ROUNDS
+ *   hot         one thread runs a loop of malloc and free, 60 fill their caches and sleep; ROUNDS
  *               (100) drains
- *   background  the same with nobody calling anything: the library's own thread (SLUICE_CONF has
- *               short times)
- *   live        the same where the sleepers free nothing, so that there is nothing to purge
- *   refused     a drain where membarrier is forbidden, malloc_stats before and after it
+ *   background  the same, drained only by the library's own thread (SLUICE_CONF has short times)
+ *   live        the same; the sleepers free nothing, so there is nothing to purge
+ *   refused     a drain where membarrier is forbidden, with malloc_stats before and after it
  *   bulk        64 threads cache 256 MiB and sleep; one drain
  */
 #include "lib/check.h"
@@ -297,7 +296,7 @@ static void touch(struct sleeper *s)
 	free(malloc(TOUCHED));
 }
 
-/* ms: at the most */
+/* ms: at most so long */
 static uint64_t wait_drained(uint64_t from, unsigned heaps, unsigned ms)
 {
 	uint64_t n;

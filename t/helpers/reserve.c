@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reserve CASE [MIB]: what a thread that grows notices of page faults when memory is populated
- * ahead. The first four take the reserve for one of MIB (32).
+ * reserve CASE [MIB]: the page faults of a growing thread when memory is populated in advance. The
+ * first four cases assume a reserve of MIB (default 32).
  *
- *   small    grows by 4 MiB of objects of 16 to 2,048 bytes at a time, and waits until the reserve
- *            is full again
+ *   small    grows by 4 MiB of objects of 16 to 2,048 bytes at a time, and waits each time until
+ *            the reserve is full again
  *   blocks   the same with blocks of 64 KiB to 4 MiB
  *   mixed    objects and blocks, a third of which is freed again
- *   zero     the same as blocks by calloc, which has to find zeros without having cleared them
- *   huge MIB no more than a reserve of so much is populated, by huge pages; what was taken from it
- *   is, too nohuge MIB
- *            the same without any
+ *   zero     as blocks, by calloc, which must find zeros without clearing the memory itself
+ *   huge MIB
+ *            at most a reserve of MIB is populated, by huge pages; memory taken from it is backed
+ *            by huge pages, too
+ *   nohuge MIB
+ *            the same without huge pages
  *   faults   as small, but without a reserve: there are faults
  *   back MIB LIMIT
- *            grows to MIB, where less than 1 MiB of the reserve may be left; meanwhile its RSS may
- *            be above what is live by SLACK_MIB, or up to LIMIT
- *   idle     says how much of the reserve is left a minute after the growth has ended, or that
- *            nothing is
- *   child    the child of a fork uses up what it has of the reserve, and has one again with its
- *            first thread
+ *            grows to MIB, where less than 1 MiB of the reserve may be left; until then its RSS may
+ *            exceed the live memory by SLACK_MIB, or reach LIMIT
+ *   idle     prints how much of the reserve is left a minute after the growth has ended, or that
+ *            nothing is left
+ *   child    a fork child uses up its reserve, and gets a new one with its first thread
  */
 #include "lib/check.h"
 

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]: scattered survivors. Objects of
- * 512 bytes, 1 KiB and 2 KiB are allocated in turn, and all but one in twenty, picked at random,
- * are freed. Then the process, of two threads, sleeps (wait), or goes on with objects of another
- * size, 300 ms apart (nap), for SECONDS or until at most PERCENT of its peak is left; or with one
- * thread calls malloc_trim (trim), and then malloc_stats and malloc_info (stats), or takes as many
- * bytes as were freed in blocks of 1 MiB (blocks).
+ * scatter wait|busy|trim|stats|blocks [OBJECTS [SECONDS [PERCENT]]]: scattered survivors. Allocates
+ * objects of 512 bytes, 1 KiB and 2 KiB alternately and frees all except one in twenty, chosen at
+ * random. Then:
+ *   wait    the process, with two threads, sleeps for SECONDS or until at most PERCENT of its peak
+ *           is left
+ *   busy    the same, but it allocates and frees objects of another size every 300 ms
+ *   trim    one thread calls malloc_trim
+ *   stats   as trim, and then malloc_stats and malloc_info
+ *   blocks  one thread allocates as many bytes as were freed, in blocks of 1 MiB
  *
- * Prints KiB of RSS above the floor at the peak, after that, and when all objects are there again;
- * and how many bytes of live objects were found changed at any time.
+ * Prints KiB of RSS above the floor at the peak, after that, and when all objects exist again; and
+ * how many bytes of live objects had changed at any time.
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -84,13 +87,13 @@ static void take_blocks(void)
 	}
 }
 
-/* ms: at the most; most: KiB */
-static void rest_for(long ms, long most, bool naps)
+/* ms: at most so long; most: KiB */
+static void rest_for(long ms, long most, bool busy)
 {
-	long pause = naps ? 300 : 100;
+	long pause = busy ? 300 : 100;
 
 	for (; ms > 0 && statm_rss_kib() - floor_kib > most; ms -= pause) {
-		for (unsigned k = 0; naps && k < 100; k++) {
+		for (unsigned k = 0; busy && k < 100; k++) {
 			void *volatile p = malloc(64 + k);
 
 			free(p);
@@ -109,8 +112,8 @@ static void *sleeper(void *arg)
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
-	bool naps = strcmp(what, "nap") == 0;
-	bool wait = naps || strcmp(what, "wait") == 0;
+	bool busy = strcmp(what, "busy") == 0;
+	bool wait = busy || strcmp(what, "wait") == 0;
 	bool stats = strcmp(what, "stats") == 0;
 	bool blocks = strcmp(what, "blocks") == 0;
 	long seconds = argc > 3 ? atol(argv[3]) : 10;
@@ -136,7 +139,7 @@ int main(int argc, char **argv)
 	peak = statm_rss_kib() - floor_kib;
 	thin_out();
 	if (wait)
-		rest_for(seconds * 1000, peak * percent / 100, naps);
+		rest_for(seconds * 1000, peak * percent / 100, busy);
 	else if (blocks)
 		take_blocks();
 	else

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * seccomp HOW CASE: installs a seccomp filter that kills the process for each call that is not
- * named here: what the malloc of glibc calls (brk, mmap, munmap, mremap, madvise, mprotect, futex),
- * and read, lseek, write, exit and rt_sigprocmask (at the end of a thread) for the program itself;
- * where it makes threads, what that takes. Then it allocates.
+ * seccomp HOW CASE: installs a seccomp filter that kills the process at each system call that is
+ * not listed here, and then allocates. Listed are the calls of glibc's malloc (brk, mmap, munmap,
+ * mremap, madvise, mprotect, futex); read, lseek, write, exit and rt_sigprocmask (at the end of a
+ * thread) for the program itself; and, in cases that make threads, the calls for that.
  *
- * HOW: prctl, seccomp, tsync (for all threads), raw (by its own machine code, so that nobody is
- * told). CASE:
+ * HOW: prctl, seccomp, tsync (for all threads), raw (by a system call instruction of the program,
+ * so that the library does not see it). CASE:
  *   one      one thread: objects of all sizes, growth, realloc, trim
- *   late     threads that are there before the filter call malloc for the first time after it
- *   threads  threads are made after it as well, and free what others allocated
- *   joined   threads have ended just before it, and it does not name what ends a thread
- *   idle     all is freed, and nobody calls anything: the memory goes back all the same (tsync
- *            only)
+ *   late     threads that exist before the filter call malloc for the first time after it
+ *   threads  threads are also made after the filter, and free what other threads allocated
+ *   joined   threads have ended just before the filter, which does not list the end of a thread
+ *   idle     all is freed and no thread calls malloc: the memory is still given back (tsync only)
  *   fork     a fork child allocates
- *   denied   mprotect is refused (EPERM): many small objects are not many mappings
- *   twice    an object is freed twice: the one line is written
+ *   denied   mprotect is refused (EPERM): many small objects do not need many mappings
+ *   twice    an object is freed twice: the error line is written
  */
 #include <dlfcn.h>
 #include <fcntl.h>

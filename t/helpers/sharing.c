@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sharing - the rows of `sluice-bench scale`, small, and what they do to locks and lines that
- * threads share (src/base/share.h): a line "ROW NAME COUNT" each, COUNT for 1,000 operations.
+ * sharing - small versions of the rows of `sluice-bench scale`, and how often they use locks and
+ * lines that threads share (src/base/share.h): one line "ROW NAME COUNT" each, COUNT for 1,000
+ * operations.
  *
- * Eight threads run strictly in turn, with fixed seeds and fixed numbers of operations, so that
- * what is counted does not depend on the scheduler: nobody meets a lock that is held, and no
- * compare-and-swap fails. Each row is a process of its own.
+ * Eight threads run strictly one after another, with fixed seeds and fixed numbers of operations,
+ * so that the counts do not depend on the scheduler: no lock is found held, and no compare-and-swap
+ * fails. Each row is a process of its own.
  */
 #include <pthread.h>
 #include <semaphore.h>

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * snapshot FLAG: a program that forks snapshots (L5, redis/redis#7381): small objects, blocks, an
- * object with a mapping of its own, and one that got it as it grew.
+ * object with a mapping of its own, and one that got its mapping as it grew.
  *
- * FLAG: what the mappings of all of them are told the kernel, as in /proc/PID/smaps: nh, no huge
- * pages, so there are none; or hg, then there are some. With nh a write after the fork copies one
- * small page.
+ * FLAG: the flag that all their mappings must have in /proc/PID/smaps. nh: no huge pages may be
+ * used, and a write after the fork copies one small page. hg: huge pages must be used.
  */
 #include "lib/check.h"
 

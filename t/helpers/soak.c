@@ -1,25 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Everything at once, for as long as one likes: threads that start and end by hundreds,
- * cancellation, signals whose handlers allocate and fork, new processes made in every way, drains,
- * blocks of all sizes that other threads free.
+ * A long run of everything at once: hundreds of threads start and end, threads are cancelled,
+ * signal handlers allocate and fork, new processes are made in every way, drains run, and threads
+ * free blocks of all sizes that other threads allocated.
  *
- *      soak [--seconds N] [--seed S] [--patience N] [--waves N] [--only KIND,...] [--without
- *      KIND,...]
+ *      soak [--seconds N] [--seed S] [--patience N] [--waves N]
+ *           [--only KIND,...] [--without KIND,...]
  *
- * --seconds N   of the run itself; a warm-up of a quarter of that, 15 s at most, comes before it
- * (default 60) --seed S      all random numbers derive from it; printed; by default from the clock
- * --patience N  a thread that has not moved for N seconds hangs (default 60) --waves N     how many
- * threads start waves of up to 100 others (default 3)
+ * --seconds N   length of the run (default 60); a warm-up of N/4 s, at most 15 s, precedes it
+ * --seed S      seed of all random numbers, printed; by default it comes from the clock
+ * --patience N  a thread without progress for N seconds counts as hanging (default 60)
+ * --waves N     number of threads that start waves of up to 100 other threads (default 3)
  *
- * KIND: see kinds[]. All threads allocate, free, realloc and so on; the kinds say what they do
- * beside it.
+ * KIND: see kinds[]. All threads allocate, free and realloc; each kind adds what kinds[] says.
  *
- * Each object carries a pattern that derives from its address and the seed, and is looked at before
- * it is freed. A process of its own watches: when a thread hangs, dies of a signal or finds a
- * pattern changed, it prints the stacks of all threads by gdb, where there is one, and ends the
- * program. At the end all threads are joined, everything is drained, and the resident memory must
- * be within 8 MiB of what it was after the warm-up.
+ * Each object carries a pattern derived from its address and the seed, which is checked before the
+ * object is freed. A separate process watches. If a thread hangs, dies of a signal or finds a
+ * changed pattern, the watcher prints the stacks of all threads with gdb (if installed) and ends
+ * the program. At the end all threads are joined and everything is drained; the resident memory
+ * must then be at most 8 MiB above its value after the warm-up.
  */
 #include "lib/check.h"
 #include "lib/statm.h"
@@ -55,7 +54,7 @@ enum {
 	EDGE = 64,
 	STACK = 256 << 10,
 	SETTLE_S = 30,      /* for memory to go back to the kernel */
-	KEPT_KIB = 8 << 10, /* that the end may have above the start */
+	KEPT_KIB = 8 << 10, /* maximal growth from start to end */
 };
 #define HUGE_MAX ((size_t)40 << 20)
 #define BIG_LIVE_MAX ((size_t)256 << 20) /* of blocks above 1 MiB */
@@ -81,7 +80,7 @@ static const char *const kinds[KINDS] = {
 	[K_CANCEL] = "cancel",   /* threads of waves are cancelled (deferred) */
 	[K_SIGNALS] = "signals", /* handlers that allocate, in all threads */
 	[K_HANDLERFORK] =
-		"handlerfork", /* they fork as well, where they interrupted malloc and its kin */
+		"handlerfork", /* they fork as well, if they interrupted the malloc family */
 	[K_FORK] = "fork",
 	[K_VFORK] = "vfork",
 	[K_SPAWN] = "spawn",   /* posix_spawn */
@@ -90,7 +89,7 @@ static const char *const kinds[KINDS] = {
 	[K_WAVES] = "waves",   /* threads that start and end */
 	[K_BIG] = "big",       /* blocks above 256 KiB */
 	[K_CROSS] = "cross",   /* objects are freed by other threads */
-	[K_LIMITS] = "limits", /* RLIMIT_AS falls to what is there, and is lifted again */
+	[K_LIMITS] = "limits", /* RLIMIT_AS falls to the current use, and is lifted again */
 	[K_INFO] = "info",     /* malloc_info, mallinfo2 */
 };
 
@@ -115,7 +114,7 @@ static struct watched {
 	struct seat seat[SEATS];
 	_Atomic unsigned long count[KINDS]; /* how often each was done */
 	_Atomic unsigned long objects, threads, cancelled, handlers;
-	_Atomic int bad_signal; /* that a process died of */
+	_Atomic int bad_signal; /* the signal that a process died of */
 	_Atomic(pid_t) bad_pid, bad_tid;
 	_Atomic bool done;
 } * watched;
@@ -126,7 +125,7 @@ static _Atomic bool over;
 static int (*drain)(unsigned, struct sluice_drain_report *);
 
 static __thread struct seat *seat;
-/* The thread is in a call of malloc and its kin, and of nothing else: a handler may fork. */
+/* The thread is in a call of the malloc family and in no other: a handler may fork. */
 static __thread volatile sig_atomic_t in_call;
 
 static void doing(const char *what)
@@ -155,7 +154,7 @@ static bool may_fail(unsigned dip)
 	return (dip & 1) || atomic_load(&dips) != dip;
 }
 
-/* The watcher is told, prints the stacks and ends us. Runs as a handler too. */
+/* Tells the watcher, which prints the stacks and ends us. Also runs as a signal handler. */
 static void give_up(int sig)
 {
 	pid_t none = 0;
@@ -235,7 +234,7 @@ static bool looks_bad(pid_t pid, unsigned long *moved, unsigned *still)
 	return found;
 }
 
-/* A process, so that nothing which stops the program stops this. */
+/* A separate process, so that a stop of the program does not stop it. */
 static void watch(pid_t pid)
 {
 	static unsigned long moved[SEATS];
@@ -306,11 +305,11 @@ struct object {
 	size_t n;
 };
 
-/* What a thread has; on its stack. */
+/* The state of a thread, on its stack. */
 struct own {
 	uint64_t random;
 	struct object object[OWN];
-	bool stays; /* it ends when all does, and is never cancelled */
+	bool stays; /* it lives until the end of the run and is never cancelled */
 };
 
 static _Atomic size_t big_live;
@@ -887,7 +886,7 @@ static void *makes_waves(void *arg)
 			n++;
 		}
 		usleep((useconds_t)(helper_random(&random) % 20000));
-		/* All at once, or one after the other. */
+		/* All at once, or one after another. */
 		bool at_once = helper_random(&random) % 2 == 0;
 		for (unsigned i = 0; i < n && at_once; i++)
 			cancel(t[i]);
@@ -935,7 +934,7 @@ static void first_cancel(void)
 	pthread_join(t, NULL);
 }
 
-/* Little or nothing more can be mapped for a moment. */
+/* For a moment, little or nothing more can be mapped. */
 static void dip(uint64_t r)
 {
 	struct rlimit low = usual_limit;

@@ -2,12 +2,12 @@
 /*
  * How much stack each function that the library exports needs. usage: stack CALL
  *
- * CALL is an exported name. It is called in a thread with PTHREAD_STACK_MIN of stack, as its first
- * call and again; and in one whose stack is painted before, by which its depth is known, which is
- * printed: "CALL BYTES". What a program cannot tell apart from the thread's own start is counted
- * in.
+ * CALL is an exported name. A thread with PTHREAD_STACK_MIN of stack calls it twice, the first time
+ * as its first call. Another thread, whose stack was filled with a pattern before, shows how deep
+ * the call goes: "CALL BYTES". This includes the part of the thread's own start that a program
+ * cannot tell apart.
  *
- * "limit BYTES" is what a thread of PTHREAD_STACK_MIN has.
+ * "limit BYTES" is the stack of a thread with PTHREAD_STACK_MIN.
  */
 #include "lib/check.h"
 

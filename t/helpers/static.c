@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A C program that is linked with the library's archive, statically. usage: static all|twice
+ * A C program that is linked statically with the library's archive. usage: static all|twice
  *
- *   all    threads of both kinds allocate, free each other's, and fork; the library is what serves
- *          them
+ *   all    threads of both kinds (POSIX, C11) allocate, free each other's objects, and fork; the
+ *          library serves them
  *   twice  frees a block twice
  */
 #include "lib/check.h"

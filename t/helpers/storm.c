@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Many threads that all want something at the same moment.
+ * Many threads that need the same resource at the same moment.
  *
- *      storm start THREADS WAVES     they begin to allocate all at once, and end; again for each
- *                                    wave
+ *	storm start THREADS WAVES     all begin to allocate at once, and end; repeated WAVES times
  *	storm one THREADS WAVES       the same on one processor
- *	storm big THREADS             each allocates and frees 3,000,000 bytes over and over
- *	storm miss THREADS            each fills and empties its pcp over and over
+ *	storm big THREADS             each allocates and frees 3,000,000 bytes repeatedly
+ *	storm miss THREADS            each fills and empties its pcp repeatedly
  *
- * The last two count the context switches for 1,000 operations, and time nothing: a lock that is
- * handed over to a sleeper costs one or two for each operation, one that is free for whoever meets
- * it next to none.
+ * big and miss measure no time, they count the context switches for 1,000 operations. A lock that
+ * is passed directly to a sleeping waiter costs one or two for each operation; a lock that any
+ * running thread can take costs almost none.
  */
 #include "lib/check.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A library in front of ours with functions of the C library that malloc needs: each calls malloc
- * itself, as one does that keeps a list of what it saw; and time stands still, as under faketime.
+ * A library loaded before ours that defines functions of the C library which malloc needs. Each of
+ * them calls malloc, as a tracer with a list of events does; and time stands still, as under
+ * faketime.
  */
 #include <dlfcn.h>
 #include <stdarg.h>

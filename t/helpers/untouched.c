@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * untouched CASE: what a thread that is in a hurry notices of memory that others give back (L1, L4,
- * L6).
+ * untouched CASE: how much a thread with short deadlines is affected when other threads give memory
+ * back (L1, L4, L6).
  *
- *   drain   sluice_drain gives back some 125 MiB, each call to the kernel taking long (SLUICE_DELAY
- *           has vm_purge); meanwhile two threads go on, one with objects, one with blocks that no
+ *   drain   sluice_drain gives back about 125 MiB, with slow calls to the kernel (SLUICE_DELAY has
+ *           vm_purge). Meanwhile two threads continue: one with objects, one with blocks that no
  *           cache holds
  *   trim    the same by malloc_trim(0)
- *   steady  a thread with a steady working set, others that are busy and then idle; SLUICE_CONF has
- *           short times: no page fault, no system call
+ *   steady  a thread has a steady working set; others are busy and then idle; SLUICE_CONF has short
+ *           times: the thread gets no page fault and makes no system call
  */
 #include "lib/check.h"
 
@@ -191,7 +191,7 @@ static void *neighbour(void *arg)
 	return NULL;
 }
 
-/* An object keeps its class: the working set is steady, but for BATCH objects. */
+/* An object keeps its class: the working set is steady, except for BATCH objects. */
 static size_t size_at(unsigned i)
 {
 	return i < OBJECTS ? 16 + i * 7 % 2000 : 40000 + i % 4 * 8000;

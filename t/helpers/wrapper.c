@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A tracer as many are written: it defines malloc, free and their kin, and finds the next ones by
- * dlsym in their first call. Says at the end on stderr how many calls it passed on, and how many
- * came back to it out of those: one that has something in front of each block would have it there
- * twice.
+ * A typical tracer: it defines malloc, free and the other members, and finds the next ones by dlsym
+ * in their first call. At the end it prints on stderr how many calls it passed on, and how many
+ * calls the next ones made back to it: a tracer that puts a header before each block would then
+ * have two there.
  */
 #include <dlfcn.h>
 #include <malloc.h>

@@ -35,7 +35,7 @@ like "$(tail -n 1 "$STATS")" ' holes_reused=[1-9]' "holes were carved again"
 
 # In the slabs of a thread that goes on calling, of classes that it does not use meanwhile.
 conf=idle_ms:400,decay_ms:400
-scatter nap 60 25
+scatter busy 60 25
 conf=
 holds "$((rest * 4))" -le "$peak"
 ok $? "at most a quarter is left of a thread that goes on with other objects at times"
