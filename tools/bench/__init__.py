@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""sluice-bench: allocators side by side. See sluice-bench(1); cli.py is the way in.
+"""sluice-bench: compares allocators. See sluice-bench(1). The entry point is cli.py.
 
     workloads.py   the table of synthetic workloads
     report.py      the table and the JSON

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The charts of sluice-bench: time and peak RSS by workload against the baseline, the time by number
-of threads; for `drain` when the pcps are empty; for `scale` each row over the number of threads."""
+"""The charts of sluice-bench: time and peak RSS by workload against the baseline, and the time by
+number of threads. For `drain`: the times at which the pcps are empty. For `scale`: each row over
+the number of threads."""
 
 import re
 
 from ..common import numbers
-from ..common.charts import (STYLES, block, drawn, key, latency_charts, line_chart, ours_last, quoted,
-                             render, time_axis)
+from ..common.charts import (STYLES, block, drawn, key, latency_charts, line_chart, ours_last,
+                             quoted, render, time_axis)
 
-# Beyond these a point is drawn at the border.
+# A point beyond these is drawn at the border.
 RATIO_LOW, RATIO_HIGH = 1 / 32, 32
 
 
@@ -17,7 +18,8 @@ def clip(value):
 
 
 def marks(lowest, highest):
-    """Labels of a logarithmic axis of ratios: powers of two, and some between on a short one."""
+    """Labels for a logarithmic axis of ratios: powers of two; on a short axis, also values
+    between."""
     if highest / lowest >= 4:
         found = [(f"1/{1 << k}", 2.0 ** -k) for k in range(5, 0, -1)]
         found += [(str(1 << k), 2.0 ** k) for k in range(6)]
@@ -31,7 +33,8 @@ def marks(lowest, highest):
 
 
 def drain_values(name, modes, kinds, key, top):
-    """A block of lines `x, low, middle, high` for each kind of threads; what never came is at the top."""
+    """A block of lines `x, low, middle, high` for each kind of threads. A drain that never ended is
+    drawn at the top."""
     blocks = []
     for index, kind in enumerate(kinds):
         lines = []
@@ -47,7 +50,7 @@ def drain_values(name, modes, kinds, key, top):
 
 
 def draw_drain(document, folder):
-    """When the pcps were empty, and the CPU time that each thread paid."""
+    """The times at which the pcps were empty, and the CPU time that each thread paid."""
     kinds = {"asleep": STYLES["jemalloc"], "computing": STYLES["mimalloc"], "hot": STYLES["sluice"]}
     paths = []
     for name, field, title, label in (
@@ -56,8 +59,9 @@ def draw_drain(document, folder):
         modes = {m: v for m, v in document["modes"].items() if m != "none"}
         window = document["window_ms"]
         ticks = ", ".join(f"'{m}' {x}" for x, m in enumerate(modes))
-        plots = ", ".join(f"$d{i} using 1:2:3:4 with yerrorbars lc rgb '{colour}' pt {point} ps 1.2 lw 2 "
-                          f"title {quoted(kind)}" for i, (kind, (colour, point)) in enumerate(kinds.items()))
+        plots = ", ".join(f"$d{i} using 1:2:3:4 with yerrorbars lc rgb '{colour}' pt {point} "
+                          f"ps 1.2 lw 2 title {quoted(kind)}"
+                          for i, (kind, (colour, point)) in enumerate(kinds.items()))
         scale = (f"{time_axis('y', 0.007, window / 2, 1e6)}set yrange [*:{window * 2}]\n"
                  f"set ytics add ('never' {window})\n" if field == "ms" else "set yrange [0:*]\n")
         paths += render(folder, name, 760, 460, f"""{drain_values('d', modes, kinds, field, window)}
@@ -96,12 +100,13 @@ def draw_scale(document, folder):
                 for threads, one in by_threads.items():
                     value = one["summary"].get(allocator, {}).get(field)
                     if value:
-                        low, mid, high = (max(value[k], SCALE_LEAST) for k in ("min", "median", "max"))
+                        low, mid, high = (max(value[k], SCALE_LEAST)
+                                          for k in ("min", "median", "max"))
                         lines.append(f"{threads} {mid:.5f} {low:.5f} {high:.5f}")
                 if not lines:
                     continue
-                data, plot = drawn(f"{field}{index}", lines, allocator, names, "1:2:3:4 with yerrorlines",
-                                   "ps 0.7 lw 1.5")
+                data, plot = drawn(f"{field}{index}", lines, allocator, names,
+                                   "1:2:3:4 with yerrorlines", "ps 0.7 lw 1.5")
                 blocks.append(data)
                 plots.append(plot)
                 ends += [float(y) for line in lines for y in line.split()[2:]]
@@ -128,7 +133,7 @@ set xlabel 'threads'
 
 
 def ratio_chart(folder, name, title, results, names, baseline, field, interval):
-    """A row a workload, a point an allocator with its interval, on a logarithmic scale."""
+    """One row per workload, one point per allocator with its interval, on a logarithmic scale."""
     rows = [r for r in results if any(s[field] for s in r["summary"].values())]
     shown = [n for n in names if n != baseline]
     if not rows or not shown:
@@ -142,16 +147,18 @@ def ratio_chart(folder, name, title, results, names, baseline, field, interval):
             ratio = r["summary"].get(allocator, {}).get(field)
             if ratio:
                 low, mid, high = (clip(ratio[k]) for k in ("low", "median", "high"))
-                lines.append(f"{mid:.4f} {y + 0.35 - step * (index + 0.5):.3f} {low:.4f} {high:.4f}")
+                lines.append(f"{mid:.4f} {y + 0.35 - step * (index + 0.5):.3f} "
+                             f"{low:.4f} {high:.4f}")
                 lowest, highest = min(lowest, mid), max(highest, mid)
         if not lines:
             continue
-        data, plot = drawn(f"a{index}", lines, allocator, names, "1:2:3:4 with xerrorbars", "ps 0.8 lw 1")
+        data, plot = drawn(f"a{index}", lines, allocator, names, "1:2:3:4 with xerrorbars",
+                           "ps 0.8 lw 1")
         blocks.append(data)
         plots.append(plot)
     ticks = ", ".join(f"{quoted(r['name'])} {y}" for y, r in enumerate(reversed(rows)))
-    bands = "\n".join(f"set object rectangle from graph 0, first {y - 0.5} to graph 1, first {y + 0.5} "
-                      "behind fillcolor rgb '#f3f3f3' fillstyle solid noborder"
+    bands = "\n".join(f"set object rectangle from graph 0, first {y - 0.5} to graph 1, "
+                      f"first {y + 0.5} behind fillcolor rgb '#f3f3f3' fillstyle solid noborder"
                       for y in range(0, len(rows), 2))
     xtics = ", ".join(f"'{text}' {value:.6f}" for text, value in marks(lowest, highest))
     body = "".join(blocks) + f"""
@@ -181,8 +188,8 @@ def thread_chart(folder, results, names, clock):
         return []
     counts = sorted({x for p in points.values() for x, _ in p})
     ticks = ", ".join(f"'{x}' {x}" for x in counts)
-    return line_chart(folder, "threads", f"Time of a free and a malloc by number of threads (local-*t, {clock} time)", points, names,
-                      f"""set logscale x 2
+    title = f"Time of a free and a malloc by number of threads (local-*t, {clock} time)"
+    return line_chart(folder, "threads", title, points, names, f"""set logscale x 2
 set xtics ({ticks})
 set xrange [{counts[0] / 1.2}:{counts[-1] * 1.2}]
 set yrange [0:*]
@@ -191,7 +198,7 @@ set ylabel 'ns, all threads together'""")
 
 
 def draw(document, folder):
-    """All charts for which there is something; returns the files."""
+    """Draws all charts that have data; returns their files."""
     results = document["workloads"]
     names = ours_last(document["allocators"])
     clock, baseline = document["settings"]["time"], document["baseline"]
@@ -204,4 +211,5 @@ def draw(document, folder):
                              names, baseline, "time_ratio", interval)
         paths += ratio_chart(folder, f"rss-{suffix}", f"Peak RSS, {what}", rows, names, baseline,
                              "rss_ratio", interval)
-    return paths + thread_chart(folder, results, names, clock) + latency_charts(folder, results, names)
+    paths += thread_chart(folder, results, names, clock)
+    return paths + latency_charts(folder, results, names)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command: arguments in, exit status out."""
+"""The command line: parses arguments, returns the exit status."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from ..common.places import Places
 from . import charts, drain, pages, report, scale, workloads
 
 TIMEOUT = 600
-# The commands, and the options that have no meaning with each.
+# The commands, and the options that are refused with each.
 IGNORED = {
     "pages": ("alloc", "allocs", "baseline", "list", "only", "plot", "scale", "sluice_options",
               "threads", "time"),
@@ -20,9 +20,10 @@ IGNORED = {
     "scale": ("baseline", "time"),
 }
 EPILOG = """\
-The order of rounds is rotated, single-threaded workloads are pinned to one core, and every ratio is
-the median of ratios within a round, with an interval that covers 95 % (sign test). Exit status: 0; 1
-when Sluice, or every allocator, failed a workload, 2 for bad arguments. See sluice-bench(1).
+The order of allocators rotates from round to round. Single-threaded workloads are pinned to one
+core. Every ratio is the median of the ratios within a round, with its 95 % interval (sign test).
+Exit status: 0; 1 if Sluice, or every allocator, failed a workload, 2 for bad arguments. See
+sluice-bench(1).
 """
 
 
@@ -30,25 +31,26 @@ def parser(version):
     p = Parser(prog="sluice-bench", allow_abbrev=False, epilog=EPILOG,
                formatter_class=argparse.RawDescriptionHelpFormatter,
                usage="sluice-bench [OPTIONS] [COMMAND]",
-               description="Compare memory allocators side by side.")
+               description="Compares memory allocators side by side.")
     p.add_argument("command", nargs="?", metavar="COMMAND",
-                   help="instead of comparing allocators: `pages`, what the page layer costs by itself; "
-                        "`drain`, how soon and at whose cost the pcps of threads are emptied; "
-                        "`scale`, what each allocator does with 1 to 4,096 threads")
+                   help="`pages`: measure the cost of the page layer by itself; `drain`: how soon "
+                        "and at whose cost the pcps of threads are emptied; `scale`: compare "
+                        "allocators with 1 to 4,096 threads (default: compare allocators)")
     command.add_arguments(p, "sluice-bench", version, repeat=f"7, scale {scale.REPEAT}",
                           timeout=f"{TIMEOUT}, scale {scale.TIMEOUT}",
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
     p.add_argument("--baseline", metavar="NAME",
-                   help=f"the allocator that ratios are against (default {allocators.BASELINE})")
-    p.add_argument("--scale", metavar="X", type=command.factor, help="multiplies the work (default 1)")
+                   help=f"the allocator that ratios refer to (default {allocators.BASELINE})")
+    p.add_argument("--scale", metavar="X", type=command.factor,
+                   help="multiply the work (default 1)")
     p.add_argument("--threads", metavar="N[,N]", type=counts(1),
-                   help="threads of the workloads that do not name a number (default: the cores), or "
-                        f"of drain (default {drain.THREADS}), or all numbers of scale (default "
-                        f"{','.join(map(str, scale.THREADS))})")
+                   help="number of threads of the workloads that do not name one (default: the "
+                        f"number of cores), or of drain (default {drain.THREADS}); for scale, all "
+                        f"numbers of threads (default {','.join(map(str, scale.THREADS))})")
     p.add_argument("--time", choices=("wall", "cpu"),
-                   help="what is compared: wall time, or the CPU time of all threads, which a busy "
-                        "machine disturbs less (default wall)")
+                   help="compare wall time, or the CPU time of all threads, which a busy machine "
+                        "disturbs less (default wall)")
     p.set_defaults(timeout=None)
     return p
 
@@ -67,11 +69,14 @@ def options_of(argv, version):
         if options.threads is None:
             options.threads = [drain.THREADS if options.command == "drain" else workloads.cpus()]
         if len(options.threads) > 1:
-            raise UsageError(f"--threads {','.join(map(str, options.threads))}: several numbers are "
-                             "valid with scale only")
+            raise UsageError(f"--threads {','.join(map(str, options.threads))}: several numbers "
+                             "are valid with scale only")
         options.threads = options.threads[0]
     if options.repeat is None:
-        options.repeat = (2 if of_scale else 3) if options.quick else scale.REPEAT if of_scale else 7
+        if options.quick:
+            options.repeat = 2 if of_scale else 3
+        else:
+            options.repeat = scale.REPEAT if of_scale else 7
     if options.timeout is None:
         options.timeout = scale.TIMEOUT if of_scale else TIMEOUT
     options.time = options.time or "wall"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """sluice-bench drain: who empties the pcps of many threads, how soon they are empty, and what the
-threads pay. Each mode is a run of its own; the modes are interleaved."""
+threads pay. Each mode runs in a process of its own; the modes are interleaved."""
 
 import sys
 from statistics import median
@@ -16,15 +16,15 @@ KINDS = ("asleep", "computing", "hot")
 THREADS = 64
 PAID = ("signals", "voluntary", "involuntary", "cpu_us", "worst_us", "worst_cpu_us")
 TEXT = """\
-Who empties the pcps: remote: the drainer, as Sluice does; signal: each thread its own, in a handler;
-cooperative: each thread its own, at its next call for pages; none: nobody. The threads are asleep in
-read, computing, or hot (malloc and page blocks in a loop). CPU us: all CPU time of a sleeping thread;
-of the others, what their own draining took. The worst call of the hot threads: by wall time, most of
-which is waiting for a processor, and by CPU time."""
+Who empties the pcps: remote: the drainer, as Sluice does; signal: each thread its own, in a signal
+handler; cooperative: each thread its own, at its next call for pages; none: nobody. The threads are
+asleep in read, computing, or hot (malloc and page blocks in a loop). CPU us: all CPU time of a
+sleeping thread; for other threads, the CPU time of their own draining. Worst call of the hot
+threads: by wall time, mostly waiting for a processor, and by CPU time."""
 
 
 def collect(settings, progress):
-    """{mode: [what each run printed]}"""
+    """Returns {mode: [output of each run]}."""
     program = settings.places.program("sluice-bench-drain")
     samples = {mode: [] for mode in MODES}
     for number in range(settings.repeat):
@@ -42,13 +42,14 @@ def collect(settings, progress):
 
 
 def all_ms(run):
-    """When the last cache was empty; None when some never were."""
+    """When the last pcp was empty; None if some never were."""
     kinds = run["kinds"].values()
     return None if any(k["left"] for k in kinds) else max(k["ms"] for k in kinds)
 
 
 def summarize(samples):
-    """For each mode: when all were empty, as a ratio to remote, too, and the medians of each kind."""
+    """For each mode: when all pcps were empty, the ratio to remote, and the medians of each
+    kind."""
     result = {}
     remote = [all_ms(run) for run in samples["remote"]]
     for mode, runs in samples.items():
@@ -96,9 +97,9 @@ def show(summary, window):
             continue
         ratio = s["to_remote"]
         some = f" (in {s['complete']} of {s['runs']} runs)" if s["complete"] < s["runs"] else ""
-        print(f"{mode:12} all empty{some} after {s['ms']['median']:.3f} ms, {ratio['median']:.1f} x remote "
-              f"({ratio['low']:.1f}..{ratio['high']:.1f}); the drainer's CPU time: "
-              f"{s['drainer_cpu_us']:.0f} us")
+        print(f"{mode:12} all empty{some} after {s['ms']['median']:.3f} ms, "
+              f"{ratio['median']:.1f} x remote ({ratio['low']:.1f}..{ratio['high']:.1f}); "
+              f"the drainer's CPU time: {s['drainer_cpu_us']:.0f} us")
 
 
 def main(options, places):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the real programs are given to do. All of it is generated, and the same each time."""
+"""The inputs of the real programs. They are generated, and the same each time."""
 
 import random
 
@@ -110,7 +110,7 @@ SELECT count(DISTINCT name), sum(length(note)) FROM copy;
 
 
 def c_source(functions):
-    """A C file as a generator of code would write it: structs, switches, loops, calls."""
+    """A C file like the output of a code generator: structs, switches, loops, calls."""
     rng = random.Random(1)
     out = ["typedef unsigned long u64;", "static u64 pool[4096];"]
     for f in range(functions):
@@ -121,7 +121,8 @@ def c_source(functions):
             a, b = rng.choice(fields), rng.choice(fields)
             out.append(f"\tfor (u64 i = 0; i < n % {rng.randrange(3, 99)}; i++) {{")
             out.append(f"\t\ts->{a} += pool[(i * {rng.randrange(1, 999)} + s->{b}) & 4095];")
-            out.append(f"\t\tif (s->{a} & {1 << rng.randrange(8)})\n\t\t\tsum ^= s->{b} << {i + 1};\n\t}}")
+            out.append(f"\t\tif (s->{a} & {1 << rng.randrange(8)})\n"
+                       f"\t\t\tsum ^= s->{b} << {i + 1};\n\t}}")
         out.append("\tswitch (sum & 15) {")
         for c in range(rng.randrange(4, 14)):
             callee = f"g{rng.randrange(f)}((void *)pool, sum)" if f else "sum"
@@ -131,7 +132,7 @@ def c_source(functions):
 
 
 def text(size):
-    """Words of a small vocabulary, so that it can be compressed about as text can."""
+    """Words of a small vocabulary, about as compressible as ordinary text."""
     rng = random.Random(2)
     words = ["".join(rng.choices("etaoinshrdlu", k=rng.randrange(2, 11))) for _ in range(5000)]
     weights = [1 / (i + 3) for i in range(len(words))]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""sluice-bench pages: the page layer by itself. The program is linked with the layers, so there is
-nothing to preload; each run measures every row, and ratios are of rows of the same run."""
+"""sluice-bench pages: the page layer by itself. The program is linked with the layers, so nothing
+is preloaded. Each run measures every row, and ratios compare rows of the same run."""
 
 import sys
 from statistics import median
@@ -11,12 +11,12 @@ from ..common.errors import BenchError
 from . import report
 
 BULK = (1, 2, 3, 4, 8, 16, 32, 64, 128)
-# How the owner of a pcp gets into it; tools/bench/pcp_variants.h says what they are.
+# How the owner of a pcp enters it; tools/bench/pcp_variants.h explains them.
 WAYS = ("spin", "none", "handoff")
 
 
 def collect(settings, progress):
-    """{(name, n): [row of each run]}, ticks_per_ns."""
+    """Returns {(name, n): [row of each run]} and ticks_per_ns."""
     program = settings.places.program("sluice-bench-pages")
     passes = "11" if settings.quick else "51"
     samples, rate = {}, 0.0
@@ -37,10 +37,11 @@ def collect(settings, progress):
 
 
 def summarize(samples):
-    """Medians, and the ratio of each row to single pages, of the paths to the pcp's, and of the
-    ways into a pcp to the spinlock."""
+    """Returns the rows with their medians and their ratios to single pages; the ratios of the pcp
+    to the other paths; and the ratios of the other ways into a pcp to the spinlock."""
     def ratio(key, base):
-        return numbers.ratios([r["ticks"] for r in samples[key]], [r["ticks"] for r in samples[base]])
+        return numbers.ratios([r["ticks"] for r in samples[key]],
+                              [r["ticks"] for r in samples[base]])
     rows = []
     for key, runs in samples.items():
         ticks = [r["ticks"] for r in runs]
@@ -65,10 +66,12 @@ def cell(row):
 def show(rows, cheaper, rate, repeat):
     by_key = {(r["name"], r["n"]): r for r in rows}
     unit = "cycles" if rate != 1.0 else "ticks"
-    print(f"Cost of a page, allocated and freed: {unit} ({rate:.2f} a ns), ns, and the ratio to single\n"
+    print(f"Cost of a page, allocated and freed: {unit} ({rate:.2f} a ns), ns, and the ratio to "
+          "single\n"
           f"pages with its {numbers.interval_name(repeat)}")
     head = f"{unit:>7} {'ns':>6} {'ratio':>6} {'':14}"
-    print(f"\n{'pages':>8}  {'array':36}  {'list':36}\n{'a call':>8}  {head:36}  {head:36}".rstrip())
+    print(f"\n{'pages':>8}  {'array':36}  {'list':36}\n"
+          f"{'a call':>8}  {head:36}  {head:36}".rstrip())
     print(f"{'single':>8}  {cell(by_key['single', 1])}")
     for n in BULK:
         print(f"{n:8}  {cell(by_key['array', n]):36}  {cell(by_key['list', n])}")

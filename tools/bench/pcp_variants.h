@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pcp_variants.h - the pcp with other ways in than a lock, for sluice-bench-pages.
+ * pcp_variants.h - the pcp with other protocols than a lock, for sluice-bench-pages.
  *
- * For each variant src/page/pcp.c and src/shim/api_pages.c are compiled again, with pcp_spin.h,
- * pcp_none.h or pcp_handoff.h before them, which rename their functions (PCP_VARIANT) and replace the
- * ways in of src/page/pcp.c. The Linux series "Remote per-cpu lists drain support" (Saenz Julienne,
- * 2022) weighed these ways against each other.
+ * For each variant, src/page/pcp.c and src/shim/api_pages.c are compiled again. pcp_spin.h,
+ * pcp_none.h or pcp_handoff.h is included before them, renames their functions (PCP_VARIANT) and
+ * replaces the functions by which a thread enters a pcp. The Linux series "Remote per-cpu lists
+ * drain support" (Saenz Julienne, 2022) compared these protocols.
  *
  *   spin     a spinlock, as in Sluice.
  *   none     no lock: the series' static branch, not taken. No other thread can drain such a pcp,

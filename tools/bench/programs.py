@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Real programs as workloads. Each run is timed by sluice-bench-launch; that an allocator is the one
-in use is proved, once for each program and allocator, by the dynamic loader's own records."""
+"""Real programs as workloads. sluice-bench-launch times each run. For each program and allocator,
+the records of the dynamic loader prove once that the program uses the allocator."""
 
 import contextlib
 import glob
@@ -18,14 +18,14 @@ from . import inputs
 
 
 class Program:
-    """A command line. needs: ((program names, Debian package), ...), by which {0}, {1} in the
-    command are replaced; files: {name: contents of settings}, {dir}/name in the command."""
+    """A command line. needs: ((program names, Debian package), ...); their paths replace {0}, {1}
+    in the command. files: {name: contents}; the command names such a file as {dir}/name."""
 
     group = "programs"
     pinned = False
 
-    def __init__(self, name, text, needs, command, *, files=None, variables=None, stdin=None, runs=1,
-                 pinned=False, exact_rss=False):
+    def __init__(self, name, text, needs, command, *, files=None, variables=None, stdin=None,
+                 runs=1, pinned=False, exact_rss=False):
         self.name, self.text, self.needs, self.command = name, text, needs, command
         self.files, self.variables, self.stdin = files or {}, variables or {}, stdin
         self.runs, self.pinned, self.exact_rss = runs, pinned, exact_rss
@@ -68,7 +68,7 @@ class Program:
     def measure(self, allocator, settings, core):
         if allocator.name not in self.proved:
             self.launch(allocator, settings, core, 1, debug_variables(self.folder))
-            # The launcher itself is in the records as well, with the C library's malloc.
+            # The launcher is in the records too, with the malloc of the C library.
             forget_launcher(self.folder)
             prove(allocator, self.folder)
             self.proved.add(allocator.name)
@@ -84,7 +84,7 @@ def forget_launcher(folder):
 
 
 def rounds_of(settings):
-    """How often the scripts repeat their work; --quick does each once."""
+    """How often the scripts repeat their work; once with --quick."""
     return max(1, round(4 * settings.scale))
 
 
@@ -116,7 +116,8 @@ def real_programs():
                   ((("sqlite3",), "sqlite3"),), ("{0}", ":memory:"), stdin="in.sql",
                   files={"in.sql": lambda s: inputs.sql(int(10000 + 90000 * min(s.scale, 4)))},
                   pinned=True)
-    yield Program("lua", "lua: tables, strings and trees", ((("lua5.4", "lua5.3", "lua"), "lua5.4"),),
+    yield Program("lua", "lua: tables, strings and trees",
+                  ((("lua5.4", "lua5.3", "lua"), "lua5.4"),),
                   ("{0}", "{dir}/script.lua", "{rounds}"),
                   files={"script.lua": lambda s: inputs.LUA}, pinned=True)
     yield Program("perl", "perl: hashes, strings and trees", ((("perl",), "perl"),),
@@ -140,8 +141,8 @@ def small_processes():
             ("start-true", (("true",), "coreutils"), ("{0}",), 200),
             ("start-bash", (("bash",), "bash"), ("{0}", "-c", ":"), 100),
             ("start-python", PYTHON, ("{0}", "-c", "pass"), 20)):
-        row = Program(name, f"`{' '.join((needs[0][0],) + argv[1:])}`, from start to end", (needs,), argv,
-                      runs=runs, pinned=True, exact_rss=True)
+        row = Program(name, f"`{' '.join((needs[0][0],) + argv[1:])}`, from start to end", (needs,),
+                      argv, runs=runs, pinned=True, exact_rss=True)
         row.group = "processes"
         yield row
 

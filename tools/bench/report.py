@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is shown and written: the table, the lines below it, the JSON."""
+"""The output: the table, the lines below it, the JSON."""
 
 import sys
 from statistics import median
@@ -26,7 +26,7 @@ def line(cells):
 
 
 def figure(value):
-    """Three or four digits that matter."""
+    """A number with three or four significant digits."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.2f}"
 
 
@@ -51,7 +51,8 @@ def summarize(workload, samples, clock, baseline):
                          "max": max(peaks[name])},
             "end_kib": median(s.get("end_kib", 0) for s in samples[name]),
             "time_ratio": numbers.ratios(values, times[baseline]) if baseline in times else None,
-            "rss_ratio": numbers.ratios(peaks[name], peaks[baseline]) if baseline in times else None,
+            "rss_ratio": numbers.ratios(peaks[name], peaks[baseline])
+                         if baseline in times else None,
             "best": best,
             "best_ratio": numbers.ratios(values, times[best]) if best else None,
         }
@@ -59,7 +60,7 @@ def summarize(workload, samples, clock, baseline):
 
 
 def lines_of(workload, summary, baseline):
-    """The table's rows of one workload."""
+    """The rows of the table for one workload."""
     if not summary:
         return
     reference = summary.get(baseline) or next(iter(summary.values()))
@@ -95,7 +96,8 @@ class Table:
 
 
 def geomeans(results):
-    """For each group and allocator, over the workloads that the allocator and the baseline did."""
+    """For each group and allocator, over the workloads that both the allocator and the baseline
+    did."""
     means = {}
     for group in dict.fromkeys(r["group"] for r in results):
         rows = [r["summary"] for r in results if r["group"] == group]
@@ -115,8 +117,9 @@ def show_geomeans(means, baseline, repeat):
             continue
         peers = ", ".join(PEERS) + (", glibc" if group != "synthetic" else "")
         print(f"\nGeometric means over {count} {group} workloads, in parentheses the "
-              f"{numbers.interval_name(repeat)};\nbest: the fastest in each workload of {peers}")
-        print(f"{'':10}  {'time / ' + baseline:>28}  {'time / best':>28}  {'RSS / ' + baseline:>28}")
+              f"{numbers.interval_name(repeat)};\nbest: in each workload, the fastest of {peers}")
+        print(f"{'':10}  {'time / ' + baseline:>28}  {'time / best':>28}  "
+              f"{'RSS / ' + baseline:>28}")
         for allocator, m in rows.items():
             cells = [f"{m[k]['median']:.3f} ({interval(m[k])})" if m[k] else "-"
                      for k in ("time_ratio", "best_ratio", "rss_ratio")]
@@ -124,18 +127,19 @@ def show_geomeans(means, baseline, repeat):
 
 
 def show_slower(results, allocator, baseline, bound=1.05):
-    """The workloads whose whole interval lies above the bound."""
+    """Prints the workloads whose whole interval lies above the bound."""
     slow = []
     for r in results:
         ratio = r["summary"].get(allocator, {}).get("time_ratio")
         if ratio and ratio["low"] > bound:
             slow.append(f"{r['name']} ({ratio['median']:.2f})")
     if slow:
-        print(f"\n{allocator} is slower than {bound} x {baseline} in {len(slow)}: {', '.join(slow)}")
+        print(f"\n{allocator} is slower than {bound} x {baseline} in {len(slow)}: "
+              f"{', '.join(slow)}")
 
 
 def show_percentiles(results):
-    """For workloads that time single calls: medians over the rounds."""
+    """Prints medians over the rounds, for workloads that time single calls."""
     for r in results:
         for op in percentiles.operations(r["samples"]):
             print(f"\n{r['name']}: percentiles of {op}: ns (u: us, m: ms)\n{'':10}"
@@ -148,5 +152,5 @@ def show_percentiles(results):
 
 def show_coverage(repeat):
     if numbers.interval_name(repeat) == "min..max":
-        print(f"\nWith {repeat} round{'s' * (repeat > 1)} there is min..max of a ratio only; "
+        print(f"\nWith {repeat} round{'s' * (repeat > 1)}, only min..max of a ratio is shown; "
               "6 rounds or more give its 95 % interval.")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""sluice-bench scale: what company costs. The same work by 1 to some thousand threads, under each
-allocator in turn; by operations a CPU second, so that other programs of the machine matter little."""
+"""sluice-bench scale: the same work by 1 to some thousand threads, under each allocator in turn. It
+counts operations per CPU second, so that other programs of the machine have little effect."""
 
 import sys
 import time
@@ -27,16 +27,16 @@ ROWS = {
     "pages": "blocks of 64 to 300 KiB, more at a time than caches of pages keep",
     "handoff": "pairs: one allocates, the other frees",
     "growth": "one grows to 256 MiB while the others sleep, each with something cached",
-    "fork": "one forks again and again; the time is that of the others, who churn, the worst call a fork",
+    "fork": "one forks again and again while the others churn; the worst call is that of fork",
 }
 TEXT = """\
-kops / CPU s: thousands of operations of all threads per second of their CPU time, median and min..max.
-switches: context switches per 1,000 operations, without the waits of the workload itself. worst: the
-largest CPU time of a timed call (fork: of fork itself). RSS: the peak."""
+kops / CPU s: thousands of operations of all threads per second of their CPU time, median and
+min..max. switches: context switches per 1,000 operations, without the waits of the workload itself.
+worst: the largest CPU time of a timed call (fork: of fork itself). RSS: the peak."""
 
 
 class Row:
-    """One row with one number of threads: what measure.rounds takes."""
+    """One row with one number of threads, as a workload for measure.rounds."""
 
     group = "scale"
 
@@ -76,7 +76,7 @@ def figures(sample):
 
 
 def summarize(samples):
-    """{allocator: {key: {median, min, max}}}"""
+    """Returns {allocator: {key: {median, min, max}}}."""
     result = {}
     for name, runs in samples.items():
         all_of = [figures(run) for run in runs]
@@ -87,8 +87,8 @@ def summarize(samples):
 
 
 def collect(rows, counts, found, settings):
-    """{row: {threads: samples}}, and lines about what failed. Who does not end with some threads is not tried with more
-    of them in the same row."""
+    """Returns {row: {threads: samples}} and lines about what failed. An allocator that fails with
+    some number of threads is not run with more threads in the same row."""
     progress = output.Progress(len(rows) * len(counts) * len(found) * settings.repeat)
     results, failures = {}, []
     for row in rows:
@@ -133,8 +133,8 @@ def show_rows(row, threads, found, summary):
 
 
 def against_best(results, name):
-    """{row: the geometric mean, over the numbers of threads, of CPU time against the best peer's}. None: it
-    failed somewhere, or has no peer."""
+    """Returns {row: CPU time against the best peer's, as a geometric mean over the numbers of
+    threads}. None if the allocator failed somewhere or has no peer."""
     means = {}
     for row, by_threads in results.items():
         ratios = []
@@ -152,7 +152,7 @@ def against_best(results, name):
 
 
 def kept(results, name):
-    """{row: {threads: operations a CPU second against those of 2 threads}}"""
+    """Returns {row: {threads: operations per CPU second against those of 2 threads}}."""
     found = {}
     for row, by_threads in results.items():
         def ops(threads, by_threads=by_threads):
@@ -169,12 +169,14 @@ def cell(value):
 def show_summary(document):
     rows = list(document["rows"])
     head = f"{'':10} " + "".join(f"{row:>9}" for row in rows)
-    print(f"\nCPU time of an operation divided by the best of {', '.join(PEERS)} and glibc with as many\n"
+    print(f"\nCPU time of an operation divided by the best of {', '.join(PEERS)} and glibc with as "
+          "many\n"
           f"threads: geometric mean over the numbers of threads\n{head} {'all rows':>9}")
     for name, means in document["against_best"].items():
         whole = [m for m in means.values() if m is not None]
         all_rows = numbers.geomean(whole) if len(whole) == len(means) else None
-        print(f"{name:10} " + "".join(" " + cell(means[row]) for row in rows) + "  " + cell(all_rows))
+        print(f"{name:10} " + "".join(" " + cell(means[row]) for row in rows)
+              + "  " + cell(all_rows))
     for threads in KEPT:
         shown = {n: k for n, k in document["kept"].items()
                  if any(k[row][threads] is not None for row in rows)}
@@ -188,7 +190,8 @@ def show_summary(document):
         print(f"\nCPU time of fork, us: median\n{'':10} " + "".join(f"{n:>9}" for n in forks))
         for name in document["allocators"]:
             values = [one["summary"].get(name, {}).get("fork_us") for one in forks.values()]
-            print(f"{name:10} " + "".join(f"{v['median']:9.0f}" if v else f"{'-':>9}" for v in values))
+            print(f"{name:10} "
+                  + "".join(f"{v['median']:9.0f}" if v else f"{'-':>9}" for v in values))
 
 
 def counts_of(options):
@@ -220,7 +223,8 @@ def main(options, places):
     results, failures = collect([r.name for r in rows], counts, found, settings)
     print(f"\n{TEXT}")
     document = {
-        "arguments": sys.argv[1:], "started": int(started), "seconds": round(time.time() - started, 1),
+        "arguments": sys.argv[1:], "started": int(started),
+        "seconds": round(time.time() - started, 1),
         "machine": output.machine(), "threads": counts, "repeat": settings.repeat,
         "scale": settings.scale, "allocators": {a.name: a.malloc for a in found},
         "failures": failures, "rows": results,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The synthetic workloads: rows over the sub-commands of sluice-bench-work, which has the code."""
+"""The synthetic workloads: one row per workload. The code is in the sub-commands of
+sluice-bench-work."""
 
 import os
 
@@ -15,7 +16,7 @@ def size_name(size):
 
 
 def rows():
-    """In the order in which they are run and printed."""
+    """The workloads, in the order in which they run and are printed."""
     work = Synthetic
     million = 1000000
     for size, ops in ((16, 60), (64, 60), (1024, 60), (4096, 30), (32768, 10), (131072, 1),
@@ -36,13 +37,15 @@ def rows():
                live=100000, min=16, max=256, ops=10 * million)
     yield work("replace-1m", "replace", "a random one of 1,000,000 objects is replaced",
                live=million, min=16, max=256, ops=4 * million, quick={"live": 200000})
-    yield work("grow-fresh", "grow", "a structure of 1,000,000 objects, from the start of the process",
+    yield work("grow-fresh", "grow",
+               "a structure of 1,000,000 objects, from the start of the process",
                live=million, min=16, max=256, rounds=1, warm=1, quick={"live": 100000})
     yield work("grow-again", "grow", "the same, built and torn down again and again",
                live=million, min=16, max=256, rounds=4, warm=3, quick={"live": 100000})
 
     for threads in (1, 2, 4, 8, 32):
-        yield work(f"local-{threads}t", "local", f"{threads} threads, each with 1,000 objects of its own",
+        yield work(f"local-{threads}t", "local",
+                   f"{threads} threads, each with 1,000 objects of its own",
                    threads=threads, live=1000, min=16, max=1024, ops=25 * million)
     for threads in ("cpus", 8):
         name = "larson" if threads == "cpus" else f"larson-{threads}t"
@@ -71,7 +74,8 @@ def rows():
                live=20000, max=200, ops=4 * million)
     yield work("vectors", "vectors", "1,000 vectors that grow by realloc",
                live=1000, max=65536, ops=500000)
-    yield work("buffer-64m", "buffer", "one buffer grown to 64 MiB by 64 KiB, one byte of each written",
+    yield work("buffer-64m", "buffer",
+               "one buffer grown to 64 MiB by 64 KiB, one byte of each written",
                step=65536, max=64 << 20, touch=1, rounds=2)
     yield work("buffer-64m-fill", "buffer", "the same, each page written",
                step=65536, max=64 << 20, touch=2, rounds=2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The allocators that are compared: a name and the library to preload."""
+"""The allocators that are compared: the name and the library of each."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from .errors import UsageError
 from .places import shared_library
 
-BASELINE = "jemalloc"  # unless --baseline says another
-# Those that Sluice is held against, besides the C library's own.
+BASELINE = "jemalloc"  # --baseline overrides it
+# The allocators that Sluice is compared with, besides that of the C library.
 PEERS = ("jemalloc", "mimalloc", "tcmalloc")
 
 DEBIAN = (
@@ -24,7 +24,7 @@ DEBIAN = (
 class Allocator:
     name: str
     preload: str  # what is preloaded; "" for the C library
-    malloc: str   # the real path of the file that malloc has to come from
+    malloc: str   # the real path of the file that malloc must come from
     options: str = ""  # Sluice's own
 
     def variables(self):
@@ -37,7 +37,8 @@ def c_library(name):
 
 
 def find(places, extra):
-    """All that are there, in the order of the table, and lines about those that are not."""
+    """Returns all installed allocators, in the order of the table, and lines about the missing
+    ones."""
     found, missing = [], []
     found.append(c_library("glibc"))
     for name, soname, package in DEBIAN:
@@ -59,7 +60,7 @@ def find(places, extra):
 
 
 def of_options(places, options):
-    """As find: those that the command line asks for."""
+    """As find, for the allocators that the command line asks for."""
     found, missing = find(places, options.alloc)
     ours = next((a for a in found if a.name == "sluice"), None)
     for text in options.sluice_options:
@@ -72,7 +73,8 @@ def of_options(places, options):
 
 
 def with_options(sluice, text):
-    """--sluice-options [NAME=]OPTIONS. What the library does not take it says at its start."""
+    """--sluice-options [NAME=]OPTIONS. Options that the library rejects are reported when it
+    starts."""
     named = re.fullmatch(r"([A-Za-z0-9_.+-]+)=(.*)", text)
     name, options = named.groups() if named else (text, text)
     if not options or "," in name:
@@ -87,7 +89,7 @@ def with_options(sluice, text):
 
 
 def given(text):
-    """--alloc NAME=PATH."""
+    """Parses --alloc NAME=PATH."""
     name, equals, path = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9_.+-]+", name) or not path:
         raise UsageError(f"--alloc {text}: not of the form NAME=PATH, as mine=/usr/lib/libmine.so")
@@ -100,7 +102,7 @@ def given(text):
 
 
 def chosen(found, names, option="--allocs"):
-    """--allocs NAME,NAME: only these."""
+    """Applies --allocs NAME,NAME: only these allocators."""
     by_name = {a.name: a for a in found}
     wanted = []
     for name in names.split(","):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Drawing by gnuplot, each chart as SVG and PNG; and the chart of the latencies of single calls."""
+"""Drawing by gnuplot, each chart as SVG and PNG; and the latency chart of single calls."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ UNITS = (("ns", 1), ("us", 1e3), ("ms", 1e6), ("s", 1e9))
 
 
 def check(folder):
-    """Before anything is measured: can the charts be written?"""
+    """Checks before the measurement that the charts can be written."""
     if not program("gnuplot"):
         raise UsageError("--plot needs gnuplot (apt-get install gnuplot-nox)")
     try:
@@ -32,7 +32,7 @@ def check(folder):
 
 
 def ours_last(names):
-    """In this order the curve of Sluice is drawn on top."""
+    """Puts Sluice last, so that its curve is drawn on top."""
     return [n for n in names if n != "sluice"] + [n for n in names if n == "sluice"]
 
 
@@ -49,13 +49,13 @@ def quoted(text):
 
 
 def key(title):
-    """The title, and the legend below it."""
+    """The title, with the legend below it."""
     return f"set key outside top center horizontal noenhanced title {quoted(title)} font ',12'"
 
 
 def time_axis(axis, low, high, unit=1):
-    """A logarithmic axis that holds low to high, with a label at each power of ten: 10 us, 1 ms. unit:
-    ns of the data's unit."""
+    """A logarithmic axis from low to high, with a label at each power of ten: 10 us, 1 ms. unit:
+    the unit of the data in ns."""
     steps = [(f"{n} {name}", n * ns / unit) for name, ns in UNITS for n in (1, 10, 100)]
     low, high = low / 1.3, high * 1.3
     if high < 30 * low:
@@ -70,19 +70,21 @@ def block(name, lines):
 
 
 def drawn(name, lines, allocator, names, using, form):
-    """What one allocator has in a chart: its data as a block, and what plots them."""
+    """The part of one allocator in a chart: its data as a block, and the element that plots it."""
     colour, point = style(allocator, names)
     return (block(name, lines),
             f"${name} using {using} lc rgb '{colour}' pt {point} {form} title {quoted(allocator)}")
 
 
 def render(folder, name, width, height, body):
-    """The same commands for both terminals; returns the files."""
+    """Runs the commands for both terminals; returns the files."""
     paths = []
     for kind, terminal in (
-            ("svg", f"svg size {width},{height} dynamic font {quoted(FONT + ',12')} background '#ffffff'"),
-            ("png", f"pngcairo size {width * 2},{height * 2} fontscale 1 font {quoted(FONT + ',12')} "
-                    "background '#ffffff' linewidth 2 pointscale 1.6 fontscale 1.9")):
+            ("svg", f"svg size {width},{height} dynamic font {quoted(FONT + ',12')} "
+                    "background '#ffffff'"),
+            ("png", f"pngcairo size {width * 2},{height * 2} fontscale 1 "
+                    f"font {quoted(FONT + ',12')} background '#ffffff' linewidth 2 pointscale 1.6 "
+                    "fontscale 1.9")):
         path = os.path.join(folder, f"{name}.{kind}")
         script = f"set terminal {terminal}\nset output {quoted(path)}\nset encoding utf8\n{body}"
         done = subprocess.run([program("gnuplot"), "-"], input=script, text=True,
@@ -116,7 +118,7 @@ plot {', '.join(plots)}
 
 
 def latency_charts(folder, results, names):
-    """A chart for each operation whose calls were timed one by one."""
+    """One chart for each operation whose calls were timed one by one."""
     paths = []
     for r in results:
         for op in percentiles.operations(r["samples"]):
@@ -124,7 +126,8 @@ def latency_charts(folder, results, names):
             furthest = max(x for points in curves.values() for x, _ in points)
             times = [y for points in curves.values() for _, y in points if y > 0]
             ticks = ", ".join(f"'{text}' {x:.0f}" for text, x in percentiles.TICKS if x <= furthest)
-            paths += line_chart(folder, f"{r['name']}-{op}", f"Latency of {op} ({r['name']}: {r['text']})",
+            paths += line_chart(folder, f"{r['name']}-{op}",
+                                f"Latency of {op} ({r['name']}: {r['text']})",
                                 curves, names, f"""set logscale x
 set xtics ({ticks})
 set xrange [1:{furthest}]

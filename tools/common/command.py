@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the commands that compare allocators share: arguments, complaints, exit status."""
+"""What the commands that compare allocators share: arguments, error lines, exit status."""
 
 import argparse
 import fnmatch
@@ -28,12 +28,12 @@ def count(least):
 
 
 def shown(text):
-    """For an error line, in which an empty text would not be seen."""
+    """Quotes an empty text, which would be invisible in an error line."""
     return text or "''"
 
 
 def counts(least):
-    """Numbers with commas between them."""
+    """A parser for numbers with commas between them."""
     one = count(least)
     return lambda text: [one(part) for part in text.split(",")]
 
@@ -49,7 +49,7 @@ def factor(text):
 
 
 def add_arguments(p, name, version, *, repeat, timeout, quick, plot):
-    """The options that all of them have; the texts and defaults are each one's own."""
+    """Adds the options that all commands have; the texts and defaults are the command's own."""
     p.add_argument("--alloc", metavar="NAME=PATH", action="append", default=[],
                    help="another allocator, or another library for one of the names")
     p.add_argument("--allocs", metavar="NAME[,NAME]", help="only these allocators")
@@ -91,7 +91,7 @@ def show_list(rows):
 
 
 def refuse(options, names, why):
-    """Options that would be ignored: none of them may be given."""
+    """Refuses options that would be ignored."""
     for name in names:
         value = getattr(options, name)
         if value is not None and value is not False and value != []:
@@ -103,13 +103,14 @@ def complain(text):
 
 
 def ours_failed(results, found):
-    """Others may fail a workload (it is said, and they are left out of it); Sluice may not."""
+    """Whether Sluice, or every allocator, failed a workload. If another allocator fails, that is
+    reported and the allocator is left out of the workload."""
     ours = {a.name for a in found if a.name.partition(":")[0] == "sluice"}
     return any(not r["summary"] or not ours <= set(r["summary"]) for r in results)
 
 
 def check_outputs(options):
-    """What would fail after an hour is found out before it."""
+    """Checks before the measurement that the output files can be written."""
     if options.json:
         folder = os.path.dirname(os.path.abspath(options.json))
         if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
@@ -119,7 +120,7 @@ def check_outputs(options):
 
 
 def run(command):
-    """Calls it, and makes of what it raises a line and an exit status."""
+    """Runs a command. Turns its exceptions into an error line and an exit status."""
     try:
         return command()
     except UsageError as e:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A command's run over its workloads: each is measured, what is skipped or fails is said and kept."""
+"""One run of a command over its workloads. Records the samples, and which workloads were skipped or
+failed."""
 
 import sys
 import time
@@ -11,7 +12,8 @@ from .output import Progress, machine
 
 
 class Comparison:
-    """Yields (workload, {allocator: samples}). columns(workload): the allocators that it is run under."""
+    """Yields (workload, {allocator: samples}). columns(workload): the allocators to run it
+    under."""
 
     def __init__(self, rows, columns, settings):
         self.rows, self.columns, self.settings = rows, columns, settings
@@ -38,7 +40,7 @@ class Comparison:
             yield row, samples
 
     def document(self, tool, version, found, settings, results, **more):
-        """What --json writes."""
+        """The document that --json writes."""
         return {
             tool: version, "arguments": sys.argv[1:], "started": int(self.started),
             "seconds": round(time.time() - self.started, 1), "machine": machine(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The ways in which a command gives up, each with one line for the user."""
+"""The exceptions that end a command or a workload, each with one line for the user."""
 
 
 class UsageError(Exception):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Rounds: every allocator once, then again, so that disturbances of the machine affect all."""
+"""Rounds: each round runs every allocator once, so that a disturbance of the machine affects
+all."""
 
 import contextlib
 import json
@@ -13,7 +14,7 @@ ENVIRONMENT_OUT = ("LD_PRELOAD", "SLUICE_CONF", "MALLOC_CONF", "MALLOC_ARENA_MAX
 
 
 def environment(allocator=None, variables=None):
-    """Without anybody's settings of an allocator; MIMALLOC_ and GLIBC_TUNABLES go too."""
+    """The environment without allocator settings, MIMALLOC_* and GLIBC_TUNABLES included."""
     env = {k: v for k, v in os.environ.items()
            if k not in ENVIRONMENT_OUT and not k.startswith(("MIMALLOC_", "TCMALLOC_", "GLIBC_"))}
     env["LC_ALL"] = "C"
@@ -39,18 +40,18 @@ def how_it_ended(status):
 
 
 class Failed(Exception):
-    """One run of one workload under one allocator came to nothing; the text says how."""
+    """A run of a workload under an allocator failed; the text says how."""
 
 
 def kill_all(process):
-    """It and what it started: it leads a session of its own."""
+    """Kills the process and all that it started: it leads a session of its own."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 def run(argv, *, env, core=None, timeout=600, cwd=None, stdin=None):
-    """Its output. The core is set for what is started, not for us."""
+    """Runs a program and returns its output. The core is set for the program, not for us."""
     def pin():
         if core is not None:
             os.sched_setaffinity(0, {core})
@@ -79,7 +80,7 @@ def json_line(text):
 
 
 class Settings:
-    """What holds for a whole run of the tool."""
+    """The settings of a whole run of the tool."""
 
     def __init__(self, places, options):
         self.places = places
@@ -92,8 +93,8 @@ class Settings:
 
 
 def rounds(workload, allocators, settings, progress):
-    """{allocator: [sample of each round]}, and lines about what failed. An allocator that fails
-    once is left out of the workload."""
+    """Returns {allocator: [sample of each round]} and lines about what failed. An allocator that
+    fails once is left out of the workload."""
     left = list(allocators)
     samples = {a.name: [] for a in left}
     failures = []
@@ -115,7 +116,8 @@ def rounds(workload, allocators, settings, progress):
 
 
 def check_allocator(sample, allocator):
-    """Each run says whose malloc it had; the wrong one would make the comparison a lie."""
+    """Each run reports the library that its malloc came from. A wrong one would make the comparison
+    false."""
     if sample.get("malloc") != allocator.malloc or not sample.get("mapped"):
         raise BenchError(f"{allocator.name} was to be measured, but malloc came from "
                          f"{sample.get('malloc')} and not from {allocator.malloc}")

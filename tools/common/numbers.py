@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is made of the samples. No distribution is assumed: medians and order statistics only."""
+"""Statistics of the samples: medians and order statistics only, so no distribution is assumed."""
 
 import math
 from statistics import median
 
 
 def sign_interval(n, level=0.95):
-    """Indexes (low, high) of a sorted sample of n and their coverage for the median.
+    """Indexes (low, high) in a sorted sample of n, and their coverage for the median.
 
-    The median of the population lies below the smallest or above the largest of n values with
-    probability 2 * 2^-n, and so on inwards: binomial, as in the sign test. Below n = 6 no interval
-    reaches 95 %; the whole range is given then, with what it does cover.
+    The median of the population lies outside the range of n values with probability 2 * 2^-n, and
+    so on inwards: binomial, as in the sign test. Below n = 6 no interval reaches 95 %; the result
+    is then the whole range with its coverage.
     """
     if n < 1:
         raise ValueError("no samples")
@@ -24,15 +24,15 @@ def sign_interval(n, level=0.95):
 
 
 def middle(pairs):
-    """The median of ratios: of an even number, between the middle two as ratios are (2 and 1/2
-    make 1)."""
+    """The median of ratios. For an even number of them, the geometric mean of the middle two (1 for
+    2 and 1/2)."""
     ordered = sorted(pairs)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else math.sqrt(ordered[half - 1] * ordered[half])
 
 
 def ratios(values, base):
-    """Paired by round: median, low and high of the interval, and all of them."""
+    """Ratios paired by round: their median, the low and high of the interval, and all of them."""
     pairs = [a / b for a, b in zip(values, base) if b > 0]
     if not pairs:
         return None
@@ -42,8 +42,10 @@ def ratios(values, base):
 
 
 def interval_name(n, level=0.95):
-    """What the interval of n samples is called wherever it is shown."""
-    return f"{level:.0%} interval".replace("%", " %") if sign_interval(n)[2] >= level else "min..max"
+    """The name of the interval of n samples, in all output."""
+    if sign_interval(n)[2] < level:
+        return "min..max"
+    return f"{level:.0%} interval".replace("%", " %")
 
 
 def spread(values):
@@ -58,8 +60,8 @@ def geomean(values):
 
 
 def geomean_of_rounds(rows):
-    """rows: for each workload the ratios of its rounds. The geometric mean over the workloads of
-    the medians, with the interval of the geometric means of single rounds."""
+    """rows: for each workload, the ratios of its rounds. Returns the geometric mean of the medians
+    over the workloads; its interval comes from the geometric means of single rounds."""
     rows = [r for r in rows if r]
     if not rows:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a command writes beside its tables: a progress bar, the JSON, the charts."""
+"""The output of a command beside its tables: a progress bar, the JSON, the charts."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from .errors import BenchError
 
 
 class Progress:
-    """A bar on standard error, only when that is a terminal."""
+    """A bar on standard error if that is a terminal."""
 
     def __init__(self, total):
         self.total = max(1, total)
@@ -55,7 +55,8 @@ def write_json(path, document):
 
 
 def write(options, document, draw):
-    """What --json and --plot ask for; draw(folder) writes the charts and returns their files."""
+    """Writes the output of --json and --plot; draw(folder) writes the charts and returns their
+    files."""
     if options.json:
         trouble = write_json(options.json, document)
         if trouble:

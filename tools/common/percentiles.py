@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the programs say of calls that were timed one by one (tools/common/record.c): a sample's
-"calls" has for each operation its percentiles and a curve, in ns."""
+"""The output of programs that time each call (tools/common/record.c): "calls" of a sample has the
+percentiles and a curve for each operation, in ns."""
 
 from statistics import median
 
 NAMES = ("p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max")
-# By 1 / (1 - p), as curves are.
-TICKS = (("0", 1), ("50", 2), ("90", 10), ("99", 100), ("99.9", 1e3), ("99.99", 1e4), ("99.999", 1e5),
+# By 1 / (1 - p), as in curves.
+TICKS = (("0", 1), ("50", 2), ("90", 10), ("99", 100), ("99.9", 1e3), ("99.99", 1e4),
+         ("99.999", 1e5),
          ("99.9999", 1e6))
 
 
 def operations(samples):
-    """Those that were recorded, in the order of the program; none for other workloads."""
+    """The recorded operations, in the order of the program; none for other workloads."""
     first = next((s[0] for s in samples.values() if s), {})
     return list(first.get("calls", ()))
 
 
 def curve(samples, op):
-    """[(1 / (1 - p), median over the rounds in ns)], as far as all rounds go."""
+    """Returns [(1 / (1 - p), median over the rounds in ns)], up to the point that all rounds
+    reach."""
     rows = [s["calls"][op]["curve"] for s in samples]
     return [(points[0][0], median(y for _, y in points)) for points in zip(*rows)]
 
 
 def short(ns):
-    """Up to 10 us in ns, longer times with three digits: 12.3u, 109u, 1.20m."""
+    """A time of up to 10 us in ns, a longer one with three digits: 12.3u, 109u, 1.20m."""
     for unit, size in (("", 1), ("u", 1e3), ("m", 1e6)):
         value = ns / size
         if abs(value) < (9999.5 if unit == "" else 999.5) or unit == "m":
@@ -36,6 +38,6 @@ def three_digits(value):
 
 
 def span(low, high, form):
-    """min..max, with the unit once when both have the same."""
+    """min..max, with the unit only once if both have the same."""
     low, high = form(low), form(high)
     return (low[:-1] if low[-1] == high[-1] and low[-1].isalpha() else low) + ".." + high

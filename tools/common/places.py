@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where our own programs and the libraries of others are."""
+"""The paths of our own programs and of other libraries."""
 
 import os
 import re
@@ -10,14 +10,15 @@ from .errors import BenchError
 
 
 class Places:
-    """In a build tree: what was built there. Installed: what was installed beside it."""
+    """In a build tree: what was built there. Installed: what was installed with the command."""
 
     def __init__(self, script, libdir, libexecdir):
         here = os.path.dirname(os.path.realpath(script))
         top = os.path.dirname(here)
         if os.path.isfile(os.path.join(top, "config.status")):
             self.preload = os.path.join(top, ".libs", "libsluice.so")
-            self.programs = [os.path.join(top, "tools", d) for d in ("bench", "latency", "pressure")]
+            self.programs = [os.path.join(top, "tools", d)
+                             for d in ("bench", "latency", "pressure")]
             self.how = "run make"
         else:
             self.preload = first_file(os.path.join(top, "lib", "libsluice.so"),
@@ -34,7 +35,7 @@ class Places:
 
 
 def first_file(*paths):
-    """The first that exists; else the last, for the message that says so."""
+    """The first path that exists; if there is none, the last one, for the error message."""
     for path in paths:
         if os.path.isfile(path):
             break
@@ -49,13 +50,13 @@ def shared_library(soname):
     else:
         return None
     text = subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False).stdout
-    # Of several machine types the first is the native one.
+    # The first of several machine types is the native one.
     found = re.search(r"^\s*" + re.escape(soname) + r" \(.*\) => (\S+)$", text, re.MULTILINE)
     return os.path.realpath(found.group(1)) if found else None
 
 
 def program(*names):
-    """The first of the programs that is installed, or None. Not by way of a wrapper of a user's."""
+    """The first of the programs that is installed, or None. Wrappers of a user are passed over."""
     path = os.pathsep.join(("/usr/bin", "/usr/sbin", "/bin", "/sbin", os.environ.get("PATH", "")))
     for name in names:
         found = shutil.which(name, path=path)

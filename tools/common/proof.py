@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Proof that a real program's malloc is the allocator under test: the dynamic loader's own records."""
+"""Proves by the dynamic loader's records that a real program's malloc is the allocator under
+test."""
 
 import glob
 import os
@@ -9,13 +10,13 @@ from .errors import BenchError
 
 
 def bound_mallocs(pattern):
-    """The files that the processes' calls of malloc end in."""
+    """The files to which the malloc calls of the processes are bound."""
     ends = set()
     for path in glob.glob(pattern):
         with open(path, encoding="utf-8", errors="replace") as f:
             pairs = re.findall(r"binding file (\S+) .* to (\S+) \[\d+\]: normal symbol `malloc'",
                                f.read())
-        # A program that takes malloc's address stands between: all, itself included, are bound to
+        # If a program takes the address of malloc, all objects, the program included, are bound to
         # its jump to malloc, and that jump to the library.
         between = {a for a, b in pairs if a != b and (a, a) in pairs}
         ends |= {b for _, b in pairs if b not in between}
@@ -23,7 +24,7 @@ def bound_mallocs(pattern):
 
 
 def prove(allocator, folder):
-    """After a run with debug_variables(folder)."""
+    """Checks the records of a run with debug_variables(folder)."""
     bound = bound_mallocs(os.path.join(folder, "ld.*"))
     if bound != {allocator.malloc}:
         raise BenchError(f"{allocator.name} was to be measured, but malloc was bound to "
@@ -31,12 +32,12 @@ def prove(allocator, folder):
 
 
 def debug_variables(folder):
-    """Records go to the folder, in which none may be left from a run that failed."""
+    """Makes the loader write records to the folder; removes those of an earlier run that failed."""
     for path in glob.glob(os.path.join(folder, "ld.*")):
         os.unlink(path)
     return {"LD_DEBUG": "bindings", "LD_DEBUG_OUTPUT": os.path.join(folder, "ld")}
 
 
 def memory_folder():
-    """Temporary files in memory where there is some: a disk would be in the measurement."""
+    """A folder for temporary files, in memory if possible, so that no disk is measured."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -44,7 +44,8 @@ class Redis:
 
     @contextlib.contextmanager
     def server(self, allocator, variables=None):
-        """Debian's server is linked with jemalloc: the C library has to be preloaded as well."""
+        """Debian's server is linked with jemalloc, so the C library is preloaded too when it is
+        measured."""
         env = environment(None, {"LD_PRELOAD": allocator.malloc, **allocator.variables(),
                                  **(variables or {})})
         with open(os.path.join(self.folder, "log"), "wb") as log, subprocess.Popen(
@@ -79,7 +80,7 @@ class Redis:
         return run(argv, env=environment(), timeout=settings.timeout)
 
     def load(self, test, requests, settings):
-        """Requests a second."""
+        """Runs the load; returns requests per second."""
         out = self.client_output(test, requests, settings, "--csv")
         rates = re.findall(r'^"([A-Za-z0-9_]+)[^"]*","([0-9.]+)"', out, re.MULTILINE)
         if not rates or not rates[-1][0].upper().startswith(test.upper()):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Workloads that are written in C: one row is a sub-command of a program with parameters."""
+"""Workloads that are written in C: a row is a sub-command of a program, with parameters."""
 
 import contextlib
 
 from .measure import check_allocator, environment, json_line, run
 
-# Parameters that --scale and --quick make smaller: what is done, never how.
+# Parameters that --scale and --quick make smaller. They change the amount of work, not its kind.
 WORK = ("ops", "rounds")
 
 

@@ -255,8 +255,8 @@ static void report(const char *status)
 	if (!address || !dladdr(address, &info) || !realpath(info.dli_fname, real))
 		bench_fail("cannot tell which file has malloc");
 	n = snprintf(line, sizeof(line),
-		     "{\"workload\":\"%s\",\"ops\":%lu,\"ns\":%lu,\"cpu_ns\":%lu,\"ns_per_op\":%.4f,"
-		     "\"cpu_ns_per_op\":%.4f,\"peak_kib\":%lu,\"end_kib\":%lu,"
+		     "{\"workload\":\"%s\",\"ops\":%lu,\"ns\":%lu,\"cpu_ns\":%lu,"
+		     "\"ns_per_op\":%.4f,\"cpu_ns_per_op\":%.4f,\"peak_kib\":%lu,\"end_kib\":%lu,"
 		     "\"malloc\":\"%s\",\"mapped\":%s",
 		     current.name, (unsigned long)total_ops, (unsigned long)wall_ns,
 		     (unsigned long)cpu_ns, (double)wall_ns / ops, (double)cpu_ns / ops,

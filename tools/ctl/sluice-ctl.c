@@ -48,8 +48,8 @@ static const char usage[] =
 	"  -h, --help   print this text\n"
 	"  --version    print the version\n"
 	"\n"
-	"Only root and the user of the process may ask. Its background thread answers; it has one if it\n"
-	"has several threads or the option background:always.\n"
+	"Only root and the user of the process may ask. The process answers by its background\n"
+	"thread; it has one if it has several threads or the option background:always.\n"
 	"\n"
 	"Exit status: 0; 1 if the process could not be asked or refused; 2 for bad arguments.\n";
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""sluice-latency: the tail of malloc and free, allocators side by side. See sluice-latency(1); cli.py
-is the way in. Allocators, rounds and charts are in tools/common and tools/bench.
+"""sluice-latency: compares the slowest malloc and free calls of allocators. See sluice-latency(1).
+The entry point is cli.py. Allocators, rounds and charts are in tools/common.
 
     workloads.py   the table of workloads
-    report.py      what is made of the samples, and the tables
+    report.py      the figures of the samples, and the tables
 """

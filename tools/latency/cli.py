@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command: arguments in, exit status out."""
+"""The command line: parses arguments, returns the exit status."""
 
 import argparse
 
@@ -11,8 +11,8 @@ from ..common.places import Places
 from . import report, workloads
 
 EPILOG = """\
-Each malloc (with its first touch) and free is timed by itself; nothing is subtracted. `floor` is the
-same loop with an empty operation. Exit status: 0; 1 when Sluice, or every allocator, failed a
+Each malloc (with its first touch) and each free is timed by itself; nothing is subtracted. `floor`
+is the same loop with an empty operation. Exit status: 0; 1 if Sluice, or every allocator, failed a
 workload, 2 for bad arguments. See sluice-latency(1).
 """
 
@@ -21,7 +21,7 @@ def options_of(argv, version):
     p = command.Parser(prog="sluice-latency", allow_abbrev=False, epilog=EPILOG,
                        formatter_class=argparse.RawDescriptionHelpFormatter,
                        usage="sluice-latency [OPTIONS]",
-                       description="Compare the slowest calls of memory allocators.")
+                       description="Compares the slowest calls of memory allocators.")
     command.add_arguments(p, "sluice-latency", version, repeat=5, timeout=120,
                           quick="2 rounds of a tenth of the work",
                           plot="write percentile charts, SVG and PNG, by gnuplot")

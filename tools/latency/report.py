@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is made of the samples, and the tables."""
+"""The figures of the samples, and the tables."""
 
 import sys
 
@@ -10,7 +10,7 @@ from ..common.numbers import spread
 from .workloads import FLOOR
 
 RIVALS = (*PEERS, "glibc")
-# Of single calls, a million.
+# Per million calls.
 ABOVE = ("above_1us", "above_5us", "above_20us")
 CAUSES = ("faulted", "waited", "preempted")
 THREAD = ("minor_faults", "major_faults", "voluntary_switches", "involuntary_switches")
@@ -20,12 +20,13 @@ BESIDE = ("p99", "p99.9", "p99.99", "above_5us")
 
 
 def known(name, count):
-    """Does a percentile of so many calls say anything? One call at least has to lie above it."""
+    """Whether a percentile of so many calls is meaningful: at least one call lies above it."""
     return name == "max" or count * (1 - float(name[1:]) / 100) >= 1
 
 
 def figures(samples, op, floor):
-    """Of one allocator: spreads over the rounds; excess is over the floor of the same round."""
+    """The figures of one allocator: spreads over the rounds; the excess over the floor of the same
+    round."""
     calls = [s["calls"][op] for s in samples]
     made = {"count": calls[0]["count"], "excess": {}}
     for name in percentiles.NAMES:
@@ -35,7 +36,7 @@ def figures(samples, op, floor):
         if floor:
             made["excess"][name] = spread([c[name] - s["calls"][op][name]
                                            for c, s in zip(calls, floor)])
-    # A period is not a call: it is always longer.
+    # A period is not a call and is always longer.
     for name in (*ABOVE, *CAUSES) if op != "period" else ():
         if name in calls[0]:
             made[name] = spread([1e6 * c[name] / c["count"] for c in calls])
@@ -43,7 +44,7 @@ def figures(samples, op, floor):
 
 
 def best_ratio(rows, ours, value):
-    """Ours against the peer with the least of it; None where that is nothing, 0 where ours is."""
+    """Our value divided by the least of the peers. None if that is 0; 0 if ours is 0."""
     theirs = {a: value(rows[a]) for a in RIVALS if a in rows}
     theirs = {a: v for a, v in theirs.items() if v is not None}
     mine = value(rows[ours])
@@ -54,8 +55,9 @@ def best_ratio(rows, ours, value):
 
 
 def summarize(samples):
-    """{operation: {allocator: figures}}; those of Sluice have best: ratios to the best peer, of the
-    percentiles' excess over the floor (of the percentiles where there is none) and of the counts."""
+    """Returns {operation: {allocator: figures}}. Sluice also has `best`: the ratios to the best
+    peer, of the counts and of the excess of each percentile over the floor (without a floor, of the
+    percentile)."""
     floor = samples.get(FLOOR)
     summary = {}
     for op in percentiles.operations(samples):
@@ -65,7 +67,8 @@ def summarize(samples):
                 found = (row["excess"] if floor else row).get(key)
                 return found["median"] if found else None
             rows[name]["best"] = {
-                **{p: best_ratio(rows, name, lambda r, p=p: excess(r, p)) for p in percentiles.NAMES},
+                **{p: best_ratio(rows, name, lambda r, p=p: excess(r, p))
+                   for p in percentiles.NAMES},
                 **{p: best_ratio(rows, name, lambda r, p=p: r[p]["median"] if p in r else None)
                    for p in ABOVE}}
         summary[op] = rows
@@ -73,17 +76,18 @@ def summarize(samples):
 
 
 def thread_figures(samples):
-    """{allocator: {minor_faults: spread, ...}} of the measured thread."""
+    """Returns {allocator: {minor_faults: spread, ...}} of the measured thread."""
     return {a: {key: spread([s[key] for s in rows]) for key in THREAD}
             for a, rows in samples.items() if rows and THREAD[0] in rows[0]}
 
 
 def beside(samples, others):
-    """{operation: {allocator: {p99.99: spread of the ratios of the rounds, ...}}}"""
+    """Returns {operation: {allocator: {p99.99: spread of the ratios of the rounds, ...}}}."""
     made = {}
     for op in percentiles.operations(samples):
         for allocator, rows in samples.items():
-            pairs = [(a["calls"][op], b["calls"][op]) for a, b in zip(rows, others.get(allocator, ()))]
+            pairs = [(a["calls"][op], b["calls"][op])
+                     for a, b in zip(rows, others.get(allocator, ()))]
             ratios = {key: [a[key] / b[key] for a, b in pairs if b[key]] for key in BESIDE}
             made.setdefault(op, {})[allocator] = {k: spread(v) for k, v in ratios.items() if v}
     return made
@@ -93,7 +97,7 @@ def beside(samples, others):
 
 
 def number(value):
-    """With three or four digits; k: thousands."""
+    """A number with three or four digits; k: thousands."""
     if abs(value) >= 9999.5:
         return percentiles.three_digits(value / 1e3) + "k"
     return f"{value:.0f}" if value == 0 or abs(value) >= 100 else f"{value:.1f}"
@@ -104,7 +108,7 @@ def ratio(value):
 
 
 class Table:
-    """Columns of figures by allocator; a figure's min..max over the rounds stands below it."""
+    """Columns of figures, one row per allocator; below each figure its min..max over the rounds."""
 
     def __init__(self, allocators, columns, title, width=11):
         self.first, self.width = max(10, *(len(a) for a in allocators)), width
@@ -121,7 +125,7 @@ class Table:
 
 
 def show_best(rows, columns, keys):
-    """Each Sluice divided by the best peer, column by column."""
+    """Prints each Sluice divided by the best peer, column by column."""
     ours = {a: row["best"] for a, row in rows.items() if "best" in row}
     if not ours:
         return
@@ -134,8 +138,8 @@ def show_best(rows, columns, keys):
 
 def show_operation(op, rows, repeat):
     names = percentiles.NAMES
-    table = Table(rows, names, f"  {OPERATIONS[op]}: ns (u: us, m: ms), medians of {repeat} rounds, "
-                  "min..max below")
+    table = Table(rows, names, f"  {OPERATIONS[op]}: ns (u: us, m: ms), medians of {repeat} "
+                  "rounds, min..max below")
     for allocator, row in rows.items():
         table.spreads(allocator, [row.get(p) for p in names], percentiles.short)
     if FLOOR in rows:
@@ -177,14 +181,15 @@ def show(result, repeat):
 
 
 def show_overview(results):
-    """One line for each workload and operation of each Sluice: its ratios to the best peer."""
+    """Prints one line for each workload, operation and Sluice: the ratios to the best peer."""
     keys = ("p99.9", "p99.99", "above_5us")
     rows = [(f"{r['name']} {op}" + (f" ({a})" if a != "sluice" else ""), row["best"])
             for r in results for op, found in r["summary_by_operation"].items()
             for a, row in found.items() if "best" in row]
     if not rows:
         return
-    print("\nSluice divided by the best peer in each column: time above the floor, and calls above 5 us")
+    print("\nSluice divided by the best peer in each column: time above the floor, and calls above "
+          "5 us")
     table = Table([name for name, _ in rows], ("p99.9", "p99.99", "> 5 us"), "", 14)
     for name, best in rows:
         table.row(name, [f"{b['ratio']:.2f} {b['best']}" if b else "-"

@@ -11,15 +11,15 @@ FLOOR = "floor"
 
 
 class Latency(Synthetic):
-    """beside: the row that this one is to be compared with."""
+    """beside: the row to compare this one with."""
 
     program = "sluice-latency-work"
     floor = True
 
     def __init__(self, name, command, text, *, beside=None, **params):
         super().__init__(name, command, text, **params)
-        # The core of the round is passed on: the measured thread is pinned, not the process, so that a
-        # thread of the allocator's own is where the scheduler puts it.
+        # The core of the round is passed on. Only the measured thread is pinned, not the process,
+        # so that the scheduler places a thread of the allocator freely.
         self.pinned = True
         self.beside = beside
 
@@ -34,7 +34,7 @@ class Latency(Synthetic):
 
 
 class RedisLatency(Redis):
-    """The distribution of the requests' latencies as redis-benchmark prints it."""
+    """The latency distribution of the requests, as redis-benchmark prints it."""
 
     floor = False
     beside = None
@@ -54,17 +54,18 @@ class RedisLatency(Redis):
 
 
 def distribution(text):
-    """Of lines such as `99.219% <= 0.327 milliseconds (cumulative count 99235)`, each once: the first
-    of two lists has the percentiles."""
+    """Parses lines such as `99.219% <= 0.327 milliseconds (cumulative count 99235)`. Of the two
+    lists in the output, the first has the percentiles."""
     found = re.findall(r"^([0-9.]+)% <= ([0-9.]+) milliseconds \(cumulative count (\d+)\)$",
-                       text.partition("Cumulative distribution")[0].replace("\r", "\n"), re.MULTILINE)
+                       text.partition("Cumulative distribution")[0].replace("\r", "\n"),
+                       re.MULTILINE)
     rows = [(float(share) / 100, float(ms) * 1e6, int(n)) for share, ms, n in found]
     if not rows or rows[-1][0] != 1:
         raise Failed("redis-benchmark printed no distribution")
     count = rows[-1][2]
     call = {"count": count, "max": rows[-1][1]}
     for percent in (50, 90, 99, 99.9, 99.99, 99.999):
-        # The counts say what the rounded percentages do not.
+        # The counts are exact, the percentages rounded.
         call[f"p{percent:g}"] = next(ns for _, ns, n in rows if n >= percent / 100 * count)
     call["curve"] = []
     for step in range(128):
@@ -76,7 +77,7 @@ def distribution(text):
 
 
 def all_rows():
-    """In the order in which they are run and printed."""
+    """The workloads, in the order in which they run and are printed."""
     yield Latency("steady", "steady", "a random one of 20,000 live objects is replaced",
                   ops=2000000)
     yield Latency("growth", "growth", "50 MB a second are allocated and written, none is freed",
@@ -85,9 +86,11 @@ def all_rows():
                   quick={"bursts": 5})
     yield Latency("burst-3s", "burst", "the same with pauses of 3 s: unused memory was given back",
                   bursts=3, pause_ms=3000, quick={"bursts": 1, "pause_ms": 1500})
-    yield Latency("neighbour", "neighbour", "steady, beside a thread that allocates 50 bursts a second",
+    yield Latency("neighbour", "neighbour",
+                  "steady, beside a thread that allocates 50 bursts a second",
                   ops=4000000)
-    yield Latency("neighbour-drain", "neighbour", "the same, and after each burst it gives memory back",
+    yield Latency("neighbour-drain", "neighbour",
+                  "the same, and after each burst it gives memory back",
                   beside="neighbour", drain=1, ops=4000000)
     yield Latency("periodic", "periodic", "50 objects are replaced each millisecond, SCHED_FIFO if "
                   "allowed", quick={"periods": 300})

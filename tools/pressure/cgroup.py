@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A memory cgroup with a limit, v1 or v2, made for one run and removed after it, and the eater."""
+"""A memory cgroup with a limit, v1 or v2, that exists for one run; and the eater."""
 
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ numbers = itertools.count(1)
 
 
 class Kind:
-    """The names of the two versions."""
+    """The file names of a cgroup version."""
 
     def __init__(self, limit, swap, events):
         self.limit = limit
@@ -37,7 +37,7 @@ def read(path):
 
 
 def parents():
-    """Our own cgroup and those above it, where the memory controller is, as (directory, kind)."""
+    """Yields our own cgroup and its ancestors with a memory controller, as (directory, kind)."""
     mounts = []
     for line in read("/proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
@@ -73,12 +73,12 @@ class Group:
 
     def set_limit(self, limit):
         self.write(self.kind.limit, str(limit))
-        # What is over the limit is not to go to swap unseen.
+        # Without this, memory above the limit could go to swap.
         with contextlib.suppress(OSError):
             self.write(self.kind.swap, str(limit) if self.kind is V1 else "0")
 
     def enter(self):
-        """In the child, before exec."""
+        """Called in the child, before exec."""
         self.write("cgroup.procs", str(os.getpid()))
 
     def oom_kills(self):
@@ -116,13 +116,13 @@ def make():
         if os.path.exists(os.path.join(group.path, kind.limit)):
             return group
         os.rmdir(group.path)
-    raise BenchError("no memory cgroup can be made here: none is mounted with the memory controller "
-                     "and can be written")
+    raise BenchError("no memory cgroup can be made here: no cgroup with the memory controller is "
+                     "mounted and writable")
 
 
 @contextlib.contextmanager
 def limited(limit):
-    """None: no cgroup at all."""
+    """Runs without a cgroup if limit is None."""
     if limit is None:
         yield None
         return
@@ -139,8 +139,8 @@ EATER_LIMIT = 64 << 20
 
 @contextlib.contextmanager
 def eater(program):
-    """Waits for memory in a cgroup of its own, so that memory pressure (PSI) rises for all, and takes
-    none from anybody. To be started by the function that this gives."""
+    """A process that waits for memory in a cgroup of its own. It raises the memory pressure (PSI)
+    of the whole machine without taking memory from others. Gives a function that starts it."""
     started = []
     with limited(EATER_LIMIT) as group:
         def start():
@@ -159,7 +159,7 @@ def eater(program):
 
 
 def stalled_us():
-    """Of PSI: how long some task has waited for memory, since the machine was started."""
+    """How long some task has waited for memory since boot, from PSI; None without PSI."""
     for line in read("/proc/pressure/memory").splitlines():
         if line.startswith("some "):
             return int(line.rpartition("=")[2])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""RSS over time by gnuplot: with plain characters for the terminal, as SVG and PNG, and one chart of
-what is kept by workload."""
+"""RSS over time by gnuplot: in plain characters for the terminal, as SVG and as PNG; and a chart of
+the memory that each workload keeps."""
 
 import subprocess
 
@@ -8,12 +8,12 @@ from ..common.charts import block, drawn, key, ours_last, quoted, render, style
 from ..common.places import program
 
 WIDTH, HEIGHT = 100, 20
-POINTS = 300  # a line, so that the files stay small
+POINTS = 300  # per line, so that the files stay small
 
 
 def thinned(rss):
-    """Without the points inside a level stretch; of what is left, the lowest and the highest of each
-    step of time: nothing that stands out is lost."""
+    """Drops points inside a level stretch. If too many are left, keeps the lowest and the highest
+    of each step of time, so that no extreme is lost."""
     bends = [p for before, p, after in zip([None, *rss], rss, [*rss[1:], None])
              if not before or not after or not before[1] == p[1] == after[1]]
     if len(bends) <= POINTS:
@@ -28,7 +28,7 @@ def thinned(rss):
 
 
 def series(result, names):
-    """The first round: [(allocator, [(s, MiB)], whether it was killed)]"""
+    """Returns the first round: [(allocator, [(s, MiB)], whether it was killed)]."""
     found = []
     for name in names:
         samples = result["samples"].get(name)
@@ -48,7 +48,7 @@ def title_of(name, killed):
 
 
 def on_terminal(result, names):
-    """A chart in plain characters; None without gnuplot or without samples."""
+    """A chart in plain characters. None without gnuplot or without samples."""
     gnuplot = program("gnuplot")
     found = series(result, names)
     if not gnuplot or not found:
@@ -78,8 +78,8 @@ def rss_chart(folder, result, names):
         plots.append(f"$a{i} using 1:2 with lines lc rgb '{colour}' lw 2 "
                      f"title {quoted(title_of(name, killed))}")
         if killed:
-            plots.append(f"$a{i} using 1:2 every ::{len(found[i][1]) - 1} with points lc rgb '{colour}' "
-                         "pt 2 ps 1.5 lw 2 notitle")
+            plots.append(f"$a{i} using 1:2 every ::{len(found[i][1]) - 1} with points "
+                         f"lc rgb '{colour}' pt 2 ps 1.5 lw 2 notitle")
     limit = next((s["limit"] for several in result["samples"].values() for s in several
                   if s.get("limit")), None)
     if limit:
@@ -97,7 +97,7 @@ plot {', '.join(plots)}
 
 
 def kept_chart(folder, results, names):
-    """A row a workload: MiB above floor and live at its end, on a logarithmic axis."""
+    """One row per workload: MiB above floor and live at its end, on a logarithmic axis."""
     rows = [r for r in results if r["group"] == "idle"]
     if not rows:
         return []
@@ -108,7 +108,8 @@ def kept_chart(folder, results, names):
         for y, r in enumerate(reversed(rows)):
             s = r["summary"].get(name)
             if s and s["kept_kib"] is not None:
-                lines.append(f"{max(s['kept_kib'] / 1024, 0.5):.2f} {y + 0.3 - step * (i + 0.5):.3f}")
+                lines.append(f"{max(s['kept_kib'] / 1024, 0.5):.2f} "
+                             f"{y + 0.3 - step * (i + 0.5):.3f}")
         if not lines:
             continue
         data, plot = drawn(f"a{i}", lines, name, names, "1:2 with points", "ps 1")
@@ -132,7 +133,7 @@ plot {', '.join(plots)}
 
 
 def draw(results, names, folder):
-    """All charts for which there is something; returns the files."""
+    """Draws all charts that have data; returns their files."""
     names = ours_last(names)
     paths = kept_chart(folder, results, names)
     for result in results:

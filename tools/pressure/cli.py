@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command: arguments in, exit status out."""
+"""The command line: parses arguments, returns the exit status."""
 
 import argparse
 import os
@@ -18,17 +18,18 @@ from .run import Settings
 from .workloads import Program, rows
 
 EPILOG = """\
-Exit status: 0, whether the bounds are kept or not; 1 when something could not be run, 2 for bad
+Exit status: 0, whether the bounds are kept or not; 1 if something could not be run, 2 for bad
 arguments. See sluice-pressure(1).
 """
 
 
 def size(text):
-    """--limit: bytes, with K, M or G, or auto."""
+    """Parses --limit: a number of bytes, with K, M or G, or auto."""
     if text == "auto":
         return text
     found = re.fullmatch(r"(\d+)([KMG]?)", text)
-    value = int(found.group(1)) << {"": 0, "K": 10, "M": 20, "G": 30}[found.group(2)] if found else 0
+    shifts = {"": 0, "K": 10, "M": 20, "G": 30}
+    value = int(found.group(1)) << shifts[found.group(2)] if found else 0
     if value < 1 << 20:
         raise argparse.ArgumentTypeError(
             f"{text}: neither auto nor a number of bytes (K, M, G) from 1M on")
@@ -39,23 +40,25 @@ def parser(version):
     p = command.Parser(prog="sluice-pressure", allow_abbrev=False, epilog=EPILOG,
                        formatter_class=argparse.RawDescriptionHelpFormatter,
                        usage="sluice-pressure [OPTIONS] [-- PROGRAM ARGS...]",
-                       description="See what memory comes back, when, at what cost, and who survives.")
+                       description="Measures which memory comes back, when and at what cost, and "
+                                   "which allocator survives a limit.")
     command.add_arguments(p, "sluice-pressure", version, repeat=1, timeout=300,
-                          quick="much smaller workloads", plot="write charts, SVG and PNG, by gnuplot")
+                          quick="much smaller workloads",
+                          plot="write charts, SVG and PNG, by gnuplot")
     p.add_argument("--limit", metavar="BYTES|auto", type=size,
-                   help="run under a memory cgroup with this limit (needs root); auto: a fifth more "
-                        "than the workload's own memory")
+                   help="run under a memory cgroup with this limit (needs root); auto: a fifth "
+                        "more than the workload's own memory")
     p.add_argument("--eater", action="store_true",
-                   help="memory pressure (PSI) rises when the workload goes idle (needs root)")
+                   help="raise memory pressure (PSI) when the workload goes idle (needs root)")
     p.add_argument("--seconds", metavar="N", type=command.factor,
                    help="how long a workload stays idle; a PROGRAM is terminated after that")
     p.add_argument("--scale", metavar="X", type=command.factor,
-                   help="multiplies the memory of a workload (default 1)")
+                   help="multiply the memory of a workload (default 1)")
     p.add_argument("--probe", action=argparse.BooleanOptionalAction, default=None,
-                   help="with or without a thread whose calls are timed (default: as the workload has "
-                        "it; those that are to be all asleep have none)")
+                   help="run a thread whose calls are timed, or none (default: depends on the "
+                        "workload; one in which all threads sleep has none)")
     p.add_argument("--chart", action=argparse.BooleanOptionalAction, default=True,
-                   help="RSS over time below each workload, in plain characters")
+                   help="show RSS over time below each workload, in plain characters")
     return p
 
 
@@ -78,19 +81,23 @@ def options_of(argv, version):
         if not found:
             there = os.path.exists(program_args[0])
             raise UsageError(f"{command.shown(program_args[0])}: "
-                             + ("is not an executable file" if there else "there is no such program"))
+                             + ("is not an executable file" if there
+                                else "there is no such program"))
         options.program = [found, *program_args[1:]]
     options.scale = options.scale or 1.0
     return options
 
 
 def terminated(number, _frame):
-    """So that the cgroup is removed on the way out."""
+    """Exits through the handlers, so that the cgroup is removed."""
     raise SystemExit(128 + number)
 
 
 def compare(options, places, version):
-    wanted = [Program(options.program)] if options.program else command.choose(list(rows()), options.only)
+    if options.program:
+        wanted = [Program(options.program)]
+    else:
+        wanted = command.choose(list(rows()), options.only)
     if options.list:
         command.show_list(wanted)
         return 0
@@ -111,7 +118,8 @@ def compare(options, places, version):
         result = {"name": row.name, "group": row.group, "text": row.text,
                   "summary": report.summarize(samples), "samples": samples}
         results.append(result)
-        table.show(row, result["summary"], charts.on_terminal(result, names) if options.chart else None)
+        table.show(row, result["summary"],
+                   charts.on_terminal(result, names) if options.chart else None)
     table.end(results, "sluice")
     document = comparison.document(
         "sluice_pressure", version, found,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The table: a row for each workload and allocator."""
+"""The table: one row per workload and allocator."""
 
 import sys
 import textwrap
@@ -13,11 +13,11 @@ HEADINGS = ("allocator", "ended", "live", "peak", "rest", "kept", "back %", "bac
 WIDTHS = (12, 9, 6, 6, 6, 6, 6, 7, 6, 6, 8)
 LEFT = (0, 1)
 FOOT = """
-live, peak, rest, kept: MiB of RSS. The floor is what was resident before the first allocation; rest
-is measured at the end; kept is rest minus the floor and live. back %: share of the peak above the floor
-that came back. back ms: from the last free until the RSS is at most the floor, 1.1 x live and 64 KiB
-per thread. CPU ms: the process's CPU time after the last free. p99.99, worst us: calls of malloc and
-free, timed one by one in a thread of their own, meanwhile."""
+live, peak, rest, kept: MiB of RSS. The floor is the RSS before the first allocation; rest is
+measured at the end; kept is rest minus the floor and live. back %: share of the peak above the
+floor that came back. back ms: time from the last free until the RSS is at most the floor plus
+1.1 x live plus 64 KiB per thread. CPU ms: CPU time of the process after the last free. p99.99,
+worst us: calls of malloc and free in that time, timed one by one in a separate thread."""
 
 
 def line(cells):
@@ -46,13 +46,13 @@ def figure(value):
 
 
 def ended(samples):
-    """The worst of the rounds, with the time at which it was."""
+    """The worst end of the rounds, with its time."""
     killed = [s["seconds"] for s in samples if s["ended"] == "OOM"]
     return f"OOM {min(killed):.1f} s" if killed else "survived"
 
 
 def judged(samples):
-    """For each bound the median of its values, held against the limit once more."""
+    """For each bound, the median of its values, compared with the limit again."""
     result = []
     for several in zip(*(s["bounds"] for s in samples)):
         values = [b["value"] for b in several if b["value"] is not None]
@@ -63,17 +63,18 @@ def judged(samples):
     return result
 
 
-KEYS = ("live_kib", "floor_kib", "peak_kib", "rest_kib", "kept_kib", "back_share", "back_ms", "cpu_ms",
-        "p9999_us", "worst_us", "busy_p9999_us", "busy_worst_us", "stalled_ms", "total_cpu_ms")
+KEYS = ("live_kib", "floor_kib", "peak_kib", "rest_kib", "kept_kib", "back_share", "back_ms",
+        "cpu_ms", "p9999_us", "worst_us", "busy_p9999_us", "busy_worst_us", "stalled_ms",
+        "total_cpu_ms")
 
 
 def summarize(samples):
-    """{allocator: medians over the rounds}"""
+    """Returns {allocator: medians over the rounds}."""
     result = {}
     for name, several in samples.items():
         if several:
             one = {key: middle(several, key) for key in KEYS}
-            # Half of the rounds or more never got there: no median.
+            # No median if half of the rounds or more never got there.
             if sum(s["back_ms"] is None for s in several) * 2 >= len(several):
                 one["back_ms"] = None
             one["ended"] = ended(several)
@@ -84,11 +85,12 @@ def summarize(samples):
 
 def lines_of(workload, summary):
     for allocator, s in summary.items():
-        # Under a limit what counts is what happens while memory is short, not after.
+        # Under a limit, the calls while memory is short count, not those after.
         worst = "busy_" if workload.group == "limit" else ""
         share = 100 * s["back_share"] if s["back_share"] is not None else None
-        yield line((allocator, s["ended"], mib(s["live_kib"]), mib(s["peak_kib"]), mib(s["rest_kib"]),
-                    mib(s["kept_kib"]), plain(share), plain(s["back_ms"]), plain(s["cpu_ms"], 1),
+        yield line((allocator, s["ended"], mib(s["live_kib"]), mib(s["peak_kib"]),
+                    mib(s["rest_kib"]), mib(s["kept_kib"]), plain(share),
+                    plain(s["back_ms"]), plain(s["cpu_ms"], 1),
                     plain(s[worst + "p9999_us"], 1), plain(s[worst + "worst_us"])))
         if s["stalled_ms"] is not None:
             yield f"{'':{WIDTHS[0]}}  tasks waited for memory (PSI): {s['stalled_ms']:.0f} ms"

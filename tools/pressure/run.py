@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One run of a program under one allocator: its events, its RSS sampled from outside, how it ended, and
-the figures that are made of them."""
+"""One run of a program under one allocator: its events, its RSS sampled from outside, how it ended,
+and the figures computed from them."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ from . import cgroup
 
 INTERVAL = 0.015
 PAGE_KIB = os.sysconf("SC_PAGESIZE") // 1024
-SLACK_KIB = 64  # a thread
+SLACK_KIB = 64  # per thread
 
 
 def process_clock(pid):
-    """The clock of the CPU time of another process (clock_getcpuclockid)."""
+    """The clock of another process's CPU time (clock_getcpuclockid)."""
     return (~pid << 3) | 2
 
 
@@ -37,7 +37,7 @@ class Settings(measure.Settings):
 
 
 class Watch:
-    """What is seen of a process while it runs."""
+    """The observations of a process while it runs."""
 
     def __init__(self, process, out, on_idle):
         self.process = process
@@ -66,7 +66,7 @@ class Watch:
                 self.mapped.add(line[line.index("/"):])
 
     def lines(self):
-        """New lines of what it printed; those that are JSON are ours."""
+        """New lines of the program's output. Lines of JSON are ours."""
         more = os.pread(self.out.fileno(), 1 << 16, self.read_to)
         self.read_to += len(more)
         *whole, self.rest = (self.rest + more).split(b"\n")
@@ -85,7 +85,8 @@ class Watch:
                     self.report = found
 
     def until_it_ends(self, timeout, seconds):
-        """Terminated after `seconds`, which is no fault; killed after `timeout`, which is one."""
+        """Waits for the end. Terminates the process after `seconds`, which is not a fault; kills it
+        after `timeout`, which is one."""
         stopped = False
         ticks = 0
         while True:
@@ -114,8 +115,9 @@ def kill(process):
     process.wait()
 
 
-def run(argv, allocator, settings, *, limit=None, conf=None, core=None, seconds=None, built_in=True):
-    """A sample: everything there is to say about this run, but `Failed` when that is nothing."""
+def run(argv, allocator, settings, *, limit=None, conf=None, core=None, seconds=None,
+        built_in=True):
+    """Returns a sample, all data about this run; raises Failed if there is none."""
     env = environment(allocator, {"SLUICE_CONF": ",".join(filter(None, (conf, allocator.options)))}
                       if conf else None)
     with contextlib.ExitStack() as stack:
@@ -131,8 +133,8 @@ def run(argv, allocator, settings, *, limit=None, conf=None, core=None, seconds=
                 os.sched_setaffinity(0, {core})
 
         try:
-            process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                                       preexec_fn=prepare, start_new_session=True)
+            process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=out,
+                                       stderr=err, preexec_fn=prepare, start_new_session=True)
         except OSError as e:
             raise BenchError(f"{argv[0]}: {e.strerror}") from None
         stack.callback(kill, process)
@@ -151,8 +153,8 @@ def run(argv, allocator, settings, *, limit=None, conf=None, core=None, seconds=
             ended = "ok"
         else:
             raise Failed(f"{how_it_ended(status)}: {message}")
-        stalled_ms = (cgroup.stalled_us() - stalled) / 1000 if settings.eater and stalled is not None \
-            else None
+        stalled_ms = (cgroup.stalled_us() - stalled) / 1000 \
+            if settings.eater and stalled is not None else None
     if built_in and ended == "ok":
         check_allocator(watch.report or {}, allocator)
     elif allocator.malloc not in watch.mapped and watch.mapped:
@@ -163,12 +165,13 @@ def run(argv, allocator, settings, *, limit=None, conf=None, core=None, seconds=
 
 
 def figures(watch, ended):
-    """Memory in KiB, times in ms. Without the workload's own events: what the samples say."""
+    """Memory in KiB, times in ms. If the workload prints no events, the figures come from the
+    samples."""
     events = {e["event"]: e for e in watch.events}
     rss = watch.rss or [(watch.begin, 0)]
     zero = rss[0][0]
     floor = events["floor"]["rss_kib"] if "floor" in events else 0
-    # The program's own peak stands in its report when it has one; between samples it may be higher.
+    # A workload's own events may show a higher peak than the samples.
     peak = max([kib for _, kib in rss] + [e["rss_kib"] for e in watch.events])
     result = {
         "events": watch.events, "report": watch.report,

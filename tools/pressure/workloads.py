@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The workloads: rows over the sub-commands of sluice-pressure-work, with the bounds that Sluice is held
-to. The ids (M1, E9, ...) are those of the scenarios that users reported; the rows carry them in front."""
+"""The workloads: rows over the sub-commands of sluice-pressure-work, with the bounds that Sluice
+must meet. The ids at the start of names (M1, E9, ...) are those of the scenarios that users
+reported."""
 
 import contextlib
 import os
@@ -15,13 +16,13 @@ from .run import SLACK_KIB, run
 MIB = 1024  # in KiB
 # Parameters that --scale and --quick make smaller.
 SIZES = ("mib", "objects", "rounds", "drains")
-# Without a signal from the workload itself, what --quick waits after all is asleep.
+# How long --quick waits after all threads sleep.
 QUICK_MS = 2500
 
 
 @dataclass(frozen=True)
 class Bound:
-    """What a sample comes to, and the most (or the least) that it may be; None: it came to nothing."""
+    """A value of a sample, and its upper (or lower) limit. None: the sample has no value."""
 
     text: str
     value: Callable
@@ -48,7 +49,7 @@ def kept(limit):
                  lambda s: limit)
 
 
-# Within 10 % of live, plus 64 KiB a thread.
+# Within 10 % of live, plus 64 KiB per thread.
 BACK = Bound("MiB kept", lambda s: s["kept_kib"] / MIB if s["kept_kib"] is not None else None,
              lambda s: (0.1 * (s["live_kib"] or 0) + SLACK_KIB * threads_of(s)) / MIB)
 
@@ -70,7 +71,7 @@ def steady(s):
 
 
 def most_kept(s):
-    """From one second after the event on."""
+    """The most memory kept, from one second after the event on."""
     if s["idle_at_ms"] is None or s["rest_kib"] is None:
         return None
     later = [kib for at, kib in s["rss"] if at > s["idle_at_ms"] + 1000]
@@ -101,7 +102,8 @@ def more_sleeps(s):
 
 
 def preempted_ratio(s):
-    """Of the hot thread, a second. Other programs on the machine preempt it as well."""
+    """Preemptions per second of the hot thread, with drains against without. Other programs on the
+    machine preempt it too."""
     r = s["report"] or {}
     if not r.get("without_involuntary"):
         return None
@@ -130,8 +132,8 @@ class Workload:
         self.text = text
         self.bounds = bounds
         self.group = group
-        self.limit = limit      # MiB; also run without it, and the times are compared
-        self.conf = conf        # an option for Sluice, when the library has it
+        self.limit = limit      # MiB; also run without it, to compare the times
+        self.conf = conf        # an option for Sluice, if the library has it
         self.cores = cores      # also run on one core
         self.quick = quick or {}
         self.params = params
@@ -151,7 +153,8 @@ class Workload:
                 params["ms"] = min(params["ms"], QUICK_MS)
             params.update(self.quick)
         for key in SIZES:
-            if key in params and key not in (self.quick if settings.quick else ()) and not self.limit:
+            preset = settings.quick and key in self.quick
+            if key in params and not preset and not self.limit:
                 params[key] = max(1, int(params[key] * settings.scale))
         if settings.seconds and "ms" in params:
             params["ms"] = int(settings.seconds * 1000)
@@ -181,14 +184,14 @@ class Workload:
         return sample
 
     def auto_limit(self, settings):
-        """Room for what the workload fills, and a fifth more."""
+        """The memory that the workload fills, and a fifth more."""
         params = dict(a.split("=") for a in self.arguments(settings))
         mib = int(params.get("mib", 256))
         return (mib + mib // 5 + 64) << 20
 
 
 def has_option(allocator, conf):
-    """Whether this is a Sluice that knows the option: its name is in the file."""
+    """Whether the library is a Sluice that knows the option: whether the file contains its name."""
     if not conf or not allocator.preload:
         return False
     name = conf.partition(":")[0].encode()
@@ -215,7 +218,7 @@ CAP = "cache_limit:32M"
 
 
 def rows():
-    """In the order in which they are run and printed."""
+    """The workloads, in the order in which they run and are printed."""
     few = {"threads": 8, "mib": 64}
     w = Workload
     objects = dict(threads=32, mib=512, min=16, max=1024, ms=3000, quick=few)
@@ -228,14 +231,16 @@ def rows():
             bounds=(kept(8),), threads=32, mib=512, min=4096, max=65536, ms=3000, quick=few)
     yield w("idle-256", "idle-owner", "256 threads free 4 MiB each, all sleep", bounds=(kept(24),),
             threads=256, mib=1024, min=16, max=1024, ms=3000, quick={"threads": 64, "mib": 64})
-    yield w("idle-probe", "idle-owner", "as idle-owner, while one thread goes on with malloc and free",
+    yield w("idle-probe", "idle-owner",
+            "as idle-owner, while one thread goes on with malloc and free",
             bounds=(kept(8),), probe=1, **objects)
     yield w("scattered", "scattered", "300,000 objects of 0.5, 1, 2 KiB, one in twenty stays; 10 s",
-            bounds=(Bound("% given back", lambda s: 100 * s["back_share"] if s["back_share"] is not None
-                          else None, lambda s: 75, least=True),),
+            bounds=(Bound("% given back", lambda s: 100 * s["back_share"]
+                          if s["back_share"] is not None else None, lambda s: 75, least=True),),
             threads=4, objects=300000, min=512, max=2048, **{"one-in": 20}, ms=10000,
             quick={"objects": 40000})
-    yield w("e9-interleaved", "interleaved", "2,000,000 objects of 16 to 256 bytes, one in 16 stays",
+    yield w("e9-interleaved", "interleaved",
+            "2,000,000 objects of 16 to 256 bytes, one in 16 stays",
             threads=4, objects=2000000, min=16, max=256, **{"one-in": 16}, ms=3000,
             quick={"objects": 200000})
     yield w("m2-handoff", "handoff", "10 threads allocate blocks, 400 others free them, all sleep",
@@ -251,15 +256,18 @@ def rows():
             group="flow", conf=CAP, threads=400, mib=100, min=16, max=1024, beat=100, ms=4000,
             bounds=(kept(32),), quick={"threads": 50, "mib": 12})
 
-    yield w("m1-queue", "queue", "16 producers replace objects, one thread only frees; live 370 MiB",
-            group="flow", bounds=(Bound("RSS / live", steady, lambda s: 1.15),), threads=16, mib=370,
-            size=592, ms=8000, quick={"mib": 40})
-    yield w("m5-first-free", "first-free", "a thread frees 256 MiB of another's and goes on in a loop",
+    yield w("m1-queue", "queue",
+            "16 producers replace objects, one thread only frees; live 370 MiB",
+            group="flow", bounds=(Bound("RSS / live", steady, lambda s: 1.15),), threads=16,
+            mib=370, size=592, ms=8000, quick={"mib": 40})
+    yield w("m5-first-free", "first-free",
+            "a thread frees 256 MiB of another's and goes on in a loop",
             group="flow", bounds=(BACK,), mib=256, min=16, max=4096, ms=4000, quick={"mib": 64})
     yield w("m6-exits", "exits", "39 threads without a malloc end each 100 ms and start again",
             group="flow", bounds=(BACK,), threads=39, ms=5000)
     yield w("m7-cap", "cap", f"8 working threads free 384 of 512 MiB; Sluice with {CAP}",
-            group="flow", conf=CAP, threads=8, mib=512, min=64, max=8192, ms=4000, quick={"mib": 128},
+            group="flow", conf=CAP, threads=8, mib=512, min=64, max=8192, ms=4000,
+            quick={"mib": 128},
             bounds=(Bound("MiB kept", most_kept, lambda s: 32 + 0.1 * (s["live_kib"] or 0) / MIB),))
     yield w("m10-cpus", "idle-owner", "64 threads fill 128 MiB: the same peak on one CPU as on all",
             group="flow", cores=True, threads=64, mib=128, min=16, max=1024, ms=1,
@@ -269,7 +277,8 @@ def rows():
                                ("handed", "small objects, freed by the next", dict(min=16, max=1024,
                                                                                    handed=1)),
                                ("blocks", "blocks of 4 to 64 KiB", dict(min=4096, max=65536))):
-        yield w(f"turns-{name}", "turns", f"32 threads in turn fill and free 100 MiB each, limit 170 MiB: {text}",
+        yield w(f"turns-{name}", "turns",
+                f"32 threads in turn fill and free 100 MiB each, limit 170 MiB: {text}",
                 group="limit", limit=170, threads=32, mib=100, ms=100, probe=1, **params,
                 bounds=(Bound("time / that without a limit", time_ratio, lambda s: 1.25),),
                 quick={"threads": 8, "mib": 48, "limit": 95})
@@ -277,18 +286,22 @@ def rows():
     yield w("drain-1g", "drain", "1 GiB cached by 64 sleeping threads is given back by one call",
             group="drain", threads=64, mib=1024, min=16, max=1024, probe=1,
             bounds=(Bound("time / that of one madvise", drain_ratio, lambda s: 1.5),
-                    Bound("CPU time / that of one madvise", ratio("drain_cpu_ns", "madvise_cpu_ns"), lambda s: 1.5)), quick={"threads": 16, "mib": 64})
+                    Bound("CPU time / that of one madvise",
+                          ratio("drain_cpu_ns", "madvise_cpu_ns"), lambda s: 1.5)),
+            quick={"threads": 16, "mib": 64})
     yield w("m8-small-start", "small-start", "64 threads are drained, then allocate a little",
             group="drain", threads=64, kib=2048, min=16, max=4096, bounds=(kept(4),),
             quick={"threads": 16})
     yield w("l2-drains", "drains", "100 drains of 60 sleeping threads beside a hot one",
             group="drain", threads=60, kib=256, min=16, max=1024, drains=100,
             bounds=(Bound("% of the peak left", left_share, lambda s: 10),
-                    Bound("p99.99 / that without drains", ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
+                    Bound("p99.99 / that without drains",
+                          ratio("with_p9999_ns", "without_p9999_ns"), lambda s: 1.2),
                     Bound("signals", number("signals"), lambda s: 0),
                     Bound("sleeps more than without drains", more_sleeps, lambda s: 0),
                     Bound("preemptions / those without drains", preempted_ratio, lambda s: 1.2)),
             quick={"threads": 8, "drains": 10})
     yield w("e3-maps", "maps", "1,000 rounds of grow and purge by 32 threads: mappings",
             group="drain", threads=32, kib=512, min=4096, max=131072, rounds=1000,
-            bounds=(Bound("mappings more than at the start", grown, lambda s: 64),), quick={"threads": 8, "rounds": 30})
+            bounds=(Bound("mappings more than at the start", grown, lambda s: 64),),
+            quick={"threads": 8, "rounds": 30})
