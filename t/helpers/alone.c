@@ -160,7 +160,7 @@ static int case_ends(void)
 	return helper_end();
 }
 
-/* Without waiting: once joined the process is single-threaded, as without the library. */
+/* Does not wait: after the join the process has a single thread, as without the library. */
 static int case_at_once(void)
 {
 	for (int i = 0; i < 50; i++) {
@@ -231,7 +231,7 @@ static int case_limit(void)
 		hold = 1;
 		for (int i = 0; i < 2; i++)
 			failed += pthread_create(&t[i], NULL, is_held, NULL) != 0;
-		/* With ours there are four; it has to make room for a child as well. */
+		/* With the library's there are four; a child needs room as well. */
 		if (round % 4 == 0)
 			CHECK(becomes("sluice", 1), "it does not start, round %d", round);
 		failed += !forks_well();
@@ -243,7 +243,7 @@ static int case_limit(void)
 		hold = 0;
 		for (int i = 0; i < 3; i++)
 			pthread_join(t[i], NULL);
-		/* The kernel counts a thread a little longer than the join waits. */
+		/* The kernel still counts a thread for a moment after the join. */
 		becomes(NULL, 1);
 	}
 	CHECK(failed == 0, "%u threads could not be made", failed);
@@ -484,7 +484,7 @@ static int case_many(void)
 
 static pid_t last_to_end;
 
-/* With what the program's own threads have of stack. */
+/* With the stacks of the program's own threads. */
 static void at_the_end(void)
 {
 	volatile char room[2 * MIB];

@@ -66,7 +66,7 @@ static int wake_pipe[2];
 static sem_t wake_sem, asleep;
 static pthread_barrier_t peak;
 
-static size_t least_kib = 16; /* blocks up to 32 KiB stand in slabs, larger ones by themselves */
+static size_t least_kib = 16; /* blocks up to 32 KiB are in slabs, larger ones are not */
 
 /* Blocks of up to 512 KiB, touched and freed by their owner. */
 static void fill_cache(uint64_t seed)
@@ -80,7 +80,7 @@ static void fill_cache(uint64_t seed)
 		if (p[i] != NULL)
 			memset(p[i], 1, n);
 	}
-	/* all hold theirs at one time, so that none lives on what another has freed */
+	/* all hold theirs at the same time, so that none reuses what another has freed */
 	pthread_barrier_wait(&peak);
 	for (int i = 0; i < BLOCKS; i++)
 		free(p[i]);
@@ -101,7 +101,7 @@ static void *sleeps(void *arg)
 		while (sem_wait(&wake_sem) != 0)
 			;
 	}
-	/* life goes on */
+	/* allocation continues */
 	for (size_t n = 1; n < 300000; n = n * 2 + 3) {
 		unsigned char *p = calloc(1, n);
 		CHECK(p != NULL && p[0] == 0 && p[n - 1] == 0, "calloc(%zu) after the drain", n);
@@ -123,7 +123,7 @@ static void sleepers_start(void)
 	for (int i = 0; i < SLEEPERS; i++)
 		while (sem_wait(&asleep) != 0)
 			;
-	/* From the post to the system call that they sleep in. */
+	/* The time from the post to the system call in which they sleep. */
 	for (int i = 0; i < SLEEPERS; i++)
 		CHECK(helper_wait_asleep(sleeper_tid[i]), "thread %d does not fall asleep", i);
 }
@@ -139,7 +139,7 @@ static void sleepers_end(void)
 		pthread_join(sleeper[i], NULL);
 }
 
-/* A system call that does nothing but stand in strace's output. */
+/* A system call whose only effect is a line in strace's output. */
 static void mark(const char *text)
 {
 	if (write(-1, text, strlen(text)) >= 0)

@@ -60,7 +60,7 @@ static void build(size_t size)
 	}
 }
 
-/* All but the first `percent`, in order. */
+/* Frees all except the first `percent`, in order. */
 static void tear_down(unsigned percent)
 {
 	for (size_t i = count * percent / 100; i < count; i++)

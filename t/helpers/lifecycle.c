@@ -83,7 +83,7 @@ __attribute__((constructor)) static void in_constructor(void)
 
 static int report_late;
 
-/* Every block of the early days is whole; half are freed, others allocated. */
+/* Checks that every early block is whole; frees half of them and allocates others. */
 static void early_check(int stage)
 {
 	CHECK(early_stage == stage, "stage %d, not %d", early_stage, stage);

@@ -61,7 +61,7 @@ static long faults(void)
 	return u.ru_minflt;
 }
 
-/* Until the reserve has at least, or at most, so much. */
+/* Waits until the reserve has at least, or at most, so much. */
 static bool wait_for(uint64_t least, uint64_t most)
 {
 	for (unsigned ms = 0; ms < WAIT_MS; ms++) {
@@ -181,7 +181,7 @@ static const struct growth blocks = { 65536, 4 * MIB, false, false };
 static const struct growth mixed = { 16, 2 * MIB, true, false };
 static const struct growth zeroes = { 65536, 4 * MIB, false, true };
 
-/* Take a little, so that there is a reserve, and wait until it has as much. */
+/* Takes a little, so that there is a reserve, and waits until it has `least` bytes. */
 static void settle(uint64_t least)
 {
 	uint64_t now = 0;
@@ -252,7 +252,7 @@ static bool has_huge_pages(void)
 	return has;
 }
 
-/* How often the machine had no huge page to give, to whomever. */
+/* How often the machine had no huge page to give to any process. */
 static unsigned long huge_refused(void)
 {
 	char line[128];
@@ -267,7 +267,7 @@ static unsigned long huge_refused(void)
 	return n;
 }
 
-/* What pcps give back unused is ready again. */
+/* Pages that pcps give back unused are prefaulted again. */
 static bool filled(size_t reserve)
 {
 	return wait_for(reserve / 3 * 2, reserve + reserve / 8);

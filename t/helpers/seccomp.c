@@ -146,7 +146,7 @@ static void *worker(void *arg)
 {
 	unsigned me = (unsigned)(uintptr_t)arg;
 
-	atomic_fetch_add(&begun, 1); /* libc's own calls at a thread's start are behind it */
+	atomic_fetch_add(&begun, 1); /* libc's own calls at a thread's start are done */
 	while (!atomic_load(&go))
 		nap();
 	use(shared[me], OBJECTS / THREADS);
@@ -217,7 +217,7 @@ static unsigned mappings(void)
 	return lines;
 }
 
-/* A minute: whoever gives the memory back has to do it without a single call that is not named. */
+/* Waits up to a minute: the memory must be given back by listed calls alone. */
 static void idle(void)
 {
 	static char *object[100000];
@@ -269,7 +269,7 @@ static void twice(void)
 static void joined(void)
 {
 	one();
-	for (int i = 0; i < 150; i++) /* a background thread that is left ends within that */
+	for (int i = 0; i < 150; i++) /* a remaining background thread ends within this time */
 		nap();
 	one();
 }
@@ -287,7 +287,7 @@ int main(int argc, char **argv)
 	free(malloc(10));
 	CHECK(getenv("SECCOMP_PLAIN") || dlsym(RTLD_DEFAULT, "sluice_stat") != NULL,
 	      "the library is not there");
-	/* Without them the library's thread ends as well, and cannot come back. */
+	/* Without these calls the library's thread ends as well, and cannot start again. */
 	atomic_store(&stay, strcmp(cas, "idle") == 0);
 	if (before)
 		start_all(t);

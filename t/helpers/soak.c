@@ -103,7 +103,7 @@ static bool on(enum kind kind)
 /* ---- what the watching process sees --------------------------------------------------------- */
 
 /* A thread that is watched. Written by its thread; `what` points to a literal, which the watcher
- * has at the same address, as it was forked. */
+ * has at the same address, because it was forked. */
 struct seat {
 	_Atomic(pid_t) tid; /* 0: free */
 	_Atomic unsigned long moved;
@@ -182,7 +182,7 @@ static void stacks(pid_t pid)
 		helper_say("gdb cannot be run");
 }
 
-/* The processes that a thread waits for may be what hangs. */
+/* The hang may be in a process that a thread waits for. */
 static void stacks_of_children(pid_t pid, pid_t tid)
 {
 	char text[4096], *at = text, *end;
@@ -486,8 +486,8 @@ static void resize_object(struct own *own, struct object *o)
 	fill(o);
 }
 
-/* Where objects wait for a thread that frees them. The lock is only ever tried: a thread of which a
- * child of fork knows nothing may have had it. */
+/* Objects that wait for another thread to free them. The lock is only tried, never waited for: in a
+ * fork child it may belong to a thread that does not exist there. */
 static struct {
 	_Atomic bool locked;
 	struct object object;
@@ -544,12 +544,12 @@ static void *thread_of_child(void *arg)
 	return NULL;
 }
 
-/* In the child: it allocates, frees what its parent's thread had, and what was on its way between
- * others. */
+/* In the child: allocates, and frees the objects of its parent's thread and those on their way
+ * between other threads. */
 static void child(struct own *own, bool with_thread)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* fork copies the limit before the memory: the one may be low and the number even. */
+	/* fork copies the limit before the memory: the limit may be low although dips is even. */
 	setrlimit(RLIMIT_AS, &usual_limit);
 	for (unsigned i = 0; i < 30; i++)
 		work_with_objects(own);
@@ -608,7 +608,7 @@ static void by_clone(struct own *own, uint64_t r)
 		child_ended(pid, raw ? "raw clone" : "_Fork");
 }
 
-/* The child shares our memory: what it allocates it frees. */
+/* The child shares our memory, so it frees what it allocates. */
 __attribute__((noinline)) static pid_t vfork_once(size_t n)
 {
 	pid_t pid = vfork();
@@ -642,7 +642,7 @@ static void by_spawn(uint64_t r)
 	doing("posix_spawn");
 	if (posix_spawn(&pid, name, NULL, NULL, command, r & 1 ? environ : none) == 0) {
 		doing("posix_spawn: the child");
-		if (may_fail(dip)) /* nor can it load itself */
+		if (may_fail(dip)) /* nor may its loader get memory */
 			waitpid(pid, NULL, 0);
 		else
 			child_ended(pid, "posix_spawn");
@@ -692,8 +692,8 @@ static void fork_in_handler(uint64_t *random)
 		child_ended(pid, "fork in a handler");
 }
 
-/* Allocates, and forks where it interrupted malloc and its kin only: libc's own fork could not be
- * entered twice. */
+/* Allocates, and forks only if it interrupted the malloc family: libc's fork cannot be entered
+ * twice. */
 static void handler(int sig)
 {
 	static _Atomic uint64_t turn;
@@ -736,8 +736,8 @@ static void handler(int sig)
 	errno = saved;
 }
 
-/* To any thread that is watched, and to the process: that reaches threads which start or end,
- * too. */
+/* Sends signals to any watched thread, and to the process, which also reaches threads that start or
+ * end. */
 static void *sends_signals(void *arg)
 {
 	uint64_t random = run_seed ^ (uintptr_t)arg;
@@ -831,7 +831,7 @@ static void *works(void *arg)
 	sit_down();
 	atomic_fetch_add_explicit(&watched->threads, 1, memory_order_relaxed);
 	pthread_cleanup_push(leave, &own);
-	/* A third ends when it is cancelled, if anybody is. */
+	/* If threads are cancelled, a third of them ends only then. */
 	for (uint64_t i = 0, n = r % 3 == 0 && on(K_CANCEL) ? 100000 : (r >> 8) % 30;
 	     i < n && !atomic_load(&over); i++) {
 		work(&own);
@@ -923,7 +923,7 @@ static void *sleeps(void *arg)
 	return arg;
 }
 
-/* The first one loads a library of its own, and libc ends the program where it cannot. */
+/* The first cancellation loads a library; if that failed, libc would end the program. */
 static void first_cancel(void)
 {
 	pthread_t t;
@@ -949,7 +949,7 @@ static void dip(uint64_t r)
 	atomic_fetch_add(&dips, 1);
 }
 
-/* Everything for some seconds, and then nothing: all threads have ended and all objects are
+/* Runs everything for some seconds; at the end all threads have ended and all objects are
  * freed. */
 static void phase(unsigned seconds, unsigned waves)
 {
@@ -981,8 +981,8 @@ static void phase(unsigned seconds, unsigned waves)
 	drain_all();
 }
 
-/* Background threads of the library, and what glibc keeps of threads, take a while to go: until it
- * is at most `enough`, or has not fallen for three seconds. */
+/* The library's background thread and what glibc keeps of threads take a while to go. Waits until
+ * the RSS is at most `enough`, or has not fallen for three seconds. */
 static long settled_rss(long enough)
 {
 	long rss = statm_rss_kib();
@@ -999,8 +999,8 @@ static long settled_rss(long enough)
 	return rss;
 }
 
-/* Where the memory is: mappings with more than 256 KiB, the others by their length (glibc keeps
- * stacks, of STACK bytes), and what the library says of its own. */
+/* Prints where the memory is: mappings with more than 256 KiB, the others by length (glibc keeps
+ * stacks of STACK bytes), and the library's own statistics. */
 static void say_memory(void)
 {
 	static struct {

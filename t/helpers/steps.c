@@ -12,7 +12,7 @@
  *
  * Exit status: 0; 1 when a function is not LIBRARY's or the child went astray, 77 when this is no
  * x86-64 machine or ptrace is refused, 2 for bad arguments. --known steps through a function of its
- * own whose counts are known, by which its eyes are tested.
+ * own whose counts are known, which tests the stepping itself.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -183,7 +183,7 @@ static void case_churn(const char *arg)
 	misuse();
 }
 
-/* And outside of it. */
+/* The misuse is found outside the thread's heap. */
 static void case_churn_foreign(const char *arg)
 {
 	char on_stack[64];
@@ -223,7 +223,7 @@ static void *misuses(void *arg)
 	return arg;
 }
 
-/* All at once. */
+/* All threads at once. */
 static void case_many(const char *arg)
 {
 	enum { THREADS = 8 };
@@ -291,7 +291,7 @@ static void refused(int sig, siginfo_t *info, void *context)
 #endif
 }
 
-/* A filter of which nobody was told refuses clone, by an errno or by SIGSYS, as that of a browser's
+/* A filter that the library did not see refuses clone, by an errno or by SIGSYS, as a browser's
  * sandbox does. */
 static void no_clone(unsigned action)
 {

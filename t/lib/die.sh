@@ -15,7 +15,7 @@ with_libunwind() {
 
 # dies CASE small|large|other LABEL: four tests
 dies() {
-	# The backtrace has a time limit, which may not do on a loaded machine; not so each time.
+	# On a loaded machine the backtrace may reach its time limit, but not three times.
 	for _ in 1 2 3; do
 		out=$(with_sluice "$builddir/t/helpers/die" "$1" 2>"$TMP/err")
 		status=$?
