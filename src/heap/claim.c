@@ -11,7 +11,7 @@
  *     that closed e or a later epoch and then made all threads pass a barrier; held -> held +
  *     exited when the owner ends; held -> free by the claimer, which retires the heap if its owner
  *     has ended; held(e) -> pending(e) by a claimer that wants to come back; free or pending ->
- *     held by a fork.
+ *     held by a fork, and then, in the parent, what it was before.
  * (C) Marks are made and epochs are closed under reclaim_control. So when an epoch is closed, its
  *     marks and all older ones are there, whoever made them, and the barrier comes after each of
  *     them.
@@ -147,12 +147,11 @@ enum claim_outcome claim_try(struct heap *h, uint64_t epoch)
 }
 
 /* Let go; true: the owner ended, and the heap is the caller's still, with a free word. */
-static bool let_go(struct heap *h, bool marked)
+static bool let_go(struct heap *h, uint64_t next)
 {
 	/* Acquire pairs with the CAS in claim_owner_ends; release, below, with the owner's load in
 	 * heap_enter, or in take_back. */
 	uint64_t word = atomic_load_explicit(&h->claim, memory_order_acquire);
-	uint64_t next = marked ? (word & ~CLAIM_STATE) | CLAIM_PENDING : CLAIM_FREE;
 
 	SHARE_COUNT(heap_claim);
 	if (!(word & CLAIM_EXITED) &&
@@ -166,20 +165,25 @@ static bool let_go(struct heap *h, bool marked)
 bool claim_release(struct heap *h)
 {
 	DELAY_HERE(claim_emptied);
-	return let_go(h, false);
+	return let_go(h, CLAIM_FREE);
 }
 
 bool claim_put_back(struct heap *h)
 {
+	uint64_t word = atomic_load_explicit(&h->claim, memory_order_relaxed);
+
 	DELAY_HERE(claim_aged);
-	return let_go(h, true);
+	/* If its owner has ended, let_go sees that, too. */
+	return let_go(h, (word & ~CLAIM_STATE) | CLAIM_PENDING);
 }
 
 /* ---- fork --------------------------------------------------------------------------------- */
 
-/* An epoch that was open until now: nobody can have claimed a heap by it. */
+/* An epoch that no mark has, because it is opened and closed here: nobody can claim a heap by it. Marks
+ * of the one before it may be there (reclaim_mark marks in parts). */
 uint64_t claim_fork_word(void)
 {
+	claim_close();
 	return claim_close() | CLAIM_HELD;
 }
 
@@ -193,10 +197,17 @@ bool claim_hold(struct heap *h, uint64_t word)
 	while ((old & CLAIM_STATE) != CLAIM_HELD) {
 		if (atomic_compare_exchange_weak_explicit(&h->claim, &old, word,
 							  memory_order_seq_cst,
-							  memory_order_relaxed))
+							  memory_order_relaxed)) {
+			h->fork_mark = old;
 			return true;
+		}
 	}
 	return false;
+}
+
+bool claim_unhold(struct heap *h)
+{
+	return let_go(h, h->fork_mark);
 }
 
 bool claim_held_by(const struct heap *h, uint64_t word)

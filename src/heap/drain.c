@@ -272,7 +272,9 @@ unsigned heap_growth_take(uint32_t *steps)
 
 bool heap_growth_mark(uint32_t looks, uint32_t *steps)
 {
-	struct heap_walk w = { HEAP_OPEN, 0, growth.next ? growth.next : heap_first(), looks, 0 };
+	/* Until a barrier has passed, the marks of the last growth are the last that may be relied on. */
+	struct heap_walk w = { HEAP_OPEN, growth.marked.epoch,
+			       growth.next ? growth.next : heap_first(), looks, 0 };
 	struct heap_walk end = w;
 	bool any = false;
 	struct heap *h;
@@ -282,9 +284,8 @@ bool heap_growth_mark(uint32_t looks, uint32_t *steps)
 		if (heap_may_hold(h))
 			any |= claim_mark(h);
 	}
-	w.epoch = claim_close();
 	if (any)
-		w.epoch = claim_pass(w.epoch, false);
+		w.epoch = claim_pass(claim_close(), false);
 	w.left -= end.left;
 	growth.marked = w;
 	growth.next = end.at;

@@ -110,6 +110,12 @@ static bool inbox_take(struct heap *h, unsigned n)
 		if (!pg) {
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
+			/* Before the inbox is empty, for a walker that looks at both (heap_may_hold). */
+			if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
+				atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+				atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
+				park_wake();
+			}
 			SHARE_COUNT(heap_inbox);
 			pg = page_stack_take_all(&h->inbox);
 			DELAY_HERE(inbox_taken);

@@ -305,9 +305,11 @@ noinline struct heap *heap_create_self(void)
 		reap_some();
 	if (lock_acquire(&registry.lock) != 0)
 		return &heap_none;
-	h = free_take();
-	if (!h && (h = registry.left) != NULL)
-		registry.left = h->free_next;
+	do {
+		h = free_take();
+		if (!h && (h = registry.left) != NULL)
+			registry.left = h->free_next;
+	} while (h && heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
 	if (h)
 		atomic_store_explicit(&h->unattached, 0, memory_order_relaxed);
 	lock_release(&registry.lock);
@@ -496,7 +498,8 @@ void heap_fork_parent(void)
 	lock_fork_parent(&heap_fallback.lock);
 	for (struct heap *next, *h = fork_list; h; h = next) {
 		next = h->fork_next;
-		heap_release(h);
+		if (claim_unhold(h))
+			heap_retire(h);
 	}
 	lock_fork_parent(&registry.lock);
 }
@@ -513,17 +516,23 @@ static bool was_outside(const struct heap *h, bool copy)
 	return claim_held_by(h, fork_held) ? fork_sure || copy : copy && !claim_is_held(h);
 }
 
+static bool is_held_by_drain(const struct heap *h)
+{
+	return claim_is_held(h) && !claim_held_by(h, fork_held);
+}
+
 /*
  * In the child: if the thread of the heap was outside of its critical section, the heap is intact,
  * and waits for a thread or for heap_take_orphan. If the thread was inside, or the heap was made
- * after hold_all, it may be half changed: it stays claimed for good. Objects of its slabs may still
+ * after hold_all, or a drainer that the child does not have had claimed it, it may be half changed:
+ * it stays claimed for good. Objects of its slabs may still
  * be freed, on the remote lists.
  */
 static void fork_child_heap(struct heap *h, bool copy)
 {
 	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
 		return;
-	if (atomic_load_explicit(&h->unattached, memory_order_relaxed)) {
+	if (atomic_load_explicit(&h->unattached, memory_order_relaxed) && !is_held_by_drain(h)) {
 		if (atomic_load_explicit(&h->claim, memory_order_relaxed) != CLAIM_FREE)
 			atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 	} else if (was_outside(h, copy)) {
@@ -546,11 +555,6 @@ static bool holds_nothing(const struct heap *h)
 {
 	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
 	       !atomic_load_explicit(&h->unattached, memory_order_relaxed);
-}
-
-static bool is_held_by_drain(const struct heap *h)
-{
-	return claim_is_held(h) && !claim_held_by(h, fork_held);
 }
 
 /* The child's own heap. In a copy without fork handlers, a drainer that the child does not have may

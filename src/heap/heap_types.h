@@ -126,6 +126,7 @@ struct heap {
 
 	/* Guarded by: reclaim_control. The list of the heaps that the forking thread holds. */
 	struct heap *fork_next;
+	uint64_t fork_mark; /* its claim word before that */
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
