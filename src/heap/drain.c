@@ -118,7 +118,7 @@ static void age(struct heap *h, uint64_t epoch, uint32_t *steps)
 	}
 }
 
-/* A claimed heap. False: the steps are used up before it was empty. */
+/* A claimed heap. False: it is not empty, as the steps are used up, or a pool cannot be locked. */
 static bool empty_claimed(struct heap *h, bool purges, uint32_t *steps, uint64_t *pages)
 {
 	bool was_empty = heap_is_empty(h);
@@ -188,7 +188,7 @@ static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 			break;
 		heap_spend(steps, CLAIM_STEPS);
 		if (!empty_claimed(h, w->action == HEAP_PURGE, steps, &pages))
-			return false;
+			return *steps != 0;
 		w->taken++;
 		stat_add(STAT_heaps_drained, 1);
 		break;

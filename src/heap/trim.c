@@ -26,7 +26,7 @@
 
 #define IDLE_ROUNDS 3u
 
-static void slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
+static enum slab_put slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 {
 	/* No object of it is in use, so no other thread can meet it. */
 	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
@@ -37,6 +37,7 @@ static void slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 	} else if (put != POOL_PUT) {
 		heap_full_add(h, pg);
 	}
+	return put;
 }
 
 /* Up to n slabs with room, and the current one. False: there are no more. */
@@ -191,7 +192,12 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 	for (pg = h->full.first; pg; pg = next) {
 		next = pg->next;
 		page_list_del(&h->full, pg, LIST_FULL);
-		slab_abandon(h, pg, age);
+		/* A fork has the pool, or its lock is stuck: not drained, so that somebody looks again. */
+		if (slab_abandon(h, pg, age) == POOL_LOCKED) {
+			atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+			atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
+			return true;
+		}
 		if (!heap_spend(steps, SLAB_STEPS) && next)
 			return false;
 	}
