@@ -272,7 +272,7 @@ unsigned heap_growth_take(uint32_t *steps)
 
 bool heap_growth_mark(uint32_t looks, uint32_t *steps)
 {
-	/* Until a barrier has passed, the marks of the last growth are the last that may be relied on. */
+	/* If nothing is marked there is no barrier: then only older marks may be relied on. */
 	struct heap_walk w = { HEAP_OPEN, growth.marked.epoch,
 			       growth.next ? growth.next : heap_first(), looks, 0 };
 	struct heap_walk end = w;

@@ -300,7 +300,7 @@ again:
 
 active proctype fork()
 {
-	byte where, what;
+	byte where, what, old;
 	bool held;
 
 	/* prepare: claim_hold, which takes a word that is free or pending; a heap that holds
@@ -308,7 +308,10 @@ active proctype fork()
 	atomic { takers == 0 && !marking -> forking = true };
 	if
 	:: atomic {
-		state != HELD -> state = HELD; mark_epoch = 0; held = true
+		state == FREE -> state = HELD; mark_epoch = 0; held = true
+	   }
+	:: atomic {
+		state == PENDING -> state = HELD; old = mark_epoch; mark_epoch = 0; held = true
 	   }
 	:: true -> goto parent
 	fi;
@@ -327,7 +330,12 @@ parent:
 	release();
 #else
 	if
-	:: held -> release()
+	:: held && old == 0 -> release()
+	:: held && old != 0 -> /* claim_unhold: the mark is there as it was */
+		if
+		:: atomic { !exited -> assert(state == HELD); state = PENDING; mark_epoch = old }
+		:: exited -> finish()
+		fi
 	:: !held -> skip
 	fi;
 #endif

@@ -8,6 +8,8 @@
 #endif
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/backed.h"
 #include "lib/barrier.h"
@@ -26,7 +28,7 @@
 #include "os/vm.h"
 #include "lib/worker.h"
 
-#define TESTS 108
+#define TESTS 114
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -574,6 +576,102 @@ static void test_held(void)
 	start_clean();
 }
 
+/* The first part of a reclaim_mark, which lets go of the lock before its barrier. */
+static void mark_only(bool bins)
+{
+	struct heap_walk all = heap_walk_all(HEAP_EMPTY, 0);
+
+	lock_acquire(&reclaim_control);
+	heap_mark_part(&all, bins, UINT32_MAX);
+	lock_release(&reclaim_control);
+}
+
+static uint64_t barriers(void)
+{
+	return value("barriers_expedited") + value("barriers_global");
+}
+
+/* A growth that has marked nothing makes no barrier, so nobody may rely on it. */
+static void test_no_barrier(void)
+{
+	static struct worker w;
+	uint32_t none = 0;
+	uint64_t before;
+	uint64_t word;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	heap_walk(HEAP_EMPTY, heap_idle_mark(false));
+	mark_only(true);
+	before = barriers();
+	word = w.heap->claim;
+	reclaim_before_growth();
+	reclaim_before_growth();
+	ok(w.heap->claim == word && barriers() == before,
+	   "a growth claims no heap that was marked after the last barrier");
+	worker_do(&w, fill_and_free_odd);
+	mark_only(false);
+	before = barriers();
+	lock_acquire(&reclaim_control);
+	heap_growth_mark(GROWTH_LOOKS, &none);
+	lock_release(&reclaim_control);
+	reclaim_pressure(UINT64_C(1) << 40, 0, false);
+	ok(!heap_is_empty(w.heap) && barriers() == before,
+	   "pressure claims no heap that was marked after the last barrier");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+static void test_mark_outlasts_fork(void)
+{
+	static struct worker w;
+	uint64_t epoch;
+	uint64_t word;
+	pid_t child;
+
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_odd);
+	epoch = heap_idle_mark(false);
+	child = fork();
+	if (child == 0)
+		_exit(0);
+	waitpid(child, NULL, 0);
+	heap_idle_take(epoch);
+	ok(emptied(w.heap), "a fork leaves the mark of a thread that sleeps");
+	worker_do(&w, fill_and_free_odd);
+	mark_only(false);
+	lock_acquire(&reclaim_control);
+	word = claim_fork_word();
+	lock_release(&reclaim_control);
+	ok((w.heap->claim & ~CLAIM_STATE) != (word & ~CLAIM_STATE), "no mark has a fork's epoch");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
+/* An ageing step opens the inbox of a heap that was emptied. */
+static void test_late_post_age(void)
+{
+	static struct worker w;
+	struct object *o = begin_and_give(&w);
+	struct page *pg = page_of(o);
+	struct reclaim_report report;
+
+	mark_set(o, mark_base(pg));
+	slab_free_remote(pg, o, o, 1);
+	heap_idle_take(reclaim_mark(true, true));
+	heap_idle_take(reclaim_mark(true, true));
+	heap_post(pg);
+	heap_age_all(heap_idle_mark(true));
+	ok(!w.heap->drained, "an ageing step that opens an inbox says that the heap holds something");
+	reclaim_drain(RECLAIM_ALL, 0, &report);
+	ok(emptied(w.heap), "a drain sees that");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
+}
+
 #define LOCKED_SIZE 100u
 #define LOCKED_OBJECTS 1000u
 
@@ -604,7 +702,7 @@ static void test_pool_locked(void)
 	epoch = heap_idle_mark(true);
 	if (lock_acquire(lock) != 0)
 		tap_bail_out("the lock of a pool is held");
-	is_int(heap_idle_take(epoch), 1, "a heap is taken while the lock of a pool is held");
+	is_int(heap_idle_take(epoch), 0, "while the lock of a pool is held a heap is not done with");
 	lock_release(lock);
 	ok(w.heap->full.first != NULL, "slabs that cannot be abandoned stay with the heap");
 	worker_do(&w, free_and_trim);
@@ -782,6 +880,9 @@ int main(void)
 	test_growth();
 	test_visit();
 	test_held();
+	test_no_barrier();
+	test_mark_outlasts_fork();
+	test_late_post_age();
 	test_pool_locked();
 	test_fallback_held();
 	test_exit();
