@@ -179,12 +179,14 @@ bool claim_put_back(struct heap *h)
 
 /* ---- fork --------------------------------------------------------------------------------- */
 
-/* An epoch that no mark has, because it is opened and closed here: nobody can claim a heap by it. Marks
- * of the one before it may be there (reclaim_mark marks in parts). */
+/* An epoch that no mark has, because it is opened and closed here, so nobody can claim a heap by
+ * it. Marks of the epoch before may be there (reclaim_mark marks in parts). */
 uint64_t claim_fork_word(void)
 {
-	claim_close();
-	return claim_close() | CLAIM_HELD;
+	SHARE_COUNT(claim_epoch);
+	return (atomic_fetch_add_explicit(&open_epoch, 2 * CLAIM_STEP, memory_order_seq_cst) +
+		CLAIM_STEP) |
+	       CLAIM_HELD;
 }
 
 bool claim_hold(struct heap *h, uint64_t word)

@@ -94,8 +94,8 @@ uint64_t claim_fork_word(void);
 /* Hold the heap, marked or not. False: somebody has claimed it. */
 bool claim_hold(struct heap *h, uint64_t word);
 
-/* Let go, in the parent, with the mark that the heap had before: else no heap would be emptied while a
- * process forks often. True: as claim_release. */
+/* Let go, in the parent, with the mark that the heap had before. Without that, no heap would be
+ * emptied while a process forks often. True: as claim_release. */
 bool claim_unhold(struct heap *h);
 
 /* Whether the heap is held by that word. */

@@ -110,7 +110,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 		if (!pg) {
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
-			/* Before the inbox is empty, for a walker that looks at both (heap_may_hold). */
+			/* Before the inbox is empty: heap_may_hold looks at both. */
 			if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
 				atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 				atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);

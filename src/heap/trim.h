@@ -28,8 +28,8 @@ void heap_trim_rest(struct heap *h);
 /* Abandon all slabs of a heap; its bins and outbox empty, its bins without room: it is drained. */
 void heap_abandon_slabs(struct heap *h, enum slab_age age);
 
-/* The same for as many steps; false: they are used up, and the next call goes on. True, and not drained:
- * a pool cannot be locked. */
+/* The same for as many steps. Returns false if they are used up; the next call goes on. If a pool
+ * cannot be locked it returns true, and the heap is not drained. */
 bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 
 /* The same for a bin and some slabs of its class that have room; false: it has no more. */

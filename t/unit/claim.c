@@ -664,7 +664,8 @@ static void test_late_post_age(void)
 	heap_idle_take(reclaim_mark(true, true));
 	heap_post(pg);
 	heap_age_all(heap_idle_mark(true));
-	ok(!w.heap->drained, "an ageing step that opens an inbox says that the heap holds something");
+	ok(!w.heap->drained,
+	   "an ageing step that opens an inbox says that the heap holds something");
 	reclaim_drain(RECLAIM_ALL, 0, &report);
 	ok(emptied(w.heap), "a drain sees that");
 	worker_do(&w, free_all);
@@ -702,7 +703,8 @@ static void test_pool_locked(void)
 	epoch = heap_idle_mark(true);
 	if (lock_acquire(lock) != 0)
 		tap_bail_out("the lock of a pool is held");
-	is_int(heap_idle_take(epoch), 0, "while the lock of a pool is held a heap is not done with");
+	is_int(heap_idle_take(epoch), 0,
+	       "while the lock of a pool is held a heap is not done with");
 	lock_release(lock);
 	ok(w.heap->full.first != NULL, "slabs that cannot be abandoned stay with the heap");
 	worker_do(&w, free_and_trim);
