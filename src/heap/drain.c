@@ -218,6 +218,7 @@ void heap_walk_part(struct heap_walk *w, uint32_t *steps)
 	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
 		if (!walk_heap(w, h, steps))
 			break;
+		heap_spend(steps, LOOK_STEPS);
 	}
 }
 

@@ -34,11 +34,12 @@
  * What a growth does for all threads at most: heaps that it looks at (three times each: to empty
  * those that the growth before has marked, to mark the next ones, and to open their inboxes), and
  * objects, slabs and runs of pages that it moves, in steps: one for an object, SLAB_STEPS for a
- * slab, one for a run of pages, and CLAIM_STEPS for a heap that it claims. It ends with the part in
- * which its steps are used up.
+ * slab, one for a run of pages, and CLAIM_STEPS for a heap that it claims. A walk spends LOOK_STEPS
+ * for each heap as well. It ends with the part in which its steps are used up.
  */
 #define GROWTH_LOOKS 128u
 #define GROWTH_STEPS 2048u
+#define LOOK_STEPS 1u
 #define SLAB_STEPS 4u
 #define CLAIM_STEPS 64u
 #define PART_OBJECTS BIN_STEP
