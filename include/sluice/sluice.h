@@ -60,7 +60,7 @@ struct sluice_drain_report {
 	uint64_t time_ns;        /**< duration of the call */
 	uint64_t heaps_emptied;  /**< heaps that are empty now; with IDLE */
 	uint64_t heaps_skipped;  /**< heaps that were left alone; with IDLE */
-	uint64_t barrier_ns;     /**< part of time_ns: the memory barrier; with IDLE */
+	uint64_t barrier_ns;     /**< part of time_ns: marks, barrier, a short wait; with IDLE */
 };
 
 /**
@@ -74,8 +74,8 @@ struct sluice_drain_report {
  * report: filled in on success; may be NULL.
  * Returns 0, or -1 with errno EINVAL if flags has an unknown bit.
  *
- * Threads: one drain runs at a time; a second one waits for it. No lock that malloc waits for is
- * held over a system call, nor for more than 32 runs at a time.
+ * Threads: drains may run at the same time; each heap is emptied by one of them. No lock that
+ * malloc waits for is held over a system call, nor for more than 32 runs at a time.
  * Cost: about 50 ns for each run in a pcp and each object in a heap's lists, and the time
  * of the kernel for the memory (50 to 100 us per MiB).
  * Source: Linux, "Drain remote per-cpu directly" (Gorman, 2022).

@@ -9,8 +9,8 @@
  * The multiplier (odd) and the addend are drawn when the process starts. A link of which any byte
  * was overwritten decodes to any of 2^64 values, of which 2^-46 lie in a slab. Because the formula
  * contains the address of the link, a link that was copied from another free object decodes to an
- * address outside the slab. One comparison with the carved part of the slab (slab_next) therefore
- * tells our links from others.
+ * address outside the slab. One comparison with the carved part of the slab (freelist_next)
+ * therefore tells our links from others.
  *
  * The second word of an object is a mark while the object is on a list of its slab, or on the way
  * there (outbox, remote list). The mark is a secret, plus the address, plus the serial number of

@@ -133,7 +133,8 @@ static always_inline void heap_free(void *p)
 		heap_free_slow(p);
 		return;
 	}
-	/* For its link and its mark, if it goes home: it may not have been touched for long. */
+	/* For its link and its mark, if it returns to its slab: it may not have been touched for
+	 * long. */
 	__builtin_prefetch(o, 1);
 	top[1] = o;
 	b->top = top + 1;

@@ -46,7 +46,7 @@
 
 _Thread_local struct heap_work heap_work TLS_FAST;
 
-/* A run in limbo: to the pcp after the window. */
+/* A run in limbo: to the pcp after the critical section. */
 static void release_run(struct heap *h, struct page *pg)
 {
 	pg->stack_next = h->release;

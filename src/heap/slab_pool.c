@@ -3,8 +3,7 @@
  * slab_pool.c - see slab_pool.h. Used by heap and reclaim; uses slab, holes, buddy.
  *
  * (A) A slab becomes ABANDONED, and stops being so, only under the lock of its class's pool. A slab
- *     is on one of the lists of its pool exactly while it is ABANDONED. (pool_check in the unit
- *     test)
+ *     is on one of the lists of its pool exactly while it is ABANDONED.
  * (B) The list `fresh` is in the order of the epochs of its slabs, the oldest first.
  * (C) A slab that is empty once its remote list is collected is noticed: by the thread that adopts
  *     it after its free, or, if no try to adopt followed a free, by the next slab_pool_take_empty.

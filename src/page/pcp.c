@@ -570,7 +570,7 @@ void pcp_fork_prepare(void)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		bool held;
 
-		/* An empty pcp is left alone, as in claim_hold_all. */
+		/* An empty pcp is left alone, as an empty heap is. */
 		if (!count_of(p))
 			continue;
 		held = pcp_enter_remote(p);

@@ -27,9 +27,9 @@
  *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
  * (B) No lock is held over a system call, except zone.grow while regions are unmapped, and
  *     reclaim_control over an expedited membarrier (1 us) and while the bins of a claimed heap are
- *     purged. reclaim_control is held for one heap of a drain, to mark MARK_LOOKS heaps (all heaps
- *     where there is no memory, and in an emergency), or for PART_STEPS steps of other work on
- *     heaps.
+ *     purged. reclaim_control is held for one heap of a drain, to mark MARK_LOOKS heaps, or for
+ *     PART_STEPS steps of other work on heaps; when memory is short, also to mark all heaps or to
+ *     empty all pcps.
  *
  * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
  * threads there are and whatever they hold. The next growth continues where it ended, at the latest

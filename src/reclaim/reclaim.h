@@ -9,7 +9,7 @@
 #include "heap/drain.h"
 #include "types.h"
 
-/* One process-wide change at a time: disabling of the pcps, fork. */
+/* One at a time: marks and claims of heaps, disabling of the pcps, fork. */
 extern struct lock reclaim_control;
 
 enum reclaim_flag {

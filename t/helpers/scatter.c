@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 	long rest;
 
 	if (!wait && !stats && !blocks && strcmp(what, "trim") != 0) {
-		fprintf(stderr, "usage: scatter wait|nap|trim|stats|blocks [OBJECTS [SECONDS "
+		fprintf(stderr, "usage: scatter wait|busy|trim|stats|blocks [OBJECTS [SECONDS "
 				"[PERCENT]]]\n");
 		return 2;
 	}

@@ -112,7 +112,7 @@ inline enter_slow()
 	   buffer!BUSY, 0;
 	   if
 	   :: atomic {
-		   /* claim_take_back; then it tries again to enter. */
+		   /* take_back; then it tries again to enter. */
 		   empty(buffer) && state == PENDING && mark_epoch == g ->
 		   state = FREE;
 		   g = 0
