@@ -27,17 +27,17 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/check.h"
+#include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
-#include "heap/trim.h"
 #include "heap/huge.h"
+#include "heap/trim.h"
 #include "page/growth.h"
 #include "page/longrun.h"
 #include "page/region.h"
-#include "base/check.h"
-#include "base/stats.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
 

@@ -29,8 +29,8 @@
 #include <unistd.h>
 
 #include "base/backtrace.h"
-#include "base/clock.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
 #include "base/park.h"

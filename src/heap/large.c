@@ -18,10 +18,10 @@
 #endif
 #include "heap/large.h"
 
-#include "page/longrun.h"
-#include "page/pagemap.h"
 #include "base/check.h"
 #include "base/stats.h"
+#include "page/longrun.h"
+#include "page/pagemap.h"
 
 static uint32_t pages_of(size_t size)
 {

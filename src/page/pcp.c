@@ -40,9 +40,9 @@
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
-#include "page/pagemap.h"
 #include "base/park.h"
 #include "base/stats.h"
+#include "page/pagemap.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
 #define BULK_BATCH 128u

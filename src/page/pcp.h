@@ -5,9 +5,9 @@
 #ifndef SLUICE_PCP_H
 #define SLUICE_PCP_H
 
-#include "page/buddy.h"
 #include "base/list.h"
 #include "base/lock.h"
+#include "page/buddy.h"
 #include "types.h"
 
 /* Lengths of runs that are kept: 1 to 8 pages, then four per doubling, up to 128 pages (2 MiB). */

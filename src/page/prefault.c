@@ -38,11 +38,11 @@
 #include "base/delay.h"
 #include "base/options.h"
 #include "base/park.h"
+#include "base/stats.h"
+#include "os/vm.h"
 #include "page/block.h"
 #include "page/growth.h"
 #include "page/region.h"
-#include "base/stats.h"
-#include "os/vm.h"
 
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u

@@ -46,28 +46,28 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "page/buddy.h"
 #include "base/clock.h"
-#include "reclaim/control.h"
 #include "base/cpulist.h"
 #include "base/delay.h"
-#include "heap/heap.h"
-#include "heap/drain.h"
-#include "heap/slab_pool.h"
-#include "page/longrun.h"
 #include "base/options.h"
 #include "base/ourfd.h"
 #include "base/park.h"
+#include "base/sandbox.h"
+#include "heap/drain.h"
+#include "heap/heap.h"
+#include "heap/slab_pool.h"
+#include "os/membarrier.h"
+#include "os/vm.h"
+#include "page/buddy.h"
+#include "page/longrun.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
+#include "reclaim/control.h"
 #include "reclaim/limits.h"
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
-#include "base/sandbox.h"
-#include "os/membarrier.h"
-#include "os/vm.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)

@@ -25,13 +25,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "reclaim/info.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/ourfd.h"
-#include "reclaim/reclaim.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
+#include "reclaim/info.h"
+#include "reclaim/reclaim.h"
 
 #define REFUSED_MAX 256u
 

@@ -11,14 +11,14 @@
 
 #include <string.h>
 
+#include "base/stats.h"
 #include "heap/arena.h"
-#include "page/buddy.h"
 #include "heap/heap.h"
-#include "os/membarrier.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
+#include "os/membarrier.h"
+#include "page/buddy.h"
 #include "page/pcp.h"
-#include "base/stats.h"
 
 /* Objects on a slab's remote list are free, although the slab counts them as used. */
 static void add_slab(struct page *pg, struct info *in, struct info_class *c)

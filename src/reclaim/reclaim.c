@@ -51,21 +51,21 @@
 
 #include <errno.h>
 
-#include "page/buddy.h"
 #include "base/clock.h"
+#include "base/options.h"
+#include "base/stats.h"
 #include "heap/claim.h"
 #include "heap/drain.h"
 #include "heap/heap.h"
 #include "heap/heap_call.h"
 #include "heap/slab_pool.h"
+#include "page/buddy.h"
 #include "page/growth.h"
 #include "page/longrun.h"
-#include "base/options.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
-#include "base/stats.h"
 
 /* How long a drain waits for locked pcps: for all of them, and for that of one heap. Measured by
  * the clock, because a sleep takes longer than asked for. */

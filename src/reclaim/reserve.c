@@ -27,16 +27,16 @@
 
 #include <time.h>
 
-#include "page/buddy.h"
 #include "base/clock.h"
 #include "base/options.h"
-#include "page/pagemap.h"
 #include "base/park.h"
+#include "heap/sizeclass.h"
+#include "os/vm.h"
+#include "page/buddy.h"
+#include "page/pagemap.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "reclaim/limits.h"
-#include "heap/sizeclass.h"
-#include "os/vm.h"
 
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u

@@ -9,12 +9,12 @@
 #include <errno.h>
 #include <sluice/sluice.h>
 
-#include "page/buddy.h"
 #include "base/export.h"
 #include "heap/heap.h"
-#include "reclaim/info.h"
+#include "page/buddy.h"
 #include "page/pagemap.h"
 #include "page/pcp.h"
+#include "reclaim/info.h"
 #include "reclaim/reclaim.h"
 
 #ifndef PACKAGE_VERSION

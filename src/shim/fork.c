@@ -36,19 +36,19 @@
 #include <sys/single_threaded.h>
 #endif
 
-#include "heap/arena.h"
-#include "reclaim/background.h"
-#include "page/buddy.h"
-#include "reclaim/control.h"
 #include "base/delay.h"
-#include "heap/heap.h"
 #include "base/lock.h"
-#include "page/longrun.h"
-#include "page/pcp.h"
-#include "reclaim/pressure.h"
-#include "reclaim/reclaim.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
+#include "heap/arena.h"
+#include "heap/heap.h"
+#include "page/buddy.h"
+#include "page/longrun.h"
+#include "page/pcp.h"
+#include "reclaim/background.h"
+#include "reclaim/control.h"
+#include "reclaim/pressure.h"
+#include "reclaim/reclaim.h"
 
 #if defined(__GLIBC__)
 extern void _IO_list_lock(void) __attribute__((weak));

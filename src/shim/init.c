@@ -19,22 +19,22 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shim/sanitizer.h"
-#include "reclaim/background.h"
 #include "base/clock.h"
-#include "reclaim/control.h"
-#include "shim/fork.h"
-#include "heap/heap.h"
-#include "heap/heap_slabs.h"
 #include "base/log.h"
 #include "base/options.h"
-#include "reclaim/pressure.h"
-#include "reclaim/reclaim.h"
-#include "reclaim/reserve.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
+#include "heap/heap.h"
+#include "heap/heap_slabs.h"
 #include "os/vm.h"
+#include "reclaim/background.h"
+#include "reclaim/control.h"
+#include "reclaim/pressure.h"
+#include "reclaim/reclaim.h"
+#include "reclaim/reserve.h"
+#include "shim/fork.h"
+#include "shim/sanitizer.h"
 
 static pid_t process; /* the one that started this image, not a child of fork */
 

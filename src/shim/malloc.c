@@ -34,10 +34,10 @@
 #include <unistd.h>
 
 #include "base/export.h"
-#include "shim/glibc_malloc.h"
 #include "heap/heap.h"
-#include "reclaim/reclaim.h"
 #include "os/vm.h"
+#include "reclaim/reclaim.h"
+#include "shim/glibc_malloc.h"
 
 #define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
 

@@ -13,13 +13,13 @@
 #include <string.h>
 
 #include "base/export.h"
-#include "shim/glibc_malloc.h"
-#include "heap/heap.h"
-#include "os/membarrier.h"
-#include "reclaim/info.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "base/sys.h"
+#include "heap/heap.h"
+#include "os/membarrier.h"
+#include "reclaim/info.h"
+#include "shim/glibc_malloc.h"
 
 EXPORT struct mallinfo2 mallinfo2(void)
 {

@@ -11,9 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/export.h"
 #include "page/buddy.h"
 #include "page/region.h"
-#include "base/export.h"
 
 EXPORT int mlockall(int flags)
 {

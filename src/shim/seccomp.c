@@ -17,12 +17,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "reclaim/background.h"
 #include "base/export.h"
-#include "heap/heap.h"
 #include "base/lock.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
+#include "heap/heap.h"
+#include "reclaim/background.h"
 
 long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
 

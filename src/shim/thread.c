@@ -21,8 +21,8 @@
 #include <threads.h>
 #include <unistd.h>
 
-#include "reclaim/background.h"
 #include "base/export.h"
+#include "reclaim/background.h"
 
 typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
