@@ -24,7 +24,6 @@
 #include "base/stats.h"
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
-#include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
 #include "heap/trim.h"

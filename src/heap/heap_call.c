@@ -19,7 +19,6 @@
 #include "base/share.h"
 #include "base/stats.h"
 #include "heap/claim.h"
-#include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "heap/heap_work.h"
 #include "heap/trim.h"

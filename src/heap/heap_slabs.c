@@ -27,13 +27,11 @@
 
 #include "base/check.h"
 #include "base/delay.h"
-#include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
 #include "heap/holes.h"
-#include "os/vm.h"
 
 #define WAKE_NEVER (-1) /* but for a count that falls below zero */
 #define FLUSH 16u

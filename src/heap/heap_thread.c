@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 #include "base/backtrace.h"
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
@@ -39,7 +38,6 @@
 #include "base/sys.h"
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
-#include "heap/heap_slabs.h"
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"

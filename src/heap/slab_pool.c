@@ -33,7 +33,6 @@
 #include "base/stats.h"
 #include "heap/holes.h"
 #include "page/buddy.h"
-#include "page/pagemap.h"
 
 #define POOL_STEPS 64u
 #define PENDING_BATCH 8u

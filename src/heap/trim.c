@@ -16,8 +16,6 @@
 #endif
 #include "heap/trim.h"
 
-#include "base/check.h"
-#include "base/delay.h"
 #include "base/options.h"
 #include "heap/cache_bin.h"
 #include "heap/heap_slabs.h"

@@ -13,12 +13,13 @@
 
 #include "base/stats.h"
 #include "heap/arena.h"
-#include "heap/heap.h"
+#include "heap/heap_thread.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
+#include "heap/slab.h"
 #include "os/membarrier.h"
-#include "page/buddy.h"
 #include "page/pcp.h"
+#include "page/zone.h"
 
 /* Objects on a slab's remote list are free, although the slab counts them as used. */
 static void add_slab(struct page *pg, struct info *in, struct info_class *c)

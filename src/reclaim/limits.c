@@ -45,7 +45,6 @@
 #include "base/stats.h"
 #include "heap/cache_bin.h"
 #include "heap/drain.h"
-#include "heap/heap.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "page/buddy.h"

@@ -59,13 +59,13 @@
 #include "heap/heap.h"
 #include "heap/heap_call.h"
 #include "heap/slab_pool.h"
-#include "page/buddy.h"
 #include "page/growth.h"
 #include "page/longrun.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
+#include "page/zone.h"
 
 /* How long a drain waits for locked pcps: for all of them, and for that of one heap. Measured by
  * the clock, because a sleep takes longer than asked for. */

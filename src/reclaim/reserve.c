@@ -32,10 +32,10 @@
 #include "base/park.h"
 #include "heap/sizeclass.h"
 #include "os/vm.h"
-#include "page/buddy.h"
 #include "page/pagemap.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
+#include "page/zone.h"
 #include "reclaim/limits.h"
 
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))

@@ -10,10 +10,6 @@
 #include <sluice/sluice.h>
 
 #include "base/export.h"
-#include "heap/heap.h"
-#include "page/buddy.h"
-#include "page/pagemap.h"
-#include "page/pcp.h"
 #include "reclaim/info.h"
 #include "reclaim/reclaim.h"
 

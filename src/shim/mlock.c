@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "base/export.h"
-#include "page/buddy.h"
 #include "page/region.h"
 
 EXPORT int mlockall(int flags)

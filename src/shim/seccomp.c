@@ -21,7 +21,7 @@
 #include "base/lock.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
-#include "heap/heap.h"
+#include "heap/heap_thread.h"
 #include "reclaim/background.h"
 
 long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
