@@ -245,7 +245,8 @@ void vm_guard(void *addr, size_t bytes)
 	errno = saved;
 }
 
-void vm_thp(void *addr, size_t bytes, bool wanted)
+/* Lets the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbids it. */
+static void vm_thp(void *addr, size_t bytes, bool wanted)
 {
 	int saved = errno;
 

@@ -38,9 +38,6 @@ bool vm_commit(void *addr, size_t bytes);
 /* Takes away access to memory that is not in use. If the kernel refuses, nothing changes. */
 void vm_guard(void *addr, size_t bytes);
 
-/* Lets the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbids it. */
-void vm_thp(void *addr, size_t bytes, bool wanted);
-
 /* Applies the option thp to memory that was made usable. auto_wants: what thp:auto means for it. */
 void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants);
 

@@ -50,7 +50,6 @@ static _Atomic uint32_t next_thread;
 /* What is known while zones_init runs. */
 struct topology {
 	unsigned processors;      /* that the process may run on */
-	unsigned nodes;           /* that these processors are of */
 	uint8_t node[PROCESSORS]; /* the node of each, + 1; 0: the process may not run on it */
 	unsigned size[NODES];     /* processors of each node */
 };
@@ -133,11 +132,11 @@ static void faked(struct topology *t)
 	}
 }
 
-static void count_nodes(struct topology *t)
+static void count_by_node(struct topology *t)
 {
 	for (unsigned i = 0; i < PROCESSORS; i++)
-		if (t->node[i] && t->size[t->node[i] - 1]++ == 0)
-			t->nodes++;
+		if (t->node[i])
+			t->size[t->node[i] - 1]++;
 }
 
 static unsigned zones_for(const struct topology *t, unsigned group)
@@ -199,7 +198,7 @@ static void choose(void)
 		allowed_processors(&t);
 		nodes_of_processors(&t);
 	}
-	count_nodes(&t);
+	count_by_node(&t);
 	if (options.zones != OPTION_AUTO && options.zones > t.processors) {
 		chosen = (unsigned)options.zones;
 		round_robin = true;
