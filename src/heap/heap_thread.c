@@ -470,7 +470,7 @@ static bool hold_all(void)
 		h->fork_next = fork_list;
 		fork_list = h;
 	}
-	DELAY_HERE(fork_gated);
+	DELAY_HERE(fork_claimed);
 	if (!HEAP_HAS_CLAIMS || !membarrier_expedited())
 		return false;
 	for (struct heap *h = fork_list; h; h = h->fork_next) {

@@ -371,7 +371,7 @@ static bool held_back(void)
 	return more;
 }
 
-void limits_check(uint64_t generation)
+void limits_check(uint64_t epoch)
 {
 	uint64_t want;
 	bool held;
@@ -393,7 +393,7 @@ void limits_check(uint64_t generation)
 		want = UINT64_MAX;
 	}
 	if (want && (held || clock_ms() >= check_vain_until)) {
-		uint64_t given = reclaim_pressure(want, generation, false);
+		uint64_t given = reclaim_pressure(want, epoch, false);
 
 		check_vain_until = given < min_size(want, MIB) / 4 ? clock_ms() + CHECK_VAIN_MS : 0;
 	}

@@ -18,8 +18,8 @@ void limits_begin(void);
 bool limits_allow(uint64_t bytes);
 
 /* Background thread only: checks how near the limits are, and gives back free memory if they are
- * near. generation: of its marks, for reclaim_pressure. */
-void limits_check(uint64_t generation);
+ * near. epoch: of its marks, for reclaim_pressure. */
+void limits_check(uint64_t epoch);
 
 /* The longest time, in ms, that the background thread may sleep until its next limits_check. */
 uint64_t limits_sleep_ms(void);

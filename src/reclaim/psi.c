@@ -148,7 +148,7 @@ static int poll_in_parts(struct pollfd *fds, uint64_t ms, bool ending)
 	return ready;
 }
 
-bool psi_wait(uint64_t ms, uint64_t generation, int also)
+bool psi_wait(uint64_t ms, uint64_t epoch, int also)
 {
 	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
 	bool ending = atomic_load_explicit(&park_exit_word, memory_order_relaxed);
@@ -184,7 +184,7 @@ bool psi_wait(uint64_t ms, uint64_t generation, int also)
 		return false;
 	if (event) {
 		stat_add(STAT_pressure_events, 1);
-		reclaim_pressure(UINT64_MAX, generation, false);
+		reclaim_pressure(UINT64_MAX, epoch, false);
 	}
 	return fds[0].revents != 0;
 }

@@ -413,7 +413,7 @@ static const struct {
 	[DELAY_arena_emptied] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_kept] = { arena_in_fork, arena_calls, 0, NULL },
 	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
-	[DELAY_fork_gated] = { fork_once, all_kinds, BARRIER, NULL },
+	[DELAY_fork_claimed] = { fork_once, all_kinds, BARRIER, NULL },
 	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
 	/* Last, because from here on there is a background thread. */
 	[DELAY_park_set] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
