@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * cache_bin.c - how much room the cache bins of a heap have.
- * Used by heap_slabs and trim; uses sizeclass, large.
+ * Used by heap_slabs, trim, heap_thread (heap_init_bins), drain and limits (the room of all bins);
+ * uses sizeclass, large.
  *
  * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A
  *     drain takes its room away again, and so do ageing steps, so that a cache starts small after
@@ -87,7 +88,7 @@ void heap_init_bins(struct heap *h)
 
 _Atomic uint64_t heap_bins_bytes;
 _Atomic uint64_t heap_bins_most = UINT64_MAX;
-static bool bins_counted; /* heap_bins_count_all */
+static bool bins_counted; /* heap_bins_count_from */
 
 /* Bytes of n objects of the bin. */
 static uint64_t bin_bytes(unsigned bin, unsigned n)

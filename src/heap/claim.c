@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * claim.c - the heap claim: the protocol alone.
- * Used by drain (the walker), heap_thread (ends and forks of threads) and heap_call; uses
- * membarrier.
+ * Used by drain (the walker), reclaim (marks), heap_thread (ends and forks of threads) and the slow
+ * paths of the owner; uses membarrier.
  *
  * (A) A heap's lists, and the slabs it owns, are touched only by its owner in the critical section
  *     (busy set, claim free), by its claimer, or (fallback heap) by the holder of its lock.

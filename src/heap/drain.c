@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * drain.c - the walk over all heaps.
- * Used by reclaim; uses claim, heap_call, heap_slabs, heap_thread, pcp.
+ * Used by the folder reclaim; uses claim, heap_slabs, heap_thread, trim, pcp.
  *
  * (A) A heap is emptied only by its owner or its claimer (claim.h). Its pcp is emptied by anybody,
  *     under its own lock.

@@ -14,7 +14,7 @@
  *
  * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
  * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
- * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_slabs.c bounds the steps
+ * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_work.h bounds the steps
  * in a critical section. If there is no memory, heap_reclaim runs, which walks each heap once.
  * Allocates nothing for itself. May wait and enter the kernel. May run in a signal handler and in a
  * fork child.

@@ -25,8 +25,9 @@ _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
 
-/* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap, and give
- * the empty abandoned slabs back to the buddy core. Returns bytes of slabs given back. */
+/* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap and the
+ * heaps that a fork left (heap_take_orphan), and give the empty abandoned slabs back to the buddy
+ * core. Returns bytes of slabs given back. */
 uint64_t heap_sweep(void);
 
 /* For drains: empty the calling thread's bins and abandon its slabs with room, so that holes can be
@@ -66,7 +67,7 @@ static always_inline void *heap_alloc_small(size_t size)
 }
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow
- * path. That an object is not there twice is looked at here, because the free did not. */
+ * path. Checks that the object is in the bin once, because the free did not. */
 static always_inline void *heap_alloc_binned(size_t size)
 {
 	struct heap *h = heap_self;
@@ -116,16 +117,16 @@ static always_inline void heap_free(void *p)
 	first = r->head[page_index_of(p)];
 	pg = &r->page[first];
 	KEEP_IN_REGISTER(pg); /* its address is computed once */
-	/* Of a slab it cannot lie in: at least 2^32 less a region. */
+	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
 	offset = (uint32_t)((uintptr_t)p & (REGION_BYTES - 1)) - (first << PG_SHIFT);
 	b = &h->bin[pg->cls];
 	top = b->top;
 	divisor = b->divisor;
-	/* A large object that may wait in a bin looks like a slab with one object of 16 bytes. For
+	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
 	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
-	 * object, aligned or not, is no multiple of the size. Of repeats the last two frees are
-	 * looked at (below an empty bin lies another bin, as the slow path knows); others are
-	 * noticed where marks are. */
+	 * object, aligned or not, is no multiple of the size. A second free is noticed here if
+	 * the object is one of the two on top of the bin (below an empty bin lies another bin, as
+	 * the slow path knows), otherwise where marks are checked. */
 	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
 	    unlikely((uint32_t)(uintptr_t)top == b->limit) || unlikely(*top == o) ||
 	    unlikely(top[-1] == o)) {
@@ -133,8 +134,7 @@ static always_inline void heap_free(void *p)
 		heap_free_slow(p);
 		return;
 	}
-	/* For its link and its mark, if it returns to its slab: it may not have been touched for
-	 * long. */
+	/* For its link and its mark, if it is flushed: it may not have been touched for long. */
 	__builtin_prefetch(o, 1);
 	top[1] = o;
 	b->top = top + 1;

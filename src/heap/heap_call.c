@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_call.c - which heap serves a slow-path call, and what the call does for it besides.
- * Used by heap and drain; uses claim, heap_slabs, heap_thread.
+ * Used by heap and reclaim; uses claim, heap_thread, trim.
  *
  * A call is served by its thread's own heap, or by the fallback heap under its lock. In its own
  * heap it does a part of a trim that was asked for, and an ageing step every AGE_EVERY calls.

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_slabs.c - the bins and the slabs of a heap: what is done in its critical section. Uses slab,
- * outbox.
+ * heap_slabs.c - the cache bins and the slabs of a heap: what is done in its critical section.
+ * Used by heap, trim, drain and init (heap_check_bins); uses cache_bin, slab, outbox.
  *
  * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
  *     bins of large objects hold runs that are PAGE_LARGE still.
- * (B) A slab is on partial[c] (has room, wake 0), on full (no room but what is on its remote list,
+ * (B) A slab is on partial[c] (has room, wake 0), on full (no room except on its remote list,
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
  * lock.
- * Under it: list steps, CAS on state words; no page is asked for or given back (heap_purge_bins: by
- * a claimer only).
+ * Under it: list steps, CAS on state words; no page is asked for or given back.
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
  * (heap_work.h).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
@@ -33,7 +32,7 @@
 #include "heap/claim.h"
 #include "heap/holes.h"
 
-#define WAKE_NEVER (-1) /* but for a count that falls below zero */
+#define WAKE_NEVER (-1) /* except if a count falls below zero */
 #define FLUSH 16u
 #define FLUSH_FAR 4u
 #define FLUSH_BYTES 65536u
@@ -44,7 +43,7 @@
 
 _Thread_local struct heap_work heap_work TLS_FAST;
 
-/* A run in limbo: to the pcp after the critical section. */
+/* A run in limbo: it goes to the pcp after the critical section. */
 static void release_run(struct heap *h, struct page *pg)
 {
 	pg->stack_next = h->release;
@@ -63,8 +62,8 @@ static void partial_add(struct heap *h, struct page *pg)
 	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
 }
 
-/* One that could not be left may have room, or be empty but for what is on its remote list: the
- * next free of the heap puts it where it belongs, and one of others posts it. */
+/* A slab that could not be abandoned may have room, or be empty except for its remote list. The
+ * next free by this heap moves it to the right list; a remote free posts it. */
 void heap_full_add(struct heap *h, struct page *pg)
 {
 	pg->wake = (int16_t)(pg->used - 1);
@@ -97,7 +96,7 @@ static void inbox_open(struct heap *h, struct page *pg)
 	slab_place(h, pg);
 }
 
-/* Look at up to n posted slabs; false: there were none. */
+/* Open up to n posted slabs. Returns false if there were none. */
 static bool inbox_take(struct heap *h, unsigned n)
 {
 	bool any = false;
@@ -108,7 +107,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 		if (!pg) {
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
-			/* Before the inbox is empty: heap_may_hold looks at both. */
+			/* Before the inbox is empty, because heap_may_hold reads both. */
 			if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
 				atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
 				atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
@@ -139,7 +138,7 @@ bool heap_open_inbox(struct heap *h)
 	return inbox_take(h, INBOX_BATCH);
 }
 
-/* The owner stays until then. */
+/* The slab keeps its owner until the owner takes its inbox. */
 void heap_post(struct page *pg)
 {
 	struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
@@ -160,7 +159,7 @@ void heap_post_all(struct page *posted)
 	}
 }
 
-/* The slab that the next objects of cls come from; NULL: the heap has none. */
+/* The slab that the next objects of cls come from. Returns NULL if the heap has none. */
 static struct page *current_slab(struct heap *h, unsigned cls)
 {
 	struct page *pg = h->current[cls];
@@ -192,9 +191,8 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
-/* Stops the program if an object is in the bin twice, of which only the bin is looked at, or in it
- * and on a list of its slab. Nothing is written to objects, for this may be a child of fork that
- * ends. */
+/* Stops the program if an object is in the bin twice, or in the bin and on a list of its slab.
+ * Writes nothing to objects, because this may be a child of fork that ends. */
 static void bin_check_twice(struct heap *h, unsigned bin)
 {
 	struct object **bottom = bin_bottom(h, bin);
@@ -345,7 +343,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	do {
 		uintptr_t off = (uintptr_t)o[i] - start;
 
-		/* That it is the start of an object its free has seen. */
+		/* Its free has checked that it is the start of an object. */
 		if (off >= carved) {
 			if (i)
 				break;
@@ -363,8 +361,7 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	return i;
 }
 
-/* The first one or more of the n objects go to their slab, or into the outbox. Returns
- * how many. */
+/* The first one or more of the n objects go to their slab, or into the outbox. Returns how many. */
 static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
 	struct page *pg = page_of(*o);
@@ -430,7 +427,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	unsigned far = FLUSH_FAR;
 	bool shrinks;
 
-	/* Who allocates nothing of the class has no use for them. */
+	/* A thread that allocates nothing of the class has no use for them. */
 	if (cls < CLASSES && !h->current[cls]) {
 		if (most > BIN_FREED)
 			most = BIN_FREED;
@@ -446,7 +443,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	if (shrinks)
 		bin_shrink(h, cls, n - 1);
 	DCHECK(bin_space(&h->bin[cls]) != 0);
-	/* Who only frees owns slabs all the same, those that it adopted. */
+	/* A thread that only frees may own slabs, too: those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
 }
 

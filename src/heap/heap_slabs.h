@@ -51,9 +51,9 @@ bool heap_refill(struct heap *h, unsigned cls);
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
 /*
- * Send the object to its slab if that is another's and the bin of its class has not begun yet;
- * false: it was not sent. A thread that was given a few objects and frees them does not get them
- * back by its next malloc, beside others of their cache line that other threads write.
+ * Send the object to its slab if another heap owns that and the bin of its class has no room yet.
+ * Returns false if it was not sent. So a thread that frees a few objects of another thread does not
+ * get them back by its next malloc, while other threads write to the same cache lines.
  */
 bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
@@ -63,7 +63,7 @@ void heap_post(struct page *pg);
 /* The same for slabs that a flush of an outbox posted, linked by stack_next. */
 void heap_post_all(struct page *posted);
 
-/* Open some of the slabs that were posted; false: there are none. */
+/* Open some of the slabs that were posted. Returns false if there are none. */
 bool heap_open_inbox(struct heap *h);
 
 /* Release a slab that is on no list: its run goes to the pcp after the critical section. */

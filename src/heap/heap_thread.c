@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_thread.c - heaps and their threads: start, end, death, fork.
- * Used by the other files of the heap; uses claim, heap_slabs, meta, pcp.
+ * Used by the other files of the heap, reclaim and the shim; uses claim, trim, meta, pcp.
  *
  * (A) Heaps are recycled and never unmapped. So the list of heaps is walked without a lock, and a
  *     thread that posts to an inbox needs no reference.
@@ -523,8 +523,7 @@ static bool is_held_by_drain(const struct heap *h)
  * In the child: if the thread of the heap was outside of its critical section, the heap is intact,
  * and waits for a thread or for heap_take_orphan. If the thread was inside, or the heap was made
  * after hold_all, or a drainer that the child does not have had claimed it, it may be half changed:
- * it stays claimed for good. Objects of its slabs may still
- * be freed, on the remote lists.
+ * it stays claimed for good. Objects of its slabs may still be freed, on the remote lists.
  */
 static void fork_child_heap(struct heap *h, bool copy)
 {

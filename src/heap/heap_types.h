@@ -2,7 +2,7 @@
 /*
  * heap_types.h - struct heap, a thread's heap, and its cache bins.
  *
- * Who may touch what, and when, is in claim.h.
+ * Who may touch what, and when: claim.c, (A).
  */
 #ifndef SLUICE_HEAP_TYPES_H
 #define SLUICE_HEAP_TYPES_H

@@ -2,7 +2,8 @@
 /*
  * holes.c - see holes.h: finding the units of a slab without live objects, purging them, and
  * carving them again.
- * Used by slab (taking objects), slab_pool (punching), info and limits; uses freelist, vm.
+ * Used by slab (taking objects), slab_pool (punching), heap_slabs (checks), info and limits; uses
+ * freelist, vm.
  *
  * (A) Among the objects below pg->carved, exactly those are "in holes" that lie at least partly on
  *     a hole, and those from open to open_end - 1. pg->in_holes is their number. (holes_check)

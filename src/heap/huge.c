@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * huge.c - objects with a mapping of their own, and the table of these objects.
- * Used by heap; uses vm.
+ * Used by heap, info and limits; uses vm.
  *
  * (A) A live object has exactly one slot, whose addr is the start of the object. The slot is
  *     claimed before huge_alloc returns the mapping, and released before the mapping is undone,

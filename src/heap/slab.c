@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * slab.c - size-class objects carved out of runs, and remote frees; see slab.h.
- * Used by slab_pool, outbox, heap and reclaim; uses holes, freelist and the primitives.
+ * Used by slab_pool, outbox, heap_slabs, heap and info; uses holes, freelist and the primitives.
  *
  * (A) carved == used + length of free + in_holes. `used` counts the objects that the program holds,
  *     those in cache bins and outboxes of heaps, and those on the remote list. (slab_check)
@@ -95,7 +95,6 @@ void slab_unmake(struct page *pg)
 	pg->zero = 0;
 	stat_add(STAT_slabs_freed, 1);
 }
-
 
 /* Carving writes nothing, so memory that is not handed out stays untouched. */
 static unsigned carve(struct page *pg, struct object **out, unsigned n)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * slab_pool.c - see slab_pool.h. Used by heap and reclaim; uses slab, holes, buddy.
+ * slab_pool.c - see slab_pool.h. Used by heap, trim, heap_thread (fork), reclaim and
+ * background; uses slab, holes, buddy.
  *
  * (A) A slab becomes ABANDONED, and stops being so, only under the lock of its class's pool. A slab
  *     is on one of the lists of its pool exactly while it is ABANDONED.
@@ -44,21 +45,21 @@ struct pool {
 	struct page_list_head fresh; /* with room, not scanned for holes yet */
 	struct page_list_head room;  /* with room, scanned */
 	struct page_list_head full;
-	struct page *cursor;        /* where take_empty goes on; NULL: at the beginning */
+	struct page *cursor;        /* where pool_find_empty goes on; NULL: at the beginning */
 	struct page *pending;       /* taken from `waiting`, not on a list yet */
 	_Atomic uint64_t count;     /* slabs on all lists; also read without the lock */
 	_Atomic uint64_t count_new; /* slabs on fresh; also read without the lock */
 	/*
 	 * Any thread, atomic: tries to adopt after a free into an abandoned slab. Such a try sees
 	 * if the slab became empty. slab_abandoned_frees counts the frees; if it is ahead, a slab
-	 * may be empty and no try may follow (the lock was not available), so take_empty has to
-	 * look. Neither count falls. One count of unadopted frees, set to 0 by take_empty, would be
-	 * wrong for good after each try that was under way at that moment.
+	 * may be empty and no try may follow (the lock was not available), so slab_pool_take_empty
+	 * has to walk the pool. Neither count falls. One count of unadopted frees, set to 0 by that
+	 * walk, would be wrong for good after each try that was under way at that moment.
 	 */
 	_Atomic uint64_t tried;
-	/* Guarded by: lock. The value of slab_abandoned_frees when the present walk of take_empty
-	 * began, and when the last complete walk began; the latter is also read without the
-	 * lock. */
+	/* Guarded by: lock. The value of slab_abandoned_frees when the present walk of
+	 * slab_pool_take_empty began, and when the last complete walk began; the latter is also
+	 * read without the lock. */
 	uint64_t walk_frees;
 	_Atomic uint64_t walked;
 	/* Any thread, atomic: slabs in limbo to be abandoned by the next holder of the lock,
@@ -140,7 +141,7 @@ static bool pool_has_waiting(struct pool *pool)
 }
 
 /* Abandon some of the slabs that waited for the lock, which the caller holds. If one is empty by
- * now, count a free, so that take_empty looks for it. */
+ * now, count a free, so that slab_pool_take_empty finds it. */
 static noinline void add_waiting(struct pool *pool)
 {
 	if (!pool->pending) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cgroup.c - see cgroup.h. Used by limits and psi; uses the primitives.
+ * cgroup.c - see cgroup.h. Used by limits, pressure and psi; uses the primitives.
  *
  * (A) All files are opened at the start (ourfd.h says why). Those of groups that have a limit stay
  *     open, four per group, and are read from their beginning each time (pread), in a fork child as

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * membarrier.c - membarrier(2), within the sandbox's rules.
- * Used by claim (heaps of other threads) and background (parking); uses sandbox, stats.
+ * Used by claim (heaps of other threads), heap_thread (fork) and background (parking); uses
+ * sandbox, stats.
  *
  * No lock, no allocation.
  * Source: the asymmetric barrier is that of hazard pointers and RCU in user space (Desnoyers et

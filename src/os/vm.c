@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * vm.c - see vm.h. The only file that calls mmap, munmap, mprotect, mremap and madvise.
- * Used by meta, buddy and huge; uses the primitives.
+ * Used by all layers that map, populate or purge memory; uses the primitives.
  *
  * (A) A purge is rounded inward to kernel pages. If kernel pages are larger than ours, a block that
  *     fills none is left alone and stays dirty.

@@ -130,7 +130,7 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 	page_set_kind(pg, becomes);
 }
 
-/* The kind of n pages that come free; in a zone that is not segregated nobody looks at it. */
+/* The kind of n pages that come free; not used in a zone that is not segregated. */
 static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
 	if (likely(!z->segregated))
@@ -140,7 +140,6 @@ static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_
 	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
 }
 
-/* Free one aligned block and merge it upwards. */
 void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready)
 {
 	unsigned kind = range_kind(z, r, i, 1u << order, ready);
@@ -163,7 +162,6 @@ void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bo
 	block_insert(z, &r->page[i], order, to_tail, ready);
 }
 
-/* Free n pages from i on as the aligned blocks they consist of. */
 void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
 {
 	while (n) {
@@ -217,8 +215,6 @@ struct page *block_take(struct zone *z, unsigned kind, unsigned order)
 	return pg;
 }
 
-/* The free block that ends before page i and may join one of the kind; its first page, or i if
- * there is none. */
 uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
 {
 	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
@@ -323,7 +319,6 @@ static struct page *kind_take(struct zone *z, unsigned kind, const struct want *
 			      : block_take(z, kind, want->order);
 }
 
-
 static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
 {
 	uint32_t npages = want->npages;
@@ -412,7 +407,7 @@ static noinline void pending_work(struct zone *z)
 _Thread_local uint32_t zone_locks_held TLS_FAST;
 static _Thread_local uint32_t grows_held TLS_FAST;
 
-/* A lock was once found stuck: from then on look before taking one. */
+/* A lock was once found stuck: from then on each is checked before it is taken. */
 static _Atomic bool lock_lost;
 
 /* Returns 0; -EBUSY if another thread holds it and will release it; -EDEADLK or -EAGAIN as

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * buddy.c - allocates and frees runs: from which zone, and by how many holds of its lock.
- * Used by pcp, longrun, large, slab and the page API; uses block, region, purge, prefault, growth.
+ * Used by pcp, longrun, the heap and the page API; uses block, region, purge, prefault, growth.
  *
  * (A) A run is freed to the zone of its region, whichever thread frees it.
  * (B) A zone grows only when no zone has what is wanted. What limits count is counted over all

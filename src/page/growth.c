@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * growth.c - see growth.h. Used by buddy, prefault, pressure, reclaim and huge; uses zone.
+ * growth.c - see growth.h. Used by buddy, prefault, heap, reclaim and limits; uses zone.
  *
  * The growth of all zones is counted in zone_lead, which is written as it grows, so that a limit
  * holds however many zones there are.
@@ -20,7 +20,6 @@ static uint64_t growth(struct zone *z)
 	return atomic_load_explicit(&z->clean_taken, memory_order_relaxed) +
 	       atomic_load_explicit(&z->mapped, memory_order_relaxed);
 }
-
 
 bool growth_ask(struct zone *z, uint64_t pages)
 {

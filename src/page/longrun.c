@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * longrun.c - a cache of long runs; see longrun.h.
- * Used by large, heap (what is too long for a pcp), reclaim, pressure, background and fork; uses
+ * Used by large and heap (what is too long for a pcp), reclaim, limits, background and fork; uses
  * buddy.
  *
  * (A) A slot holds 0, or the address of the descriptor of a run in state PAGE_LIMBO, with the

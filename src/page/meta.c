@@ -2,7 +2,7 @@
 /*
  * meta.c - see meta.h: a bump pointer over mappings of META_CHUNK bytes.
  * Used by heap; uses vm. Lock-free: the pointer moves by CAS, and a thread that finds the chunk
- * used up maps a new one and puts it in place by CAS; who loses that race unmaps its own.
+ * used up maps a new one and puts it in place by CAS; the loser of that race unmaps its own.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * pcp.c - each thread's cache of free runs, which any thread can empty (the pcp drain).
- * Used by slab, large, heap, reclaim and the page API; uses buddy.
+ * Used by the heap, reclaim and the page API; uses buddy.
  *
  * (A) count == the sum of npages of the runs on the lists. (pcp_check)
  * (B) Each run on a list is PAGE_PCP, its npages is its class's, its link is tagged LIST_PCP.
@@ -570,7 +570,7 @@ void pcp_fork_prepare(void)
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		bool held;
 
-		/* An empty pcp is left alone, as an empty heap is. */
+		/* An empty pcp is left alone, as an empty heap is in hold_all (heap_thread.c). */
 		if (!count_of(p))
 			continue;
 		held = pcp_enter_remote(p);

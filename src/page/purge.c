@@ -2,7 +2,7 @@
 /*
  * purge.c - gives the memory of dirty blocks, and of descriptors that are not needed, back to the
  * kernel; and trim, by which frees do so while there is no background thread.
- * Used by buddy (trim) and reclaim; uses block, region and vm.
+ * Used by buddy (trim), reclaim, limits and background; uses block, region and vm.
  *
  * Lock: zone.lock for what is taken off and put on the lists; no system call under it.
  * Bound: a purge has two holds for each BUDDY_BATCH blocks; for trim see there.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * region.c - a zone's regions: growth, and giving address space back.
- * Used by buddy, prefault, purge and reclaim; uses block, pagemap and vm.
+ * Used by buddy, prefault, purge, heap (if there is no memory), reclaim and mlock; uses block,
+ * pagemap and vm.
  *
  * (A) The index of a page whose address space is not ours (given back, or never ours) is 0, and
  *     page 0 is PAGE_NONE. So a pointer to what the kernel puts there leads to no descriptor.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * zone.c - how many zones there are, and which of them a thread uses.
- * Used by heap; uses buddy, vm and options.
+ * Used by heap_thread and the other files of the folder; uses cpulist, options and vm.
  *
  * (A) Each processor that the process may run on at its start has one zone. If the option says
  *     auto, the processors of a zone are of one NUMA node. There are at most ZONES_MAX zones.
@@ -229,7 +229,6 @@ void zones_init(void)
 		zone_init(&zone_all[i]);
 	errno = saved;
 }
-
 
 struct zone *zone_add(uint32_t seen)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * background.c - the thread named "sluice".
- * Used by the shim (pthread_create) and fork; uses reclaim, limits, psi, control, reserve.
+ * Used by the shim (init, fork, thread, seccomp); uses reclaim, limits, psi, control, reserve.
  *
  * It wakes TICKS times in each idle_ms (or decay_ms, whichever is less). Once each idle_ms it
  * empties the heaps whose threads made no call since the last time, gives what that frees to the
@@ -279,8 +279,7 @@ static void tick(struct round *r)
 	limits_check(r->epoch);
 }
 
-/* ---- threads that are not made by pthread_create
- * ----------------------------------------------- */
+/* ---- threads that are not made by pthread_create --------------------------------------------- */
 
 /* Threads of C11, of libc itself and raw ones are noticed at their first call. */
 static void watch(void)

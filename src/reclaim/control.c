@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * control.c - see control.h. Used by background and fork; uses reclaim and info.
+ * control.c - see control.h. Used by init, background and fork; uses reclaim and info.
  *
  * (A) A peer cannot hold up the background thread: once a tick the thread serves at most one peer
  *     that may ask and REFUSED_MAX that may not, and never waits. An answer that the peer has no

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * info.c - see info.h. Used by the shim and the API; uses heap, huge, pcp, buddy.
+ * info.c - see info.h. Used by the shim, the API and control; uses heap_thread, slab, huge,
+ * arena, pcp, zone.
  * No lock, no allocation: descriptors are never unmapped, so a change during the walk makes a
  * figure inexact and causes no fault.
  */

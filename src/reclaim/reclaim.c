@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * reclaim.c - what takes free memory back from all threads: a table of triggers and their steps.
- * Used by the shim (malloc_trim), the API, background, limits, and heap when there is no memory;
- * uses drain (the walk over heaps), pcp, holes, buddy.
+ * Used by the shim (malloc_trim), the API, control, background, limits, psi, and heap when there is
+ * no memory; uses drain (the walk over heaps), slab_pool, pcp, longrun, prefault, purge, region.
  *
  *   trigger             steps, in this order
  *   ------------------  -------------------------------------------------------------------------
  *   growth              heap_growth_step: a bounded part of pcps and heaps of sleeping threads
- *   idle round          heaps of sleeping threads, unowned memory, holes; purge what that gave;
+ *   idle round          heaps of sleeping threads, sweep, holes; purge what that gave;
  *                       mark for the next round; an ageing step for threads in a short sleep
- *   drain, malloc_trim  mark and empty heaps now, unowned memory, pcps, holes, purge, regions, as
- *                       the flags say
- *   no memory           mark and empty heaps now, the caller's heap, pcps, unowned memory
- *   pressure            prefaulted blocks, pcps of sleeping threads, all pcps, heaps of sleeping
- *                       threads, holes, until enough is given; else ask running threads to trim
+ *   drain, malloc_trim  mark and empty heaps now, abandon the caller's slabs, sweep, pcps, holes,
+ *                       purge, regions, as the flags say
+ *   no memory           mark and empty heaps now, the caller's heap, pcps, sweep
+ *   pressure            prefaulted blocks, pcps of sleeping threads, all pcps, sweep, heaps of
+ *                       sleeping threads, sweep, holes, until enough is given; else ask running
+ *                       threads to trim
  *   emergency           the same, then heaps of all threads that are not inside a call
  *
- * Unowned memory (heap_sweep): the fallback heap, heaps of ended threads, empty abandoned slabs;
- * and the caller's own outbox and inbox.
+ * Sweep (heap_sweep): the caller's own outbox and inbox, the fallback heap, heaps that a fork left,
+ * and empty abandoned slabs.
  *
- * The order within a trigger: first heaps, then unowned memory (its slabs may go to a pcp), then
- * pcps, so that blocks meet in the buddy core and merge; then holes in abandoned slabs, and dirty
- * blocks to the kernel, the largest first; then regions that are wholly free.
+ * The order of a drain: first heaps, then the sweep (its slabs may go to a pcp), then pcps, so that
+ * blocks meet in the buddy core and merge; then holes in abandoned slabs, and dirty blocks to the
+ * kernel, the largest first; then regions that are wholly free.
  *
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
@@ -243,7 +244,6 @@ static bool mark_now(struct run *r)
 	return false;
 }
 
-/* Unowned memory. */
 static bool sweep(struct run *r)
 {
 	r->report->bytes_drained += heap_sweep();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * reserve.c - the thread named "sluice-reserve", and its watermarks.
- * Used by background (which starts it), init and fork; uses limits, pcp and buddy.
+ * Used by background (which starts it) and init; uses limits, prefault and pcp.
  *
  * The thread sleeps without a timer. An allocation that leaves less than `low` of the reserve wakes
  * it, with at most one futex call per sleep. It then fills the reserve up to `high`, and gives back
@@ -203,7 +203,6 @@ static bool fill(const struct marks *m)
 		begin();
 	return true;
 }
-
 
 static bool is_over(void)
 {

@@ -2,7 +2,7 @@
 /*
  * mlock.c - mlockall. The kernel also counts reserved address space (RLIMIT_MEMLOCK), and
  * MCL_FUTURE does not lock pages of it that are made usable later. So we give it back first.
- * Uses buddy; used by the program.
+ * Uses region; used by the program.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
