@@ -16,8 +16,6 @@
 #endif
 #include "base/sandbox.h"
 
-#include <errno.h>
-
 #include "base/park.h"
 
 #define SOME 1u   /* a filter for some threads */

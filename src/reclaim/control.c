@@ -19,7 +19,6 @@
 #endif
 #include "reclaim/control.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -25,8 +25,6 @@
 #endif
 #include "reclaim/reserve.h"
 
-#include <time.h>
-
 #include "base/clock.h"
 #include "base/options.h"
 #include "base/park.h"
