@@ -193,7 +193,8 @@ struct page {
 			/* Guarded by what guards the list in `list`. */
 			struct page *next;
 			struct page *prev;
-			/* Of a page_stack: written by the thread that pushes; read by the taker. */
+			/* In a stack (list.h): written by the thread that pushes; read by the
+			 * taker. */
 			struct page *stack_next;
 		};
 		struct slab_holes holes; /* of a slab's second page */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * backtrace.c - see backtrace.h. Primitive; used by log, uses libc and, where configured,
- * libunwind.
+ * backtrace.c - see backtrace.h. Primitive; used by check and heap_thread; uses libc, log and,
+ * where configured, libunwind.
  *
  * To load a library calls malloc and takes locks of the loader, and the stopped thread may be in
  * the middle of either. Therefore a copy of the process does it. It has the same stack at the same

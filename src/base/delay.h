@@ -6,7 +6,7 @@
  * In all other builds, such as the installed one, SLUICE_DELAYS is 0 and the macros are empty. With
  * delays, the environment variable SLUICE_DELAY says where to wait and how long:
  *
- * 	SLUICE_DELAY=vm_purge=20000             20 ms at each call that purges
+ *	SLUICE_DELAY=vm_purge=20000             20 ms at each call that purges
  *	SLUICE_DELAY=all=50/64,held_BUDDY=0     1 to 50 us in one pass of 64 at each point, but
  *	                                        never with the zone's lock held
  *

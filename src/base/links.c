@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * links.c - see links.h: the key. Primitive; used by heap (its start), slab, outbox, holes.
+ * links.c - see links.h: the key. Primitive; used by heap_thread (its start) and by the
+ * files of the heap that link free objects.
  *
  * The first call of malloc draws the key, before any object is allocated. A child of fork keeps the
  * key of its parent, by which its objects are linked. Allocates nothing, does not wait for the

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * options.c - see options.h. Primitive; used by init. All layers read the values.
+ * options.c - see options.h. Primitive; used by heap_thread (its start) and init. All layers read
+ * the values.
  * Allocates nothing; runs before the process has a second thread.
  */
 #ifdef HAVE_CONFIG_H

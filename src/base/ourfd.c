@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ourfd.c - see ourfd.h. Primitive; used by limits, psi and control.
+ * ourfd.c - see ourfd.h. Primitive; used by cgroup, psi, control, pressure, background
+ * (ourfd_threads), backtrace and mount (ourfd_close_on).
  * No lock; one thread at a time; no allocation; may run in a fork child. Except for ourfd_close_on,
  * which runs beside the background thread. That thread may then find a descriptor closed, or with
  * another file, as in a program that closes all descriptors.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sandbox.c - see sandbox.h. Primitive; used by lock, heap, pressure, background and the shim.
+ * sandbox.c - see sandbox.h. Primitive; used by all layers whose system calls a filter may forbid.
  *
  * (A) While a filter for all threads (TSYNC) is being installed, no thread is between sandbox_enter
  *     and sandbox_leave: the installing thread sets the bit, then waits for the threads inside.

@@ -2,7 +2,7 @@
 /*
  * drain.h - the walk over all heaps: what is done to each of them, and how much of it at a time.
  *
- * Who walks when, and in which order, is in reclaim.c.
+ * The table in reclaim.c says when which walk is made.
  */
 #ifndef SLUICE_DRAIN_H
 #define SLUICE_DRAIN_H

@@ -133,7 +133,7 @@ extern void (*heap_copy_begins)(void);
  */
 extern _Thread_local bool heap_in_copy TLS_FAST;
 
-/* Acquire pairs with the release where it is made. */
+/* Acquire pairs with the release in make_copy_mark. */
 static always_inline _Atomic uint32_t *heap_copy_word(void)
 {
 	return atomic_load_explicit(&heap_copy_mark, memory_order_acquire);

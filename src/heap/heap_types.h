@@ -2,7 +2,7 @@
 /*
  * heap_types.h - struct heap, a thread's heap, and its cache bins.
  *
- * Who may touch what, and when: claim.c, (A).
+ * claim.c, (A), says which threads may touch it, and when.
  */
 #ifndef SLUICE_HEAP_TYPES_H
 #define SLUICE_HEAP_TYPES_H

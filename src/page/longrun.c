@@ -13,7 +13,7 @@
  *
  * Bound: a call looks at SLOTS slots. One that finds no run frees LINE_SLOTS runs to the buddy
  * core, a drain SLOTS.
- * Progress: lock-free. Pairing: the release CAS of longrun_put with the acquire CAS in slot_take,
+ * Progress: lock-free. Pairing: the release CAS in line_put with the acquire CAS in slot_take,
  * for the descriptor. The CAS compares the length as well, so if a run is taken, cut and kept again
  * meanwhile, the CAS fails.
  * Allocates nothing. May wait for a zone's lock when it frees a run. Signal handlers: at any time.

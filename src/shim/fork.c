@@ -3,9 +3,10 @@
  * fork.c - the fork handlers.
  * Used by init; uses every layer that has a lock.
  *
- * prepare takes all locks in the order of lockrank.def and claims all heaps except the caller's own
- * (with an expedited membarrier and a bounded wait). The child resets the lock words. It takes over
- * the heaps whose threads were outside a critical section, and never touches the others.
+ * prepare takes all locks in the order of lockrank.def, and claims the heaps that may hold
+ * something, except the caller's own (with an expedited membarrier and a bounded wait). The child
+ * resets the lock words. It takes over the heaps whose threads were outside a critical section, and
+ * never touches the others.
  *
  * (A) No thread waits long for a forking thread. The fork of libc takes locks of stdio and others
  *     after our prepare handler, and a thread that holds one of them may be in malloc. While a fork
