@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/stats.h"
 #include "base/sys.h"
-#include "heap/heap_thread.h"
+#include "heap/sizeclass.h"
 #include "os/membarrier.h"
 #include "reclaim/info.h"
 #include "shim/glibc_malloc.h"
