@@ -3,8 +3,8 @@
  * types.h - glossary, constants and structures that all layers share.
  *
  * Glossary. In brackets: the nearest word of other allocators or of Linux.
- *   page        unit of memory, 16 KiB (PG_BYTES). The kernel's page may be smaller or larger; only
- *               vm.c knows its size. [mimalloc: slice; tcmalloc: page]
+ *   page        unit of memory, 16 KiB (PG_BYTES). The kernel's page may be smaller or larger
+ *               (vm_os_page). [mimalloc: slice; tcmalloc: page]
  *   block       2^order free pages, aligned to their size inside the region. [Linux: buddy page]
  *   run         1 to RUN_PAGES_MAX consecutive pages, allocated as one. [jemalloc: extent]
  *   run class   one of RUN_CLASSES lengths of runs, each with a list in a pcp.
