@@ -234,13 +234,13 @@ bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks)
 	return any;
 }
 
-uint64_t heap_mark_all(bool bins, bool global)
+uint64_t heap_mark_all(void)
 {
 	struct heap_walk w = heap_walk_all(HEAP_EMPTY, 0);
-	bool any = heap_mark_part(&w, bins, UINT32_MAX);
+	bool any = heap_mark_part(&w, false, UINT32_MAX);
 	uint64_t epoch = claim_close();
 
-	return any ? claim_pass(epoch, global) : 0;
+	return any ? claim_pass(epoch, false) : 0;
 }
 
 /* ---- growth ------------------------------------------------------------------------------- */

@@ -56,9 +56,10 @@ void heap_walk_part(struct heap_walk *w, uint32_t *steps);
  * marked. */
 bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks);
 
-/* Mark all of them, and make all threads pass a barrier (claim_pass). Returns the epoch, 0 if none
- * is marked or there is no barrier. The caller holds reclaim_control, also over the barrier. */
-uint64_t heap_mark_all(bool bins, bool global);
+/* Mark all heaps that may hold something, and make all threads pass an expedited barrier. Returns
+ * the epoch, 0 if none is marked or there is no barrier. The caller holds reclaim_control, also
+ * over the barrier. */
+uint64_t heap_mark_all(void);
 
 /*
  * The part that a growth may do for others (GROWTH_LOOKS, GROWTH_STEPS): it empties heaps that the

@@ -136,6 +136,6 @@ void heap_drain_fallback(void)
 	pcp_drain(&h->pcp);
 	if (atomic_load_explicit(&h->drained, memory_order_relaxed) || !fallback_lock())
 		return;
-	heap_abandon_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h);
 	heap_call_end(h);
 }

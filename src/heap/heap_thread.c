@@ -247,7 +247,7 @@ void heap_release(struct heap *h)
 /* In the critical section of a heap whose thread has ended or is about to: empty the heap. */
 static void finish(struct heap *h)
 {
-	heap_abandon_slabs(h, SLAB_RECENT);
+	heap_abandon_slabs(h);
 	heap_exit_free(h);
 	pcp_drain(&h->pcp);
 	heap_retire(h);

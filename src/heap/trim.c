@@ -203,13 +203,13 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 	return true;
 }
 
-void heap_abandon_slabs(struct heap *h, enum slab_age age)
+void heap_abandon_slabs(struct heap *h)
 {
 	uint32_t steps;
 
 	do {
 		steps = UINT32_MAX;
-	} while (!heap_abandon_part(h, age, &steps));
+	} while (!heap_abandon_part(h, SLAB_RECENT, &steps));
 }
 
 void heap_purge_bins(struct heap *h)

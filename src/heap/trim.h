@@ -26,7 +26,7 @@ void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
 /* Abandon all slabs of a heap; its bins and outbox empty, its bins without room: it is drained. */
-void heap_abandon_slabs(struct heap *h, enum slab_age age);
+void heap_abandon_slabs(struct heap *h);
 
 /* The same for as many steps. Returns false if they are used up; the next call goes on. If a pool
  * cannot be locked it returns true, and the heap is not drained. */

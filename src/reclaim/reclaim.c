@@ -240,7 +240,7 @@ static bool inboxes(struct run *r)
 /* Mark heaps at once, by a barrier that interrupts. */
 static bool mark_now(struct run *r)
 {
-	r->epoch = heap_mark_all(false, false);
+	r->epoch = heap_mark_all();
 	return false;
 }
 
