@@ -25,7 +25,8 @@ void heap_trim(struct heap *h);
 void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
-/* Abandon all slabs of a heap; its bins and outbox empty, its bins without room: it is drained. */
+/* Empty the bins and the outbox of a heap, take the room of its bins away, and abandon all its
+ * slabs. Then it is drained, unless a pool cannot be locked. */
 void heap_abandon_slabs(struct heap *h);
 
 /* The same for as many steps. Returns false if they are used up; the next call goes on. If a pool
@@ -35,8 +36,8 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 /* The same for a bin and some slabs of its class that have room; false: it has no more. */
 bool heap_abandon_some(struct heap *h, unsigned bin);
 
-/* Give the memory of the bins' places back to the kernel. After heap_abandon_slabs; enters the
- * kernel, so only for a claimer, which keeps nobody waiting. */
+/* Give the memory of the bins' places back to the kernel. The heap is drained. Enters the kernel,
+ * so only a claimer calls it, for which no thread waits. */
 void heap_purge_bins(struct heap *h);
 
 /* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of
