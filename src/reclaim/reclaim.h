@@ -16,7 +16,7 @@ enum reclaim_flag {
 	RECLAIM_CACHES = 1,  /* empty every pcp */
 	RECLAIM_PURGE = 2,   /* dirty pages back to the kernel */
 	RECLAIM_REGIONS = 4, /* wholly free regions unmapped */
-	RECLAIM_IDLE = 8,    /* CACHES; by the heap claim also, at once, heaps of threads outside */
+	RECLAIM_IDLE = 8,    /* CACHES, and the heaps of threads outside a call, by claims */
 	RECLAIM_GLOBAL = 16, /* with IDLE: by the barrier that interrupts nobody */
 };
 
