@@ -101,7 +101,7 @@ enum page_kind {
 	PAGE_LIMBO,    /* head of a run between two layers */
 	PAGE_SLAB,
 	PAGE_LARGE,
-	PAGE_RAW, /* allocated by sluice_page_alloc_bulk */
+	PAGE_RAW,  /* allocated by sluice_page_alloc_bulk */
 	PAGE_AWAY, /* head of a free block without address space: zone_release_space */
 };
 
