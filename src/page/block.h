@@ -44,7 +44,8 @@ void defer_push(struct zone *z, struct page *pg);
 
 static inline uint64_t word_mask(uint32_t from, uint32_t n)
 {
-	return (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1) << from;
+	/* The mask of n says to a checker that no shift is too long. */
+	return (n == 64 ? ~UINT64_C(0) : (UINT64_C(1) << (n & 63)) - 1) << from;
 }
 
 enum bit_op { BITS_COUNT, BITS_SET, BITS_CLEAR };

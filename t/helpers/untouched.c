@@ -165,9 +165,9 @@ enum {
 	WARM = 20000,
 	ROUNDS = 100000,
 	STRETCH = 250,
-	SPARED = 20,
+	SPARED = WARM / STRETCH, /* it warms up again */
 	COUNTED = 20,
-	AWAY_MS = 40,
+	AWAY_MS = 8, /* of a global barrier at least: a heap whose mark outlives it may age */
 	DRAINS = 24
 };
 
@@ -238,8 +238,8 @@ static void mark(const char *text)
 /*
  * A process that is about to grow asks all its threads first for what they cache (it then makes a
  * barrier by interrupt): what that costs the steady one does not count. Nor do the stretches in
- * which it lost its processor: who is away for idle_ms is idle. A stretch is shorter than the time
- * that a loaded machine gives a thread at once.
+ * which it lost its processor, and those after it was away for long: its heap may have been aged or
+ * emptied. A stretch is shorter than the time that a loaded machine gives a thread at once.
  */
 static int steady(void)
 {

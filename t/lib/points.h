@@ -44,18 +44,25 @@ static inline void one_call(void)
 	heap_free(alloc(100));
 }
 
-/* Takes more pages than a pcp holds, and frees them all. */
+/* Takes more pages than a pcp holds, and frees them all. A call fails if a fork holds the locks for
+ * longer than it waits. */
 static inline void pages(void)
 {
 	struct page *pg[PAGES];
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < PAGES; i++) {
-		pg[i] = pcp_alloc(heap_pcp(), 0);
-		if (!pg[i])
+	while (n < PAGES) {
+		pg[n] = pcp_alloc(heap_pcp(), 0);
+		if (!pg[n] && lock_fork_under_way())
+			break;
+		if (!pg[n]) /* the fork has ended meanwhile */
+			pg[n] = pcp_alloc(heap_pcp(), 0);
+		if (!pg[n])
 			tap_bail_out("no memory");
+		n++;
 	}
-	for (unsigned i = 0; i < PAGES; i++)
-		pcp_free(heap_pcp(), pg[i]);
+	while (n-- > 0)
+		pcp_free(heap_pcp(), pg[n]);
 }
 
 static inline void abandon_own(void)
