@@ -51,10 +51,7 @@ static uint64_t free_runs(struct page *pg)
 
 static uint64_t free_released(struct heap *h)
 {
-	struct page *pg = h->release;
-
-	h->release = NULL;
-	return free_runs(pg);
+	return free_runs(heap_take_released(h));
 }
 
 /* Empty a claimed heap, or a part of it; returns pages that came free. What is left is seen again
@@ -327,8 +324,7 @@ static enum heap_outcome drain_own(struct heap *h, bool counts, struct heap_drai
 	if (counts)
 		d->cached += heap_free_bytes(h);
 	heap_trim(h);
-	released = h->release;
-	h->release = NULL;
+	released = heap_take_released(h);
 	heap_exit(h);
 	d->drained += free_runs(released) << PG_SHIFT;
 	return HEAP_EMPTIED;

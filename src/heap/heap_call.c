@@ -15,10 +15,10 @@
 #endif
 #include "heap/heap_call.h"
 
-#include "base/park.h"
 #include "base/share.h"
 #include "base/stats.h"
 #include "heap/claim.h"
+#include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "heap/heap_work.h"
 #include "heap/trim.h"
@@ -26,16 +26,6 @@
 #define AGE_EVERY 32u
 
 static _Atomic uint32_t trims_asked;
-
-/* The first call since a drain: there is something to drain again. */
-static inline void heap_touched(struct heap *h)
-{
-	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
-		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
-		atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
-		park_wake();
-	}
-}
 
 void heap_ask_trim(void)
 {
@@ -108,16 +98,10 @@ struct heap *heap_call_begin(bool create)
 /* The pages of the slabs that were released go to the pcp. */
 static void fallback_exit(struct heap *h)
 {
-	struct page *pg = h->release;
+	struct page *released = heap_take_released(h);
 
-	h->release = NULL;
 	lock_release(&heap_fallback.lock);
-	while (pg) {
-		struct page *next = pg->stack_next;
-
-		pcp_free(&h->pcp, pg);
-		pg = next;
-	}
+	pcp_free_linked(&h->pcp, released);
 }
 
 void heap_call_end(struct heap *h)

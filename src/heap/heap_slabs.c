@@ -108,11 +108,7 @@ static bool inbox_take(struct heap *h, unsigned n)
 			if (!atomic_load_explicit(&h->inbox, memory_order_relaxed))
 				break;
 			/* Before the inbox is empty, because heap_may_hold reads both. */
-			if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
-				atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
-				atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
-				park_wake();
-			}
+			heap_touched(h);
 			SHARE_COUNT(heap_inbox);
 			pg = page_stack_take_all(&h->inbox);
 			DELAY_HERE(inbox_taken);

@@ -8,9 +8,30 @@
 #ifndef SLUICE_HEAP_SLABS_H
 #define SLUICE_HEAP_SLABS_H
 
+#include "base/park.h"
 #include "heap/critical.h"
 #include "heap/heap_types.h"
 #include "heap/heap_work.h"
+
+/* In the critical section: if the heap was drained, it holds something to drain again. */
+static inline void heap_touched(struct heap *h)
+{
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed))) {
+		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
+		park_wake();
+	}
+}
+
+/* In the critical section: the runs of slabs that were released in it, linked by stack_next. They
+ * are freed after it. */
+static inline struct page *heap_take_released(struct heap *h)
+{
+	struct page *pg = h->release;
+
+	h->release = NULL;
+	return pg;
+}
 
 /* Adoptions that frees in a critical section have left to be done after it. */
 struct due_list {

@@ -38,6 +38,7 @@
 #include "base/sys.h"
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
+#include "heap/heap_slabs.h"
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
@@ -224,16 +225,10 @@ void heap_note_tid(struct heap *h)
 
 void heap_exit_free(struct heap *h)
 {
-	struct page *pg = h->release;
+	struct page *released = heap_take_released(h);
 
-	h->release = NULL;
 	heap_exit(h);
-	while (unlikely(pg != NULL)) {
-		struct page *next = pg->stack_next;
-
-		pcp_free(&h->pcp, pg);
-		pg = next;
-	}
+	pcp_free_linked(&h->pcp, released);
 }
 
 void heap_release(struct heap *h)

@@ -76,6 +76,17 @@ unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page *
 
 /* Frees a run. The pcp keeps it if its length has a class and there is room. */
 void pcp_free(struct pcp *p, struct page *pg);
+
+/* Frees runs that are linked by stack_next. */
+static inline void pcp_free_linked(struct pcp *p, struct page *pg)
+{
+	while (unlikely(pg != NULL)) {
+		struct page *next = pg->stack_next;
+
+		pcp_free(p, pg);
+		pg = next;
+	}
+}
 void pcp_free_bulk(struct pcp *p, struct page **runs, unsigned n);
 
 struct pcp_drain {
