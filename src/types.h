@@ -219,10 +219,12 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 #define REGION_GUARD 4096u
 
 /*
- * Metadata at the front of a region. head[i] is the index of the first page of the run that page i
- * belongs to. It is stale if page i is free: each reader checks ranges. It is 0 if the address
- * space of page i does not belong to the region, so that it may be memory of others.
+ * Metadata at the front of a region. head[i] says which run page i belongs to: the offset of its
+ * first page from the region's start, and in the bits below (HEAD_NOTE) what the run's user put
+ * there. It is stale if page i is free: each reader checks ranges. It is 0 if the address space of
+ * page i does not belong to the region, so that it may be memory of others.
  */
+#define HEAD_NOTE ((uint32_t)PG_BYTES - 1)
 struct region {
 	char guard[REGION_GUARD]; /* inaccessible: an overrun of the region in front faults here */
 	struct zone *zone;        /* set once */
@@ -234,7 +236,7 @@ struct region {
 	bool blocked;             /* another mapping lies behind it; grow lock */
 	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
-	cache_aligned uint16_t head[REGION_PAGES];
+	cache_aligned uint32_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
 };
 

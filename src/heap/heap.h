@@ -42,9 +42,9 @@ extern bool (*heap_reclaim)(void);
 /* size: up to SMALL_MAX. NULL: take the slow path. */
 static always_inline void *heap_alloc_fast(size_t size)
 {
-	unsigned cls = class_of(size);
+	unsigned scaled = class_scaled(size);
 	struct heap *h = heap_self;
-	struct cache_bin *b = &h->bin[cls];
+	struct cache_bin *b = bin_at(h, scaled);
 	struct object **top;
 	struct object *o;
 
@@ -104,6 +104,7 @@ static always_inline void heap_free(void *p)
 	struct object **top;
 	struct region *r;
 	struct page *pg;
+	uint32_t head;
 	uint32_t first;
 	uint32_t offset;
 	uint32_t divisor;
@@ -114,12 +115,12 @@ static always_inline void heap_free(void *p)
 		return;
 	}
 	r = region_of(p);
-	first = r->head[page_index_of(p)];
-	pg = &r->page[first];
-	KEEP_IN_REGISTER(pg); /* its address is computed once */
+	head = r->head[page_index_of(p)];
+	b = bin_at(h, head & HEAD_NOTE);
+	first = head & ~HEAD_NOTE;
+	pg = (struct page *)(void *)((char *)r->page + first / (PG_BYTES / sizeof(struct page)));
 	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
-	offset = (uint32_t)((uintptr_t)p & (REGION_BYTES - 1)) - (first << PG_SHIFT);
-	b = &h->bin[pg->cls];
+	offset = (uint32_t)(uintptr_t)p - (uint32_t)(uintptr_t)r - first;
 	top = b->top;
 	divisor = b->divisor;
 	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For

@@ -39,6 +39,8 @@ struct cache_bin {
 	uint32_t divisor;
 };
 
+_Static_assert(sizeof(struct cache_bin) == CLASS_SCALE, "a scaled class leads to its bin");
+
 /* Objects a cache bin holds at most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
 #define BIN_MAX 256u
 #define BIN_MIN 2u
@@ -50,6 +52,7 @@ struct cache_bin {
 
 /* A cache bin for each size class, then those of large objects. */
 #define BINS (CLASSES + LARGE_BINS)
+_Static_assert(BINS *CLASS_SCALE <= HEAD_NOTE, "a head says which bin its run's objects go to");
 
 /*
  * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most; it moves to a
@@ -149,6 +152,12 @@ _Static_assert(offsetof(struct heap, outbox) <= 4096,
  */
 #define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, outbox) % META_ALIGN) % META_ALIGN)
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
+
+/* The bin of a scaled class or of a head's note. */
+static always_inline struct cache_bin *bin_at(struct heap *h, uint32_t scaled)
+{
+	return (struct cache_bin *)(void *)((char *)h->bin + scaled);
+}
 
 /* Places the bin may still fill. */
 static inline unsigned bin_space(const struct cache_bin *b)

@@ -20,6 +20,7 @@
 
 #include "base/check.h"
 #include "base/stats.h"
+#include "heap/sizeclass.h"
 #include "page/longrun.h"
 #include "page/pagemap.h"
 
@@ -36,6 +37,8 @@ static void set_bin(struct page *pg)
 		    run_class_pages[run_class_of(pg->npages)] == pg->npages;
 
 	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;
+	/* A free of the object's start is the only one that looks at the bin. */
+	page_set_heads(pg, 1, pg->cls * CLASS_SCALE);
 	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
 }
 
@@ -62,7 +65,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 		return NULL;
 	*zero = pg->zero;
 	pg->zero = 0; /* the program may write it from now on */
-	page_set_heads(pg, pg->npages);
+	page_set_heads(pg, pg->npages, 0);
 	set_bin(pg);
 	page_set_kind(pg, PAGE_LARGE);
 	stat_add(STAT_large_allocs, 1);
@@ -101,7 +104,7 @@ bool large_resize(struct page *pg, size_t size)
 	} else {
 		if (!buddy_extend(pg, n))
 			return false;
-		page_set_heads(pg, n);
+		page_set_heads(pg, n, 0);
 	}
 	set_bin(pg);
 	return true;

@@ -17,12 +17,16 @@ struct size_class {
 
 extern const struct size_class size_classes[CLASSES];
 
-/* Up to CLASS_TABLE_MAX, a table with a byte for each 16 bytes of size; above, a formula. */
+/*
+ * Up to CLASS_TABLE_MAX, a table with an entry for each 16 bytes of size; above, a formula. The
+ * fast paths want a class times CLASS_SCALE, which is the offset of its cache bin.
+ */
 #define CLASS_TABLE_MAX 1024u
-extern const uint8_t class_table[CLASS_TABLE_MAX / 16 + 1];
+#define CLASS_SCALE 16u
+extern const uint16_t class_table[CLASS_TABLE_MAX / 16 + 1];
 
-/* size: 0 to SMALL_MAX. No division, at most one load. */
-static always_inline unsigned class_of(size_t size)
+/* The class of a size times CLASS_SCALE. size: 0 to SMALL_MAX. No division, at most one load. */
+static always_inline unsigned class_scaled(size_t size)
 {
 	unsigned top;
 
@@ -32,10 +36,15 @@ static always_inline unsigned class_of(size_t size)
 	if (size < 16384) {
 		/* Eight steps for each doubling. 1,025 to 2,048 begins at class 32. */
 		top = 63u ^ (unsigned)__builtin_clzl(size);
-		return 8 * top - 56 + (unsigned)(size >> (top - 3));
+		return (8 * top - 56 + (unsigned)(size >> (top - 3))) * CLASS_SCALE;
 	}
 	/* Above, steps of 4,096, from class 64 on. */
-	return 60 + (unsigned)(size >> 12);
+	return (60 + (unsigned)(size >> 12)) * CLASS_SCALE;
+}
+
+static always_inline unsigned class_of(size_t size)
+{
+	return class_scaled(size) / CLASS_SCALE;
 }
 
 static always_inline size_t class_size(unsigned cls)

@@ -61,7 +61,7 @@ static uint32_t next_number(void)
 void slab_make(struct page *pg, unsigned cls)
 {
 	DCHECK(page_kind(pg) == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
-	page_set_heads(pg, size_classes[cls].pages);
+	page_set_heads(pg, size_classes[cls].pages, cls * CLASS_SCALE);
 	pg->free = NULL;
 	pg->used = 0;
 	pg->wake = 0;

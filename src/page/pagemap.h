@@ -48,7 +48,7 @@ static always_inline struct page *page_of(const void *p)
 {
 	struct region *r = region_of(p);
 
-	return &r->page[r->head[page_index_of(p)]];
+	return &r->page[r->head[page_index_of(p)] >> PG_SHIFT];
 }
 
 static inline uint32_t page_number(const struct page *pg)
@@ -64,19 +64,20 @@ static always_inline char *page_address(const struct page *pg)
 	return (char *)(base + ((uintptr_t)(pg - ((struct region *)base)->page) << PG_SHIFT));
 }
 
-/* Makes pointers into all n pages of a run lead to pg, its head. The caller owns the run. */
-static inline void page_set_heads(struct page *pg, uint32_t n)
+/* Makes pointers into all n pages of a run lead to pg, its head, and to `note`, which is up to
+ * HEAD_NOTE. The caller owns the run. */
+static inline void page_set_heads(struct page *pg, uint32_t n, uint32_t note)
 {
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
-
-	uint64_t four = first * UINT64_C(0x0001000100010001);
+	uint32_t head = first << PG_SHIFT | note;
+	uint64_t two = (uint64_t)head << 32 | head;
 	uint32_t i = 0;
 
-	for (; i + 4 <= n; i += 4)
-		memcpy(&r->head[first + i], &four, sizeof(four));
+	for (; i + 2 <= n; i += 2)
+		memcpy(&r->head[first + i], &two, sizeof(two));
 	for (; i < n; i++)
-		r->head[first + i] = (uint16_t)first;
+		r->head[first + i] = head;
 }
 
 #endif

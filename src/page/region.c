@@ -573,7 +573,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			DELAY_HERE(region_taken);
 			/* Before others can get the address space; see region_forget. */
 			memset(&region_of(pg)->head[page_number(pg)], 0,
-			       pg->npages * sizeof(uint16_t));
+			       pg->npages * sizeof(uint32_t));
 			gone = vm_unmap(page_address(pg), n);
 			pg->zero = gone ? ZERO_CLEAN : ZERO_NOT; /* it is still mapped */
 			pg->blocked = 0;

@@ -35,7 +35,7 @@ static void hand_out(struct page *pg)
 {
 	pg->zero = 0;
 	page_set_kind(pg, PAGE_RAW);
-	page_set_heads(pg, pg->npages);
+	page_set_heads(pg, pg->npages, 0);
 }
 
 /* The block becomes a run again. Stops the program if it is not a block of this order. */

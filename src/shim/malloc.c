@@ -76,14 +76,14 @@ static always_inline void *alloc(size_t size)
 {
 	void *p;
 
-	if (likely(size <= SMALL_MAX)) {
-		p = heap_alloc_fast(size);
-		return likely(p != NULL) ? p : malloc_slow(size);
-	}
-	return malloc_large(size);
+	/* The order of these tests makes one of them enough for most sizes. */
+	if (unlikely(size > CLASS_TABLE_MAX) && unlikely(size > SMALL_MAX))
+		return malloc_large(size);
+	p = heap_alloc_fast(size);
+	return likely(p != NULL) ? p : malloc_slow(size);
 }
 
-EXPORT void *malloc(size_t size)
+EXPORT HOT void *malloc(size_t size)
 {
 	return alloc(size);
 }
@@ -94,7 +94,7 @@ static noinline void *own_malloc(size_t size)
 	return alloc(size);
 }
 
-EXPORT void free(void *p)
+EXPORT HOT void free(void *p)
 {
 	heap_free(p);
 }
