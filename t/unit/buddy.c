@@ -953,7 +953,7 @@ static void test_packed(void)
 static void use_all(struct page **run, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		page_set_heads(run[i], run[i]->npages);
+		page_set_heads(run[i], run[i]->npages, 0);
 		page_set_kind(run[i], PAGE_LARGE);
 	}
 }

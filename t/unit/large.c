@@ -173,7 +173,7 @@ static void test_resize_blocked(void)
 	ok(n && all[n - 1] == pg + 4, "the page behind a block is in use");
 	ok(!large_resize(pg, 5 * PG_BYTES) && pg->npages == 4,
 	   "a block cannot grow in place while the page behind it is in use");
-	page_set_heads(pg + 4, 1); /* as any user of the page does */
+	page_set_heads(pg + 4, 1, 0); /* as any user of the page does */
 	buddy_free_bulk(all, n);
 	ok(large_resize(pg, 5 * PG_BYTES) && pg->npages == 5,
 	   "a block can grow in place once the page behind it is free");
