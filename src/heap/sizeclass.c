@@ -19,8 +19,8 @@ const struct size_class size_classes[CLASSES] = {
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 
-/* Entry i is that of sizes up to 16 i: one entry for each class up to 256 bytes, two up to 512, four
- * up to 1024. */
+/* Entry i is that of sizes up to 16 i: one entry for each class up to 256 bytes, two up to 512,
+ * four up to 1024. */
 #define T1(c) (c) * CLASS_SCALE
 #define T2(c) T1(c), T1(c)
 #define T4(c) T2(c), T2(c)
