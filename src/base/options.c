@@ -63,14 +63,16 @@ static const struct option_row rows[] = {
 
 static bool given[ROWS]; /* set by name, not by a profile */
 
-/* Values in each profile, in the order of enum PROFILE_*. NULL in balanced: the default. */
+/* Values in each profile, in the order of enum PROFILE_*. NULL: the default. */
 static const struct profile_row {
 	const char *option;
-	const char *value[PROFILE_MEMORY + 1];
+	const char *value[PROFILE_HARDENED + 1];
 } profile_rows[] = {
-#define PROFILE(option, latency, memory) { #option, { NULL, latency, memory } },
+#define PROFILE(option, latency, memory) { #option, { NULL, latency, memory, NULL } },
+#define HARDENED(option, value) { #option, { NULL, NULL, NULL, value } },
 #include "base/profiles.def"
 #undef PROFILE
+#undef HARDENED
 };
 
 static const struct option_row *row_find(const char *name)

@@ -58,6 +58,12 @@ while read -r name latency memory; do
 done <<END
 $(sed -n 's/^PROFILE(\([a-z_]*\), "\(.*\)", "\(.*\)")$/\1 \2 \3/p' "$srcdir/src/base/profiles.def")
 END
+while read -r name hardened; do
+	default=$(grep "^$name|" "$TMP/list" | cut -d '|' -f 3)
+	tr -s ' ' <"$page" | grep -q -F -x "$name $default $hardened" || bad="$bad $name"
+done <<END
+$(sed -n 's/^HARDENED(\([a-z_]*\), "\(.*\)")$/\1 \2/p' "$srcdir/src/base/profiles.def")
+END
 is "$((rows > 3))$bad" "1" "doc/latency.md and the man page have the values of the profiles"
 
 missing=

@@ -85,7 +85,7 @@ refused() {
 		"$1: one line says: $2"
 	diag "$(cat "$TMP/err")"
 }
-refused profile:fast "option profile: 'fast' is not valid, use balanced|latency|memory"
+refused profile:fast "option profile: 'fast' is not valid, use balanced|latency|memory|hardened"
 refused reserve:some \
 	"option reserve: 'some' is not valid, use 0 to 1T or auto (bytes; K, M, G or T may follow)"
 refused reserve:2000G "option reserve: '2000G' is not valid"

@@ -531,6 +531,15 @@ static void profile_balanced(void *arg)
 	_exit(memcmp(&options, &defaults, sizeof(options)) != 0);
 }
 
+static void profile_hardened(void *arg)
+{
+	(void)arg;
+	if (options_parse("canary:off,profile:hardened", "the test") != 0)
+		_exit(1);
+	_exit(options.check != CHECK_FULL || options.canary || !options.zero_on_free ||
+	      options.quarantine != 256 << 10 || options.reserve);
+}
+
 static void profile_bad(void *arg)
 {
 	(void)arg;
@@ -549,6 +558,8 @@ static void test_profiles(void)
 	ok(child_is_well(profile_replaced, NULL),
 	   "the last profile counts and undoes what an earlier one set");
 	ok(child_is_well(profile_balanced, NULL), "profile:balanced sets the defaults");
+	ok(child_is_well(profile_hardened, NULL),
+	   "profile:hardened sets its group, except what was set by name");
 	ok(child_is_well(profile_bad, NULL), "a bad value beside a profile does not count as set");
 }
 
@@ -568,7 +579,7 @@ static void test_autos(void)
 
 int main(void)
 {
-	tap_plan(69);
+	tap_plan(70);
 	defaults = options;
 	test_profiles();
 	test_defaults();
