@@ -183,7 +183,10 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *
  * name: a counter of src/base/stats.def, or one of these gauges:
  *   - pcp_bytes, free_bytes, dirty_bytes, reserve_bytes, region_bytes, slab_bytes, large_bytes,
- *     huge_bytes, huge_objects, free_blocks, heaps;
+ *     huge_bytes, huge_objects, free_blocks, heaps, threads (that have a heap);
+ *   - cached_bytes, cached_large_bytes: free in cache bins, and also counted in object_bytes and
+ *     large_bytes;
+ *   - meta_bytes: the library's own structures;
  *   - object_bytes, hole_bytes, pinned_bytes: sums over all classes, see struct sluice_class;
  *   - arena_bytes: mapped for calls that could not wait for a lock;
  *   - lock_wait_ns: time that threads waited for locks of the buddy core;

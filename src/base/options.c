@@ -516,6 +516,14 @@ static bool setting_apply(char *word, const struct place *at)
 	return true;
 }
 
+bool options_default(const char *name, const char *value, const char *from)
+{
+	const struct place at = { from, 0 };
+	const struct option_row *row = row_find(name);
+
+	return given[row - rows] || row_set(row, value, &at);
+}
+
 static bool is_space(char c)
 {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';

@@ -50,6 +50,10 @@ enum { THP_SYSTEM, THP_NEVER, THP_AUTO, THP_ALWAYS, THP_RESERVE };
  */
 unsigned options_parse(const char *text, const char *from);
 
+/* Sets an option that exists to a value from a source other than its own, unless it was set by
+ * name. Returns false, after a warning, if the value is not valid. At the start. */
+bool options_default(const char *name, const char *value, const char *from);
+
 /* Like log_warn, for what is wrong with an option at the start. Writes nothing if an ancestor of
  * this process has read the same options and so has written the same. */
 void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

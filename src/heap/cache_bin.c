@@ -91,12 +91,25 @@ _Atomic uint64_t heap_bins_most = UINT64_MAX;
 static bool bins_counted; /* heap_bins_count_from */
 
 /* Bytes of n objects of the bin. */
-static uint64_t bin_bytes(unsigned bin, unsigned n)
+uint64_t bin_bytes(unsigned bin, unsigned n)
 {
 	size_t each = bin < CLASSES ? class_size(bin)
 				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
 
 	return (uint64_t)n * each;
+}
+
+#if defined(__SANITIZE_THREAD__)
+__attribute__((no_sanitize_thread)) /* the race is benign, see bin_objects_now */
+#endif
+unsigned
+bin_objects_now(struct heap *h, unsigned bin)
+{
+	uintptr_t top = (uintptr_t)__atomic_load_n(&h->bin[bin].top, __ATOMIC_RELAXED);
+	uintptr_t bottom = (uintptr_t)bin_bottom(h, bin);
+
+	return top > bottom ? (unsigned)min_size((top - bottom) / sizeof(struct object *), BIN_MAX)
+			    : 0;
 }
 
 /* All threads write this one line, so it is kept only where a limit needs it. */

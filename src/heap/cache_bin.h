@@ -34,6 +34,13 @@ void bin_begin(struct heap *h, unsigned bin);
  * allows. */
 bool bin_grow(struct heap *h, unsigned bin);
 
+/* Bytes of n objects of the bin. */
+uint64_t bin_bytes(unsigned bin, unsigned n);
+
+/* For statistics, from any thread: how many objects are in the bin. Inexact while the owner uses
+ * it, and bounded by what a bin may hold. */
+unsigned bin_objects_now(struct heap *h, unsigned bin);
+
 /* Take the n highest places away, which are free. */
 void bin_shrink(struct heap *h, unsigned bin, unsigned n);
 

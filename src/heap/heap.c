@@ -35,6 +35,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
 #include "heap/trim.h"
+#include "os/vm.h"
 #include "page/growth.h"
 #include "page/longrun.h"
 #include "page/region.h"
@@ -366,6 +367,11 @@ size_t heap_usable(void *p)
 	return n;
 }
 
+bool heap_owns(const void *p)
+{
+	return pagemap_ours(p) || huge_usable(p) || arena_covers(p);
+}
+
 /* Stop the program if the block is in the thread's own bin: the descriptor does not tell. */
 static void check_not_in_bin(void *p, const struct page *pg)
 {
@@ -466,6 +472,34 @@ void *heap_realloc(void *p, size_t size)
 	memcpy(q, p, min_size(old, size));
 	heap_free(p);
 	return q;
+}
+
+size_t heap_resize(void *p, size_t size, size_t most)
+{
+	size_t old = heap_usable(p);
+	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+
+	heap_copy_check();
+	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy))
+		return old;
+	large_check(pg, p);
+	check_not_in_bin(p, pg);
+	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
+		large_resize(pg, size);
+	return large_usable(pg);
+}
+
+size_t heap_good_size(size_t size, size_t align)
+{
+	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
+
+	if (size <= SMALL_MAX && align <= PG_BYTES)
+		return class_size(class_of(align_up(size, align)));
+	if (size > LARGE_MAX || align > LARGE_MAX)
+		return align_up(size, vm_os_page);
+	if (pages <= PCP_RUN_MAX && align <= PG_BYTES)
+		pages = run_class_pages[run_class_of((uint32_t)pages)];
+	return pages << PG_SHIFT;
 }
 
 /* ---- sweeping ---------------------------------------------------------------------------- */

@@ -25,6 +25,15 @@ _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
 
+/* Whether a block of the heap may begin at p. Any thread; p may be anything. */
+bool heap_owns(const void *p);
+
+/* Try to give the block between size and most bytes where it is. Returns its usable size then. */
+size_t heap_resize(void *p, size_t size, size_t most);
+
+/* What heap_usable returns for a block of that size (up to PTRDIFF_MAX) and alignment. */
+size_t heap_good_size(size_t size, size_t align);
+
 /* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap and the
  * heaps that a fork left (heap_take_orphan), and give the empty abandoned slabs back to the buddy
  * core. Returns bytes of slabs given back. */

@@ -31,6 +31,7 @@
 #include "base/backtrace.h"
 #include "base/clock.h"
 #include "base/delay.h"
+#include "base/malloc_conf.h"
 #include "base/options.h"
 #include "base/park.h"
 #include "base/sandbox.h"
@@ -186,6 +187,7 @@ void heap_init(void)
 		make_copy_mark();
 		link_init();
 		options_known = options_load();
+		malloc_conf_load();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		heap_init_bins(heap_fallback.heap);
@@ -206,6 +208,7 @@ void heap_init_late(void)
 {
 	if (!options_known) {
 		options_known = options_load();
+		malloc_conf_load();
 		zones_init();
 		populate(heap_self);
 	}

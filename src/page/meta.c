@@ -9,6 +9,7 @@
 #endif
 #include "page/meta.h"
 
+#include "base/atomics.h"
 #include "base/share.h"
 #include "os/vm.h"
 
@@ -21,10 +22,17 @@ struct chunk {
 };
 
 static _Atomic(struct chunk *) current;
+static _Atomic uint64_t returned;
+
+uint64_t meta_bytes(void)
+{
+	return atomic_load_explicit(&returned, memory_order_relaxed);
+}
 
 void *meta_alloc(size_t bytes)
 {
 	bytes = align_up(bytes, META_ALIGN);
+	counter_add_shared(&returned, bytes);
 	if (bytes > META_ROOM)
 		return vm_map(bytes, META_ALIGN);
 	for (;;) {

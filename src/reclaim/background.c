@@ -87,12 +87,15 @@ enum from { FROM_LIBC, FROM_ALLOC, FROM_FREE };
 
 enum { STAY, LEAVE_ALONE, LEAVE };
 
+enum { OVERRIDE_NOT, OVERRIDE_ON, OVERRIDE_OFF };
+
 _Thread_local bool background_inside TLS_FAST;
 static _Atomic uint32_t running;
 static _Atomic uint32_t tid;         /* of the background thread; 0 if it has not begun */
 static _Atomic uint32_t reserve_tid; /* of the reserve's thread; 0: none, 1: being started */
 static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
 static _Atomic uint32_t thread_made; /* since the last check for other threads */
+static _Atomic uint32_t override;    /* what background_set asked for */
 static uint64_t grace = GRACE_MS;    /* written by the thread that sets running to 1 */
 /* Calls that found the start due. Relaxed: a lost count only delays or repeats a try. */
 static _Atomic uint32_t tries;
@@ -510,8 +513,19 @@ static void *reserve_thread(void *arg)
 	return NULL;
 }
 
+bool background_is_on(void)
+{
+	uint32_t set = atomic_load_explicit(&override, memory_order_relaxed);
+
+	return set ? set == OVERRIDE_ON : options.background != BACKGROUND_NEVER;
+}
+
 static bool wanted(bool threads)
 {
+	uint32_t set = atomic_load_explicit(&override, memory_order_relaxed);
+
+	if (unlikely(set != OVERRIDE_NOT))
+		return set == OVERRIDE_ON && threads;
 	if (options.background == BACKGROUND_AUTO)
 		return threads;
 	return options.background == BACKGROUND_ALWAYS;
@@ -625,6 +639,20 @@ void background_leave_alone(uint32_t ms)
 	if (atomic_load_explicit(&running, memory_order_relaxed) && !is_always() &&
 	    atomic_load_explicit(&tid, memory_order_relaxed) != self_tid() && alone())
 		leave_within(true, ms);
+}
+
+bool background_runs(void)
+{
+	return atomic_load_explicit(&running, memory_order_relaxed) != 0;
+}
+
+void background_set(bool on)
+{
+	atomic_store_explicit(&override, on ? OVERRIDE_ON : OVERRIDE_OFF, memory_order_relaxed);
+	if (on)
+		background_start(true);
+	else
+		background_leave(false);
 }
 
 static void leader_ends(void)

@@ -43,6 +43,12 @@ bool background_leave(bool only_alone);
 #define BACKGROUND_LEAVE_FILTER_MS 2000u /* a filter may kill a thread that ends too late */
 void background_leave_alone(uint32_t ms);
 
+/* Whether the thread runs, and whether it may. background_set overrides the option, and waits for
+ * the thread's end as background_leave does. */
+bool background_runs(void);
+bool background_is_on(void);
+void background_set(bool on);
+
 /*
  * In a fork child, which does not have the thread. With background:always the first slow call of
  * the child starts it. In a copy (_Fork, raw clone) only a call that makes a thread does, because

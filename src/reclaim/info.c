@@ -14,11 +14,13 @@
 
 #include "base/stats.h"
 #include "heap/arena.h"
+#include "heap/cache_bin.h"
 #include "heap/heap_thread.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "heap/slab.h"
 #include "os/membarrier.h"
+#include "page/meta.h"
 #include "page/pcp.h"
 #include "page/zone.h"
 
@@ -50,6 +52,7 @@ static void add_region(struct region *r, struct info *in, struct info_class *by_
 {
 	uint32_t n;
 
+	in->meta_bytes += (uint64_t)(REGION_META_PAGES << PG_SHIFT) * r->pages / REGION_PAGES;
 	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
 		struct page *pg = &r->page[i];
 
@@ -76,6 +79,25 @@ static void add_region(struct region *r, struct info *in, struct info_class *by_
 	}
 }
 
+static void add_heap(struct heap *h, struct info *in, struct info_class *by_class)
+{
+	in->heaps++;
+	in->threads += atomic_load_explicit(&h->tid, memory_order_relaxed) != 0;
+	if (heap_is_empty(h))
+		return;
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		uint64_t bytes = bin_bytes(bin, bin_objects_now(h, bin));
+
+		if (bin >= CLASSES) {
+			in->cached_large_bytes += bytes;
+			continue;
+		}
+		in->cached_bytes += bytes;
+		if (by_class)
+			by_class[bin].cached_bytes += bytes;
+	}
+}
+
 void info_collect(struct info *in, struct info_class *by_class)
 {
 	*in = (struct info){ 0 };
@@ -94,7 +116,8 @@ void info_collect(struct info *in, struct info_class *by_class)
 	huge_count(&in->huge_objects, &in->huge_bytes);
 	in->arena_bytes = arena_bytes();
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		in->heaps++;
+		add_heap(h, in, by_class);
+	in->meta_bytes += meta_bytes();
 }
 
 static const struct {
@@ -105,10 +128,13 @@ static const struct {
 	{                                                                                          \
 		.name = #field, .offset = offsetof(struct info, field)                             \
 	}
-	GAUGE(region_bytes), GAUGE(free_bytes),  GAUGE(dirty_bytes),  GAUGE(reserve_bytes),
-	GAUGE(pcp_bytes),    GAUGE(slab_bytes),  GAUGE(object_bytes), GAUGE(hole_bytes),
-	GAUGE(pinned_bytes), GAUGE(large_bytes), GAUGE(huge_bytes),   GAUGE(huge_objects),
-	GAUGE(free_blocks),  GAUGE(heaps),       GAUGE(arena_bytes),
+	GAUGE(region_bytes),  GAUGE(free_bytes),   GAUGE(dirty_bytes),
+	GAUGE(reserve_bytes), GAUGE(pcp_bytes),    GAUGE(slab_bytes),
+	GAUGE(object_bytes),  GAUGE(hole_bytes),   GAUGE(pinned_bytes),
+	GAUGE(large_bytes),   GAUGE(huge_bytes),   GAUGE(huge_objects),
+	GAUGE(free_blocks),   GAUGE(heaps),        GAUGE(arena_bytes),
+	GAUGE(threads),       GAUGE(cached_bytes), GAUGE(cached_large_bytes),
+	GAUGE(meta_bytes),
 #undef GAUGE
 };
 

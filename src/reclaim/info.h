@@ -21,6 +21,10 @@ struct info {
 	uint64_t arena_bytes; /* mapped for the arena */
 	uint64_t free_blocks;
 	uint64_t heaps;
+	uint64_t threads;            /* that have a heap */
+	uint64_t cached_bytes;       /* part of object_bytes: free, in cache bins */
+	uint64_t cached_large_bytes; /* part of large_bytes: the same */
+	uint64_t meta_bytes;         /* the library's own structures: descriptors, heaps */
 };
 
 /* The slabs of one size class. */
@@ -30,6 +34,7 @@ struct info_class {
 	uint64_t object_bytes;
 	uint64_t hole_bytes;
 	uint64_t pinned_bytes;
+	uint64_t cached_bytes;
 };
 
 /* Any thread. Walks the regions: about 50 us per GiB. Inexact while other threads run. by_class: an

@@ -34,8 +34,10 @@
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
 #include "shim/fork.h"
+#include "shim/jemalloc.h"
 #include "shim/sanitizer.h"
 
+uint64_t sluice_began_ns;
 static pid_t process; /* the one that started this image, not a child of fork */
 
 /* Puts "NAME=value" into the environment. The old array stays unchanged, because the program may
@@ -82,6 +84,7 @@ void sluice_init(void)
 	done = true;
 	process = sys_getpid();
 	clock_init();
+	sluice_began_ns = clock_ns();
 	heap_init();
 	heap_init_late();
 	reserve_init();
@@ -118,6 +121,8 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 	int err;
 
 	heap_check_bins();
+	if (options.stats_print)
+		malloc_stats_print(NULL, NULL, "");
 	if (!options.stats_file[0] || !sandbox_enter())
 		return;
 	err = stats_append(options.stats_file);

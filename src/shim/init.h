@@ -3,6 +3,11 @@
 #ifndef SLUICE_INIT_H
 #define SLUICE_INIT_H
 
+#include <stdint.h>
+
 void sluice_init(void);
+
+/* When it did that, by clock_ns. */
+extern uint64_t sluice_began_ns;
 
 #endif

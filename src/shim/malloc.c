@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "base/export.h"
+#include "base/stats.h"
 #include "heap/heap.h"
 #include "os/vm.h"
 #include "reclaim/reclaim.h"
@@ -145,6 +146,7 @@ EXPORT void *realloc(void *p, size_t size)
 	if (!p)
 		return own_malloc(size);
 	if (size == 0) {
+		stat_add(STAT_zero_reallocs, 1);
 		heap_free(p);
 		return NULL;
 	}
@@ -244,15 +246,7 @@ EXPORT size_t malloc_size(const void *p)
 /* What malloc_usable_size returns for an object of this size. */
 EXPORT size_t malloc_good_size(size_t size)
 {
-	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
-
-	if (size <= SMALL_MAX)
-		return class_size(class_of(size));
-	if (size > LARGE_MAX)
-		return size <= SIZE_LIMIT ? align_up(size, vm_os_page) : size;
-	if (pages <= PCP_RUN_MAX)
-		pages = run_class_pages[run_class_of((uint32_t)pages)];
-	return pages << PG_SHIFT;
+	return size <= SIZE_LIMIT ? heap_good_size(size, 1) : size;
 }
 
 /*
@@ -272,6 +266,17 @@ SAME(void *, __libc_memalign, memalign, size_t, size_t);
 SAME(void *, __libc_valloc, valloc, size_t);
 SAME(void *, __libc_pvalloc, pvalloc, size_t);
 SAME(int, __posix_memalign, posix_memalign, void **, size_t, size_t);
+
+/* The names of a jemalloc that was built with its prefix. */
+SAME(void *, je_malloc, malloc, size_t);
+SAME(void, je_free, free, void *);
+SAME(void *, je_calloc, calloc, size_t, size_t);
+SAME(void *, je_realloc, realloc, void *, size_t);
+SAME(int, je_posix_memalign, posix_memalign, void **, size_t, size_t);
+SAME(void *, je_aligned_alloc, aligned_alloc, size_t, size_t);
+SAME(void *, je_memalign, memalign, size_t, size_t);
+SAME(void *, je_valloc, valloc, size_t);
+SAME(size_t, je_malloc_usable_size, malloc_usable_size, void *);
 
 /* Returns 1 if memory was given back to the kernel. pad: bytes of free memory that may stay. */
 EXPORT int malloc_trim(size_t pad)

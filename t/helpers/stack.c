@@ -273,6 +273,85 @@ static void of_class_stats(void)
 	AS(size_t(*)(struct sluice_class *, size_t))(NULL, 0);
 }
 
+/* The x-functions of jemalloc. */
+static void of_mallocx(void)
+{
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		nothing(AS(void *(*)(size_t, int))(n, 0x40 | 12));
+	AS(size_t(*)(size_t, int))(too_much, 0);
+}
+
+static void of_nallocx(void)
+{
+	AS(size_t(*)(size_t, int))(1000, 12);
+}
+
+static void of_rallocx(void)
+{
+	void *p = malloc(1);
+
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		p = AS(void *(*)(void *, size_t, int))(p, n, 0x40 | 12);
+	nothing(p);
+}
+
+static void of_xallocx(void)
+{
+	void *p = malloc(100000);
+
+	AS(size_t(*)(void *, size_t, size_t, int))(p, 300000, 100000, 0x40);
+	AS(size_t(*)(void *, size_t, size_t, int))(p, 100000, 0, 0);
+	nothing(p);
+}
+
+static void of_sallocx(void)
+{
+	void *p = malloc(1000);
+
+	AS(size_t(*)(const void *, int))(p, 0);
+	nothing(p);
+}
+
+static void of_mallctl(void)
+{
+	AS(int (*)(const char *, void *, size_t *, void *, size_t))
+	("arena.0.purge", NULL, NULL, NULL, 0);
+	AS(int (*)(const char *, void *, size_t *, void *, size_t))
+	("epoch", NULL, NULL, &(uint64_t){ 1 }, 8);
+}
+
+static void of_mib(void)
+{
+	size_t mib[8];
+	size_t len = 8;
+
+	AS(int (*)(const char *, size_t *, size_t *))("arena.0.purge", mib, &len);
+}
+
+static void of_mallctlbymib(void)
+{
+	size_t mib[8];
+	size_t len = 8;
+
+	((int (*)(const char *, size_t *,
+		  size_t *))dlsym(RTLD_DEFAULT, "mallctlnametomib"))("thread.tcache.flush", mib,
+								     &len);
+	AS(int (*)(const size_t *, size_t, void *, size_t *, void *, size_t))
+	(mib, len, NULL, NULL, NULL, 0);
+}
+
+static void ignore(void *arg, const char *text)
+{
+	(void)arg;
+	(void)text;
+}
+
+static void of_stats_print(void)
+{
+	AS(void (*)(void (*)(void *, const char *), void *, const char *))(ignore, NULL, "J");
+	AS(void (*)(void (*)(void *, const char *), void *, const char *))(ignore, NULL, NULL);
+}
+
 /* The functions for pages, each with its other half, by their names. */
 static void of_pages(void)
 {
@@ -339,6 +418,17 @@ static const struct {
 	{ "realloc", of_realloc },
 	{ "__libc_realloc", of_realloc },
 	{ "reallocarray", of_reallocarray },
+	{ "mallocx", of_mallocx },
+	{ "rallocx", of_rallocx },
+	{ "xallocx", of_xallocx },
+	{ "sallocx", of_sallocx },
+	{ "nallocx", of_nallocx },
+	{ "dallocx", of_block },
+	{ "sdallocx", of_block },
+	{ "mallctl", of_mallctl },
+	{ "mallctlnametomib", of_mib },
+	{ "mallctlbymib", of_mallctlbymib },
+	{ "malloc_stats_print", of_stats_print },
 	{ "malloc_usable_size", of_query },
 	{ "malloc_size", of_query },
 	{ "malloc_good_size", of_number },
@@ -435,6 +525,7 @@ static void small(void *(*start)(void *), void *arg)
 
 int main(int argc, char **argv)
 {
+	const char *base;
 	size_t left = 0;
 
 	null = fopen("/dev/null", "we");
@@ -443,17 +534,18 @@ int main(int argc, char **argv)
 		helper_say("limit %zu", left);
 		return 0;
 	}
+	/* A name of a jemalloc with a prefix. */
+	base = argc == 2 && strncmp(argv[1], "je_", 3) == 0 ? argv[1] + 3 : argv[argc - 1];
 	for (size_t i = 0; argc == 2 && i < sizeof calls / sizeof *calls; i++) {
 		void (*run)(void) = calls[i].run;
 
-		if (strcmp(calls[i].name, argv[1]) != 0)
+		if (strcmp(calls[i].name, base) != 0)
 			continue;
-		symbol = dlsym(RTLD_DEFAULT, calls[i].name);
-		CHECK(symbol != NULL, "%s is missing", calls[i].name);
+		symbol = dlsym(RTLD_DEFAULT, argv[1]);
+		CHECK(symbol != NULL, "%s is missing", argv[1]);
 		some_use();
 		small(twice, (void *)&run);
-		helper_say("%s %zu", calls[i].name,
-			   painted(twice, (void *)&run) - painted(ends, NULL));
+		helper_say("%s %zu", argv[1], painted(twice, (void *)&run) - painted(ends, NULL));
 		return helper_failed != 0;
 	}
 	fprintf(stderr, "usage: stack CALL|limit\n");

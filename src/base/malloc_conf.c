@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * malloc_conf.c - see malloc_conf.h. Used by the start (heap_thread); uses options.
+ * Allocates nothing; runs before the process has a second thread.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "base/malloc_conf.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/options.h"
+#include "types.h"
+
+#define VALUE_BYTES 64
+#define LIST_BYTES 200
+
+bool malloc_conf_confirmed;
+
+/* The option here for an option there, value by value. NULL stands for all other values, which are
+ * the same here. doc/jemalloc.md has the same table. */
+static const struct counterpart {
+	const char *name;
+	const char *value;
+	const char *own_name;
+	const char *own_value;
+} counterparts[] = {
+	{ "background_thread", "true", "background", "auto" },
+	{ "background_thread", "false", "background", "never" },
+	{ "dirty_decay_ms", "-1", "decay_ms", "3600000" },
+	{ "dirty_decay_ms", "0", "decay_ms", "10" },
+	{ "dirty_decay_ms", NULL, "decay_ms", NULL },
+	{ "thp", "default", "thp", "system" },
+	{ "thp", NULL, "thp", NULL },
+	{ "stats_print", NULL, "stats_print", NULL },
+};
+
+static bool is_text(const char *at, size_t len, const char *text)
+{
+	return strlen(text) == len && memcmp(at, text, len) == 0;
+}
+
+/* Sets the option that corresponds to name:value. Returns false if there is none, or if its value
+ * is refused. */
+static bool set_counterpart(const char *name, size_t name_len, const char *value, size_t value_len)
+{
+	char same[VALUE_BYTES];
+
+	if (value_len >= sizeof(same))
+		return false;
+	memcpy(same, value, value_len);
+	same[value_len] = '\0';
+	for (size_t i = 0; i < sizeof(counterparts) / sizeof(counterparts[0]); i++) {
+		const struct counterpart *c = &counterparts[i];
+
+		if (is_text(name, name_len, c->name) && (!c->value || strcmp(same, c->value) == 0))
+			return options_default(c->own_name, c->own_value ? c->own_value : same,
+					       "MALLOC_CONF");
+	}
+	return false;
+}
+
+/* Adds a name to a list, if it has room. */
+static void list_add(char *list, const char *name, size_t len)
+{
+	size_t n = strlen(list);
+
+	if (n + len + 3 > LIST_BYTES)
+		return;
+	if (n) {
+		memcpy(list + n, ", ", 2);
+		n += 2;
+	}
+	memcpy(list + n, name, len);
+	list[n + len] = '\0';
+}
+
+static void parse(const char *text)
+{
+	char taken[LIST_BYTES] = "";
+	char ignored[LIST_BYTES] = "";
+
+	while (*text) {
+		size_t len = strcspn(text, ",");
+		size_t name_len = min_size(strcspn(text, ":"), len);
+		const char *value = text + min_size(name_len + 1, len);
+		size_t value_len = len - (size_t)(value - text);
+
+		if (is_text(text, name_len, "confirm_conf"))
+			malloc_conf_confirmed = is_text(value, value_len, "true");
+		else if (set_counterpart(text, name_len, value, value_len))
+			list_add(taken, text, name_len);
+		else if (len)
+			list_add(ignored, text, name_len);
+		text += len + (text[len] == ',');
+	}
+	if (malloc_conf_confirmed)
+		options_say("MALLOC_CONF: taken: %s; without a counterpart here: %s",
+			    *taken ? taken : "nothing", *ignored ? ignored : "nothing");
+}
+
+void malloc_conf_load(void)
+{
+	const char *text = environ && !getauxval(AT_SECURE) ? getenv("MALLOC_CONF") : NULL;
+
+	if (text)
+		parse(text);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * jemalloc.c - the x-functions of jemalloc. Uses heap; used by the program.
+ *
+ * A program made for jemalloc calls them beside malloc and free, so they must serve from the same
+ * heap: a block of mallocx may be freed by free, and one of malloc by dallocx.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "shim/jemalloc.h"
+
+#include <string.h>
+
+#include "base/export.h"
+#include "heap/heap.h"
+#include "os/vm.h"
+
+#define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
+
+/* 0: none above the usual one. */
+static size_t align_of(int flags)
+{
+	size_t align = (size_t)1 << ((unsigned)flags & MALLOCX_LG_ALIGN_MASK);
+
+	return align > ALIGN_MIN ? align : 0;
+}
+
+static size_t size_of(size_t size)
+{
+	return size ? size : 1;
+}
+
+static void *alloc(size_t size, size_t align, bool zero)
+{
+	bool is_zero = false;
+	void *p;
+
+	if (size > SIZE_LIMIT || align > SIZE_LIMIT)
+		return NULL;
+	if (align)
+		p = heap_alloc_aligned(size, align);
+	else if (size <= SMALL_MAX)
+		p = heap_alloc_small(size);
+	else
+		p = heap_alloc_large(size, &is_zero);
+	if (p && zero && !is_zero)
+		memset(p, 0, heap_usable(p));
+	return p;
+}
+
+EXPORT void *mallocx(size_t size, int flags)
+{
+	return alloc(size_of(size), align_of(flags), flags & MALLOCX_ZERO);
+}
+
+/* The block stays where it is if that suits the alignment, and wastes at most half. */
+static void *realloc_aligned(void *p, size_t size, size_t align)
+{
+	size_t old = heap_usable(p);
+	void *q;
+
+	if (((uintptr_t)p & (align - 1)) == 0 && size <= old && size > old / 2)
+		return p;
+	q = alloc(size, align, false);
+	if (q) {
+		memcpy(q, p, min_size(old, size));
+		heap_free(p);
+	}
+	return q;
+}
+
+/* Zeroes what a block has beyond `from`. */
+static void zero_tail(void *p, size_t from)
+{
+	size_t to = heap_usable(p);
+
+	if (to > from)
+		memset((char *)p + from, 0, to - from);
+}
+
+EXPORT void *rallocx(void *p, size_t size, int flags)
+{
+	size_t align = align_of(flags);
+	size_t old = flags & MALLOCX_ZERO ? heap_usable(p) : 0;
+	void *q;
+
+	size = size_of(size);
+	if (size > SIZE_LIMIT)
+		return NULL;
+	q = align ? realloc_aligned(p, size, align) : heap_realloc(p, size);
+	if (q && flags & MALLOCX_ZERO)
+		zero_tail(q, old);
+	return q;
+}
+
+EXPORT size_t xallocx(void *p, size_t size, size_t extra, int flags)
+{
+	size_t old = heap_usable(p);
+	size_t most = size > SIZE_LIMIT - extra || extra > SIZE_LIMIT ? SIZE_LIMIT : size + extra;
+	size_t now = heap_resize(p, size_of(size), size_of(most));
+
+	if (flags & MALLOCX_ZERO)
+		zero_tail(p, old);
+	return now;
+}
+
+EXPORT size_t sallocx(const void *p, int flags)
+{
+	(void)flags;
+	return heap_usable((void *)(uintptr_t)p);
+}
+
+EXPORT void dallocx(void *p, int flags)
+{
+	(void)flags;
+	heap_free(p);
+}
+
+EXPORT void sdallocx(void *p, size_t size, int flags)
+{
+	(void)size;
+	dallocx(p, flags);
+}
+
+EXPORT size_t nallocx(size_t size, int flags)
+{
+	size_t align = align_of(flags);
+
+	size = size_of(size);
+	if (size > SIZE_LIMIT || align > SIZE_LIMIT)
+		return 0;
+	return heap_good_size(size, align ? align : 1);
+}
+
+#define SAME(type, name, ...)                                                                      \
+	type je_##name(__VA_ARGS__);                                                               \
+	ALIAS(name) type je_##name(__VA_ARGS__)
+
+SAME(void *, mallocx, size_t, int);
+SAME(void *, rallocx, void *, size_t, int);
+SAME(size_t, xallocx, void *, size_t, size_t, int);
+SAME(size_t, sallocx, const void *, int);
+SAME(void, dallocx, void *, int);
+SAME(void, sdallocx, void *, size_t, int);
+SAME(size_t, nallocx, size_t, int);

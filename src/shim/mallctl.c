@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * mallctl.c - finds a name of jemalloc's mallctl, and passes values in and out. The names and what
+ * they do are in mallctl.def and mallctl_rows.c. Used by the program.
+ *
+ * A mib is a name as numbers, one for each part. Here the number of a word is the row where the
+ * names begin that start like this one; an index stands for itself. So the last word of a whole
+ * name is its row.
+ * No lock, allocates nothing.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "shim/mallctl.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "base/export.h"
+#include "shim/jemalloc.h"
+
+const char *ctl_part(const char *name, unsigned i, size_t *len)
+{
+	for (; i; i--) {
+		name += strcspn(name, ".");
+		if (!*name++)
+			return NULL;
+	}
+	*len = strcspn(name, ".");
+	return name;
+}
+
+static bool is_word(const char *part, size_t len, const char *word)
+{
+	return strlen(word) == len && memcmp(part, word, len) == 0;
+}
+
+size_t ctl_index_count(const char *part, size_t len)
+{
+	if (is_word(part, len, "bin") || is_word(part, len, "bins"))
+		return CLASSES;
+	if (is_word(part, len, "lextent") || is_word(part, len, "lextents"))
+		return CTL_LEXTENTS;
+	return ctl_arenas();
+}
+
+/* The index of an arena may also be their number, as before jemalloc 5, or stand for all. */
+static bool index_is_valid(const char *part, size_t len, size_t index)
+{
+	size_t count = ctl_index_count(part, len);
+	bool arena = is_word(part, len, "arena") || is_word(part, len, "arenas");
+
+	return index < count || (arena && (index == count || index == MALLCTL_ARENAS_ALL));
+}
+
+/* A decimal number. */
+static bool index_read(const char *part, size_t len, size_t *index)
+{
+	*index = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (part[i] < '0' || part[i] > '9' || *index > SIZE_MAX / 16)
+			return false;
+		*index = *index * 10 + (size_t)(part[i] - '0');
+	}
+	return len != 0;
+}
+
+static bool row_begins(unsigned row, unsigned i, const char *part, size_t len, size_t *index)
+{
+	size_t n;
+	size_t before = 0;
+	const char *own = ctl_part(ctl_rows[row].name, i, &n);
+	const char *last;
+
+	if (!own)
+		return false;
+	if (n == 1 && *own == '%') {
+		last = ctl_part(ctl_rows[row].name, i - 1, &before);
+		return index_read(part, len, index) && index_is_valid(last, before, *index);
+	}
+	*index = row;
+	return n == len && memcmp(own, part, len) == 0;
+}
+
+/* Fills in the mib of the first parts of a name, *mib_len at most. Rows that begin alike stand
+ * together, so each part only moves the row on. */
+static int find_mib(const char *name, size_t *mib, size_t *mib_len)
+{
+	unsigned row = 0;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < *mib_len; i++) {
+		size_t len = 0;
+		const char *part = ctl_part(name, i, &len);
+		unsigned first = row;
+		size_t same;
+
+		if (!part)
+			break;
+		while (row < ctl_rows_count && !row_begins(row, i, part, len, &mib[i])) {
+			/* The parts before this one must stay the same. */
+			row++;
+			if (i && row < ctl_rows_count) {
+				const char *from = ctl_rows[first].name;
+				const char *end = ctl_part(from, i, &same);
+
+				if (strncmp(from, ctl_rows[row].name, (size_t)(end - from)) != 0)
+					return ENOENT;
+			}
+		}
+		if (row == ctl_rows_count)
+			return ENOENT;
+		n++;
+	}
+	*mib_len = n;
+	return n ? 0 : ENOENT;
+}
+
+/* The row of a whole name, and its indices. Returns NULL if there is none. */
+static const struct ctl_row *find_row(const size_t *mib, size_t mib_len, struct ctl_at *at)
+{
+	const struct ctl_row *row;
+	const char *last = NULL;
+	size_t last_len = 0;
+	unsigned indices = 0;
+
+	memset(at, 0, sizeof(*at));
+	if (mib_len == 0 || mib_len > CTL_PARTS || mib[mib_len - 1] >= ctl_rows_count)
+		return NULL;
+	row = &ctl_rows[mib[mib_len - 1]];
+	for (unsigned i = 0; i < mib_len; i++) {
+		size_t len;
+		const char *part = ctl_part(row->name, i, &len);
+
+		if (!part)
+			return NULL;
+		if (len == 1 && *part == '%') {
+			if (!last || !index_is_valid(last, last_len, mib[i]))
+				return NULL;
+			at->index[indices++] = mib[i];
+		}
+		last = part;
+		last_len = len;
+	}
+	return last[last_len] ? NULL : row; /* the name goes on */
+}
+
+static size_t type_bytes(enum ctl_type type)
+{
+	static const size_t bytes[] = {
+		[CTL_VOID] = 0,
+		[CTL_BOOL] = sizeof(bool),
+		[CTL_UNSIGNED] = sizeof(unsigned),
+		[CTL_U32] = sizeof(uint32_t),
+		[CTL_SIZE] = sizeof(size_t),
+		[CTL_SSIZE] = sizeof(ssize_t),
+		[CTL_U64] = sizeof(uint64_t),
+		[CTL_S64] = sizeof(int64_t),
+		[CTL_STRING] = sizeof(const char *),
+	};
+
+	return bytes[type];
+}
+
+/* What the program passes has no alignment that we know of. */
+union value {
+	bool b;
+	uint32_t u32;
+	uint64_t u64;
+};
+
+static union value value_of(enum ctl_type type, uint64_t n)
+{
+	union value v = { .u64 = 0 };
+
+	if (type_bytes(type) == sizeof(bool))
+		v.b = n != 0;
+	else if (type_bytes(type) == sizeof(uint32_t))
+		v.u32 = (uint32_t)n;
+	else
+		v.u64 = n;
+	return v;
+}
+
+static uint64_t number_of(enum ctl_type type, const void *data)
+{
+	union value v = { .u64 = 0 };
+
+	memcpy(&v, data, type_bytes(type));
+	if (type_bytes(type) == sizeof(bool))
+		return v.b;
+	return type_bytes(type) == sizeof(uint32_t) ? v.u32 : v.u64;
+}
+
+/* What is read is the value before the call changes it. A length that does not fit reads as much as
+ * fits and is an error, as in jemalloc; one for the new value changes nothing. */
+static int call(const struct ctl_row *row, const struct ctl_at *at, void *old, size_t *old_len,
+		const void *new, size_t new_len)
+{
+	size_t bytes = type_bytes(row->type);
+	bool reads = old && old_len;
+	union value before = { .u64 = 0 };
+	int err = 0;
+
+	if ((new && !row->set) || (reads && row->type == CTL_VOID))
+		return EPERM;
+	if (!row->get)
+		return row->set(at, 0, new, new_len);
+	if (row->creates) {
+		err = new ? row->set(at, 0, new, new_len) : 0;
+		if (err || !reads || *old_len != bytes)
+			return err ? err : EINVAL;
+	} else if (new &&new_len != bytes) {
+		return EINVAL;
+	}
+	if (reads)
+		before = value_of(row->type, row->get(at));
+	if (new && !row->creates)
+		err = row->set(at, number_of(row->type, new), new, new_len);
+	if (err || !reads)
+		return err;
+	if (*old_len != bytes)
+		err = EINVAL;
+	*old_len = min_size(*old_len, bytes);
+	memcpy(old, &before, *old_len);
+	return err;
+}
+
+EXPORT int mallctlnametomib(const char *name, size_t *mib, size_t *mib_len)
+{
+	return find_mib(name, mib, mib_len);
+}
+
+EXPORT int mallctlbymib(const size_t *mib, size_t mib_len, void *old, size_t *old_len, void *new,
+			size_t new_len)
+{
+	struct ctl_at at;
+	const struct ctl_row *row = find_row(mib, mib_len, &at);
+
+	return row ? call(row, &at, old, old_len, new, new_len) : ENOENT;
+}
+
+EXPORT int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len)
+{
+	size_t mib[CTL_PARTS];
+	size_t mib_len = CTL_PARTS;
+	struct ctl_at at;
+	const struct ctl_row *row;
+
+	if (find_mib(name, mib, &mib_len))
+		return ENOENT;
+	row = find_row(mib, mib_len, &at);
+	return row ? call(row, &at, old, old_len, new, new_len) : ENOENT;
+}
+
+#define SAME(type, name, ...)                                                                      \
+	type je_##name(__VA_ARGS__);                                                               \
+	ALIAS(name) type je_##name(__VA_ARGS__)
+
+SAME(int, mallctl, const char *, void *, size_t *, void *, size_t);
+SAME(int, mallctlnametomib, const char *, size_t *, size_t *);
+SAME(int, mallctlbymib, const size_t *, size_t, void *, size_t *, void *, size_t);

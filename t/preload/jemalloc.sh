@@ -1,0 +1,149 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Programs that are made for jemalloc find its names: Debian's redis-server and BIND, a client by
+# ctypes, and MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it.
+. "${0%/*}/../lib/tap.sh"
+plan 14
+
+py=/usr/bin/python3
+cat >"$TMP/client.py" <<'END'
+import ctypes, json, sys
+lib = ctypes.CDLL(None)
+size = ctypes.c_size_t
+lib.mallocx.restype = lib.rallocx.restype = ctypes.c_void_p
+lib.mallocx.argtypes = [size, ctypes.c_int]
+lib.rallocx.argtypes = [ctypes.c_void_p, size, ctypes.c_int]
+lib.sallocx.restype = lib.nallocx.restype = size
+lib.sallocx.argtypes = lib.dallocx.argtypes = [ctypes.c_void_p, ctypes.c_int]
+lib.nallocx.argtypes = [size, ctypes.c_int]
+lib.free.argtypes = [ctypes.c_void_p]
+
+def read(name, kind=size):
+    value, length = kind(), size(ctypes.sizeof(kind))
+    err = lib.mallctl(name.encode(), ctypes.byref(value), ctypes.byref(length), None, 0)
+    return value.value if err == 0 else "errno %d" % err
+
+def refresh():
+    epoch = ctypes.c_uint64(1)
+    lib.mallctl(b"epoch", None, None, ctypes.byref(epoch), 8)
+
+refresh()
+before = read("stats.allocated")
+blocks = [lib.mallocx(1000000, 0x40) for _ in range(50)]
+refresh()
+print("live", 50000000 <= read("stats.allocated") - before < 60000000)
+blocks[0] = lib.rallocx(blocks[0], 3000000, 12)
+print("aligned", blocks[0] % 4096 == 0, lib.sallocx(blocks[0], 0) == lib.nallocx(3000000, 12))
+for i, block in enumerate(blocks):
+    lib.free(block) if i % 2 else lib.dallocx(block, 0)
+refresh()
+print("freed", abs(read("stats.allocated") - before) < 1000000)
+
+parts = []
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
+def write(arg, text):
+    parts.append(text.decode())
+lib.malloc_stats_print(write, None, b"J")
+stats = json.loads("".join(parts))["jemalloc"]
+bins = stats["stats.arenas"]["merged"]["bins"]
+print("json", len(bins) == stats["arenas"]["nbins"] == len(stats["arenas"]["bin"]),
+      sum(b["curregs"] * a["size"] for a, b in zip(stats["arenas"]["bin"], bins)) ==
+      stats["stats.arenas"]["merged"]["small"]["allocated"])
+print("version", stats["version"][:2])
+print("decay", read("opt.dirty_decay_ms", ctypes.c_ssize_t))
+END
+
+if [ -x "$py" ]; then
+	out=$(with_sluice MALLOC_CONF=dirty_decay_ms:2500 "$py" "$TMP/client.py" 2>"$TMP/err")
+	is "$out" "live True
+aligned True True
+freed True
+json True True
+version 5.
+decay 2500" "a client by ctypes finds mallctl, the x-functions and the JSON true"
+	is "$(cat "$TMP/err")" "" "MALLOC_CONF is read without a word"
+else
+	skip "a client by ctypes finds mallctl, the x-functions and the JSON true" "no python3"
+	skip "MALLOC_CONF is read without a word" "no python3"
+fi
+like "$(with_sluice MALLOC_CONF=dirty_decay_ms:500,narenas:4,confirm_conf:true true 2>&1)" \
+	'^sluice: MALLOC_CONF: taken: dirty_decay_ms; without a counterpart here: narenas$' \
+	"confirm_conf says what was taken"
+like "$(with_sluice MALLOC_CONF=dirty_decay_ms:soon true 2>&1)" \
+	"^sluice: MALLOC_CONF: option decay_ms: 'soon' is not valid" "a bad value gets one line"
+like "$(with_sluice MALLOC_CONF=stats_print:true true 2>&1)" \
+	'^___ Begin jemalloc statistics ___' "stats_print prints at the end"
+is "$(SLUICE_CONF=stats_print:off with_sluice MALLOC_CONF=stats_print:true true 2>&1)" "" \
+	"what SLUICE_CONF sets has precedence"
+
+# ---- BIND -------------------------------------------------------------------------------------
+
+if command -v named-checkzone >/dev/null 2>&1; then
+	{
+		printf '$TTL 3600\n@ SOA ns. admin. 1 3600 600 86400 3600\n'
+		printf '@ NS ns\nns A 192.0.2.1\n'
+		for i in $(seq 3000); do echo "h$i A 192.0.2.$((i % 250))"; done
+	} >"$TMP/zone"
+	out=$(with_sluice LD_DEBUG=bindings LD_DEBUG_OUTPUT="$TMP/bind" \
+		named-checkzone example.org "$TMP/zone" 2>&1)
+	is "$?, $(echo "$out" | tail -n 1)" "0, OK" "BIND checks a zone"
+	like "$(cat "$TMP"/bind.* | grep 'symbol .mallocx')" 'libisc.*to .*libsluice' \
+		"and its mallocx is the library's"
+else
+	skip "BIND checks a zone" "bind9-utils is not installed"
+	skip "and its mallocx is the library's" "bind9-utils is not installed"
+fi
+
+# ---- redis ------------------------------------------------------------------------------------
+
+redis_tests() {
+	sock=$TMP/sock
+	with_sluice redis-server --port 0 --unixsocket "$sock" \
+		--dir "$TMP" --save '' --appendonly no --daemonize no >>"$TMP/log" 2>&1 &
+	at_exit 'redis-cli -s "$sock" shutdown nosave >/dev/null 2>&1'
+	for _ in $(seq 600); do
+		[ "$(redis-cli -s "$sock" ping 2>/dev/null)" = PONG ] && break
+		sleep 0.1
+	done
+	awk 'BEGIN { for (i = 0; i < 200000; i++) printf "SET key:%d %0100d\r\n", i, i }' |
+		redis-cli -s "$sock" --pipe >/dev/null 2>&1
+	field() {
+		echo "$info" | sed -n "s/^$1://p"
+	}
+	# Its figures are some tenths of a second old.
+	for _ in $(seq 100); do
+		info=$(redis-cli -s "$sock" info memory | tr -d '\r')
+		[ "$(field allocator_allocated)" -ge "$(field used_memory)" ] && break
+		sleep 0.2
+	done
+	used=$(field used_memory)
+	allocated=$(field allocator_allocated)
+	active=$(field allocator_active)
+	resident=$(field allocator_resident)
+	rss=$(field used_memory_rss)
+	diag "used $used, allocated $allocated, active $active, resident $resident, rss $rss"
+	ok $((allocated < used || allocated > used + used / 5)) \
+		"redis: allocator_allocated is what redis says it uses, and at most a fifth more"
+	ok $((active < allocated || resident < active)) "redis: allocated <= active <= resident"
+	# RSS has the program's own pages besides.
+	ok $((resident > rss || resident < rss - 12000000)) \
+		"redis: allocator_resident is RSS less what is not the heap's"
+	is "$(redis-cli -s "$sock" memory purge)" OK "redis: MEMORY PURGE succeeds"
+	like "$(redis-cli -s "$sock" memory malloc-stats)" 'Begin jemalloc statistics' \
+		"redis: MEMORY MALLOC-STATS prints statistics"
+	like "$(redis-cli -s "$sock" memory doctor)" '[Ss]am' "redis: MEMORY DOCTOR answers"
+}
+
+if command -v redis-server >/dev/null 2>&1 && command -v redis-cli >/dev/null 2>&1; then
+	redis_tests
+else
+	for label in \
+		"redis: allocator_allocated is what redis says it uses, and at most a fifth more" \
+		"redis: allocated <= active <= resident" \
+		"redis: allocator_resident is RSS less what is not the heap's" \
+		"redis: MEMORY PURGE succeeds" "redis: MEMORY MALLOC-STATS prints statistics" \
+		"redis: MEMORY DOCTOR answers"; do
+		skip "$label" "redis is not installed"
+	done
+fi
