@@ -28,7 +28,7 @@ static void nap(void)
 	nanosleep(&ts, NULL);
 }
 
-/* The number of threads of the process, or of those with a name. */
+/* The number of threads of the process, or of its threads that have this name. */
 static unsigned threads(const char *name)
 {
 	DIR *d = opendir("/proc/self/task");
@@ -160,14 +160,14 @@ static int case_ends(void)
 	return helper_end();
 }
 
-/* Does not wait: after the join the process has a single thread, as without the library. */
+/* Does not wait: after the join the process must have a single thread, as without the library. */
 static int case_at_once(void)
 {
 	for (int i = 0; i < 50; i++) {
 		int good = 0;
 
 		join_some(1 + i % 4);
-		/* The kernel's end of a thread comes a little after the join. */
+		/* The kernel ends a thread a little after the join. */
 		for (int k = 0; k < 100 && !good; k++)
 			good = single();
 		CHECK(good, "round %d: %s", i, strerror(errno));
@@ -216,7 +216,7 @@ static int forks_well(void)
 	return pid > 0 && waitpid(pid, NULL, 0) == pid;
 }
 
-/* As many threads as the limit has room for. */
+/* As many threads as the limit allows. */
 static int case_limit(void)
 {
 	struct rlimit room = { 4, 4 };
@@ -231,7 +231,7 @@ static int case_limit(void)
 		hold = 1;
 		for (int i = 0; i < 2; i++)
 			failed += pthread_create(&t[i], NULL, is_held, NULL) != 0;
-		/* With the library's there are four; a child needs room as well. */
+		/* Four with the library's own thread; a child needs room as well. */
 		if (round % 4 == 0)
 			CHECK(becomes("sluice", 1), "it does not start, round %d", round);
 		failed += !forks_well();
@@ -250,7 +250,7 @@ static int case_limit(void)
 	return helper_end();
 }
 
-/* ---- threads that are not made by pthread_create -------------------------------------------- */
+/* ---- threads that are not made by pthread_create --------------------------------------------- */
 
 static int c11_thread(void *arg)
 {
@@ -337,9 +337,9 @@ static int case_handler(void)
 	return helper_end();
 }
 
-/* ---- children ------------------------------------------------------------------------------- */
+/* ---- children -------------------------------------------------------------------------------- */
 
-static unsigned in_handler; /* threads that its fork handler saw; 0: it has not run */
+static unsigned in_handler; /* threads that its fork handler saw; 0 if it has not run */
 
 static void child_handler(void)
 {
@@ -385,7 +385,7 @@ static int case_children(void)
 
 			CHECK(in_handler == 1, "%u threads inside the fork", in_handler);
 			CHECK(now <= 2, "%u threads", now);
-			/* Its first calls are those of free. */
+			/* Calls free before it calls malloc. */
 			if (round % 2)
 				for (int i = 0; i < N; i++)
 					free(p[i]);
@@ -424,7 +424,8 @@ static int case_forks_alone(void)
 		pid = fork();
 		if (pid == 0)
 			_exit(0);
-		/* A joined thread may exist for a moment longer; then ours cannot tell. */
+		/* A joined thread may exist for a moment longer; then our thread cannot know
+		 * that it is alone. */
 		ours += threads("sluice") != 0;
 		CHECK(ends_well(pid), "child %d", i);
 	}
@@ -435,7 +436,7 @@ static int case_forks_alone(void)
 enum { MANY = 100, MANY_STACK = 128 << 10, MANY_OBJECTS = 64 };
 static pthread_barrier_t all_there;
 
-/* Every bin is in use. */
+/* Uses every cache bin. */
 static void *fills_bins(void *arg)
 {
 	void *p[MANY_OBJECTS];
@@ -484,7 +485,7 @@ static int case_many(void)
 
 static pid_t last_to_end;
 
-/* With the stacks of the program's own threads. */
+/* Includes the stacks of the program's own threads. */
 static void at_the_end(void)
 {
 	volatile char room[2 * MIB];

@@ -22,7 +22,7 @@ enum { THREADS = 8, BLOCKS = 500, BALLAST_MIB = 200, CHILD_SECONDS = 100 };
 static atomic_int over;
 static atomic_uint failed;
 
-/* A block that any thread may take out: its length, and a pattern. */
+/* A block that any thread may take from the table: its length, and a pattern. */
 static _Atomic(size_t *) block[BLOCKS];
 
 static uint64_t statistic(const char *name)
@@ -101,7 +101,7 @@ static void *thread(void *arg)
 	return NULL;
 }
 
-/* With its copies of what the threads had, wherever those were. */
+/* The child also has copies of what the threads had, wherever that was. */
 static void child(void)
 {
 	uint64_t seed = 99;

@@ -70,7 +70,7 @@ static void *begin(struct asked *a, const char *name)
 	real = dlsym(RTLD_NEXT, name);
 	if (!real)
 		abort();
-	/* What dlsym allocated for may have come here as well. */
+	/* The allocations of dlsym may have come here as well. */
 	if (!atomic_compare_exchange_strong(&a->real, &none, real))
 		return real;
 	a->next = atomic_load(&asked);

@@ -58,7 +58,7 @@ static void start(pthread_t *t, void *(*f)(void *), void *arg)
 	}
 }
 
-/* ---- the others ----------------------------------------------------------------------------- */
+/* ---- the others ------------------------------------------------------------------------------ */
 
 static _Atomic bool over;
 static _Atomic unsigned long done[OTHERS];
@@ -89,7 +89,7 @@ static void *other(void *arg)
 	return NULL;
 }
 
-/* Has caches that a drain empties, and makes no call. */
+/* A thread that fills caches, for drains to empty, and then makes no call. */
 static void *sleeper(void *arg)
 {
 	free(malloc(100));
@@ -126,7 +126,7 @@ static void fork_once(void)
 	CHECK(status == 0, "the child of a fork ended with %#x", status);
 }
 
-/* All others make calls. */
+/* All other threads make calls. */
 static void others_go_on(void)
 {
 	for (unsigned i = 0; i < OTHERS; i++) {
@@ -151,7 +151,7 @@ static void others_end(void)
 		pthread_join(threads[i], NULL);
 }
 
-/* ---- pending -------------------------------------------------------------------------------- */
+/* ---- pending --------------------------------------------------------------------------------- */
 
 static int (*drain)(unsigned, struct sluice_drain_report *);
 static int (*drain_threads)(unsigned, struct sluice_drain_report *, struct sluice_thread_drain *,
@@ -225,7 +225,7 @@ static void call_family(void)
 	mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
-/* More than is free, so regions are mapped and the limits are checked. */
+/* Requests more than is free, so that regions are mapped and limits are checked. */
 static void call_growth(void)
 {
 	enum { BLOCKS = 600 };
@@ -308,7 +308,7 @@ static void call_thread(void)
 		pthread_detach(t);
 }
 
-/* waitpid is a cancellation point: the caller of all this does it. */
+/* waitpid is a cancellation point, so the caller waits for the child. */
 static void call_fork(void)
 {
 	if (fork() == 0) {
@@ -354,7 +354,7 @@ static void case_pending(void)
 	kept = fopen("/dev/null", "w");
 	setvbuf(kept, NULL, _IONBF, 0);
 	for (unsigned i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
-		/* Also as the first call that the thread makes. */
+		/* Each function also as the first call of a thread. */
 		for (unsigned fresh = 0; fresh < 2; fresh++) {
 			void *result = NULL;
 			pthread_t t;
@@ -376,7 +376,7 @@ static void case_pending(void)
 	fclose(kept);
 }
 
-/* ---- threads that are ended at random ------------------------------------------------------- */
+/* ---- threads that are ended at random -------------------------------------------------------- */
 
 struct bag {
 	void *p[SLOTS];
@@ -463,7 +463,7 @@ static _Thread_local sigjmp_buf *back;
 static _Atomic unsigned jumped;
 static _Atomic bool may_leave;
 
-/* Whatever was interrupted stays as it is. */
+/* An interrupted call stays unfinished. */
 static void leave(int sig)
 {
 	(void)sig;
@@ -477,7 +477,7 @@ static void leave(int sig)
 }
 
 /*
- * Calls only what is ours: libc's own locks would be left as well. What it holds is lost with it.
+ * Calls only the library: libc would leave its own locks held. What the thread holds is lost.
  */
 static void *interrupted(void *arg)
 {
@@ -551,7 +551,7 @@ static void case_left(int how)
 	CHECK(how != JUMP || atomic_load(&jumped) >= STEPS, "%u jumps", atomic_load(&jumped));
 }
 
-/* ---- stream --------------------------------------------------------------------------------- */
+/* ---- stream ---------------------------------------------------------------------------------- */
 
 static _Atomic unsigned written;
 static sigjmp_buf out_of_stream;
@@ -588,7 +588,7 @@ static void case_stream(void)
 	CHECK(malloc_info(0, f) == 0, "errno %d", errno);
 	CHECK(atomic_load(&written) > 16, "%u writes", atomic_load(&written));
 	fclose(f);
-	/* The stream's lock is held from now on; nothing else is. */
+	/* From now on the stream's lock is held, and no other lock. */
 	if (sigsetjmp(out_of_stream, 1) == 0) {
 		malloc_info(0, g);
 		CHECK(0, "nothing jumped");

@@ -17,9 +17,9 @@ static pthread_barrier_t begin;
 static pthread_barrier_t full;
 static pthread_barrier_t end;
 static unsigned rounds = 1000;
-static unsigned failures; /* of malloc; guarded by the barriers */
+static unsigned failures; /* errors of malloc; guarded by the barriers */
 
-/* With a buffer of its own, because stdio would allocate one. */
+/* Uses a buffer on the stack, because stdio would allocate one. */
 static unsigned mappings(void)
 {
 	static char text[65536];

@@ -34,7 +34,7 @@
 #define CHILD_SECONDS 60
 
 static volatile int stop;
-static unsigned char *shared[SLOTS]; /* the parent's, which a child may free as well */
+static unsigned char *shared[SLOTS]; /* the parent's, which a child may free, too */
 static int times = 60;
 
 static size_t random_size(unsigned *seed)
@@ -152,7 +152,7 @@ static __attribute__((noinline)) int by_vfork(void)
 {
 	pid_t pid = vfork();
 
-	/* In the parent's memory, so only what leaves nothing behind. */
+	/* Runs in the parent's memory, so it does only what leaves nothing behind. */
 	if (pid == 0) {
 		for (int i = 0; i < 50; i++) {
 			char *volatile p = malloc((size_t)(i % 5 == 0 ? 3000000 : i * 700 + 1));
@@ -177,7 +177,7 @@ static int by_spawn(void)
 	return posix_spawn(&pid, "/bin/true", NULL, NULL, argv, envp) ? -1 : wait_for(pid);
 }
 
-/* ---- in a handler that interrupted malloc --------------------------------------------------- */
+/* ---- in a handler that interrupted malloc ---------------------------------------------------- */
 
 static volatile int handler_status;
 static volatile int handled;
@@ -212,7 +212,7 @@ static int by_handler(void)
 	return bad ? -1 : handler_status;
 }
 
-/* A handler forks while a fork is under way, at one moment of it or another. */
+/* A handler forks while a fork runs, at any moment of it. */
 static int by_nested(void)
 {
 	static int turn;
@@ -268,7 +268,7 @@ static void go(const struct way *way)
 	}
 }
 
-/* ---- whose heap is it ----------------------------------------------------------------------- */
+/* ---- whose heap is it ------------------------------------------------------------------------ */
 
 static atomic_int ready;
 
@@ -301,7 +301,7 @@ static void *vforks_first(void *arg)
 	return churns(arg);
 }
 
-/* So that heaps of threads that seem dead are searched for and found. */
+/* Makes the library search for heaps of threads that seem dead, and find them. */
 static void many_come(unsigned first)
 {
 	pthread_t t[12];
@@ -342,8 +342,8 @@ static int process_churns(void *arg)
 	return 0;
 }
 
-/* Not a thread for libc or the kernel, though it shares all memory. Its TLS is made as libc makes
- * one. */
+/* Neither libc nor the kernel takes it for a thread, though it shares all memory. Its TLS is
+ * made as libc makes one. */
 static int shares_memory(void)
 {
 	static char stack[256 << 10] __attribute__((aligned(64)));
@@ -360,7 +360,7 @@ static int shares_memory(void)
 	tls = allocate_tls(NULL);
 	((char **)(void *)tls)[0] = tls;
 	((char **)(void *)tls)[2] = tls;
-	memcpy(tls + 40, self + 40, 16); /* the stack protector's and the pointer guard */
+	memcpy(tls + 40, self + 40, 16); /* the guards of the stack protector and of pointers */
 	pid = clone(process_churns, stack + sizeof(stack), CLONE_VM | CLONE_SETTLS | SIGCHLD,
 		    (void *)(uintptr_t)7, NULL, tls, NULL);
 	if (pid < 0)
@@ -373,7 +373,7 @@ static int shares_memory(void)
 	return helper_end();
 }
 
-/* ---- fork handlers of a library that was there before ours ---------------------------------- */
+/* ---- fork handlers of a library that was there before ours ----------------------------------- */
 
 static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
 static char *guarded;

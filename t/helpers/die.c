@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One misuse of the allocator each, which it must stop.
+ * Each case misuses the allocator once, and the allocator must stop it.
  *
  * usage: die CASE
  *
@@ -75,8 +75,8 @@ static void double_large(void)
 	twice(100000);
 }
 
-/* Another free comes in between, so that this one looks like any other: the next allocation sees
- * it. */
+/* Another free comes in between, so that the second one looks like any other: the next
+ * allocation sees it. */
 static void double_large_around(void)
 {
 	void *other = block(100000);
@@ -120,7 +120,7 @@ static void *frees_it(void *p)
 	return NULL;
 }
 
-/* By a thread that does not own it, and then by the owner. */
+/* First freed by a thread that does not own it, and then by the owner. */
 static void double_large_thread(void)
 {
 	pthread_t t;
@@ -132,7 +132,7 @@ static void double_large_thread(void)
 	free(victim);
 }
 
-/* ---- others are freed in between ------------------------------------------------------------ */
+/* ---- others are freed in between ------------------------------------------------------------- */
 
 static void *others[2000];
 
@@ -280,7 +280,7 @@ static void foreign_odd(void)
 	free(victim);
 }
 
-/* Before anything was allocated: no stdio. */
+/* Runs before anything was allocated, so it uses no stdio. */
 static void foreign_first(void)
 {
 	static const char text[] = "address 0x7000deadbee0\n";
@@ -366,7 +366,7 @@ static void interior_thread(void)
 	pthread_join(t, NULL);
 }
 
-/* An object of a class whose size is no power of two, many of them into the slab. */
+/* An object far inside the slab, of a class whose size is no power of two. */
 static void interior_far(void)
 {
 	for (int i = 0; i < 200; i++)
@@ -414,7 +414,7 @@ static void never_handed_out(void)
 	free(victim);
 }
 
-/* ---- free objects that are written to ------------------------------------------------------- */
+/* ---- free objects that are written to -------------------------------------------------------- */
 
 enum { MANY = 2048 };
 static unsigned char *many[MANY];
@@ -505,10 +505,10 @@ LINK_CASE(link_zero_byte, 128, OTHER, ZERO_BYTE)
 LINK_CASE(link_overflow, 64, OTHER, OVERFLOW_8)
 LINK_CASE(link_overflow_large, 2048, OTHER, OVERFLOW_8)
 
-/* ---- guards --------------------------------------------------------------------------------- */
+/* ---- guards ---------------------------------------------------------------------------------- */
 
 enum { REGION = 64 << 20, KERNEL_PAGE = 4096 };
-static volatile uintptr_t guard_low, guard_high; /* faulted reads them */
+static volatile uintptr_t guard_low, guard_high; /* read by faulted */
 
 static void faulted(int sig, siginfo_t *info, void *context)
 {

@@ -56,7 +56,7 @@ static uint64_t stat_of(const char *name)
 	return v;
 }
 
-/* ---- threads that have cached pages and then sleep ------------------------------------------ */
+/* ---- threads that have cached pages and then sleep ------------------------------------------- */
 
 enum { SLEEPERS = 64, BLOCKS = 24 };
 
@@ -80,7 +80,8 @@ static void fill_cache(uint64_t seed)
 		if (p[i] != NULL)
 			memset(p[i], 1, n);
 	}
-	/* all hold theirs at the same time, so that none reuses what another has freed */
+	/* all hold their blocks at the same time, so that no thread reuses what another one
+	 * freed */
 	pthread_barrier_wait(&peak);
 	for (int i = 0; i < BLOCKS; i++)
 		free(p[i]);
@@ -200,7 +201,7 @@ static int trim(void)
 	return helper_end();
 }
 
-/* ---- drains in the middle of it all --------------------------------------------------------- */
+/* ---- drains while threads allocate ----------------------------------------------------------- */
 
 enum { BUSY = 4, LIVE = 64 };
 static _Atomic int over;
@@ -263,7 +264,7 @@ static int drain_busy(void)
 	return helper_end();
 }
 
-/* ---- caches disabled ------------------------------------------------------------------------ */
+/* ---- caches disabled ------------------------------------------------------------------------- */
 
 static int disable(void)
 {
@@ -272,7 +273,7 @@ static int disable(void)
 
 	least_kib = 40; /* no sleeper's heap keeps a slab in a region */
 	sleepers_start();
-	/* a peak that takes regions of its own */
+	/* a peak that needs regions of its own */
 	for (int i = 0; i < 3000; i++) {
 		p[i] = malloc(200000);
 		if (p[i] != NULL)
@@ -312,7 +313,7 @@ static int disable(void)
 	return helper_end();
 }
 
-/* ---- page blocks in bulk -------------------------------------------------------------------- */
+/* ---- page blocks in bulk --------------------------------------------------------------------- */
 
 static int by_address(const void *a, const void *b)
 {

@@ -42,7 +42,7 @@ static struct {
 	int (*mallopt)(int, int);
 	size_t (*size)(const void *);
 	size_t (*good_size)(size_t);
-	/* The other names, L: of glibc's. */
+	/* The other names, L: those of glibc. */
 	void *(*Lmalloc)(size_t);
 	void *(*Lcalloc)(size_t, size_t);
 	void *(*Lrealloc)(void *, size_t);
@@ -113,7 +113,7 @@ static uintptr_t misaligned(const void *p, size_t alignment)
 	return (uintptr_t)p & (alignment - 1);
 }
 
-/* ---- what each request that succeeds gives -------------------------------------------------- */
+/* ---- what a successful request returns ------------------------------------------------------- */
 
 static void sizes_group(void)
 {
@@ -206,7 +206,8 @@ static void zero_group(void)
 	a = M.pvalloc(0);
 	CHECK(a != NULL && misaligned(a, page) == 0, "pvalloc(0) = %p", a);
 	M.free(a);
-	/* realloc(p, 0) must really have freed: a million blocks of 64 KiB fit nowhere else. */
+	/* realloc(p, 0) must have freed the block: a million blocks of 64 KiB do not fit
+	 * otherwise. */
 	for (int i = 0; i < 1000000; i++) {
 		a = M.malloc(65536);
 		if (a == NULL)
@@ -218,7 +219,7 @@ static void zero_group(void)
 	      helper_rss_kib());
 }
 
-/* ---- requests that cannot succeed ----------------------------------------------------------- */
+/* ---- requests that cannot succeed ------------------------------------------------------------ */
 
 enum { HUGE_MEMBERS = 22 };
 
@@ -325,7 +326,7 @@ static void first_fails_group(void)
 	}
 }
 
-/* ---- alignment ------------------------------------------------------------------------------ */
+/* ---- alignment ------------------------------------------------------------------------------- */
 
 static void aligned_group(void)
 {
@@ -404,7 +405,7 @@ static void bad_alignment_group(void)
 		CHECK(p == &mark, "posix_memalign with alignment %zu changed the pointer", bad[i]);
 		CHECK(errno == 0, "posix_memalign with alignment %zu set errno", bad[i]);
 	}
-	/* memalign rounds a bad alignment up; so does aligned_alloc of glibc before 2.38, while C17
+	/* memalign rounds a bad alignment up. aligned_alloc of glibc before 2.38 does so too; C17
 	 * wants it to fail. */
 	bool ours = dlsym(RTLD_DEFAULT, "sluice_drain") != NULL;
 	static const struct {
@@ -442,7 +443,7 @@ static void bad_alignment_group(void)
 	}
 }
 
-/* ---- errno ---------------------------------------------------------------------------------- */
+/* ---- errno ----------------------------------------------------------------------------------- */
 
 static void errno_group(void)
 {
@@ -488,7 +489,7 @@ static void errno_group(void)
 	}
 }
 
-/* ---- realloc -------------------------------------------------------------------------------- */
+/* ---- realloc --------------------------------------------------------------------------------- */
 
 static void realloc_group(void)
 {
@@ -547,7 +548,7 @@ static void realloc_group(void)
 			M.free(p);
 		}
 
-	/* A block cut down gives back what it no longer needs. */
+	/* A block that shrinks gives back what it no longer needs. */
 	long before = helper_rss_kib();
 	void *kept[64];
 	for (int i = 0; i < 64; i++) {
@@ -561,7 +562,7 @@ static void realloc_group(void)
 		M.free(kept[i]);
 }
 
-/* ---- calloc --------------------------------------------------------------------------------- */
+/* ---- calloc ---------------------------------------------------------------------------------- */
 
 static void calloc_group(void)
 {
@@ -589,7 +590,7 @@ static void calloc_group(void)
 			if (round == 1 && (s & 7) == 7)
 				M.trim(0);
 		}
-	/* Dirty as one large block, asked for again in other sizes. */
+	/* Memory that was written as one large block is allocated again in other sizes. */
 	static const size_t parts[] = { 64, 1000, 16384, 65536, 300000 };
 	for (size_t k = 0; k < 5; k++) {
 		unsigned char *all[64];
@@ -610,7 +611,7 @@ static void calloc_group(void)
 	}
 }
 
-/* ---- the ways to free, and calls that do nothing -------------------------------------------- */
+/* ---- the ways to free, and calls that do nothing --------------------------------------------- */
 
 static void free_group(void)
 {
@@ -641,9 +642,9 @@ static void free_group(void)
 	      helper_rss_kib());
 }
 
-/* ---- the other names: what one hands out any other takes ------------------------------------ */
+/* ---- the other names: each frees what any other has allocated -------------------------------- */
 
-/* The i-th way to a block of n bytes by one of them; NULL: the C library has no such name. */
+/* Allocates n bytes by the i-th of them. Returns NULL if the C library has no such name. */
 static void *other_names(int i, size_t n)
 {
 	void *out = NULL;
@@ -711,9 +712,9 @@ static void names_group(void)
 	CHECK(M.Lmallopt(M_ARENA_MAX, 1) == 1, "__libc_mallopt");
 }
 
-/* ---- what tells and tunes ------------------------------------------------------------------- */
+/* ---- statistics and tuning ------------------------------------------------------------------- */
 
-/* A thread that is to be cancelled calls malloc_stats. */
+/* A thread with a pending cancel calls malloc_stats. */
 static void *cancelled(void *came_back)
 {
 	pthread_cancel(pthread_self());
@@ -780,7 +781,7 @@ static void info_group(void)
 	M.mallopt(M_PERTURB, 0);
 	r = M.mallopt(987654, 1);
 	CHECK(r == 0 || r == 1, "mallopt of an unknown parameter = %d", r);
-	M.malloc_stats(); /* to stderr: the script looks */
+	M.malloc_stats(); /* to stderr, which the script checks */
 	pthread_t t;
 	bool came_back = false;
 	if (pthread_create(&t, NULL, cancelled, &came_back) != 0)

@@ -34,7 +34,7 @@ static void start(pthread_t *t, void *(*f)(void *), void *arg)
 	}
 }
 
-/* Waits for a child; says how it ended. Returns true when it exited with `want`. */
+/* Waits for a child; says how it ended. Returns true if it exited with `want`. */
 static int ended(pid_t pid, int want, const char *what, int number)
 {
 	int status;
@@ -50,7 +50,7 @@ static int ended(pid_t pid, int want, const char *what, int number)
 	return 0;
 }
 
-/* ---- what every child does ------------------------------------------------------------------ */
+/* ---- what each child does -------------------------------------------------------------------- */
 
 enum { PARENT_BLOCKS = 200 };
 static unsigned char *parent_block[PARENT_BLOCKS];
@@ -87,7 +87,7 @@ static void *child_thread(void *arg)
 	return NULL;
 }
 
-/* 0 when the child could do everything, else where it failed. */
+/* Returns 0 if the child could do everything, else the number of the step that failed. */
 static int child_work(int with_thread)
 {
 	alarm(CHILD_SECONDS);
@@ -138,7 +138,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* ---- threads allocate while one forks (E4) -------------------------------------------------- */
+/* ---- threads allocate while one forks (E4) --------------------------------------------------- */
 
 static int forks_wanted = 300;
 
@@ -226,12 +226,12 @@ static int case_generations(int argc, char **argv)
 	_exit(0);
 }
 
-/* ---- fork while others are in stdio --------------------------------------------------------- */
+/* ---- fork while others are in stdio ---------------------------------------------------------- */
 
 static FILE *line_reader, *line_writer;
 static _Atomic unsigned long lines_read, flushes;
 
-/* Holds the lock of a FILE nearly always; getline's buffer is reallocated under it. */
+/* Holds the lock of a FILE nearly all the time; getline reallocates its buffer under that lock. */
 static void *reads_lines(void *arg)
 {
 	bool last = false;
@@ -265,7 +265,7 @@ static void *writes_lines(void *arg)
 		fflush(line_writer);
 	}
 	fputs("end\n", line_writer);
-	fflush(line_writer); /* before fclose, which waits for the list of streams first */
+	fflush(line_writer); /* fclose waits for the list of streams first */
 	fclose(line_writer);
 	return arg;
 }
@@ -344,7 +344,7 @@ static void stdio_child(int i)
 	_exit(r);
 }
 
-/* A thread blocked in read(2) inside getline, the lock of its FILE held throughout. */
+/* A thread sleeps in read(2) inside getline, with the lock of its FILE held. */
 static int case_locked_file(int argc, char **argv)
 {
 	int fd[2], good = 0;
@@ -415,9 +415,9 @@ static int case_flush_all(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- vfork, posix_spawn, system, popen ------------------------------------------------------ */
+/* ---- vfork, posix_spawn, system, popen ------------------------------------------------------- */
 
-/* The child runs in this frame, which must hold nothing that the parent changes meanwhile. */
+/* The child runs in this stack frame, so nothing in it may be changed by the parent meanwhile. */
 __attribute__((noinline)) static pid_t vfork_exec(const char *path, char *const *command)
 {
 	pid_t pid = vfork();
@@ -469,7 +469,8 @@ static int case_spawn(int argc, char **argv)
 	return helper_end();
 }
 
-/* vfork children may not allocate, but a failing exec and _exit must leave the parent whole. */
+/* A child of vfork may not allocate, but its failing exec and its _exit must not harm the
+ * parent. */
 static int case_vfork_fails(int argc, char **argv)
 {
 	char *const command[] = { NULL };
@@ -490,7 +491,7 @@ static int case_vfork_fails(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- exec with a full environment, several times over --------------------------------------- */
+/* ---- exec with a full environment, several times over ---------------------------------------- */
 
 static int case_exec(int argc, char **argv)
 {

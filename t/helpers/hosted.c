@@ -109,7 +109,7 @@ static void *race(void *arg)
 
 static pthread_barrier_t gone_on;
 
-/* There while nothing happens, with blocks of its own. */
+/* A thread that holds blocks and does nothing. */
 static void *stay(void *arg)
 {
 	unsigned char *block[BLOCKS];

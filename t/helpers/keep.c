@@ -18,9 +18,7 @@
 
 #define TOTAL ((size_t)150 << 20)
 #define DIRTY_MAX ((size_t)16 << 20)
-#define SLACK                                                                                      \
-	((size_t)12                                                                                \
-	 << 20) /* caches, metadata, pages that are in use in part, and the program itself */
+#define SLACK ((size_t)12 << 20) /* caches, metadata, partly used pages, and the program itself */
 #define LIVE 32u
 
 static unsigned char **blocks;

@@ -20,7 +20,7 @@ static size_t (*their_usable)(void *);
 
 static _Atomic int loaded, phase_done;
 
-/* Blocks of both allocators side by side, each given back to its own. */
+/* Allocates blocks of both allocators, and frees each by its own. */
 static void both(uint64_t seed)
 {
 	unsigned char *ours[50], *theirs[50];
@@ -47,7 +47,7 @@ static void both(uint64_t seed)
 	}
 }
 
-/* Was there, and had allocated, before the library came. */
+/* A thread that existed, and had allocated, before the library was loaded. */
 static void *early_thread(void *arg)
 {
 	void *p = malloc(1000);
@@ -115,7 +115,7 @@ static int by_dlopen(const char *lib)
 	return helper_end();
 }
 
-/* ---- the first call comes from dlsym -------------------------------------------------------- */
+/* ---- the first call comes from dlsym --------------------------------------------------------- */
 
 static const char *first_error;
 

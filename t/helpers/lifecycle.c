@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Where in the life of a process and of a thread the allocator is called.
+ * Calls the allocator early and late in the life of a process or a thread.
  *
  * usage: lifecycle CASE [ARGS...]
  */
@@ -44,7 +44,7 @@ static void run_in_thread(void *(*f)(void *), void *arg)
 	pthread_join(t, NULL);
 }
 
-/* ---- before main and after it --------------------------------------------------------------- */
+/* ---- before main and after it ---------------------------------------------------------------- */
 
 enum { EARLY = 64 };
 static void *early[EARLY];
@@ -128,7 +128,7 @@ static int case_process(int argc, char **argv)
 	return 0; /* helper_end() is in the destructor */
 }
 
-/* ---- dlopen and dlclose of objects that allocate -------------------------------------------- */
+/* ---- dlopen and dlclose of objects that allocate --------------------------------------------- */
 
 static const char *plugin_path;
 
@@ -179,7 +179,7 @@ static int case_dlopen(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- pthread keys --------------------------------------------------------------------------- */
+/* ---- pthread keys ---------------------------------------------------------------------------- */
 
 enum { KEYS = 16, ROUNDS = 4 };
 static pthread_key_t keys[KEYS];
@@ -237,12 +237,12 @@ static int case_keys(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- memory that destructors of keys allocate last of all ----------------------------------- */
+/* ---- memory that destructors of keys allocate last of all ------------------------------------ */
 
 static pthread_key_t late_key;
 static _Atomic(void *) late_kept[8];
 
-/* Allocates in each round; what the last one allocates another thread frees. */
+/* Allocates in each round. Another thread frees what the last round allocated. */
 static void late_destructor(void *value)
 {
 	intptr_t round = (intptr_t)value;
@@ -282,7 +282,7 @@ static int case_late_keys(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- the first call a thread makes ---------------------------------------------------------- */
+/* ---- the first call a thread makes ----------------------------------------------------------- */
 
 static void *first_free(void *arg)
 {
@@ -372,7 +372,7 @@ static int case_first(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- the thread that initialised the library ends first ------------------------------------- */
+/* ---- the thread that initialised the library ends first -------------------------------------- */
 
 static void *goes_on(void *arg)
 {
@@ -444,7 +444,7 @@ static int case_all_exit(int argc, char **argv)
 	pthread_exit(NULL);
 }
 
-/* ---- many threads, one after the other and some at a time ----------------------------------- */
+/* ---- many threads, one after the other and some at a time ------------------------------------ */
 
 static _Atomic int many_allocate;
 
@@ -487,7 +487,7 @@ static int case_many(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- a signal handler that allocates (E6) --------------------------------------------------- */
+/* ---- a signal handler that allocates (E6) ---------------------------------------------------- */
 
 enum { SLOTS = 256 };
 static _Atomic(unsigned char *) exchange_slots[SLOTS];
@@ -561,7 +561,7 @@ static void *storm_sender(void *arg)
 
 	while (!storm_over) {
 		syscall(SYS_tgkill, s->pid, s->tid, SIGUSR1);
-		/* at another place in the code each time */
+		/* interrupts the code at a different place each time */
 		for (volatile uint64_t spin = helper_random(&seed) % 3000; spin > 0; spin--)
 			;
 		free(malloc(1000));
@@ -580,7 +580,7 @@ static int case_signals(int argc, char **argv)
 	double took;
 	pthread_t t;
 
-	/* A stuck run is a failure, not a wait. */
+	/* A run that is stuck fails. */
 	alarm((unsigned)seconds + 100);
 	sigaction(SIGUSR1, &sa, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
@@ -596,8 +596,8 @@ static int case_signals(int argc, char **argv)
 		rounds++;
 		clock_gettime(CLOCK_MONOTONIC, &t1);
 		took = (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9;
-		/* Where both threads share a processor there is one signal to a time slice, and on
-		 * a loaded machine these are far apart. */
+		/* If both threads share a processor, one signal arrives in each time slice, and
+		 * on a loaded machine the slices are far apart. */
 	} while (took < seconds || handled <= (took < 20 ? 500 : 50));
 	storm_over = 1;
 	pthread_join(t, NULL);
@@ -609,7 +609,7 @@ static int case_signals(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- cancellation --------------------------------------------------------------------------- */
+/* ---- cancellation ---------------------------------------------------------------------------- */
 
 static FILE *locked_file;
 
@@ -622,7 +622,7 @@ static void *cancelled_in_stdio(void *arg)
 	return arg;
 }
 
-/* The C library loads libgcc_s for it: nothing that came with us may stand between the two. */
+/* The C library loads libgcc_s for that. No library that came with ours may come before it. */
 static int case_cancel(int argc, char **argv)
 {
 	pthread_t t;
@@ -642,7 +642,7 @@ static int case_cancel(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- a sandbox ------------------------------------------------------------------------------ */
+/* ---- a sandbox ------------------------------------------------------------------------------- */
 
 static _Atomic unsigned polls_refused;
 static unsigned seconds_slept;

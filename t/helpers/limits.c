@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What happens when the kernel gives no more memory.
+ * Programs that reach a limit of memory.
  *
  * usage: limits exhaust MEMBER MIB   allocates until NULL under the limits that the script has set;
  *                                    at least MIB must succeed; then frees all and allocates again
@@ -33,7 +33,8 @@ enum { MEMBERS = sizeof members / sizeof *members };
 
 static unsigned long refused;
 
-/* One request by the member called so; NULL must come with ENOMEM, else errno must be untouched. */
+/* One request by the function of this name. NULL must come with ENOMEM; otherwise errno must be
+ * unchanged. */
 static void *request(int member, size_t n)
 {
 	void *p = NULL;
@@ -83,7 +84,7 @@ static void *request(int member, size_t n)
 	return p;
 }
 
-/* Blocks in a list through their first words, so that keeping them needs no memory. */
+/* The first word of each block links the list, so the list needs no memory of its own. */
 struct node {
 	struct node *next;
 	size_t size;
@@ -94,7 +95,8 @@ static struct node *all;
 static const size_t exhaust_sizes[] = { 5 << 20, 700000, 200000, 40000, 9000, 1000, 100, 16 };
 enum { EXHAUST_SIZES = sizeof exhaust_sizes / sizeof *exhaust_sizes };
 
-/* Large blocks until none is left, then smaller ones, down to 16 bytes. Returns bytes obtained. */
+/* Allocates large blocks until it gets NULL, then smaller ones, down to 16 bytes. Returns the
+ * bytes obtained. */
 static size_t take_all(int member)
 {
 	size_t total = 0;
@@ -138,7 +140,7 @@ static int exhaust(const char *name, size_t mib)
 	size_t first = take_all(member);
 	CHECK(refused >= EXHAUST_SIZES, "%lu requests refused", refused);
 	CHECK(first >= mib << 20, "%zu KiB were to be had", first >> 10);
-	/* each other member is refused as well, and the existing blocks can still be used */
+	/* each other function is refused as well, and the existing blocks can still be used */
 	for (int m = 0; m < MEMBERS; m++)
 		CHECK(request(m, 50 << 20) == NULL, "%s(50 MiB) came from somewhere", members[m]);
 	if (all != NULL) {
@@ -159,7 +161,7 @@ static int exhaust(const char *name, size_t mib)
 	return helper_end();
 }
 
-/* ---- a mapping of the library fails --------------------------------------------------------- */
+/* ---- a mapping of the library fails ---------------------------------------------------------- */
 
 enum { KEPT = 4096 };
 static unsigned char *kept[KEPT];
@@ -190,7 +192,7 @@ static void look_at_kept(void)
 	}
 }
 
-/* A block made larger and smaller again; when that is refused the old one must be whole. */
+/* Resizes a block up and down. If that is refused, the old block must be unchanged. */
 static void fault_realloc(size_t from, size_t to)
 {
 	unsigned char *p = request(0, from), *q;
@@ -227,7 +229,7 @@ static void fault_threads(void)
 
 	for (intptr_t i = 0; i < 3; i++)
 		if (pthread_create(&t[i], NULL, fault_thread, (void *)i) != 0)
-			t[i] = 0; /* no memory for a stack is an answer, too */
+			t[i] = 0; /* the thread may be refused for want of a stack */
 	for (int i = 0; i < 3; i++)
 		if (t[i] != 0)
 			pthread_join(t[i], NULL);
@@ -262,7 +264,7 @@ static int faults(void)
 	kept_n = 0;
 	unsigned long during = refused;
 
-	/* The failing stops at some time: from then on everything works. */
+	/* The failures end at some time; from then on everything works. */
 	if (getenv("FAULTS_END") != NULL) {
 		void *p = NULL;
 
@@ -280,7 +282,7 @@ static int faults(void)
 	return helper_end();
 }
 
-/* ---- grow and purge in turn (E2, E3) -------------------------------------------------------- */
+/* ---- grow and purge in turn (E2, E3) --------------------------------------------------------- */
 
 enum { CHURN_THREADS = 8, CHURN_ROUNDS = 25, CHURN_BLOCKS = 400 };
 static pthread_barrier_t barrier;
@@ -302,7 +304,7 @@ static void *churn_thread(void *arg)
 			if (p[i] != NULL)
 				p[i][0] = p[i][n - 1] = (unsigned char)i;
 		}
-		/* half of it, in an order of its own, then the rest */
+		/* half of it in another order, then the rest */
 		for (int i = round % 2; i < CHURN_BLOCKS; i += 2)
 			free(p[i]);
 		pthread_barrier_wait(&barrier);
@@ -335,14 +337,14 @@ static int churn(void)
 	for (int i = 0; i < CHURN_THREADS; i++)
 		pthread_join(t[i], NULL);
 	fprintf(stderr, "mappings: %d before, %d at the most\n", before, most);
-	/* two a thread for its stack, and a large block may have one of its own */
+	/* two for the stack of each thread; a large block may have one, too */
 	CHECK(most < before + 2 * CHURN_THREADS + 100, "%d mappings, %d before", most, before);
 	return helper_end();
 }
 
-/* ---- one size up to the limit --------------------------------------------------------------- */
+/* ---- one size up to the limit ---------------------------------------------------------------- */
 
-/* A line of the own status, in KiB, without an allocation. */
+/* Returns a line of /proc/self/status, in KiB, without an allocation. */
 static size_t status_kib(const char *name)
 {
 	static char text[8192];
@@ -367,7 +369,7 @@ static size_t fill_once(size_t size)
 		all = p;
 		usable += malloc_usable_size(p);
 	}
-	/* A refused request costs little, and changes nothing. */
+	/* A refused request must cost little, and change nothing. */
 	for (int i = 0; i < 1000; i++)
 		CHECK(request(0, size) == NULL, "malloc(%zu) after NULL", size);
 	return usable;
@@ -470,7 +472,7 @@ static int measure(size_t size)
 	return 0;
 }
 
-/* ---- a limit that comes when the program has grown ------------------------------------------ */
+/* ---- a limit that comes when the program has grown ------------------------------------------- */
 
 static void *nothing(void *arg)
 {
@@ -497,7 +499,8 @@ static int late(size_t mib)
 	size_t now = status_kib("VmSize:");
 	CHECK(now < small + (mib << 10) * 3 / 2 + (128 << 10),
 	      "%zu KiB of address space for %zu MiB", now, mib);
-	/* A GiB or two more than it uses: its own mappings, threads and blocks of each size. */
+	/* With a limit of one or two GiB above what it uses: mappings, threads and blocks of
+	 * each size. */
 	getrlimit(RLIMIT_AS, &limit);
 	limit.rlim_cur = (rlim_t)((mib * 3 / 2) + 1024) << 20;
 	setrlimit(RLIMIT_AS, &limit);
@@ -514,8 +517,8 @@ static int late(size_t mib)
 		CHECK(p != NULL, "malloc(%zu)", size);
 		free(p);
 	}
-	/* A limit below what the program has: free memory can be allocated, other requests are
-	 * refused. */
+	/* With a limit below what the program has: free memory can be allocated, other requests
+	 * are refused. */
 	free_nodes();
 	limit.rlim_cur = (rlim_t)status_kib("VmSize:") << 10;
 	setrlimit(RLIMIT_AS, &limit);

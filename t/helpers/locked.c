@@ -30,8 +30,8 @@
 
 enum { BLOCKS = 2400, BYTES = 65536, SLACK_KIB = 6144, SKIP = 77 };
 
-#define SMALL_KIB 6144   /* the library's tables, and what it is made usable by first */
-#define SPACE_KIB 16384  /* of address space may be locked in a small program */
+#define SMALL_KIB 6144 /* the library's tables, and the first step by which memory becomes usable */
+#define SPACE_KIB 16384  /* of address space that may be locked in a small program */
 #define RESERVE_KIB 8192 /* preload/locked.sh sets it */
 
 static int (*stat_by_name)(const char *, uint64_t *);
@@ -82,7 +82,7 @@ static long locked_kib(void)
 	return at != NULL ? strtol(at + 6, NULL, 10) : -1;
 }
 
-/* From the first growth on what is free is less than two steps, all the time. */
+/* From the first growth on, less than two steps are free at any time. */
 static void grow_little(void)
 {
 	long before = free_kib();
@@ -178,7 +178,7 @@ static void reserve(long before)
 	fprintf(stderr, "%ld KiB beside what is in use\n", kib);
 }
 
-/* Becomes a user that may lock at most so much. Returns false if that is impossible. */
+/* Becomes a user that may lock at most so many bytes. Returns false if that is impossible. */
 static bool become_limited(size_t bytes)
 {
 	struct rlimit limit = { bytes, bytes };

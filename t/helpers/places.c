@@ -73,7 +73,7 @@ static void in_chroot(const char *dir, bool threads)
 	}
 }
 
-/* ---- calls ---------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static _Atomic int seen;
 static _Atomic long last;
@@ -92,7 +92,7 @@ static void refused(int sig, siginfo_t *info, void *context)
 #endif
 }
 
-/* By a call that the library does not see, so that it goes on as it always does. */
+/* By a raw system call, which the library does not see, so that it behaves as always. */
 static void trap_makers(void)
 {
 	static const int makers[] = { SYS_openat, SYS_socket,   SYS_accept4, SYS_accept,
@@ -155,7 +155,7 @@ static void low(void)
 	CHECK(bad == 0, "%ld times the lowest was not had", bad);
 }
 
-/* ---- what is open --------------------------------------------------------------------------- */
+/* ---- what is open ---------------------------------------------------------------------------- */
 
 static int directories(void)
 {
@@ -200,7 +200,7 @@ static void unmount(const char *target)
 	nap_ms(100);
 	errno = 0;
 	CHECK(umount2(target, 0) == 0, "%s: %s", target, strerror(errno));
-	/* The numbers that are free now are the program's. */
+	/* The program may use all numbers that are free now. */
 	for (int i = 0; i < 200; i++)
 		fd[i] = open("/dev/null", O_RDONLY);
 	nap_ms(1500);

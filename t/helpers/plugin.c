@@ -12,7 +12,7 @@ void plugin_take(char *p);
 
 enum { BLOCKS = 100 };
 static unsigned char *blocks[BLOCKS];
-static __thread char *last; /* dynamic TLS: its space is allocated by the loader, with malloc */
+static __thread char *last; /* dynamic TLS: the loader allocates its space by malloc */
 
 __attribute__((constructor)) static void opened(void)
 {
@@ -29,7 +29,7 @@ __attribute__((destructor)) static void closed(void)
 		free(blocks[i]);
 }
 
-/* How many of the constructor's blocks are whole. */
+/* Returns how many blocks of the constructor are unchanged. */
 int plugin_state(void)
 {
 	int whole = 0;

@@ -81,7 +81,7 @@ static int hold(long mib, long seconds)
 
 static char ours[4096]; /* descriptors that the program began with */
 
-/* The other ones, except the directory's own. */
+/* The other descriptors, except that of the directory itself. */
 static int others(int *fd)
 {
 	DIR *d = opendir("/proc/self/fd");
@@ -116,7 +116,7 @@ static int files(void)
 	int n = others(fd);
 	void *keep;
 
-	/* Those of the library are there from the start, and above. */
+	/* The library's descriptors are open from the start, and have higher numbers. */
 	while (n--)
 		ours[fd[n]] = fd[n] < 100;
 	n = 0;
@@ -130,7 +130,7 @@ static int files(void)
 	for (int i = 0; i < n; i++)
 		printf("descriptor %d, %s on exec\n", fd[i],
 		       fcntl(fd[i], F_GETFD) & FD_CLOEXEC ? "closed" : "kept");
-	/* The end of a pipe that has no other end is ready at any time. */
+	/* A pipe whose other end is closed is always ready. */
 	if (pipe(ends) != 0)
 		return 1;
 	close(ends[1]);

@@ -43,7 +43,7 @@ static uint64_t stat_of(const char *name)
 	return v;
 }
 
-/* ---- threads that are told what to do, and else sleep --------------------------------------- */
+/* ---- threads that are told what to do, and else sleep ---------------------------------------- */
 
 struct sleeper {
 	pthread_t thread;
@@ -114,7 +114,8 @@ static void fill(struct sleeper *s)
 	}
 }
 
-/* All hold their memory at one time, because a thread that grows takes what others cache. */
+/* All threads hold their memory at the same time, because a growing thread takes what others
+ * cache. */
 static void cache(struct sleeper *s)
 {
 	fill(s);
@@ -123,7 +124,7 @@ static void cache(struct sleeper *s)
 		free(s->p[--s->count]);
 }
 
-/* ---- a thread that never sleeps ------------------------------------------------------------- */
+/* ---- a thread that never sleeps -------------------------------------------------------------- */
 
 static _Atomic int over;
 static _Atomic unsigned long hot_calls;
@@ -135,7 +136,7 @@ static void pin(unsigned cpu)
 
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof set, &set); /* one processor will do as well */
+	sched_setaffinity(0, sizeof set, &set); /* one processor is enough */
 }
 
 static void *hot(void *arg)
@@ -253,8 +254,8 @@ static int case_hot(void)
 		bool taken = false;
 		for (size_t k = 0; k < n && k < ROOM; k++)
 			taken |= list[k].tid == hot_tid && list[k].state == SLUICE_THREAD_EMPTIED;
-		/* While other programs had its processor its heap was taken like a sleeper's; while
-		 * they had ours it may have waited for a lock. */
+		/* While other programs had the thread's processor, its heap was drained like a
+		 * sleeper's. While they had ours it may have waited for a lock. */
 		away += taken;
 		waited += its_after.voluntary != its.voluntary && !taken && !preempted;
 		unsigned found = emptied(list, n, &bytes);
@@ -269,7 +270,7 @@ static int case_hot(void)
 	over = 1;
 	pthread_join(t, NULL);
 	CHECK(worst >= 90, "a drain gave back %lu %% of what the owners could", worst);
-	/* And a few when the process grows meanwhile. */
+	/* And a few more if the process grows meanwhile. */
 	CHECK(asked >= rounds && asked <= rounds + rounds / 10, "%lu barriers for %u drains", asked,
 	      rounds);
 	CHECK(waited == 0, "the hot thread waited in %ld drains", waited);
@@ -279,7 +280,7 @@ static int case_hot(void)
 	return helper_end();
 }
 
-/* ---- nobody calls anything ------------------------------------------------------------------ */
+/* ---- nobody calls anything ------------------------------------------------------------------- */
 
 /* Many slabs have room, so that no thread needs a new one to allocate an object. */
 static void fill_most(struct sleeper *s)
@@ -315,8 +316,8 @@ static struct {
 	uint64_t held;
 } at_first;
 
-/* Before the sleepers do anything: on a loaded machine the first is idle for long when the last is
- * done. */
+/* Runs before the sleepers do anything: on a loaded machine the first one is idle for long when
+ * the last is done. */
 static void look_at_first(void)
 {
 	at_first.heaps = stat_of("heaps_drained");
@@ -325,7 +326,7 @@ static void look_at_first(void)
 	at_first.held = held();
 }
 
-/* Nothing that was freed is anywhere but at the kernel. */
+/* All freed memory is back at the kernel. */
 static bool all_back(void)
 {
 	return held() < at_first.held + (1 << 20) && stat_of("purge_calls") > at_first.calls;
@@ -373,7 +374,7 @@ static int case_live(void)
 	return quietly(false);
 }
 
-/* ---- much memory at once -------------------------------------------------------------------- */
+/* ---- much memory at once --------------------------------------------------------------------- */
 
 enum { BULK_THREADS = 64, BULK_MIB = 256 };
 
@@ -446,7 +447,7 @@ static int case_bulk(void)
 	return helper_end();
 }
 
-/* ---- no membarrier -------------------------------------------------------------------------- */
+/* ---- no membarrier --------------------------------------------------------------------------- */
 
 static int case_refused(void)
 {

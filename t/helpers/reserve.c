@@ -61,7 +61,7 @@ static long faults(void)
 	return u.ru_minflt;
 }
 
-/* Waits until the reserve has at least, or at most, so much. */
+/* Waits until the reserve has at least, or at most, so many bytes. */
 static bool wait_for(uint64_t least, uint64_t most)
 {
 	for (unsigned ms = 0; ms < WAIT_MS; ms++) {
@@ -74,7 +74,7 @@ static bool wait_for(uint64_t least, uint64_t most)
 	return false;
 }
 
-/* ---- growth --------------------------------------------------------------------------------- */
+/* ---- growth ---------------------------------------------------------------------------------- */
 
 struct growth {
 	size_t min;
@@ -95,7 +95,7 @@ static size_t size_of_next(const struct growth *g)
 	uint64_t r = helper_random(&seed) >> 8;
 	size_t most = g->max;
 
-	/* As many small ones as large ones, by their logarithm. */
+	/* Sizes whose logarithms are spread evenly. */
 	while (most / 2 > g->min && (r & 1)) {
 		most /= 2;
 		r >>= 1;
@@ -136,7 +136,7 @@ static size_t grow(const struct growth *g, size_t bytes)
 }
 
 /*
- * What slabs were made of before there was a reserve is used up, and what the thread keeps for each
+ * Uses up the slabs from before there was a reserve, and touches what the thread keeps for each
  * size, up to 2 MiB, has been touched.
  */
 static void warm(uint64_t reserve)
@@ -161,7 +161,7 @@ static void warm(uint64_t reserve)
 	}
 }
 
-/* After the warm-up no page fault in malloc, or on what it gave. */
+/* After the warm-up, no page fault in malloc or on the memory it returns. */
 static void grow_steps(const struct growth *g, uint64_t reserve, long *faulted)
 {
 	*faulted = 0;
@@ -205,7 +205,7 @@ static int growth(const struct growth *g, size_t mib)
 	settle(reserve / 4 * 3); /* below that it is filled */
 	warm(reserve);
 	grow_steps(g, reserve, &faulted);
-	/* The kernel may take away and move any page at any time, but not each time. */
+	/* The kernel may take away or move a page at any time, but hardly in every try. */
 	if (faulted) {
 		fprintf(stderr, "%ld page faults, once more: ", faulted);
 		grow_steps(g, reserve, &faulted);
@@ -237,7 +237,7 @@ static long huge_kib(void)
 	return sum;
 }
 
-/* Whether a mapping that asks for a huge page gets one, on this machine and now. */
+/* Whether a mapping that asks for a huge page gets one on this machine at present. */
 static bool has_huge_pages(void)
 {
 	char *p = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -252,7 +252,7 @@ static bool has_huge_pages(void)
 	return has;
 }
 
-/* How often the machine had no huge page to give to any process. */
+/* How often the machine had no huge page for a process. */
 static unsigned long huge_refused(void)
 {
 	char line[128];
@@ -306,7 +306,7 @@ static int without(const struct growth *g)
 	return helper_end();
 }
 
-/* ---- and what becomes of it ----------------------------------------------------------------- */
+/* ---- and what becomes of it ------------------------------------------------------------------ */
 
 static int back(size_t mib, size_t limit)
 {

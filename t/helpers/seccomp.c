@@ -55,7 +55,7 @@ static void nap(void)
 	syscall(SYS_futex, &never, FUTEX_WAIT, 0, &ts, NULL, 0);
 }
 
-/* ---- the filter ----------------------------------------------------------------------------- */
+/* ---- the filter ------------------------------------------------------------------------------ */
 
 static struct sock_filter code[128];
 static unsigned short length;
@@ -107,7 +107,7 @@ static void install(const char *cas)
 		exit(77);
 }
 
-/* ---- what it does in it --------------------------------------------------------------------- */
+/* ---- what it does in it ---------------------------------------------------------------------- */
 
 static char *shared[THREADS][OBJECTS / THREADS];
 
@@ -146,7 +146,7 @@ static void *worker(void *arg)
 {
 	unsigned me = (unsigned)(uintptr_t)arg;
 
-	atomic_fetch_add(&begun, 1); /* libc's own calls at a thread's start are done */
+	atomic_fetch_add(&begun, 1); /* libc's own calls at the start of a thread are over */
 	while (!atomic_load(&go))
 		nap();
 	use(shared[me], OBJECTS / THREADS);
@@ -269,7 +269,7 @@ static void twice(void)
 static void joined(void)
 {
 	one();
-	for (int i = 0; i < 150; i++) /* a remaining background thread ends within this time */
+	for (int i = 0; i < 150; i++) /* a background thread that is left ends within this time */
 		nap();
 	one();
 }

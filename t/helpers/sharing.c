@@ -50,7 +50,7 @@ static uint32_t below(uint64_t *seed, uint32_t n)
 	return (uint32_t)(((*seed >> 32) * n) >> 32);
 }
 
-/* Doublings from min on, as many sizes in each. */
+/* Sizes from min on, equally many in each doubling. */
 static size_t size_of(uint64_t *seed, unsigned min, unsigned doublings)
 {
 	size_t low = (size_t)min << below(seed, doublings);
@@ -70,7 +70,7 @@ static void *take(size_t size)
 	return p;
 }
 
-/* ---- threads in turn ------------------------------------------------------------------------ */
+/* ---- threads in turn ------------------------------------------------------------------------- */
 
 static void wait_for(sem_t *sem)
 {
@@ -113,7 +113,7 @@ static void each(void (*job)(struct thread *t))
 		tell(&threads[i], job);
 }
 
-/* ---- what is counted ------------------------------------------------------------------------ */
+/* ---- what is counted ------------------------------------------------------------------------- */
 
 static uint64_t from[SHARES];
 
@@ -142,7 +142,7 @@ static void show(const char *row)
 	fflush(stdout);
 }
 
-/* ---- the rows ------------------------------------------------------------------------------- */
+/* ---- the rows -------------------------------------------------------------------------------- */
 
 static void start_job(struct thread *t)
 {
@@ -276,7 +276,7 @@ static void fork_job(struct thread *t)
 	t->ops++;
 }
 
-/* An operation is a fork here. */
+/* Here one operation is a fork. */
 static void fork_row(void)
 {
 	steady(start_job, 2, 0);

@@ -53,7 +53,7 @@ enum {
 	PAGE = 4096,       /* above it 8 bytes of each page, and EDGE at both ends */
 	EDGE = 64,
 	STACK = 256 << 10,
-	SETTLE_S = 30,      /* for memory to go back to the kernel */
+	SETTLE_S = 30,      /* until memory must be back at the kernel */
 	KEPT_KIB = 8 << 10, /* maximal growth from start to end */
 };
 #define HUGE_MAX ((size_t)40 << 20)
@@ -100,7 +100,7 @@ static bool on(enum kind kind)
 	return wanted >> kind & 1;
 }
 
-/* ---- what the watching process sees --------------------------------------------------------- */
+/* ---- what the watching process sees ---------------------------------------------------------- */
 
 /* A thread that is watched. Written by its thread; `what` points to a literal, which the watcher
  * has at the same address, because it was forked. */
@@ -298,7 +298,7 @@ static void stand_up(void)
 		atomic_store(&s->tid, 0);
 }
 
-/* ---- objects -------------------------------------------------------------------------------- */
+/* ---- objects --------------------------------------------------------------------------------- */
 
 struct object {
 	unsigned char *p;
@@ -350,7 +350,7 @@ static void look_range(const unsigned char *p, size_t from, size_t to, uintptr_t
 	}
 }
 
-/* The first `upto` bytes of what has been filled as n with this seed. */
+/* Checks the first `upto` bytes of an object that was filled as n bytes with this seed. */
 static void look(const unsigned char *p, size_t n, size_t upto, uintptr_t seed)
 {
 	if (n <= WHOLE) {
@@ -530,7 +530,7 @@ static void work_with_objects(struct own *own)
 	}
 }
 
-/* ---- new processes -------------------------------------------------------------------------- */
+/* ---- new processes --------------------------------------------------------------------------- */
 
 static _Atomic int children;
 
@@ -642,15 +642,15 @@ static void by_spawn(uint64_t r)
 	doing("posix_spawn");
 	if (posix_spawn(&pid, name, NULL, NULL, command, r & 1 ? environ : none) == 0) {
 		doing("posix_spawn: the child");
-		if (may_fail(dip)) /* nor may its loader get memory */
+		if (may_fail(dip)) /* its loader may get no memory either */
 			waitpid(pid, NULL, 0);
 		else
 			child_ended(pid, "posix_spawn");
 	}
 }
 
-/* One of the ways that are wanted. waitpid is a cancellation point, and a child must be waited
- * for. */
+/* Starts a process in one of the chosen ways. waitpid is a cancellation point, and a child must
+ * be waited for. */
 static void new_process(struct own *own)
 {
 	static const enum kind ways[] = { K_FORK, K_CLONE, K_VFORK, K_SPAWN };
@@ -675,7 +675,7 @@ static void new_process(struct own *own)
 	atomic_fetch_sub(&children, 1);
 }
 
-/* ---- signals -------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static void fork_in_handler(uint64_t *random)
 {
@@ -702,7 +702,7 @@ static void handler(int sig)
 	int saved = errno, state;
 	struct object o[3];
 
-	in_call = 0; /* a second signal, here */
+	in_call = 0; /* a second signal, in the handler */
 	random |= 1;
 	atomic_fetch_add_explicit(&watched->handlers, 1, memory_order_relaxed);
 	for (unsigned i = 0; i < 3; i++) {
@@ -759,7 +759,7 @@ static void *sends_signals(void *arg)
 	return NULL;
 }
 
-/* ---- threads -------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static void drain_somehow(uint64_t r)
 {
@@ -905,7 +905,7 @@ static void *makes_waves(void *arg)
 	return NULL;
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static void drain_all(void)
 {

@@ -30,7 +30,7 @@ static void *symbol;
 static void *blocks[BLOCKS];
 static FILE *null;
 
-/* Memory of all kinds, that others have freed into as well. */
+/* Memory of all kinds, part of it freed by other threads. */
 static void some_use(void)
 {
 	for (int i = 0; i < BLOCKS; i++)
@@ -46,7 +46,7 @@ static void nothing(void *p)
 	free(p);
 }
 
-/* One function for each kind of argument. */
+/* One function for each kind of arguments. */
 static void of_size(void)
 {
 	void *(*fn)(size_t) = AS(void *(*)(size_t));
@@ -352,7 +352,7 @@ static void of_stats_print(void)
 	AS(void (*)(void (*)(void *, const char *), void *, const char *))(ignore, NULL, NULL);
 }
 
-/* The functions for pages, each with its other half, by their names. */
+/* The functions for pages, each with its counterpart, by name. */
 static void of_pages(void)
 {
 	static void *some[64];
@@ -489,7 +489,7 @@ static void *room(void *arg)
 	return NULL;
 }
 
-/* Bytes from the top of the stack that were written; 0: the thread cannot be made. */
+/* Returns the bytes from the top of the stack that were written, 0 if the thread cannot be made. */
 static size_t painted(void *(*start)(void *), void *arg)
 {
 	unsigned char *low = mmap(NULL, PAINTED, PROT_READ | PROT_WRITE,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * C++ without memory in a program that is linked statically, and the same as a plug-in of a C
- * program (plug_go). What it catches an exception as is chosen when it is compiled, for the linker
- * takes of the runtime what is named:
+ * program (plug_go). Its catch clause is chosen when it is compiled, because the linker takes only
+ * those parts of the runtime that are named:
  *
  *   CATCH=1 std::bad_alloc, 2 std::exception, 3 anything
  *
- * No header of a C++ library is used, so that one without its headers will do.
+ * No header of a C++ library is used, so a compiler without those headers is enough.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -58,7 +58,7 @@ void *operator new(size_t, std::align_val_t, const std::nothrow_t &) noexcept;
 static volatile size_t too_much = (size_t)1 << 50;
 static int faults;
 
-/* Whether all that an unwound frame leaves behind is destroyed. */
+/* Whether unwinding destroys all objects of a frame. */
 struct guard {
 	int *n;
 	~guard()

@@ -31,7 +31,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
-#define STEPS_MAX 100000u /* from the signal to the return; a hit has far below 1,000 */
+#define STEPS_MAX 100000u /* from the signal to the return; a hit takes far fewer than 1,000 */
 #define WARM 4
 
 enum form { ALLOC, ZEROED, FREE };
@@ -81,7 +81,7 @@ __asm__(".text\n"
 	"	push %rdi\n"
 	"	lock incq (%rsp)\n"
 	"	xchg %rdi, (%rsp)\n"
-	"	xchg %rdi, %rax\n" /* of registers: not an atomic */
+	"	xchg %rdi, %rax\n" /* between registers: no atomic */
 	"	mfence\n"
 	"	lock cmpxchg %r8, (%rsp)\n"
 	"	lock xaddl %r8d, (%rsp)\n"
@@ -105,7 +105,7 @@ __asm__(".text\n"
 	"4:	ret\n"
 	".size known, . - known\n");
 
-/* ---- the child ------------------------------------------------------------------------------ */
+/* ---- the child ------------------------------------------------------------------------------- */
 
 static void *call(const struct test *t, void *p)
 {
@@ -113,7 +113,7 @@ static void *call(const struct test *t, void *p)
 		void *object;
 		void *(*alloc)(size_t);
 		void *(*zeroed)(size_t, size_t);
-		void (*release)(void *, size_t); /* free takes no size, and does not mind */
+		void (*release)(void *, size_t); /* free ignores the second argument */
 	} fn = { t->entry };
 
 	switch (t->form) {
@@ -127,7 +127,7 @@ static void *call(const struct test *t, void *p)
 	return NULL;
 }
 
-/* The signal tells the parent that the next call of the entry is to be stepped through. */
+/* The signal tells the parent to step through the next call of the entry. */
 static _Noreturn void be_stepped(void)
 {
 	void *p = NULL;
@@ -143,7 +143,7 @@ static _Noreturn void be_stepped(void)
 	_exit(0);
 }
 
-/* ---- the parent ----------------------------------------------------------------------------- */
+/* ---- the parent ------------------------------------------------------------------------------ */
 
 struct counts {
 	unsigned instructions, branches, calls, atomics, divisions;
@@ -186,7 +186,7 @@ static void classify(const uint8_t *code, struct counts *c)
 	c->divisions += (op == 0xf6 || op == 0xf7) && reg >= 6;
 }
 
-/* Where the child is, after one step when step is set. */
+/* Returns where the child is; if step is set, after one step. */
 static struct user_regs_struct registers(pid_t child, bool step, const char *name)
 {
 	struct user_regs_struct regs;
@@ -213,7 +213,7 @@ static struct counts step_through(pid_t child, const struct test *t)
 			die("never called", t->name);
 		regs = registers(child, true, t->name);
 	}
-	/* The return pops the return address, so that the stack is shorter than at the entry. */
+	/* The return pops the return address, so the stack is shorter than at the entry. */
 	entry_sp = regs.rsp;
 	while (regs.rsp <= entry_sp) {
 		if (++steps == STEPS_MAX)

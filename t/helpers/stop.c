@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A wrong free, where it is hard to say where that was.
+ * A wrong free at a place where printing a backtrace is hard.
  *
  * usage: stop CASE [MODULE]
  *
@@ -50,7 +50,7 @@ static void in_thread(void *(*f)(void *), void *arg, pthread_t *t)
 		exit(3);
 }
 
-/* ---- signals -------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static void handler(int sig)
 {
@@ -105,7 +105,7 @@ static void before_fork(void)
 	say("fork\n");
 }
 
-/* The program has no children, whatever it looks at. */
+/* The program must have no children, whatever it checks. */
 static void case_children(const char *arg)
 {
 	(void)arg;
@@ -116,7 +116,7 @@ static void case_children(const char *arg)
 	misuse();
 }
 
-/* ---- locks ---------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 static void late_destructor(void *arg)
 {
@@ -139,7 +139,7 @@ static void *ends(void *arg)
 	return arg;
 }
 
-/* In the last round of destructors the thread has no heap any more: the misuse is found under a
+/* In the last round of destructors the thread has no heap left: the misuse is found under a
  * lock. */
 static void case_lock(const char *arg)
 {
@@ -236,7 +236,7 @@ static void case_many(const char *arg)
 	misuses(&barrier);
 }
 
-/* ---- limits --------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static void address_limit(bool hard)
 {

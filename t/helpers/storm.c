@@ -27,7 +27,7 @@ enum {
 	BIG = 3000000,
 	MISS = 65536,      /* bytes of a run */
 	MISS_RUNS = 128,   /* 8 MiB: more than a pcp takes */
-	CPU_S = 1,         /* of the whole program, for a count */
+	CPU_S = 1,         /* of processor time of the whole program, for a count */
 	SWITCHES_MAX = 50, /* for 1,000 operations */
 };
 
@@ -37,7 +37,7 @@ static pthread_barrier_t gate;
 static _Atomic unsigned long failed, broken, done;
 static _Atomic bool over;
 
-/* A little of each kind of size: bins, slabs, pages. */
+/* A few sizes of each kind: cache bins, slabs, pages. */
 static size_t size_of(uint64_t r)
 {
 	return 16 + (r >> 8) % (r % 32 == 0 ? 40000 : r % 4 == 0 ? 4000 : 400);
@@ -99,7 +99,7 @@ static void *misses_its_cache(void *arg)
 	return arg;
 }
 
-/* Those that there can be: a limit of the machine's is not what is looked for. */
+/* Makes as many threads as the machine allows; its limit is not what is tested. */
 static void start_all(void *(*f)(void *), unsigned number)
 {
 	pthread_attr_t attr;

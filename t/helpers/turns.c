@@ -55,7 +55,7 @@ static void *work(void *arg)
 	while (turn != me)
 		pthread_cond_wait(&changed, &lock);
 	pthread_mutex_unlock(&lock);
-	free_all(); /* of the thread before */
+	free_all(); /* blocks of the thread before */
 	fill((uint64_t)me + 1);
 	if (strcmp(kind, "handed") != 0)
 		free_all();

@@ -34,7 +34,7 @@ static uint64_t stat_of(const char *name)
 
 static _Atomic bool over;
 
-/* ---- beside a drain ------------------------------------------------------------------------- */
+/* ---- beside a drain -------------------------------------------------------------------------- */
 
 enum {
 	FREED = 2000,
@@ -45,7 +45,7 @@ enum {
 	PER_PURGE = 10
 };
 
-/* Calls that ended while the nth purge was the last one that had begun. */
+/* Calls that ended after the nth purge began and before the next one. */
 struct progress {
 	_Atomic unsigned long all;
 	unsigned beside[PURGES];
@@ -96,7 +96,7 @@ static void *use_objects(void *arg)
 	return NULL;
 }
 
-/* Each of them takes the lock of the buddy core, twice. */
+/* Each block takes the lock of the buddy core twice. */
 static void *use_blocks(void *arg)
 {
 	(void)arg;
@@ -155,7 +155,7 @@ static int beside(bool trim)
 	return helper_end();
 }
 
-/* ---- steady state --------------------------------------------------------------------------- */
+/* ---- steady state ---------------------------------------------------------------------------- */
 
 enum {
 	OBJECTS = 4000,
@@ -167,7 +167,7 @@ enum {
 	STRETCH = 250,
 	SPARED = WARM / STRETCH, /* it warms up again */
 	COUNTED = 20,
-	AWAY_MS = 8, /* of a global barrier at least: a heap whose mark outlives it may age */
+	AWAY_MS = 8, /* of a global barrier at least: a heap whose mark is older may be aged */
 	DRAINS = 24
 };
 
@@ -213,7 +213,7 @@ static void replace(void **p, uint64_t *seed)
 		void **o = &p[at[k]];
 
 		if (*o != NULL)
-			continue; /* drawn twice */
+			continue; /* the same object was drawn twice */
 		*o = malloc(size_at(at[k]));
 		if (*o == NULL)
 			abort();

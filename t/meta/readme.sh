@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # What README.md, CONTRIBUTING.md and doc/ tell a reader to type exists: tools, their options,
-# workloads, targets of make, files.
+# workloads, targets of make, files. t/meta/commands.sh runs it, long commands in a shorter form.
 . "${0%/*}/../lib/tap.sh"
-plan 7
+plan 6
 tmpdir
 
 docs="$srcdir/README.md $srcdir/CONTRIBUTING.md $(echo "$srcdir"/doc/*.md)"
@@ -81,9 +81,3 @@ for doc in $docs; do
 	done
 done
 is "$missing" "" "the files that the documents link to exist"
-
-example=$(sed -n 's/^    build\/\(tools\/sluice-run [a-z].*\)/\1/p' "$srcdir/README.md" | head -n 1)
-out=$(cd "$srcdir" && eval "SLUICE_CONF=stats_file:$TMP/stats \"$builddir\"/$example" 2>&1 | cksum)
-want=$(cd "$srcdir" && eval "${example#tools/sluice-run }" | cksum)
-is "$out $(grep -c . "$TMP/stats" 2>/dev/null)" "$want 1" \
-	"the example of README runs under the library"

@@ -48,6 +48,27 @@ die() {
 	exit 1
 }
 
+# beat WHAT: prints every 20 s that WHAT goes on, until beat is killed or the script ends.
+beat() {
+	beat_s=0
+	while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+		beat_s=$((beat_s + 20))
+		say "   $1: $beat_s s so far"
+	done
+}
+
+# with_beat WHAT COMMAND...: runs COMMAND, and beat beside it.
+with_beat() {
+	beat "$1" </dev/null &
+	beater=$!
+	shift
+	"$@"
+	beat_status=$?
+	kill "$beater"
+	wait "$beater" 2>/dev/null
+	return "$beat_status"
+}
+
 have_package() {
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
@@ -132,7 +153,8 @@ packages() {
 	mkdir -p "$builddir"
 	log=$builddir/packages.log
 	if [ -z "$apt_updated" ]; then
-		as_root apt-get -q -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 ||
+		with_beat "reading the package lists" logged_quietly "$log" \
+			as_root apt-get -q -o DPkg::Lock::Timeout=300 update ||
 			say "apt-get update failed, see $log"
 		apt_updated=1
 	fi
@@ -140,7 +162,7 @@ packages() {
 	# shellcheck disable=SC2086
 	say "   with what they need $(how_large $missing); no service is started or enabled"
 	# shellcheck disable=SC2086
-	if apt_install $missing >>"$log" 2>&1; then
+	if with_beat installing logged_quietly "$log" apt_install $missing; then
 		return 0
 	fi
 	if [ "$how" = must ]; then
@@ -148,8 +170,16 @@ packages() {
 		die "cannot install:$missing (see $log)"
 	fi
 	for p in $missing; do
-		apt_install "$p" >>"$log" 2>&1 || say "cannot install $p, what needs it is skipped"
+		with_beat "installing $p" logged_quietly "$log" apt_install "$p" ||
+			say "cannot install $p, what needs it is skipped"
 	done
+}
+
+# logged_quietly LOG COMMAND...: appends what COMMAND prints to LOG.
+logged_quietly() {
+	quiet_log=$1
+	shift
+	"$@" >>"$quiet_log" 2>&1 </dev/null
 }
 
 # configured_with DIR OPTION: succeeds if DIR was configured with OPTION.
@@ -157,11 +187,12 @@ configured_with() {
 	"$1/config.status" --config 2>/dev/null | grep -q -e "$2"
 }
 
-# logged LOG COMMAND...: runs COMMAND with its output in LOG; shows the end of LOG if it fails.
+# logged LOG COMMAND...: appends what COMMAND prints to LOG; shows the end of LOG if it fails.
 logged() {
 	logged_to=$1
 	shift
-	if "$@" >>"$logged_to" 2>&1 </dev/null; then
+	logged_name=${1##*/}
+	if with_beat "$logged_name" logged_quietly "$logged_to" "$@"; then
 		return 0
 	fi
 	tail -n 40 "$logged_to" >&2
