@@ -500,12 +500,14 @@ void lock_pause(void)
 /* Makes it odd and a new number, even if the last fork did not end. */
 void lock_fork_begin(void)
 {
-	atomic_store_explicit(&lock_forking, (forking() + 1) | 1, memory_order_relaxed);
+	/* Pairs with the load in take_back (claim.c). */
+	atomic_store_explicit(&lock_forking, (forking() + 1) | 1, memory_order_seq_cst);
 }
 
 void lock_fork_end(void)
 {
-	atomic_store_explicit(&lock_forking, (forking() | 1) + 1, memory_order_relaxed);
+	/* Release pairs with the acquire in take_back: a heap is used again. */
+	atomic_store_explicit(&lock_forking, (forking() | 1) + 1, memory_order_release);
 }
 
 static uint32_t parent_tid; /* in a child: TID of the thread that made it */

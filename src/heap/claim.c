@@ -10,13 +10,15 @@
  *     pending(e) -> free by the owner's next call; pending(e) -> held(e) by the CAS of a claimer
  *     that closed e or a later epoch and then made all threads pass a barrier; held -> held +
  *     exited when the owner ends; held -> free by the claimer, which retires the heap if its owner
- *     has ended; held(e) -> pending(e) by a claimer that wants to come back; free or pending ->
- *     held by a fork, and then, in the parent, what it was before.
+ *     has ended; held(e) -> pending(e) by a claimer that wants to come back.
  * (C) Marks are made and epochs are closed under reclaim_control. So when an epoch is closed, its
  *     marks and all older ones are there, whoever made them, and the barrier comes after each of
  *     them.
  * (D) A claimer that finds busy set lets go at once: the owner is inside since before the mark.
  * (E) The owner never waits for a claimer: its calls use the fallback heap meanwhile.
+ * (F) While a fork is under way no owner takes a mark back. So a fork keeps threads out of their
+ *     heaps by marks, which it makes like all others, and changes no heap after the copy: each
+ *     such write, in the parent or the child, would copy a page.
  *
  * Why a claimer is alone: take the owner's last entry before the claim. It stored busy, then loaded
  * claim. The claimer's barrier came after the mark (C) and before the claimer's load of busy. If
@@ -26,13 +28,16 @@
  * sees busy, or that the owner is out. A mark that was put back is as good as before: between the
  * first mark and now the owner never saw free.
  *
+ * Why (F) holds: the owner takes the mark back, then looks for a fork; a fork says that it is under
+ * way, then looks at the heap (all four seq_cst). If the fork finds the mark, the owner finds the
+ * fork, and puts the mark back without having been inside. If it finds none, it marks.
+ *
  * Pairing: the owner's store of busy and load of claim (heap_enter) with the marker's CAS and the
  * claimer's load of busy, through the membarrier between them; the claimer's release CAS of claim
  * with the owner's acquire load.
  * Bound: the owner takes a mark back by one CAS, which fails only if a claimer has the heap. All
  * else here is a few atomic operations; claim_pass waits for the kernel.
- * Locks: none taken. Allocates nothing. In a fork child epochs go on; marks of the parent may lie
- * in heaps that hold nothing.
+ * Locks: none taken. Allocates nothing. In a fork child epochs and marks go on.
  * Source: the protocol is ours, with the epochs of RCU; models: t/model/claim.pml,
  * t/model/weak.pml.
  */
@@ -42,6 +47,7 @@
 #include "heap/claim.h"
 
 #include "base/delay.h"
+#include "base/lock.h"
 #include "base/share.h"
 #include "os/membarrier.h"
 
@@ -49,18 +55,31 @@ static _Atomic uint64_t open_epoch = CLAIM_STEP; /* written under reclaim_contro
 
 /* ---- the owner ---------------------------------------------------------------------------- */
 
-/* Take a mark back. False: the heap is claimed. */
+static bool fork_under_way(void)
+{
+	return atomic_load_explicit(&lock_forking, memory_order_seq_cst) & 1;
+}
+
+/* Take a mark back. False: the heap is claimed, or a fork is under way. */
 static bool take_back(struct heap *h)
 {
 	uint64_t word = atomic_load_explicit(&h->claim, memory_order_acquire);
 
-	while ((word & CLAIM_STATE) == CLAIM_PENDING) {
+	while ((word & CLAIM_STATE) == CLAIM_PENDING && !fork_under_way()) {
+		uint64_t none = CLAIM_FREE;
+
 		DELAY_HERE(claim_take_back);
 		SHARE_COUNT(heap_claim);
-		if (atomic_compare_exchange_strong_explicit(&h->claim, &word, CLAIM_FREE,
-							    memory_order_acq_rel,
-							    memory_order_acquire))
+		if (!atomic_compare_exchange_strong_explicit(&h->claim, &word, CLAIM_FREE,
+							     memory_order_seq_cst,
+							     memory_order_acquire))
+			continue;
+		DELAY_HERE(claim_taken_back);
+		if (likely(!fork_under_way()))
 			return true;
+		/* If that fails, the fork has marked it meanwhile. */
+		atomic_compare_exchange_strong_explicit(&h->claim, &none, word,
+							memory_order_seq_cst, memory_order_relaxed);
 	}
 	return word == CLAIM_FREE;
 }
@@ -175,44 +194,4 @@ bool claim_put_back(struct heap *h)
 	DELAY_HERE(claim_aged);
 	/* If its owner has ended, let_go sees that, too. */
 	return let_go(h, (word & ~CLAIM_STATE) | CLAIM_PENDING);
-}
-
-/* ---- fork --------------------------------------------------------------------------------- */
-
-/* An epoch that no mark has, because it is opened and closed here, so nobody can claim a heap by
- * it. Marks of the epoch before may be there (reclaim_mark marks in parts). */
-uint64_t claim_fork_word(void)
-{
-	SHARE_COUNT(claim_epoch);
-	return (atomic_fetch_add_explicit(&open_epoch, 2 * CLAIM_STEP, memory_order_seq_cst) +
-		CLAIM_STEP) |
-	       CLAIM_HELD;
-}
-
-bool claim_hold(struct heap *h, uint64_t word)
-{
-	uint64_t old = atomic_load_explicit(&h->claim, memory_order_relaxed);
-
-	DELAY_HERE(claim_marking);
-	/* By CAS: a mark may come and go meanwhile. The full barrier that pairs with heap_enter is
-	 * the membarrier of heap_fork_prepare. */
-	while ((old & CLAIM_STATE) != CLAIM_HELD) {
-		if (atomic_compare_exchange_weak_explicit(&h->claim, &old, word,
-							  memory_order_seq_cst,
-							  memory_order_relaxed)) {
-			h->fork_mark = old;
-			return true;
-		}
-	}
-	return false;
-}
-
-bool claim_unhold(struct heap *h)
-{
-	return let_go(h, h->fork_mark);
-}
-
-bool claim_held_by(const struct heap *h, uint64_t word)
-{
-	return (atomic_load_explicit(&h->claim, memory_order_relaxed) & ~CLAIM_EXITED) == word;
 }

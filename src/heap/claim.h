@@ -14,14 +14,15 @@
  *   FREE          0     0           0            T     has a thread, which is outside of it
  *   FREE          1     0           0            T     its owner is in its critical section
  *   PENDING(e)    -     0           0            T     marked: busy is 1 if the owner was inside at
- *                                                      the mark, or is about to take the mark back
- *   HELD(e)       -     0           0            T     claimed, or held by a fork; with busy 1 the
- *                                                      claimer lets go at once
+ *                                                      the mark, or is about to take the mark back.
+ *                                                      Also with unattached 1 and T 0
+ *   HELD(e)       -     0           0            T     claimed; with busy 1 the claimer lets go at
+ *                                                      once
  *   HELD+EXITED   0     0           0            0     claimed, and its owner ended: the claimer
  *                                                      retires it
  *   not +EXITED   1     0           0            -     its thread ended in a call: lost (bounded)
  *   not +EXITED   0     0           0            0     between its owner's end and heap_retire
- *   not +EXITED   0     1           0            0     waits for a thread (registry.free, .left)
+ *   not +EXITED   0     1           0            0     waits for a thread (registry.free)
  *   HELD(0)       -     0           1            0     half changed at a fork; lost in the child
  *
  * drained is set by the claimer, or the owner at its end, once the heap is empty; the owner's first
@@ -38,14 +39,14 @@ enum claim_outcome {
 	CLAIM_TAKEN,  /* the heap is the caller's until claim_release or claim_put_back */
 	CLAIM_CALLED, /* its owner made a call since the mark */
 	CLAIM_INSIDE, /* its owner is in its critical section since before the mark */
-	CLAIM_BUSY,   /* a fork or another claimer has it, or it was lost in a fork */
+	CLAIM_BUSY,   /* another claimer has it, or it was lost in a fork */
 	CLAIM_ENDED,  /* its owner has ended meanwhile: the caller has to retire it */
 };
 
 /* ---- the owner ---------------------------------------------------------------------------- */
 
-/* Into the critical section, also past a mark. False: the heap is claimed, or this is a
- * re-entry. */
+/* Into the critical section, also past a mark. False: the heap is claimed, or marked while a fork
+ * is under way, or this is a re-entry. */
 bool heap_enter_slow(struct heap *h);
 
 /* The owner of a claimed heap ends: the claimer finishes it. False: it is not claimed. */
@@ -84,21 +85,5 @@ static inline bool claim_is_held(const struct heap *h)
 {
 	return (atomic_load_explicit(&h->claim, memory_order_relaxed) & CLAIM_STATE) == CLAIM_HELD;
 }
-
-/* ---- fork --------------------------------------------------------------------------------- */
-
-/* The claim word of what this fork holds: no other claim has it. The caller holds
- * reclaim_control. */
-uint64_t claim_fork_word(void);
-
-/* Hold the heap, marked or not. False: somebody has claimed it. */
-bool claim_hold(struct heap *h, uint64_t word);
-
-/* Let go, in the parent, with the mark that the heap had before. Without that, no heap would be
- * emptied while a process forks often. True: as claim_release. */
-bool claim_unhold(struct heap *h);
-
-/* Whether the heap is held by that word. */
-bool claim_held_by(const struct heap *h, uint64_t word);
 
 #endif

@@ -368,7 +368,7 @@ void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool co
 	struct pcp_drain pages;
 
 	*d = (struct heap_drain){
-		.tid = atomic_load_explicit(&h->tid, memory_order_relaxed),
+		.tid = heap_is_orphan(h) ? 0 : atomic_load_explicit(&h->tid, memory_order_relaxed),
 		.outcome = HEAP_UNASKED,
 		.cached = (uint64_t)atomic_load_explicit(&h->pcp.count, memory_order_relaxed)
 			  << PG_SHIFT,

@@ -7,15 +7,18 @@
  *     thread that posts to an inbox needs no reference.
  * (B) If a slab is being posted while its owner ends, it stays with the heap, and the next thread
  *     of the heap gets it.
- * (C) A heap is unattached (on a list of registry), or has a live thread (tid), or is quarantined
- *     (fork), or its thread ended without telling us and reap will find it.
+ * (C) A heap is unattached (on the list of registry), or has a live thread (tid), or is quarantined
+ *     (fork), or its thread ended without telling us, or is one of a parent of this process (an
+ *     orphan); reap finds the last two.
+ * (D) Whoever wants to empty the heap of such a thread first changes the word that says so, by CAS:
+ *     tid, or an orphan's process.
  *
  * Lock: registry (REGISTRY), list steps. A heap is pushed on registry.free without the lock,
  * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
  * free_take. Heaps are published with release (heap_publish) and walked with acquire (heap_first).
  * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
- * of fork, each call that needs a slab abandons the slabs of one orphan, until there is none. The
- * end of a thread abandons the slabs of its heap.
+ * of fork, each call that needs a slab looks at ORPHAN_STEPS heaps, and abandons the slabs of one
+ * orphan, until all were seen. The end of a thread abandons the slabs of its heap.
  * Only heap_abandon_slabs runs inside a critical section here.
  * Signal handlers: if the interrupted call holds the lock, the call uses the fallback heap.
  */
@@ -75,9 +78,9 @@ static struct {
 	struct lock lock;
 	/* Empty heaps that wait for a thread: any thread pushes, the holder of the lock takes. */
 	_Atomic(struct heap *) free;
-	/* Guarded by: lock; also read without it. Orphans: the heaps that a fork left in its child,
-	 * with their slabs. */
-	_Atomic(struct heap *) left;
+	/* Guarded by: lock; also read without it. In a child of fork: the next heap that may be an
+	 * orphan. */
+	_Atomic(struct heap *) orphan;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static _Atomic(struct heap *) heaps;
@@ -90,9 +93,11 @@ _Atomic uint32_t heap_watch;
 static pid_t process; /* our PID; in a vfork child getpid() differs */
 
 /* Guarded by: registry. */
-static bool fork_sure;         /* hold_all knows which threads were in a critical section */
-static uint64_t fork_held;     /* the claim word of the heaps that the forking thread holds */
-static struct heap *fork_list; /* these heaps */
+static bool fork_sure; /* mark_all knows which threads were in a critical section */
+static struct heap *fork_called[PCP_FORK_MAX]; /* heaps whose threads made calls before the fork */
+static unsigned fork_calls;
+
+uint32_t heap_process;
 
 static _Atomic uint32_t never_wiped = 1;
 _Atomic(_Atomic uint32_t *) heap_copy_mark = &never_wiped;
@@ -251,23 +256,60 @@ static void finish(struct heap *h)
 	heap_retire(h);
 }
 
-/* Empty the heap of a thread that has ended without telling us. Returns false if the thread lives,
- * or ended inside a malloc. */
-static bool reap(struct heap *h)
+/* The thread of the heap has ended, or is about to: empty the heap. Returns false if others do it,
+ * or nobody. */
+static bool end_heap(struct heap *h)
+{
+	/* A handler may end a thread that holds a lock. */
+	if (unlikely(lock_depth))
+		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	while (!heap_enter_slow(h)) {
+		/* If it is claimed, the claimer finishes it. If its thread ended inside a malloc
+		 * (pthread_exit in a signal handler, asynchronous cancellation), its heap stays as
+		 * it is: not supported, and a bounded loss. */
+		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
+			return false;
+		if (lock_fork_under_way()) {
+			heap_retire(h); /* as it is, as in heap_release */
+			return false;
+		}
+	}
+	finish(h);
+	return true;
+}
+
+/* Whether the caller has to end the heap of a thread that is gone, (D). */
+static bool take_orphan(struct heap *h)
+{
+	uint32_t parents = atomic_load_explicit(&h->process, memory_order_relaxed);
+
+	if (parents == heap_process || !heap_is_orphan(h) ||
+	    !atomic_compare_exchange_strong_explicit(&h->process, &parents, heap_process,
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+	return true;
+}
+
+static bool take_gone(struct heap *h)
 {
 	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
 
-	if (!tid || tid == self_tid() || !lock_thread_gone(tid) ||
-	    !atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
-						     memory_order_relaxed))
-		return false;
-	/* If it is claimed, the claimer finishes it. If its thread ended inside a malloc (busy), it
-	 * stays as it is. */
-	while (!heap_enter_slow(h)) {
-		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
-			return false;
+	return tid && tid != self_tid() && lock_thread_gone(tid) &&
+	       atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+/* Empty the heap of a thread that has ended without telling us. An orphan stays as it is, because a
+ * call empties few heaps. Returns false if the thread lives, or ended inside a malloc. */
+static bool reap(struct heap *h)
+{
+	if (take_orphan(h)) {
+		heap_retire(h);
+		return true;
 	}
-	finish(h);
+	if (!take_gone(h) || !end_heap(h))
+		return false;
 	stat_add(STAT_heaps_reaped, 1);
 	return true;
 }
@@ -303,11 +345,12 @@ noinline struct heap *heap_create_self(void)
 		return &heap_none;
 	do {
 		h = free_take();
-		if (!h && (h = registry.left) != NULL)
-			registry.left = h->free_next;
 	} while (h && heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
-	if (h)
-		atomic_store_explicit(&h->unattached, 0, memory_order_relaxed);
+	if (h) {
+		/* Release: one that sees it attached does not take it for an orphan. */
+		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
+		atomic_store_explicit(&h->unattached, 0, memory_order_release);
+	}
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);
@@ -320,6 +363,7 @@ noinline struct heap *heap_create_self(void)
 		h = (struct heap *)(void *)(place + HEAP_OFFSET);
 		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
+		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);
 		heap_publish(h);
@@ -367,14 +411,7 @@ static void heap_end(struct heap *h)
 	DELAY_HERE(claim_exit);
 	heap_self = &heap_gone;
 	atomic_store_explicit(&h->tid, 0, memory_order_relaxed); /* reap skips it */
-	while (!heap_enter_slow(h)) {
-		/* If it is claimed, the claimer finishes it. If the thread ends inside a malloc
-		 * (pthread_exit in a signal handler, asynchronous cancellation), its heap stays as
-		 * it is: not supported, and a bounded loss. */
-		if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_owner_ends(h))
-			return;
-	}
-	finish(h);
+	end_heap(h);
 }
 
 static void thread_exit(void *arg)
@@ -411,80 +448,101 @@ bool heap_others(uint32_t ours)
 		uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
 
 		if (tid && tid != (uint32_t)process && tid != self_tid() && tid != ours &&
-		    !lock_thread_gone(tid))
+		    !heap_is_orphan(h) && !lock_thread_gone(tid))
 			return true;
 	}
 	return false;
 }
 
+/* An empty one waits for reap. */
+static struct heap *next_orphan(void)
+{
+	struct heap *h = registry.orphan;
+	struct heap *found = NULL;
+
+	for (unsigned i = 0; i < ORPHAN_STEPS && h && !found; i++, h = heap_next(h)) {
+		hold_step(LOCK_REGISTRY, 1);
+		if (heap_may_hold(h) && take_orphan(h))
+			found = h;
+	}
+	registry.orphan = h;
+	return found;
+}
+
 bool heap_take_orphan(void)
 {
-	struct heap *before = NULL;
 	struct heap *h;
-	unsigned steps = ORPHAN_STEPS;
 
-	if (likely(!atomic_load_explicit(&registry.left, memory_order_relaxed)) ||
+	if (likely(!atomic_load_explicit(&registry.orphan, memory_order_relaxed)) ||
 	    lock_acquire(&registry.lock) != 0)
 		return false;
-	/* Skip an orphan that a drain has claimed: no call waits for a drain. */
-	for (h = registry.left; h && !heap_enter_slow(h); h = --steps ? h->free_next : NULL) {
-		hold_step(LOCK_REGISTRY, 1);
-		before = h;
-	}
-	if (h) {
-		if (before)
-			before->free_next = h->free_next;
-		else
-			registry.left = h->free_next;
-	}
+	h = next_orphan();
 	lock_release(&registry.lock);
-	if (!h)
-		return false;
-	finish(h);
-	return true;
+	return h && end_heap(h);
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
-/*
- * Hold every heap that may hold something, except the caller's own and claimed ones. Then wait, for
- * a bounded time, until their threads are out of their critical sections. Returns false if that
- * cannot be known (no membarrier).
- */
-static bool hold_all(void)
+/* The forking thread's own calls go on while the fork is under way, when no mark is taken back. */
+void heap_fork_begin(void)
+{
+	struct heap *h = heap_self;
+
+	if (heap_is_real(h) && heap_enter_slow(h))
+		heap_exit(h);
+}
+
+/* Wait, for a bounded time, until all threads are outside of their heaps. One that has ended inside
+ * (end_heap) is not waited for. */
+static void wait_outside(void)
 {
 	uint64_t end = clock_ns() + FORK_WAIT_NS;
 
-	fork_list = NULL;
-	fork_held = claim_fork_word();
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		while (h != heap_self && atomic_load_explicit(&h->busy, memory_order_acquire) &&
+		       atomic_load_explicit(&h->tid, memory_order_relaxed) && clock_ns() < end)
+			park_sleep_us(20);
+}
+
+/*
+ * Mark every heap that may hold something, except the caller's own, and wait until the threads are
+ * outside. While the fork is under way they do not get in again (claim.c, (F)). Returns false if
+ * that cannot be known. An empty heap is left alone: a write after a fork copies its page.
+ */
+static bool mark_all(void)
+{
+	fork_calls = 0;
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		/* No thread can get an unattached heap, because the registry is locked. An empty
-		 * heap is left alone: a write to it after the fork would copy its page, in the
-		 * parent and in the child. */
-		if (!heap_may_hold(h) ||
-		    atomic_load_explicit(&h->unattached, memory_order_relaxed) ||
-		    !claim_hold(h, fork_held))
+		if (!heap_may_hold(h))
 			continue;
-		h->fork_next = fork_list;
-		fork_list = h;
+		if (fork_calls < PCP_FORK_MAX &&
+		    atomic_load_explicit(&h->claim, memory_order_relaxed) == CLAIM_FREE)
+			fork_called[fork_calls++] = h;
+		claim_mark(h);
 	}
 	DELAY_HERE(fork_claimed);
 	if (!HEAP_HAS_CLAIMS || !membarrier_expedited())
 		return false;
-	for (struct heap *h = fork_list; h; h = h->fork_next) {
-		while (atomic_load_explicit(&h->busy, memory_order_acquire) && clock_ns() < end)
-			park_sleep_us(20);
-	}
+	wait_outside();
 	return true;
 }
 
-void heap_fork_prepare(void)
+void heap_fork_prepare(bool control)
 {
 	lock_fork_prepare(&registry.lock);
-	fork_sure = hold_all();
+	fork_sure = control && mark_all();
 	lock_fork_prepare(&heap_fallback.lock);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_prepare(slab_pool_lock(cls));
+}
+
+/* Nobody is in the pcp of a thread that makes no calls. */
+void heap_fork_pcps(void)
+{
+	pcp_fork_hold(&heap_fallback.heap->pcp);
+	pcp_fork_hold(heap_pcp_self());
+	for (unsigned i = 0; i < fork_calls; i++)
+		pcp_fork_hold(&fork_called[i]->pcp);
 }
 
 void heap_fork_parent(void)
@@ -492,97 +550,67 @@ void heap_fork_parent(void)
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_parent(slab_pool_lock(cls));
 	lock_fork_parent(&heap_fallback.lock);
-	for (struct heap *next, *h = fork_list; h; h = next) {
-		next = h->fork_next;
-		if (claim_unhold(h))
-			heap_retire(h);
-	}
 	lock_fork_parent(&registry.lock);
 }
 
-/*
- * Whether no thread was in the critical section of the heap when the process was copied. A copy
- * made by _Fork or clone has the stores of all processors up to one moment, because the kernel lets
- * no thread write while it copies. So busy and claim are enough there.
- */
-static bool was_outside(const struct heap *h, bool copy)
+static void quarantine(struct heap *h)
 {
-	if (atomic_load_explicit(&h->busy, memory_order_relaxed))
-		return false;
-	return claim_held_by(h, fork_held) ? fork_sure || copy : copy && !claim_is_held(h);
-}
-
-static bool is_held_by_drain(const struct heap *h)
-{
-	return claim_is_held(h) && !claim_held_by(h, fork_held);
+	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
+	atomic_store_explicit(&h->claim, CLAIM_HELD, memory_order_relaxed);
+	atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
+	stat_add(STAT_heaps_quarantined, 1);
 }
 
 /*
- * In the child: if the thread of the heap was outside of its critical section, the heap is intact,
- * and waits for a thread or for heap_take_orphan. If the thread was inside, or the heap was made
- * after hold_all, or a drainer that the child does not have had claimed it, it may be half changed:
- * it stays claimed for good. Objects of its slabs may still be freed, on the remote lists.
+ * In the child: a heap is intact if no thread was in its critical section when the process was
+ * copied, and no drainer that the child does not have had claimed it. A copy has the stores of all
+ * processors up to one moment, because the kernel lets no thread write while it copies. So busy and
+ * claim are enough if no handlers ran (_Fork, clone), or if they could not make sure.
+ *
+ * An intact heap is not touched, because that would copy its page. It has a number of its parent's,
+ * so it is an orphan, and waits for heap_take_orphan or reap; drains see it as that of a thread
+ * that sleeps. Another one may be half changed: it stays claimed for good. Objects of its slabs may
+ * still be freed, on the remote lists.
  */
 static void fork_child_heap(struct heap *h, bool copy)
 {
-	if (atomic_load_explicit(&h->quarantined, memory_order_relaxed))
-		return;
-	if (atomic_load_explicit(&h->unattached, memory_order_relaxed) && !is_held_by_drain(h)) {
-		if (atomic_load_explicit(&h->claim, memory_order_relaxed) != CLAIM_FREE)
-			atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
-	} else if (was_outside(h, copy)) {
-		atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
-		atomic_store_explicit(&h->unattached, 1, memory_order_relaxed);
-		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-		h->free_next = registry.left;
-		registry.left = h;
-	} else {
-		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-		atomic_store_explicit(&h->claim, CLAIM_HELD, memory_order_relaxed);
-		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
-		stat_add(STAT_heaps_quarantined, 1);
-	}
-}
+	bool attached = !atomic_load_explicit(&h->unattached, memory_order_relaxed);
 
-/* Whether heap_fork_prepare skipped the heap as empty. The child skips it as well: reap finds that
- * its thread has ended. */
-static bool holds_nothing(const struct heap *h)
-{
-	return atomic_load_explicit(&h->drained, memory_order_relaxed) &&
-	       !atomic_load_explicit(&h->unattached, memory_order_relaxed);
+	/* mark_all left it alone if it was empty. */
+	if (atomic_load_explicit(&h->busy, memory_order_relaxed) || claim_is_held(h) ||
+	    (fork_sure && !copy && attached && !heap_is_empty(h) && !claim_is_pending(h)))
+		quarantine(h);
 }
 
 /* The child's own heap. In a copy without fork handlers, a drainer that the child does not have may
  * have claimed it. */
 static void fork_child_own(struct heap *h)
 {
-	if (is_held_by_drain(h)) {
+	if (claim_is_held(h)) {
 		heap_self = &heap_none;
-		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-		atomic_store_explicit(&h->quarantined, 1, memory_order_relaxed);
-		stat_add(STAT_heaps_quarantined, 1);
+		quarantine(h);
 		return;
 	}
 	if (atomic_load_explicit(&h->claim, memory_order_relaxed) != CLAIM_FREE)
 		atomic_store_explicit(&h->claim, CLAIM_FREE, memory_order_relaxed);
 	atomic_store_explicit(&h->tid, self_tid(), memory_order_relaxed);
+	atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 }
 
 void heap_fork_child(bool copy, bool draining)
 {
 	process = (pid_t)lock_process();
+	heap_process++;
 	atomic_store_explicit(&heap_leader_gone, 0, memory_order_relaxed);
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
-	for (struct heap *h = fork_list; h; h = h->fork_next)
-		fork_child_heap(h, copy);
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		if (h == heap_self)
 			fork_child_own(h);
-		else if (!holds_nothing(h) && (!draining || !is_held_by_drain(h)))
+		else if (!heap_is_quarantined(h) && (!draining || !claim_is_held(h)))
 			fork_child_heap(h, copy);
 	}
-	fork_list = NULL;
+	registry.orphan = heap_first();
 	lock_fork_child(&registry.lock);
 }

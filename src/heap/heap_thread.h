@@ -61,6 +61,17 @@ static inline bool heap_has_bins(const struct heap *h)
 	       !atomic_load_explicit(&h->bins_purged, memory_order_relaxed);
 }
 
+/* The number of forks and copies that led to this process. Written in a new process. */
+extern uint32_t heap_process;
+
+/* Its thread is one of a parent of this process. */
+static inline bool heap_is_orphan(const struct heap *h)
+{
+	return atomic_load_explicit(&h->process, memory_order_relaxed) != heap_process &&
+	       !atomic_load_explicit(&h->unattached, memory_order_acquire) &&
+	       !heap_is_quarantined(h);
+}
+
 /* A heap for the calling thread. heap_none stays when there is no memory for one. */
 struct heap *heap_create_self(void);
 void heap_note_tid(struct heap *h);
@@ -109,8 +120,10 @@ extern void (*heap_leader_ends)(void);
  */
 bool heap_others(uint32_t ours);
 
-/* fork, in this order of layers; see fork.c. */
-void heap_fork_prepare(void);
+/* fork, in this order of layers; see fork.c. heap_fork_begin comes before lock_fork_begin. */
+void heap_fork_begin(void);
+void heap_fork_prepare(bool control); /* the caller holds reclaim_control */
+void heap_fork_pcps(void);
 void heap_fork_parent(void);
 
 /* copy: no handlers ran, see heap_copy_mark. draining: the interrupted call of the forking thread

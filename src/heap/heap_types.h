@@ -127,9 +127,8 @@ struct heap {
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
 	struct heap *free_next;       /* heaps that wait for a thread */
 
-	/* Guarded by: reclaim_control. The list of the heaps that the forking thread holds. */
-	struct heap *fork_next;
-	uint64_t fork_mark; /* its claim word before that */
+	/* Any thread, atomic: the process in which it last got a thread (heap_process). */
+	_Atomic uint32_t process;
 
 	/* Guarded by: its own lock. */
 	struct pcp pcp;

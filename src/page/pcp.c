@@ -48,7 +48,7 @@
 #define BULK_BATCH 128u
 #define OWN_BATCH 8u
 #define FACTOR_MAX 4u
-#define FORK_WAIT_NS UINT64_C(10000000) /* for all pcps together */
+#define FORK_WAIT_NS UINT64_C(1000000) /* for each pcp */
 #define WAIT_NS UINT64_C(20000000)
 
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
@@ -558,37 +558,40 @@ void pcp_enable(void)
 
 /* ---- fork -------------------------------------------------------------------------------- */
 
+/* Guarded by: reclaim_control. The pcps that the forking thread holds. */
+static struct pcp *fork_held[PCP_FORK_MAX];
+static unsigned fork_holds;
+
 /*
- * prepare marks each lock that it takes in the flags. If the fork comes from a signal handler, the
+ * Only the pcps of threads that make calls are held: each costs a copy of its page, because it is
+ * released after the copy. If a thread is in another pcp just when the kernel copies, the child
+ * does without what was in it.
+ *
+ * Each lock that is taken is marked in the flags. If the fork comes from a signal handler, the
  * interrupted call of this thread may hold a lock. That lock stays the call's, in the child as
  * well.
  */
-void pcp_fork_prepare(void)
+void pcp_fork_hold(struct pcp *p)
 {
-	uint64_t end = clock_ns() + FORK_WAIT_NS;
+	uint64_t end;
+	bool held;
 
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		bool held;
-
-		/* An empty pcp is left alone, as an empty heap is in hold_all (heap_thread.c). */
-		if (!count_of(p))
-			continue;
-		held = pcp_enter_remote(p);
-
-		while (!held && holder_of(p) != self_tid() && clock_ns() < end) {
-			park_sleep_us(10);
-			held = pcp_enter_remote(p);
-		}
-		if (held)
-			p->flags |= PCP_FORK_HELD;
-	}
+	if (!count_of(p) || fork_holds == PCP_FORK_MAX)
+		return;
+	end = clock_ns() + FORK_WAIT_NS;
+	while (!(held = pcp_enter_remote(p)) && holder_of(p) != self_tid() && clock_ns() < end)
+		park_sleep_us(10);
+	if (!held)
+		return;
+	p->flags |= PCP_FORK_HELD;
+	fork_held[fork_holds++] = p;
 }
 
 void pcp_fork_parent(void)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		if (holder_of(p) != self_tid() || !(p->flags & PCP_FORK_HELD))
-			continue;
+	while (fork_holds) {
+		struct pcp *p = fork_held[--fork_holds];
+
 		p->flags &= (uint16_t)~PCP_FORK_HELD;
 		pcp_leave_remote(p);
 	}
@@ -604,6 +607,7 @@ static void forget(struct pcp *p)
 
 void pcp_fork_child(uint32_t parent_tid)
 {
+	fork_holds = 0;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
 		uint32_t word = 0;
 

@@ -28,7 +28,7 @@ static inline unsigned run_class_of(uint32_t n)
 
 enum pcp_flag {
 	PCP_DISABLED = 1,  /* no run may enter */
-	PCP_FORK_HELD = 2, /* pcp_fork_prepare holds its lock */
+	PCP_FORK_HELD = 2, /* pcp_fork_hold holds its lock */
 };
 
 /*
@@ -120,10 +120,11 @@ static inline struct pcp *pcp_next(struct pcp *p)
 bool pcp_disable(void);
 void pcp_enable(void);
 
-/* fork: prepare takes the lock of every pcp, waiting a bounded time for all together; parent
+/* fork: takes the lock of a pcp, of PCP_FORK_MAX at most, waiting a bounded time for each; parent
  * releases them. The child empties the pcps that another thread held, without looking at their
  * lists. */
-void pcp_fork_prepare(void);
+#define PCP_FORK_MAX 64u
+void pcp_fork_hold(struct pcp *p);
 void pcp_fork_parent(void);
 void pcp_fork_child(uint32_t parent_tid);
 

@@ -3,10 +3,11 @@
  * fork.c - the fork handlers.
  * Used by init; uses every layer that has a lock.
  *
- * prepare takes all locks in the order of lockrank.def, and claims the heaps that may hold
- * something, except the caller's own (with an expedited membarrier and a bounded wait). The child
- * resets the lock words. It takes over the heaps whose threads were outside a critical section, and
- * never touches the others.
+ * prepare takes all locks in the order of lockrank.def, and marks the heaps that may hold
+ * something, except the caller's own (with an expedited membarrier and a bounded wait): while the
+ * fork is under way their threads stay outside (claim.c). The child resets the lock words. It takes
+ * over the heaps whose threads were outside a critical section when it needs them, and never
+ * touches the others.
  *
  * (A) No thread waits long for a forking thread. The fork of libc takes locks of stdio and others
  *     after our prepare handler, and a thread that holds one of them may be in malloc. While a fork
@@ -129,16 +130,17 @@ static void prepare(void)
 	stdio_lock(&locked);
 	lock_fork_prepare(&reclaim_control);
 	stdio_locked = locked;
+	heap_fork_begin();
 	lock_fork_begin();
 	if (others_run())
 		arena_fork_prepare();
 	parent_tid = self_tid();
 	stat_add(STAT_forks, 1);
 	zones_held = zones_count(); /* no further zone comes into use during a fork */
-	heap_fork_prepare();
+	heap_fork_prepare(lock_holder(&reclaim_control) == self_tid());
 	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_prepare(&zone_all[i].grow);
-	pcp_fork_prepare();
+	heap_fork_pcps();
 	for (unsigned i = 0; i < zones_held; i++)
 		lock_fork_prepare(&zone_all[i].lock);
 	DELAY_HERE(fork_locked);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The heap claim, by which others take the heap of a thread that makes no calls (src/heap/claim.c):
- * one owner, two claimers that do not wait for each other, and a fork. Marks are made, and epochs
- * closed, under a lock (reclaim_control); the barrier is made without it. A claimer accepts any
- * mark of its own epoch or an older one, whoever made it: its barrier comes after the end of that
- * epoch.
+ * one owner, two claimers that do not wait for each other, and a fork, which marks the heap and
+ * then keeps the owner from taking the mark back. Marks are made, and epochs closed, under a lock
+ * (reclaim_control); the barrier is made without it. A claimer accepts any mark of its own epoch or
+ * an older one, whoever made it: its barrier comes after the end of that epoch.
  *
  * Memory is that of x86-64 (TSO): what the owner stores goes into a buffer, first in first out, and
  * reaches memory at any later time; a locked instruction waits until the buffer is empty;
@@ -22,7 +22,9 @@
  *   EXIT_IGNORED   a claimer lets go by a store and does not see that the owner has ended
  *   NO_BUSY_LOOK   a claimer does not look whether the owner is inside
  *   FORK_NO_WAIT   a fork copies the heap although its owner is inside
- *   RELEASE_UNHELD a fork lets go of a heap that it did not hold
+ *   FORK_NO_MARK   a fork does not mark, and waits only until the owner is outside
+ *   FORK_SEEN_EARLY  the owner looks for a fork only before it takes a mark back
+ *   FORK_LATE      a fork says that it is under way after it has looked at the claim words
  *   BACK_EXITED    a claimer that puts the mark back does not see that the owner has ended
  */
 
@@ -61,6 +63,8 @@ byte ended;     /* processes that are through */
 /* reclaim_control: a fork does not run beside a claimer that holds heaps. */
 byte takers;
 bool forking;
+
+bool under_way; /* lock_forking: no owner takes a mark back */
 
 #define ENTER                                                                               \
 	inside++;                                                                                  \
@@ -111,20 +115,37 @@ inline enter_slow()
 	:: atomic { state != FREE -> in = false; g = mark_epoch };
 	   buffer!BUSY, 0;
 	   if
-	   :: atomic {
+	   :: under_way -> g = 0
+	   :: !under_way ->
+	      if
+	      :: atomic {
 		   /* take_back; then it tries again to enter. */
 		   empty(buffer) && state == PENDING && mark_epoch == g ->
-		   state = FREE;
-		   g = 0
-	      };
-	      buffer!BUSY, 1;
-	      if
-	      :: atomic { state == FREE -> ENTER; in = true }
-	      :: state != FREE -> buffer!BUSY, 0
-	      fi
-	   :: atomic {
+		   state = FREE
+	         };
+	         if
+#ifdef FORK_SEEN_EARLY
+	         :: atomic { true -> g = 0 };
+#else
+	         :: atomic { !under_way -> g = 0 };
+#endif
+	            buffer!BUSY, 1;
+	            if
+	            :: atomic { state == FREE -> ENTER; in = true }
+	            :: state != FREE -> buffer!BUSY, 0
+	            fi
+#ifndef FORK_SEEN_EARLY
+	         :: under_way ->
+	            if
+	            :: atomic { state == FREE -> state = PENDING; mark_epoch = g; g = 0 }
+	            :: atomic { state != FREE -> g = 0 }
+	            fi
+#endif
+	         fi
+	      :: atomic {
 		   empty(buffer) && !(state == PENDING && mark_epoch == g) -> g = 0
-	      }
+	         }
+	      fi
 	   fi
 	fi
 }
@@ -170,7 +191,13 @@ active proctype owner()
 				exited = true
 			   };
 			   break
-			:: atomic { empty(buffer) && state != HELD -> skip }
+			:: atomic { empty(buffer) && state != HELD && !under_way -> skip }
+			:: atomic {
+				/* end_heap: it stays as it is, and the next thread has it */
+				empty(buffer) && state != HELD && under_way ->
+				finished++
+			   };
+			   break
 			fi
 		fi
 	od;
@@ -300,45 +327,40 @@ again:
 
 active proctype fork()
 {
-	byte where, what, old;
-	bool held;
+	byte where, what, e;
+	bool marked;
 
-	/* prepare: claim_hold, which takes a word that is free or pending; a heap that holds
-	 * nothing is left alone */
+	/* prepare: a heap that holds nothing is left alone */
 	atomic { takers == 0 && !marking -> forking = true };
+#ifndef FORK_LATE
+	under_way = true;
+#endif
+	e = open_epoch;
 	if
-	:: atomic {
-		state == FREE -> state = HELD; mark_epoch = 0; held = true
-	   }
-	:: atomic {
-		state == PENDING -> state = HELD; old = mark_epoch; mark_epoch = 0; held = true
-	   }
-	:: true -> goto parent
+#ifndef FORK_NO_MARK
+	:: atomic { state == FREE -> state = PENDING; mark_epoch = e; marked = true }
+#else
+	:: state == FREE -> marked = true
+#endif
+	:: state != FREE -> marked = true
+	:: true -> skip
 	fi;
+#ifdef FORK_LATE
+	under_way = true;
+#endif
+	e = 0;
 	membarrier();
 	if
+	:: !marked -> skip
 #ifdef FORK_NO_WAIT
-	:: atomic { true -> ENTER };
+	:: atomic { marked -> ENTER };
 #else
-	:: atomic { mem[BUSY] == 0 -> ENTER };
+	:: atomic { marked && mem[BUSY] == 0 -> ENTER };
 #endif
 		atomic { assert(mem[LISTS] == truth); LEAVE }
-	:: mem[BUSY] != 0 -> skip /* waited long enough: left alone in the child */
+	:: marked && mem[BUSY] != 0 -> skip /* waited long enough: left alone in the child */
 	fi;
-parent:
-#ifdef RELEASE_UNHELD
-	release();
-#else
-	if
-	:: held && old == 0 -> release()
-	:: held && old != 0 -> /* claim_unhold: the mark is there as it was */
-		if
-		:: atomic { !exited -> assert(state == HELD); state = PENDING; mark_epoch = old }
-		:: exited -> finish()
-		fi
-	:: !held -> skip
-	fi;
-#endif
+	under_way = false;
 	atomic { forking = false; ended++ }
 }
 

@@ -6,7 +6,7 @@
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/spin.sh"
-plan 9
+plan 11
 
 model claim
 verified "a heap has one party in its critical section at a time, and is finished once"
@@ -17,4 +17,6 @@ caught EXIT_IGNORED "a claimer that does not see its owner's end leaves the heap
 caught BACK_EXITED "a claimer must not put its mark back over its owner's end"
 caught NO_BUSY_LOOK "a claimer has to check whether the owner is inside"
 caught FORK_NO_WAIT "a fork has to wait for the owner to be outside"
-caught RELEASE_UNHELD "a fork must not release a heap that it did not hold"
+caught FORK_NO_MARK "a fork has to mark, too"
+caught FORK_SEEN_EARLY "the owner looks for a fork after it has taken its mark back"
+caught FORK_LATE "a fork says that it is under way before it looks at the heaps"

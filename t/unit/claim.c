@@ -28,7 +28,7 @@
 #include "os/vm.h"
 #include "lib/worker.h"
 
-#define TESTS 114
+#define TESTS 117
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -626,8 +626,8 @@ static void test_no_barrier(void)
 static void test_mark_outlasts_fork(void)
 {
 	static struct worker w;
+	struct heap *h;
 	uint64_t epoch;
-	uint64_t word;
 	pid_t child;
 
 	worker_begin(&w);
@@ -641,11 +641,26 @@ static void test_mark_outlasts_fork(void)
 	ok(emptied(w.heap), "a fork leaves the mark of a thread that sleeps");
 	worker_do(&w, fill_and_free_odd);
 	mark_only(false);
-	lock_acquire(&reclaim_control);
-	word = claim_fork_word();
-	lock_release(&reclaim_control);
-	ok((w.heap->claim & ~CLAIM_STATE) != (word & ~CLAIM_STATE), "no mark has a fork's epoch");
+	lock_fork_begin();
 	worker_do(&w, free_all);
+	ok(claim_is_pending(w.heap) && !w.heap->busy,
+	   "while a fork is under way a thread does not take its mark back");
+	lock_fork_end();
+	worker_do(&w, fill_and_free_all);
+	ok(w.heap->claim == CLAIM_FREE, "after the fork it does");
+	worker_end(&w);
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	mark_only(false);
+	h = w.heap;
+	lock_fork_begin();
+	worker_end(&w);
+	ok(h->unattached && !h->tid && claim_is_pending(h) && !bins_empty(h),
+	   "a thread that ends meanwhile leaves its heap as it is to the next one");
+	lock_fork_end();
+	worker_begin(&w);
+	worker_do(&w, fill_and_free_all);
+	ok(w.heap == h && h->claim == CLAIM_FREE, "which goes on with it");
 	worker_end(&w);
 	start_clean();
 }

@@ -386,6 +386,7 @@ static const struct {
 	[DELAY_critical_enter] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_critical_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_claim_take_back] = { be_marked, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_claim_taken_back] = { be_marked, all_kinds, DRAIN | BARRIER, NULL },
 	[DELAY_claim_marking] = { drain_all, all_kinds, BARRIER, NULL },
 	[DELAY_claim_marked] = { drain_all, all_kinds, BARRIER, NULL },
 	[DELAY_claim_barrier] = { drain_all, all_kinds, BARRIER, NULL },

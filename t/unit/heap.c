@@ -563,7 +563,7 @@ static void test_no_lock(void)
 	char *r;
 
 	pcp_drain(&heap_self->pcp);
-	heap_fork_prepare();
+	heap_fork_prepare(false);
 	atomic_store(&heap_self->busy, 1);
 	p = heap_alloc_small(300);
 	q = heap_alloc_aligned(300, 16384);
@@ -694,7 +694,7 @@ static void free_in_arena(void *arg)
 	const size_t *at = arg;
 	char *p[2];
 
-	heap_fork_prepare();
+	heap_fork_prepare(false);
 	atomic_store(&heap_self->busy, 1);
 	p[0] = alloc(300);
 	p[1] = alloc(300); /* so that the chunk stays */

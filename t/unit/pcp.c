@@ -557,14 +557,14 @@ static void test_fork(void)
 	forked = p;
 	parent = self_tid();
 	put_pages(p, 1, 4);
-	pcp_fork_prepare();
+	pcp_fork_hold(p);
 	is_int(atomic_load(&p->lock.word), parent, "a pcp is held before a fork");
 	ok(child_is_well(in_child, NULL), "the child finds that pcp free and unchanged");
 	pcp_fork_parent();
 	is_int(atomic_load(&p->lock.word), 0, "the parent finds that pcp free and unchanged");
 	if (!spin_trylock(&p->lock))
 		tap_bail_out("the lock of a pcp is held by the forking thread");
-	pcp_fork_prepare();
+	pcp_fork_hold(p);
 	ok(child_is_well(in_child, p),
 	   "a pcp that the interrupted call holds stays its own in the child");
 	ok(child_is_well(in_child_of_other, NULL),
@@ -574,7 +574,7 @@ static void test_fork(void)
 	       "the interrupted call still holds its pcp in the parent");
 	spin_unlock(&p->lock);
 	pcp_drain(p);
-	pcp_fork_prepare();
+	pcp_fork_hold(p);
 	is_int(atomic_load(&p->lock.word), 0, "a pcp that holds nothing is left as it is");
 	pcp_fork_parent();
 }
