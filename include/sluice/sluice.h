@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-/** The version of the running library, such as "0.1.0". Never NULL; do not free it. Safe in a
+/** The version of the running library, such as "1.2.3". Never NULL; do not free it. Safe in a
  * signal handler. */
 const char *sluice_version(void);
 
