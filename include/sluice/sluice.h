@@ -188,6 +188,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *     large_bytes;
  *   - meta_bytes: the library's own structures;
  *   - object_bytes, hole_bytes, pinned_bytes: sums over all classes, see struct sluice_class;
+ *   - huge_kept_bytes: mappings of freed huge objects, kept for the next ones;
  *   - arena_bytes: mapped for calls that could not wait for a lock;
  *   - lock_wait_ns: time that threads waited for locks of the buddy core;
  *   - membarrier_errno: 0, or why membarrier(2) fails; then only the pcps of sleeping

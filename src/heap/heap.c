@@ -36,7 +36,6 @@
 #include "heap/huge.h"
 #include "heap/trim.h"
 #include "os/vm.h"
-#include "page/growth.h"
 #include "page/longrun.h"
 #include "page/region.h"
 
@@ -181,6 +180,7 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 
 void *heap_alloc_large(size_t size, bool *zero)
 {
+	bool wants_zero = *zero;
 	struct pcp *pcp;
 	void *p = NULL;
 
@@ -203,9 +203,8 @@ void *heap_alloc_large(size_t size, bool *zero)
 		p = emergency_alloc(size, 1);
 	}
 	if (!p) {
-		growth_before_mapping(&zone_main, huge_bytes(), size);
-		p = huge_alloc(size, 1);
-		*zero = true;
+		*zero = wants_zero;
+		p = huge_alloc_kept(size, false, zero);
 	}
 	return likely(p) ? p : alloc_scarce(size, 1, zero);
 }
@@ -400,10 +399,8 @@ static void *realloc_move(void *p, size_t old, size_t size)
 {
 	void *q = NULL;
 
-	if (grows_into_mapping(old, size) && likely(!heap_in_copy)) {
-		growth_before_mapping(&zone_main, huge_bytes(), size);
-		q = huge_alloc(size, 1);
-	}
+	if (grows_into_mapping(old, size) && likely(!heap_in_copy))
+		q = huge_alloc_kept(size, true, &(bool){ false });
 	if (!q)
 		q = heap_alloc(size);
 	if (!q)
@@ -435,8 +432,6 @@ static noinline void *realloc_slow(void *p, size_t size)
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
-		if (size > old)
-			growth_before_mapping(&zone_main, huge_bytes(), size - old);
 		q = huge_realloc(p, size);
 		if (unlikely(!q) && size > old && zones_release_space(size - old))
 			q = huge_realloc(p, size);

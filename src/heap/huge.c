@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * huge.c - objects with a mapping of their own, and the table of these objects.
- * Used by heap, info and limits; uses vm.
+ * Used by heap, info and limits; uses mapcache, growth, vm.
  *
  * (A) A live object has exactly one slot, whose addr is the start of the object. The slot is
  *     claimed before huge_alloc returns the mapping, and released before the mapping is undone,
@@ -13,8 +13,11 @@
  *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
  *     arena when no lock was available.
  *
- * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; at most two
- * calls of vm.
+ * (D) The memory of a freed object goes to mapcache. That of a new one comes from there if it need
+ *     not read as zero, or can be purged.
+ *
+ * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; a few calls
+ * of mapcache and vm.
  * Progress: lock-free. Pairing: the release store of addr, after bytes was set, with the acquire
  * load in find. Allocates nothing from other layers. Blocks in the kernel only. May run in a signal
  * handler and in a fork child, since there is no lock.
@@ -28,10 +31,14 @@
 #include "base/delay.h"
 #include "base/stats.h"
 #include "os/vm.h"
+#include "page/growth.h"
+#include "page/mapcache.h"
+#include "page/zone.h"
 
 #define SLOT_BITS 17
 #define SLOTS (UINT32_C(1) << SLOT_BITS)
 #define SLOTS_USED_MAX (SLOTS / 4 * 3)
+#define TAIL_MAX ((size_t)256 << 10)
 
 enum { SLOT_EMPTY = 0, SLOT_GONE = 1, SLOT_CLAIMED = 2 };
 
@@ -118,19 +125,17 @@ static struct slot *seize(const void *p, size_t *bytes)
 		       : NULL;
 }
 
-void *huge_alloc(size_t size, size_t align)
+/* The length of the mapping for an object; 0 if it is too long. */
+static size_t length_of(size_t size)
 {
 	size_t bytes = align_up(size ? size : 1, vm_os_page);
-	void *p;
 
-	if (bytes < size || bytes > PTRDIFF_MAX || !count_in())
-		return NULL;
-	p = vm_map(bytes, align);
-	if (!p) {
-		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
-		return NULL;
-	}
-	vm_thp_as_set(p, bytes, false);
+	return bytes < size || bytes > PTRDIFF_MAX ? 0 : bytes;
+}
+
+/* Makes memory an object, which count_in has counted. */
+static void *begin(void *p, size_t bytes)
+{
 	SHARE_COUNT(huge_mapped);
 	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
 	SHARE_COUNT(huge_slot);
@@ -138,6 +143,75 @@ void *huge_alloc(size_t size, size_t align)
 	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
 	stat_add(STAT_huge_allocs, 1);
 	return p;
+}
+
+static void *fresh(size_t bytes, size_t align)
+{
+	void *p = vm_map(bytes, align);
+
+	/* What is kept may be all that is missing, of address space or of mappings. */
+	if (unlikely(!p) && mapcache_drain())
+		p = vm_map(bytes, align);
+	if (p)
+		vm_thp_as_set(p, bytes, false);
+	return p;
+}
+
+void *huge_alloc(size_t size, size_t align)
+{
+	size_t bytes = length_of(size);
+	void *p;
+
+	if (!bytes || !count_in())
+		return NULL;
+	p = fresh(bytes, align);
+	if (!p) {
+		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+		return NULL;
+	}
+	return begin(p, bytes);
+}
+
+/* A mapping that is kept and too short, made longer: its front causes no page faults. */
+static void *lengthened(size_t bytes)
+{
+	size_t had;
+	void *old = mapcache_take_longest(bytes / 2, &had);
+	void *p = old && had < bytes ? vm_remap(old, had, bytes) : NULL;
+
+	if (old && !p)
+		mapcache_free(old, had);
+	return p;
+}
+
+void *huge_alloc_kept(size_t size, bool grows, bool *zero)
+{
+	size_t bytes = length_of(size);
+	bool wants_zero = *zero;
+	void *p;
+
+	*zero = false;
+	if (!bytes || !count_in())
+		return NULL;
+	p = mapcache_take(bytes, grows);
+	if (p) {
+		stat_add(STAT_huge_reused, 1);
+		*zero = wants_zero && vm_purge(p, bytes);
+		return begin(p, bytes);
+	}
+	growth_before_mapping(&zone_main, huge_bytes(), bytes);
+	mapcache_missed(bytes);
+	if (!wants_zero)
+		p = lengthened(bytes);
+	if (!p) {
+		p = fresh(bytes, 1);
+		*zero = true;
+	}
+	if (!p) {
+		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+		return NULL;
+	}
+	return begin(p, bytes);
 }
 
 size_t huge_usable(const void *p)
@@ -161,31 +235,50 @@ bool huge_free(void *p)
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);
-	vm_unmap(p, bytes);
+	mapcache_free(p, bytes);
 	return true;
+}
+
+/* Makes an object shorter, in place. A short tail stays: it would cost more than it is worth. */
+static size_t shrink(char *p, size_t old, size_t bytes)
+{
+	if (old - bytes <= min_size(old / 16, TAIL_MAX))
+		return old;
+	mapcache_free(p + bytes, old - bytes);
+	return bytes;
+}
+
+/* Makes an object longer by what is kept behind it. */
+static size_t grow(char *p, size_t old, size_t bytes)
+{
+	return old + mapcache_take_at(p + old, bytes - old);
 }
 
 void *huge_realloc(void *p, size_t size)
 {
-	size_t bytes = align_up(size, vm_os_page);
+	size_t bytes = length_of(size);
 	size_t old;
-	struct slot *s;
-	void *q;
+	size_t now;
+	struct slot *s = bytes ? seize(p, &old) : NULL;
+	void *q = p;
 
-	if (bytes < size || bytes > PTRDIFF_MAX)
-		return NULL;
-	s = seize(p, &old);
 	if (!s)
 		return NULL;
-	q = bytes == old ? p : vm_remap(p, old, bytes);
-	if (q)
-		atomic_fetch_add_explicit(&mapped, (uint64_t)bytes - old, memory_order_relaxed);
+	now = bytes < old ? shrink(p, old, bytes) : grow(p, old, bytes);
+	if (now < bytes) {
+		growth_before_mapping(&zone_main, huge_bytes(), bytes - now);
+		mapcache_missed(bytes - now);
+		q = vm_remap(p, now, bytes);
+		now = q ? bytes : now;
+	}
+	SHARE_COUNT(huge_mapped);
+	atomic_fetch_add_explicit(&mapped, (uint64_t)now - old, memory_order_relaxed);
 	if (!q || q == p) {
-		fill(s, (uintptr_t)p, q ? bytes : old);
+		fill(s, (uintptr_t)p, now);
 		return q;
 	}
 	give_up(s); /* the new slot takes over its count */
-	fill(claim((uintptr_t)q), (uintptr_t)q, bytes);
+	fill(claim((uintptr_t)q), (uintptr_t)q, now);
 	return q;
 }
 

@@ -12,14 +12,24 @@
  * the kernel refuses or the table of huge objects is full. */
 void *huge_alloc(size_t size, size_t align);
 
+/*
+ * The same, for an ordinary call: out of memory of freed objects that is kept, or else a new
+ * mapping, before which growth is told. *zero: whether the memory is to read as zero; becomes
+ * whether it does. grows: see mapcache_take. If a limit is near, memory is reclaimed first.
+ */
+void *huge_alloc_kept(size_t size, bool grows, bool *zero);
+
 /* Bytes usable at p. Returns 0 if p is not the start of a huge object. */
 size_t huge_usable(const void *p);
 
 /* Returns false if p is not the start of a huge object. */
 bool huge_free(void *p);
 
-/* Grow or shrink an object by moving page tables instead of bytes. Returns NULL if the kernel
- * refuses or p is not the start of a huge object; the object is unchanged then. */
+/*
+ * Grow or shrink an object, by moving page tables instead of bytes if it has to move. It may keep
+ * more than is asked for: a sixteenth, at most 256 KiB. Returns NULL if the kernel refuses or p is
+ * not the start of a huge object; what the object has then stays as it was.
+ */
 void *huge_realloc(void *p, size_t size);
 
 /* Statistics: number of objects and their bytes now; walks the table. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * buddy.c - allocates and frees runs: from which zone, and by how many holds of its lock.
- * Used by pcp, longrun, the heap and the page API; uses block, region, purge, prefault, growth.
+ * Used by pcp, longrun, the heap and the page API; uses block, region, purge, prefault, growth,
+ * mapcache.
  *
  * (A) A run is freed to the zone of its region, whichever thread frees it.
  * (B) A zone grows only when no zone has what is wanted. What limits count is counted over all
@@ -28,6 +29,7 @@
 #include "base/stats.h"
 #include "page/block.h"
 #include "page/growth.h"
+#include "page/mapcache.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
@@ -261,6 +263,8 @@ static always_inline void free_batch(struct page *const *runs, unsigned n, bool 
 			continue;
 		if (unlikely(buddy_after_free != NULL))
 			buddy_after_free(z);
+		if (trim_inline)
+			mapcache_tick();
 		trim(z, freed);
 	}
 }

@@ -58,6 +58,7 @@
 #include "os/membarrier.h"
 #include "os/vm.h"
 #include "page/longrun.h"
+#include "page/mapcache.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
@@ -195,8 +196,8 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || longrun_pages() || zones_sum(prefaulted_pages) || heap_idle_any() ||
-	    heap_bins_any() || slab_pool_wants_punch())
+	if (dirty_pages() || longrun_pages() || mapcache_bytes() || zones_sum(prefaulted_pages) ||
+	    heap_idle_any() || heap_bins_any() || slab_pool_wants_punch())
 		return true;
 	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
 		if (atomic_load_explicit(&p->count, memory_order_relaxed))
@@ -256,6 +257,7 @@ static void decay_round(struct round *r)
 		pcp_decay(p);
 	slab_pool_next_epoch();
 	longrun_age();
+	mapcache_age();
 	slab_pool_punch(false, UINT64_MAX);
 	if (r->low)
 		zones_purge(0, r->low);

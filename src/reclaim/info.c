@@ -20,6 +20,7 @@
 #include "heap/huge.h"
 #include "heap/slab.h"
 #include "os/membarrier.h"
+#include "page/mapcache.h"
 #include "page/meta.h"
 #include "page/pcp.h"
 #include "page/zone.h"
@@ -114,6 +115,7 @@ void info_collect(struct info *in, struct info_class *by_class)
 		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
 			add_region(r, in, by_class);
 	huge_count(&in->huge_objects, &in->huge_bytes);
+	in->huge_kept_bytes = mapcache_bytes();
 	in->arena_bytes = arena_bytes();
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
 		add_heap(h, in, by_class);
@@ -128,13 +130,13 @@ static const struct {
 	{                                                                                          \
 		.name = #field, .offset = offsetof(struct info, field)                             \
 	}
-	GAUGE(region_bytes),  GAUGE(free_bytes),   GAUGE(dirty_bytes),
-	GAUGE(reserve_bytes), GAUGE(pcp_bytes),    GAUGE(slab_bytes),
-	GAUGE(object_bytes),  GAUGE(hole_bytes),   GAUGE(pinned_bytes),
-	GAUGE(large_bytes),   GAUGE(huge_bytes),   GAUGE(huge_objects),
-	GAUGE(free_blocks),   GAUGE(heaps),        GAUGE(arena_bytes),
-	GAUGE(threads),       GAUGE(cached_bytes), GAUGE(cached_large_bytes),
-	GAUGE(meta_bytes),
+	GAUGE(region_bytes),  GAUGE(free_bytes),      GAUGE(dirty_bytes),
+	GAUGE(reserve_bytes), GAUGE(pcp_bytes),       GAUGE(slab_bytes),
+	GAUGE(object_bytes),  GAUGE(hole_bytes),      GAUGE(pinned_bytes),
+	GAUGE(large_bytes),   GAUGE(huge_bytes),      GAUGE(huge_objects),
+	GAUGE(free_blocks),   GAUGE(heaps),           GAUGE(arena_bytes),
+	GAUGE(threads),       GAUGE(cached_bytes),    GAUGE(cached_large_bytes),
+	GAUGE(meta_bytes),    GAUGE(huge_kept_bytes),
 #undef GAUGE
 };
 

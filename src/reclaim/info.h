@@ -18,7 +18,8 @@ struct info {
 	uint64_t large_bytes;
 	uint64_t huge_bytes;
 	uint64_t huge_objects;
-	uint64_t arena_bytes; /* mapped for the arena */
+	uint64_t huge_kept_bytes; /* mappings of freed huge objects, see mapcache.h */
+	uint64_t arena_bytes;     /* mapped for the arena */
 	uint64_t free_blocks;
 	uint64_t heaps;
 	uint64_t threads;            /* that have a heap */

@@ -50,6 +50,7 @@
 #include "page/buddy.h"
 #include "page/growth.h"
 #include "page/longrun.h"
+#include "page/mapcache.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
@@ -122,7 +123,7 @@ static void check_end(void)
 
 /* ---- how much is left -------------------------------------------------------------------- */
 
-/* Pages in pcps and kept long runs, and as many as the cache bins have room for. */
+/* Pages of the zones in pcps and kept long runs, and as many as the cache bins have room for. */
 static uint64_t cached_pages(void)
 {
 	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) + longrun_pages() +
@@ -147,7 +148,7 @@ static uint64_t backed_pages(void)
 /* Free pages that cost memory, wherever they are. */
 static uint64_t kept_pages(void)
 {
-	return backed_pages() + cached_pages();
+	return backed_pages() + cached_pages() + (mapcache_bytes() >> PG_SHIFT);
 }
 
 /* Bytes that the kernel backs, or would back if the program touched all that it was given. */
@@ -336,6 +337,7 @@ static void keep_below(struct zone *z)
 		return;
 	inside = true;
 	longrun_drain();
+	mapcache_drain();
 	purge_excess();
 	drain_some_caches(KEEP_CACHES);
 	inside = false;

@@ -62,6 +62,7 @@
 #include "heap/slab_pool.h"
 #include "page/growth.h"
 #include "page/longrun.h"
+#include "page/mapcache.h"
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
@@ -244,6 +245,17 @@ static bool mark_now(struct run *r)
 	return false;
 }
 
+/* Mappings of huge objects that were freed: they go to the kernel as they are. */
+static bool mappings(struct run *r)
+{
+	uint64_t bytes = mapcache_drain();
+
+	r->given += bytes;
+	r->report->bytes_drained += bytes;
+	r->report->bytes_unmapped += bytes;
+	return false;
+}
+
 static bool sweep(struct run *r)
 {
 	r->report->bytes_drained += heap_sweep();
@@ -304,7 +316,7 @@ static bool purge_to_keep(struct run *r)
 
 static bool regions(struct run *r)
 {
-	r->report->bytes_unmapped = zones_release_regions();
+	r->report->bytes_unmapped += zones_release_regions();
 	return false;
 }
 
@@ -401,6 +413,7 @@ static const struct step drain_steps[] = {
 	{ abandon_own,		0,			RECLAIM_PURGE },
 	{ sweep,		0,			RECLAIM_CACHES | RECLAIM_IDLE },
 	{ pcps_wait,		0,			RECLAIM_CACHES | RECLAIM_IDLE },
+	{ mappings,		0,			RECLAIM_CACHES | RECLAIM_IDLE },
 	{ holes,		0,			RECLAIM_PURGE },
 	{ purge_to_keep,	0,			RECLAIM_PURGE },
 	{ regions,		0,			RECLAIM_REGIONS },
@@ -419,6 +432,7 @@ static const struct step age_steps[] = {
 static const struct step no_memory_steps[] = {
 	{ mark_now,		LOCKED,			0 },
 	{ heaps_empty,		LOCKED,			0 },
+	{ mappings,		0,			0 },
 	{ trim_own,		0,			0 },
 	{ pcps_wait,		0,			0 },
 	{ sweep,		0,			0 },
@@ -427,6 +441,7 @@ static const struct step no_memory_steps[] = {
 /* Blocks merge once the pcps are empty, so the first steps purge nothing. */
 static const struct step pressure_steps[] = {
 	{ prefaulted,		0,			0 },
+	{ mappings,		0,			0 },
 	{ pcps_asleep,		LOCKED,			0 },
 	{ pcps,			LOCKED,			0 },
 	{ sweep,		PURGES,			0 },
@@ -542,6 +557,7 @@ bool reclaim_before_growth(void)
 	if (!lock_try(&reclaim_control))
 		return false;
 	longrun_drain();
+	mapcache_drain();
 	more = heap_growth_step();
 	lock_release(&reclaim_control);
 	after = zones_sum(free_pages);

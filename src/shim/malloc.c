@@ -120,7 +120,7 @@ EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 
 EXPORT void *calloc(size_t n, size_t size)
 {
-	bool zero = false;
+	bool zero = true;
 	size_t bytes;
 	void *p;
 

@@ -34,7 +34,7 @@ EXPORT struct mallinfo2 mallinfo2(void)
 	m.hblkhd = in.huge_bytes;
 	m.uordblks = in.object_bytes + in.large_bytes;
 	m.fordblks = in.region_bytes > m.uordblks ? in.region_bytes - m.uordblks : 0;
-	m.keepcost = in.dirty_bytes + in.pcp_bytes;
+	m.keepcost = in.dirty_bytes + in.pcp_bytes + in.huge_kept_bytes;
 	return m;
 }
 
@@ -112,6 +112,7 @@ EXPORT int malloc_info(int options, FILE *out)
 	LINE(pinned_bytes);
 	LINE(large_bytes);
 	LINE(huge_bytes);
+	LINE(huge_kept_bytes);
 	LINE(heaps);
 #undef LINE
 	for (unsigned i = 0; i < STATS; i++)
@@ -201,6 +202,7 @@ EXPORT void malloc_stats(void)
 	LINE(pinned_bytes, "pinned bytes   ");
 	LINE(large_bytes, "large bytes    ");
 	LINE(huge_bytes, "huge bytes     ");
+	LINE(huge_kept_bytes, "huge kept bytes");
 	LINE(heaps, "heaps          ");
 #undef LINE
 	class_lines(&t, c);

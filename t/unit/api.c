@@ -442,7 +442,7 @@ static void test_stats(void)
 					      "region_bytes",  "huge_bytes",   "heaps",
 					      "lock_wait_ns",  "slab_bytes",   "object_bytes",
 					      "hole_bytes",    "pinned_bytes", "large_bytes",
-					      "reserve_bytes", "arena_bytes" };
+					      "reserve_bytes", "arena_bytes",  "huge_kept_bytes" };
 	uint64_t v = 12;
 	bool all = true;
 

@@ -168,6 +168,13 @@ static void map(void)
 	heap_free(alloc((size_t)RUN_PAGES_MAX * PG_BYTES + 1));
 }
 
+/* What was unmapped and needed again is kept the next time. */
+static void map_again(void)
+{
+	for (unsigned i = 0; i < 4; i++)
+		map();
+}
+
 static void free_deferred(void)
 {
 	struct page *pg = buddy_alloc(&zone_main, 1);
@@ -408,6 +415,7 @@ static const struct {
 	[DELAY_holes_return] = { punch_holes, all_kinds, DRAIN | BARRIER, NULL },
 	[DELAY_huge_claimed] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_huge_seized] = { map, all_kinds, DRAIN, NULL },
+	[DELAY_mapcache_take] = { map_again, all_kinds, DRAIN, NULL },
 	[DELAY_arena_making] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_taken] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_freed] = { arena_alone, arena_calls, DRAIN, NULL },
