@@ -43,7 +43,7 @@ function is_command(text, rest, first) {
 	first = rest
 	sub(/ .*/, "", first)
 	if (text !~ / /)
-		return index(programs, " " first " ") > 0
+		return text ~ /\// && index(programs, " " first " ") > 0
 	return first == "PROGRAM" || first ~ /^(\.\.?\/)?[a-z.]*[a-z][a-zA-Z0-9_.\/+-]*$/
 }
 

@@ -351,6 +351,27 @@ static void test_asked(void)
 	heap_check();
 }
 
+/* With holes:0 no slab is abandoned for its holes; an empty one is given back all the same. */
+static void test_asked_without_holes(void)
+{
+	unsigned cls = class_of(1000);
+	uint64_t done = value("trims_done");
+	uint64_t made = value("holes_purged_bytes");
+
+	options.holes = 0;
+	heap_free(alloc(1000));
+	if (!heap_self->current[cls])
+		tap_bail_out("a class with an object has no current slab");
+	heap_ask_trim();
+	for (unsigned calls = 0; calls < 2 * BINS && value("trims_done") == done; calls++)
+		heap_free_slow(heap_alloc_slow(2000));
+	ok(*heap_self->bin[cls].top == NULL && !heap_self->current[cls] &&
+		   value("holes_purged_bytes") == made,
+	   "with holes:0 a trim empties the bins and gives empty slabs back");
+	heap_check();
+	options.holes = 1;
+}
+
 /* ---- soft_limit and cache_limit ------------------------------------------------------------- */
 
 /* By the counters, because the gauges read what other threads change. */
@@ -639,6 +660,7 @@ int main(void)
 	test_garbage();
 	test_growth();
 	test_asked();
+	test_asked_without_holes();
 	test_bins_shrink();
 	test_cache_limit();
 	test_soft_limit();

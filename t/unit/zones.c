@@ -288,6 +288,27 @@ static void test_threads(void)
 	is_int(used(), 0, "threads of four zones lose nothing");
 }
 
+/* A heap that a new thread takes over serves it from the zone of that thread's processor. */
+static void test_set_zone(void)
+{
+	static struct pcp other;
+	struct page *pg;
+
+	pcp_init(&other, &zone_all[0]);
+	pcp_set_zone(&other, &zone_all[2]);
+	ok(other.zone == &zone_all[2], "a pcp without runs goes over to another zone");
+	pg = pcp_alloc(&other, run_class_of(1));
+	if (!pg)
+		tap_bail_out("no memory");
+	pcp_free(&other, pg);
+	pcp_set_zone(&other, &zone_all[1]);
+	ok(other.zone == &zone_all[2], "a pcp that has runs stays with its zone");
+	pcp_drain(&other);
+	pcp_set_zone(&other, &zone_all[1]);
+	ok(other.zone == &zone_all[1], "a pcp that was drained can go over to another zone");
+	check_all();
+}
+
 /* ---- locks that are lost -------------------------------------------------------------------- */
 
 static void must(bool good, const char *what)
@@ -642,12 +663,13 @@ static void test_topology(void)
 
 int main(void)
 {
-	tap_plan(41);
+	tap_plan(44);
 	test_lost();
 	test_order();
 	test_batches();
 	test_sums();
 	test_threads();
+	test_set_zone();
 	test_ready_taken();
 	test_nodes();
 	test_topology();
