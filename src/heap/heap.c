@@ -178,7 +178,8 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 	return p;
 }
 
-void *heap_alloc_large(size_t size, bool *zero)
+/* *zero: whether the memory is to read as zero; becomes whether it does. */
+static void *alloc_large(size_t size, bool *zero)
 {
 	bool wants_zero = *zero;
 	struct pcp *pcp;
@@ -207,6 +208,19 @@ void *heap_alloc_large(size_t size, bool *zero)
 		p = huge_alloc_kept(size, false, zero);
 	}
 	return likely(p) ? p : alloc_scarce(size, 1, zero);
+}
+
+void *heap_alloc_large(size_t size)
+{
+	bool zero = false;
+
+	return alloc_large(size, &zero);
+}
+
+void *heap_alloc_large_zero(size_t size, bool *zero)
+{
+	*zero = true;
+	return alloc_large(size, zero);
 }
 
 void *heap_alloc_aligned(size_t size, size_t align)

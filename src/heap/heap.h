@@ -17,9 +17,10 @@
  * by the shim. Any thread, any context: a call that interrupts another one of its own thread is
  * served from the fallback heap or the arena.
  */
-void *heap_alloc_slow(size_t size); /* size <= SMALL_MAX */
-/* size > SMALL_MAX. *zero: whether the memory is to read as zero; becomes whether it does. */
-void *heap_alloc_large(size_t size, bool *zero);
+void *heap_alloc_slow(size_t size);  /* size <= SMALL_MAX */
+void *heap_alloc_large(size_t size); /* size > SMALL_MAX */
+/* The same for a call that needs zero memory. *zero becomes whether it reads as zero. */
+void *heap_alloc_large_zero(size_t size, bool *zero);
 void *heap_alloc_aligned(size_t size, size_t align); /* align: a power of two */
 void heap_free_slow(void *p);
 _Noreturn void heap_popped_twice(struct object *o);
@@ -99,11 +100,7 @@ static always_inline void *heap_alloc_binned(size_t size)
 
 static always_inline void *heap_alloc(size_t size)
 {
-	bool zero = false;
-
-	if (likely(size <= SMALL_MAX))
-		return heap_alloc_small(size);
-	return heap_alloc_large(size, &zero);
+	return likely(size <= SMALL_MAX) ? heap_alloc_small(size) : heap_alloc_large(size);
 }
 
 /* Whose slab it is does not matter here: the bin takes objects of any. */

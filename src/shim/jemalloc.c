@@ -43,7 +43,7 @@ static void *alloc(size_t size, size_t align, bool zero)
 	else if (size <= SMALL_MAX)
 		p = heap_alloc_small(size);
 	else
-		p = heap_alloc_large(size, &is_zero);
+		p = zero ? heap_alloc_large_zero(size, &is_zero) : heap_alloc_large(size);
 	if (p && zero && !is_zero)
 		memset(p, 0, heap_usable(p));
 	return p;

@@ -120,7 +120,7 @@ EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 
 EXPORT void *calloc(size_t n, size_t size)
 {
-	bool zero = true;
+	bool zero = false;
 	size_t bytes;
 	void *p;
 
@@ -133,7 +133,7 @@ EXPORT void *calloc(size_t n, size_t size)
 		/* Each path of the call gives the full size of the class. */
 		return memset(p, 0, class_size(class_of(bytes)));
 	}
-	p = heap_alloc_large(bytes, &zero);
+	p = heap_alloc_large_zero(bytes, &zero);
 	if (unlikely(!p))
 		return out_of_memory();
 	return zero ? p : memset(p, 0, heap_usable(p));

@@ -260,7 +260,7 @@ static void test_zero_flag(void)
 	for (unsigned i = 0; i < 200; i++) {
 		size_t size = SMALL_MAX + 1 + (size_t)i * 9973;
 		bool zero = false;
-		char *p = heap_alloc_large(size, &zero);
+		char *p = heap_alloc_large_zero(size, &zero);
 
 		if (!p)
 			tap_bail_out("no memory");
@@ -569,7 +569,7 @@ static void test_no_lock(void)
 	q = heap_alloc_aligned(300, 16384);
 	lock_fork_begin();                  /* else another zone comes into use */
 	lock_fork_prepare(&zone_main.lock); /* and the locks that large blocks need */
-	r = heap_alloc_large(200000, &zero);
+	r = heap_alloc_large_zero(200000, &zero);
 	lock_fork_parent(&zone_main.lock);
 	lock_fork_end();
 	heap_free(mine);

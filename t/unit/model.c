@@ -147,7 +147,7 @@ static void *model_calloc(size_t size, bool *zero)
 	*zero = false;
 	if (size <= SMALL_MAX)
 		return heap_alloc_small(size);
-	return heap_alloc_large(size, zero);
+	return heap_alloc_large_zero(size, zero);
 }
 
 static void *model_aligned(size_t size, size_t align)
