@@ -24,16 +24,11 @@
 
 #define BIN_START 2u
 
-static const uint16_t bin_capacities[CLASSES] = {
+const uint16_t bin_capacities[CLASSES] = {
 #define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 };
-
-unsigned bin_capacity(unsigned bin)
-{
-	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
-}
 
 /* The row that the bin begins with. */
 static inline uint16_t bin_first_row(unsigned bin)
@@ -134,12 +129,6 @@ void heap_bins_count_from(uint64_t bytes)
 {
 	bins_counted = true;
 	atomic_store_explicit(&heap_bins_bytes, bytes, memory_order_relaxed);
-}
-
-bool bins_may_have(uint64_t more)
-{
-	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
-	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
 }
 
 bool bin_grow(struct heap *h, unsigned cls)

@@ -12,7 +12,11 @@
 void heap_init_bins(struct heap *h);
 
 /* Objects the bin may hold at most. */
-unsigned bin_capacity(unsigned bin);
+extern const uint16_t bin_capacities[CLASSES];
+static inline unsigned bin_capacity(unsigned bin)
+{
+	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
+}
 
 /* The NULL below a bin's first place. */
 static inline struct object **bin_bottom(struct heap *h, unsigned bin)
@@ -52,7 +56,11 @@ extern _Atomic uint64_t heap_bins_bytes;
 extern _Atomic uint64_t heap_bins_most;
 
 /* Whether the bins of all heaps may have that many bytes more. */
-bool bins_may_have(uint64_t more);
+static inline bool bins_may_have(uint64_t more)
+{
+	return atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) + more <=
+	       atomic_load_explicit(&heap_bins_most, memory_order_relaxed);
+}
 
 /* The room of all bins of a heap, in bytes; and from now on heap_bins_bytes is kept, which is
  * `bytes` now. Before the second thread. */

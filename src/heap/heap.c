@@ -12,6 +12,10 @@
  *     arena, and a free is a remote free, which needs no lock. In the copy of the process that
  *     writes a backtrace, each object is a mapping, and older objects are never freed.
  *
+ * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_refill and
+ *     heap_free_full do what one heap has and takes few steps. Everything else, a bin without room
+ *     and every DIRECT_CALLS-th of these calls go through heap_alloc_slow or free_object.
+ *
  * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
  * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
  * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_work.h bounds the steps
@@ -103,7 +107,7 @@ static void *emergency_alloc(size_t size, size_t align)
 	return likely(p != NULL) ? p : huge_alloc(size, align);
 }
 
-static noinline void *alloc_general(size_t size)
+noinline void *heap_alloc_slow(size_t size)
 {
 	unsigned cls = class_of(size);
 	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
@@ -140,22 +144,42 @@ static noinline void *alloc_general(size_t size)
 	}
 }
 
-/* If the bin has room, first try the objects that were freed into the current slab. */
-noinline void *heap_alloc_slow(size_t size)
+/* Leave the critical section. Runs that were released in it go to the pcp. */
+static always_inline void leave(struct heap *h)
 {
-	unsigned cls = class_of(size);
-	struct heap *h = heap_self;
-	struct object *o;
+	int saved;
 
-	if (unlikely(!heap_enter(h)))
-		return alloc_general(size);
-	if (unlikely(!heap_refill_freed(h, cls))) {
+	if (likely(!h->release)) {
 		heap_exit(h);
-		return alloc_general(size);
+		return;
 	}
-	o = *h->bin[cls].top--;
-	heap_exit(h);
+	saved = errno;
+	heap_exit_free(h);
+	errno = saved;
+}
+
+noinline void *heap_alloc_refill(struct heap *h, unsigned cls)
+{
+	struct object *o = NULL;
+
+	heap_work_begin(true, false);
+	if (heap_refill(h, cls))
+		o = *h->bin[cls].top--;
+	heap_work_begin(false, false);
+	leave(h);
 	return o;
+}
+
+static void *alloc_next(size_t size, struct heap *h, size_t scaled)
+{
+	void *p = heap_alloc_freed(h, scaled);
+
+	return likely(p != NULL) ? p : heap_alloc_slow(size);
+}
+
+noinline void *heap_alloc_again(size_t size)
+{
+	return heap_alloc_fast(size, heap_alloc_slow, alloc_next);
 }
 
 /*
@@ -296,7 +320,8 @@ static void free_large(struct page *pg)
 		buddy_after_free(&zone_main);
 }
 
-/* Free an object that the bin has no room for, or that must not go into a bin. */
+/* Free an object that must not go into a bin, or for which making room there takes more than
+ * heap_free_full does. */
 static void free_object(struct page *pg, void *p)
 {
 	struct due_list d;
@@ -328,6 +353,21 @@ static void free_object(struct page *pg, void *p)
 	}
 	heap_call_end(h);
 	due_adopt(&d);
+}
+
+noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)
+{
+	unsigned cls = (unsigned)(b - h->bin);
+
+	heap_work_begin(true, false);
+	if (unlikely(!heap_goes_past(h)) || unlikely(!heap_bin_spill(h, cls))) {
+		heap_exit(h);
+		heap_free_slow(o);
+		return;
+	}
+	heap_work_begin(false, false);
+	*++b->top = o;
+	leave(h);
 }
 
 noinline void heap_free_slow(void *p)

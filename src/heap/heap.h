@@ -6,6 +6,7 @@
 #define SLUICE_HEAP_H
 
 #include "heap/critical.h"
+#include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "heap/heap_types.h"
 #include "heap/sizeclass.h"
@@ -23,6 +24,13 @@ void *heap_alloc_large(size_t size); /* size > SMALL_MAX */
 void *heap_alloc_large_zero(size_t size, bool *zero);
 void *heap_alloc_aligned(size_t size, size_t align); /* align: a power of two */
 void heap_free_slow(void *p);
+
+/* No hit: the way of heap_alloc_fast, from its start. */
+void *heap_alloc_again(size_t size); /* size <= SMALL_MAX */
+
+/* In the critical section of h, which they leave: the bin of the class is empty, or full. */
+void *heap_alloc_refill(struct heap *h, unsigned cls);
+void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b);
 _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
@@ -50,12 +58,33 @@ extern bool (*heap_reclaim)(void);
 
 /* ---- the fast paths ---------------------------------------------------------------------- */
 
-/* size: up to SMALL_MAX. NULL: take the slow path. */
-static always_inline void *heap_alloc_fast(size_t size)
+/* size: up to SMALL_MAX. slow: what allocates outside of the critical section; next: what does so
+ * if the bin is empty, and leaves the critical section. */
+static always_inline void *heap_alloc_fast(size_t size, void *(*slow)(size_t),
+					   void *(*next)(size_t, struct heap *, size_t))
 {
-	unsigned scaled = class_scaled(size);
+	size_t scaled = class_scaled(size);
 	struct heap *h = heap_self;
 	struct cache_bin *b = bin_at(h, scaled);
+	struct object **top;
+	struct object *o;
+
+	if (unlikely(!heap_enter(h)))
+		return slow(size);
+	top = b->top;
+	o = *top;
+	if (unlikely(!o))
+		return next(size, h, scaled);
+	b->top = top - 1;
+	heap_exit(h);
+	return o;
+}
+
+/* What is in the bin, or NULL. size: up to SMALL_MAX. */
+static always_inline void *heap_alloc_hit(size_t size)
+{
+	struct heap *h = heap_self;
+	struct cache_bin *b = bin_at(h, class_scaled(size));
 	struct object **top;
 	struct object *o;
 
@@ -72,9 +101,47 @@ static always_inline void *heap_alloc_fast(size_t size)
 /* size: up to SMALL_MAX. */
 static always_inline void *heap_alloc_small(size_t size)
 {
-	void *p = heap_alloc_fast(size);
+	void *p = heap_alloc_hit(size);
 
-	return likely(p != NULL) ? p : heap_alloc_slow(size);
+	return likely(p != NULL) ? p : heap_alloc_again(size);
+}
+
+/*
+ * Whether this call may move one object between the program and its slab, past a bin that is empty
+ * or full and leaves it so. Every DIRECT_CALLS-th call does not, because the general way also does
+ * what others have asked of the heap, and ages its bins.
+ */
+#define DIRECT_CALLS 64u
+static always_inline bool heap_goes_past(struct heap *h)
+{
+	return likely(++h->direct_calls % DIRECT_CALLS != 0);
+}
+
+/*
+ * The bin of the scaled class is empty: take the object that was freed last in the current slab,
+ * which is the only cold cache line. Leaves the critical section. Returns NULL if that is not
+ * possible.
+ */
+static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
+{
+	unsigned cls = (unsigned)scaled / CLASS_SCALE;
+	struct cache_bin *b = bin_at(h, scaled);
+	struct page *pg = h->current[cls];
+	struct object *o;
+	unsigned far = TAKE_FAR;
+
+	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
+		heap_exit(h);
+		return NULL;
+	}
+	if (unlikely(!pg) || unlikely(!pg->free))
+		return heap_alloc_refill(h, cls);
+	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far) - 1;
+	o = b->top[1];
+	slab_prefetch_next(h, cls);
+	h->idle_rounds[cls] = 0;
+	heap_exit(h);
+	return o;
 }
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow
@@ -136,10 +203,13 @@ static always_inline void heap_free(void *p)
 	 * the object is one of the two on top of the bin (below an empty bin lies another bin, as
 	 * the slow path knows), otherwise where marks are checked. */
 	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
-	    unlikely((uint32_t)(uintptr_t)top == b->limit) || unlikely(*top == o) ||
-	    unlikely(top[-1] == o)) {
+	    unlikely(*top == o) || unlikely(top[-1] == o)) {
 		heap_exit(h);
 		heap_free_slow(p);
+		return;
+	}
+	if (unlikely((uint32_t)(uintptr_t)top == b->limit)) {
+		heap_free_full(o, h, b);
 		return;
 	}
 	/* For its link and its mark, if it is flushed: it may not have been touched for long. */

@@ -13,7 +13,9 @@
  * lock.
  * Under it: list steps, CAS on state words; no page is asked for or given back.
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
- * (heap_work.h).
+ * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, and stops at the first that is far from
+ * the one before; carving reads none. A flush by free writes FLUSH objects, whose cache lines their
+ * frees have prefetched.
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -33,9 +35,8 @@
 #include "heap/holes.h"
 
 #define WAKE_NEVER (-1) /* except if a count falls below zero */
-#define FLUSH 16u
-#define FLUSH_FAR 4u
-#define FLUSH_BYTES 65536u
+#define FLUSH 8u
+#define FLUSH_FREED 16u /* where nothing is allocated: more objects of one slab at once */
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
@@ -377,6 +378,15 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 		release_run(h, pg);
 		return 1;
 	}
+	if (likely(outbox_takes(&h->outbox, pg)) && likely(!slab_in_holes(pg))) {
+		uint64_t base = mark_base(pg);
+
+		if (unlikely(mark_is_set(*o, base)))
+			heap_freed_twice(*o, pg);
+		mark_set(*o, base);
+		outbox_add(&h->outbox, pg, *o);
+		return 1;
+	}
 	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
@@ -396,47 +406,153 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 	return true;
 }
 
-/* The objects freed last are in this processor's cache still, those freed first are not. Each place
- * that is far from the one before is a miss. */
-void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d)
+void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
 {
 	struct object **end = h->bin[cls].top + 1;
-	struct object **o = end - 1;
+	struct object **o = end - n;
 
-	while (o > end - n) {
-		far -= ((uintptr_t)o[0] ^ (uintptr_t)o[-1]) >= FLUSH_BYTES;
-		if (!far)
-			break;
-		o--;
-	}
 	h->bin[cls].top = o - 1;
-	heap_work_count((uint32_t)(end - o), 0);
+	heap_work_count(n, 0);
 	while (o < end)
 		o += free_to_slab(h, o, (unsigned)(end - o), d);
+}
+
+/* The places that the bin of cls may have. A thread that allocates nothing of the class has no use
+ * for many. */
+static unsigned bin_most(struct heap *h, unsigned cls)
+{
+	unsigned most = bin_capacity(cls);
+
+	return cls < CLASSES && !h->current[cls] && most > BIN_FREED ? BIN_FREED : most;
+}
+
+/* How many objects leave the full bin: at most half. */
+static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
+{
+	unsigned most = cls < CLASSES && !h->current[cls] ? FLUSH_FREED : FLUSH;
+
+	return room / 2 < most ? (room + 1) / 2 : most;
+}
+
+/*
+ * n objects leave the bin, which is full, for their slabs. Those freed last are what malloc returns
+ * next, and those freed first may be out of the cache again. So they leave from places that rotate,
+ * and the top of the bin takes their places: of each, free has prefetched the cache line as many
+ * frees ago as the bin has places.
+ */
+static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned n)
+{
+	unsigned i = h->bin_next[cls];
+
+	if (unlikely(room < 2 * n))
+		return room - n;
+	return i <= room - 2 * n ? i : 0;
+}
+
+static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n)
+{
+	struct object **to = bin_bottom(h, cls) + 1 + i;
+	struct object **top = h->bin[cls].top - n;
+
+	h->bin_next[cls] = (uint8_t)(i + n);
+	h->bin[cls].top = top++;
+	if (likely(n == FLUSH)) {
+		struct object *moved[FLUSH];
+
+		memcpy(moved, top, sizeof(moved));
+		memcpy(to, moved, sizeof(moved));
+		return;
+	}
+	while (n--)
+		to[n] = top[n];
+}
+
+static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, struct due_list *d)
+{
+	unsigned i = bin_leaves(h, cls, room, n);
+	struct object **o = bin_bottom(h, cls) + 1 + i;
+
+	heap_work_count(n, 0);
+	for (unsigned k = 0; k < n;)
+		k += free_to_slab(h, o + k, n - k, d);
+	bin_left(h, cls, i, n);
+}
+
+/* Up to n objects that follow each other return to their slab, if it is h's and has no holes, or
+ * one goes into the outbox. Returns how many. */
+static always_inline unsigned put_run(struct heap *h, struct object **o, unsigned n)
+{
+	struct page *pg = page_of(*o);
+	uintptr_t start = (uintptr_t)page_address(pg);
+	uint32_t carved = slab_carved_bytes(pg);
+	uint64_t base = mark_base(pg);
+	struct object *first;
+	unsigned k = 0;
+
+	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)) ||
+	    unlikely((uintptr_t)*o - start >= carved))
+		return 0;
+	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h)) {
+		if (!outbox_takes(&h->outbox, pg))
+			return 0;
+		if (unlikely(mark_is_set(*o, base)))
+			heap_freed_twice(*o, pg);
+		mark_set(*o, base);
+		outbox_add(&h->outbox, pg, *o);
+		return 1;
+	}
+	first = pg->free;
+	do {
+		if (unlikely(mark_is_set(o[k], base)))
+			heap_freed_twice(o[k], pg);
+		mark_set(o[k], base);
+		link_set(o[k], first);
+		first = o[k];
+	} while (++k < n && (uintptr_t)o[k] - start < carved);
+	slab_freed(h, pg, first, k);
+	return k;
+}
+
+bool heap_bin_spill(struct heap *h, unsigned cls)
+{
+	unsigned room = bin_room(h, cls);
+	unsigned n = flush_of(h, cls, room);
+	struct object **o;
+	unsigned i;
+	unsigned k;
+	unsigned done = 0;
+
+	if (room < bin_most(h, cls) || unlikely(!bins_may_have(0)))
+		return false;
+	i = bin_leaves(h, cls, room, n);
+	o = bin_bottom(h, cls) + 1 + i;
+	do {
+		k = put_run(h, o + done, n - done);
+		done += k;
+	} while (k && done < n);
+	if (unlikely(!done))
+		return false;
+	heap_work_count(done, 0);
+	h->idle_rounds[cls] = 0;
+	bin_left(h, cls, i, done);
+	return true;
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
-	unsigned most = bin_capacity(cls);
-	unsigned n = room / 2 < FLUSH ? (room + 1) / 2 : FLUSH;
-	unsigned far = FLUSH_FAR;
-	bool shrinks;
+	unsigned n = flush_of(h, cls, room);
 
-	/* A thread that allocates nothing of the class has no use for them. */
-	if (cls < CLASSES && !h->current[cls]) {
-		if (most > BIN_FREED)
-			most = BIN_FREED;
-		far = FLUSH;
-	}
-	if (room < most && bin_grow(h, cls))
+	if (room < bin_most(h, cls) && bin_grow(h, cls))
 		return;
 	h->idle_rounds[cls] = 0;
-	shrinks = unlikely(!bins_may_have(0)) && room > FLUSH;
-	heap_bin_flush(h, cls, n, shrinks ? FLUSH : far, d);
+	if (likely(cls < CLASSES))
+		bin_rotate(h, cls, room, n, d);
+	else
+		heap_bin_flush(h, cls, n, d); /* a second free finds the older ones in the bin */
 	/* Under a limit all of them may have too much. One place is left, for the object that
 	 * comes. */
-	if (shrinks)
+	if (unlikely(!bins_may_have(0)) && room > FLUSH)
 		bin_shrink(h, cls, n - 1);
 	DCHECK(bin_space(&h->bin[cls]) != 0);
 	/* A thread that only frees may own slabs, too: those that it adopted. */

@@ -49,27 +49,15 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
 		__builtin_prefetch(h->partial[cls].first, 1);
 }
 
-/* Put a few objects that were freed into the current slab into the bin of cls, if it is empty and
- * has room. False: nothing was done. */
-static always_inline bool heap_refill_freed(struct heap *h, unsigned cls)
-{
-	struct cache_bin *b = &h->bin[cls];
-	struct page *pg = h->current[cls];
-	unsigned far = TAKE_FAR;
-
-	if (*b->top || !pg || !pg->free || bin_space(b) < TAKE_NEAR)
-		return false;
-	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far);
-	slab_prefetch_next(h, cls);
-	h->idle_rounds[cls] = 0;
-	return true;
-}
-
 /* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
 bool heap_refill(struct heap *h, unsigned cls);
 
-/* Make room in the full bin of cls: more places, or the objects freed last go to their slabs. */
+/* Make room in the full bin of cls: more places, or a few objects go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
+
+/* The same without what may take long, for a bin that has all its places. Returns false if nothing
+ * was done. */
+bool heap_bin_spill(struct heap *h, unsigned cls);
 
 /*
  * Send the object to its slab if another heap owns that and the bin of its class has no room yet.
@@ -93,9 +81,8 @@ void heap_release_slab(struct heap *h, struct page *pg);
 /* Put a slab on the list of full ones, though it may have room: one that could not be abandoned. */
 void heap_full_add(struct heap *h, struct page *pg);
 
-/* The n objects of a bin that were freed last go to their slabs, n being at least 1; or those of
- * them that lie in `far` places. */
-void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, unsigned far, struct due_list *d);
+/* The n objects of a bin that were freed last go to their slabs, n being at least 1. */
+void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d);
 
 /* Any thread: stops the program unless p is the start of an object of pg that was handed out. */
 void heap_check_object(void *p, const struct page *pg);

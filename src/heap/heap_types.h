@@ -97,8 +97,10 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
-	uint8_t age_next;                       /* the bin of the next ageing step */
+	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next */
+	uint8_t age_next;       /* the bin of the next ageing step */
 	uint32_t slow_calls;
+	uint32_t direct_calls; /* that moved one object past its bin; heap_goes_past */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -153,7 +155,7 @@ _Static_assert(offsetof(struct heap, outbox) <= 4096,
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
 
 /* The bin of a scaled class or of a head's note. */
-static always_inline struct cache_bin *bin_at(struct heap *h, uint32_t scaled)
+static always_inline struct cache_bin *bin_at(struct heap *h, size_t scaled)
 {
 	return (struct cache_bin *)(void *)((char *)h->bin + scaled);
 }

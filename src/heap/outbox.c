@@ -60,9 +60,7 @@ struct outbox_adopt outbox_put(struct outbox *box, struct page *pg, struct objec
 {
 	struct outbox_adopt adopt = { NULL, 0 };
 	uint32_t size = (uint32_t)class_size(pg->cls);
-	/* The low bits of the slab's page number, folded, because slabs have 2 to 16 pages. */
-	uint32_t i = page_number(pg);
-	struct outbox_entry *way = box->entry[(i ^ (i >> 2) ^ (i >> 5)) % OUTBOX_SETS];
+	struct outbox_entry *way = outbox_set(box, pg);
 
 	if (unlikely(way[0].pg != pg)) {
 		struct outbox_entry second = way[1];

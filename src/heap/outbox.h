@@ -43,6 +43,38 @@ struct outbox_adopt {
 struct outbox_adopt outbox_put(struct outbox *box, struct page *pg, struct object *first,
 			       struct object *last, unsigned n, struct page **posted);
 
+/* Where the objects of a slab are gathered: the low bits of the slab's page number, folded, because
+ * slabs have 2 to 16 pages. */
+static inline struct outbox_entry *outbox_set(struct outbox *box, const struct page *pg)
+{
+	uint32_t i = page_number(pg);
+
+	return box->entry[(i ^ (i >> 2) ^ (i >> 5)) % OUTBOX_SETS];
+}
+
+/* Whether outbox_add may follow: the last object that came to the slab's set was of the slab, and
+ * no batch is complete with another one. */
+static inline bool outbox_takes(struct outbox *box, const struct page *pg)
+{
+	const struct outbox_entry *e = outbox_set(box, pg);
+	size_t size = class_size(pg->cls);
+
+	return e->pg == pg && e->bytes + size < OUTBOX_BATCH && box->bytes + size <= OUTBOX_BYTES;
+}
+
+/* Put one free object of another heap's slab in. */
+static inline void outbox_add(struct outbox *box, const struct page *pg, struct object *o)
+{
+	struct outbox_entry *e = outbox_set(box, pg);
+	uint32_t size = (uint32_t)class_size(pg->cls);
+
+	link_set(o, e->first);
+	e->first = o;
+	e->count++;
+	e->bytes += size;
+	box->bytes += size;
+}
+
 static inline unsigned outbox_batch(unsigned cls)
 {
 	unsigned n = (unsigned)(OUTBOX_BATCH / class_size(cls));

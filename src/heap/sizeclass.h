@@ -26,7 +26,7 @@ extern const struct size_class size_classes[CLASSES];
 extern const uint16_t class_table[CLASS_TABLE_MAX / 16 + 1];
 
 /* The class of a size times CLASS_SCALE. size: 0 to SMALL_MAX. No division, at most one load. */
-static always_inline unsigned class_scaled(size_t size)
+static always_inline size_t class_scaled(size_t size)
 {
 	unsigned top;
 
@@ -44,7 +44,7 @@ static always_inline unsigned class_scaled(size_t size)
 
 static always_inline unsigned class_of(size_t size)
 {
-	return class_scaled(size) / CLASS_SCALE;
+	return (unsigned)class_scaled(size) / CLASS_SCALE;
 }
 
 static always_inline size_t class_size(unsigned cls)

@@ -74,7 +74,7 @@ static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 	if (!have)
 		return 0;
 	d.n = 0;
-	heap_bin_flush(h, cls, have < n ? have : n, BIN_STEP, &d);
+	heap_bin_flush(h, cls, have < n ? have : n, &d);
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
 	return have < n ? have : n;

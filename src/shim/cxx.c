@@ -25,9 +25,12 @@
 #include "heap/heap.h"
 #include "shim/cxx_nomem.h"
 
-static inline void *new_bytes(size_t size)
+static always_inline void *new_bytes(size_t size)
 {
-	return likely(size <= (size_t)PTRDIFF_MAX) ? heap_alloc(size) : NULL;
+	/* One test is enough for most sizes. */
+	if (unlikely(size > SMALL_MAX) && unlikely(size > (size_t)PTRDIFF_MAX))
+		return NULL;
+	return heap_alloc(size);
 }
 
 static inline void *new_aligned(size_t size, size_t align)

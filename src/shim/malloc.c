@@ -64,6 +64,15 @@ static noinline void *malloc_slow(size_t size)
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
+static noinline void *malloc_next(size_t size, struct heap *h, size_t scaled)
+{
+	void *p = heap_alloc_freed(h, scaled);
+
+	if (unlikely(!p))
+		p = heap_alloc_slow(size);
+	return likely(p != NULL) ? p : out_of_memory();
+}
+
 static noinline void *malloc_large(size_t size)
 {
 	void *p = NULL;
@@ -75,13 +84,10 @@ static noinline void *malloc_large(size_t size)
 
 static always_inline void *alloc(size_t size)
 {
-	void *p;
-
 	/* The order of these tests makes one of them enough for most sizes. */
 	if (unlikely(size > CLASS_TABLE_MAX) && unlikely(size > SMALL_MAX))
 		return malloc_large(size);
-	p = heap_alloc_fast(size);
-	return likely(p != NULL) ? p : malloc_slow(size);
+	return heap_alloc_fast(size, malloc_slow, malloc_next);
 }
 
 EXPORT HOT void *malloc(size_t size)
