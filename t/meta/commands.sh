@@ -75,6 +75,15 @@ entry() {
 	' "$table" >"$TMP/entry"
 }
 
+# is_wanted COMMAND: succeeds if COMMAND is to be run as it is written, however long it takes.
+is_wanted() {
+	# shellcheck disable=SC2254
+	case $1 in
+	$wanted) return 0 ;;
+	esac
+	return 1
+}
+
 # field KEY: prints what the entry has for KEY.
 field() {
 	sed -n "s/^$1 //p" "$TMP/entry"
@@ -141,7 +150,7 @@ outcome() {
 		run_in "$dir" "$same"
 		cmp -s "$TMP/out" "$TMP/printed" || wrong "does not print what $same prints"
 	fi
-	after=$(field then)
+	after=$(field after)
 	if [ -n "$after" ]; then
 		run_in "$dir" "$after"
 		[ "$status" = 0 ] || wrong "after it this fails: $after"
@@ -153,11 +162,11 @@ outcome() {
 try() {
 	shown=$2
 	limit=$((100 * ${SLUICE_TEST_TIMEOUT_MULT:-1}))
-	case $2 in
-	# shellcheck disable=SC2254
-	$wanted) limit=36000 ;;
-	*) [ -z "$(field long)" ] || shown=$(field instead) ;;
-	esac
+	if is_wanted "$2"; then
+		limit=36000
+	elif [ -n "$(field long)" ]; then
+		shown=$(field instead)
+	fi
 	for p in $(field needs); do
 		if ! command -v "$p" >/dev/null 2>&1; then
 			skip "$1: $2" "$p is not installed"
@@ -220,11 +229,9 @@ run_all() {
 		printf '%s\n' "$command" >>"$TMP/done"
 		entry "$command"
 		[ -z "$(field text)$(field never)" ] || continue
-		case $command in
-		# shellcheck disable=SC2254
-		$wanted) ;;
-		*) [ -z "$(field long)" ] || [ -n "$(field instead)" ] || continue ;;
-		esac
+		if [ -n "$(field long)" ] && [ -z "$(field instead)" ]; then
+			is_wanted "$command" || continue
+		fi
 		name=$(field tree)
 		tree "${name:-clone}"
 		dir=$dir${where:+/$where}
@@ -239,11 +246,13 @@ ok $((tap_run < 40 && ${SLUICE_TEST_DOCS:+0}1)) "the documents show commands"
 stale=$(grep '^[^#	]' "$table" | grep -v -x -F -f "$TMP/done")
 [ -z "${SLUICE_TEST_DOCS-}" ] || stale=
 is "$stale" "" "each command of t/meta/commands.txt stands in a document"
-bare=$(awk '/^[^#\t]/ { name = $0 }
-	/^\t/ && !/^\t(text|never|long|instead|tree|needs|prints|same|then|status) ./ { print name }
+keys='text|never|long|instead|tree|needs|prints|same|after|status'
+bare=$(awk -v key="^\t($keys) ." '/^[^#\t]/ { name = $0 }
+	/^\t/ && $0 !~ key { print name }
 	/^$/ { if (name != "" && before !~ /^\t/) print name; name = "" }
 	{ before = $0 }' "$table")
 is "$bare" "" "each entry of t/meta/commands.txt can be read"
+
 # Each command of a document with faults fails.
 cat >"$TMP/planted.md" <<'END'
 No option: `sluice-run --no-such-option sort`. No workload: `sluice-bench --only no-such`. No
@@ -258,7 +267,7 @@ no language
 ```
 END
 printf '%s\n	%s\n\n' 'echo one' 'prints two' 'echo two' 'same echo one' \
-	'echo three' 'then test -f three' >"$TMP/table"
+	'echo three' 'after test -f three' >"$TMP/table"
 awk -v programs= -f "$srcdir/t/meta/commands.awk" "$TMP/planted.md" | sed "s|^|planted	|" \
 	>"$TMP/planted"
 found=$(run_all "$TMP/planted")

@@ -20,6 +20,7 @@ docs="$srcdir/README.md $srcdir/CONTRIBUTING.md $(echo "$srcdir"/doc/*.md)"
 # tool COMMAND: the file behind it.
 tool() {
 	case $1 in
+	tools/sluice-*) echo "$builddir/$1" ;;
 	tools/*) echo "$srcdir/$1" ;;
 	build/*) echo "$builddir/${1#build/}" ;;
 	*) echo "$builddir/tools/$1" ;;
