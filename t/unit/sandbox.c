@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Which threads may make a system call that memory does not need, while the program installs
- * seccomp filters.
+ * seccomp filters; the key of links without getrandom.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/child.h"
 #include "base/clock.h"
+#include "base/links.h"
 #include "base/park.h"
 #include "base/sandbox.h"
+#include "lib/refuse.h"
 #include "lib/tap.h"
 
 #define SIGNALS 3000
@@ -163,12 +168,43 @@ static void test_moment(void)
 #endif
 }
 
+/* ---- the key of links ----------------------------------------------------------------------- */
+
+/* With getrandom refused the key is made of what the kernel gave the process at exec. */
+static void no_random(void *arg)
+{
+	const struct link_key unset = link_key;
+	struct object o[2];
+
+	(void)arg;
+	if (!refuse(SYS_getrandom, 1, 3 * sizeof(uint64_t), EPERM))
+		_exit(0);
+	errno = 77;
+	link_init();
+	if (errno != 77)
+		_exit(4);
+	if (link_key.multiplier == unset.multiplier || link_key.addend == unset.addend ||
+	    link_key.mark == unset.mark || link_key.addend == link_key.mark)
+		_exit(5);
+	if (link_key.multiplier * link_key.inverse != 1)
+		_exit(6);
+	link_set(&o[0], &o[1]);
+	if (link_get(&o[0]) != &o[1] || o[0].link == (uintptr_t)&o[1])
+		_exit(7);
+}
+
+static void test_random(void)
+{
+	ok(child_is_well(no_random, NULL), "links have a secret key where getrandom is refused");
+}
+
 int main(void)
 {
-	tap_plan(12);
+	tap_plan(13);
 	test_bits();
 	test_wait();
 	test_fork();
 	test_moment();
+	test_random();
 	return tap_done();
 }
