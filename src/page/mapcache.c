@@ -205,11 +205,13 @@ void mapcache_tick(void)
 		return;
 	atomic_store_explicit(&history.aged_at, now, memory_order_relaxed);
 	mapcache_age();
-	if (atomic_exchange_explicit(&history.used, 0, memory_order_relaxed))
+	if (atomic_exchange_explicit(&history.used, 0, memory_order_relaxed)) {
 		atomic_store_explicit(&history.used_at, now, memory_order_relaxed);
-	else if (now - atomic_load_explicit(&history.used_at, memory_order_relaxed) >
-		 LATELY * (uint64_t)options.decay_ms)
+	} else if (now - atomic_load_explicit(&history.used_at, memory_order_relaxed) >
+		   LATELY * (uint64_t)options.decay_ms) {
 		atomic_store_explicit(&history.earned, 0, memory_order_relaxed);
+		mapcache_drain(); /* no later tick would look at it */
+	}
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */

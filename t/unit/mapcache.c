@@ -7,6 +7,7 @@
 #endif
 #include <pthread.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,7 +275,8 @@ static void test_threads(void)
 
 			if (p)
 				stamp(p, 5 * MIB, 'c');
-			_exit(p && huge_free(p) ? 0 : 1);
+			/* By a raw call: TSan's _exit counts the threads that the child lacks. */
+			syscall(SYS_exit_group, p && huge_free(p) ? 0 : 1);
 		}
 		good &= child > 0 && waitpid(child, &status, 0) == child && status == 0;
 		good &= mapcache_bytes() <= most;
