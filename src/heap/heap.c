@@ -403,15 +403,33 @@ noinline void heap_free_slow(void *p)
 
 /* ---- what a pointer is ------------------------------------------------------------------- */
 
+static noinline _Noreturn void size_of_middle(const void *p, const struct page *pg)
+{
+	if (page_kind(pg) == PAGE_LARGE)
+		sluice_fatal("size asked of the middle of a large block: address %p, block %p (%zu "
+			     "bytes)",
+			     p, (void *)page_address(pg), large_usable(pg));
+	sluice_fatal("size asked of the middle of an object: address %p, size class %u (%u bytes)",
+		     p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
 size_t heap_usable(void *p)
 {
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	size_t n;
 
-	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg))
+	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg)) {
+		size_t off = (size_t)((char *)p - page_address(pg));
+
+		if (unlikely(off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off)))
+			size_of_middle(p, pg);
 		return class_size(pg->cls);
-	if (pg && page_kind(pg) == PAGE_LARGE)
+	}
+	if (pg && page_kind(pg) == PAGE_LARGE) {
+		if (unlikely(p != page_address(pg)))
+			size_of_middle(p, pg);
 		return large_usable(pg);
+	}
 	n = huge_usable(p);
 	if (!n)
 		n = arena_usable(p);
