@@ -144,15 +144,27 @@ static bool is_asleep(const struct heap *h)
 	return claim_is_pending(h) || atomic_load_explicit(&h->unattached, memory_order_relaxed);
 }
 
-/* The runs go to the buddy core; no more of them than steps allow, and a batch. */
-static void drain_pcp(struct heap *h, uint32_t *steps)
+/* The runs go to the buddy core; no more of them than steps allow, and a batch. False: there may be
+ * more. */
+static bool drain_pcp(struct heap_walk *w, struct heap *h, uint32_t *steps)
 {
-	struct pcp_drain d;
+	unsigned holds = *steps / BUDDY_BATCH + 1;
+	struct pcp_drain d = pcp_drain_part(&h->pcp, holds);
 
-	if (!atomic_load_explicit(&h->pcp.count, memory_order_relaxed))
-		return;
-	d = pcp_drain_part(&h->pcp, *steps / BUDDY_BATCH + 1);
 	heap_spend(steps, d.runs + SLAB_STEPS);
+	w->pages += d.pages;
+	if (d.runs == holds * BUDDY_BATCH)
+		return false;
+	if (d.skipped)
+		w->skipped++;
+	else
+		w->taken++;
+	return true;
+}
+
+static bool has_runs(const struct heap *h)
+{
+	return atomic_load_explicit(&h->pcp.count, memory_order_relaxed) != 0;
 }
 
 /* False: the steps are used up, and there is more to do in this heap. */
@@ -162,12 +174,11 @@ static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 
 	switch (w->action) {
 	case HEAP_PCP_ASLEEP:
-		if (!is_asleep(h))
+		if (!is_asleep(h) || !has_runs(h))
 			break;
 		/* fall through */
 	case HEAP_PCP:
-		drain_pcp(h, steps);
-		break;
+		return drain_pcp(w, h, steps) || *steps;
 	case HEAP_OPEN:
 		if (heap_has_inbox(h) && claim(h, w->epoch) == CLAIM_TAKEN) {
 			heap_spend(steps, CLAIM_STEPS);
@@ -270,14 +281,17 @@ unsigned heap_growth_take(uint32_t *steps)
 bool heap_growth_mark(uint32_t looks, uint32_t *steps)
 {
 	/* If nothing is marked there is no barrier: then only older marks may be relied on. */
-	struct heap_walk w = { HEAP_OPEN, growth.marked.epoch,
-			       growth.next ? growth.next : heap_first(), looks, 0 };
+	struct heap_walk w = { .action = HEAP_OPEN,
+			       .epoch = growth.marked.epoch,
+			       .at = growth.next ? growth.next : heap_first(),
+			       .left = looks };
 	struct heap_walk end = w;
 	bool any = false;
 	struct heap *h;
 
 	for (; (h = walk_look(&end, steps)) != NULL; walk_on(&end)) {
-		drain_pcp(h, steps); /* also of threads that make calls */
+		if (has_runs(h)) /* also of threads that make calls */
+			drain_pcp(&end, h, steps);
 		if (heap_may_hold(h))
 			any |= claim_mark(h);
 	}

@@ -25,22 +25,34 @@ enum heap_action {
 			    its bins back to the kernel, which interrupts processors */
 };
 
+static inline bool heap_action_claims(enum heap_action action)
+{
+	return action != HEAP_PCP && action != HEAP_PCP_ASLEEP;
+}
+
 /*
- * A walk, in parts, from `at` over `left` heaps at most. What is done on the way is limited by
- * steps, which are counted down (heap_work.h): a part ends when there are none, and the next one
- * goes on where it ended, in the middle of a heap, too.
+ * A walk, in parts, from `at` over `left` heaps at most. A walk over pcps begins with the fallback
+ * heap's. What is done on the way is limited by steps, which are counted down (heap_work.h): a part
+ * ends when there are none, and the next one goes on where it ended, in the middle of a heap, too.
  */
 struct heap_walk {
 	enum heap_action action;
 	uint64_t epoch;  /* of the marks that are accepted, see claim_try */
 	struct heap *at; /* heaps are never taken off the list */
 	uint32_t left;
-	unsigned taken; /* heaps emptied */
+	unsigned taken;   /* heaps, or pcps, emptied */
+	unsigned skipped; /* pcps that were locked */
+	uint64_t pages;   /* out of pcps (HEAP_PCP, HEAP_PCP_ASLEEP) */
 };
 
 static inline struct heap_walk heap_walk_all(enum heap_action action, uint64_t epoch)
 {
-	return (struct heap_walk){ action, epoch, heap_first(), UINT32_MAX, 0 };
+	return (struct heap_walk){
+		.action = action,
+		.epoch = epoch,
+		.at = heap_action_claims(action) ? heap_first() : heap_fallback.heap,
+		.left = UINT32_MAX,
+	};
 }
 
 static inline bool heap_walk_ended(const struct heap_walk *w)

@@ -15,7 +15,7 @@
  *
  * Lock: registry (REGISTRY), list steps. A heap is pushed on registry.free without the lock,
  * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
- * free_take. Heaps are published with release (heap_publish) and walked with acquire (heap_first).
+ * free_take. Heaps are published by the CAS in heap_publish and found by the load in heap_next.
  * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
  * of fork, each call that needs a slab looks at ORPHAN_STEPS heaps, and abandons the slabs of one
  * orphan, until all were seen. The end of a thread abandons the slabs of its heap.
@@ -83,7 +83,6 @@ static struct {
 	_Atomic(struct heap *) orphan;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
-static _Atomic(struct heap *) heaps;
 static pthread_key_t exit_key;
 static bool exit_key_made;
 static bool options_known; /* libc had its environment when they were read */
@@ -136,18 +135,14 @@ static struct heap *free_take(void)
 
 static void heap_publish(struct heap *h)
 {
-	struct heap *head = atomic_load_explicit(&heaps, memory_order_relaxed);
+	_Atomic(struct heap *) *list = &heap_fallback.heap->next;
+	struct heap *head = atomic_load_explicit(list, memory_order_relaxed);
 
 	SHARE_COUNT(heap_list);
 	do {
 		atomic_store_explicit(&h->next, head, memory_order_relaxed);
-	} while (!atomic_compare_exchange_weak_explicit(&heaps, &head, h, memory_order_release,
+	} while (!atomic_compare_exchange_weak_explicit(list, &head, h, memory_order_seq_cst,
 							memory_order_relaxed));
-}
-
-struct heap *heap_first(void)
-{
-	return atomic_load_explicit(&heaps, memory_order_acquire);
 }
 
 /* From here on the fast paths find an empty heap, and the slow ones find heap_in_copy. */
@@ -195,6 +190,7 @@ void heap_init(void)
 		malloc_conf_load();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
+		pcp_open(&heap_fallback.heap->pcp);
 		heap_init_bins(heap_fallback.heap);
 		backtrace_begins = begin_copy;
 		exit_key_made = pthread_key_create(&exit_key, thread_exit) == 0;
@@ -367,6 +363,7 @@ noinline struct heap *heap_create_self(void)
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);
 		heap_publish(h);
+		pcp_open(&h->pcp);
 		stat_add(STAT_heaps_made, 1);
 	}
 	populate(h);

@@ -22,11 +22,18 @@ void heap_init(void);
  * membarrier. Called from the constructor. */
 void heap_init_late(void);
 
-/* All heaps except the fallback heap, for walks without a lock. */
-struct heap *heap_first(void);
+/*
+ * The list of all heaps, for walks without a lock. Its head is the fallback heap, which no thread
+ * owns and nobody claims: walks over pcps begin there, walks over heaps behind it. seq_cst for
+ * pcp_open.
+ */
 static inline struct heap *heap_next(struct heap *h)
 {
-	return atomic_load_explicit(&h->next, memory_order_acquire);
+	return atomic_load_explicit(&h->next, memory_order_seq_cst);
+}
+static inline struct heap *heap_first(void)
+{
+	return heap_next(heap_fallback.heap);
 }
 
 /* Nobody has used it since it was emptied. */

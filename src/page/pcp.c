@@ -20,7 +20,7 @@
  * DRAIN_BATCH, as make room for the run that is freed. A bulk call of n runs has n / BULK_BATCH + 1
  * holds of the pcp and n / DRAIN_BATCH + 1 of the buddy core; a drain one per batch and one more.
  * Pairing: spin_unlock's release store with the next spin_trylock's acquire CAS, for everything
- * in the pcp except `next`; the registry's CAS in pcp_init with the load in pcp_first.
+ * in the pcp; the count of disables with the list of pcps (pcp_open).
  * Allocates nothing. May wait for a zone's lock and enter the kernel (growth), outside its own
  * lock. In a signal handler a try may fail; the buddy core then serves. Fork: pcp_fork_*.
  *
@@ -54,9 +54,13 @@
 const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  10, 12, 14,  16,
 					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
 
-static _Atomic(struct pcp *) registry;
 static _Atomic uint32_t disabled; /* nesting depth */
-static bool counted;              /* pcp_count_all */
+
+/* Pages in all pcps; any thread, atomic. */
+static struct {
+	cache_aligned _Atomic uint64_t pages;
+	bool counted; /* pcp_count_from was called */
+} all;
 
 static inline uint32_t count_of(struct pcp *p)
 {
@@ -70,9 +74,9 @@ static inline uint32_t holder_of(struct pcp *p)
 
 static inline void count_set(struct pcp *p, uint32_t n)
 {
-	if (unlikely(counted)) {
+	if (unlikely(all.counted)) {
 		SHARE_COUNT(pcp_cached);
-		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, (uint64_t)n - count_of(p),
+		atomic_fetch_add_explicit(&all.pages, (uint64_t)n - count_of(p),
 					  memory_order_relaxed);
 	}
 	atomic_store_explicit(&p->count, n, memory_order_relaxed);
@@ -448,7 +452,7 @@ uint64_t pcp_decay(struct pcp *p)
 	return pages;
 }
 
-/* ---- registry and disabling -------------------------------------------------------------- */
+/* ---- start, and disabling ---------------------------------------------------------------- */
 
 static uint32_t option_pages(uint64_t bytes)
 {
@@ -457,8 +461,6 @@ static uint32_t option_pages(uint64_t bytes)
 
 void pcp_init(struct pcp *p, struct zone *z)
 {
-	struct pcp *head = atomic_load_explicit(&registry, memory_order_relaxed);
-
 	p->zone = z;
 	p->high_max = option_pages(options.pcp_high_max);
 	p->high_min = option_pages(options.pcp_high_min);
@@ -468,14 +470,13 @@ void pcp_init(struct pcp *p, struct zone *z)
 	p->batch = option_pages(options.pcp_batch);
 	/* No other thread knows it yet, so this succeeds. */
 	(void)pcp_enter_remote(p);
-	/* A new pcp is disabled if a disable is under way. pcp_disable raises the count before it
-	 * walks the registry, so either this reads the count or the walk finds p. Both sides are
-	 * seq_cst. */
-	SHARE_COUNT(pcp_list);
-	do {
-		atomic_store_explicit(&p->next, head, memory_order_relaxed);
-	} while (!atomic_compare_exchange_weak_explicit(&registry, &head, p, memory_order_seq_cst,
-							memory_order_relaxed));
+}
+
+/* A disable raises the count before it walks the list of pcps, so either this reads the count or
+ * the walk finds p. Both sides are seq_cst (heap_publish, heap_pcps_disable). The walk waits for
+ * the lock, which is held since before p was on the list. */
+void pcp_open(struct pcp *p)
+{
 	if (atomic_load_explicit(&disabled, memory_order_seq_cst))
 		p->flags |= PCP_DISABLED;
 	pcp_leave_remote(p);
@@ -490,17 +491,15 @@ void pcp_set_zone(struct pcp *p, struct zone *z)
 	pcp_leave_remote(p);
 }
 
-void pcp_count_all(void)
+void pcp_count_from(uint64_t now)
 {
-	counted = true;
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		atomic_fetch_add_explicit(&zone_lead(p->zone)->cached, count_of(p),
-					  memory_order_relaxed);
+	all.counted = true;
+	atomic_store_explicit(&all.pages, now, memory_order_relaxed);
 }
 
-struct pcp *pcp_first(void)
+uint64_t pcp_pages_all(void)
 {
-	return atomic_load_explicit(&registry, memory_order_seq_cst);
+	return atomic_load_explicit(&all.pages, memory_order_relaxed);
 }
 
 /* Takes the lock. Returns false if its holder does not release it within 20 ms. */
@@ -521,39 +520,32 @@ static bool lock_wait(struct pcp *p)
 	return true;
 }
 
-static bool set_disabled(bool on)
+bool pcp_set_disabled(struct pcp *p, bool on)
 {
 	int saved = errno;
-	bool all = true;
+	bool good = lock_wait(p);
 
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		if (!lock_wait(p)) {
-			all = false;
-			continue;
-		}
-		if (on)
-			p->flags |= PCP_DISABLED;
-		else
-			p->flags &= (uint16_t)~PCP_DISABLED;
-		pcp_leave_remote(p);
-	}
 	errno = saved;
-	return all;
+	if (!good)
+		return false;
+	if (on)
+		p->flags |= PCP_DISABLED;
+	else
+		p->flags &= (uint16_t)~PCP_DISABLED;
+	pcp_leave_remote(p);
+	return true;
 }
 
-bool pcp_disable(void)
+bool pcp_disable_begin(void)
 {
 	SHARE_COUNT(pcp_disabled);
-	if (atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) != 0)
-		return true;
-	return set_disabled(true);
+	return atomic_fetch_add_explicit(&disabled, 1, memory_order_seq_cst) == 0;
 }
 
-void pcp_enable(void)
+bool pcp_disable_end(void)
 {
 	SHARE_COUNT(pcp_disabled);
-	if (atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1)
-		set_disabled(false);
+	return atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1;
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */
@@ -605,22 +597,20 @@ static void forget(struct pcp *p)
 	count_set(p, 0);
 }
 
-void pcp_fork_child(uint32_t parent_tid)
+void pcp_fork_child(struct pcp *p, uint32_t parent_tid)
 {
-	fork_holds = 0;
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		uint32_t word = 0;
+	uint32_t word = 0;
 
-		if (!holder_of(p))
-			continue;
-		if (p->flags & PCP_FORK_HELD)
-			p->flags &= (uint16_t)~PCP_FORK_HELD;
-		else if (holder_of(p) == parent_tid)
-			word = self_tid();
-		else
-			forget(p);
-		atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
-	}
+	fork_holds = 0;
+	if (!holder_of(p))
+		return;
+	if (p->flags & PCP_FORK_HELD)
+		p->flags &= (uint16_t)~PCP_FORK_HELD;
+	else if (holder_of(p) == parent_tid)
+		word = self_tid();
+	else
+		forget(p);
+	atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
 }
 
 void pcp_check(struct pcp *p)

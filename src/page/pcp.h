@@ -32,8 +32,8 @@ enum pcp_flag {
 };
 
 /*
- * Guarded by: lock, except next, which is set once before the pcp is published. count is also read
- * without the lock, by statistics. All that a hit touches besides the lists is in the first line.
+ * Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides the
+ * lists is in the first line.
  */
 struct pcp {
 	cache_aligned struct spin lock;
@@ -47,18 +47,17 @@ struct pcp {
 	uint8_t free_factor;  /* spills in a row: each doubles the next one */
 	uint8_t spill_class;  /* where the last spill ended */
 	struct zone *zone;
-	_Atomic(struct pcp *) next; /* in the registry; never taken off */
 
 	cache_aligned struct page_list_head runs[RUN_CLASSES];
 };
 _Static_assert(offsetof(struct pcp, runs) == CACHE_LINE,
 	       "the lock, the limits and the flags fill the pcp's first cache line");
 
-/* From now on zone.cached is the number of pages in all pcps. Call it before the second thread. */
-void pcp_count_all(void);
-
-/* Initializes a pcp and makes it known to drains. p is zeroed memory that is never freed. */
+/* Initializes a pcp, which is zeroed memory that is never freed. Its lock is held until pcp_open. */
 void pcp_init(struct pcp *p, struct zone *z);
+
+/* Opens a new pcp, once all threads can find it: no run may enter it if the pcps are disabled. */
+void pcp_open(struct pcp *p);
 
 /* Makes z the zone that serves a pcp whose owner has not used it yet; no change if there are runs
  * in it. */
@@ -105,20 +104,24 @@ struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds);
  * decay_pcp_high). Returns pages freed to the buddy core. */
 uint64_t pcp_decay(struct pcp *p);
 
-/* The registry, for walks by any thread without a lock. */
-struct pcp *pcp_first(void);
-static inline struct pcp *pcp_next(struct pcp *p)
-{
-	return atomic_load_explicit(&p->next, memory_order_acquire);
-}
-
 /*
- * While pcps are disabled no run enters any. Calls nest. When pcp_disable returns true, each pcp
- * has its flag, set under its lock. Returns false if a fork or a dead holder holds a pcp. May
- * sleep.
+ * What is done to all pcps is done by the thread that walks the heaps, which the pcps belong to
+ * (heap_pcps.h). A zone's test has pcps of its own.
  */
-bool pcp_disable(void);
-void pcp_enable(void);
+
+/* From now on pcp_pages_all returns the pages in all pcps, `now` at first. Call it before the
+ * second thread. */
+void pcp_count_from(uint64_t now);
+uint64_t pcp_pages_all(void);
+
+/* While pcps are disabled no run enters any. Calls nest. Returns true if each pcp has to get the
+ * flag (pcp_set_disabled), or lose it. */
+bool pcp_disable_begin(void);
+bool pcp_disable_end(void);
+
+/* Sets or clears the flag, under the lock. Returns false if a fork or a dead holder has the pcp.
+ * May sleep. */
+bool pcp_set_disabled(struct pcp *p, bool on);
 
 /* fork: takes the lock of a pcp, of PCP_FORK_MAX at most, waiting a bounded time for each; parent
  * releases them. The child empties the pcps that another thread held, without looking at their
@@ -126,7 +129,7 @@ void pcp_enable(void);
 #define PCP_FORK_MAX 64u
 void pcp_fork_hold(struct pcp *p);
 void pcp_fork_parent(void);
-void pcp_fork_child(uint32_t parent_tid);
+void pcp_fork_child(struct pcp *p, uint32_t parent_tid);
 
 /* Debug: walks the lists under the lock. */
 void pcp_check(struct pcp *p);

@@ -56,9 +56,6 @@ struct zone {
 	_Atomic uint32_t tight;    /* address space is limited: blocks may not be wasted */
 	_Atomic uint64_t mapped;   /* pages of mappings beside the zones, when the last was made */
 
-	/* The same, pcp: pages in all pcps, if pcp_count_all was called. */
-	cache_aligned _Atomic uint64_t cached;
-
 	/* The same, trim: pages, and times in ms. A race between two frees loses an update, so that
 	 * a few pages more or fewer are purged. */
 	cache_aligned _Atomic uint64_t trim_low; /* the fewest dirty pages since trim_at */

@@ -53,13 +53,13 @@
 #include "base/park.h"
 #include "base/sandbox.h"
 #include "heap/drain.h"
+#include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "heap/slab_pool.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
-#include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/zone.h"
@@ -196,13 +196,8 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	if (dirty_pages() || longrun_pages() || mapcache_bytes() || zones_sum(prefaulted_pages) ||
-	    heap_idle_any() || heap_bins_any() || slab_pool_wants_punch())
-		return true;
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		if (atomic_load_explicit(&p->count, memory_order_relaxed))
-			return true;
-	return false;
+	return dirty_pages() || longrun_pages() || mapcache_bytes() || zones_sum(prefaulted_pages) || heap_idle_any() ||
+	       heap_bins_any() || slab_pool_wants_punch() || heap_pcps_pages();
 }
 
 static bool is_always(void)
@@ -253,8 +248,7 @@ static void idle_round(struct round *r)
 
 static void decay_round(struct round *r)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		pcp_decay(p);
+	heap_pcps_decay();
 	slab_pool_next_epoch();
 	longrun_age();
 	mapcache_age();

@@ -15,6 +15,7 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/cache_bin.h"
+#include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
@@ -22,7 +23,6 @@
 #include "os/membarrier.h"
 #include "page/mapcache.h"
 #include "page/meta.h"
-#include "page/pcp.h"
 #include "page/zone.h"
 
 /* Objects on a slab's remote list are free, although the slab counts them as used. */
@@ -108,9 +108,7 @@ void info_collect(struct info *in, struct info_class *by_class)
 	in->free_bytes = zones_sum(free_pages) << PG_SHIFT;
 	in->dirty_bytes = zones_sum(dirty_pages) << PG_SHIFT;
 	in->reserve_bytes = zones_sum(prefaulted_pages) << PG_SHIFT;
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		in->pcp_bytes += (uint64_t)atomic_load_explicit(&p->count, memory_order_relaxed)
-				 << PG_SHIFT;
+	in->pcp_bytes = heap_pcps_pages() << PG_SHIFT;
 	for (uint32_t i = 0; i < zones_count(); i++)
 		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
 			add_region(r, in, by_class);

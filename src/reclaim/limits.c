@@ -45,6 +45,7 @@
 #include "base/stats.h"
 #include "heap/cache_bin.h"
 #include "heap/drain.h"
+#include "heap/heap_pcps.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
 #include "page/buddy.h"
@@ -126,7 +127,7 @@ static void check_end(void)
 /* Pages of the zones in pcps and kept long runs, and as many as the cache bins have room for. */
 static uint64_t cached_pages(void)
 {
-	return atomic_load_explicit(&zone_main.cached, memory_order_relaxed) + longrun_pages() +
+	return pcp_pages_all() + longrun_pages() +
 	       (atomic_load_explicit(&heap_bins_bytes, memory_order_relaxed) >> PG_SHIFT);
 }
 
@@ -305,22 +306,20 @@ static void purge_excess(void)
  */
 static void drain_some_caches(unsigned n)
 {
-	static _Atomic(struct pcp *) cursor;
-	struct pcp *p = atomic_load_explicit(&cursor, memory_order_acquire);
+	static _Atomic(struct heap *) cursor;
+	struct heap *h = atomic_load_explicit(&cursor, memory_order_acquire);
 	uint64_t allowed;
 
 	for (; n && excess_pages(&allowed); n--) {
-		p = p ? pcp_next(p) : NULL;
-		if (!p)
-			p = pcp_first();
-		if (!p)
-			break;
-		if (!atomic_load_explicit(&p->count, memory_order_relaxed))
+		h = h ? heap_next(h) : NULL;
+		if (!h)
+			h = heap_fallback.heap;
+		if (!atomic_load_explicit(&h->pcp.count, memory_order_relaxed))
 			continue;
-		pcp_drain(p);
+		pcp_drain(&h->pcp);
 		purge_excess();
 	}
-	atomic_store_explicit(&cursor, p, memory_order_release);
+	atomic_store_explicit(&cursor, h, memory_order_release);
 }
 
 static void keep_below(struct zone *z)
@@ -417,7 +416,7 @@ void limits_begin(void)
 	read_files();
 	growth_ask_others = before_growth;
 	if (options.soft_limit || options.cache_limit) {
-		pcp_count_all();
+		heap_pcps_count_all();
 		heap_bins_count_all();
 		buddy_after_free = keep_below;
 	}

@@ -29,8 +29,7 @@
  * (B) No lock is held over a system call, except zone.grow while regions are unmapped, and
  *     reclaim_control over an expedited membarrier (1 us) and while the bins of a claimed heap are
  *     purged. reclaim_control is held for one heap of a drain, to mark MARK_LOOKS heaps, or for
- *     PART_STEPS steps of other work on heaps; when memory is short, also to mark all heaps or to
- *     empty all pcps.
+ *     PART_STEPS steps of other work on heaps; when memory is short, also to mark all heaps.
  *
  * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
  * threads there are and whatever they hold. The next growth continues where it ended, at the latest
@@ -40,7 +39,7 @@
  * then walks all heaps once, and again as long as that gave something; at a limit it does so in
  * parts of PART_STEPS, no more of them than needed.
  *
- * Lock: reclaim_control (CONTROL) around pcp_disable, pcp_enable, marks and claims. Allocates
+ * Lock: reclaim_control (CONTROL) around heap_pcps_disable and enable, marks and claims. Allocates
  * nothing; sleeps; not for signal handlers. A fork holds reclaim_control, so that no disable is
  * half done. Source: Linux mm/page_alloc.c, drain_all_pages since "Drain remote per-cpu directly"
  * (2022), which does not ask the owners.
@@ -59,6 +58,7 @@
 #include "heap/drain.h"
 #include "heap/heap.h"
 #include "heap/heap_call.h"
+#include "heap/heap_pcps.h"
 #include "heap/slab_pool.h"
 #include "page/growth.h"
 #include "page/longrun.h"
@@ -151,7 +151,7 @@ static bool walk(struct run *r, enum heap_action action, uint64_t epoch)
 {
 	uint32_t steps = PART_STEPS;
 
-	if (!epoch && action != HEAP_PCP_ASLEEP)
+	if (!epoch && heap_action_claims(action))
 		return false; /* nothing is marked */
 	if (!r->walking)
 		r->walk = heap_walk_all(action, epoch);
@@ -166,48 +166,30 @@ static bool pcps_asleep(struct run *r)
 	return walk(r, HEAP_PCP_ASLEEP, 0);
 }
 
-/* One round over all pcps; returns how many were locked. */
-static uint64_t drain_round(bool first, struct reclaim_report *r)
-{
-	uint64_t skipped = 0;
-	uint64_t caches = 0;
-
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p)) {
-		struct pcp_drain d;
-
-		/* Later rounds are for those that were locked; the others have been drained. */
-		if (!first && atomic_load_explicit(&p->count, memory_order_relaxed) == 0) {
-			caches++;
-			continue;
-		}
-		d = pcp_drain(p);
-		caches++;
-		r->bytes_drained += d.pages << PG_SHIFT;
-		skipped += d.skipped;
-	}
-	r->bytes_drained += longrun_drain() << PG_SHIFT;
-	r->caches_reached = caches - skipped;
-	return skipped;
-}
-
 /* All pcps, except those that are locked just now. */
 static bool pcps(struct run *r)
 {
-	r->report->caches_skipped = drain_round(true, r->report);
+	if (walk(r, HEAP_PCP, 0))
+		return true;
+	r->report->bytes_drained += (r->walk.pages + longrun_drain()) << PG_SHIFT;
+	r->report->caches_reached = r->walk.taken;
+	r->report->caches_skipped = r->walk.skipped;
 	return false;
 }
 
-/* All pcps, with some patience. */
+/* The same, with some patience. */
 static bool pcps_wait(struct run *r)
 {
 	uint64_t end = clock_ns() + DRAIN_WAIT_NS;
 
-	pcps(r);
-	while (r->report->caches_skipped && clock_ns() < end) {
+	for (;;) {
+		while (pcps(r))
+			;
+		if (!r->report->caches_skipped || clock_ns() >= end)
+			return false;
 		lock_pause();
-		r->report->caches_skipped = drain_round(false, r->report);
+		r->walking = false;
 	}
-	return false;
 }
 
 /* Heaps whose threads made no call since the mark; the memory of their cache bins is purged. */
@@ -442,8 +424,8 @@ static const struct step no_memory_steps[] = {
 static const struct step pressure_steps[] = {
 	{ prefaulted,		0,			0 },
 	{ mappings,		0,			0 },
-	{ pcps_asleep,		LOCKED,			0 },
-	{ pcps,			LOCKED,			0 },
+	{ pcps_asleep,		0,			0 },
+	{ pcps,			0,			0 },
 	{ sweep,		PURGES,			0 },
 	{ heaps_purge_idle,	LOCKED | PURGES,	0 },
 	{ sweep,		PURGES,			0 },
@@ -457,7 +439,7 @@ static const struct step emergency_steps[] = {
 	{ heaps_purge,		LOCKED | PURGES,	0 },
 	{ mark_now,		LOCKED,			0 },
 	{ inboxes,		LOCKED,			0 },
-	{ pcps,			LOCKED,			0 },
+	{ pcps,			0,			0 },
 	{ sweep,		PURGES,			0 },
 	{ abandon_own,		0,			0 },
 	{ holes,		0,			0 },
@@ -593,8 +575,8 @@ int reclaim_pcp_disable(void)
 
 	if (err)
 		return err;
-	if (!pcp_disable()) {
-		pcp_enable();
+	if (!heap_pcps_disable()) {
+		heap_pcps_enable();
 		err = -EBUSY;
 	}
 	lock_release(&reclaim_control);
@@ -605,6 +587,6 @@ void reclaim_pcp_enable(void)
 {
 	while (lock_acquire(&reclaim_control) == -EAGAIN)
 		lock_pause();
-	pcp_enable();
+	heap_pcps_enable();
 	lock_release(&reclaim_control);
 }

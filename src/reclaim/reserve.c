@@ -28,10 +28,10 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "base/park.h"
+#include "heap/heap_pcps.h"
 #include "heap/sizeclass.h"
 #include "os/vm.h"
 #include "page/pagemap.h"
-#include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/zone.h"
 #include "reclaim/limits.h"
@@ -143,13 +143,6 @@ static bool held(uint64_t now)
 	return now < atomic_load_explicit(&zone_main.reserve_after, memory_order_relaxed);
 }
 
-/* What pcps took before there was a reserve is not prefaulted: let them refill. */
-static void drain_caches(void)
-{
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		pcp_drain(p);
-}
-
 /*
  * Populates the slabs that were begun before there was a reserve. There is no lock: a slab that is
  * given back meanwhile costs memory until it is used again, and still reads as zero.
@@ -175,7 +168,8 @@ static void begin(void)
 {
 	static bool begun;
 
-	drain_caches();
+	/* What pcps took before there was a reserve is not prefaulted: let them refill. */
+	heap_pcps_drain();
 	if (begun)
 		return;
 	begun = true;

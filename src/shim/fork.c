@@ -43,6 +43,7 @@
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "heap/arena.h"
+#include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "page/longrun.h"
 #include "page/pcp.h"
@@ -178,7 +179,7 @@ static void new_process(bool copy, uint32_t holder)
 	control_fork_child(copy);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].lock);
-	pcp_fork_child(holder);
+	heap_pcps_fork_child(holder);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
 	longrun_fork_child();

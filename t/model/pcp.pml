@@ -7,7 +7,7 @@
  * that unlocks it, go through a buffer of their own; a CAS waits until the buffer is empty.
  *
  * Checked: one party is under a pcp's lock; it sees what was done under the lock before; no run is
- * lost; no party is ever stuck; once pcp_disable has returned no run enters any pcp.
+ * lost; no party is ever stuck; once heap_pcps_disable has returned no run enters any pcp.
  *
  * Broken twins, each of which must be caught:
  *   FLAG_NO_LOCK   the disabled flag is set without the lock
@@ -21,7 +21,7 @@
 bool lock[2];
 byte count[2];
 bool flag[2];   /* PCP_DISABLED */
-bool born;      /* pcp 1 is in the registry; pcp 0 always was */
+bool born;      /* the heap of pcp 1 is on the list; that of pcp 0 always was */
 bool buddy_lock;
 byte buddy;     /* runs in the buddy core */
 bool disabled;
@@ -29,7 +29,7 @@ bool disabled;
 /* Ghost state, for the assertions. */
 byte inside[2];
 byte truth[2];
-bool returned;  /* pcp_disable has returned */
+bool returned;  /* heap_pcps_disable has returned */
 byte ended;
 
 /* Stores of the two threads: kind and value. */
@@ -146,7 +146,7 @@ proctype thread(byte me)
 
 	if
 	:: me == 1 ->
-		/* pcp_init: locked before any other thread knows it */
+		/* pcp_init: locked before any other thread knows it; then heap_publish, pcp_open */
 		atomic { lock[1] = true; LOCKED(1) };
 		born = true; /* a CAS */
 #ifndef BIRTH_NO_LOOK

@@ -422,7 +422,7 @@ static void test_regions(void)
 
 static void test_disable_refused(void)
 {
-	struct pcp *p = pcp_first();
+	struct pcp *p = &heap_fallback.heap->pcp;
 
 	atomic_store(&p->lock.word, 1); /* by a thread that does not exist */
 	errno = 0;

@@ -345,8 +345,8 @@ static void child_of_child(void)
 
 static bool locks_are_free(void)
 {
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		if (atomic_load(&p->lock.word))
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
+		if (atomic_load(&h->pcp.lock.word))
 			return false;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		if (atomic_load(&slab_pool_lock(cls)->word))

@@ -228,6 +228,7 @@ int main(void)
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	pcp_init(&pcp, &zone);
+	pcp_open(&pcp);
 	buddy_free(buddy_alloc(&zone, 1));
 	test_lengths();
 	test_align();

@@ -13,6 +13,7 @@
 
 #include "lib/bedroom.h"
 #include "lib/child.h"
+#include "base/clock.h"
 #include "base/options.h"
 #include "page/block.h"
 #include "page/pagemap.h"
@@ -33,16 +34,41 @@ static struct zone zone = {
 	.grow = LOCK_INIT(LOCK_GROW),
 };
 
-/* A pcp is never freed: each test has its own. */
+/* A pcp is never freed: each test has its own. They belong to no heap, so what is done to all of
+ * them is done here. */
+static struct pcp pcps[SLEEPERS + 32];
+static unsigned pcps_used;
+
 static struct pcp *pcp_new(void)
 {
-	static struct pcp pcps[SLEEPERS + 32];
-	static unsigned used;
+	struct pcp *p = &pcps[pcps_used];
 
-	if (used == sizeof(pcps) / sizeof(pcps[0]))
+	if (pcps_used == sizeof(pcps) / sizeof(pcps[0]))
 		tap_bail_out("too few pcps");
-	pcp_init(&pcps[used], &zone);
-	return &pcps[used++];
+	pcp_init(p, &zone);
+	pcps_used++;
+	pcp_open(p);
+	return p;
+}
+
+static bool set_disabled(bool on)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < pcps_used; i++)
+		all &= pcp_set_disabled(&pcps[i], on);
+	return all;
+}
+
+static bool disable(void)
+{
+	return !pcp_disable_begin() || set_disabled(true);
+}
+
+static void enable(void)
+{
+	if (pcp_disable_end())
+		set_disabled(false);
 }
 
 static uint64_t pages_used(void)
@@ -349,8 +375,8 @@ static void test_sleepers(void)
 	bedroom_wait(SLEEPERS);
 	held = sleepers_hold(&some);
 	is_int(some, SLEEPERS, "64 threads have filled their pcps and sleep");
-	for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-		drained += pcp_drain(p).pages;
+	for (unsigned i = 0; i < pcps_used; i++)
+		drained += pcp_drain(&pcps[i]).pages;
 	is_int(drained, held, "one thread drains the pcps of 64 sleeping threads");
 	is_int(sleepers_hold(&some), 0, "no page is left in any drained pcp");
 	is_int(pages_used(), 0, "the pages of all drained pcps are in the buddy core");
@@ -368,8 +394,8 @@ static void test_disable(void)
 	struct page *a = pcp_alloc(p, rc_of(1));
 	struct page *run[4];
 
-	ok(pcp_disable(), "the pcps can be disabled");
-	ok(pcp_disable(), "twice");
+	ok(disable(), "the pcps can be disabled");
+	ok(disable(), "twice");
 	pcp_drain(p);
 	pcp_free(p, a);
 	is_int(p->count, 0, "no page enters a disabled pcp by a free");
@@ -381,10 +407,10 @@ static void test_disable(void)
 	late = pcp_new();
 	pcp_free(late, a);
 	is_int(late->count, 0, "no page enters a pcp that was made while they are disabled");
-	pcp_enable();
+	enable();
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
 	is_int(p->count, 0, "one enable after two disables changes nothing");
-	pcp_enable();
+	enable();
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
 	pcp_free(late, pcp_alloc(late, rc_of(1)));
 	ok(p->count > 0 && late->count > 0, "the second enable turns the pcps on again");
@@ -400,10 +426,10 @@ static void test_disable_refused(void)
 	bool done;
 
 	atomic_store(&p->lock.word, 1); /* by a thread that does not exist */
-	done = pcp_disable();
+	done = disable();
 	ok(!done, "a disable that cannot reach a pcp says so");
 	atomic_store(&p->lock.word, 0);
-	pcp_enable(); /* the caller does so in any case, see reclaim_pcp_disable */
+	enable(); /* the caller does so in any case, see reclaim_pcp_disable */
 	pcp_free(p, pcp_alloc(p, rc_of(1)));
 	ok(p->count > 0, "the pcp is on after a failed disable and the enable");
 	pcp_drain(p);
@@ -474,13 +500,13 @@ static void *drainer_thread(void *arg)
 	uint64_t *pages = arg;
 
 	for (unsigned i = 0; !atomic_load(&stress_over); i++) {
-		for (struct pcp *p = pcp_first(); p; p = pcp_next(p))
-			*pages += i % 4 ? pcp_drain(p).pages : pcp_decay(p);
+		for (unsigned k = 0; k < pcps_used; k++)
+			*pages += i % 4 ? pcp_drain(&pcps[k]).pages : pcp_decay(&pcps[k]);
 		if (*pages)
 			atomic_store(&stress_drained, true);
 		if (i % 64 == 0) { /* also after a disable that could not reach all pcps */
-			pcp_disable();
-			pcp_enable();
+			disable();
+			enable();
 		}
 		if (i % 16 == 0)
 			zone_purge(&zone, 0, UINT64_MAX);
@@ -529,7 +555,7 @@ static void in_child(void *arg)
 	bool interrupted = arg != NULL;
 
 	lock_fork_new_process();
-	pcp_fork_child(parent);
+	pcp_fork_child(forked, parent);
 	if (atomic_load(&forked->lock.word) != (interrupted ? self_tid() : 0))
 		_exit(3);
 	if (interrupted)
@@ -544,7 +570,7 @@ static void in_child_of_other(void *arg)
 {
 	(void)arg;
 	lock_fork_new_process();
-	pcp_fork_child(1);
+	pcp_fork_child(forked, 1);
 	if (atomic_load(&forked->lock.word) || pcp_drain(forked).pages)
 		_exit(3);
 }

@@ -377,7 +377,7 @@ static void test_asked_without_holes(void)
 /* By the counters, because the gauges read what other threads change. */
 static uint64_t kept(void)
 {
-	return (zone_main.dirty_pages + zone_main.cached) << PG_SHIFT;
+	return (zone_main.dirty_pages + pcp_pages_all()) << PG_SHIFT;
 }
 
 #define SLOTS 4096u
@@ -524,7 +524,7 @@ static void test_cache_limit(void)
 	   "the excess while four threads free is at most what they are about to give back");
 	ok(kept() <= 4 * MIB,
 	   "cache_limit is not exceeded when four threads that freed at once are done");
-	is_int(value("pcp_bytes"), zone_main.cached << PG_SHIFT,
+	is_int(value("pcp_bytes"), pcp_pages_all() << PG_SHIFT,
 	       "the count of all pcps is their sum");
 	options.cache_limit = OPTION_PERCENT | 10;
 	heap_free(alloc(100000));

@@ -262,6 +262,7 @@ static void test_threads(void)
 	running = ZONES;
 	for (unsigned i = 0; i < ZONES; i++) {
 		pcp_init(&cache[i], &zone_all[i]);
+		pcp_open(&cache[i]);
 		if (pthread_create(&t[i], NULL, exchange, &cache[i]) != 0)
 			tap_bail_out("cannot start a thread");
 	}

@@ -260,9 +260,13 @@ static void make_room(struct pcp *p)
 static void ways_init(void)
 {
 	spin_init(&spin_cache, &zone_main);
+	spin_open(&spin_cache);
 	none_init(&none_cache, &zone_main);
+	none_open(&none_cache);
 	handoff_init(&handoff_cache.half[0], &zone_main);
+	handoff_open(&handoff_cache.half[0]);
 	handoff_init(&handoff_cache.half[1], &zone_main);
+	handoff_open(&handoff_cache.half[1]);
 	make_room(&spin_cache);
 	make_room(&none_cache);
 	make_room(&handoff_cache.half[0]);

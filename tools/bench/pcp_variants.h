@@ -30,14 +30,16 @@
 #define pcp_alloc_bulk PCP_EXPAND(PCP_VARIANT, alloc_bulk)
 #define pcp_free PCP_EXPAND(PCP_VARIANT, free)
 #define pcp_free_bulk PCP_EXPAND(PCP_VARIANT, free_bulk)
-#define pcp_count_all PCP_EXPAND(PCP_VARIANT, count_all)
+#define pcp_count_from PCP_EXPAND(PCP_VARIANT, count_from)
+#define pcp_pages_all PCP_EXPAND(PCP_VARIANT, pages_all)
 #define pcp_set_zone PCP_EXPAND(PCP_VARIANT, set_zone)
 #define pcp_drain PCP_EXPAND(PCP_VARIANT, drain)
 #define pcp_drain_part PCP_EXPAND(PCP_VARIANT, drain_part)
 #define pcp_decay PCP_EXPAND(PCP_VARIANT, decay)
-#define pcp_first PCP_EXPAND(PCP_VARIANT, first)
-#define pcp_disable PCP_EXPAND(PCP_VARIANT, disable)
-#define pcp_enable PCP_EXPAND(PCP_VARIANT, enable)
+#define pcp_open PCP_EXPAND(PCP_VARIANT, open)
+#define pcp_set_disabled PCP_EXPAND(PCP_VARIANT, set_disabled)
+#define pcp_disable_begin PCP_EXPAND(PCP_VARIANT, disable_begin)
+#define pcp_disable_end PCP_EXPAND(PCP_VARIANT, disable_end)
 #define pcp_fork_hold PCP_EXPAND(PCP_VARIANT, fork_hold)
 #define pcp_fork_parent PCP_EXPAND(PCP_VARIANT, fork_parent)
 #define pcp_fork_child PCP_EXPAND(PCP_VARIANT, fork_child)
@@ -77,6 +79,7 @@ static always_inline struct handoff *handoff_of(struct pcp *half)
 #define PCP_DECLARE(variant)                                                                       \
 	struct pcp *variant##_heap_pcp(void); /* the bench's own */                                \
 	void variant##_init(struct pcp *p, struct zone *z);                                        \
+	void variant##_open(struct pcp *p);                                                        \
 	struct pcp_drain variant##_drain(struct pcp *p);                                           \
 	struct page *variant##_alloc(struct pcp *p, unsigned run_class);                           \
 	void variant##_free(struct pcp *p, struct page *pg);                                       \
