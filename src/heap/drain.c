@@ -10,8 +10,8 @@
  *
  * Bound: a walk looks at each heap once; a part of it ends with the object, slab or run with which
  * its steps are used up, plus PART_OBJECTS and PART_SLABS. A growth, which a malloc does, looks at
- * GROWTH_LOOKS heaps three times, makes one barrier, and moves what GROWTH_STEPS allow; debug
- * builds count it (heap_look_count, heap_work_count).
+ * GROWTH_HEAPS heaps three times, makes one barrier, and moves what GROWTH_STEPS allow; debug
+ * builds count it (heap_reach_count, heap_work_count).
  * Locks: callers hold reclaim_control. Under it: a hold of each pcp and of pools. Allocates
  * nothing.
  */
@@ -60,7 +60,7 @@ static uint64_t abandon_claimed(struct heap *h, uint32_t *steps)
 {
 	DELAY_HERE(claim_taken);
 	if (!heap_abandon_part(h, SLAB_IDLE, steps))
-		atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
+		DCHECK(!heap_is_empty(h));
 	return free_released(h);
 }
 
@@ -179,6 +179,16 @@ static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 		/* fall through */
 	case HEAP_PCP:
 		return drain_pcp(w, h, steps) || *steps;
+	case HEAP_MARK_PCP:
+		/* Also of threads that make calls. */
+		if (has_runs(h) && !drain_pcp(w, h, steps) && !*steps)
+			return false;
+		/* fall through */
+	case HEAP_MARK:
+	case HEAP_MARK_BINS:
+		if (heap_may_hold(h) || (w->action == HEAP_MARK_BINS && heap_has_bins(h)))
+			w->marked += claim_mark(h);
+		break;
 	case HEAP_OPEN:
 		if (heap_has_inbox(h) && claim(h, w->epoch) == CLAIM_TAKEN) {
 			heap_spend(steps, CLAIM_STEPS);
@@ -204,11 +214,11 @@ static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 }
 
 /* The heap that a walk looks at next. Returns NULL if there is none, or no step is left. */
-static struct heap *walk_look(const struct heap_walk *w, const uint32_t *steps)
+static struct heap *walk_reach(const struct heap_walk *w, const uint32_t *steps)
 {
 	if (heap_walk_ended(w) || !*steps)
 		return NULL;
-	heap_look_count();
+	heap_reach_count();
 	return w->at;
 }
 
@@ -222,33 +232,11 @@ void heap_walk_part(struct heap_walk *w, uint32_t *steps)
 {
 	struct heap *h;
 
-	for (; (h = walk_look(w, steps)) != NULL; walk_on(w)) {
+	for (; (h = walk_reach(w, steps)) != NULL; walk_on(w)) {
 		if (!walk_heap(w, h, steps))
 			break;
-		heap_spend(steps, LOOK_STEPS);
+		heap_spend(steps, HEAP_STEPS);
 	}
-}
-
-bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks)
-{
-	bool any = false;
-	struct heap *h;
-
-	for (; (h = walk_look(w, &looks)) != NULL; walk_on(w)) {
-		if (heap_may_hold(h) || (bins && heap_has_bins(h)))
-			any |= claim_mark(h);
-		looks--;
-	}
-	return any;
-}
-
-uint64_t heap_mark_all(void)
-{
-	struct heap_walk w = heap_walk_all(HEAP_EMPTY, 0);
-	bool any = heap_mark_part(&w, false, UINT32_MAX);
-	uint64_t epoch = claim_close();
-
-	return any ? claim_pass(epoch, false) : 0;
 }
 
 /* ---- growth ------------------------------------------------------------------------------- */
@@ -278,31 +266,26 @@ unsigned heap_growth_take(uint32_t *steps)
 	return growth.marked.taken - before;
 }
 
-bool heap_growth_mark(uint32_t looks, uint32_t *steps)
+bool heap_growth_mark(uint32_t heaps, uint32_t *steps)
 {
+	struct heap_walk marks = { .action = HEAP_MARK_PCP,
+				   .at = growth.next ? growth.next : heap_first(),
+				   .left = heaps };
 	/* If nothing is marked there is no barrier: then only older marks may be relied on. */
-	struct heap_walk w = { .action = HEAP_OPEN,
-			       .epoch = growth.marked.epoch,
-			       .at = growth.next ? growth.next : heap_first(),
-			       .left = looks };
-	struct heap_walk end = w;
-	bool any = false;
-	struct heap *h;
+	struct heap_walk open = { .action = HEAP_OPEN,
+				  .epoch = growth.marked.epoch,
+				  .at = marks.at };
 
-	for (; (h = walk_look(&end, steps)) != NULL; walk_on(&end)) {
-		if (has_runs(h)) /* also of threads that make calls */
-			drain_pcp(&end, h, steps);
-		if (heap_may_hold(h))
-			any |= claim_mark(h);
-	}
-	if (any)
-		w.epoch = claim_pass(claim_close(), false);
-	w.left -= end.left;
-	growth.marked = w;
-	growth.next = end.at;
-	if (any && w.epoch)
-		heap_walk_part(&w, steps);
-	return any && w.epoch;
+	heap_walk_part(&marks, steps);
+	if (marks.marked)
+		open.epoch = claim_pass(claim_close(), false);
+	open.left = heaps - marks.left;
+	growth.marked = open;
+	growth.next = marks.at;
+	if (!marks.marked || !open.epoch)
+		return false;
+	heap_walk_part(&open, steps);
+	return true;
 }
 
 bool heap_growth_step(void)
@@ -317,7 +300,7 @@ bool heap_growth_step(void)
 	if (!heap_walk_ended(&growth.marked)) {
 		growth.pending = true;
 	} else {
-		heap_growth_mark(GROWTH_LOOKS, &steps);
+		heap_growth_mark(GROWTH_HEAPS, &steps);
 		/* A thread that fell asleep while the last ones were emptied has waited for this
 		 * mark. */
 		more = growth.next || growth.pending;

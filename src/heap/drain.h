@@ -11,13 +11,17 @@
 #include "heap/heap_types.h"
 
 /*
- * What a walk does with a heap. The first two need no claim. The others claim each heap that was
- * marked in the walk's epoch or an older one, and whose owner made no call since; HEAP_OPEN and
- * HEAP_AGE leave the mark, so that such a heap may be claimed again.
+ * What a walk does with a heap. The first two need no claim. HEAP_MARK and its kin are called with
+ * reclaim_control held, and the caller closes the epoch (claim_close). The others claim each heap
+ * that was marked in the walk's epoch or an older one, and whose owner made no call since;
+ * HEAP_OPEN and HEAP_AGE leave the mark, so that such a heap may be claimed again.
  */
 enum heap_action {
 	HEAP_PCP,        /* empty its pcp */
 	HEAP_PCP_ASLEEP, /* the same if it is marked, or has no thread */
+	HEAP_MARK,       /* mark it if it may hold something */
+	HEAP_MARK_BINS,  /* the same, or if it has memory for its bins only */
+	HEAP_MARK_PCP,   /* empty its pcp, and mark it */
 	HEAP_OPEN,       /* take what was posted to its inbox */
 	HEAP_AGE,        /* the same, and an ageing step for each of its cache bins */
 	HEAP_EMPTY,      /* empty it: bins, outbox, inbox, slabs and pcp */
@@ -27,7 +31,7 @@ enum heap_action {
 
 static inline bool heap_action_claims(enum heap_action action)
 {
-	return action != HEAP_PCP && action != HEAP_PCP_ASLEEP;
+	return action >= HEAP_OPEN;
 }
 
 /*
@@ -41,6 +45,7 @@ struct heap_walk {
 	struct heap *at; /* heaps are never taken off the list */
 	uint32_t left;
 	unsigned taken;   /* heaps, or pcps, emptied */
+	unsigned marked;  /* heaps */
 	unsigned skipped; /* pcps that were locked */
 	uint64_t pages;   /* out of pcps (HEAP_PCP, HEAP_PCP_ASLEEP) */
 };
@@ -50,7 +55,7 @@ static inline struct heap_walk heap_walk_all(enum heap_action action, uint64_t e
 	return (struct heap_walk){
 		.action = action,
 		.epoch = epoch,
-		.at = heap_action_claims(action) ? heap_first() : heap_fallback.heap,
+		.at = action <= HEAP_PCP_ASLEEP ? heap_fallback.heap : heap_first(),
 		.left = UINT32_MAX,
 	};
 }
@@ -63,28 +68,18 @@ static inline bool heap_walk_ended(const struct heap_walk *w)
 /* One caller at a time (reclaim_control), unless the action needs no claim. */
 void heap_walk_part(struct heap_walk *w, uint32_t *steps);
 
-/* Mark the heaps of a part of a walk that may hold something; bins: also those that have memory for
- * their bins only. `looks` heaps at most. The caller holds reclaim_control. True: some are
- * marked. */
-bool heap_mark_part(struct heap_walk *w, bool bins, uint32_t looks);
-
-/* Mark all heaps that may hold something, and make all threads pass an expedited barrier. Returns
- * the epoch, 0 if none is marked or there is no barrier. The caller holds reclaim_control, also
- * over the barrier. */
-uint64_t heap_mark_all(void);
-
 /*
- * The part that a growth may do for others (GROWTH_LOOKS, GROWTH_STEPS): it empties heaps that the
+ * The part that a growth may do for others (GROWTH_HEAPS, GROWTH_STEPS): it empties heaps that the
  * growth before has marked and whose threads made no call since; when all those are done it empties
  * the pcps of the next heaps, marks them, and opens their inboxes. The caller holds
  * reclaim_control. False: all heaps were looked at since it was false last.
  */
 bool heap_growth_step(void);
 
-/* Its two halves: each marks the `looks` heaps behind those of the last one, and begins with the
+/* Its two halves: each marks the `heaps` heaps behind those of the last one, and begins with the
  * first heap when it was at the end; true: some are marked. */
 unsigned heap_growth_take(uint32_t *steps);
-bool heap_growth_mark(uint32_t looks, uint32_t *steps);
+bool heap_growth_mark(uint32_t heaps, uint32_t *steps);
 
 /* The epoch of the last growth's marks; 0: none. The caller holds reclaim_control. */
 uint64_t heap_growth_epoch(void);

@@ -26,6 +26,12 @@ _Noreturn void freelist_bad_mark(const struct page *pg, const struct object *o)
 		     (unsigned)class_size(pg->cls));
 }
 
+_Noreturn void freelist_freed_twice(const struct page *pg, const void *o)
+{
+	sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", o, pg->cls,
+		     (unsigned)class_size(pg->cls));
+}
+
 _Noreturn void freelist_bad_count(const struct page *pg, const struct object *o)
 {
 	sluice_fatal("object freed twice, or another one of its slab: address %p, size class %u "

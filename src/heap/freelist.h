@@ -22,6 +22,9 @@ _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o);
 /* Free object o has no mark: it was freed twice and handed out since, or written to. */
 _Noreturn void freelist_bad_mark(const struct page *pg, const struct object *o);
 
+/* Object o is freed, and is free already. */
+_Noreturn void freelist_freed_twice(const struct page *pg, const void *o);
+
 /* A list of free objects is longer or shorter than its count says, which was noticed at o. */
 _Noreturn void freelist_bad_count(const struct page *pg, const struct object *o);
 

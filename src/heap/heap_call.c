@@ -34,9 +34,13 @@ void heap_ask_trim(void)
 	stat_add(STAT_trims_requested, 1);
 }
 
-/* Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some
+/*
+ * Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some
  * slabs with room are abandoned, so that holes can be made in them. A few classes in each call, so
- * that none is long. */
+ * that none is long. Not an ageing step: that spares what was used in the last rounds and moves 16
+ * objects, this spares nothing and ends after the last bin. One function for both had a flag for
+ * each of these and was longer.
+ */
 static inline void trim_if_asked(struct heap *h)
 {
 	uint32_t asked = atomic_load_explicit(&trims_asked, memory_order_relaxed);

@@ -14,17 +14,12 @@
 #include "heap/heap_thread.h"
 #include "page/pcp.h"
 
-/* The list of heaps begins with the fallback heap. */
-#define FOR_EACH_HEAP(h) for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
-
 uint64_t heap_pcps_pages(void)
 {
 	uint64_t pages = 0;
 
-	FOR_EACH_HEAP(h)
-	{
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
 		pages += atomic_load_explicit(&h->pcp.count, memory_order_relaxed);
-	}
 	return pages;
 }
 
@@ -37,29 +32,23 @@ uint64_t heap_pcps_decay(void)
 {
 	uint64_t pages = 0;
 
-	FOR_EACH_HEAP(h)
-	{
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
 		pages += pcp_decay(&h->pcp);
-	}
 	return pages;
 }
 
 void heap_pcps_drain(void)
 {
-	FOR_EACH_HEAP(h)
-	{
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
 		pcp_drain(&h->pcp);
-	}
 }
 
 static bool set_disabled(bool on)
 {
 	bool all = true;
 
-	FOR_EACH_HEAP(h)
-	{
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
 		all &= pcp_set_disabled(&h->pcp, on);
-	}
 	return all;
 }
 
@@ -76,8 +65,6 @@ void heap_pcps_enable(void)
 
 void heap_pcps_fork_child(uint32_t parent_tid)
 {
-	FOR_EACH_HEAP(h)
-	{
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
 		pcp_fork_child(&h->pcp, parent_tid);
-	}
 }

@@ -8,6 +8,9 @@
  * (B) A slab is on partial[c] (has room, wake 0), on full (no room except on its remote list,
  *     wake used - 1), or is current[c] (wake WAKE_NEVER). (heap_check)
  * (C) An empty slab is given back at once, unless it is current: at most one a class stays.
+ * (D) drained is set only when the heap has nothing in its bins, outbox and lists. What puts
+ *     something there clears it before (heap_touched): the owner's slow calls, because a drained
+ *     heap's bins have no room, and inbox_take. (DCHECKs where an emptying of the heap ends early)
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
  * lock.
@@ -282,8 +285,7 @@ _Noreturn void heap_freed_twice(void *p, const struct page *pg)
 {
 	if (page_kind(pg) != PAGE_SLAB)
 		sluice_fatal("block freed twice: address %p", p);
-	sluice_fatal("object freed twice: address %p, size class %u (%u bytes)", p, pg->cls,
-		     (unsigned)class_size(pg->cls));
+	freelist_freed_twice(pg, p);
 }
 
 void heap_check_object(void *p, const struct page *pg)

@@ -34,12 +34,12 @@
  * What a growth does for all threads at most: heaps that it looks at (three times each: to empty
  * those that the growth before has marked, to mark the next ones, and to open their inboxes), and
  * objects, slabs and runs of pages that it moves, in steps: one for an object, SLAB_STEPS for a
- * slab, one for a run of pages, and CLAIM_STEPS for a heap that it claims. A walk spends LOOK_STEPS
+ * slab, one for a run of pages, and CLAIM_STEPS for a heap that it claims. A walk spends HEAP_STEPS
  * for each heap as well. It ends with the part in which its steps are used up.
  */
-#define GROWTH_LOOKS 128u
+#define GROWTH_HEAPS 128u
 #define GROWTH_STEPS 2048u
-#define LOOK_STEPS 1u
+#define HEAP_STEPS 1u
 #define SLAB_STEPS 4u
 #define CLAIM_STEPS 64u
 #define PART_OBJECTS BIN_STEP
@@ -51,7 +51,7 @@
 struct heap_work {
 	uint32_t objects;
 	uint32_t slabs;
-	uint32_t looks;
+	uint32_t heaps;
 	bool call;
 	bool growth;
 };
@@ -75,11 +75,11 @@ static inline void heap_work_count(uint32_t objects, uint32_t slabs)
 	}
 }
 
-static inline void heap_look_count(void)
+static inline void heap_reach_count(void)
 {
 	if (SLUICE_DEBUG) {
-		heap_work.looks++;
-		CHECK(!heap_work.growth || heap_work.looks <= 3 * GROWTH_LOOKS);
+		heap_work.heaps++;
+		CHECK(!heap_work.growth || heap_work.heaps <= 3 * GROWTH_HEAPS);
 	}
 }
 

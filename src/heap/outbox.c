@@ -74,8 +74,7 @@ struct outbox_adopt outbox_put(struct outbox *box, struct page *pg, struct objec
 		}
 	}
 	if (unlikely(way[0].first == last))
-		sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
-			     (void *)last, pg->cls, size);
+		freelist_freed_twice(pg, last);
 	entry_push(box, &way[0], first, last, n, n * size);
 	/* The result has room for one adoption. If the first flush asks for one, a batch that is
 	 * due now waits for the next call. */

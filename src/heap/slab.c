@@ -183,8 +183,7 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 	SHARE_COUNT(slab_state);
 	do {
 		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
-			sluice_fatal("object freed twice: address %p, size class %u (%u bytes)",
-				     (void *)first, pg->cls, (unsigned)class_size(pg->cls));
+			freelist_freed_twice(pg, first);
 		link_set(last, state_list(s));
 		to = (uint64_t)(uintptr_t)first | (s & STATE_FLAGS) |
 		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);

@@ -192,8 +192,7 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 		page_list_del(&h->full, pg, LIST_FULL);
 		/* A fork has the pool, or its lock is stuck. Not drained, so a later walk looks. */
 		if (slab_abandon(h, pg, age) == POOL_LOCKED) {
-			atomic_store_explicit(&h->drained, 0, memory_order_relaxed);
-			atomic_store_explicit(&h->bins_purged, 0, memory_order_relaxed);
+			DCHECK(!atomic_load_explicit(&h->drained, memory_order_relaxed));
 			return true;
 		}
 		if (!heap_spend(steps, SLAB_STEPS) && next)

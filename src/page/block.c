@@ -84,12 +84,13 @@ static void prefaulted_count(struct zone *z, unsigned order, uint64_t pages)
 		counter_add(&z->prefaulted_large, pages);
 }
 
-static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail, bool ready)
+static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail,
+			 bool prefaulted)
 {
 	struct region *r = region_of(pg);
 	uint32_t n = 1u << order;
-	uint32_t dirty = ready ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
-	unsigned kind = ready ? BUDDY_PREFAULTED : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
+	uint32_t dirty = prefaulted ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
+	unsigned kind = prefaulted ? BUDDY_PREFAULTED : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
 	enum page_list tag = (enum page_list)kind_list[kind];
 
 	step(z, 1);
@@ -106,7 +107,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	r->free_pages += n;
 	counter_add(&z->free_pages, n);
 	counter_add(&z->dirty_pages, dirty);
-	if (unlikely(ready))
+	if (unlikely(prefaulted))
 		prefaulted_count(z, order, n);
 }
 
@@ -131,18 +132,19 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 }
 
 /* The kind of n pages that come free; not used in a zone that is not segregated. */
-static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
+static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n,
+			   bool prefaulted)
 {
 	if (likely(!z->segregated))
 		return BUDDY_CLEAN;
-	if (ready)
+	if (prefaulted)
 		return BUDDY_PREFAULTED;
 	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
 }
 
-void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready)
+void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool prefaulted)
 {
-	unsigned kind = range_kind(z, r, i, 1u << order, ready);
+	unsigned kind = range_kind(z, r, i, 1u << order, prefaulted);
 	bool to_tail;
 
 	while (order < ORDER_MAX) {
@@ -159,10 +161,10 @@ void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bo
 	 * two orders larger: put it where it is used last. */
 	to_tail = order + 1 < ORDERS &&
 		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
-	block_insert(z, &r->page[i], order, to_tail, ready);
+	block_insert(z, &r->page[i], order, to_tail, prefaulted);
 }
 
-void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready)
+void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool prefaulted)
 {
 	while (n) {
 		unsigned by_place = i ? (unsigned)__builtin_ctz(i) : ORDER_MAX;
@@ -171,7 +173,7 @@ void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool r
 
 		if (order > ORDER_MAX)
 			order = ORDER_MAX;
-		block_free(z, r, i, order, ready);
+		block_free(z, r, i, order, prefaulted);
 		i += 1u << order;
 		n -= 1u << order;
 	}
@@ -188,7 +190,7 @@ void run_free_locked(struct page *pg)
 	if (pg->zero == ZERO_NOT)
 		dirty_bits(r, i, n, BITS_SET);
 	else if (pg->zero == ZERO_PREFAULTED)
-		counter_add_shared(&zone_lead(r->zone)->prefaulted_taken, (uint64_t)0 - n);
+		counter_add_shared(&zone_lead(r->zone)->growth.prefaulted_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
 	range_free(r->zone, r, i, n, pg->zero == ZERO_PREFAULTED);
@@ -344,13 +346,13 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 	run_cut_locked(z, pg, npages, kind);
 	if (kind == BUDDY_PREFAULTED) {
 		pg->zero = ZERO_PREFAULTED;
-		counter_add_shared(&zone_lead(z)->prefaulted_taken, npages);
+		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
 		pg->zero = ZERO_NOT;
 	} else {
 		pg->zero = ZERO_CLEAN;
-		counter_add_shared(&zone_lead(z)->clean_taken, npages);
+		counter_add_shared(&zone_lead(z)->growth.clean_taken, npages);
 		if (z->segregated)
 			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
 	}

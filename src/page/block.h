@@ -113,7 +113,7 @@ static inline unsigned block_kind(const struct page *pg)
 void block_remove(struct zone *z, struct page *pg, enum page_kind becomes);
 
 /* Frees one aligned block and merges it upwards. */
-void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool ready);
+void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool prefaulted);
 
 /* Turns the smallest block of the kind that has the order into a run. Returns NULL if none. */
 struct page *block_take(struct zone *z, unsigned kind, unsigned order);
@@ -123,7 +123,7 @@ struct page *block_take(struct zone *z, unsigned kind, unsigned order);
 uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind);
 
 /* Frees n pages from i on as the aligned blocks that they consist of. */
-void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool ready);
+void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool prefaulted);
 
 /* A request: runs of npages, each at the start of a block of the order, or anywhere. */
 struct want {

@@ -293,7 +293,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	uint32_t end = page_number(pg) + pg->npages;
 	uint32_t want = page_number(pg) + npages;
 	uint32_t at = end;
-	uint32_t ready = 0;
+	uint32_t prefaulted = 0;
 	uint32_t clean;
 	unsigned kind = BUDDY_CLEAN;
 
@@ -313,18 +313,18 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 		block_remove(z, &r->page[at], PAGE_NONE);
 		at += n;
 		if (kind == BUDDY_PREFAULTED)
-			ready += n;
+			prefaulted += n;
 	}
 	if (at > want) {
 		range_free(z, r, want, at - want, kind == BUDDY_PREFAULTED);
 		if (kind == BUDDY_PREFAULTED)
-			ready -= at - want;
+			prefaulted -= at - want;
 	}
-	if (ready)
-		counter_add_shared(&zone_lead(z)->prefaulted_taken, ready);
-	clean = (want - end) - ready - dirty_bits(r, end, want - end, BITS_COUNT);
+	if (prefaulted)
+		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, prefaulted);
+	clean = (want - end) - prefaulted - dirty_bits(r, end, want - end, BITS_COUNT);
 	if (clean)
-		counter_add_shared(&zone_lead(z)->clean_taken, clean);
+		counter_add_shared(&zone_lead(z)->growth.clean_taken, clean);
 	pg->npages = npages;
 	pg->zero = ZERO_NOT;
 	zone_unlock(z);

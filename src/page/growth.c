@@ -17,32 +17,32 @@ bool (*growth_ask_others)(uint64_t pages);
 
 static uint64_t growth(struct zone *z)
 {
-	return atomic_load_explicit(&z->clean_taken, memory_order_relaxed) +
-	       atomic_load_explicit(&z->mapped, memory_order_relaxed);
+	return atomic_load_explicit(&z->growth.clean_taken, memory_order_relaxed) +
+	       atomic_load_explicit(&z->growth.mapped, memory_order_relaxed);
 }
 
 bool growth_ask(struct zone *z, uint64_t pages)
 {
 	uint64_t used = zone_used_pages(z);
 	uint64_t step = used / 8 > GROWTH_ASK_PAGES ? used / 8 : GROWTH_ASK_PAGES;
-	uint64_t most = atomic_load_explicit(&z->ask_most, memory_order_relaxed);
+	uint64_t most = atomic_load_explicit(&z->growth.ask_most, memory_order_relaxed);
 
 	if (most && most < step)
 		step = most;
-	atomic_store_explicit(&z->ask_at, growth(z) + step, memory_order_relaxed);
+	atomic_store_explicit(&z->growth.ask_at, growth(z) + step, memory_order_relaxed);
 	return growth_ask_others && growth_ask_others(pages);
 }
 
 bool growth_ask_if_due(struct zone *any, uint64_t pages)
 {
 	struct zone *z = zone_lead(any);
-	uint64_t at = atomic_load_explicit(&z->ask_at, memory_order_relaxed);
+	uint64_t at = atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed);
 
 	if (likely(growth(z) < at))
 		return false;
 	/* A process may take its first GROWTH_ASK_PAGES without asking. */
 	if (at == 0) {
-		atomic_store_explicit(&z->ask_at, GROWTH_ASK_PAGES, memory_order_relaxed);
+		atomic_store_explicit(&z->growth.ask_at, GROWTH_ASK_PAGES, memory_order_relaxed);
 		if (growth(z) + pages < GROWTH_ASK_PAGES)
 			return false;
 	}
@@ -55,9 +55,9 @@ void growth_ask_within(struct zone *any, uint64_t pages)
 	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
 
-	atomic_store_explicit(&z->ask_most, pages, memory_order_relaxed);
-	if (pages && at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
-		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+	atomic_store_explicit(&z->growth.ask_most, pages, memory_order_relaxed);
+	if (pages && at < atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
 }
 
 void growth_ask_again(struct zone *any, uint64_t pages)
@@ -65,14 +65,15 @@ void growth_ask_again(struct zone *any, uint64_t pages)
 	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
 
-	if (at < atomic_load_explicit(&z->ask_at, memory_order_relaxed))
-		atomic_store_explicit(&z->ask_at, at, memory_order_relaxed);
+	if (at < atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed))
+		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
 }
 
 void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
 {
 	struct zone *z = zone_lead(any);
 
-	atomic_store_explicit(&z->mapped, (mapped + bytes) >> PG_SHIFT, memory_order_relaxed);
+	atomic_store_explicit(&z->growth.mapped, (mapped + bytes) >> PG_SHIFT,
+			      memory_order_relaxed);
 	growth_ask_if_due(z, bytes >> PG_SHIFT);
 }

@@ -153,7 +153,7 @@ uint64_t mapcache_bytes(void)
 static uint64_t most_bytes(void)
 {
 	uint64_t used = zone_used_pages(&zone_main) +
-			atomic_load_explicit(&zone_main.mapped, memory_order_relaxed);
+			atomic_load_explicit(&zone_main.growth.mapped, memory_order_relaxed);
 	uint64_t most = MOST_DIRTY * options.dirty_max + ((used << PG_SHIFT) / 4);
 
 	if (unlikely(zone_is_tight(&zone_main)))

@@ -32,8 +32,8 @@ enum pcp_flag {
 };
 
 /*
- * Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides the
- * lists is in the first line.
+ * Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides
+ * the lists is in the first line.
  */
 struct pcp {
 	cache_aligned struct spin lock;
@@ -53,7 +53,7 @@ struct pcp {
 _Static_assert(offsetof(struct pcp, runs) == CACHE_LINE,
 	       "the lock, the limits and the flags fill the pcp's first cache line");
 
-/* Initializes a pcp, which is zeroed memory that is never freed. Its lock is held until pcp_open. */
+/* Initializes a pcp in zeroed memory that is never freed. Its lock is held until pcp_open. */
 void pcp_init(struct pcp *p, struct zone *z);
 
 /* Opens a new pcp, once all threads can find it: no run may enter it if the pcps are disabled. */

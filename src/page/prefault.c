@@ -20,7 +20,7 @@
  * block in the kernel; prefault_wake does not, and may be called in a signal handler.
  * Fork: a block that is being populated at that moment is lost to the child.
  * Pairing: prefault_wake's fence, after the counter changed under the lock, with the fence of the
- * reserve's thread between setting reserve_word and reading the counter again.
+ * reserve's thread between setting marks.word and reading the counter again.
  * Source: the watermarks of the Linux kernel's zones (mm/page_alloc.c, kswapd).
  */
 #ifdef HAVE_CONFIG_H
@@ -52,11 +52,11 @@ void prefault_wake(struct zone *z)
 	int saved = errno;
 
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&z->reserve_word, memory_order_relaxed) &&
-	    atomic_exchange_explicit(&z->reserve_word, 0, memory_order_relaxed)) {
+	if (atomic_load_explicit(&z->marks.word, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&z->marks.word, 0, memory_order_relaxed)) {
 		SHARE_COUNT(reserve_word);
 		stat_add(STAT_reserve_wakes, 1);
-		syscall(SYS_futex, &z->reserve_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+		syscall(SYS_futex, &z->marks.word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
 			0);
 	}
 	errno = saved;
@@ -66,13 +66,13 @@ void prefault_wait(struct zone *z, uint64_t ms)
 {
 	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 
-	syscall(SYS_futex, &z->reserve_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
+	syscall(SYS_futex, &z->marks.word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
 		NULL, 0);
 }
 
 void prefault_hold(struct zone *z)
 {
-	atomic_store_explicit(&z->reserve_after, clock_ms() + HOLD_MS, memory_order_relaxed);
+	atomic_store_explicit(&z->marks.after, clock_ms() + HOLD_MS, memory_order_relaxed);
 }
 
 static void put_back(struct zone *z, struct page *pg)
@@ -80,7 +80,7 @@ static void put_back(struct zone *z, struct page *pg)
 	/* run_free_locked, now or when the deferred run is freed, counts this as a return by a
 	 * user, which it is not. */
 	if (pg->zero == ZERO_PREFAULTED)
-		counter_add_shared(&zone_lead(z)->prefaulted_taken, pg->npages);
+		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, pg->npages);
 	if (!zone_lock(z)) {
 		defer_push(z, pg);
 		return;
@@ -106,7 +106,7 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
 	if (pg) {
 		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
-		counter_add_shared(&zone_lead(z)->clean_taken, pg->npages);
+		counter_add_shared(&zone_lead(z)->growth.clean_taken, pg->npages);
 		counter_add(&z->prefaulted_made, pg->npages);
 	}
 	zone_unlock(z);

@@ -23,7 +23,7 @@ uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most);
 void prefault_hold(struct zone *z);
 
 /* Sleeps until a thread crosses a mark, or for ms (0: no limit). The caller has set the zone's
- * reserve_word. */
+ * marks.word. */
 void prefault_wait(struct zone *z, uint64_t ms);
 
 /* Wakes the thread that sleeps in prefault_wait. Any context. */
@@ -33,10 +33,10 @@ void prefault_wake(struct zone *z);
  * crossed. */
 static always_inline void prefault_check_marks(struct zone *z)
 {
-	uint64_t ready = zone_prefaulted_pages(z);
+	uint64_t have = zone_prefaulted_pages(z);
 
-	if (unlikely(ready < atomic_load_explicit(&z->reserve_low, memory_order_relaxed) ||
-		     ready > atomic_load_explicit(&z->reserve_over, memory_order_relaxed)))
+	if (unlikely(have < atomic_load_explicit(&z->marks.low, memory_order_relaxed) ||
+		     have > atomic_load_explicit(&z->marks.over, memory_order_relaxed)))
 		prefault_wake(z);
 }
 

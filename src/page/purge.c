@@ -246,53 +246,53 @@ uint64_t zones_purge(uint64_t keep, uint64_t most)
 
 /*
  * How many dirty pages may be kept beyond the soft limit. Pages that were reused since the last
- * call (trim_reused) were worth keeping, and earn as many, up to `most`. Pages that a trim gave
+ * call (trim.reused) were worth keeping, and earn as many, up to `most`. Pages that a trim gave
  * back and that were taken again within decay_ms should have been kept, and earn TRIM_EARNED times
  * as many.
  */
 static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
 {
-	uint64_t taken = atomic_load_explicit(&z->clean_taken, memory_order_relaxed);
+	uint64_t taken = atomic_load_explicit(&z->growth.clean_taken, memory_order_relaxed);
 	uint64_t since = taken -
-			 atomic_exchange_explicit(&z->trim_seen, taken, memory_order_relaxed);
-	uint64_t gone = atomic_load_explicit(&z->trim_gone, memory_order_relaxed);
-	uint64_t earned = atomic_load_explicit(&z->trim_earned, memory_order_relaxed);
-	uint64_t reused = atomic_exchange_explicit(&z->trim_reused, 0, memory_order_relaxed);
+			 atomic_exchange_explicit(&z->trim.seen, taken, memory_order_relaxed);
+	uint64_t gone = atomic_load_explicit(&z->trim.gone, memory_order_relaxed);
+	uint64_t earned = atomic_load_explicit(&z->trim.earned, memory_order_relaxed);
+	uint64_t reused = atomic_exchange_explicit(&z->trim.reused, 0, memory_order_relaxed);
 	uint64_t again = 0;
 
-	if (now - atomic_load_explicit(&z->trim_gone_at, memory_order_relaxed) <= options.decay_ms)
+	if (now - atomic_load_explicit(&z->trim.gone_at, memory_order_relaxed) <= options.decay_ms)
 		again = min_size(gone, since);
 	if (again || reused) {
-		atomic_store_explicit(&z->trim_gone, gone - again, memory_order_relaxed);
+		atomic_store_explicit(&z->trim.gone, gone - again, memory_order_relaxed);
 		earned = max_size(earned, min_size(earned + reused, most)) + TRIM_EARNED * again;
-	} else if (earned && now - atomic_load_explicit(&z->trim_earned_at, memory_order_relaxed) >
+	} else if (earned && now - atomic_load_explicit(&z->trim.earned_at, memory_order_relaxed) >
 				     TRIM_LATELY * (uint64_t)options.decay_ms) {
 		earned = 0;
 	} else {
 		return earned;
 	}
-	atomic_store_explicit(&z->trim_earned, earned, memory_order_relaxed);
-	atomic_store_explicit(&z->trim_earned_at, now, memory_order_relaxed);
+	atomic_store_explicit(&z->trim.earned, earned, memory_order_relaxed);
+	atomic_store_explicit(&z->trim.earned_at, now, memory_order_relaxed);
 	return earned;
 }
 
 /* How many of the dirty pages that were free for all of decay_ms to purge in this call. */
 static uint64_t trim_decayed(struct zone *z, uint64_t now, uint64_t dirty, uint64_t freed)
 {
-	uint64_t low = atomic_load_explicit(&z->trim_low, memory_order_relaxed);
-	uint64_t due = atomic_load_explicit(&z->trim_due, memory_order_relaxed);
+	uint64_t low = atomic_load_explicit(&z->trim.low, memory_order_relaxed);
+	uint64_t due = atomic_load_explicit(&z->trim.due, memory_order_relaxed);
 	uint64_t n;
 
 	if (low > dirty - freed)
 		low = dirty - freed;
-	if (now - atomic_load_explicit(&z->trim_at, memory_order_relaxed) >= options.decay_ms) {
-		atomic_store_explicit(&z->trim_at, now, memory_order_relaxed);
+	if (now - atomic_load_explicit(&z->trim.at, memory_order_relaxed) >= options.decay_ms) {
+		atomic_store_explicit(&z->trim.at, now, memory_order_relaxed);
 		due = low;
 		low = dirty;
 	}
 	n = min_size(due, freed + TRIM_PAGES);
-	atomic_store_explicit(&z->trim_low, low, memory_order_relaxed);
-	atomic_store_explicit(&z->trim_due, due - n, memory_order_relaxed);
+	atomic_store_explicit(&z->trim.low, low, memory_order_relaxed);
+	atomic_store_explicit(&z->trim.due, due - n, memory_order_relaxed);
 	return n;
 }
 
@@ -337,17 +337,17 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 		n = trim_most(z, dirty - (hard - soft / 8), 3 * freed + TRIM_PAGES);
 		if (!n)
 			return;
-		atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
-		counter_add_shared(&lead->trim_gone, n);
-		atomic_store_explicit(&lead->trim_gone_at, now, memory_order_relaxed);
+		atomic_store_explicit(&lead->trim.last, 0, memory_order_relaxed);
+		counter_add_shared(&lead->trim.gone, n);
+		atomic_store_explicit(&lead->trim.gone_at, now, memory_order_relaxed);
 		return;
 	}
 	n = trim_most(z, dirty - soft, trim_decayed(lead, now, dirty, min_size(freed, dirty)));
 	if (!n)
 		return;
-	atomic_store_explicit(&lead->trim_last, 0, memory_order_relaxed);
-	earned = atomic_load_explicit(&lead->trim_earned, memory_order_relaxed);
-	atomic_store_explicit(&lead->trim_earned, earned - min_size(earned, n),
+	atomic_store_explicit(&lead->trim.last, 0, memory_order_relaxed);
+	earned = atomic_load_explicit(&lead->trim.earned, memory_order_relaxed);
+	atomic_store_explicit(&lead->trim.earned, earned - min_size(earned, n),
 			      memory_order_relaxed);
 }
 
@@ -375,16 +375,16 @@ void trim(struct zone *z, uint64_t freed)
 	dirty = zone_sum(z, dirty_pages);
 	if (dirty < max / 2)
 		return;
-	last = atomic_load_explicit(&lead->trim_last, memory_order_relaxed);
+	last = atomic_load_explicit(&lead->trim.last, memory_order_relaxed);
 	if (dirty < last)
-		counter_add_shared(&lead->trim_reused, last - dirty);
-	atomic_store_explicit(&lead->trim_last, dirty, memory_order_relaxed);
+		counter_add_shared(&lead->trim.reused, last - dirty);
+	atomic_store_explicit(&lead->trim.last, dirty, memory_order_relaxed);
 	used = zone_used_pages(z);
 	soft = max + used / 4;
 	if (dirty > soft)
 		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
-	else if (atomic_load_explicit(&lead->trim_low, memory_order_relaxed))
-		atomic_store_explicit(&lead->trim_low, 0, memory_order_relaxed);
+	else if (atomic_load_explicit(&lead->trim.low, memory_order_relaxed))
+		atomic_store_explicit(&lead->trim.low, 0, memory_order_relaxed);
 }
 
 /* ---- descriptors ------------------------------------------------------------------------- */

@@ -133,12 +133,12 @@ static void reserve_space(struct zone *z)
 		void *p = vm_reserve(bytes, REGION_BYTES);
 
 		if (p) {
-			z->va_next = (uintptr_t)p;
-			z->va_end = (uintptr_t)p + bytes;
+			z->va.next = (uintptr_t)p;
+			z->va.end = (uintptr_t)p + bytes;
 			return;
 		}
 	}
-	z->va_refused = true;
+	z->va.refused = true;
 }
 
 /* Maps bytes for a region: below the last region if that place is free, or elsewhere. */
@@ -185,14 +185,14 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 	struct region *r;
 	size_t bytes;
 
-	if (!limited && z->va_next == z->va_end && !z->va_refused &&
+	if (!limited && z->va.next == z->va.end && !z->va.refused &&
 	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
 		reserve_space(z);
-	if (z->va_next != z->va_end) {
-		r = (struct region *)z->va_next;
+	if (z->va.next != z->va.end) {
+		r = (struct region *)z->va.next;
 		if (!region_commit_meta(r))
 			return NULL;
-		z->va_next += REGION_BYTES;
+		z->va.next += REGION_BYTES;
 		region_publish(z, r, REGION_PAGES);
 		return r;
 	}
@@ -519,9 +519,9 @@ static uint64_t release_reserved(struct zone *z)
 {
 	uint64_t bytes = 0;
 
-	if (z->va_next != z->va_end && vm_unmap((void *)z->va_next, z->va_end - z->va_next)) {
-		bytes += z->va_end - z->va_next;
-		z->va_end = z->va_next;
+	if (z->va.next != z->va.end && vm_unmap((void *)z->va.next, z->va.end - z->va.next)) {
+		bytes += z->va.end - z->va.next;
+		z->va.end = z->va.next;
 	}
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;

@@ -7,6 +7,10 @@
 
 #include "base/list.h"
 #include "base/lock.h"
+#include "page/growth_types.h"
+#include "page/prefault_types.h"
+#include "page/purge_types.h"
+#include "page/region_types.h"
 #include "types.h"
 
 /* At most so many blocks are handled under one hold of the zone's lock. */
@@ -46,48 +50,24 @@ struct zone {
 	/* Any thread, atomic: runs freed by threads that could not take the lock. */
 	cache_aligned _Atomic(struct page *) deferred;
 
-	/* Any thread, atomic. Only those of zone_lead are in use, for all zones of the process.
-	 * They change when the process grows, and rarely otherwise. Growth: */
-	cache_aligned _Atomic uint64_t
-		clean_taken;               /* clean pages handed out, ever: the process's growth */
-	_Atomic uint64_t prefaulted_taken; /* prefaulted pages handed out, less those unused */
-	_Atomic uint64_t ask_at;   /* the growth at which others are asked for cached memory */
-	_Atomic uint64_t ask_most; /* most pages of growth between two requests; 0: no limit */
-	_Atomic uint32_t tight;    /* address space is limited: blocks may not be wasted */
-	_Atomic uint64_t mapped;   /* pages of mappings beside the zones, when the last was made */
+	/* Only those of zone_lead are in use, for all zones that share their memory. */
+	struct growth growth;
+	struct trim trim;
 
-	/* The same, trim: pages, and times in ms. A race between two frees loses an update, so that
-	 * a few pages more or fewer are purged. */
-	cache_aligned _Atomic uint64_t trim_low; /* the fewest dirty pages since trim_at */
-	_Atomic uint64_t trim_due;               /* still to be purged of the period before that */
-	_Atomic uint64_t trim_at;
-	_Atomic uint64_t trim_gone; /* given back by frees, and not taken again yet */
-	_Atomic uint64_t trim_gone_at;
-	_Atomic uint64_t trim_seen;   /* clean_taken at the last call of trim_earned */
-	_Atomic uint64_t trim_last;   /* dirty pages at the last free */
-	_Atomic uint64_t trim_reused; /* dirty pages taken since the last call of trim_earned */
-	_Atomic uint64_t trim_earned; /* dirty pages that may be kept beyond the soft limit */
-	_Atomic uint64_t trim_earned_at;
-
-	/* Any thread, atomic: the reserve. */
-	/* An allocation that leaves fewer prefaulted pages wakes its thread, */
-	cache_aligned _Atomic uint64_t reserve_low;
-	_Atomic uint64_t reserve_over;  /* as does a free that leaves more. */
-	_Atomic uint32_t reserve_word;  /* its thread sleeps on it; 1: asleep */
-	_Atomic uint64_t reserve_after; /* ms, until then nothing is populated */
+	/* Of the zone that has a reserve. */
+	struct prefault_marks marks;
 
 	/* Guarded by: grow. Regions are only added to the list, so it is read without a lock. */
 	cache_aligned struct lock grow;
 	_Atomic(struct region *) regions;
 	_Atomic uint64_t grown; /* times pages were added; guarded by: lock */
-	uintptr_t va_next;
-	uintptr_t va_end;
-	bool va_refused;
-	bool refused;        /* the last growth was refused: the next one asks for little */
-	uint32_t refusals;   /* how many growths were refused */
-	struct page *away;   /* blocks whose address space was given back, linked by next */
-	uint32_t away_count; /* at most AWAY_MAX */
-	_Atomic bool locked; /* memory made usable last is locked; read by any thread */
+	struct va_rest va;
+	bool refused;           /* the last growth was refused: the next one asks for little */
+	uint32_t refusals;      /* how many growths were refused */
+	struct page *away;      /* blocks whose address space was given back, linked by next */
+	uint32_t away_count;    /* at most AWAY_MAX */
+	_Atomic bool locked;    /* memory made usable last is locked; read by any thread */
+	_Atomic uint32_t tight; /* zone_lead's: see zone_is_tight; read by any thread */
 };
 
 /*

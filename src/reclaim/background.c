@@ -196,8 +196,9 @@ static uint64_t dirty_pages(void)
 
 static bool anything_cached(void)
 {
-	return dirty_pages() || longrun_pages() || mapcache_bytes() || zones_sum(prefaulted_pages) || heap_idle_any() ||
-	       heap_bins_any() || slab_pool_wants_punch() || heap_pcps_pages();
+	return dirty_pages() || longrun_pages() || mapcache_bytes() ||
+	       zones_sum(prefaulted_pages) || heap_idle_any() || heap_bins_any() ||
+	       slab_pool_wants_punch() || heap_pcps_pages();
 }
 
 static bool is_always(void)

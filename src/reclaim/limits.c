@@ -94,7 +94,7 @@ static uint64_t check_vain_until; /* ms: the background thread */
  * longer or shorter, within its bound. */
 static bool left_below(uint64_t bytes)
 {
-	uint64_t most = atomic_load_explicit(&zone_main.ask_most, memory_order_relaxed);
+	uint64_t most = atomic_load_explicit(&zone_main.growth.ask_most, memory_order_relaxed);
 
 	return most && most < bytes / STEP_PART >> PG_SHIFT;
 }

@@ -27,9 +27,9 @@
  * (A) A pcp is skipped when its lock is held, and tried again after a sleep (its holder may need
  *     this processor); after DRAIN_WAIT_NS it is reported as skipped.
  * (B) No lock is held over a system call, except zone.grow while regions are unmapped, and
- *     reclaim_control over an expedited membarrier (1 us) and while the bins of a claimed heap are
- *     purged. reclaim_control is held for one heap of a drain, to mark MARK_LOOKS heaps, or for
- *     PART_STEPS steps of other work on heaps; when memory is short, also to mark all heaps.
+ *     reclaim_control over the expedited membarrier (1 us) of a growth, and while the bins of a
+ *     claimed heap are purged. reclaim_control is held for one heap of a drain, to mark MARK_HEAPS
+ *     heaps, or for PART_STEPS steps of other work on heaps.
  *
  * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
  * threads there are and whatever they hold. The next growth continues where it ended, at the latest
@@ -76,7 +76,7 @@
 
 /* Done in one hold of reclaim_control: steps of a walk, and heaps that are marked. */
 #define PART_STEPS 16384u
-#define MARK_LOOKS 256u
+#define MARK_HEAPS 256u
 /* Pages until the next growth asks again, while there is more than one growth takes; if that gave
  * something the next one asks as soon as it is used up. */
 #define AGAIN_PAGES (UINT64_C(1) << (19 - PG_SHIFT))
@@ -87,12 +87,13 @@ struct lock reclaim_control = LOCK_INIT(LOCK_CONTROL);
 
 /* One run of a trigger's steps. */
 struct run {
-	unsigned flags;        /* enum reclaim_flag, and DOES_HEAPS */
+	unsigned flags;        /* enum reclaim_flag, and those below */
 	bool tries;            /* an allocation: it does not wait for reclaim_control */
 	uint64_t want;         /* bytes that are to be given to the kernel */
 	uint64_t given;        /* bytes that were */
 	uint64_t keep;         /* dirty bytes that may stay */
 	uint64_t epoch;        /* of the marks; 0: nothing was marked */
+	uint64_t closed;       /* an epoch without its barrier yet */
 	struct heap_walk walk; /* of a step that goes over the heaps */
 	bool walking;
 	struct reclaim_report *report;
@@ -115,6 +116,7 @@ struct step {
 };
 
 #define DOES_HEAPS 0x100u
+#define MARKS_BINS 0x200u
 
 static bool control(const struct run *r)
 {
@@ -149,7 +151,7 @@ static void run_steps(struct run *r, const struct step *s, size_t n)
 /* A part of a walk over the heaps. */
 static bool walk(struct run *r, enum heap_action action, uint64_t epoch)
 {
-	uint32_t steps = PART_STEPS;
+	uint32_t steps = action == HEAP_MARK || action == HEAP_MARK_BINS ? MARK_HEAPS : PART_STEPS;
 
 	if (!epoch && heap_action_claims(action))
 		return false; /* nothing is marked */
@@ -220,10 +222,21 @@ static bool inboxes(struct run *r)
 	return walk(r, HEAP_OPEN, r->epoch);
 }
 
-/* Mark heaps at once, by a barrier that interrupts. */
-static bool mark_now(struct run *r)
+/* Mark heaps, in parts. The epoch ends in the hold of the last part. */
+static bool mark(struct run *r)
 {
-	r->epoch = heap_mark_all();
+	if (walk(r, r->flags & MARKS_BINS ? HEAP_MARK_BINS : HEAP_MARK, 0))
+		return true;
+	r->closed = claim_close();
+	return false;
+}
+
+/* The barrier after that, without a lock: the one that interrupts, unless the flags say global. */
+static bool barrier(struct run *r)
+{
+	if (r->closed)
+		r->epoch = r->walk.marked ? claim_pass(r->closed, r->flags & RECLAIM_GLOBAL) : 0;
+	r->closed = 0;
 	return false;
 }
 
@@ -302,24 +315,6 @@ static bool regions(struct run *r)
 	return false;
 }
 
-/* ---- marks by the background thread and by drains ------------------------------------------- */
-
-/* In parts; the barrier is made without a lock. */
-uint64_t reclaim_mark(bool bins, bool global)
-{
-	struct heap_walk w = heap_walk_all(HEAP_EMPTY, 0);
-	uint64_t epoch = 0;
-	bool any = false;
-
-	while (!epoch && lock_acquire(&reclaim_control) == 0) {
-		any |= heap_mark_part(&w, bins, MARK_LOOKS);
-		if (heap_walk_ended(&w))
-			epoch = claim_close();
-		lock_release(&reclaim_control);
-	}
-	return any && epoch ? claim_pass(epoch, global) : 0;
-}
-
 /* ---- a drain, heap by heap ------------------------------------------------------------------ */
 
 /* A thread that calls malloc all the time has to have a chance to take the mark back. */
@@ -389,6 +384,11 @@ static bool drain_heaps(struct run *r)
 /* ---- the table ------------------------------------------------------------------------------ */
 
 /* clang-format off */
+static const struct step mark_steps[] = {
+	{ mark,			LOCKED,			0 },
+	{ barrier,		0,			0 },
+};
+
 static const struct step drain_steps[] = {
 	{ mark_for_drain,	0,			RECLAIM_IDLE },
 	{ drain_heaps,		0,			DOES_HEAPS },
@@ -412,7 +412,8 @@ static const struct step age_steps[] = {
 
 /* The kernel refused to grow, so dirty pages are as good as clean ones and stay. */
 static const struct step no_memory_steps[] = {
-	{ mark_now,		LOCKED,			0 },
+	{ mark,			LOCKED,			0 },
+	{ barrier,		0,			0 },
 	{ heaps_empty,		LOCKED,			0 },
 	{ mappings,		0,			0 },
 	{ trim_own,		0,			0 },
@@ -435,9 +436,11 @@ static const struct step pressure_steps[] = {
 
 /* After those. The second marks are for threads that came out of their call meanwhile. */
 static const struct step emergency_steps[] = {
-	{ mark_now,		LOCKED,			0 },
+	{ mark,			LOCKED,			0 },
+	{ barrier,		0,			0 },
 	{ heaps_purge,		LOCKED | PURGES,	0 },
-	{ mark_now,		LOCKED,			0 },
+	{ mark,			LOCKED,			0 },
+	{ barrier,		0,			0 },
 	{ inboxes,		LOCKED,			0 },
 	{ pcps,			0,			0 },
 	{ sweep,		PURGES,			0 },
@@ -447,6 +450,15 @@ static const struct step emergency_steps[] = {
 /* clang-format on */
 
 /* ---- the triggers --------------------------------------------------------------------------- */
+
+uint64_t reclaim_mark(bool bins, bool global)
+{
+	struct run r = { .flags = (bins ? MARKS_BINS : 0) | (global ? RECLAIM_GLOBAL : 0),
+			 .want = UINT64_MAX };
+
+	RUN_STEPS(&r, mark_steps);
+	return r.epoch;
+}
 
 bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
 			reclaim_see *see, void *arg)

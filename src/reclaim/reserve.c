@@ -80,7 +80,7 @@ void reserve_end(void)
 void reserve_again(void)
 {
 	atomic_store_explicit(&ended, 0, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.reserve_word, 0, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.marks.word, 0, memory_order_relaxed);
 }
 
 /* ---- how much ------------------------------------------------------------------------------- */
@@ -88,9 +88,9 @@ void reserve_again(void)
 /* Pages by which the process has grown, prefaulted or not. */
 static uint64_t taken(void)
 {
-	return atomic_load_explicit(&zone_main.clean_taken, memory_order_relaxed) -
+	return atomic_load_explicit(&zone_main.growth.clean_taken, memory_order_relaxed) -
 	       atomic_load_explicit(&zone_main.prefaulted_made, memory_order_relaxed) +
-	       atomic_load_explicit(&zone_main.prefaulted_taken, memory_order_relaxed);
+	       atomic_load_explicit(&zone_main.growth.prefaulted_taken, memory_order_relaxed);
 }
 
 static void follow_growth(struct follow *f, uint64_t now)
@@ -140,7 +140,7 @@ static struct marks marks_of(uint64_t size)
 
 static bool held(uint64_t now)
 {
-	return now < atomic_load_explicit(&zone_main.reserve_after, memory_order_relaxed);
+	return now < atomic_load_explicit(&zone_main.marks.after, memory_order_relaxed);
 }
 
 /*
@@ -199,7 +199,7 @@ static bool fill(const struct marks *m)
 static bool is_over(void)
 {
 	return zone_prefaulted_pages(&zone_main) >
-	       atomic_load_explicit(&zone_main.reserve_over, memory_order_relaxed);
+	       atomic_load_explicit(&zone_main.marks.over, memory_order_relaxed);
 }
 
 /*
@@ -210,22 +210,22 @@ static void sleep_until_crossed(uint64_t low, uint64_t seen, uint64_t ms)
 {
 	bool crossed;
 
-	atomic_store_explicit(&zone_main.reserve_word, 1, memory_order_seq_cst);
+	atomic_store_explicit(&zone_main.marks.word, 1, memory_order_seq_cst);
 	atomic_thread_fence(memory_order_seq_cst); /* see prefault.c */
 	crossed = low ? zone_prefaulted_pages(&zone_main) < low : taken() != seen;
 	if (!crossed && !is_over())
 		prefault_wait(&zone_main, ms);
-	atomic_store_explicit(&zone_main.reserve_word, 0, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.marks.word, 0, memory_order_relaxed);
 }
 
 static void set_marks(const struct marks *m)
 {
 	/* With a low mark of 0, one page: the next allocation then finds less. */
-	atomic_store_explicit(&zone_main.reserve_low, m->low ? m->low : 1, memory_order_relaxed);
-	atomic_store_explicit(&zone_main.reserve_over, m->high + m->high / 8, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.marks.low, m->low ? m->low : 1, memory_order_relaxed);
+	atomic_store_explicit(&zone_main.marks.over, m->high + m->high / 8, memory_order_relaxed);
 	/* What is locked in memory (mlock) stays: do not wake up for it again. */
 	if (is_over() && !prefault_release(&zone_main, m->high, UINT64_MAX))
-		atomic_store_explicit(&zone_main.reserve_over, UINT64_MAX, memory_order_relaxed);
+		atomic_store_explicit(&zone_main.marks.over, UINT64_MAX, memory_order_relaxed);
 }
 
 void *reserve_main(void *arg)

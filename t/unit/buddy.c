@@ -23,22 +23,10 @@
 #include "page/region.h"
 #include "base/stats.h"
 #include "lib/tap.h"
+#include "lib/zone.h"
 #include "os/vm.h"
 
 #define ALL_FAIL ((uint64_t)1 << 30)
-
-static struct zone *zone_new(void)
-{
-	static struct zone zones[30];
-	static unsigned used;
-	struct zone *z = &zones[used++];
-
-	if (used > sizeof(zones) / sizeof(zones[0]))
-		tap_bail_out("too few zones");
-	z->lock.rank = LOCK_BUDDY;
-	z->grow.rank = LOCK_GROW;
-	return z;
-}
 
 /* A zone with one whole region, all free. */
 static struct zone *zone_with_region(void)

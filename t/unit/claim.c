@@ -579,10 +579,11 @@ static void test_held(void)
 /* The first part of a reclaim_mark, which lets go of the lock before its barrier. */
 static void mark_only(bool bins)
 {
-	struct heap_walk all = heap_walk_all(HEAP_EMPTY, 0);
+	struct heap_walk all = heap_walk_all(bins ? HEAP_MARK_BINS : HEAP_MARK, 0);
+	uint32_t steps = UINT32_MAX;
 
 	lock_acquire(&reclaim_control);
-	heap_mark_part(&all, bins, UINT32_MAX);
+	heap_walk_part(&all, &steps);
 	lock_release(&reclaim_control);
 }
 
@@ -613,7 +614,7 @@ static void test_no_barrier(void)
 	mark_only(false);
 	before = barriers();
 	lock_acquire(&reclaim_control);
-	heap_growth_mark(GROWTH_LOOKS, &none);
+	heap_growth_mark(GROWTH_HEAPS, &none);
 	lock_release(&reclaim_control);
 	reclaim_pressure(UINT64_C(1) << 40, 0, false);
 	ok(!heap_is_empty(w.heap) && barriers() == before,

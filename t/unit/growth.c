@@ -81,7 +81,7 @@ static void test_many(void)
 	tap_diag("%u growths; at most %u heaps and %u pcps in one", n, most_heaps, most_caches);
 	ok(most_heaps <= GROWTH_STEPS / CLAIM_STEPS,
 	   "one growth empties a bounded number of heaps");
-	ok(most_caches <= GROWTH_LOOKS + GROWTH_STEPS / CLAIM_STEPS + 2,
+	ok(most_caches <= GROWTH_HEAPS + GROWTH_STEPS / CLAIM_STEPS + 2,
 	   "one growth empties a bounded number of pcps");
 	is_int(still_hold(), 0, "some growths empty all heaps and pcps together");
 	bedroom_wake();

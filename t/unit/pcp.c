@@ -620,7 +620,7 @@ int main(void)
 	if (buddy_alloc_bulk(&zone, 1, PAGES, PAGES, all) != PAGES)
 		tap_bail_out("no memory");
 	buddy_free_bulk(all, PAGES);
-	atomic_store(&zone.ask_at, UINT64_MAX);
+	atomic_store(&zone.growth.ask_at, UINT64_MAX);
 	test_classes();
 	test_hit_and_miss();
 	test_no_class();

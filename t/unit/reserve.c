@@ -25,7 +25,7 @@
 
 static pthread_t thread;
 
-static uint64_t ready(void)
+static uint64_t prefaulted(void)
 {
 	return zone_prefaulted_pages(&zone_main);
 }
@@ -35,9 +35,9 @@ static bool rests_at(uint64_t pages)
 {
 	uint64_t end = clock_ms() + LIMIT_MS;
 
-	while (ready() != pages || !atomic_load(&zone_main.reserve_word)) {
+	while (prefaulted() != pages || !atomic_load(&zone_main.marks.word)) {
 		if (clock_ms() > end) {
-			tap_diag("%lu pages are ready", (unsigned long)ready());
+			tap_diag("%lu pages are prefaulted", (unsigned long)prefaulted());
 			return false;
 		}
 		park_sleep_ms(1);

@@ -296,6 +296,7 @@ static void test_set_zone(void)
 	struct page *pg;
 
 	pcp_init(&other, &zone_all[0]);
+	pcp_open(&other);
 	pcp_set_zone(&other, &zone_all[2]);
 	ok(other.zone == &zone_all[2], "a pcp without runs goes over to another zone");
 	pg = pcp_alloc(&other, run_class_of(1));
@@ -528,7 +529,7 @@ static void test_lost(void)
 static struct zone ready_zone = {
 	.lock = LOCK_INIT(LOCK_BUDDY),
 	.grow = LOCK_INIT(LOCK_GROW),
-	.reserve_over = UINT64_MAX,
+	.marks.over = UINT64_MAX,
 };
 
 static void hold_ready(enum delay_point p)
@@ -551,7 +552,7 @@ static void test_ready_taken(void)
 	buddy_free(buddy_alloc_aligned(z, 1, 0));
 	ok(n && zone_prefaulted_pages(z) >= n,
 	   "a block that was prefaulted without the lock counts later");
-	is_int(z->prefaulted_taken, 0, "no page of that block counts as taken");
+	is_int(z->growth.prefaulted_taken, 0, "no page of that block counts as taken");
 	zone_check(z);
 	options.reserve = 0;
 }

@@ -22,6 +22,7 @@
 #include "page/purge.h"
 #include "base/stats.h"
 #include "lib/tap.h"
+#include "lib/zone.h"
 #include "os/vm.h"
 
 /* Whether the kernel backs the page at addr, which is aligned to its pages, with memory. */
@@ -38,17 +39,11 @@ static bool backed(void *addr)
 #define SANITIZED 0
 #endif
 
-static struct zone *zone_new(bool reserve)
+static struct zone *zone_with_options(bool reserve)
 {
-	static struct zone zones[16];
-	static unsigned used;
-	struct zone *z = &zones[used++];
+	struct zone *z = zone_new();
 
-	if (used > sizeof(zones) / sizeof(zones[0]))
-		tap_bail_out("too few zones");
-	z->lock.rank = LOCK_BUDDY;
-	z->grow.rank = LOCK_GROW;
-	z->reserve_over = UINT64_MAX;
+	z->marks.over = UINT64_MAX;
 	options.reserve = reserve;
 	zone_init(z);
 	return z;
@@ -57,7 +52,7 @@ static struct zone *zone_new(bool reserve)
 /* So many blocks of PREFAULT_LARGE pages. */
 static struct zone *zone_filled(unsigned blocks)
 {
-	struct zone *z = zone_new(true);
+	struct zone *z = zone_with_options(true);
 
 	for (unsigned i = 0; i < blocks; i++)
 		if (prefault_fill(z, UINT64_MAX, UINT64_MAX) != PREFAULT_LARGE)
@@ -118,7 +113,7 @@ static void test_fill(void)
 	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE, "prefaulted pages are counted");
 	is_int(z->prefaulted_large, 3 * PREFAULT_LARGE,
 	       "prefaulted pages in large blocks are counted");
-	is_int(z->prefaulted_taken, 0, "no prefaulted page was taken yet");
+	is_int(z->growth.prefaulted_taken, 0, "no prefaulted page was taken yet");
 	ok(z->free_pages >= z->prefaulted_pages && z->dirty_pages == 0,
 	   "prefaulted memory is free and not dirty");
 	zone_check(z);
@@ -127,7 +122,7 @@ static void test_fill(void)
 	pg = take_and_write(z, 5);
 	least = faults() - before;
 	ok(pg != NULL, "a prefaulted run is said to be so, and reads as zero");
-	is_int(z->prefaulted_taken, 8, "prefaulted pages that are handed out are counted");
+	is_int(z->growth.prefaulted_taken, 8, "prefaulted pages that are handed out are counted");
 	is_int(z->prefaulted_pages, 3 * PREFAULT_LARGE - 8,
 	       "the rest of a prefaulted block stays prefaulted");
 	/* The kernel may take away and move any page at any time, but not each time. */
@@ -174,7 +169,7 @@ static void test_returned(void)
 	       "a run that was not written to comes back as prefaulted");
 	is_int(z->prefaulted_large, PREFAULT_LARGE,
 	       "a run that comes back merges with the rest of its block");
-	is_int(z->prefaulted_taken, 0, "a run that comes back does not count as taken");
+	is_int(z->growth.prefaulted_taken, 0, "a run that comes back does not count as taken");
 	zone_check(z);
 }
 
@@ -194,7 +189,7 @@ static void test_long_run(void)
 
 static void test_large_blocks(void)
 {
-	struct zone *z = zone_new(true);
+	struct zone *z = zone_with_options(true);
 	struct page *small = take(z, 1);
 
 	ok(prefault_fill(z, 0, UINT64_MAX) < PREFAULT_LARGE,
@@ -207,7 +202,7 @@ static void test_large_blocks(void)
 
 static void test_most(void)
 {
-	struct zone *z = zone_new(true);
+	struct zone *z = zone_with_options(true);
 
 	is_int(prefault_fill(z, UINT64_MAX, 5), 5, "no more pages are prefaulted than are missing");
 	is_int(z->prefaulted_pages, 5, "no more pages count as prefaulted than were missing");
@@ -289,12 +284,12 @@ static void test_apart(void)
 	struct zone *z = zone_filled(1);
 	struct page *pg = take(z, 1);
 	struct page *other = take(z, 1);
-	uint64_t ready = z->prefaulted_pages;
+	uint64_t before = z->prefaulted_pages;
 
 	write_all(pg);
 	buddy_free(pg);
 	is_int(z->dirty_pages, 1, "a dirty page beside prefaulted ones does not make them dirty");
-	is_int(z->prefaulted_pages, ready, "pages beside a dirty one stay prefaulted");
+	is_int(z->prefaulted_pages, before, "pages beside a dirty one stay prefaulted");
 	pg = take(z, 2);
 	is_int(pg->zero, ZERO_PREFAULTED,
 	       "prefaulted pages are not taken as a part of a dirty block");
@@ -319,7 +314,7 @@ static void test_apart(void)
 
 static void test_not_apart(void)
 {
-	struct zone *z = zone_new(false);
+	struct zone *z = zone_with_options(false);
 	struct page *pg = buddy_alloc_aligned(z, 1023, 10); /* of a block of 1024 */
 
 	if (!pg)
@@ -341,7 +336,7 @@ static void test_extend(void)
 	ok(extended, "a run is extended by prefaulted pages");
 	is_int(z->prefaulted_pages, PREFAULT_LARGE - 12,
 	       "an extended run takes as many prefaulted pages as it needs");
-	is_int(z->prefaulted_taken, 12, "pages of an extended run count as taken");
+	is_int(z->growth.prefaulted_taken, 12, "pages of an extended run count as taken");
 	zone_check(z);
 	buddy_shrink(pg, 4);
 	is_int(z->dirty_pages, 8, "what an extended run gives back is dirty");
@@ -424,21 +419,20 @@ static void test_marks(void)
 	uint64_t wakes = stat_sum(STAT_reserve_wakes);
 	struct page *pg[4];
 
-	z->reserve_low = PREFAULT_LARGE - 3;
-	z->reserve_word = 1;
+	z->marks.low = PREFAULT_LARGE - 3;
+	z->marks.word = 1;
 	pg[0] = take(z, 3);
-	is_int(z->reserve_word, 1,
-	       "the reserve's thread is not woken while the mark is not crossed");
+	is_int(z->marks.word, 1, "the reserve's thread is not woken while the mark is not crossed");
 	pg[1] = take(z, 1);
-	is_int(z->reserve_word, 0, "an allocation that crosses the mark wakes the thread");
+	is_int(z->marks.word, 0, "an allocation that crosses the mark wakes the thread");
 	pg[2] = take(z, 1);
 	is_int(stat_sum(STAT_reserve_wakes) - wakes, 1,
 	       "the next allocation finds the thread awake");
-	z->reserve_low = 0;
-	z->reserve_over = PREFAULT_LARGE - 5;
-	z->reserve_word = 1;
+	z->marks.low = 0;
+	z->marks.over = PREFAULT_LARGE - 5;
+	z->marks.word = 1;
 	buddy_free(pg[2]);
-	is_int(z->reserve_word, 0, "a free that leaves more than may be kept wakes the thread");
+	is_int(z->marks.word, 0, "a free that leaves more than may be kept wakes the thread");
 	buddy_free(pg[1]);
 	buddy_free(pg[0]);
 	zone_check(z);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * zone.h - zones of a test's own.
+ */
+#ifndef SLUICE_T_ZONE_H
+#define SLUICE_T_ZONE_H
+
+#include "lib/tap.h"
+#include "page/zone.h"
+
+/* A new zone without pages. It is never freed; a test has 30 at most. */
+static inline struct zone *zone_new(void)
+{
+	static struct zone zones[30];
+	static unsigned used;
+	struct zone *z = &zones[used++];
+
+	if (used > sizeof(zones) / sizeof(zones[0]))
+		tap_bail_out("too few zones");
+	z->lock.rank = LOCK_BUDDY;
+	z->grow.rank = LOCK_GROW;
+	return z;
+}
+
+#endif
