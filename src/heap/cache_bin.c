@@ -94,9 +94,6 @@ uint64_t bin_bytes(unsigned bin, unsigned n)
 	return (uint64_t)n * each;
 }
 
-#if defined(__SANITIZE_THREAD__)
-__attribute__((no_sanitize_thread)) /* the race is benign, see bin_objects_now */
-#endif
 unsigned
 bin_objects_now(struct heap *h, unsigned bin)
 {

@@ -42,7 +42,7 @@ bool bin_grow(struct heap *h, unsigned bin);
 uint64_t bin_bytes(unsigned bin, unsigned n);
 
 /* For statistics, from any thread: how many objects are in the bin. Inexact while the owner uses
- * it, and bounded by what a bin may hold. */
+ * it, and bounded by what a bin may hold, so the race is benign. */
 unsigned bin_objects_now(struct heap *h, unsigned bin);
 
 /* Take the n highest places away, which are free. */
