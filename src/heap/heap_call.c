@@ -37,9 +37,9 @@ void heap_ask_trim(void)
 /*
  * Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some
  * slabs with room are abandoned, so that holes can be made in them. A few classes in each call, so
- * that none is long. Not an ageing step: that spares what was used in the last rounds and moves 16
- * objects, this spares nothing and ends after the last bin. One function for both had a flag for
- * each of these and was longer.
+ * that none is long. Not an ageing step: that spares what was used in the last rounds and moves few
+ * objects, this spares nothing and ends after the last bin. One function for both would need a flag
+ * for each of these.
  */
 static inline void trim_if_asked(struct heap *h)
 {
