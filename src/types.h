@@ -90,6 +90,7 @@
 #define ALIGN_MIN 16u
 
 struct heap;
+struct live_bits;
 struct zone;
 
 /* What a page descriptor describes. Only the head of a run or block has a kind other than NONE. */
@@ -235,6 +236,7 @@ struct region {
 	uint32_t offline;         /* its address space was returned to the kernel */
 	bool blocked;             /* another mapping lies behind it; grow lock */
 	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
+	_Atomic(struct live_bits *) live; /* any thread, atomic: livebits.h, set once */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
 	cache_aligned uint32_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];

@@ -48,6 +48,14 @@ static void draw(uint64_t word[3])
 	errno = saved;
 }
 
+void link_random(void *out, size_t bytes)
+{
+	uint64_t word[3] = { 0, 0, 0 };
+
+	draw(word);
+	memcpy(out, word, bytes < sizeof(word) ? bytes : sizeof(word));
+}
+
 /* Of an odd number, mod 2^64. Each step doubles the number of correct bits, initially 3. */
 static uint64_t inverse_of(uint64_t odd)
 {

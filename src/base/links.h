@@ -42,6 +42,9 @@ extern struct link_key link_key;
 /* Draws the key. */
 void link_init(void);
 
+/* Bytes that nobody else knows, 24 at most. Does not wait for the kernel. */
+void link_random(void *out, size_t bytes);
+
 /* Links o to next, or to nothing if NULL. */
 static always_inline void link_set(struct object *o, const struct object *next)
 {

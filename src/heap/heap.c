@@ -32,12 +32,14 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/options.h"
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
+#include "heap/quarantine.h"
 #include "heap/trim.h"
 #include "os/vm.h"
 #include "page/longrun.h"
@@ -46,6 +48,7 @@
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
 
 bool (*heap_reclaim)(void);
+const struct heap_hooks *heap_hooks;
 
 /* At the start of a slow call, where libc may be called as by the program: see heap_due. */
 static always_inline void do_what_is_due(bool allocates)
@@ -107,7 +110,14 @@ static void *emergency_alloc(size_t size, size_t align)
 	return likely(p != NULL) ? p : huge_alloc(size, align);
 }
 
-noinline void *heap_alloc_slow(size_t size)
+static struct object *take_object(struct heap *h, unsigned cls)
+{
+	if (unlikely(heap_hooks != NULL))
+		return heap_take_hidden(h, cls);
+	return *h->bin[cls].top || heap_refill(h, cls) ? *h->bin[cls].top-- : NULL;
+}
+
+static always_inline void *alloc_plain(size_t size)
 {
 	unsigned cls = class_of(size);
 	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
@@ -123,8 +133,8 @@ noinline void *heap_alloc_slow(size_t size)
 
 		if (unlikely(!h))
 			return emergency_alloc(class_size(cls), align);
-		if (*h->bin[cls].top || heap_refill(h, cls)) {
-			o = *h->bin[cls].top--;
+		o = take_object(h, cls);
+		if (o) {
 			heap_call_end(h);
 			return o;
 		}
@@ -142,6 +152,15 @@ noinline void *heap_alloc_slow(size_t size)
 		heap_attach(h, pg);
 		heap_call_end(h);
 	}
+}
+
+noinline void *heap_alloc_slow(size_t size)
+{
+	bool zero = false;
+
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->alloc(size, 1, &zero);
+	return alloc_plain(size);
 }
 
 /* Leave the critical section. Runs that were released in it go to the pcp. */
@@ -238,32 +257,70 @@ void *heap_alloc_large(size_t size)
 {
 	bool zero = false;
 
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->alloc(size, 1, &zero);
 	return alloc_large(size, &zero);
 }
 
 void *heap_alloc_large_zero(size_t size, bool *zero)
 {
 	*zero = true;
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->alloc(size, 1, zero);
 	return alloc_large(size, zero);
+}
+
+/* The run is aligned by itself. size: not 0. */
+static void *alloc_aligned_large(size_t size, size_t align, bool *zero)
+{
+	void *p = NULL;
+
+	*zero = false;
+	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
+		p = large_alloc(heap_pcp(), size, align, zero);
+	if (unlikely(!p)) {
+		*zero = false;
+		p = emergency_alloc(size, align);
+	}
+	if (unlikely(!p) && likely(!heap_in_copy))
+		p = alloc_scarce(size, align, zero);
+	return p;
+}
+
+void *heap_plain_alloc(size_t size, size_t align, bool *zero)
+{
+	if (align <= PG_BYTES && size <= SMALL_MAX) {
+		*zero = false;
+		return alloc_plain(align_up(max_size(size, 1), align));
+	}
+	return align <= ALIGN_MIN ? alloc_large(size, zero)
+				  : alloc_aligned_large(max_size(size, 1), align, zero);
+}
+
+void *heap_calloc_slow(size_t size)
+{
+	bool zero = false;
+	void *p = unlikely(heap_hooks != NULL) ? heap_hooks->alloc(size, 1, &zero)
+					       : heap_alloc_again(size);
+
+	if (!p || zero)
+		return p;
+	/* Each path of a call that is not hardened gives the full size of the class. */
+	return memset(p, 0, heap_hooks ? heap_usable(p) : class_size(class_of(size)));
 }
 
 void *heap_alloc_aligned(size_t size, size_t align)
 {
-	void *p = NULL;
-	bool zero;
+	bool zero = false;
 
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->alloc(size, align, &zero);
 	/* All objects of the class of a multiple of align are aligned to align, because slabs begin
 	 * at a page. The class sizes within a doubling are multiples of one power of two. Either
 	 * that is a multiple of align, or the class size is exactly the multiple asked for. */
 	if (align <= PG_BYTES && size <= SMALL_MAX)
 		return heap_alloc_small(align_up(max_size(size, 1), align));
-	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
-		p = large_alloc(heap_pcp(), max_size(size, 1), align, &zero);
-	if (unlikely(!p))
-		p = emergency_alloc(size, align);
-	if (unlikely(!p) && likely(!heap_in_copy))
-		p = alloc_scarce(max_size(size, 1), align, &zero);
-	return p;
+	return alloc_aligned_large(max_size(size, 1), align, &zero);
 }
 
 /* ---- free -------------------------------------------------------------------------------- */
@@ -346,7 +403,9 @@ static void free_object(struct page *pg, void *p)
 	 * is an object. */
 	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
 		heap_freed_twice(p, pg);
-	if (!heap_free_foreign(h, pg, p, &d)) {
+	if (unlikely(heap_hooks != NULL)) {
+		quarantine_put(h, p, &d);
+	} else if (!heap_free_foreign(h, pg, p, &d)) {
 		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
 		*++b->top = p;
@@ -373,7 +432,6 @@ noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin 
 noinline void heap_free_slow(void *p)
 {
 	int saved = errno;
-	struct page *pg;
 
 	if (!p)
 		return;
@@ -382,9 +440,19 @@ noinline void heap_free_slow(void *p)
 		huge_free(p);
 		return;
 	}
-	pg = pagemap_ours(p) ? page_of(p) : NULL;
+	if (unlikely(heap_hooks != NULL))
+		heap_hooks->free(p);
+	else
+		heap_plain_free(p);
+	errno = saved;
+}
+
+void heap_plain_free(void *p)
+{
+	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+
 	if (pg && (page_kind(pg) == PAGE_SLAB ||
-		   (page_kind(pg) == PAGE_LARGE && slab_carved_bytes(pg)))) {
+		   (page_kind(pg) == PAGE_LARGE && (slab_carved_bytes(pg) || heap_hooks)))) {
 		free_object(pg, p);
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
@@ -398,7 +466,6 @@ noinline void heap_free_slow(void *p)
 	} else if (unlikely(buddy_after_free != NULL)) {
 		buddy_after_free(&zone_main); /* less is in use */
 	}
-	errno = saved;
 }
 
 /* ---- what a pointer is ------------------------------------------------------------------- */
@@ -413,7 +480,7 @@ static noinline _Noreturn void size_of_middle(const void *p, const struct page *
 		     p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
-size_t heap_usable(void *p)
+size_t heap_plain_usable(void *p)
 {
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	size_t n;
@@ -443,6 +510,11 @@ bool heap_owns(const void *p)
 	return pagemap_ours(p) || huge_usable(p) || arena_covers(p);
 }
 
+size_t heap_usable(void *p)
+{
+	return unlikely(heap_hooks != NULL) ? heap_hooks->usable(p) : heap_plain_usable(p);
+}
+
 /* Stop the program if the block is in the thread's own bin: the descriptor does not tell. */
 static void check_not_in_bin(void *p, const struct page *pg)
 {
@@ -467,7 +539,7 @@ static bool grows_into_mapping(size_t old, size_t size)
 	return size >= REALLOC_MAP_MIN && size > old && (size > LARGE_MAX || size < old + old / 2);
 }
 
-static void *realloc_move(void *p, size_t old, size_t size)
+void *heap_move(void *p, size_t old, size_t size)
 {
 	void *q = NULL;
 
@@ -482,16 +554,16 @@ static void *realloc_move(void *p, size_t old, size_t size)
 	return q;
 }
 
-static noinline void *realloc_slow(void *p, size_t size)
+void *heap_plain_realloc(void *p, size_t size)
 {
-	size_t old = heap_usable(p);
+	size_t old = heap_plain_usable(p);
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 	void *q;
 
 	heap_copy_check();
 
 	if (unlikely(heap_in_copy))
-		return size <= old ? p : realloc_move(p, old, size);
+		return size <= old ? p : heap_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {
 		heap_check_object(p, pg); /* a valid object is to grow beyond SMALL_MAX */
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
@@ -510,8 +582,15 @@ static noinline void *realloc_slow(void *p, size_t size)
 		if (q)
 			return q;
 	}
-	q = realloc_move(p, old, size);
+	q = heap_move(p, old, size);
 	return q || size > old ? q : p; /* shrinking cannot fail */
+}
+
+static noinline void *realloc_slow(void *p, size_t size)
+{
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->realloc(p, size);
+	return heap_plain_realloc(p, size);
 }
 
 /* The usual case: p is an object of a slab, and stays one. realloc_slow handles all others, and
@@ -523,7 +602,7 @@ void *heap_realloc(void *p, size_t size)
 	size_t old;
 	void *q;
 
-	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_in_copy))
+	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_slow_only))
 		return realloc_slow(p, size);
 	offset = (size_t)((char *)p - page_address(pg));
 	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset)))
@@ -547,7 +626,7 @@ size_t heap_resize(void *p, size_t size, size_t most)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 
 	heap_copy_check();
-	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy))
+	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy) || heap_hooks)
 		return old;
 	large_check(pg, p);
 	check_not_in_bin(p, pg);
@@ -560,6 +639,8 @@ size_t heap_good_size(size_t size, size_t align)
 {
 	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
 
+	if (options.canary || (!size && options.check == CHECK_FULL))
+		return size;
 	if (size <= SMALL_MAX && align <= PG_BYTES)
 		return class_size(class_of(align_up(size, align)));
 	if (size > LARGE_MAX || align > LARGE_MAX)
@@ -596,6 +677,8 @@ void heap_abandon_own(void)
 {
 	struct heap *h = heap_self;
 
+	for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
+		more = heap_trim_quarantine(h);
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
 			more = heap_abandon_some(h, bin);

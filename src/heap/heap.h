@@ -44,6 +44,38 @@ size_t heap_resize(void *p, size_t size, size_t most);
 /* What heap_usable returns for a block of that size (up to PTRDIFF_MAX) and alignment. */
 size_t heap_good_size(size_t size, size_t align);
 
+/*
+ * What a hardened process (harden.c) does instead of the plain functions below; NULL in others. Set
+ * when the process has one thread. Zero: set if the memory reads as zero.
+ */
+struct heap_hooks {
+	void *(*alloc)(size_t size, size_t align, bool *zero);
+	void (*free)(void *p);
+	void *(*realloc)(void *p, size_t size);
+	size_t (*usable)(void *p);
+	void (*check_size)(void *p, size_t size, size_t align);
+};
+extern const struct heap_hooks *heap_hooks;
+void *heap_plain_alloc(size_t size, size_t align, bool *zero);
+void heap_plain_free(void *p);
+void *heap_plain_realloc(void *p, size_t size);
+size_t heap_plain_usable(void *p);
+
+/* Copy a block of `old` bytes to a new one, and free it. Returns NULL if there is no memory; the
+ * block is unchanged then. */
+void *heap_move(void *p, size_t old, size_t size);
+
+/* For calloc when heap_alloc_hit returns NULL; size <= SMALL_MAX. All usable bytes are zero. */
+void *heap_calloc_slow(size_t size);
+
+/* Stops a hardened process unless p was allocated with this size, for frees that know it. align: 1
+ * if unknown. */
+static inline void heap_check_size(void *p, size_t size, size_t align)
+{
+	if (heap_hooks)
+		heap_hooks->check_size(p, size, align);
+}
+
 /* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap and the
  * heaps that a fork left (heap_take_orphan), and give the empty abandoned slabs back to the buddy
  * core. Returns bytes of slabs given back. */

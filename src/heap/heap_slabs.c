@@ -31,6 +31,8 @@
 
 #include "base/check.h"
 #include "base/delay.h"
+#include "base/links.h"
+#include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
 #include "heap/cache_bin.h"
@@ -44,6 +46,8 @@
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
+#define SLAB_CHANGE 4u /* refills until another slab is chosen, on average */
+#define SLAB_CHOICE 8u /* slabs among which it is chosen */
 
 _Thread_local struct heap_work heap_work TLS_FAST;
 
@@ -266,6 +270,73 @@ bool heap_refill(struct heap *h, unsigned cls)
 	return got != 0;
 }
 
+/* ---- hardened processes --------------------------------------------------------------------- */
+
+/* xorshift64* (Vigna 2014). Each thread has its own sequence; a child of fork has its parent's. */
+static unsigned random_below(unsigned n)
+{
+	static _Thread_local uint64_t state TLS_FAST;
+
+	if (unlikely(!state)) {
+		link_random(&state, sizeof(state));
+		state |= 1;
+	}
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	return (unsigned)((state * UINT64_C(0x2545f4914f6cdd1d) >> 32) * n >> 32);
+}
+
+/* One of the heap's slabs with room becomes the one that the next objects come from. */
+static void current_shuffle(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+	struct page *next = h->partial[cls].first;
+
+	if (!pg || !next || random_below(SLAB_CHANGE) != 0)
+		return;
+	for (unsigned n = random_below(SLAB_CHOICE); n && next->next; n--)
+		next = next->next;
+	page_list_del(&h->partial[cls], next, LIST_PARTIAL);
+	h->current[cls] = next;
+	next->list = LIST_CURRENT;
+	next->wake = WAKE_NEVER;
+	pg->list = LIST_NONE;
+	slab_place(h, pg);
+}
+
+struct object *heap_take_hidden(struct heap *h, unsigned cls)
+{
+	struct object **o = bin_bottom(h, cls) + 1;
+	unsigned most = bin_capacity(cls) < HIDDEN_MAX ? bin_capacity(cls) : HIDDEN_MAX;
+	unsigned n = h->hidden[cls];
+	unsigned far = HIDDEN_MAX + 1;
+	struct object *taken;
+	unsigned i;
+
+	h->idle_rounds[cls] = 0;
+	if (n <= most / 2) {
+		if (options.random_slots)
+			current_shuffle(h, cls);
+		while (n < most) {
+			struct page *pg = current_slab(h, cls);
+
+			if (!pg)
+				break;
+			heap_work_count(0, 1);
+			n += slab_take(pg, o + n, most - n, &far);
+		}
+		heap_work_count(n - h->hidden[cls], 0);
+	}
+	if (!n)
+		return NULL;
+	i = options.random_slots ? random_below(n) : n - 1;
+	taken = o[i];
+	o[i] = o[n - 1];
+	h->hidden[cls] = (uint8_t)(n - 1);
+	return taken;
+}
+
 /* ---- objects go to their slabs ----------------------------------------------------------- */
 
 _Noreturn void heap_bad_free(void *p, const struct page *pg)
@@ -395,6 +466,14 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	if (due.pg)
 		d->due[d->n++] = due;
 	return n;
+}
+
+void heap_free_to_slab(struct heap *h, void *p, struct due_list *d)
+{
+	struct object *o = p;
+
+	heap_work_count(1, 0);
+	free_to_slab(h, &o, 1, d);
 }
 
 bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d)

@@ -52,6 +52,25 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
 /* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
 bool heap_refill(struct heap *h, unsigned cls);
 
+/*
+ * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
+ * places above hold up to HIDDEN_MAX objects that were taken from slabs. heap_take_hidden takes one
+ * of them, at random with the option random_slots, and more from the slabs first if there are few.
+ * Returns NULL if the heap has none. heap_show_hidden makes them the bin's, for a flush.
+ */
+#define HIDDEN_MAX 16u
+struct object *heap_take_hidden(struct heap *h, unsigned cls);
+static inline void heap_show_hidden(struct heap *h, unsigned bin)
+{
+	if (unlikely(bin < CLASSES && h->hidden[bin])) {
+		h->bin[bin].top += h->hidden[bin];
+		h->hidden[bin] = 0;
+	}
+}
+
+/* The block goes to its slab, the outbox or the pcp. */
+void heap_free_to_slab(struct heap *h, void *p, struct due_list *d);
+
 /* Make room in the full bin of cls: more places, or a few objects go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 

@@ -63,6 +63,7 @@ struct heap heap_none = HEAP_NEVER;
 struct heap heap_gone = HEAP_NEVER;
 _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
 _Thread_local bool heap_in_copy TLS_FAST;
+bool heap_slow_only;
 
 static union {
 	struct heap heap;
@@ -149,6 +150,7 @@ static void heap_publish(struct heap *h)
 static void begin_copy(void)
 {
 	heap_in_copy = true;
+	heap_slow_only = true;
 	heap_self = &heap_gone;
 }
 

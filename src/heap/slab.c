@@ -33,6 +33,7 @@
 #include "base/check.h"
 #include "base/delay.h"
 #include "base/stats.h"
+#include "heap/livebits.h"
 #include "page/pcp.h"
 
 /* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
@@ -68,6 +69,7 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->carved = 0;
 	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
 	holes_init(pg, cls, pg->zero == ZERO_CLEAN);
+	live_forget(pg, size_classes[cls].pages);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;

@@ -19,6 +19,7 @@
 #include "base/options.h"
 #include "heap/cache_bin.h"
 #include "heap/heap_slabs.h"
+#include "heap/quarantine.h"
 #include "heap/slab_pool.h"
 #include "os/vm.h"
 
@@ -68,8 +69,11 @@ static void pool_refresh(struct heap *h, struct outbox_adopt *due)
  * were. */
 static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 {
-	unsigned have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 	struct due_list d;
+	unsigned have;
+
+	heap_show_hidden(h, cls);
+	have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 
 	if (!have)
 		return 0;
@@ -78,6 +82,21 @@ static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
 	return have < n ? have : n;
+}
+
+/* Some of a hardened heap's quarantine. Returns how many there were. */
+static unsigned quarantine_flush_some(struct heap *h)
+{
+	struct due_list d;
+	unsigned n;
+
+	if (likely(!h->quarantine))
+		return 0;
+	d.n = 0;
+	n = quarantine_flush(h, QUARANTINE_STEP, &d);
+	for (unsigned i = 0; i < d.n; i++)
+		pool_refresh(h, &d.due[i]);
+	return n;
 }
 
 /* Leave nothing in the bin, and no room. */
@@ -107,6 +126,8 @@ static bool flush_batch(struct heap *h)
 /* Leave nothing in its bins and its outbox. */
 static void flush_all(struct heap *h)
 {
+	while (quarantine_flush_some(h))
+		;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_empty(h, bin);
 	while (flush_batch(h))
@@ -118,6 +139,9 @@ static bool flush_part(struct heap *h, uint32_t *steps)
 {
 	unsigned n;
 
+	while ((n = quarantine_flush_some(h)) != 0)
+		if (!heap_spend(steps, n))
+			return false;
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		while ((n = bin_flush_some(h, bin, BIN_STEP)) != 0)
 			if (!heap_spend(steps, n))
@@ -250,6 +274,11 @@ void heap_trim_bin(struct heap *h, unsigned bin)
 	}
 }
 
+bool heap_trim_quarantine(struct heap *h)
+{
+	return quarantine_flush_some(h) != 0;
+}
+
 void heap_trim_rest(struct heap *h)
 {
 	while (flush_batch(h))
@@ -277,11 +306,13 @@ static uint64_t list_free_bytes(const struct page_list_head *l)
 
 uint64_t heap_free_bytes(struct heap *h)
 {
-	uint64_t bytes = h->outbox.bytes + list_free_bytes(&h->full);
+	uint64_t bytes = h->outbox.bytes + list_free_bytes(&h->full) + quarantine_bytes(h);
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (struct object **o = h->bin[bin].top; *o; o--)
 			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
+		if (bin < CLASSES)
+			bytes += h->hidden[bin] * class_size(bin);
 	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		bytes += list_free_bytes(&h->partial[cls]);

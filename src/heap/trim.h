@@ -25,6 +25,9 @@ void heap_trim(struct heap *h);
 void heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
+/* Hardened: some blocks of the quarantine go to their slabs. Returns false if it is empty. */
+bool heap_trim_quarantine(struct heap *h);
+
 /* Empty the bins and the outbox of a heap, take the room of its bins away, and abandon all its
  * slabs. Then it is drained, unless a pool cannot be locked. */
 void heap_abandon_slabs(struct heap *h);

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/export.h"
+#include "base/options.h"
 #include "heap/heap.h"
 #include "shim/cxx_nomem.h"
 
@@ -150,6 +151,38 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 		by(p, align);                                                                      \
 	}
 
+/*
+ * The sized forms jump through a pointer to the form without the size, which ignores the register
+ * that has it. With the option check_sizes the pointer leads to a function that checks the size
+ * first. So the check costs nobody else an instruction.
+ */
+typedef void (*generic_fn)(void);
+typedef void (*sized_fn)(void *p, size_t size);
+
+#define DELETE_SIZED(by, op)                                                                       \
+	static sized_fn to##op = (sized_fn)(generic_fn)by;                                         \
+	static void checked##op(void *p, size_t size)                                              \
+	{                                                                                          \
+		heap_check_size(p, size, 1);                                                       \
+		by(p);                                                                             \
+	}                                                                                          \
+	void op(void *p, size_t size);                                                             \
+	OPERATOR void op(void *p, size_t size)                                                     \
+	{                                                                                          \
+		to##op(p, size);                                                                   \
+	}
+
+/* The form without the size has the alignment as its second argument. */
+static bool check_aligned;
+#define DELETE_SIZED_ALIGNED(by, op)                                                               \
+	void op(void *p, size_t size, size_t align);                                               \
+	OPERATOR void op(void *p, size_t size, size_t align)                                       \
+	{                                                                                          \
+		if (unlikely(check_aligned))                                                       \
+			heap_check_size(p, size, align);                                           \
+		by(p, align);                                                                      \
+	}
+
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 NEW(_Znwm);
@@ -165,15 +198,25 @@ NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, _ZnamRKSt9nothrow_t, _Zn
 
 DELETE(_ZdlPv)
 DELETE_BY(_ZdlPv, _ZdaPv)
-DELETE_BY(_ZdlPv, _ZdlPvm, size_t size)
-DELETE_BY(_ZdaPv, _ZdaPvm, size_t size)
+DELETE_SIZED(_ZdlPv, _ZdlPvm)
+DELETE_SIZED(_ZdaPv, _ZdaPvm)
 DELETE_BY(_ZdlPv, _ZdlPvRKSt9nothrow_t, const struct nothrow *tag)
 DELETE_BY(_ZdaPv, _ZdaPvRKSt9nothrow_t, const struct nothrow *tag)
 DELETE(_ZdlPvSt11align_val_t, size_t align)
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, size_t align)
-DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvmSt11align_val_t, size_t size, size_t align)
-DELETE_BY_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvmSt11align_val_t, size_t size, size_t align)
+DELETE_SIZED_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvmSt11align_val_t)
+DELETE_SIZED_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvmSt11align_val_t)
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align,
 		  const struct nothrow *tag)
 DELETE_BY_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, size_t align,
 		  const struct nothrow *tag)
+
+/* After library_begins has read the options. */
+__attribute__((constructor(102))) static void sizes_begin(void)
+{
+	if (!options.check_sizes)
+		return;
+	check_aligned = true;
+	to_ZdlPvm = checked_ZdlPvm;
+	to_ZdaPvm = checked_ZdaPvm;
+}

@@ -25,6 +25,7 @@
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
+#include "heap/harden.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "os/vm.h"
@@ -87,6 +88,7 @@ void sluice_init(void)
 	sluice_began_ns = clock_ns();
 	heap_init();
 	heap_init_late();
+	harden_init();
 	reserve_init();
 	reclaim_init();
 	pressure_init();

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/export.h"
+#include "base/options.h"
 #include "heap/heap.h"
 #include "os/vm.h"
 
@@ -119,7 +120,8 @@ EXPORT void dallocx(void *p, int flags)
 
 EXPORT void sdallocx(void *p, size_t size, int flags)
 {
-	(void)size;
+	if (unlikely(options.check_sizes))
+		heap_check_size(p, size, max_size(align_of(flags), 1));
 	dallocx(p, flags);
 }
 

@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "base/export.h"
+#include "base/options.h"
 #include "base/stats.h"
 #include "heap/heap.h"
 #include "os/vm.h"
@@ -113,15 +114,23 @@ EXPORT void cfree(void *p)
 
 EXPORT void free_sized(void *p, size_t size)
 {
-	(void)size;
+	if (unlikely(options.check_sizes))
+		heap_check_size(p, size, 1);
 	free(p);
 }
 
 EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 {
-	(void)align;
-	(void)size;
+	if (unlikely(options.check_sizes))
+		heap_check_size(p, size, align);
 	free(p);
+}
+
+static noinline void *calloc_slow(size_t bytes)
+{
+	void *p = heap_calloc_slow(bytes);
+
+	return likely(p != NULL) ? p : out_of_memory();
 }
 
 EXPORT void *calloc(size_t n, size_t size)
@@ -133,11 +142,9 @@ EXPORT void *calloc(size_t n, size_t size)
 	if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_LIMIT)
 		return out_of_memory();
 	if (likely(bytes <= SMALL_MAX)) {
-		p = heap_alloc_small(bytes);
-		if (unlikely(!p))
-			return out_of_memory();
-		/* Each path of the call gives the full size of the class. */
-		return memset(p, 0, class_size(class_of(bytes)));
+		p = heap_alloc_hit(bytes);
+		return likely(p != NULL) ? memset(p, 0, class_size(class_of(bytes)))
+					 : calloc_slow(bytes);
 	}
 	p = heap_alloc_large_zero(bytes, &zero);
 	if (unlikely(!p))

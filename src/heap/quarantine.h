@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * quarantine.h - freed blocks of a hardened process that are kept from being used again, first in,
+ * first out; each heap has its own.
+ *
+ * The caller is in the critical section of h, or has claimed it, or (fallback heap) holds its lock.
+ */
+#ifndef SLUICE_QUARANTINE_H
+#define SLUICE_QUARANTINE_H
+
+#include "heap/heap_slabs.h"
+
+/* Blocks of a heap's quarantine, and how many leave it in one call, at most. */
+#define QUARANTINE_BLOCKS 1024u
+#define QUARANTINE_STEP 16u
+
+/* A block that is not in use any more: keep it, or give it to its slab or the pcp. Blocks that
+ * leave for it go there as well. */
+void quarantine_put(struct heap *h, void *p, struct due_list *d);
+
+/* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
+unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
+
+/* Bytes of the blocks. */
+uint64_t quarantine_bytes(const struct heap *h);
+
+/* Any thread: stops the program unless bytes `from` to `to` - 1 of a freed block are zero. */
+void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg);
+
+#endif

@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# TIMEOUT: 300
+#
+# What a hardened process notices and others need not: each option of the group by itself.
+. "${0%/*}/../lib/tap.sh"
+plan 45
+
+# shellcheck disable=SC3045
+ulimit -c 0
+
+# run_it CASE OPTIONS
+run_it() {
+	out=$(SLUICE_CONF="$2,backtrace:0" with_sluice \
+		"$builddir/t/helpers/hardened" "$1" 2>"$TMP/err")
+	status=$?
+}
+
+# stops CASE OPTIONS TEXT LABEL: two tests
+stops() {
+	run_it "$1" "$2"
+	address=$(printf '%s\n' "$out" | sed -n 's/^address //p' | tail -n 1)
+	is "$status, $(grep -c '^sluice' "$TMP/err")" "134, 1" "$4: SIGABRT and one line"
+	like "$(grep '^sluice' "$TMP/err")" "^sluice: fatal: $3: address $address(, |\$)" \
+		"$4: the line says so"
+}
+
+end='object written to beyond its end'
+stops overflow-1 canary:1 "$end" "one byte beyond 24"
+stops overflow-1-odd canary:1 "$end" "one zero byte beyond 101"
+stops overflow-8 canary:1 "$end" "8 bytes beyond 64"
+stops overflow-16 profile:hardened "$end" "16 bytes beyond 1,000"
+stops overflow-realloc canary:1 "$end" "one byte beyond what realloc gave"
+stops overflow-calloc canary:1 "$end" "one byte beyond what calloc gave"
+stops overflow-usable canary:1 "$end" "one byte beyond the usable size"
+written='object written to after it was freed \(its byte'
+stops written-first zero_on_free:1,quarantine:64K "$written 0\)" "a freed object's first byte"
+stops written-later zero_on_free:1 "$written 400\)" "a later byte of a freed object"
+stops written-later profile:hardened "$written 400\)" "the same with all options"
+twice='(object|block) freed twice.*'
+stops double-far check:full "$twice" "a second free after 5,000 others"
+stops double-thread check:full "$twice" "a second free, after another thread's"
+stops double-large check:full "$twice" "a second free of 300 kB"
+stops double-zero check:full "$twice" "a second free of what malloc(0) gave"
+freed='.*(was|is) freed'
+stops usable-freed check:full "$freed" "the size of a freed object"
+stops realloc-freed check:full "$freed" "realloc of a freed object"
+size='free with a wrong size \([0-9]+ instead of [0-9]+ bytes\)'
+stops sized-c check_sizes:1 "$size" "free_sized of another class's size"
+stops sized-cxx check_sizes:1 "$size" "delete of another class's size"
+stops sized-cxx-array check_sizes:1,canary:1 "$size" "delete[] of a size that differs by one"
+
+run_it sized-right profile:hardened
+is "$status" 0 "right sizes pass"
+run_it read-freed zero_on_free:1
+is "$status" 0 "a freed object reads as zero"
+run_it zero-read check:full
+is "$status" 139 "what malloc(0) gave cannot be read"
+run_it zero-write check:full
+is "$status" 139 "nor written"
+
+# Each option alone changes nothing for a program without errors.
+FAMILY_LIB=$SLUICE_LIB
+export FAMILY_LIB
+bad=
+for o in check:full quarantine:1M zero_on_free:1 canary:1 random_slots:1 \
+	check_sizes:1 profile:hardened; do
+	for group in sizes aligned realloc calloc free names trim; do
+		SLUICE_CONF=$o with_sluice "$builddir/t/helpers/family" $group thread \
+			>"$TMP/out" 2>&1 || bad="$bad $o:$group"
+	done
+done
+is "$bad" "" "each option alone leaves the malloc family as it is"
+echo x >"$TMP/f"
+SLUICE_CONF=profile:hardened with_sluice sort "$TMP/f" >"$TMP/out"
+is "$?, $(cat "$TMP/out")" "0, x" "a program runs with all of them"
+proved_loaded "the library was loaded"

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hardened CASE - makes one error that only a hardened process notices; for t/die/hardened.sh. The
+ * address that a message should name is written first. "survived": nothing was noticed.
+ */
+#include <dlfcn.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OTHERS = 5000 };
+
+/* The compiler may know what malloc and free do. */
+static void *(*volatile get)(size_t) = malloc;
+static void (*volatile put)(void *) = free;
+static void *(*volatile get_zeroed)(size_t, size_t) = calloc;
+static void *(*volatile resize)(void *, size_t) = realloc;
+static size_t (*volatile usable)(void *) = malloc_usable_size;
+
+static char *shown(void *p)
+{
+	printf("address %p\n", p);
+	fflush(stdout);
+	return p;
+}
+
+static char *block(size_t size)
+{
+	return shown(get(size));
+}
+
+static void overflow(size_t size, size_t by)
+{
+	char *p = block(size);
+
+	for (size_t i = 0; i < by; i++)
+		p[size + i] = 0;
+	put(p);
+}
+
+static void overflow_1(void)
+{
+	overflow(24, 1);
+}
+
+static void overflow_1_odd(void)
+{
+	overflow(101, 1);
+}
+
+static void overflow_8(void)
+{
+	overflow(64, 8);
+}
+
+static void overflow_16(void)
+{
+	overflow(1000, 16);
+}
+
+static void overflow_realloc(void)
+{
+	char *p = shown(resize(get(50), 60));
+
+	p[60] = 'x';
+	put(p);
+}
+
+static void overflow_calloc(void)
+{
+	char *p = shown(get_zeroed(5, 5));
+
+	p[25] = 'x';
+	put(p);
+}
+
+static void overflow_usable(void)
+{
+	char *p = block(40);
+
+	memset(p, 'x', usable(p));
+	p[usable(p)] = 'x';
+	put(p);
+}
+
+/* Until the freed block is used again. */
+static void written(size_t size, size_t at)
+{
+	char *p = block(size);
+
+	put(p);
+	p[at] = 'x';
+	for (int i = 0; i < OTHERS; i++)
+		put(get(size));
+}
+
+static void written_first(void)
+{
+	written(64, 0);
+}
+
+static void written_later(void)
+{
+	written(500, 400);
+}
+
+static void read_freed(void)
+{
+	char *p = block(200);
+
+	memset(p, 's', 200);
+	put(p);
+	for (int i = 0; i < 200; i++) {
+		if (p[i] == 's')
+			exit(5);
+	}
+	exit(0);
+}
+
+static void *put_it(void *p)
+{
+	put(p);
+	return NULL;
+}
+
+static void double_far(void)
+{
+	char *p = block(64);
+
+	put(p);
+	for (int i = 0; i < OTHERS; i++)
+		put(get(64));
+	put(p);
+	puts("survived");
+	exit(0);
+}
+
+static void double_thread(void)
+{
+	char *p = block(64);
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, put_it, p) || pthread_join(t, NULL))
+		exit(5);
+	put(p);
+	puts("survived");
+	exit(0);
+}
+
+static void double_large(void)
+{
+	char *p = block(300000);
+
+	put(p);
+	put(get(200000));
+	put(p);
+}
+
+static void double_zero(void)
+{
+	char *p = block(0);
+
+	put(p);
+	put(p);
+}
+
+static void usable_freed(void)
+{
+	char *p = block(100);
+
+	put(p);
+	exit(usable(p) == 0 ? 5 : 6);
+}
+
+static void realloc_freed(void)
+{
+	char *p = block(100);
+
+	put(p);
+	put(resize(p, 110));
+}
+
+static void free_by(const char *name, size_t size, size_t said)
+{
+	void *symbol = dlsym(RTLD_DEFAULT, name);
+	void (*fn)(void *, size_t);
+
+	if (!symbol)
+		exit(5);
+	memcpy(&fn, &symbol, sizeof(fn));
+	fn(block(size), said);
+}
+
+static void sized_c(void)
+{
+	free_by("free_sized", 16, 32);
+}
+
+static void sized_cxx(void)
+{
+	free_by("_ZdlPvm", 16, 32);
+}
+
+static void sized_cxx_array(void)
+{
+	free_by("_ZdaPvm", 100, 99);
+}
+
+static void sized_right(void)
+{
+	free_by("free_sized", 16, 16);
+	free_by("_ZdlPvm", 100, 100);
+	free_by("_ZdaPvm", 70000, 70000);
+	exit(0);
+}
+
+static void zero_read(void)
+{
+	exit(*(volatile char *)block(0));
+}
+
+static void zero_write(void)
+{
+	*(volatile char *)block(0) = 'x';
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} cases[] = {
+	{ "overflow-1", overflow_1 },
+	{ "overflow-1-odd", overflow_1_odd },
+	{ "overflow-8", overflow_8 },
+	{ "overflow-16", overflow_16 },
+	{ "overflow-realloc", overflow_realloc },
+	{ "overflow-calloc", overflow_calloc },
+	{ "overflow-usable", overflow_usable },
+	{ "written-first", written_first },
+	{ "written-later", written_later },
+	{ "read-freed", read_freed },
+	{ "double-far", double_far },
+	{ "double-thread", double_thread },
+	{ "double-large", double_large },
+	{ "double-zero", double_zero },
+	{ "usable-freed", usable_freed },
+	{ "realloc-freed", realloc_freed },
+	{ "sized-c", sized_c },
+	{ "sized-cxx", sized_cxx },
+	{ "sized-cxx-array", sized_cxx_array },
+	{ "sized-right", sized_right },
+	{ "zero-read", zero_read },
+	{ "zero-write", zero_write },
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
+		if (strcmp(cases[i].name, argv[1]) == 0) {
+			cases[i].run();
+			puts("survived");
+			return 0;
+		}
+	fprintf(stderr, "usage: hardened CASE\n");
+	return 2;
+}
