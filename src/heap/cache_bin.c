@@ -94,8 +94,7 @@ uint64_t bin_bytes(unsigned bin, unsigned n)
 	return (uint64_t)n * each;
 }
 
-unsigned
-bin_objects_now(struct heap *h, unsigned bin)
+unsigned bin_objects_now(struct heap *h, unsigned bin)
 {
 	uintptr_t top = (uintptr_t)__atomic_load_n(&h->bin[bin].top, __ATOMIC_RELAXED);
 	uintptr_t bottom = (uintptr_t)bin_bottom(h, bin);

@@ -159,6 +159,7 @@ noinline void *heap_alloc_slow(size_t size)
 	bool zero = false;
 
 	if (unlikely(heap_hooks != NULL))
+	/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, 1, &zero);
 	return alloc_plain(size);
 }
@@ -258,6 +259,7 @@ void *heap_alloc_large(size_t size)
 	bool zero = false;
 
 	if (unlikely(heap_hooks != NULL))
+		/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, 1, &zero);
 	return alloc_large(size, &zero);
 }
@@ -314,6 +316,7 @@ void *heap_alloc_aligned(size_t size, size_t align)
 	bool zero = false;
 
 	if (unlikely(heap_hooks != NULL))
+		/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, align, &zero);
 	/* All objects of the class of a multiple of align are aligned to align, because slabs begin
 	 * at a page. The class sizes within a doubling are multiples of one power of two. Either

@@ -279,14 +279,17 @@ static bool end_heap(struct heap *h)
 /* Whether the caller has to end the heap of a thread that is gone, (D). */
 static bool take_orphan(struct heap *h)
 {
-	uint32_t parents = atomic_load_explicit(&h->process, memory_order_relaxed);
+	uint32_t parents = atomic_load_explicit(&h->process, memory_order_acquire);
+	uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
 
 	if (parents == heap_process || !heap_is_orphan(h) ||
 	    !atomic_compare_exchange_strong_explicit(&h->process, &parents, heap_process,
-						     memory_order_acquire, memory_order_relaxed))
+						     memory_order_acq_rel, memory_order_relaxed))
 		return false;
-	atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
-	return true;
+	/* The TID decides as well: take_gone of another thread may be at it. */
+	return !tid || atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0,
+							       memory_order_acquire,
+							       memory_order_relaxed);
 }
 
 static bool take_gone(struct heap *h)
