@@ -159,7 +159,7 @@ noinline void *heap_alloc_slow(size_t size)
 	bool zero = false;
 
 	if (unlikely(heap_hooks != NULL))
-	/* cppcheck-suppress returnDanglingLifetime */
+		/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, 1, &zero);
 	return alloc_plain(size);
 }
