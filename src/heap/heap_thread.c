@@ -287,9 +287,9 @@ static bool take_orphan(struct heap *h)
 						     memory_order_acq_rel, memory_order_relaxed))
 		return false;
 	/* The TID decides as well: take_gone of another thread may be at it. */
-	return !tid || atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0,
-							       memory_order_acquire,
-							       memory_order_relaxed);
+	return !tid ||
+	       atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,
+						       memory_order_relaxed);
 }
 
 static bool take_gone(struct heap *h)
