@@ -98,12 +98,18 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 	}
 }
 
-/* The largest order of a dirty block that is no larger than what is wanted; else the smallest. */
+/* The largest order of a dirty block that is no larger than what is wanted; else the smallest.
+ * Orders below the kernel's page come last, because the kernel refuses such blocks. */
 static unsigned purge_order(const struct zone *z, const struct purge *p)
 {
+	uint32_t least = (uint32_t)max_size(vm_os_page >> PG_SHIFT, 1); /* the bit of its order */
 	uint32_t orders = orders_of(z, BUDDY_DIRTY);
 	uint32_t fit = orders & ((2u << (31u - (unsigned)__builtin_clz(purge_want(z, p)))) - 1);
 
+	if (orders & (0 - least)) {
+		orders &= 0 - least;
+		fit &= 0 - least;
+	}
 	return fit ? 31u - (unsigned)__builtin_clz(fit) : (unsigned)__builtin_ctz(orders);
 }
 
