@@ -397,7 +397,8 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
 
 /* Link those of the n objects that follow each other in slab pg in front of *list. Returns how
  * many, at least one. */
-static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct object **list)
+static always_inline unsigned link_run(struct page *pg, struct object **o, unsigned n,
+				       struct object **list)
 {
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
@@ -431,6 +432,34 @@ static unsigned link_run(struct page *pg, struct object **o, unsigned n, struct 
 	return i;
 }
 
+/* The slab is h's: those of the n objects that follow each other in it are free again. Returns how
+ * many. */
+static always_inline unsigned put_own(struct heap *h, struct page *pg, struct object **o,
+				      unsigned n)
+{
+	struct object *list = pg->free;
+
+	n = link_run(pg, o, n, &list);
+	slab_freed(h, pg, list, n);
+	return n;
+}
+
+/* The slab is another heap's: the object goes into the outbox, if that takes few steps. Returns
+ * false if nothing was done. */
+static always_inline bool put_foreign(struct heap *h, struct page *pg, struct object *o)
+{
+	uint64_t base = mark_base(pg);
+
+	if (unlikely(!outbox_takes(&h->outbox, pg)) || unlikely(slab_in_holes(pg)) ||
+	    unlikely((uintptr_t)o - (uintptr_t)page_address(pg) >= slab_carved_bytes(pg)))
+		return false;
+	if (unlikely(mark_is_set(o, base)))
+		heap_freed_twice(o, pg);
+	mark_set(o, base);
+	outbox_add(&h->outbox, pg, o);
+	return true;
+}
+
 /* The first one or more of the n objects go to their slab, or into the outbox. Returns how many. */
 static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
@@ -439,27 +468,16 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	struct outbox_adopt due;
 	struct page *posted = NULL;
 
-	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)) {
-		list = pg->free;
-		n = link_run(pg, o, n, &list);
-		slab_freed(h, pg, list, n);
-		return n;
-	}
+	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
+		return put_own(h, pg, o, n);
 	if (page_kind(pg) != PAGE_SLAB) {
 		heap_check_object(*o, pg);
 		large_unmake(pg);
 		release_run(h, pg);
 		return 1;
 	}
-	if (likely(outbox_takes(&h->outbox, pg)) && likely(!slab_in_holes(pg))) {
-		uint64_t base = mark_base(pg);
-
-		if (unlikely(mark_is_set(*o, base)))
-			heap_freed_twice(*o, pg);
-		mark_set(*o, base);
-		outbox_add(&h->outbox, pg, *o);
+	if (likely(put_foreign(h, pg, *o)))
 		return 1;
-	}
 	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
@@ -559,39 +577,17 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 	bin_left(h, cls, i, n);
 }
 
-/* Up to n objects that follow each other return to their slab, if it is h's and has no holes, or
- * one goes into the outbox. Returns how many. */
+/* The first of the n objects, and those that follow it in its slab, go there or into the outbox, if
+ * that takes few steps. Returns how many. */
 static always_inline unsigned put_run(struct heap *h, struct object **o, unsigned n)
 {
 	struct page *pg = page_of(*o);
-	uintptr_t start = (uintptr_t)page_address(pg);
-	uint32_t carved = slab_carved_bytes(pg);
-	uint64_t base = mark_base(pg);
-	struct object *first;
-	unsigned k = 0;
 
-	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)) ||
-	    unlikely((uintptr_t)*o - start >= carved))
+	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)))
 		return 0;
-	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h)) {
-		if (!outbox_takes(&h->outbox, pg))
-			return 0;
-		if (unlikely(mark_is_set(*o, base)))
-			heap_freed_twice(*o, pg);
-		mark_set(*o, base);
-		outbox_add(&h->outbox, pg, *o);
-		return 1;
-	}
-	first = pg->free;
-	do {
-		if (unlikely(mark_is_set(o[k], base)))
-			heap_freed_twice(o[k], pg);
-		mark_set(o[k], base);
-		link_set(o[k], first);
-		first = o[k];
-	} while (++k < n && (uintptr_t)o[k] - start < carved);
-	slab_freed(h, pg, first, k);
-	return k;
+	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h))
+		return put_foreign(h, pg, *o);
+	return put_own(h, pg, o, n);
 }
 
 bool heap_bin_spill(struct heap *h, unsigned cls)
