@@ -54,8 +54,6 @@
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-/* Keeps the compiler from computing this pointer again at each use. */
-#define KEEP_IN_REGISTER(p) __asm__("" : "+r"(p))
 #define CACHE_LINE 64
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
 #define noinline __attribute__((noinline))

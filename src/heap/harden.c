@@ -49,11 +49,6 @@ static size_t trailer_bytes(void)
 	return options.canary ? TRAILER_BYTES : 0;
 }
 
-static size_t slot_bytes(const struct page *pg)
-{
-	return page_kind(pg) == PAGE_SLAB ? class_size(pg->cls) : large_usable(pg);
-}
-
 /* The descriptor of the slab or large object that p lies in. Returns NULL if in none. */
 static struct page *page_in_use(const void *p)
 {
@@ -100,7 +95,7 @@ static _Noreturn void overrun(const void *p, const struct page *pg)
 /* The size that was asked for. Stops the program if the bytes behind it have changed. */
 static size_t trailer_check(const void *p, const struct page *pg)
 {
-	size_t room = slot_bytes(pg) - TRAILER_BYTES;
+	size_t room = block_bytes(pg) - TRAILER_BYTES;
 	unsigned char fill = fill_byte();
 	const unsigned char *at = p;
 	uint64_t t;
@@ -122,7 +117,7 @@ static size_t trailer_check(const void *p, const struct page *pg)
 /* Bytes that the program may use. */
 static size_t usable(const void *p, const struct page *pg, enum live was)
 {
-	return options.canary && was == LIVE_USED ? trailer_check(p, pg) : slot_bytes(pg);
+	return options.canary && was == LIVE_USED ? trailer_check(p, pg) : block_bytes(pg);
 }
 
 /* ---- malloc(0) ------------------------------------------------------------------------------ */
@@ -184,7 +179,7 @@ static void zero_free(const void *p)
 static void begin_block(void *p, size_t size, bool *zero)
 {
 	struct page *pg = page_of(p);
-	size_t slot = slot_bytes(pg);
+	size_t slot = block_bytes(pg);
 	enum live was = live_begin(p);
 
 	CHECK(was != LIVE_USED);
@@ -236,7 +231,7 @@ static void harden_free(void *p)
 		heap_freed_twice(p, pg);
 	(void)usable(p, pg, was);
 	if (options.zero_on_free) {
-		memset(p, 0, slot_bytes(pg));
+		memset(p, 0, block_bytes(pg));
 		live_zeroed(p);
 	}
 	heap_plain_free(p);
@@ -263,12 +258,12 @@ static size_t harden_usable(void *p)
 static bool resize(void *p, struct page *pg, enum live is, size_t size)
 {
 	size_t full = size + trailer_bytes();
-	size_t slot = slot_bytes(pg);
+	size_t slot = block_bytes(pg);
 
 	if (page_kind(pg) == PAGE_LARGE) {
 		if (is == LIVE_PLAIN || full <= SMALL_MAX || !large_resize(pg, full))
 			return false;
-		slot = slot_bytes(pg);
+		slot = block_bytes(pg);
 	} else if (is == LIVE_PLAIN) {
 		return size <= slot && size > slot / 2;
 	} else if (full > slot || (full <= slot / 2 && class_of(full) != pg->cls)) {

@@ -277,7 +277,6 @@ static void *alloc_aligned_large(size_t size, size_t align, bool *zero)
 {
 	void *p = NULL;
 
-	*zero = false;
 	if (size <= LARGE_MAX && align <= LARGE_MAX && likely(!heap_in_copy))
 		p = large_alloc(heap_pcp(), size, align, zero);
 	if (unlikely(!p)) {

@@ -68,6 +68,12 @@ static inline void heap_show_hidden(struct heap *h, unsigned bin)
 	}
 }
 
+/* Bytes of a block of that slab, or of that large object. */
+static inline size_t block_bytes(const struct page *pg)
+{
+	return page_kind(pg) == PAGE_SLAB ? class_size(pg->cls) : large_usable(pg);
+}
+
 /* The block goes to its slab, the outbox or the pcp. */
 void heap_free_to_slab(struct heap *h, void *p, struct due_list *d);
 

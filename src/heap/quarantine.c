@@ -29,11 +29,6 @@ struct quarantine {
 	void *block[QUARANTINE_BLOCKS];
 };
 
-static size_t block_bytes(const struct page *pg)
-{
-	return page_kind(pg) == PAGE_SLAB ? class_size(pg->cls) : large_usable(pg);
-}
-
 void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg)
 {
 	static const char zeros[256];
