@@ -15,4 +15,9 @@
 #define ALIAS(name) EXPORT __attribute__((alias(#name)))
 #endif
 
+/* The function `as` under a second name. In the file that defines it. */
+#define SAME(type, name, as, ...)                                                                  \
+	type name(__VA_ARGS__);                                                                    \
+	ALIAS(as) type name(__VA_ARGS__)
+
 #endif

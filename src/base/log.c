@@ -113,6 +113,33 @@ size_t log_format(char *buf, size_t len, const char *fmt, ...)
 	return n;
 }
 
+void log_text_flush(struct log_text *t)
+{
+	long w;
+
+	if (!t->n)
+		return;
+	t->text[t->n] = '\0';
+	if (t->write) {
+		t->write(t->arg, t->text);
+	} else {
+		w = sys_write(STDERR_FILENO, t->text, t->n);
+		(void)w;
+	}
+	t->n = 0;
+}
+
+void log_text_add(struct log_text *t, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (t->n > LOG_TEXT - LOG_PIECE)
+		log_text_flush(t);
+	va_start(ap, fmt);
+	t->n += log_vformat(t->text + t->n, LOG_PIECE, fmt, ap);
+	va_end(ap);
+}
+
 #define WARN_MS 100
 #define BIT(signal) (UINT64_C(1) << ((signal)-1))
 /* What a write may raise, in its thread. */

@@ -31,6 +31,22 @@ size_t log_vformat(char *buf, size_t len, const char *fmt, va_list ap)
  */
 long log_write(int fd, const char *text, size_t len, int ms);
 
+/*
+ * Text in pieces of up to LOG_PIECE bytes, gathered before it is written: by calls of write, or to
+ * standard error if that is NULL. Zeroed it is empty. Small, because a thread may have a stack of
+ * 16 KiB.
+ */
+#define LOG_TEXT 1024
+#define LOG_PIECE 192
+struct log_text {
+	void (*write)(void *arg, const char *text);
+	void *arg;
+	size_t n;
+	char text[LOG_TEXT];
+};
+void log_text_add(struct log_text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void log_text_flush(struct log_text *t);
+
 /* Writes one line "sluice: ..." to standard error, or none if that takes over 0.1 s. Keeps
  * errno. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

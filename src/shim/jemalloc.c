@@ -122,7 +122,7 @@ EXPORT void sdallocx(void *p, size_t size, int flags)
 {
 	if (unlikely(options.check_sizes))
 		heap_check_size(p, size, max_size(align_of(flags), 1));
-	dallocx(p, flags);
+	heap_free(p);
 }
 
 EXPORT size_t nallocx(size_t size, int flags)
@@ -135,14 +135,10 @@ EXPORT size_t nallocx(size_t size, int flags)
 	return heap_good_size(size, align ? align : 1);
 }
 
-#define SAME(type, name, ...)                                                                      \
-	type je_##name(__VA_ARGS__);                                                               \
-	ALIAS(name) type je_##name(__VA_ARGS__)
-
-SAME(void *, mallocx, size_t, int);
-SAME(void *, rallocx, void *, size_t, int);
-SAME(size_t, xallocx, void *, size_t, size_t, int);
-SAME(size_t, sallocx, const void *, int);
-SAME(void, dallocx, void *, int);
-SAME(void, sdallocx, void *, size_t, int);
-SAME(size_t, nallocx, size_t, int);
+SAME(void *, je_mallocx, mallocx, size_t, int);
+SAME(void *, je_rallocx, rallocx, void *, size_t, int);
+SAME(size_t, je_xallocx, xallocx, void *, size_t, size_t, int);
+SAME(size_t, je_sallocx, sallocx, const void *, int);
+SAME(void, je_dallocx, dallocx, void *, int);
+SAME(void, je_sdallocx, sdallocx, void *, size_t, int);
+SAME(size_t, je_nallocx, nallocx, size_t, int);

@@ -83,35 +83,40 @@ static bool row_begins(unsigned row, unsigned i, const char *part, size_t len, s
 	return n == len && memcmp(own, part, len) == 0;
 }
 
-/* Fills in the mib of the first parts of a name, *mib_len at most. Rows that begin alike stand
- * together, so each part only moves the row on. */
+unsigned ctl_rows_end(unsigned row, unsigned i)
+{
+	const char *name = ctl_rows[row].name;
+	size_t len = 0;
+	const char *last = ctl_part(name, i - 1, &len);
+	size_t same = (size_t)(last - name) + len;
+
+	for (row++; row < ctl_rows_count; row++) {
+		const char *other = ctl_rows[row].name;
+
+		if (strncmp(other, name, same) != 0 || (other[same] && other[same] != '.'))
+			break;
+	}
+	return row;
+}
+
+/* Fills in the mib of the first parts of a name, *mib_len at most. */
 static int find_mib(const char *name, size_t *mib, size_t *mib_len)
 {
 	unsigned row = 0;
-	size_t n = 0;
+	unsigned end = ctl_rows_count;
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < *mib_len; i++) {
+	for (; n < *mib_len; n++) {
 		size_t len = 0;
-		const char *part = ctl_part(name, i, &len);
-		unsigned first = row;
-		size_t same;
+		const char *part = ctl_part(name, n, &len);
 
 		if (!part)
 			break;
-		while (row < ctl_rows_count && !row_begins(row, i, part, len, &mib[i])) {
-			/* The parts before this one must stay the same. */
+		while (row < end && !row_begins(row, n, part, len, &mib[n]))
 			row++;
-			if (i && row < ctl_rows_count) {
-				const char *from = ctl_rows[first].name;
-				const char *end = ctl_part(from, i, &same);
-
-				if (strncmp(from, ctl_rows[row].name, (size_t)(end - from)) != 0)
-					return ENOENT;
-			}
-		}
-		if (row == ctl_rows_count)
+		if (row == end)
 			return ENOENT;
-		n++;
+		end = ctl_rows_end(row, n + 1);
 	}
 	*mib_len = n;
 	return n ? 0 : ENOENT;
@@ -196,28 +201,29 @@ static uint64_t number_of(enum ctl_type type, const void *data)
 /* What is read is the value before the call changes it. A length that does not fit reads as much as
  * fits and is an error, as in jemalloc; one for the new value changes nothing. */
 static int call(const struct ctl_row *row, const struct ctl_at *at, void *old, size_t *old_len,
-		const void *new, size_t new_len)
+		const void *data, size_t data_len)
 {
 	size_t bytes = type_bytes(row->type);
 	bool reads = old && old_len;
+	struct ctl_new new = { data, data_len, 0 };
 	union value before = { .u64 = 0 };
 	int err = 0;
 
-	if ((new && !row->set) || (reads && row->type == CTL_VOID))
+	if ((data && !row->set) || (reads && !row->get) || (!row->get && !data != !bytes))
 		return EPERM;
-	if (!row->get)
-		return row->set(at, 0, new, new_len);
+	if (data && !row->creates && data_len != bytes)
+		return EINVAL;
+	if (data && !row->creates)
+		new.value = number_of(row->type, data);
 	if (row->creates) {
-		err = new ? row->set(at, 0, new, new_len) : 0;
+		err = data ? row->set(&new) : 0;
 		if (err || !reads || *old_len != bytes)
 			return err ? err : EINVAL;
-	} else if (new &&new_len != bytes) {
-		return EINVAL;
 	}
 	if (reads)
 		before = value_of(row->type, row->get(at));
-	if (new && !row->creates)
-		err = row->set(at, number_of(row->type, new), new, new_len);
+	if (!row->creates && (data || !row->get))
+		err = row->set(&new);
 	if (err || !reads)
 		return err;
 	if (*old_len != bytes)
@@ -254,10 +260,6 @@ EXPORT int mallctl(const char *name, void *old, size_t *old_len, void *new, size
 	return row ? call(row, &at, old, old_len, new, new_len) : ENOENT;
 }
 
-#define SAME(type, name, ...)                                                                      \
-	type je_##name(__VA_ARGS__);                                                               \
-	ALIAS(name) type je_##name(__VA_ARGS__)
-
-SAME(int, mallctl, const char *, void *, size_t *, void *, size_t);
-SAME(int, mallctlnametomib, const char *, size_t *, size_t *);
-SAME(int, mallctlbymib, const size_t *, size_t, void *, size_t *, void *, size_t);
+SAME(int, je_mallctl, mallctl, const char *, void *, size_t *, void *, size_t);
+SAME(int, je_mallctlnametomib, mallctlnametomib, const char *, size_t *, size_t *);
+SAME(int, je_mallctlbymib, mallctlbymib, const size_t *, size_t, void *, size_t *, void *, size_t);

@@ -31,13 +31,19 @@ struct ctl_at {
 /* A value of any type is a uint64_t; a string is the address of its first byte. */
 #define CTL_TEXT(text) ((uintptr_t)(text))
 
+/* What a call writes. data is NULL if it writes nothing. */
+struct ctl_new {
+	const void *data;
+	size_t bytes;
+	uint64_t value; /* of data, if it is of the row's type */
+};
+
 struct ctl_row {
 	const char *name;
 	enum ctl_type type;
 	uint64_t (*get)(const struct ctl_at *at); /* NULL: a call does something */
-	/* value: what data holds, if the row has a value. NULL if the name is read-only. */
-	int (*set)(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes);
-	bool creates; /* reading it does something */
+	int (*set)(const struct ctl_new *new);    /* NULL if the name is read-only */
+	bool creates;                             /* reading it does something */
 };
 
 extern const struct ctl_row ctl_rows[];
@@ -50,6 +56,9 @@ extern const unsigned ctl_rows_count;
 
 /* Part i of a name, and its length; NULL if the name has fewer. */
 const char *ctl_part(const char *name, unsigned i, size_t *len);
+
+/* The end of the rows, from `row` on, whose names have the same first parts, i of them (not 0). */
+unsigned ctl_rows_end(unsigned row, unsigned i);
 
 /* How many arenas the program thinks there are. */
 unsigned ctl_arenas(void);

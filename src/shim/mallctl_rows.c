@@ -79,12 +79,9 @@ static uint64_t epoch_now(void)
 	return atomic_load_explicit(&epoch, memory_order_relaxed);
 }
 
-static int set_epoch(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_epoch(const struct ctl_new *new)
 {
-	(void)at;
-	(void)value;
-	(void)data;
-	(void)bytes;
+	(void)new;
 	ctl_refresh();
 	return 0;
 }
@@ -178,52 +175,35 @@ static uint64_t arena_next(void)
 
 /* ---- what can be set ---------------------------------------------------------------------- */
 
-static int set_background(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_background(const struct ctl_new *new)
 {
-	(void)at;
-	(void)data;
-	(void)bytes;
-	background_set(value != 0);
+	background_set(new->value != 0);
 	return 0;
 }
 
-static int set_background_most(const struct ctl_at *at, uint64_t value, const void *data,
-			       size_t bytes)
+static int set_background_most(const struct ctl_new *new)
 {
-	(void)at;
-	(void)data;
-	(void)bytes;
-	return value ? 0 : EINVAL;
+	return new->value ? 0 : EINVAL;
 }
 
-static int set_thread_arena(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_thread_arena(const struct ctl_new *new)
 {
-	(void)at;
-	(void)data;
-	(void)bytes;
-	if (value >= ctl_arenas())
+	if (new->value >= ctl_arenas())
 		return EFAULT;
-	arena_own = (unsigned)value;
+	arena_own = (unsigned)new->value;
 	return 0;
 }
 
 /* A thread's caches stay; what it set reads back. */
-static int set_tcache(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_tcache(const struct ctl_new *new)
 {
-	(void)at;
-	(void)data;
-	(void)bytes;
-	tcache_off = !value;
+	tcache_off = !new->value;
 	return 0;
 }
 
-static int do_thread_flush(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int do_thread_flush(const struct ctl_new *new)
 {
-	(void)at;
-	(void)value;
-	(void)bytes;
-	if (data)
-		return EPERM;
+	(void)new;
 	heap_abandon_own();
 	heap_sweep();
 	return 0;
@@ -237,52 +217,38 @@ static uint64_t tcache_next(void)
 	return atomic_fetch_add_explicit(&made, 1, memory_order_relaxed);
 }
 
-static int do_tcache(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int do_tcache(const struct ctl_new *new)
 {
-	(void)at;
-	(void)value;
-	if (!data)
-		return EPERM;
-	return bytes == sizeof(unsigned) ? 0 : EINVAL;
+	(void)new;
+	return 0;
 }
 
 /* What has decayed: with a background thread it is gone already. */
-static int do_arena_decay(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int do_arena_decay(const struct ctl_new *new)
 {
 	struct reclaim_report r;
 
-	(void)at;
-	(void)value;
-	(void)bytes;
-	if (data)
-		return EPERM;
+	(void)new;
 	if (!background_runs())
 		reclaim_drain(RECLAIM_PURGE, options.dirty_max, &r);
 	return 0;
 }
 
-static int do_arena_purge(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int do_arena_purge(const struct ctl_new *new)
 {
 	struct reclaim_report r;
 
-	(void)at;
-	(void)value;
-	(void)bytes;
-	if (data)
-		return EPERM;
+	(void)new;
 	reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, 0, &r);
 	return 0;
 }
 
 /* Memory never comes from sbrk, whatever is preferred. */
-static int set_dss(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_dss(const struct ctl_new *new)
 {
 	static const char *const words[] = { "disabled", "primary", "secondary" };
-	const char *text = (const char *)(uintptr_t)value;
+	const char *text = (const char *)(uintptr_t) new->value;
 
-	(void)at;
-	(void)data;
-	(void)bytes;
 	for (unsigned i = 0; text && i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(text, words[i]) == 0)
 			return 0;
@@ -316,16 +282,13 @@ static uint64_t decay_at_start(void)
 			 : options.decay_ms;
 }
 
-static int set_decay(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_decay(const struct ctl_new *new)
 {
-	int64_t ms = (int64_t)value;
+	int64_t ms = (int64_t) new->value;
 	uint64_t effective = ms < 0 || ms > DECAY_MOST ? DECAY_MOST
 			     : ms < DECAY_LEAST        ? DECAY_LEAST
 						       : (uint64_t)ms;
 
-	(void)at;
-	(void)data;
-	(void)bytes;
 	if (ms < -1)
 		return EFAULT;
 	if (!atomic_load_explicit(&decay_effective, memory_order_relaxed))
@@ -339,37 +302,29 @@ static int set_decay(const struct ctl_at *at, uint64_t value, const void *data, 
 /* There are no muzzy pages; what was set reads back. */
 static _Atomic int64_t muzzy_set;
 
-static int set_muzzy(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_muzzy(const struct ctl_new *new)
 {
-	(void)at;
-	(void)data;
-	(void)bytes;
-	if ((int64_t)value < -1)
+	if ((int64_t) new->value < -1)
 		return EFAULT;
-	atomic_store_explicit(&muzzy_set, (int64_t)value, memory_order_relaxed);
+	atomic_store_explicit(&muzzy_set, (int64_t) new->value, memory_order_relaxed);
 	return 0;
 }
 
 /* Which arena a block of ours is in. */
-static int look_up(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int look_up(const struct ctl_new *new)
 {
 	void *p;
 
-	(void)at;
-	(void)value;
-	if (bytes != sizeof(p))
+	if (new->bytes != sizeof(p))
 		return EINVAL;
-	memcpy(&p, data, sizeof(p));
+	memcpy(&p, new->data, sizeof(p));
 	return heap_owns(p) ? 0 : EINVAL;
 }
 
 /* An arena with hooks would need memory of its own. */
-static int set_hooks(const struct ctl_at *at, uint64_t value, const void *data, size_t bytes)
+static int set_hooks(const struct ctl_new *new)
 {
-	(void)at;
-	(void)value;
-	(void)data;
-	(void)bytes;
+	(void)new;
 	return EAGAIN;
 }
 
@@ -391,15 +346,18 @@ static const char *thp_text(void)
 #define FIXED(id, name, type, value, set) CTL(id, name, type, value, set)
 #define CREATE(id, name, type, value, set) CTL(id, name, type, value, set)
 #define ACTION(id, name, set)
+#define ACTION_ON(id, name, type, set)
 #include "shim/mallctl.def"
 #undef CTL
 #undef CREATE
 #undef ACTION
+#undef ACTION_ON
 
 const struct ctl_row ctl_rows[] = {
 #define CTL(id, name, type, value, set) { name, CTL_##type, get_##id, set, false },
 #define CREATE(id, name, type, value, set) { name, CTL_##type, get_##id, set, true },
-#define ACTION(id, name, set) { name, CTL_VOID, NULL, set, false },
+#define ACTION(id, name, set) ACTION_ON(id, name, VOID, set)
+#define ACTION_ON(id, name, type, set) { name, CTL_##type, NULL, set, false },
 #include "shim/mallctl.def"
 };
 const unsigned ctl_rows_count = sizeof(ctl_rows) / sizeof(ctl_rows[0]);

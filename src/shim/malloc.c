@@ -267,10 +267,6 @@ EXPORT size_t malloc_good_size(size_t size)
  * themselves; what they return reaches our free, so it must come from us. (__posix_memalign is a
  * name of other allocators only.)
  */
-#define SAME(type, name, as, ...)                                                                  \
-	type name(__VA_ARGS__);                                                                    \
-	ALIAS(as) type name(__VA_ARGS__)
-
 SAME(void *, __libc_malloc, malloc, size_t);
 SAME(void, __libc_free, free, void *);
 SAME(void *, __libc_calloc, calloc, size_t, size_t);

@@ -15,7 +15,6 @@
 #include "base/export.h"
 #include "base/log.h"
 #include "base/stats.h"
-#include "base/sys.h"
 #include "heap/sizeclass.h"
 #include "os/membarrier.h"
 #include "reclaim/info.h"
@@ -129,69 +128,41 @@ EXPORT int malloc_info(int options, FILE *out)
 #undef PUT
 }
 
-/* Gathers whole lines for standard error. Small, because a thread may have a stack of 16 KiB. */
-#define STATS_BYTES 1024
-#define STATS_LINE 192
-struct stats_text {
-	char text[STATS_BYTES];
-	size_t n;
-};
-
-static void stats_flush(struct stats_text *t)
-{
-	long w = sys_write(STDERR_FILENO, t->text, t->n);
-
-	(void)w;
-	t->n = 0;
-}
-
-__attribute__((format(printf, 2, 3))) static void stats_line(struct stats_text *t, const char *fmt,
-							     ...)
-{
-	va_list ap;
-
-	if (t->n > STATS_BYTES - STATS_LINE)
-		stats_flush(t);
-	va_start(ap, fmt);
-	t->n += log_vformat(t->text + t->n, STATS_LINE, fmt, ap);
-	va_end(ap);
-}
-
 /* Whether heaps of sleeping threads can be claimed. */
-static void membarrier_line(struct stats_text *t)
+static void membarrier_line(struct log_text *t)
 {
 	int err = membarrier_error();
 
 	if (!err)
-		stats_line(t, "membarrier      = on\n");
+		log_text_add(t, "membarrier      = on\n");
 	else
-		stats_line(t, "membarrier      = off (%s)\n", log_error(err));
+		log_text_add(t, "membarrier      = off (%s)\n", log_error(err));
 }
 
 /* The size classes with pinned memory. */
-static void class_lines(struct stats_text *t, const struct info_class *c)
+static void class_lines(struct log_text *t, const struct info_class *c)
 {
 	for (unsigned i = 0; i < CLASSES; i++)
 		if (c[i].pinned_bytes)
-			stats_line(t,
-				   "class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
-				   "pinned %lu\n",
-				   (unsigned long)class_size(i), (unsigned long)c[i].slabs,
-				   (unsigned long)c[i].slab_bytes, (unsigned long)c[i].object_bytes,
-				   (unsigned long)c[i].hole_bytes,
-				   (unsigned long)c[i].pinned_bytes);
+			log_text_add(t,
+				     "class %lu: slabs %lu, bytes %lu, in use %lu, holes %lu, "
+				     "pinned %lu\n",
+				     (unsigned long)class_size(i), (unsigned long)c[i].slabs,
+				     (unsigned long)c[i].slab_bytes,
+				     (unsigned long)c[i].object_bytes,
+				     (unsigned long)c[i].hole_bytes,
+				     (unsigned long)c[i].pinned_bytes);
 }
 
 /* Writes to standard error, without stdio. No cancellation point, as in glibc. */
 EXPORT void malloc_stats(void)
 {
 	struct info_class c[CLASSES];
-	struct stats_text t;
+	struct log_text t = { .n = 0 };
 	struct info in;
 
-	t.n = 0;
 	info_collect(&in, c);
-#define LINE(field, label) stats_line(&t, "%s = %lu\n", label, (unsigned long)in.field)
+#define LINE(field, label) log_text_add(&t, "%s = %lu\n", label, (unsigned long)in.field)
 	LINE(region_bytes, "region bytes   ");
 	LINE(free_bytes, "free bytes     ");
 	LINE(dirty_bytes, "dirty bytes    ");
@@ -208,9 +179,9 @@ EXPORT void malloc_stats(void)
 	class_lines(&t, c);
 	membarrier_line(&t);
 	for (unsigned i = 0; i < STATS; i++)
-		stats_line(&t, "%s = %lu\n", stat_name((enum stat_id)i),
-			   (unsigned long)stat_sum((enum stat_id)i));
-	stats_flush(&t);
+		log_text_add(&t, "%s = %lu\n", stat_name((enum stat_id)i),
+			     (unsigned long)stat_sum((enum stat_id)i));
+	log_text_flush(&t);
 }
 
 /*

@@ -12,52 +12,19 @@
 #include "config.h"
 #endif
 #include <string.h>
-#include <unistd.h>
 
 #include "base/export.h"
 #include "base/log.h"
-#include "base/sys.h"
 #include "shim/jemalloc.h"
 #include "shim/mallctl.h"
 
-#define OUT_BYTES 512
-#define OUT_LINE 160
-
 struct out {
-	void (*write)(void *arg, const char *text);
-	void *arg;
 	bool first;      /* of the members of an object */
 	bool skips[128]; /* by letter */
-	char text[OUT_BYTES];
-	size_t n;
+	struct log_text text;
 };
 
-static void flush(struct out *o)
-{
-	long w;
-
-	if (!o->n)
-		return;
-	o->text[o->n] = '\0';
-	if (o->write) {
-		o->write(o->arg, o->text);
-	} else {
-		w = sys_write(STDERR_FILENO, o->text, o->n);
-		(void)w;
-	}
-	o->n = 0;
-}
-
-__attribute__((format(printf, 2, 3))) static void put(struct out *o, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (o->n > OUT_BYTES - OUT_LINE)
-		flush(o);
-	va_start(ap, fmt);
-	o->n += log_vformat(o->text + o->n, OUT_LINE, fmt, ap);
-	va_end(ap);
-}
+#define put(o, ...) log_text_add(&(o)->text, __VA_ARGS__)
 
 static void put_value(struct out *o, const struct ctl_row *row, const struct ctl_at *at,
 		      const char *quote)
@@ -86,23 +53,6 @@ static void put_key(struct out *o, const char *key, size_t len)
 	put(o, o->first ? "\"%s%s\":" : ",\"%s%s\":", name,
 	    strcmp(name, "uptime") == 0 ? "_ns" : "");
 	o->first = false;
-}
-
-/* The end of the rows, from `row` on, that have the same first parts, i of them. */
-static unsigned rows_end(unsigned row, unsigned i)
-{
-	size_t len;
-	const char *name = ctl_rows[row].name;
-	const char *last = ctl_part(name, i - 1, &len);
-	size_t same = (size_t)(last - name) + len;
-
-	for (row++; row < ctl_rows_count; row++) {
-		const char *other = ctl_rows[row].name;
-
-		if (strncmp(other, name, same) != 0 || (other[same] && other[same] != '.'))
-			break;
-	}
-	return row;
 }
 
 static bool is_left_out(const struct out *o, const char *part, size_t len)
@@ -153,7 +103,7 @@ static void put_rows(struct out *o, unsigned row, unsigned end, unsigned depth, 
 		const char *part = ctl_part(ctl_rows[row].name, depth, &len);
 		const char *below = ctl_part(ctl_rows[row].name, depth + 1, &below_len);
 
-		next = rows_end(row, depth + 1);
+		next = ctl_rows_end(row, depth + 1);
 		if (is_left_out(o, part, len) ||
 		    (!below && (!ctl_rows[row].get || ctl_rows[row].creates)) ||
 		    (depth == 1 && strncmp(ctl_rows[row].name, "stats.arenas.", 13) == 0))
@@ -192,7 +142,7 @@ static void put_object(struct out *o, const char *key, const char *prefix, unsig
 	put_key(o, key, strlen(key));
 	put(o, "{");
 	o->first = true;
-	put_rows(o, row, rows_end(row, depth), depth, &at, strchr(prefix, '%') != NULL);
+	put_rows(o, row, ctl_rows_end(row, depth), depth, &at, strchr(prefix, '%') != NULL);
 	put(o, "}");
 	o->first = false;
 }
@@ -231,7 +181,7 @@ static uint64_t value_of(const char *name)
 /* The arena is 0. */
 static void put_name(struct out *o, const char *name)
 {
-	char text[OUT_LINE];
+	char text[LOG_PIECE];
 
 	log_format(text, sizeof(text), "%s", name);
 	for (char *c = text; *c; c++)
@@ -309,8 +259,8 @@ EXPORT void malloc_stats_print(void (*write)(void *arg, const char *text), void 
 	struct out o;
 
 	memset(&o, 0, sizeof(o));
-	o.write = write;
-	o.arg = arg;
+	o.text.write = write;
+	o.text.arg = arg;
 	for (; opts && *opts; opts++)
 		o.skips[*opts & 127] = true;
 	ctl_refresh();
@@ -318,9 +268,8 @@ EXPORT void malloc_stats_print(void (*write)(void *arg, const char *text), void 
 		print_json(&o);
 	else
 		print_text(&o);
-	flush(&o);
+	log_text_flush(&o.text);
 }
 
-void je_malloc_stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts);
-ALIAS(malloc_stats_print)
-void je_malloc_stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts);
+SAME(void, je_malloc_stats_print, malloc_stats_print, void (*)(void *arg, const char *text), void *,
+     const char *);
