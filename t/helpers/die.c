@@ -17,6 +17,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/cases.h"
+
 /* Volatile: the compiler must neither warn of these misuses nor make use of them. */
 static void *volatile victim;
 static void *volatile keeps;
@@ -569,10 +571,7 @@ static void guard_front(void)
 		*at = 'y';
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} cases[] = {
+static const struct die_case cases[] = {
 	{ "double-16", double_16 },
 	{ "double-small", double_small },
 	{ "double-medium", double_medium },
@@ -642,12 +641,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
-		if (strcmp(cases[i].name, argv[1]) == 0) {
-			cases[i].run();
-			puts("survived");
-			return 0;
-		}
-	fprintf(stderr, "usage: die CASE\n");
-	return 2;
+	return die_main("die", cases, sizeof cases / sizeof *cases, argc, argv);
 }

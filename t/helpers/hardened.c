@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/cases.h"
+
 enum { OTHERS = 5000 };
 
 /* The compiler may know what malloc and free do. */
@@ -113,8 +115,9 @@ static void read_freed(void)
 
 	memset(p, 's', 200);
 	put(p);
-	for (int i = 0; i < 200; i++) {
-		if (p[i] == 's')
+	/* A link and a mark, which are random, lie in front. */
+	for (int i = 16; i < 200; i++) {
+		if (p[i] != 0)
 			exit(5);
 	}
 	exit(0);
@@ -227,10 +230,7 @@ static void zero_write(void)
 	*(volatile char *)block(0) = 'x';
 }
 
-static const struct {
-	const char *name;
-	void (*run)(void);
-} cases[] = {
+static const struct die_case cases[] = {
 	{ "overflow-1", overflow_1 },
 	{ "overflow-1-odd", overflow_1_odd },
 	{ "overflow-8", overflow_8 },
@@ -257,12 +257,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
-		if (strcmp(cases[i].name, argv[1]) == 0) {
-			cases[i].run();
-			puts("survived");
-			return 0;
-		}
-	fprintf(stderr, "usage: hardened CASE\n");
-	return 2;
+	return die_main("hardened", cases, sizeof cases / sizeof *cases, argc, argv);
 }
