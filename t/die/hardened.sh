@@ -54,7 +54,7 @@ stops sized-cxx-array check_sizes:1,canary:1 "$size" "delete[] of a size that di
 run_it sized-right profile:hardened
 is "$status" 0 "right sizes pass"
 run_it read-freed zero_on_free:1
-is "$status" 0 "a freed object reads as zero"
+is "$status" 0 "a freed object reads as zero behind its link and mark"
 run_it zero-read check:full
 is "$status" 139 "what malloc(0) gave cannot be read"
 run_it zero-write check:full
