@@ -72,8 +72,11 @@ static inline void page_set_heads(struct page *pg, uint32_t n, uint32_t note)
 	uint32_t first = page_number(pg);
 	uint32_t head = first << PG_SHIFT | note;
 	uint64_t two = (uint64_t)head << 32 | head;
+	uint64_t eight[4] = {two, two, two, two};
 	uint32_t i = 0;
 
+	for (; i + 8 <= n; i += 8)
+		memcpy(&r->head[first + i], eight, sizeof(eight));
 	for (; i + 2 <= n; i += 2)
 		memcpy(&r->head[first + i], &two, sizeof(two));
 	for (; i < n; i++)
