@@ -107,9 +107,7 @@ enum page_kind {
 /* Which list the links of a descriptor are on. */
 enum page_list {
 	LIST_NONE = 0,
-	LIST_BUDDY_DIRTY,
-	LIST_BUDDY_CLEAN,
-	LIST_BUDDY_PREFAULTED,
+	LIST_BUDDY, /* the zone's list for the block's order and backing */
 	LIST_PCP,
 	LIST_CURRENT, /* none: the slab that its class allocates from */
 	LIST_PARTIAL,
@@ -119,11 +117,12 @@ enum page_list {
 	LIST_POOL_FULL, /* abandoned, without room */
 };
 
-/* What is known about the content of a free run. */
-enum page_zero {
-	ZERO_NOT = 0,    /* it may have been written */
-	ZERO_CLEAN,      /* it reads as zero */
-	ZERO_PREFAULTED, /* it reads as zero, and the kernel backs all of it */
+/* What is known about the memory of a free block or run. */
+enum backing {
+	BACKING_DIRTY = 0,  /* it may have been written */
+	BACKING_CLEAN,      /* it reads as zero */
+	BACKING_PREFAULTED, /* it reads as zero, and the kernel backs all of it */
+	BACKINGS,
 };
 
 /* A free object, in the program's memory. */
@@ -183,8 +182,8 @@ struct page {
 	_Atomic uint8_t kind;
 	uint8_t cls;  /* slab: size class; block: order; large object: its cache bin */
 	uint8_t list; /* enum page_list */
-	/* enum page_zero: set by the buddy core, cleared by the layer that lets it be written. */
-	uint8_t zero;
+	/* enum backing: set by the buddy core; the layer that lets it be written sets DIRTY. */
+	uint8_t backing;
 	/* Any thread, atomic: remote list of a slab, its length, ownership; see slab.h. */
 	_Atomic uint64_t state;
 	union {

@@ -63,8 +63,8 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 		pg = buddy_alloc(pcp->zone, n);
 	if (!pg)
 		return NULL;
-	*zero = pg->zero;
-	pg->zero = 0; /* the program may write it from now on */
+	*zero = pg->backing != BACKING_DIRTY;
+	pg->backing = BACKING_DIRTY; /* the program may write it from now on */
 	page_set_heads(pg, pg->npages, 0);
 	set_bin(pg);
 	page_set_kind(pg, PAGE_LARGE);

@@ -68,12 +68,12 @@ void slab_make(struct page *pg, unsigned cls)
 	pg->wake = 0;
 	pg->carved = 0;
 	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
-	holes_init(pg, cls, pg->zero == ZERO_CLEAN);
+	holes_init(pg, cls, pg->backing == BACKING_CLEAN);
 	live_forget(pg, size_classes[cls].pages);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;
-	pg->zero = 0;
+	pg->backing = BACKING_DIRTY;
 	pg->stack_next = NULL;
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
@@ -94,7 +94,7 @@ void slab_unmake(struct page *pg)
 	pg->free = NULL;
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	pg->npages = size_classes[cls].pages;
-	pg->zero = 0;
+	pg->backing = BACKING_DIRTY;
 	stat_add(STAT_slabs_freed, 1);
 }
 

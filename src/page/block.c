@@ -7,12 +7,13 @@
  *     (zone_check)
  * (B) A free block of order o is aligned to 2^o pages within its region. Its buddy is not a free
  *     block of the same order, because the two would have merged, unless one of them is being
- *     purged, or the zone is segregated and they are of different kinds. (zone_check)
+ *     purged, or the zone is segregated and they differ in backing. (zone_check)
  * (C) A page's bit in region.dirty has a meaning only while the page is free. Set: the kernel may
  *     back the page with written memory. Clear: it reads as zero. zone.dirty_pages counts the set
  *     bits of free blocks. A block with any bit set is on the dirty list. (zone_check)
- *     A zone with a reserve is segregated: blocks of different kinds do not merge, so the kernel
- *     backs all of a prefaulted block, and memory that it does not back never joins a dirty one.
+ *     A zone with a reserve is segregated: blocks that differ in backing do not merge. So the
+ *     kernel backs all of a prefaulted block, and memory that it does not back never joins a dirty
+ *     one.
  * (D) Only the head of a block or run has a kind other than PAGE_NONE.
  * (E) A block that is being purged is on no list and merges with nothing.
  * (F) Of a free block's descriptors other than its head, only the kind is read, and it is
@@ -47,8 +48,8 @@
 
 #define RANGE_TRIES 8u
 /* For one run: the blocks that it is cut from or into, those it merges with, and those beside the
- * places at which a long one is looked for, in three parts of the lists of each kind. */
-#define RUN_STEPS (6 * ORDERS + BUDDY_KINDS * 3 * RANGE_TRIES * 4 * ORDERS)
+ * places at which a long one is looked for, in three parts of the lists of each backing. */
+#define RUN_STEPS (6 * ORDERS + BACKINGS * 3 * RANGE_TRIES * 4 * ORDERS)
 
 /* ---- free blocks ------------------------------------------------------------------------ */
 
@@ -60,21 +61,15 @@ static inline void step(struct zone *z, uint32_t n)
 	}
 }
 
-static void orders_set(struct zone *z, unsigned kind, uint32_t orders)
+static void orders_set(struct zone *z, enum backing backing, uint32_t orders)
 {
-	atomic_store_explicit(&z->orders[kind], orders, memory_order_relaxed);
+	atomic_store_explicit(&z->orders[backing], orders, memory_order_relaxed);
 }
 
-static const uint8_t kind_list[BUDDY_KINDS] = {
-	[BUDDY_CLEAN] = LIST_BUDDY_CLEAN,
-	[BUDDY_DIRTY] = LIST_BUDDY_DIRTY,
-	[BUDDY_PREFAULTED] = LIST_BUDDY_PREFAULTED,
-};
-
-/* Whether pg, a free block, may merge with memory of the kind. */
-static bool may_join(const struct zone *z, unsigned kind, const struct page *pg)
+/* Whether pg, a free block, may merge with memory that has this backing. */
+static bool may_join(const struct zone *z, enum backing backing, const struct page *pg)
 {
-	return likely(!z->segregated) || block_kind(pg) == kind;
+	return likely(!z->segregated) || pg->backing == backing;
 }
 
 static void prefaulted_count(struct zone *z, unsigned order, uint64_t pages)
@@ -90,20 +85,22 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	struct region *r = region_of(pg);
 	uint32_t n = 1u << order;
 	uint32_t dirty = prefaulted ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
-	unsigned kind = prefaulted ? BUDDY_PREFAULTED : dirty ? BUDDY_DIRTY : BUDDY_CLEAN;
-	enum page_list tag = (enum page_list)kind_list[kind];
+	enum backing backing = prefaulted ? BACKING_PREFAULTED
+			       : dirty    ? BACKING_DIRTY
+					  : BACKING_CLEAN;
 
 	step(z, 1);
 	page_set_kind(pg, PAGE_BUDDY);
 	pg->cls = (uint8_t)order;
+	pg->backing = (uint8_t)backing;
 	pg->npages = n;
 	pg->descriptors_purged = 0;
 	if (to_tail)
-		page_list_add_tail(&z->blocks[kind][order], pg, tag);
+		page_list_add_tail(&z->blocks[backing][order], pg, LIST_BUDDY);
 	else
-		page_list_add(&z->blocks[kind][order], pg, tag);
-	if (!(orders_of(z, kind) & 1u << order))
-		orders_set(z, kind, orders_of(z, kind) | 1u << order);
+		page_list_add(&z->blocks[backing][order], pg, LIST_BUDDY);
+	if (!(orders_of(z, backing) & 1u << order))
+		orders_set(z, backing, orders_of(z, backing) | 1u << order);
 	r->free_pages += n;
 	counter_add(&z->free_pages, n);
 	counter_add(&z->dirty_pages, dirty);
@@ -116,41 +113,42 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 	struct region *r = region_of(pg);
 	unsigned order = pg->cls;
 	uint32_t n = 1u << order;
-	unsigned kind = block_kind(pg);
-	uint32_t dirty = kind == BUDDY_DIRTY ? dirty_bits(r, page_number(pg), n, BITS_COUNT) : 0;
+	enum backing backing = pg->backing;
+	uint32_t dirty = backing == BACKING_DIRTY ? dirty_bits(r, page_number(pg), n, BITS_COUNT)
+						  : 0;
 
 	step(z, 1);
-	page_list_del(&z->blocks[kind][order], pg, (enum page_list)pg->list);
-	if (!z->blocks[kind][order].first)
-		orders_set(z, kind, orders_of(z, kind) & ~(1u << order));
+	page_list_del(&z->blocks[backing][order], pg, LIST_BUDDY);
+	if (!z->blocks[backing][order].first)
+		orders_set(z, backing, orders_of(z, backing) & ~(1u << order));
 	r->free_pages -= n;
 	counter_add(&z->free_pages, (uint64_t)0 - n);
 	counter_add(&z->dirty_pages, (uint64_t)0 - dirty);
-	if (unlikely(kind == BUDDY_PREFAULTED))
+	if (unlikely(backing == BACKING_PREFAULTED))
 		prefaulted_count(z, order, (uint64_t)0 - n);
 	page_set_kind(pg, becomes);
 }
 
-/* The kind of n pages that come free; not used in a zone that is not segregated. */
-static unsigned range_kind(struct zone *z, struct region *r, uint32_t i, uint32_t n,
-			   bool prefaulted)
+/* The backing of n pages that come free; not used in a zone that is not segregated. */
+static enum backing range_backing(struct zone *z, struct region *r, uint32_t i, uint32_t n,
+				  bool prefaulted)
 {
 	if (likely(!z->segregated))
-		return BUDDY_CLEAN;
+		return BACKING_CLEAN;
 	if (prefaulted)
-		return BUDDY_PREFAULTED;
-	return dirty_bits(r, i, n, BITS_COUNT) ? BUDDY_DIRTY : BUDDY_CLEAN;
+		return BACKING_PREFAULTED;
+	return dirty_bits(r, i, n, BITS_COUNT) ? BACKING_DIRTY : BACKING_CLEAN;
 }
 
 void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool prefaulted)
 {
-	unsigned kind = range_kind(z, r, i, 1u << order, prefaulted);
+	enum backing backing = range_backing(z, r, i, 1u << order, prefaulted);
 	bool to_tail;
 
 	while (order < ORDER_MAX) {
 		uint32_t b = i ^ (1u << order);
 
-		if (!is_free_block(r, b, order) || !may_join(z, kind, &r->page[b]))
+		if (!is_free_block(r, b, order) || !may_join(z, backing, &r->page[b]))
 			break;
 		block_remove(z, &r->page[b], PAGE_NONE);
 		page_set_kind(&r->page[i | b], PAGE_NONE);
@@ -187,41 +185,42 @@ void run_free_locked(struct page *pg)
 
 	CHECK(n >= 1 && i + n <= r->pages);
 	run_begin(r->zone);
-	if (pg->zero == ZERO_NOT)
+	if (pg->backing == BACKING_DIRTY)
 		dirty_bits(r, i, n, BITS_SET);
-	else if (pg->zero == ZERO_PREFAULTED)
+	else if (pg->backing == BACKING_PREFAULTED)
 		counter_add_shared(&zone_lead(r->zone)->growth.prefaulted_taken, (uint64_t)0 - n);
 	page_set_kind(pg, PAGE_NONE);
 	pg->list = LIST_NONE;
-	range_free(r->zone, r, i, n, pg->zero == ZERO_PREFAULTED);
+	range_free(r->zone, r, i, n, pg->backing == BACKING_PREFAULTED);
 }
 
-void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind)
+void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, enum backing backing)
 {
 	if (npages < pg->npages)
 		range_free(z, region_of(pg), page_number(pg) + npages, pg->npages - npages,
-			   kind == BUDDY_PREFAULTED);
+			   backing == BACKING_PREFAULTED);
 	pg->cls = 0;
 	pg->npages = npages;
 }
 
-struct page *block_take(struct zone *z, unsigned kind, unsigned order)
+struct page *block_take(struct zone *z, enum backing backing, unsigned order)
 {
-	uint32_t orders = orders_of(z, kind) >> order;
+	uint32_t orders = orders_of(z, backing) >> order;
 	struct page *pg;
 
 	if (!orders)
 		return NULL;
-	pg = z->blocks[kind][order + (unsigned)__builtin_ctz(orders)].first;
+	pg = z->blocks[backing][order + (unsigned)__builtin_ctz(orders)].first;
 	block_remove(z, pg, PAGE_LIMBO);
 	return pg;
 }
 
-uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind)
+uint32_t free_block_before(struct region *r, uint32_t i, enum backing backing)
 {
 	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
 		if (is_free_block(r, i - (1u << o), o))
-			return may_join(r->zone, kind, &r->page[i - (1u << o)]) ? i - (1u << o) : i;
+			return may_join(r->zone, backing, &r->page[i - (1u << o)]) ? i - (1u << o)
+										   : i;
 	}
 	return i;
 }
@@ -232,15 +231,15 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
 	uint32_t end = first + pg->npages;
-	unsigned kind = block_kind(pg);
+	enum backing backing = pg->backing;
 	uint32_t before;
 
-	while ((before = free_block_before(r, first, kind)) != first) {
+	while ((before = free_block_before(r, first, backing)) != first) {
 		step(r->zone, 1);
 		first = before;
 	}
 	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY &&
-	       may_join(r->zone, kind, &r->page[end])) {
+	       may_join(r->zone, backing, &r->page[end])) {
 		step(r->zone, 1);
 		end += r->page[end].npages;
 	}
@@ -279,10 +278,11 @@ static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsi
  * A long run comes from adjacent free blocks, which need not be buddies. Takes the shortest range
  * that is long enough, among those looked at, so that little is wasted.
  */
-static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, unsigned order)
+static struct page *range_take(struct zone *z, enum backing backing, uint32_t npages,
+			       unsigned order)
 {
-	const struct page_list_head *blocks = z->blocks[kind];
-	uint32_t orders = orders_of(z, kind) >> (order - 2) << (order - 2);
+	const struct page_list_head *blocks = z->blocks[backing];
+	uint32_t orders = orders_of(z, backing) >> (order - 2) << (order - 2);
 	uint32_t larger = orders >> order << order;
 	struct range best = { NULL, NULL, UINT32_MAX };
 	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
@@ -290,7 +290,7 @@ static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, u
 
 	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
 	    !blocks[__builtin_ctz(orders)].first->next)
-		return block_take(z, kind, order); /* there is only one block */
+		return block_take(z, backing, order); /* there is only one block */
 	for (unsigned tries = most; larger && tries; larger &= larger - 1)
 		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
 	range_look(&blocks[order - 2], npages, most, &best);
@@ -313,45 +313,45 @@ static struct page *range_take(struct zone *z, unsigned kind, uint32_t npages, u
 	return best.first;
 }
 
-static struct page *kind_take(struct zone *z, unsigned kind, const struct want *want)
+static struct page *backed_take(struct zone *z, enum backing backing, const struct want *want)
 {
-	if (!orders_of(z, kind))
+	if (!orders_of(z, backing))
 		return NULL;
-	return want->anywhere ? range_take(z, kind, want->npages, want->order)
-			      : block_take(z, kind, want->order);
+	return want->anywhere ? range_take(z, backing, want->npages, want->order)
+			      : block_take(z, backing, want->order);
 }
 
-static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned kinds)
+static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned backings)
 {
 	uint32_t npages = want->npages;
-	unsigned kind = BUDDY_DIRTY;
+	enum backing backing = BACKING_DIRTY;
 	struct page *pg = NULL;
 
 	run_begin(z);
-	if (kinds & 1u << BUDDY_DIRTY)
-		pg = kind_take(z, BUDDY_DIRTY, want);
-	if (!pg && (kinds & 1u << BUDDY_PREFAULTED)) {
-		kind = BUDDY_PREFAULTED;
-		pg = kind_take(z, BUDDY_PREFAULTED, want);
+	if (backings & 1u << BACKING_DIRTY)
+		pg = backed_take(z, BACKING_DIRTY, want);
+	if (!pg && (backings & 1u << BACKING_PREFAULTED)) {
+		backing = BACKING_PREFAULTED;
+		pg = backed_take(z, BACKING_PREFAULTED, want);
 	}
-	if (!pg && (kinds & 1u << BUDDY_CLEAN)) {
-		kind = BUDDY_CLEAN;
+	if (!pg && (backings & 1u << BACKING_CLEAN)) {
+		backing = BACKING_CLEAN;
 		pg = npages > RANGE_SHORT || zone_is_tight(z)
-			     ? kind_take(z, BUDDY_CLEAN, want)
-			     : block_take(z, BUDDY_CLEAN, want->order);
+			     ? backed_take(z, BACKING_CLEAN, want)
+			     : block_take(z, BACKING_CLEAN, want->order);
 	}
 	if (!pg)
 		return NULL;
 	/* Return the excess: upper halves of the splits and the exact tail alike. */
-	run_cut_locked(z, pg, npages, kind);
-	if (kind == BUDDY_PREFAULTED) {
-		pg->zero = ZERO_PREFAULTED;
+	run_cut_locked(z, pg, npages, backing);
+	if (backing == BACKING_PREFAULTED) {
+		pg->backing = BACKING_PREFAULTED;
 		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
-		pg->zero = ZERO_NOT;
+		pg->backing = BACKING_DIRTY;
 	} else {
-		pg->zero = ZERO_CLEAN;
+		pg->backing = BACKING_CLEAN;
 		counter_add_shared(&zone_lead(z)->growth.clean_taken, npages);
 		if (z->segregated)
 			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
@@ -359,13 +359,13 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 	return pg;
 }
 
-unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned kinds, unsigned n,
+unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned backings, unsigned n,
 			   struct page **out)
 {
 	unsigned got = 0;
 
 	while (got < n) {
-		struct page *pg = run_alloc_locked(z, want, kinds);
+		struct page *pg = run_alloc_locked(z, want, backings);
 
 		if (!pg)
 			break;
@@ -471,8 +471,8 @@ void grow_unlock(struct zone *z)
 
 /* ---- debug ------------------------------------------------------------------------------- */
 
-/* Adds the pages of free blocks by kind; of a dirty block only its dirty pages. */
-static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
+/* Adds the pages of free blocks by backing; of a dirty block only its dirty pages. */
+static void check_region(struct region *r, uint64_t pages[BACKINGS])
 {
 	uint32_t i = REGION_META_PAGES;
 	uint32_t region_free = 0;
@@ -487,13 +487,13 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 			n = 1u << pg->cls;
 			CHECK(i % n == 0 && i + n <= r->pages);
 			CHECK(pg->cls == ORDER_MAX || !is_free_block(r, i ^ n, pg->cls) ||
-			      !may_join(r->zone, block_kind(pg), &r->page[i ^ n]));
+			      !may_join(r->zone, pg->backing, &r->page[i ^ n]));
 			for (uint32_t k = 1; k < n; k++)
 				CHECK(page_kind(&r->page[i + k]) == PAGE_NONE);
 			dirty = dirty_bits(r, i, n, BITS_COUNT);
-			CHECK(pg->list == kind_list[block_kind(pg)]);
-			CHECK((dirty != 0) == (block_kind(pg) == BUDDY_DIRTY));
-			pages[block_kind(pg)] += dirty ? dirty : n;
+			CHECK(pg->list == LIST_BUDDY);
+			CHECK((dirty != 0) == (pg->backing == BACKING_DIRTY));
+			pages[pg->backing] += dirty ? dirty : n;
 			region_free += n;
 		} else if (page_kind(pg) == PAGE_AWAY) {
 			n = pg->npages;
@@ -511,7 +511,7 @@ static void check_region(struct region *r, uint64_t pages[BUDDY_KINDS])
 void zone_check(struct zone *z)
 {
 	uint64_t free_pages = 0;
-	uint64_t pages[BUDDY_KINDS] = { 0 };
+	uint64_t pages[BACKINGS] = { 0 };
 
 	bool grow = lock_acquire(&z->grow) == 0; /* the lengths of regions */
 
@@ -522,11 +522,11 @@ void zone_check(struct zone *z)
 		free_pages += r->free_pages;
 	}
 	CHECK(free_pages == z->free_pages);
-	CHECK(pages[BUDDY_DIRTY] == z->dirty_pages);
-	CHECK(pages[BUDDY_PREFAULTED] == z->prefaulted_pages);
-	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
+	CHECK(pages[BACKING_DIRTY] == z->dirty_pages);
+	CHECK(pages[BACKING_PREFAULTED] == z->prefaulted_pages);
+	for (enum backing backing = 0; backing < BACKINGS; backing++)
 		for (unsigned o = 0; o < ORDERS; o++)
-			CHECK(!z->blocks[kind][o].first == !(orders_of(z, kind) & (1u << o)));
+			CHECK(!z->blocks[backing][o].first == !(orders_of(z, backing) & (1u << o)));
 	zone_unlock(z);
 	if (grow)
 		lock_release(&z->grow);

@@ -89,9 +89,9 @@ static inline void run_begin(struct zone *z)
 }
 
 /* Bit o is set if the zone has a free block of order o. */
-static inline uint32_t orders_of(const struct zone *z, unsigned kind)
+static inline uint32_t orders_of(const struct zone *z, enum backing backing)
 {
-	return atomic_load_explicit(&z->orders[kind], memory_order_relaxed);
+	return atomic_load_explicit(&z->orders[backing], memory_order_relaxed);
 }
 
 static inline bool is_free_block(struct region *r, uint32_t i, unsigned order)
@@ -101,26 +101,19 @@ static inline bool is_free_block(struct region *r, uint32_t i, unsigned order)
 	return i + (1u << order) <= r->pages && page_kind(pg) == PAGE_BUDDY && pg->cls == order;
 }
 
-/* The kind of a free block. */
-static inline unsigned block_kind(const struct page *pg)
-{
-	return pg->list == LIST_BUDDY_DIRTY        ? BUDDY_DIRTY
-	       : pg->list == LIST_BUDDY_PREFAULTED ? BUDDY_PREFAULTED
-						   : BUDDY_CLEAN;
-}
-
 /* Takes a free block off its list. */
 void block_remove(struct zone *z, struct page *pg, enum page_kind becomes);
 
 /* Frees one aligned block and merges it upwards. */
 void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool prefaulted);
 
-/* Turns the smallest block of the kind that has the order into a run. Returns NULL if none. */
-struct page *block_take(struct zone *z, unsigned kind, unsigned order);
+/* Turns the smallest block that has the backing and the order into a run. Returns NULL if
+ * none. */
+struct page *block_take(struct zone *z, enum backing backing, unsigned order);
 
-/* Returns the first page of the free block that ends before page i and may join one of the kind,
- * or i if there is no such block. */
-uint32_t free_block_before(struct region *r, uint32_t i, unsigned kind);
+/* Returns the first page of the free block that ends before page i and may join one that has the
+ * backing, or i if there is no such block. */
+uint32_t free_block_before(struct region *r, uint32_t i, enum backing backing);
 
 /* Frees n pages from i on as the aligned blocks that they consist of. */
 void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool prefaulted);
@@ -132,15 +125,15 @@ struct want {
 	bool anywhere;
 };
 
-/* Takes up to n runs of the kinds (a bit each): first memory that is backed (dirty, then
+/* Takes up to n runs that have one of the backings (a bit each): first what is backed (dirty, then
  * prefaulted), then clean. Returns how many. */
-unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned kinds, unsigned n,
+unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned backings, unsigned n,
 			   struct page **out);
 
-/* Shortens a run that was just taken of the kind; its tail becomes free again, of that kind. */
-void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, unsigned kind);
+/* Shortens a run that was just taken; its tail becomes free again, with the same backing. */
+void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, enum backing backing);
 
-/* Frees a run, as pg->zero says. */
+/* Frees a run, as pg->backing says. */
 void run_free_locked(struct page *pg);
 
 /* Debug: walks the zone under both locks, and stops the program where an invariant is broken. */

@@ -51,11 +51,11 @@ struct taking {
 	bool busy; /* a zone was skipped whose lock another thread holds and will release */
 };
 
-#define KINDS_DIRTY (1u << BUDDY_DIRTY)
-#define KINDS_ALL ((1u << BUDDY_KINDS) - 1)
+#define BACKINGS_DIRTY (1u << BACKING_DIRTY)
+#define BACKINGS_ALL ((1u << BACKINGS) - 1)
 
-/* One hold of the lock: takes up to BUDDY_BATCH runs of the kinds, until there are `end`. */
-static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+/* One hold of the lock: takes up to BUDDY_BATCH runs, until there are `end`. */
+static int alloc_hold(struct zone *z, struct taking *t, unsigned backings, unsigned end)
 {
 	unsigned most = t->want.anywhere ? RANGE_BATCH : BUDDY_BATCH;
 	int err = zone_lock_err(z);
@@ -66,40 +66,39 @@ static int alloc_hold(struct zone *z, struct taking *t, unsigned kinds, unsigned
 	}
 	if (end > t->got + most)
 		end = t->got + most;
-	t->got += runs_alloc_locked(z, &t->want, kinds, end - t->got, t->out + t->got);
+	t->got += runs_alloc_locked(z, &t->want, backings, end - t->got, t->out + t->got);
 	zone_unlock(z);
 	prefault_check_marks(z);
 	return 0;
 }
 
-/* Takes all runs of the kinds, until there are `end`. */
-static int alloc_holds(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+/* Takes all runs that have one of the backings, until there are `end`. */
+static int alloc_holds(struct zone *z, struct taking *t, unsigned backings, unsigned end)
 {
 	unsigned before;
 	int err;
 
 	do {
 		before = t->got;
-		err = alloc_hold(z, t, kinds, end);
+		err = alloc_hold(z, t, backings, end);
 	} while (!err && t->got < end && t->got != before);
 	return err;
 }
 
 /* Whether a zone seems to have what is wanted. Read without its lock, the answer may be stale. That
  * is harmless: the zone is then asked in vain, or skipped as it would have been a moment ago. */
-static bool may_have(const struct zone *z, const struct want *want, unsigned kinds)
+static bool may_have(const struct zone *z, const struct want *want, unsigned backings)
 {
 	unsigned order = want->anywhere ? want->order - 2 : want->order;
 
-	for (unsigned kind = 0; kind < BUDDY_KINDS; kind++)
-		if ((kinds & 1u << kind) && orders_of(z, kind) >> order)
+	for (enum backing backing = 0; backing < BACKINGS; backing++)
+		if ((backings & 1u << backing) && orders_of(z, backing) >> order)
 			return true;
 	return false;
 }
 
-/* Takes runs of the kinds from the other zones, beginning with the one behind z. Holds one lock at
- * a time. */
-static void alloc_of_others(struct zone *z, struct taking *t, unsigned kinds, unsigned end)
+/* Takes runs from the other zones, beginning with the one behind z. Holds one lock at a time. */
+static void alloc_of_others(struct zone *z, struct taking *t, unsigned backings, unsigned end)
 {
 	uint32_t n = zone_family(z);
 	uint32_t me = (uint32_t)(z - zone_lead(z));
@@ -107,8 +106,8 @@ static void alloc_of_others(struct zone *z, struct taking *t, unsigned kinds, un
 	for (uint32_t i = 1; i < n && t->got < end; i++) {
 		struct zone *other = &zone_all[(me + i) % n];
 
-		if (may_have(other, &t->want, kinds))
-			alloc_holds(other, t, kinds, end);
+		if (may_have(other, &t->want, backings))
+			alloc_holds(other, t, backings, end);
 	}
 }
 
@@ -122,15 +121,15 @@ static int alloc_free(struct zone *z, struct taking *t)
 	int err;
 
 	if (likely(zone_family(z) == 1))
-		return alloc_holds(z, t, KINDS_ALL, t->n);
-	if (may_have(z, &t->want, KINDS_DIRTY))
-		alloc_holds(z, t, KINDS_DIRTY, t->n);
-	alloc_of_others(z, t, KINDS_DIRTY, t->n);
+		return alloc_holds(z, t, BACKINGS_ALL, t->n);
+	if (may_have(z, &t->want, BACKINGS_DIRTY))
+		alloc_holds(z, t, BACKINGS_DIRTY, t->n);
+	alloc_of_others(z, t, BACKINGS_DIRTY, t->n);
 	if (t->got == t->n)
 		return 0;
-	err = alloc_holds(z, t, KINDS_ALL, t->n);
+	err = alloc_holds(z, t, BACKINGS_ALL, t->n);
 	if (t->got < t->least)
-		alloc_of_others(z, t, KINDS_ALL, t->n);
+		alloc_of_others(z, t, BACKINGS_ALL, t->n);
 	return err;
 }
 
@@ -295,7 +294,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	uint32_t at = end;
 	uint32_t prefaulted = 0;
 	uint32_t clean;
-	unsigned kind = BUDDY_CLEAN;
+	enum backing backing = BACKING_CLEAN;
 
 	if (want > REGION_PAGES || !zone_lock(z))
 		return false;
@@ -309,15 +308,15 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	for (at = end; at < want;) {
 		uint32_t n = 1u << r->page[at].cls;
 
-		kind = block_kind(&r->page[at]);
+		backing = r->page[at].backing;
 		block_remove(z, &r->page[at], PAGE_NONE);
 		at += n;
-		if (kind == BUDDY_PREFAULTED)
+		if (backing == BACKING_PREFAULTED)
 			prefaulted += n;
 	}
 	if (at > want) {
-		range_free(z, r, want, at - want, kind == BUDDY_PREFAULTED);
-		if (kind == BUDDY_PREFAULTED)
+		range_free(z, r, want, at - want, backing == BACKING_PREFAULTED);
+		if (backing == BACKING_PREFAULTED)
 			prefaulted -= at - want;
 	}
 	if (prefaulted)
@@ -326,7 +325,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	if (clean)
 		counter_add_shared(&zone_lead(z)->growth.clean_taken, clean);
 	pg->npages = npages;
-	pg->zero = ZERO_NOT;
+	pg->backing = BACKING_DIRTY;
 	zone_unlock(z);
 	prefault_check_marks(z);
 	return true;
@@ -338,7 +337,7 @@ void buddy_shrink(struct page *pg, uint32_t npages)
 
 	DCHECK(npages >= 1 && npages < pg->npages);
 	tail->npages = pg->npages - npages;
-	tail->zero = ZERO_NOT;
+	tail->backing = BACKING_DIRTY;
 	tail->list = LIST_NONE;
 	page_set_kind(tail, PAGE_LIMBO);
 	pg->npages = npages;

@@ -32,7 +32,7 @@ unsigned buddy_alloc_blocks(struct zone *z, unsigned order, unsigned n, struct p
 /* A run aligned to 2^order pages. Returns NULL if there is no memory. */
 struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order);
 
-/* Frees runs of pg->npages pages each, to the zones that they are of. pg->zero says whether they
+/* Frees runs of pg->npages pages each, to the zones that they are of. pg->backing says whether they
  * were written. */
 void buddy_free_bulk(struct page *const *runs, unsigned n);
 

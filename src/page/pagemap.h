@@ -72,7 +72,7 @@ static inline void page_set_heads(struct page *pg, uint32_t n, uint32_t note)
 	uint32_t first = page_number(pg);
 	uint32_t head = first << PG_SHIFT | note;
 	uint64_t two = (uint64_t)head << 32 | head;
-	uint64_t eight[4] = {two, two, two, two};
+	uint64_t eight[4] = { two, two, two, two };
 	uint32_t i = 0;
 
 	for (; i + 8 <= n; i += 8)

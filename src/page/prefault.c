@@ -79,7 +79,7 @@ static void put_back(struct zone *z, struct page *pg)
 {
 	/* run_free_locked, now or when the deferred run is freed, counts this as a return by a
 	 * user, which it is not. */
-	if (pg->zero == ZERO_PREFAULTED)
+	if (pg->backing == BACKING_PREFAULTED)
 		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, pg->npages);
 	if (!zone_lock(z)) {
 		defer_push(z, pg);
@@ -103,9 +103,9 @@ static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
 	if (!zone_lock(z))
 		return NULL;
 	run_begin(z);
-	pg = block_take(z, BUDDY_CLEAN, whole ? order : 0);
+	pg = block_take(z, BACKING_CLEAN, whole ? order : 0);
 	if (pg) {
-		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BUDDY_CLEAN);
+		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BACKING_CLEAN);
 		counter_add_shared(&zone_lead(z)->growth.clean_taken, pg->npages);
 		counter_add(&z->prefaulted_made, pg->npages);
 	}
@@ -161,10 +161,10 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	good = populate(pg);
 	DELAY_HERE(prefault_filled);
 	if (good)
-		pg->zero = ZERO_PREFAULTED;
+		pg->backing = BACKING_PREFAULTED;
 	else
-		pg->zero = vm_purge(page_address(pg), (size_t)n << PG_SHIFT) ? ZERO_CLEAN
-									     : ZERO_NOT;
+		pg->backing = vm_purge(page_address(pg), (size_t)n << PG_SHIFT) ? BACKING_CLEAN
+										: BACKING_DIRTY;
 	put_back(z, pg);
 	if (!good)
 		return 0;
@@ -188,9 +188,9 @@ static struct page *prefaulted_take(struct zone *z, uint64_t keep, uint64_t most
 	for (; n && !pg; n /= 2) {
 		unsigned order = 31u - (unsigned)__builtin_clz((uint32_t)n);
 
-		pg = block_take(z, BUDDY_PREFAULTED, order);
+		pg = block_take(z, BACKING_PREFAULTED, order);
 		if (pg)
-			run_cut_locked(z, pg, 1u << order, BUDDY_PREFAULTED);
+			run_cut_locked(z, pg, 1u << order, BACKING_PREFAULTED);
 	}
 	zone_unlock(z);
 	return pg;
@@ -206,7 +206,7 @@ uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most)
 		uint32_t n = pg->npages;
 
 		good = vm_purge(page_address(pg), (size_t)n << PG_SHIFT);
-		pg->zero = good ? ZERO_CLEAN : ZERO_PREFAULTED; /* locked in memory */
+		pg->backing = good ? BACKING_CLEAN : BACKING_PREFAULTED; /* locked in memory */
 		put_back(z, pg);
 		given += good ? n : 0;
 	}

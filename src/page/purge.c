@@ -65,14 +65,14 @@ static void purge_add(struct zone *z, struct purge *p, struct page *pg)
 	run_begin(z);
 	block_remove(z, pg, PAGE_PURGING);
 	if (part < pg->npages && dirty_bits(region_of(pg), page_number(pg), part, BITS_COUNT))
-		run_cut_locked(z, pg, part, BUDDY_DIRTY);
+		run_cut_locked(z, pg, part, BACKING_DIRTY);
 	p->dirty += before - atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 	p->block[p->n++] = pg;
 }
 
 static bool is_dirty_block(const struct page *pg)
 {
-	return page_kind(pg) == PAGE_BUDDY && pg->list == LIST_BUDDY_DIRTY;
+	return page_kind(pg) == PAGE_BUDDY && pg->backing == BACKING_DIRTY;
 }
 
 /* Takes a dirty block and its adjacent dirty blocks, which the kernel purges by one call. */
@@ -89,7 +89,7 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 		end += r->page[end].npages;
 	}
 	for (;;) {
-		uint32_t before = free_block_before(r, first, BUDDY_DIRTY);
+		uint32_t before = free_block_before(r, first, BACKING_DIRTY);
 
 		if (before == first || !is_dirty_block(&r->page[before]) || !purge_more(z, p))
 			break;
@@ -103,7 +103,7 @@ static void purge_add_range(struct zone *z, struct purge *p, struct page *pg)
 static unsigned purge_order(const struct zone *z, const struct purge *p)
 {
 	uint32_t least = (uint32_t)max_size(vm_os_page >> PG_SHIFT, 1); /* the bit of its order */
-	uint32_t orders = orders_of(z, BUDDY_DIRTY);
+	uint32_t orders = orders_of(z, BACKING_DIRTY);
 	uint32_t fit = orders & ((2u << (31u - (unsigned)__builtin_clz(purge_want(z, p)))) - 1);
 
 	if (orders & (0 - least)) {
@@ -121,8 +121,8 @@ static bool purge_take(struct zone *z, struct purge *p)
 	p->dirty = 0;
 	if (!zone_lock(z))
 		return false;
-	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && orders_of(z, BUDDY_DIRTY))
-		purge_add_range(z, p, z->blocks[BUDDY_DIRTY][purge_order(z, p)].last);
+	while (purge_more(z, p) && p->dirty < RUN_PAGES_MAX && orders_of(z, BACKING_DIRTY))
+		purge_add_range(z, p, z->blocks[BACKING_DIRTY][purge_order(z, p)].last);
 	zone_unlock(z);
 	return p->n != 0;
 }
@@ -171,9 +171,10 @@ static uint64_t purge_blocks(struct purge *p)
 		for (bool one = past == i + 1; i < past; i++) {
 			struct page *pg = p->block[i];
 
-			pg->zero = good || (!one && purge_stretch(pg, pg + pg->npages)) ? ZERO_CLEAN
-											: ZERO_NOT;
-			refused += pg->zero == ZERO_NOT ? pg->npages : 0;
+			pg->backing = good || (!one && purge_stretch(pg, pg + pg->npages))
+					      ? BACKING_CLEAN
+					      : BACKING_DIRTY;
+			refused += pg->backing == BACKING_DIRTY ? pg->npages : 0;
 		}
 	}
 	return refused;
@@ -188,11 +189,12 @@ static void purge_return(struct zone *z, struct purge *p)
 		struct page *pg = p->block[i];
 
 		if (!locked) {
-			pg->zero = ZERO_NOT; /* the bits may not be changed without the lock */
+			pg->backing =
+				BACKING_DIRTY; /* the bits may not be changed without the lock */
 			defer_push(z, pg);
 			continue;
 		}
-		if (pg->zero == ZERO_CLEAN)
+		if (pg->backing == BACKING_CLEAN)
 			dirty_bits(region_of(pg), page_number(pg), pg->npages, BITS_CLEAR);
 		run_free_locked(pg);
 	}
@@ -407,7 +409,7 @@ static struct page *descriptors_take(struct zone *z, struct region *r, uint32_t 
 		bool block = page_kind(pg) == PAGE_BUDDY && pg->cls >= DESCRIPTORS_ORDER;
 
 		*at += block ? pg->npages : 1u << DESCRIPTORS_ORDER;
-		if (block && pg->list == LIST_BUDDY_CLEAN && !pg->descriptors_purged)
+		if (block && pg->backing == BACKING_CLEAN && !pg->descriptors_purged)
 			found = pg;
 	}
 	run_begin(z);
@@ -426,7 +428,7 @@ static void descriptors_return(struct zone *z, struct page *pg)
 	unsigned order = pg->cls;
 
 	if (!zone_lock(z)) {
-		pg->zero = ZERO_CLEAN;
+		pg->backing = BACKING_CLEAN;
 		defer_push(z, pg);
 		return;
 	}

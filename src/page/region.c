@@ -260,7 +260,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 {
 	struct page *pg = *link;
 	uint32_t n = (uint32_t)(align_up(step, vm_os_page) >> PG_SHIFT);
-	bool mapped = pg->zero == ZERO_NOT;
+	bool mapped = pg->backing == BACKING_DIRTY;
 	struct page *rest;
 	int err;
 
@@ -277,7 +277,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	}
 	if (n < pg->npages) {
 		rest->npages = pg->npages - n;
-		rest->zero = pg->zero;
+		rest->backing = pg->backing;
 		rest->blocked = 0;
 		rest->next = pg->next;
 		rest->list = LIST_NONE;
@@ -541,12 +541,13 @@ static uint64_t release_reserved(struct zone *z)
  * cannot be taken. */
 static struct page *away_take(struct zone *z, unsigned order)
 {
-	struct page *pg = NULL;
+	struct page *pg;
 
 	if (!zone_lock(z))
 		return NULL;
-	for (unsigned kind = 0; kind < BUDDY_KINDS && !pg; kind++)
-		pg = z->blocks[kind][order].first;
+	if (!(pg = z->blocks[BACKING_CLEAN][order].first) &&
+	    !(pg = z->blocks[BACKING_DIRTY][order].first))
+		pg = z->blocks[BACKING_PREFAULTED][order].first;
 	if (pg) {
 		run_begin(z);
 		block_remove(z, pg, PAGE_AWAY);
@@ -575,7 +576,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			memset(&region_of(pg)->head[page_number(pg)], 0,
 			       pg->npages * sizeof(uint32_t));
 			gone = vm_unmap(page_address(pg), n);
-			pg->zero = gone ? ZERO_CLEAN : ZERO_NOT; /* it is still mapped */
+			pg->backing = gone ? BACKING_CLEAN : BACKING_DIRTY; /* it is still mapped */
 			pg->blocked = 0;
 			pg->list = LIST_NONE;
 			pg->next = z->away;

@@ -18,9 +18,6 @@
 
 #define PREFAULT_LARGE 128u /* pages: 2 MiB */
 
-/* Kinds of free blocks. */
-enum { BUDDY_CLEAN, BUDDY_DIRTY, BUDDY_PREFAULTED, BUDDY_KINDS };
-
 /*
  * Fields are grouped by writer. Words that several threads write, fields that only the lock's
  * holder uses, and fields that others read have cache lines of their own.
@@ -31,7 +28,7 @@ struct zone {
 
 	/* Guarded by: lock. Read by any thread, atomic: by threads of other zones that look for
 	 * memory, and for sums. */
-	cache_aligned _Atomic uint32_t orders[BUDDY_KINDS]; /* bit o: a block of order o is free */
+	cache_aligned _Atomic uint32_t orders[BACKINGS]; /* bit o: a block of order o is free */
 	_Atomic uint64_t free_pages;
 	_Atomic uint64_t dirty_pages;      /* of the free ones */
 	_Atomic uint64_t total_pages;      /* usable pages of all regions */
@@ -40,7 +37,7 @@ struct zone {
 	_Atomic uint64_t prefaulted_made;  /* clean pages taken to be populated, ever */
 
 	/* Guarded by: lock. */
-	cache_aligned struct page_list_head blocks[BUDDY_KINDS][ORDERS];
+	cache_aligned struct page_list_head blocks[BACKINGS][ORDERS];
 	struct page *pending; /* runs taken from deferred that are not freed yet */
 	uint32_t steps;       /* debug: list operations for the current run */
 	/* Blocks of different kinds do not merge, so that each is backed as a whole or not at all.

@@ -33,7 +33,7 @@ EXPORT unsigned sluice_page_order_max(void)
 /* The run becomes a block of the program. */
 static void hand_out(struct page *pg)
 {
-	pg->zero = 0;
+	pg->backing = BACKING_DIRTY;
 	page_set_kind(pg, PAGE_RAW);
 	page_set_heads(pg, pg->npages, 0);
 }

@@ -66,7 +66,7 @@ static bool filled(const struct page *pg, char c)
 
 static void free_dirty(struct page *pg)
 {
-	pg->zero = 0;
+	pg->backing = BACKING_DIRTY;
 	buddy_free(pg);
 }
 
@@ -277,7 +277,7 @@ static void free_last_dirty(struct page *pg)
 {
 	page_address(pg)[7 * PG_BYTES] = 'l';
 	buddy_shrink(pg, 7);
-	pg->zero = 1;
+	pg->backing = BACKING_CLEAN;
 	buddy_free(pg);
 }
 
@@ -289,7 +289,8 @@ static void test_dirty(void)
 	struct page *again;
 	unsigned n = take_rest(z, rest);
 
-	ok(pg->zero && filled(pg, 0), "fresh memory is said to be zero, and is");
+	ok(pg->backing != BACKING_DIRTY && filled(pg, 0),
+	   "fresh memory is said to be zero, and is");
 	is_int(z->dirty_pages, 0, "no page is dirty at first");
 	buddy_free(pg);
 	is_int(z->dirty_pages, 0, "memory that was not written stays clean when it is freed");
@@ -299,7 +300,7 @@ static void test_dirty(void)
 	is_int(z->dirty_pages, 8, "memory that was written is dirty when it is freed");
 	zone_check(z);
 	pg = buddy_alloc(z, 4);
-	ok(!pg->zero, "dirty memory is not said to be zero");
+	ok(pg->backing == BACKING_DIRTY, "dirty memory is not said to be zero");
 	is_int(z->dirty_pages, 4, "memory in use does not count as dirty");
 	free_dirty(pg);
 	is_int(zone_purge(z, 0, UINT64_MAX), 8 * PG_BYTES, "a purge reports what it gave back");
@@ -307,15 +308,17 @@ static void test_dirty(void)
 	zone_check(z);
 	pg = buddy_alloc(z, 8);
 	ok(pg == place && !resident(pg), "purged memory costs no memory");
-	ok(pg->zero && filled(pg, 0), "purged memory is said to be zero, and is");
+	ok(pg->backing != BACKING_DIRTY && filled(pg, 0),
+	   "purged memory is said to be zero, and is");
 	free_last_dirty(pg);
 	is_int(z->dirty_pages, 1, "dirty memory is counted page by page");
 	pg = buddy_alloc(z, 8);
-	ok(!pg->zero, "a run with one dirty page is not said to be zero");
+	ok(pg->backing == BACKING_DIRTY, "a run with one dirty page is not said to be zero");
 	page_address(pg)[7 * PG_BYTES] = 0;
 	free_last_dirty(pg);
 	pg = buddy_alloc(z, 4);
-	ok(pg->zero && filled(pg, 0), "the clean part of a dirty block is said to be zero, and is");
+	ok(pg->backing != BACKING_DIRTY && filled(pg, 0),
+	   "the clean part of a dirty block is said to be zero, and is");
 	buddy_free(pg);
 	pg = buddy_alloc(z, 8);
 	buddy_free(rest[0]); /* a clean page, then a dirty one */
@@ -337,7 +340,7 @@ static void make_dirty_pages(struct zone *z, struct page **run, unsigned n)
 		tap_bail_out("no memory");
 	for (unsigned i = 0; i < 2 * n; i++) {
 		fill(run[i], 'd');
-		run[i]->zero = 0;
+		run[i]->backing = BACKING_DIRTY;
 	}
 	for (unsigned i = 0; i < 2 * n; i++)
 		if (page_number(run[i]) & 1)
@@ -369,7 +372,7 @@ static void test_purge_bounds(void)
 	fill(large, 'l');
 	free_dirty(large);
 	zone_purge(z, 0, 20);
-	ok(z->dirty_pages == 150 + 512 - 20 && z->blocks[BUDDY_DIRTY][9].first,
+	ok(z->dirty_pages == 150 + 512 - 20 && z->blocks[BACKING_DIRTY][9].first,
 	   "small blocks are purged before a part of a large one");
 	is_int(zone_purge(z, 150, UINT64_MAX), (512 - 20) * PG_BYTES,
 	       "of a large block no more is purged than asked for");
@@ -686,7 +689,7 @@ static void test_extend(void)
 	ok(buddy_extend(pg, 11), "a run can be extended by the free pages behind it");
 	is_int(pages_used(z), 11,
 	       "an extended run takes a part of the block behind it, and no more");
-	ok(pg->npages == 11 && !pg->zero, "an extended run has its new length");
+	ok(pg->npages == 11 && pg->backing == BACKING_DIRTY, "an extended run has its new length");
 	zone_check(z);
 	buddy_shrink(pg, 1);
 	do {
@@ -733,7 +736,8 @@ static void test_release(void)
 	is_int(zone_release_regions(z), 0, "a region is released once");
 	pg = buddy_alloc(z, 10);
 	ok(pg && region_of(pg) == r, "the next request takes a released region into use again");
-	ok(pg->zero && filled(pg, 0), "memory of a region that was released reads as zero");
+	ok(pg->backing != BACKING_DIRTY && filled(pg, 0),
+	   "memory of a region that was released reads as zero");
 	buddy_free(pg);
 	ok(all_merged(z), "a region in use again is like a new one");
 }
@@ -995,7 +999,7 @@ static void test_deferred(void)
 	uint64_t before = stat_sum(STAT_page_frees_deferred);
 
 	fill(a, 'a');
-	a->zero = 0;
+	a->backing = BACKING_DIRTY;
 	if (lock_acquire(&z->lock) != 0)
 		tap_bail_out("the lock of a fresh zone is held");
 	buddy_free(a);
@@ -1075,12 +1079,12 @@ static void mark_pages(struct shadow *s, unsigned *state)
 	s->fill = (char)(1 + rand_r(state) % 100);
 	for (uint32_t i = 0; i < s->npages; i++)
 		page_address(s->pg)[(size_t)i << PG_SHIFT] = s->fill;
-	s->pg->zero = 0;
+	s->pg->backing = BACKING_DIRTY;
 }
 
 static bool zero_if_said(const struct page *pg)
 {
-	for (uint32_t i = 0; pg->zero && i < pg->npages; i++)
+	for (uint32_t i = 0; pg->backing != BACKING_DIRTY && i < pg->npages; i++)
 		if (page_address(pg)[(size_t)i << PG_SHIFT])
 			return false;
 	return true;

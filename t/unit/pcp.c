@@ -453,7 +453,7 @@ static void stamp(struct page *pg, uint64_t v)
 {
 	for (uint32_t i = 0; i < pg->npages; i++)
 		memcpy(page_address(pg) + ((size_t)i << PG_SHIFT), &v, sizeof(v));
-	pg->zero = 0;
+	pg->backing = BACKING_DIRTY;
 }
 
 static bool stamped(struct page *pg, uint64_t v)

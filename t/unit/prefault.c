@@ -80,7 +80,7 @@ static long faults(void)
 static void write_all(struct page *pg)
 {
 	memset(page_address(pg), 'w', (size_t)pg->npages << PG_SHIFT);
-	pg->zero = ZERO_NOT;
+	pg->backing = BACKING_DIRTY;
 }
 
 static bool is_zero(const struct page *pg)
@@ -95,7 +95,7 @@ static bool is_zero(const struct page *pg)
 static struct page *take_and_write(struct zone *z, uint32_t npages)
 {
 	struct page *pg = take(z, npages);
-	bool good = pg->zero == ZERO_PREFAULTED && is_zero(pg);
+	bool good = pg->backing == BACKING_PREFAULTED && is_zero(pg);
 
 	write_all(pg);
 	return good ? pg : NULL;
@@ -148,11 +148,12 @@ static void test_order(void)
 	write_all(dirty);
 	buddy_free(dirty);
 	pg[0] = take(z, 4);
-	is_int(pg[0]->zero, ZERO_NOT, "dirty memory is taken first");
+	is_int(pg[0]->backing, BACKING_DIRTY, "dirty memory is taken first");
 	pg[1] = take(z, 64);
-	is_int(pg[1]->zero, ZERO_PREFAULTED, "prefaulted memory is taken before clean memory");
+	is_int(pg[1]->backing, BACKING_PREFAULTED,
+	       "prefaulted memory is taken before clean memory");
 	pg[2] = take(z, 256);
-	is_int(pg[2]->zero, ZERO_CLEAN,
+	is_int(pg[2]->backing, BACKING_CLEAN,
 	       "clean memory is taken where no prefaulted block is long enough");
 	for (unsigned i = 0; i < 3; i++)
 		buddy_free(pg[i]);
@@ -179,7 +180,8 @@ static void test_long_run(void)
 	struct zone *z = zone_filled(4);
 	struct page *pg = take(z, 193);
 
-	is_int(pg->zero, ZERO_PREFAULTED, "a long run is made of prefaulted blocks side by side");
+	is_int(pg->backing, BACKING_PREFAULTED,
+	       "a long run is made of prefaulted blocks side by side");
 	ok(is_zero(pg), "a long run of prefaulted blocks reads as zero");
 	is_int(z->prefaulted_pages, 4 * PREFAULT_LARGE - 193,
 	       "a long run takes no more prefaulted pages than it has");
@@ -291,7 +293,7 @@ static void test_apart(void)
 	is_int(z->dirty_pages, 1, "a dirty page beside prefaulted ones does not make them dirty");
 	is_int(z->prefaulted_pages, before, "pages beside a dirty one stay prefaulted");
 	pg = take(z, 2);
-	is_int(pg->zero, ZERO_PREFAULTED,
+	is_int(pg->backing, BACKING_PREFAULTED,
 	       "prefaulted pages are not taken as a part of a dirty block");
 	buddy_free(pg);
 	buddy_free(other);
@@ -309,7 +311,7 @@ static void test_apart(void)
 	zone_check(z);
 	ok(z->dirty_pages == 0 && z->prefaulted_pages == 0 && z->free_pages == z->total_pages,
 	   "all is clean when the other pages are given back as well");
-	ok(z->orders[BUDDY_CLEAN] & (1u << order_of(PREFAULT_LARGE)), "clean pages merge");
+	ok(z->orders[BACKING_CLEAN] & (1u << order_of(PREFAULT_LARGE)), "clean pages merge");
 }
 
 static void test_not_apart(void)
@@ -321,7 +323,7 @@ static void test_not_apart(void)
 		tap_bail_out("no memory");
 	write_all(pg);
 	buddy_free(pg);
-	is_int(z->orders[BUDDY_DIRTY], 1 << 10,
+	is_int(z->orders[BACKING_DIRTY], 1 << 10,
 	       "without a reserve a dirty run merges with the clean page behind it");
 	is_int(z->prefaulted_pages, 0, "without a reserve nothing is prefaulted");
 	zone_check(z);

@@ -61,7 +61,7 @@ static unsigned zone_of(const struct page *pg)
 static void free_dirty(struct page *pg)
 {
 	memset(page_address(pg), 'd', (size_t)pg->npages << PG_SHIFT);
-	pg->zero = ZERO_NOT;
+	pg->backing = BACKING_DIRTY;
 	buddy_free(pg);
 }
 
@@ -114,11 +114,12 @@ static void test_order(void)
 	is_int(zone_of(a), 2, "a zone's own clean memory comes before that of other zones");
 	free_dirty(get(1, 10));
 	b = get(2, 5);
-	ok(zone_of(b) == 1 && b->zero == ZERO_NOT,
+	ok(zone_of(b) == 1 && b->backing == BACKING_DIRTY,
 	   "dirty memory of another zone comes before clean memory");
 	free_dirty(a);
 	a = get(2, 4);
-	ok(zone_of(a) == 2 && a->zero == ZERO_NOT, "a zone's own dirty memory comes first of all");
+	ok(zone_of(a) == 2 && a->backing == BACKING_DIRTY,
+	   "a zone's own dirty memory comes first of all");
 	free_dirty(a);
 	free_dirty(b);
 	zones_purge(0, UINT64_MAX);
@@ -221,7 +222,7 @@ static void mark(struct page *pg)
 
 	p[0] = pg->npages;
 	p[((size_t)pg->npages << PG_SHIFT) / 4 - 1] = ~pg->npages;
-	pg->zero = ZERO_NOT;
+	pg->backing = BACKING_DIRTY;
 }
 
 static void *exchange(void *arg)

@@ -168,7 +168,7 @@ static void buddy_split(unsigned n)
 	unsigned count = 0;
 
 	(void)n;
-	while (((zone_main.orders[BUDDY_CLEAN] | zone_main.orders[BUDDY_DIRTY]) & 1) &&
+	while (((zone_main.orders[BACKING_CLEAN] | zone_main.orders[BACKING_DIRTY]) & 1) &&
 	       count < 64) {
 		held[count] = buddy_alloc(&zone_main, 1);
 		if (!held[count++])
