@@ -181,22 +181,25 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
 /**
  * Read a counter or gauge by its name.
  *
- * name: a counter of src/base/stats.def, or one of these gauges:
- *   - pcp_bytes, free_bytes, dirty_bytes, reserve_bytes, region_bytes, slab_bytes, large_bytes,
- *     huge_bytes, huge_objects, free_blocks, heaps, threads (that have a heap);
- *   - cached_bytes, cached_large_bytes: free in cache bins, and also counted in object_bytes and
- *     large_bytes;
- *   - meta_bytes: the library's own structures;
- *   - object_bytes, hole_bytes, pinned_bytes: sums over all classes, see struct sluice_class;
- *   - huge_kept_bytes: mappings of freed huge objects, kept for the next ones;
- *   - arena_bytes: mapped for calls that could not wait for a lock;
- *   - lock_wait_ns: time that threads waited for locks of the buddy core;
+ * name: a row of src/base/stats.def, which sluice(3) lists too. In bytes, if not said otherwise:
+ *   - layer_live, layer_cached, layer_pcp, layer_dirty, layer_prefaulted, layer_pinned,
+ *     layer_mapcache, layer_metadata: memory that the kernel backs; they add up to layer_sum;
+ *   - resident_bytes, untouched_bytes: what the kernel says that it backs, and what of layer_sum it
+ *     does not, because it was handed out and never touched; 0 in a sandbox;
+ *   - clean_bytes, hole_bytes: cost no memory;
+ *   - gauges that overlap: pcp_bytes, free_bytes, dirty_bytes, reserve_bytes, region_bytes,
+ *     slab_bytes, object_bytes, pinned_bytes, large_bytes, huge_bytes, huge_kept_bytes,
+ *     arena_bytes, cached_bytes, cached_large_bytes, quarantine_bytes, meta_bytes;
+ *   - numbers: huge_objects, free_blocks, heaps, threads (that have a heap);
  *   - membarrier_errno: 0, or why membarrier(2) fails; then only the pcps of sleeping
- *     threads can be emptied.
+ *     threads can be emptied;
+ *   - counters, which never fall: bin_refills, bin_flushes, lock_waits, lock_wait_ns, and the
+ *     names of a line of stats_file.
  * Returns 0, or -1 with errno EINVAL if the name is unknown.
  *
  * Counters may lag while other threads run. Safe in a signal handler.
- * Cost: a gauge may take a walk over all page descriptors, about 50 us per GiB in use.
+ * Cost: a gauge may take a walk over all page descriptors, about 50 us per GiB in use;
+ * resident_bytes and untouched_bytes about 1 ms per GiB, in the kernel.
  */
 int sluice_stat(const char *name, uint64_t *value);
 

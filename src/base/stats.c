@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 
-#define LINE_BYTES 2048
+#define LINE_BYTES 3072
 #define WRITE_MS 1000
 
 struct stat_shard stat_shards[STAT_SHARDS];
@@ -22,7 +22,6 @@ _Thread_local uint32_t stat_shard_self TLS_FAST;
 static const char *const names[STATS] = {
 #define STAT(name, text) #name,
 #include "base/stats.def"
-#undef STAT
 };
 
 uint32_t stat_shard_pick(void)

@@ -12,7 +12,6 @@
 enum stat_id {
 #define STAT(name, text) STAT_##name,
 #include "base/stats.def"
-#undef STAT
 	STATS
 };
 

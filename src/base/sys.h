@@ -62,6 +62,11 @@ static inline int sys_madvise(void *at, size_t len, int advice)
 	return (int)syscall(SYS_madvise, at, len, advice);
 }
 
+static inline int sys_mincore(const void *at, size_t len, unsigned char *backed)
+{
+	return (int)syscall(SYS_mincore, at, len, backed);
+}
+
 static inline void *sys_mremap(void *at, size_t old_len, size_t len, int flags, void *to)
 {
 	return (void *)syscall(SYS_mremap, at, old_len, len, flags, to);

@@ -656,6 +656,30 @@ void arena_fork_child(uint32_t parent_tid)
 	arena_sweep();
 }
 
+uint64_t arena_used_bytes(void)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < SLOTS; i++) {
+		uint64_t m = atomic_load_explicit(&chunk[i].map, memory_order_relaxed);
+
+		if (m & OPEN)
+			bytes += (unsigned)__builtin_popcountll(m & TAKEN) * block_bytes(i);
+	}
+	return bytes;
+}
+
+void arena_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
+{
+	for (unsigned i = 0; i < SLOTS; i++) {
+		uint64_t m = atomic_load_explicit(&chunk[i].map, memory_order_acquire);
+		uintptr_t base = atomic_load_explicit(&chunk[i].base, memory_order_relaxed);
+
+		if ((m & OPEN) && base)
+			see(arg, (void *)base, length_of(m) * block_bytes(i));
+	}
+}
+
 uint64_t arena_bytes(void)
 {
 	return atomic_load_explicit(&mapped, memory_order_relaxed);

@@ -52,6 +52,10 @@ void arena_fork_child(uint32_t parent_tid);
 /* Statistics: bytes mapped for chunks now. */
 uint64_t arena_bytes(void);
 
+/* Statistics: bytes of the blocks that hold objects; and calls see for each chunk. */
+uint64_t arena_used_bytes(void);
+void arena_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
+
 /* Debug: check all invariants while no other thread is in the arena. Stops the program where one is
  * broken. */
 void arena_check(void);

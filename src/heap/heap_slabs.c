@@ -29,6 +29,7 @@
 
 #include <string.h>
 
+#include "base/atomics.h"
 #include "base/check.h"
 #include "base/delay.h"
 #include "base/links.h"
@@ -240,6 +241,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	unsigned got = 0;
 	unsigned far = TAKE_FAR;
 
+	counter_add(&h->refills, 1);
 	bin_grow(h, cls);
 	o = bin_bottom(h, cls) + 1;
 	want = (bin_room(h, cls) + 1) / 2;
@@ -510,6 +512,7 @@ void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d
 	struct object **end = h->bin[cls].top + 1;
 	struct object **o = end - n;
 
+	counter_add(&h->flushes, 1);
 	h->bin[cls].top = o - 1;
 	heap_work_count(n, 0);
 	while (o < end)
@@ -571,6 +574,7 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 	unsigned i = bin_leaves(h, cls, room, n);
 	struct object **o = bin_bottom(h, cls) + 1 + i;
 
+	counter_add(&h->flushes, 1);
 	heap_work_count(n, 0);
 	for (unsigned k = 0; k < n;)
 		k += free_to_slab(h, o + k, n - k, d);
@@ -609,6 +613,7 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 	} while (k && done < n);
 	if (unlikely(!done))
 		return false;
+	counter_add(&h->flushes, 1);
 	heap_work_count(done, 0);
 	h->idle_rounds[cls] = 0;
 	bin_left(h, cls, i, done);

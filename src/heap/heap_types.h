@@ -102,6 +102,8 @@ struct heap {
 	uint8_t hidden[CLASSES];       /* hardened: objects above the bin's top */
 	struct quarantine *quarantine; /* hardened: NULL if it has none yet */
 	uint32_t slow_calls;
+	_Atomic uint64_t refills; /* of its bins; statistics */
+	_Atomic uint64_t flushes;
 	uint32_t direct_calls; /* that moved one object past its bin; heap_goes_past */
 
 	/* Owner thread only. */

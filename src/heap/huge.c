@@ -300,3 +300,14 @@ void huge_count(uint64_t *objects, uint64_t *bytes)
 		}
 	}
 }
+
+void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
+{
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		uintptr_t addr = atomic_load_explicit(&slots[i].addr, memory_order_acquire);
+
+		if (addr > SLOT_CLAIMED)
+			see(arg, (void *)addr,
+			    atomic_load_explicit(&slots[i].bytes, memory_order_relaxed));
+	}
+}

@@ -35,6 +35,9 @@ void *huge_realloc(void *p, size_t size);
 /* Statistics: number of objects and their bytes now; walks the table. */
 void huge_count(uint64_t *objects, uint64_t *bytes);
 
+/* Calls see for each object. */
+void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
+
 /* Bytes of all huge objects, without a walk. */
 uint64_t huge_bytes(void);
 

@@ -58,6 +58,14 @@ bool live_ready(const void *p)
 	return true;
 }
 
+uint64_t live_bytes(struct region *r)
+{
+	struct live_bits *b = atomic_load_explicit(&r->live, memory_order_acquire);
+	uint64_t bytes = b ? vm_resident(b, sizeof(*b)) : 0;
+
+	return bytes == VM_UNKNOWN ? sizeof(*b) : bytes;
+}
+
 static enum live state_of(uint64_t used, uint64_t note, uint64_t bit)
 {
 	if (used & bit)

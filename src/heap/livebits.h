@@ -20,6 +20,9 @@ enum live {
 /* p: in a region of ours. Makes sure that the region has bits. Returns false if no memory. */
 bool live_ready(const void *p);
 
+/* What the bits of the region cost, in bytes. */
+uint64_t live_bytes(struct region *r);
+
 enum live live_of(const void *p);
 
 /* The block, which the caller has got, is in use now. Returns what it was before. */

@@ -387,3 +387,55 @@ bool vm_address_limited(size_t *limit)
 	*limit = atomic_load_explicit(&address_limit, memory_order_relaxed);
 	return *limit != SIZE_MAX;
 }
+
+/* ---- what is backed ------------------------------------------------------------------------ */
+
+#define RESIDENT_PAGES 1024u
+
+static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
+{
+	bool good = sys_mincore((const void *)at, pages * vm_os_page, backed) == 0;
+
+	if (!good)
+		memset(backed, 0, pages);
+	return good;
+}
+
+static uint64_t count_resident(uintptr_t at, uintptr_t end)
+{
+	unsigned char backed[RESIDENT_PAGES];
+	size_t most = RESIDENT_PAGES;
+	uint64_t pages = 0;
+
+	while (at < end) {
+		size_t n = min_size((end - at + vm_os_page - 1) / vm_os_page, most);
+
+		if (!ask_resident(at, n, backed)) {
+			if (errno != ENOMEM)
+				return VM_UNKNOWN;
+			if (n > 1) {
+				most = n / 2; /* some of it is not mapped */
+				continue;
+			}
+		}
+		for (size_t i = 0; i < n; i++)
+			pages += backed[i] & 1;
+		at += n * vm_os_page;
+		most = min_size(most * 2, RESIDENT_PAGES);
+	}
+	return pages * vm_os_page;
+}
+
+uint64_t vm_resident(const void *addr, size_t bytes)
+{
+	uintptr_t at = align_down((uintptr_t)addr, vm_os_page);
+	uint64_t n = VM_UNKNOWN;
+	int saved = errno;
+
+	if (sandbox_enter()) {
+		n = count_resident(at, (uintptr_t)addr + bytes);
+		sandbox_leave();
+	}
+	errno = saved;
+	return n;
+}

@@ -68,6 +68,11 @@ bool vm_populate(void *addr, size_t bytes);
  * now. */
 bool vm_purge(void *addr, size_t bytes);
 
+/* Bytes of [addr, addr + bytes) that the kernel backs; what is not mapped counts as not backed.
+ * Returns VM_UNKNOWN if the kernel cannot be asked, as in a sandbox. Some 10 us for each 4 MiB. */
+#define VM_UNKNOWN UINT64_MAX
+uint64_t vm_resident(const void *addr, size_t bytes);
+
 /* vm_address_limited: whether RLIMIT_AS limits the address space, or RLIMIT_DATA its usable part,
  * and the smaller of the two. vm_limits_read reads them: at the start, when a mapping was refused,
  * and in the background thread. */

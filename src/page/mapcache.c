@@ -148,6 +148,16 @@ uint64_t mapcache_bytes(void)
 	return bytes;
 }
 
+void mapcache_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
+{
+	for (unsigned i = 0; i < SLOTS; i++) {
+		struct piece m = unpack(slot_word(i));
+
+		if (m.bytes)
+			see(arg, (void *)m.at, m.bytes);
+	}
+}
+
 /* ---- how much is kept ------------------------------------------------------------------------ */
 
 static uint64_t most_bytes(void)

@@ -39,4 +39,7 @@ void mapcache_tick(void);
 /* Bytes that are kept. */
 uint64_t mapcache_bytes(void);
 
+/* Calls see for each mapping that is kept. */
+void mapcache_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
+
 #endif

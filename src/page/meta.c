@@ -19,22 +19,36 @@
 struct chunk {
 	char room[META_ROOM];
 	_Atomic size_t used;
+	struct chunk *older; /* set once */
 };
 
 static _Atomic(struct chunk *) current;
 static _Atomic uint64_t returned;
+static _Atomic uint64_t longer; /* the part of it that is too long for a chunk */
 
 uint64_t meta_bytes(void)
 {
-	return atomic_load_explicit(&returned, memory_order_relaxed);
+	uint64_t bytes = atomic_load_explicit(&longer, memory_order_relaxed);
+	struct chunk *c = atomic_load_explicit(&current, memory_order_acquire);
+
+	for (; c; c = c->older) {
+		uint64_t backed = vm_resident(c, META_CHUNK);
+
+		if (backed == VM_UNKNOWN)
+			return atomic_load_explicit(&returned, memory_order_relaxed);
+		bytes += backed;
+	}
+	return bytes;
 }
 
 void *meta_alloc(size_t bytes)
 {
 	bytes = align_up(bytes, META_ALIGN);
 	counter_add_shared(&returned, bytes);
-	if (bytes > META_ROOM)
+	if (bytes > META_ROOM) {
+		counter_add_shared(&longer, bytes);
 		return vm_map(bytes, META_ALIGN);
+	}
 	for (;;) {
 		/* Acquire pairs with the release below. */
 		struct chunk *c = atomic_load_explicit(&current, memory_order_acquire);
@@ -51,6 +65,7 @@ void *meta_alloc(size_t bytes)
 		fresh = vm_map(META_CHUNK, META_ALIGN);
 		if (!fresh)
 			return NULL;
+		fresh->older = c;
 		if (!atomic_compare_exchange_strong_explicit(&current, &c, fresh,
 							     memory_order_release,
 							     memory_order_relaxed))

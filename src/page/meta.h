@@ -13,7 +13,7 @@
  * thread and signal handlers; wait-free, except in the kernel. */
 void *meta_alloc(size_t bytes);
 
-/* What meta_alloc has returned so far, in bytes. */
+/* What of it the kernel backs; if that is not known, what meta_alloc has returned so far. Bytes. */
 uint64_t meta_bytes(void);
 
 #endif

@@ -118,7 +118,7 @@ static void answer_to(struct answer *a, const char *request)
 {
 	if (strcmp(request, "stats") == 0) {
 		put_text(a, "ok");
-		info_each(put_value, a);
+		info_each(true, put_value, a);
 	} else if (strncmp(request, "drain ", 6) == 0) {
 		answer_drain(a, request + 6);
 	} else {

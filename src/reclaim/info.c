@@ -19,41 +19,64 @@
 #include "heap/heap_thread.h"
 #include "heap/holes.h"
 #include "heap/huge.h"
+#include "heap/livebits.h"
+#include "heap/quarantine.h"
 #include "heap/slab.h"
 #include "os/membarrier.h"
+#include "os/vm.h"
+#include "page/longrun.h"
 #include "page/mapcache.h"
 #include "page/meta.h"
 #include "page/zone.h"
 
+/* What the walk over the regions finds besides. */
+struct walk {
+	struct info *in;
+	struct info_class *by_class;
+	uint64_t pcp_clean; /* bytes of runs in pcps that cost no memory */
+	uint64_t slab_free; /* bytes of free memory in slabs, backed */
+};
+
 /* Objects on a slab's remote list are free, although the slab counts them as used. */
-static void add_slab(struct page *pg, struct info *in, struct info_class *c)
+static void add_slab(struct page *pg, struct walk *w)
 {
 	uint64_t remote = state_count(atomic_load_explicit(&pg->state, memory_order_relaxed));
 	uint64_t used = (uint64_t)(uint16_t)pg->used;
 	uint64_t live = used > remote ? (used - remote) * class_size(pg->cls) : 0;
 	uint64_t bytes = (uint64_t)size_classes[pg->cls].pages << PG_SHIFT;
 	uint64_t holes = holes_bytes(pg);
-	uint64_t pinned = used && bytes > live + holes ? bytes - live - holes : 0;
+	uint64_t unused = bytes > live + holes ? bytes - live - holes : 0;
+	struct info_class *c = w->by_class ? &w->by_class[pg->cls] : NULL;
 
-	in->slab_bytes += bytes;
-	in->object_bytes += live;
-	in->hole_bytes += holes;
-	in->pinned_bytes += pinned;
+	w->in->slab_bytes += bytes;
+	w->in->object_bytes += live;
+	w->in->hole_bytes += holes;
+	w->in->pinned_bytes += used ? unused : 0;
+	w->slab_free += unused;
 	if (!c)
 		return;
-	c += pg->cls;
 	c->slabs++;
 	c->slab_bytes += bytes;
 	c->object_bytes += live;
 	c->hole_bytes += holes;
-	c->pinned_bytes += pinned;
+	c->pinned_bytes += used ? unused : 0;
 }
 
-static void add_region(struct region *r, struct info *in, struct info_class *by_class)
+/* Without the kernel's word: as many descriptors as there are usable pages. */
+static uint64_t region_meta(struct region *r)
+{
+	uint64_t bytes = vm_resident(r, (size_t)REGION_META_PAGES << PG_SHIFT);
+
+	if (bytes == VM_UNKNOWN)
+		bytes = (uint64_t)(REGION_META_PAGES << PG_SHIFT) * r->pages / REGION_PAGES;
+	return bytes + live_bytes(r);
+}
+
+static void add_region(struct region *r, struct walk *w)
 {
 	uint32_t n;
 
-	in->meta_bytes += (uint64_t)(REGION_META_PAGES << PG_SHIFT) * r->pages / REGION_PAGES;
+	w->in->meta_bytes += region_meta(r);
 	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
 		struct page *pg = &r->page[i];
 
@@ -61,16 +84,20 @@ static void add_region(struct region *r, struct info *in, struct info_class *by_
 		switch (page_kind(pg)) {
 		case PAGE_SLAB:
 			n = size_classes[pg->cls].pages;
-			add_slab(pg, in, by_class);
+			add_slab(pg, w);
 			break;
 		case PAGE_LARGE:
 		case PAGE_RAW:
 			n = pg->npages;
-			in->large_bytes += (uint64_t)n << PG_SHIFT;
+			w->in->large_bytes += (uint64_t)n << PG_SHIFT;
+			break;
+		case PAGE_PCP:
+			n = pg->npages;
+			w->pcp_clean += pg->backing == BACKING_CLEAN ? (uint64_t)n << PG_SHIFT : 0;
 			break;
 		case PAGE_BUDDY:
 			n = 1u << (pg->cls & 15);
-			in->free_blocks++;
+			w->in->free_blocks++;
 			break;
 		default:
 			break;
@@ -80,27 +107,130 @@ static void add_region(struct region *r, struct info *in, struct info_class *by_
 	}
 }
 
-static void add_heap(struct heap *h, struct info *in, struct info_class *by_class)
+/* ---- heaps ----------------------------------------------------------------------------------- */
+
+/* Frees of others' objects that have not left yet, by class. Entries of a heap that is in use may
+ * change meanwhile: what is read is bounded. */
+static uint64_t outbox_cached(const struct heap *h, struct info_class *by_class)
 {
-	in->heaps++;
-	in->threads += atomic_load_explicit(&h->tid, memory_order_relaxed) != 0;
-	if (heap_is_empty(h))
-		return;
+	const struct outbox_entry *e = &h->outbox.entry[0][0];
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < OUTBOX_SETS * OUTBOX_WAYS; i++) {
+		struct page *pg = __atomic_load_n(&e[i].pg, __ATOMIC_RELAXED);
+		uint32_t bytes = __atomic_load_n(&e[i].bytes, __ATOMIC_RELAXED);
+		unsigned cls = pg ? pg->cls : CLASSES;
+
+		if (cls >= CLASSES || bytes > OUTBOX_BYTES)
+			continue;
+		sum += bytes;
+		if (by_class)
+			by_class[cls].cached_bytes += bytes;
+	}
+	return sum;
+}
+
+static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *by_class)
+{
+	uint64_t sum = 0;
+
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		uint64_t bytes = bin_bytes(bin, bin_objects_now(h, bin));
 
-		if (bin >= CLASSES) {
-			in->cached_large_bytes += bytes;
-			continue;
-		}
-		in->cached_bytes += bytes;
-		if (by_class)
+		if (bin >= CLASSES)
+			*large += bytes;
+		else
+			sum += bytes;
+		if (by_class && bin < CLASSES)
 			by_class[bin].cached_bytes += bytes;
 	}
+	return sum;
+}
+
+static void add_heap(struct heap *h, struct walk *w)
+{
+	w->in->heaps++;
+	w->in->threads += atomic_load_explicit(&h->tid, memory_order_relaxed) != 0;
+	w->in->bin_refills += atomic_load_explicit(&h->refills, memory_order_relaxed);
+	w->in->bin_flushes += atomic_load_explicit(&h->flushes, memory_order_relaxed);
+	if (heap_is_empty(h))
+		return;
+	w->in->cached_bytes += bins_cached(h, &w->in->cached_large_bytes, w->by_class);
+	w->in->cached_bytes += outbox_cached(h, w->by_class);
+	w->in->quarantine_bytes += quarantine_bytes(h);
+}
+
+static struct info_heap info_heap_of(struct heap *h)
+{
+	struct info_heap i = {
+		.tid = atomic_load_explicit(&h->tid, memory_order_relaxed),
+		.pcp_bytes = (uint64_t)atomic_load_explicit(&h->pcp.count, memory_order_relaxed)
+			     << PG_SHIFT,
+		.refills = atomic_load_explicit(&h->refills, memory_order_relaxed),
+		.flushes = atomic_load_explicit(&h->flushes, memory_order_relaxed),
+	};
+
+	if (i.tid && !heap_is_empty(h)) {
+		uint64_t large = 0;
+
+		i.cached_bytes = bins_cached(h, &large, NULL) + outbox_cached(h, NULL);
+		i.cached_bytes += large + quarantine_bytes(h);
+	}
+	return i;
+}
+
+unsigned info_top_heaps(struct info_heap *top, unsigned n)
+{
+	unsigned have = 0;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		struct info_heap i = info_heap_of(h);
+		unsigned at = have;
+
+		if (!i.tid)
+			continue;
+		while (at && top[at - 1].cached_bytes + top[at - 1].pcp_bytes <
+				     i.cached_bytes + i.pcp_bytes)
+			at--;
+		if (at == n)
+			continue;
+		have += have < n;
+		memmove(&top[at + 1], &top[at], (have - 1 - at) * sizeof(*top));
+		top[at] = i;
+	}
+	return have;
+}
+
+/* ---- sums ------------------------------------------------------------------------------------ */
+
+static uint64_t less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static void add_layers(struct walk *w)
+{
+	struct info *in = w->in;
+	uint64_t pcp = in->pcp_bytes + (longrun_pages() << PG_SHIFT);
+	uint64_t held = in->object_bytes + in->large_bytes + in->huge_bytes + arena_used_bytes();
+
+	in->layer_cached = in->cached_bytes + in->cached_large_bytes + in->quarantine_bytes;
+	in->layer_live = less(held, in->layer_cached);
+	in->layer_pcp = less(pcp, w->pcp_clean);
+	in->layer_dirty = in->dirty_bytes;
+	in->layer_prefaulted = in->reserve_bytes;
+	in->layer_pinned = w->slab_free;
+	in->layer_mapcache = in->huge_kept_bytes;
+	in->layer_metadata = in->meta_bytes;
+#define LAYER(name, text) in->layer_sum += in->layer_##name;
+#include "base/stats.def"
+	in->clean_bytes = less(in->free_bytes, in->dirty_bytes + in->reserve_bytes) + w->pcp_clean;
 }
 
 void info_collect(struct info *in, struct info_class *by_class)
 {
+	struct walk w = { .in = in, .by_class = by_class };
+
 	*in = (struct info){ 0 };
 	if (by_class)
 		memset(by_class, 0, CLASSES * sizeof(*by_class));
@@ -109,33 +239,60 @@ void info_collect(struct info *in, struct info_class *by_class)
 	in->dirty_bytes = zones_sum(dirty_pages) << PG_SHIFT;
 	in->reserve_bytes = zones_sum(prefaulted_pages) << PG_SHIFT;
 	in->pcp_bytes = heap_pcps_pages() << PG_SHIFT;
+	in->lock_waits = zones_sum(lock.contended);
+	in->lock_wait_ns = zones_sum(lock.wait_ns);
+	in->membarrier_errno = (uint64_t)membarrier_error();
 	for (uint32_t i = 0; i < zones_count(); i++)
 		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
-			add_region(r, in, by_class);
+			add_region(r, &w);
 	huge_count(&in->huge_objects, &in->huge_bytes);
 	in->huge_kept_bytes = mapcache_bytes();
 	in->arena_bytes = arena_bytes();
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		add_heap(h, in, by_class);
+		add_heap(h, &w);
 	in->meta_bytes += meta_bytes();
+	add_layers(&w);
 }
+
+static void add_backed(void *sum, void *at, size_t bytes)
+{
+	uint64_t *all = sum;
+	uint64_t backed = vm_resident(at, bytes);
+
+	*all = backed == VM_UNKNOWN || *all == VM_UNKNOWN ? VM_UNKNOWN : *all + backed;
+}
+
+void info_measure(struct info *in)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	uint64_t sum = in->meta_bytes;
+
+	for (uint32_t i = 0; i < zones_count(); i++)
+		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
+			if (r->pages > REGION_META_PAGES)
+				add_backed(&sum, (char *)r + meta,
+					   ((size_t)r->pages << PG_SHIFT) - meta);
+	huge_each(add_backed, &sum);
+	mapcache_each(add_backed, &sum);
+	arena_each(add_backed, &sum);
+	if (sum == VM_UNKNOWN)
+		return;
+	in->resident_bytes = sum;
+	in->untouched_bytes = less(in->layer_sum, sum);
+}
+
+/* ---- by name --------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
 	size_t offset;
 } gauges[] = {
-#define GAUGE(field)                                                                               \
-	{                                                                                          \
-		.name = #field, .offset = offsetof(struct info, field)                             \
-	}
-	GAUGE(region_bytes),  GAUGE(free_bytes),      GAUGE(dirty_bytes),
-	GAUGE(reserve_bytes), GAUGE(pcp_bytes),       GAUGE(slab_bytes),
-	GAUGE(object_bytes),  GAUGE(hole_bytes),      GAUGE(pinned_bytes),
-	GAUGE(large_bytes),   GAUGE(huge_bytes),      GAUGE(huge_objects),
-	GAUGE(free_blocks),   GAUGE(heaps),           GAUGE(arena_bytes),
-	GAUGE(threads),       GAUGE(cached_bytes),    GAUGE(cached_large_bytes),
-	GAUGE(meta_bytes),    GAUGE(huge_kept_bytes),
-#undef GAUGE
+#define WORD(name, field) { (name), offsetof(struct info, field) },
+#define LAYER(name, text) WORD("layer_" #name, layer_##name)
+#define GAUGE(name, text) WORD(#name, name)
+#define FOLDED(name, text) WORD(#name, name)
+#include "base/stats.def"
+#undef WORD
 };
 
 #define GAUGES (sizeof(gauges) / sizeof(gauges[0]))
@@ -148,9 +305,10 @@ static uint64_t gauge_of(const struct info *in, size_t i)
 	return value;
 }
 
-static uint64_t lock_wait_ns(void)
+static bool is_measured(size_t i)
 {
-	return zones_sum(lock.wait_ns);
+	return gauges[i].offset == offsetof(struct info, resident_bytes) ||
+	       gauges[i].offset == offsetof(struct info, untouched_bytes);
 }
 
 bool info_lookup(const char *name, uint64_t *value)
@@ -163,17 +321,11 @@ bool info_lookup(const char *name, uint64_t *value)
 			return true;
 		}
 	}
-	if (strcmp(name, "membarrier_errno") == 0) {
-		*value = (uint64_t)membarrier_error();
-		return true;
-	}
-	if (strcmp(name, "lock_wait_ns") == 0) {
-		*value = lock_wait_ns();
-		return true;
-	}
 	for (size_t i = 0; i < GAUGES; i++) {
 		if (strcmp(name, gauges[i].name) == 0) {
 			info_collect(&in, NULL);
+			if (is_measured(i))
+				info_measure(&in);
 			*value = gauge_of(&in, i);
 			return true;
 		}
@@ -181,15 +333,15 @@ bool info_lookup(const char *name, uint64_t *value)
 	return false;
 }
 
-void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *arg)
+void info_each(bool measure, void (*see)(void *arg, const char *name, uint64_t value), void *arg)
 {
 	struct info in;
 
 	info_collect(&in, NULL);
+	if (measure)
+		info_measure(&in);
 	for (size_t i = 0; i < GAUGES; i++)
 		see(arg, gauges[i].name, gauge_of(&in, i));
-	see(arg, "membarrier_errno", (uint64_t)membarrier_error());
-	see(arg, "lock_wait_ns", lock_wait_ns());
 	for (unsigned i = 0; i < STATS; i++)
 		see(arg, stat_name((enum stat_id)i), stat_sum((enum stat_id)i));
 }

@@ -5,27 +5,12 @@
 
 #include "types.h"
 
+/* All words; stats.def says what they are. */
 struct info {
-	uint64_t region_bytes;  /* usable bytes of all regions */
-	uint64_t free_bytes;    /* in the buddy core */
-	uint64_t dirty_bytes;   /* part of free_bytes: backed, may have been written */
-	uint64_t reserve_bytes; /* part of free_bytes: prefaulted */
-	uint64_t pcp_bytes;     /* in pcps */
-	uint64_t slab_bytes;    /* pages of slabs */
-	uint64_t object_bytes;  /* objects in use, and those in cache bins */
-	uint64_t hole_bytes;    /* part of slab_bytes that costs no memory, see holes.h */
-	uint64_t pinned_bytes;  /* part of slab_bytes: free, stays because of live objects */
-	uint64_t large_bytes;
-	uint64_t huge_bytes;
-	uint64_t huge_objects;
-	uint64_t huge_kept_bytes; /* mappings of freed huge objects, see mapcache.h */
-	uint64_t arena_bytes;     /* mapped for the arena */
-	uint64_t free_blocks;
-	uint64_t heaps;
-	uint64_t threads;            /* that have a heap */
-	uint64_t cached_bytes;       /* part of object_bytes: free, in cache bins */
-	uint64_t cached_large_bytes; /* part of large_bytes: the same */
-	uint64_t meta_bytes;         /* the library's own structures: descriptors, heaps */
+#define LAYER(name, text) uint64_t layer_##name;
+#define GAUGE(name, text) uint64_t name;
+#define FOLDED(name, text) uint64_t name;
+#include "base/stats.def"
 };
 
 /* The slabs of one size class. */
@@ -38,14 +23,33 @@ struct info_class {
 	uint64_t cached_bytes;
 };
 
-/* Any thread. Walks the regions: about 50 us per GiB. Inexact while other threads run. by_class: an
- * array of CLASSES elements, or NULL. */
+/* What one heap caches, and how often its thread went past its cache bins. */
+struct info_heap {
+	uint32_t tid; /* of its thread; 0 if it has none */
+	uint64_t cached_bytes;
+	uint64_t pcp_bytes;
+	uint64_t refills;
+	uint64_t flushes;
+};
+
+/*
+ * Any thread. Walks the regions: about 50 us per GiB; metadata are looked up with the kernel.
+ * Inexact while other threads run. by_class: an array of CLASSES elements, or NULL. Leaves
+ * resident_bytes and untouched_bytes 0.
+ */
 void info_collect(struct info *in, struct info_class *by_class);
 
-/* Calls see for every name that info_lookup knows. see must not allocate. */
-void info_each(void (*see)(void *arg, const char *name, uint64_t value), void *arg);
+/* Sets these two: the kernel looks at each page, about 1 ms per GiB. They stay 0 in a sandbox. */
+void info_measure(struct info *in);
 
-/* A counter of stats.def or a gauge, by name. Returns false if there is no such name. */
+/* Calls see for every name that info_lookup knows. see must not allocate. measure: info_measure,
+ * too. */
+void info_each(bool measure, void (*see)(void *arg, const char *name, uint64_t value), void *arg);
+
+/* The n heaps with threads that hold most, the largest first. Returns how many are in top. */
+unsigned info_top_heaps(struct info_heap *top, unsigned n);
+
+/* A statistic of stats.def, by name. Returns false if there is no such name. */
 bool info_lookup(const char *name, uint64_t *value);
 
 #endif

@@ -91,6 +91,11 @@ static uint64_t less(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
+static uint64_t allocated(void)
+{
+	return snap(layer_live);
+}
+
 static uint64_t small_allocated(void)
 {
 	return less(snap(object_bytes), snap(cached_bytes));
@@ -98,43 +103,37 @@ static uint64_t small_allocated(void)
 
 static uint64_t large_allocated(void)
 {
-	return less(snap(large_bytes), snap(cached_large_bytes)) + snap(huge_bytes) +
-	       snap(arena_bytes);
-}
-
-static uint64_t allocated(void)
-{
-	return small_allocated() + large_allocated();
+	return less(allocated(), small_allocated());
 }
 
 /* Memory of slabs and of large objects; jemalloc: pages of extents in use. */
 static uint64_t active(void)
 {
-	return less(snap(slab_bytes), snap(hole_bytes)) + snap(large_bytes) + snap(huge_bytes) +
-	       snap(arena_bytes);
+	return snap(layer_live) + snap(layer_cached) + snap(layer_pinned);
 }
 
 /* Free memory that costs memory. */
 static uint64_t dirty(void)
 {
-	return snap(dirty_bytes) + snap(reserve_bytes) + snap(pcp_bytes);
+	return snap(layer_dirty) + snap(layer_prefaulted) + snap(layer_pcp) + snap(layer_mapcache);
 }
 
+/* With what was never touched, as in jemalloc: resident is at most this. */
 static uint64_t resident(void)
 {
-	return active() + dirty() + snap(meta_bytes);
+	return snap(layer_sum);
 }
 
 /* Address space that is usable and costs no memory. */
 static uint64_t retained(void)
 {
-	return less(snap(free_bytes), snap(dirty_bytes) + snap(reserve_bytes));
+	return snap(clean_bytes);
 }
 
 static uint64_t mapped(void)
 {
 	return less(snap(region_bytes), retained()) + snap(huge_bytes) + snap(arena_bytes) +
-	       snap(meta_bytes);
+	       snap(huge_kept_bytes) + snap(meta_bytes);
 }
 
 static uint64_t class_live(size_t cls)

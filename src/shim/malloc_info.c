@@ -31,9 +31,9 @@ EXPORT struct mallinfo2 mallinfo2(void)
 	m.ordblks = in.free_blocks;
 	m.hblks = in.huge_objects;
 	m.hblkhd = in.huge_bytes;
-	m.uordblks = in.object_bytes + in.large_bytes;
+	m.uordblks = in.layer_live > in.huge_bytes ? in.layer_live - in.huge_bytes : 0;
 	m.fordblks = in.region_bytes > m.uordblks ? in.region_bytes - m.uordblks : 0;
-	m.keepcost = in.dirty_bytes + in.pcp_bytes + in.huge_kept_bytes;
+	m.keepcost = in.layer_dirty + in.layer_pcp + in.layer_mapcache;
 	return m;
 }
 
@@ -99,21 +99,14 @@ EXPORT int malloc_info(int options, FILE *out)
 		return -1;
 	}
 	info_collect(&in, c);
+	info_measure(&in);
 	PUT("<malloc version=\"sluice-1\">\n");
-#define LINE(field) PUT("<gauge name=\"" #field "\" value=\"%lu\"/>\n", in.field)
-	LINE(region_bytes);
-	LINE(free_bytes);
-	LINE(dirty_bytes);
-	LINE(pcp_bytes);
-	LINE(slab_bytes);
-	LINE(object_bytes);
-	LINE(hole_bytes);
-	LINE(pinned_bytes);
-	LINE(large_bytes);
-	LINE(huge_bytes);
-	LINE(huge_kept_bytes);
-	LINE(heaps);
-#undef LINE
+#define WORD(name, field) PUT("<gauge name=\"" name "\" value=\"%lu\"/>\n", in.field);
+#define LAYER(name, text) WORD("layer_" #name, layer_##name)
+#define GAUGE(name, text) WORD(#name, name)
+#define FOLDED(name, text) PUT("<counter name=\"" #name "\" value=\"%lu\"/>\n", in.name);
+#include "base/stats.def"
+#undef WORD
 	for (unsigned i = 0; i < STATS; i++)
 		PUT("<counter name=\"%s\" value=\"%lu\"/>\n", stat_name((enum stat_id)i),
 		    stat_sum((enum stat_id)i));
@@ -162,20 +155,13 @@ EXPORT void malloc_stats(void)
 	struct info in;
 
 	info_collect(&in, c);
-#define LINE(field, label) log_text_add(&t, "%s = %lu\n", label, (unsigned long)in.field)
-	LINE(region_bytes, "region bytes   ");
-	LINE(free_bytes, "free bytes     ");
-	LINE(dirty_bytes, "dirty bytes    ");
-	LINE(pcp_bytes, "pcp bytes      ");
-	LINE(slab_bytes, "slab bytes     ");
-	LINE(object_bytes, "in use bytes   ");
-	LINE(hole_bytes, "hole bytes     ");
-	LINE(pinned_bytes, "pinned bytes   ");
-	LINE(large_bytes, "large bytes    ");
-	LINE(huge_bytes, "huge bytes     ");
-	LINE(huge_kept_bytes, "huge kept bytes");
-	LINE(heaps, "heaps          ");
-#undef LINE
+	info_measure(&in);
+#define WORD(name, field) log_text_add(&t, "%s = %lu\n", name, (unsigned long)in.field);
+#define LAYER(name, text) WORD("layer_" #name, layer_##name)
+#define GAUGE(name, text) WORD(#name, name)
+#define FOLDED(name, text) WORD(#name, name)
+#include "base/stats.def"
+#undef WORD
 	class_lines(&t, c);
 	membarrier_line(&t);
 	for (unsigned i = 0; i < STATS; i++)
