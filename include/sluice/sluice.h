@@ -48,6 +48,9 @@ enum sluice_drain_flags {
 	SLUICE_DRAIN_IDLE = 8,
 	/** With IDLE: a barrier that interrupts no processor; the caller waits 8 to 20 ms. */
 	SLUICE_DRAIN_GLOBAL = 16,
+	/** With IDLE: also the working sets of threads at work. Their pcps are emptied. A thread
+	 * whose heap cannot be emptied just now is asked to do so at one of its next calls. */
+	SLUICE_DRAIN_ALL = 32,
 };
 
 /** What a drain did. */
@@ -60,7 +63,9 @@ struct sluice_drain_report {
 	uint64_t time_ns;        /**< duration of the call */
 	uint64_t heaps_emptied;  /**< heaps that are empty now; with IDLE */
 	uint64_t heaps_skipped;  /**< heaps that were left alone; with IDLE */
-	uint64_t barrier_ns;     /**< part of time_ns: marks, barrier, a short wait; with IDLE */
+	uint64_t barrier_ns;     /**< part of time_ns: marks, barrier, wait; with IDLE */
+	uint64_t heaps_hot;      /**< of heaps_skipped: their threads are at work */
+	uint64_t bytes_hot;      /**< what stayed for them in pcps and in the buddy core */
 };
 
 /**
@@ -70,7 +75,15 @@ struct sluice_drain_report {
  * no system call. While a thread's cache is being emptied, the thread allocates from the buddy core
  * and from a heap that all threads share. Pcps start small again.
  *
- * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES, IDLE and PURGE.
+ * With IDLE a thread at work keeps its working set, unless flags have ALL. At work is each thread
+ * except the caller that makes a call of the malloc family within 4 ms of the begin of the drain.
+ * It keeps its heap, and the 1 MiB of its pcp that it freed last; and 4 MiB for each such thread,
+ * at most a quarter of what is in use, stay written in the buddy core. Of all other threads and of
+ * the caller nothing stays. The drain waits until each thread that caches something has made a
+ * call, at most 4 ms.
+ *
+ * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES, IDLE and PURGE, and ALL
+ * alone for these and ALL.
  * report: filled in on success; may be NULL.
  * Returns 0, or -1 with errno EINVAL if flags has an unknown bit.
  *
@@ -82,7 +95,8 @@ struct sluice_drain_report {
  */
 int sluice_drain(unsigned flags, struct sluice_drain_report *report);
 
-/** What a drain did with one thread. In every state except LOCKED its pcp was emptied. */
+/** What a drain did with one thread. In every state except LOCKED its pcp was emptied; in CALLING
+ * and INSIDE, without SLUICE_DRAIN_ALL, 1 MiB of it stayed. */
 enum sluice_thread_state {
 	SLUICE_THREAD_EMPTIED = 0, /**< it caches nothing now */
 	SLUICE_THREAD_CALLING = 1, /**< its heap was left alone: it made a call during the drain */
@@ -97,7 +111,7 @@ enum sluice_thread_state {
 struct sluice_thread_drain {
 	uint32_t tid;           /**< as gettid returns it; 0: what ended threads left behind */
 	uint32_t state;         /**< enum sluice_thread_state */
-	uint64_t bytes_cached;  /**< free in its pcp and, if it was emptied, its heap */
+	uint64_t bytes_cached;  /**< free in its pcp before and, if it was emptied, its heap */
 	uint64_t bytes_drained; /**< whole pages that went to the buddy core; the rest shares slabs
 				   with live objects, where any thread may use it now */
 };

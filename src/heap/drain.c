@@ -144,6 +144,23 @@ static bool is_asleep(const struct heap *h)
 	return claim_is_pending(h) || atomic_load_explicit(&h->unattached, memory_order_relaxed);
 }
 
+/* Whether a drain that has just emptied the heaps of all other threads has left this one. */
+static bool is_at_work(const struct heap *h)
+{
+	return h != heap_self && h != heap_fallback.heap && !is_asleep(h) &&
+	       !atomic_load_explicit(&h->drained, memory_order_relaxed);
+}
+
+bool heap_in_doubt(void)
+{
+	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
+		if (h != heap_self && claim_is_pending(h) && heap_may_hold(h) &&
+		    !atomic_load_explicit(&h->unattached, memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
 /* The runs go to the buddy core; no more of them than steps allow, and a batch. False: there may be
  * more. */
 static bool drain_pcp(struct heap_walk *w, struct heap *h, uint32_t *steps)
@@ -179,6 +196,11 @@ static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 		/* fall through */
 	case HEAP_PCP:
 		return drain_pcp(w, h, steps) || *steps;
+	case HEAP_PCP_COLD:
+		if (!is_at_work(h))
+			return drain_pcp(w, h, steps) || *steps;
+		w->pages += pcp_drain_to(&h->pcp, HEAP_HOT_PAGES).pages;
+		break;
 	case HEAP_MARK_PCP:
 		/* Also of threads that make calls. */
 		if (has_runs(h) && !drain_pcp(w, h, steps) && !*steps)
@@ -312,13 +334,13 @@ bool heap_growth_step(void)
 
 /* ---- one heap, with a report ---------------------------------------------------------------- */
 
-static enum heap_outcome drain_own(struct heap *h, bool counts, struct heap_drain *d)
+static enum heap_outcome drain_own(struct heap *h, unsigned how, struct heap_drain *d)
 {
 	struct page *released;
 
 	if (!heap_enter_slow(h))
 		return HEAP_INSIDE;
-	if (counts)
+	if (how & HEAP_COUNTS)
 		d->cached += heap_free_bytes(h);
 	heap_trim(h);
 	released = heap_take_released(h);
@@ -327,7 +349,7 @@ static enum heap_outcome drain_own(struct heap *h, bool counts, struct heap_drai
 	return HEAP_EMPTIED;
 }
 
-static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, bool counts,
+static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, unsigned how,
 				     struct heap_drain *d)
 {
 	static const enum heap_outcome outcomes[] = {
@@ -348,7 +370,7 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, bool counts
 		return membarrier_error() ? HEAP_CLOSED : HEAP_HELD;
 	outcome = claim(h, epoch);
 	if (outcome == CLAIM_TAKEN) {
-		if (counts)
+		if (how & HEAP_COUNTS)
 			d->cached += heap_free_bytes(h);
 		/* A thread that was drained may be about to go on, so it keeps the memory of its
 		 * bins. */
@@ -356,14 +378,26 @@ static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, bool counts
 		d->drained += pages << PG_SHIFT;
 		stat_add(STAT_heaps_drained, holds);
 	}
-	return holds ? outcomes[outcome] : HEAP_EMPTIED;
+	if (!holds)
+		return HEAP_EMPTIED;
+	d->hot = (how & HEAP_SPARES) && (outcome == CLAIM_CALLED || outcome == CLAIM_INSIDE);
+	return outcomes[outcome];
 }
 
-void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool counts,
+void heap_drain_pcp(struct heap *h, struct heap_drain *d)
+{
+	struct pcp_drain pages = pcp_drain_to(&h->pcp, d->hot ? HEAP_HOT_PAGES : 0);
+
+	d->drained += pages.pages << PG_SHIFT;
+	d->locked = pages.skipped;
+	if (d->hot)
+		d->kept = (uint64_t)atomic_load_explicit(&h->pcp.count, memory_order_relaxed)
+			  << PG_SHIFT;
+}
+
+void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, unsigned how,
 		struct heap_drain *d)
 {
-	struct pcp_drain pages;
-
 	*d = (struct heap_drain){
 		.tid = heap_is_orphan(h) ? 0 : atomic_load_explicit(&h->tid, memory_order_relaxed),
 		.outcome = HEAP_UNASKED,
@@ -371,11 +405,8 @@ void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool co
 			  << PG_SHIFT,
 	};
 	if (action != HEAP_PCP)
-		d->outcome = h == heap_self ? drain_own(h, counts, d)
-					    : drain_other(h, epoch, counts, d);
-	pages = pcp_drain(&h->pcp);
-	d->drained += pages.pages << PG_SHIFT;
-	d->locked = pages.skipped;
+		d->outcome = h == heap_self ? drain_own(h, how, d) : drain_other(h, epoch, how, d);
+	heap_drain_pcp(h, d);
 }
 
 /* ---- questions ---------------------------------------------------------------------------- */

@@ -11,14 +11,15 @@
 #include "heap/heap_types.h"
 
 /*
- * What a walk does with a heap. The first two need no claim. HEAP_MARK and its kin are called with
- * reclaim_control held, and the caller closes the epoch (claim_close). The others claim each heap
- * that was marked in the walk's epoch or an older one, and whose owner made no call since;
+ * What a walk does with a heap. The first three need no claim. HEAP_MARK and its kin are called
+ * with reclaim_control held, and the caller closes the epoch (claim_close). The others claim each
+ * heap that was marked in the walk's epoch or an older one, and whose owner made no call since;
  * HEAP_OPEN and HEAP_AGE leave the mark, so that such a heap may be claimed again.
  */
 enum heap_action {
 	HEAP_PCP,        /* empty its pcp */
 	HEAP_PCP_ASLEEP, /* the same if it is marked, or has no thread */
+	HEAP_PCP_COLD,   /* the same, except what a thread at work may keep */
 	HEAP_MARK,       /* mark it if it may hold something */
 	HEAP_MARK_BINS,  /* the same, or if it has memory for its bins only */
 	HEAP_MARK_PCP,   /* empty its pcp, and mark it */
@@ -47,7 +48,7 @@ struct heap_walk {
 	unsigned taken;   /* heaps, or pcps, emptied */
 	unsigned marked;  /* heaps */
 	unsigned skipped; /* pcps that were locked */
-	uint64_t pages;   /* out of pcps (HEAP_PCP, HEAP_PCP_ASLEEP) */
+	uint64_t pages;   /* out of pcps (HEAP_PCP and its kin) */
 };
 
 static inline struct heap_walk heap_walk_all(enum heap_action action, uint64_t epoch)
@@ -55,7 +56,7 @@ static inline struct heap_walk heap_walk_all(enum heap_action action, uint64_t e
 	return (struct heap_walk){
 		.action = action,
 		.epoch = epoch,
-		.at = action <= HEAP_PCP_ASLEEP ? heap_fallback.heap : heap_first(),
+		.at = action <= HEAP_PCP_COLD ? heap_fallback.heap : heap_first(),
 		.left = UINT32_MAX,
 	};
 }
@@ -94,23 +95,44 @@ enum heap_outcome {
 	HEAP_UNASKED, /* only its pcp was to be emptied */
 };
 
+/*
+ * A thread is at work if it makes a call within HEAP_HOT_NS of the mark of a drain. What it uses
+ * just then is its working set, which a drain leaves to it: its heap, HEAP_HOT_PAGES of its pcp
+ * (1 MiB, those freed last), and HEAP_HOT_DIRTY dirty pages of the buddy core (4 MiB), where its
+ * pcp takes runs and frees them. heap_in_doubt: whether there is a thread that may be at work, and
+ * has made no call since it was marked.
+ */
+#define HEAP_HOT_NS UINT64_C(4000000)
+#define HEAP_HOT_PAGES (1u << (20 - PG_SHIFT))
+#define HEAP_HOT_DIRTY (4u << (20 - PG_SHIFT))
+bool heap_in_doubt(void);
+
 struct heap_drain {
 	uint32_t tid; /* 0: no thread has it */
 	enum heap_outcome outcome;
+	bool hot;    /* its thread is at work, and keeps its working set */
 	bool locked; /* somebody sat on its pcp, which is not empty */
 	/* Bytes free in it before. If it was not emptied and counted: only those of its pcp. */
 	uint64_t cached;
 	uint64_t drained; /* bytes of pages that went to the buddy core */
+	uint64_t kept;    /* bytes that stayed in its pcp because it is hot */
+};
+
+enum heap_drain_how {
+	HEAP_COUNTS = 1, /* `cached` is wanted; to count what a heap has free walks its slabs */
+	HEAP_SPARES = 2, /* a thread at work keeps its working set */
 };
 
 /*
  * Empty one heap, a marked one of others' or the caller's own, and its pcp; or its pcp alone
- * (HEAP_PCP). epoch: of the marks, 0 if marking was in vain. counts: `cached` is wanted; to count
- * what a heap has free walks all its slabs. One caller at a time (reclaim_control), except for
- * HEAP_PCP.
+ * (HEAP_PCP). epoch: of the marks, 0 if marking was in vain. how: enum heap_drain_how. One caller
+ * at a time (reclaim_control), except for HEAP_PCP.
  */
-void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, bool counts,
+void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, unsigned how,
 		struct heap_drain *d);
+
+/* Its pcp again, which was locked. Sets d->locked. */
+void heap_drain_pcp(struct heap *h, struct heap_drain *d);
 
 /* Whether any heap except the caller's may hold something; or has memory for its bins. */
 bool heap_idle_any(void);

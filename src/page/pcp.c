@@ -392,7 +392,26 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 
 /* ---- any thread -------------------------------------------------------------------------- */
 
-struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
+/* Starts small again, even if there is nothing to take. */
+static unsigned drain_locked(struct pcp *p, struct page **run)
+{
+	p->high = p->high_min;
+	p->alloc_factor = 0;
+	p->free_factor = 0;
+	return spill_locked(p, UINT32_MAX, UINT32_MAX, run);
+}
+
+/* Takes the coldest runs until at most `keep` pages are left. */
+static unsigned lower_locked(struct pcp *p, uint32_t keep, struct page **run)
+{
+	uint32_t count = count_of(p);
+
+	if (p->high > keep)
+		p->high = keep > p->high_min ? keep : p->high_min;
+	return count > keep ? spill_locked(p, count - keep, UINT32_MAX, run) : 0;
+}
+
+static struct pcp_drain drain(struct pcp *p, uint32_t keep, unsigned holds)
 {
 	struct page *run[DRAIN_BATCH];
 	struct pcp_drain result = { 0, 0, false };
@@ -404,11 +423,8 @@ struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
 			result.skipped = true;
 			break;
 		}
-		/* Start small again, even if there is nothing to take. */
-		p->high = p->high_min;
-		p->alloc_factor = 0;
-		p->free_factor = 0;
-		n = spill_locked(p, UINT32_MAX, UINT32_MAX, run);
+		n = keep && !(p->flags & PCP_DISABLED) ? lower_locked(p, keep, run)
+						       : drain_locked(p, run);
 		pcp_leave_remote(p);
 		DELAY_HERE(pcp_drain_taken);
 		for (unsigned i = 0; i < n; i++)
@@ -425,9 +441,19 @@ struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
 	return result;
 }
 
+struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds)
+{
+	return drain(p, 0, holds);
+}
+
 struct pcp_drain pcp_drain(struct pcp *p)
 {
-	return pcp_drain_part(p, UINT_MAX);
+	return drain(p, 0, UINT_MAX);
+}
+
+struct pcp_drain pcp_drain_to(struct pcp *p, uint32_t keep)
+{
+	return drain(p, keep, UINT_MAX);
 }
 
 uint64_t pcp_decay(struct pcp *p)

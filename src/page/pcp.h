@@ -100,6 +100,9 @@ struct pcp_drain pcp_drain(struct pcp *p);
 /* The same, in at most so many holds. */
 struct pcp_drain pcp_drain_part(struct pcp *p, unsigned holds);
 
+/* The same, but the `keep` pages that were freed last stay. */
+struct pcp_drain pcp_drain_to(struct pcp *p, uint32_t keep);
+
 /* Any thread: lowers high by an eighth towards high_min, and frees what is above it (in the kernel,
  * decay_pcp_high). Returns pages freed to the buddy core. */
 uint64_t pcp_decay(struct pcp *p);

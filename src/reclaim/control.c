@@ -94,9 +94,9 @@ static void answer_drain(struct answer *a, const char *digits)
 	struct reclaim_report r;
 	unsigned flags = 0;
 
-	for (; *digits >= '0' && *digits <= '9' && flags <= RECLAIM_ALL; digits++)
+	for (; *digits >= '0' && *digits <= '9' && flags <= RECLAIM_FLAGS; digits++)
 		flags = flags * 10 + (unsigned)(*digits - '0');
-	if (*digits || !flags || (flags & ~RECLAIM_ALL)) {
+	if (*digits || !flags || (flags & ~RECLAIM_FLAGS)) {
 		put_text(a, "error these flags of a drain are not known");
 		return;
 	}
@@ -105,6 +105,8 @@ static void answer_drain(struct answer *a, const char *digits)
 #define VALUE(field) put_value(a, #field, r.field)
 	VALUE(heaps_emptied);
 	VALUE(heaps_skipped);
+	VALUE(heaps_hot);
+	VALUE(bytes_hot);
 	VALUE(caches_reached);
 	VALUE(caches_skipped);
 	VALUE(bytes_drained);

@@ -117,6 +117,7 @@ struct step {
 
 #define DOES_HEAPS 0x100u
 #define MARKS_BINS 0x200u
+#define SPARES_HOT 0x400u /* threads at work keep their working sets */
 
 static bool control(const struct run *r)
 {
@@ -171,7 +172,7 @@ static bool pcps_asleep(struct run *r)
 /* All pcps, except those that are locked just now. */
 static bool pcps(struct run *r)
 {
-	if (walk(r, HEAP_PCP, 0))
+	if (walk(r, r->flags & SPARES_HOT ? HEAP_PCP_COLD : HEAP_PCP, 0))
 		return true;
 	r->report->bytes_drained += (r->walk.pages + longrun_drain()) << PG_SHIFT;
 	r->report->caches_reached = r->walk.taken;
@@ -300,9 +301,22 @@ static bool prefaulted(struct run *r)
 	return false;
 }
 
+/* Dirty pages that stay for the threads at work: at most a quarter of what is in use. */
+static uint64_t hot_pages(const struct run *r)
+{
+	uint64_t all = zones_sum(total_pages);
+	uint64_t unused = zones_sum(free_pages);
+	uint64_t used = all > unused ? all - unused : 0;
+
+	return min_size(r->report->heaps_hot * HEAP_HOT_DIRTY, used / 4);
+}
+
 static bool purge_to_keep(struct run *r)
 {
-	r->report->bytes_purged += zones_purge(r->keep >> PG_SHIFT, UINT64_MAX);
+	uint64_t hot = hot_pages(r);
+
+	r->report->bytes_purged += zones_purge(max_size(r->keep >> PG_SHIFT, hot), UINT64_MAX);
+	r->report->bytes_hot += min_size(hot, zones_sum(dirty_pages)) << PG_SHIFT;
 	/* Little memory for many system calls: the background thread, if any, does it later. */
 	if (trim_inline)
 		zones_purge_descriptors();
@@ -317,14 +331,20 @@ static bool regions(struct run *r)
 
 /* ---- a drain, heap by heap ------------------------------------------------------------------ */
 
-/* A thread that calls malloc all the time has to have a chance to take the mark back. */
+/*
+ * Threads at work take their marks back. Once no heap is in doubt there is nothing to wait for; the
+ * longest wait is for a thread that holds something and has fallen asleep just now.
+ */
 static bool mark_for_drain(struct run *r)
 {
 	uint64_t start = clock_ns();
 
 	r->epoch = reclaim_mark(true, r->flags & RECLAIM_GLOBAL);
-	if (r->epoch)
-		lock_pause();
+	if (r->epoch && !(r->flags & RECLAIM_ALL)) {
+		r->flags |= SPARES_HOT;
+		while (heap_in_doubt() && clock_ns() - start < HEAP_HOT_NS)
+			lock_pause();
+	}
 	r->report->barrier_ns = clock_ns() - start;
 	return false;
 }
@@ -333,38 +353,36 @@ static bool mark_for_drain(struct run *r)
  * heap only, so that a fork does not wait for more. */
 static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, struct heap_drain *d)
 {
-	bool counts = r->see != NULL;
+	unsigned how = (r->see ? HEAP_COUNTS : 0) | (r->flags & SPARES_HOT ? HEAP_SPARES : 0);
 	uint64_t begin;
 	uint64_t waited = 0;
 
 	if (!(r->flags & RECLAIM_IDLE)) {
-		heap_drain(h, HEAP_PCP, 0, counts, d);
+		heap_drain(h, HEAP_PCP, 0, how, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
-		heap_drain(h, HEAP_EMPTY, r->epoch, counts, d);
+		heap_drain(h, HEAP_EMPTY, r->epoch, how, d);
 		lock_release(&reclaim_control);
 	} else {
-		heap_drain(h, HEAP_PCP, 0, counts, d);
+		heap_drain(h, HEAP_PCP, 0, how, d);
 		d->outcome = HEAP_HELD;
 	}
 	if (!d->locked)
 		return;
 	begin = clock_ns();
 	while (d->locked && waited < HEAP_WAIT_NS && waited < *wait_ns) {
-		struct pcp_drain again;
-
 		lock_pause();
-		again = pcp_drain(&h->pcp);
-		d->drained += again.pages << PG_SHIFT;
-		d->locked = again.skipped;
+		heap_drain_pcp(h, d);
 		waited = clock_ns() - begin;
 	}
 	*wait_ns -= min_size(waited, *wait_ns);
 }
 
-/* A thread that is inside a call, or makes one between the mark and the claim, keeps its heap. */
+/* A thread that is inside a call, or makes one between the mark and the claim, keeps its heap; if
+ * all is wanted it is asked to empty that. */
 static bool drain_heaps(struct run *r)
 {
 	uint64_t wait_ns = DRAIN_WAIT_NS;
+	bool called = false;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
 		struct heap_drain d;
@@ -375,9 +393,14 @@ static bool drain_heaps(struct run *r)
 			r->report->heaps_emptied++;
 		else
 			r->report->heaps_skipped++;
+		r->report->heaps_hot += d.hot;
+		r->report->bytes_hot += d.kept;
+		called |= d.outcome == HEAP_CALLING || d.outcome == HEAP_INSIDE;
 		if (r->see)
 			r->see(r->arg, &d);
 	}
+	if (called && (r->flags & RECLAIM_ALL))
+		heap_ask_trim();
 	return false;
 }
 

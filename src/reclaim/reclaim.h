@@ -18,16 +18,20 @@ enum reclaim_flag {
 	RECLAIM_REGIONS = 4, /* wholly free regions unmapped */
 	RECLAIM_IDLE = 8,    /* CACHES, and the heaps of threads outside a call, by claims */
 	RECLAIM_GLOBAL = 16, /* with IDLE: by the barrier that interrupts nobody */
+	RECLAIM_ALL = 32,    /* with IDLE: also the working sets of threads at work (drain.h) */
 };
 
-#define RECLAIM_ALL                                                                                \
-	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE | RECLAIM_GLOBAL)
+#define RECLAIM_FLAGS                                                                              \
+	(unsigned)(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS | RECLAIM_IDLE |               \
+		   RECLAIM_GLOBAL | RECLAIM_ALL)
 
 struct reclaim_report {
 	uint64_t caches_reached;
 	uint64_t caches_skipped;
 	uint64_t heaps_emptied;
 	uint64_t heaps_skipped;
+	uint64_t heaps_hot;
+	uint64_t bytes_hot;
 	uint64_t bytes_drained;
 	uint64_t bytes_purged;
 	uint64_t bytes_unmapped;

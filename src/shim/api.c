@@ -26,7 +26,8 @@ _Static_assert((int)SLUICE_DRAIN_CACHES == (int)RECLAIM_CACHES &&
 		       (int)SLUICE_DRAIN_PURGE == (int)RECLAIM_PURGE &&
 		       (int)SLUICE_DRAIN_REGIONS == (int)RECLAIM_REGIONS &&
 		       (int)SLUICE_DRAIN_IDLE == (int)RECLAIM_IDLE &&
-		       (int)SLUICE_DRAIN_GLOBAL == (int)RECLAIM_GLOBAL,
+		       (int)SLUICE_DRAIN_GLOBAL == (int)RECLAIM_GLOBAL &&
+		       (int)SLUICE_DRAIN_ALL == (int)RECLAIM_ALL,
 	       "the public flags are the internal ones");
 _Static_assert((int)SLUICE_THREAD_EMPTIED == (int)HEAP_EMPTIED &&
 		       (int)SLUICE_THREAD_CALLING == (int)HEAP_CALLING &&
@@ -36,8 +37,13 @@ _Static_assert((int)SLUICE_THREAD_EMPTIED == (int)HEAP_EMPTIED &&
 		       (int)SLUICE_THREAD_UNASKED == (int)HEAP_UNASKED,
 	       "the public states are the internal ones");
 
-#define DRAIN_FLAGS RECLAIM_ALL
+#define DRAIN_FLAGS RECLAIM_FLAGS
 #define DRAIN_DEFAULT (unsigned)(RECLAIM_CACHES | RECLAIM_IDLE | RECLAIM_PURGE)
+
+static unsigned drain_flags(unsigned flags)
+{
+	return flags & ~(unsigned)RECLAIM_ALL ? flags : flags | DRAIN_DEFAULT;
+}
 
 static void public_report(const struct reclaim_report *r, struct sluice_drain_report *report)
 {
@@ -51,6 +57,8 @@ static void public_report(const struct reclaim_report *r, struct sluice_drain_re
 		.heaps_emptied = r->heaps_emptied,
 		.heaps_skipped = r->heaps_skipped,
 		.barrier_ns = r->barrier_ns,
+		.heaps_hot = r->heaps_hot,
+		.bytes_hot = r->bytes_hot,
 	};
 }
 
@@ -63,7 +71,7 @@ EXPORT int sluice_drain(unsigned flags, struct sluice_drain_report *report)
 		return -1;
 	}
 	heap_init();
-	reclaim_drain(flags ? flags : DRAIN_DEFAULT, 0, &r);
+	reclaim_drain(drain_flags(flags), 0, &r);
 	if (report)
 		public_report(&r, report);
 	return 0;
@@ -101,7 +109,7 @@ EXPORT int sluice_drain_threads(unsigned flags, struct sluice_drain_report *repo
 		return -1;
 	}
 	heap_init();
-	if (!reclaim_drain_each(flags ? flags : DRAIN_DEFAULT, 0, &r, list_thread, &l)) {
+	if (!reclaim_drain_each(drain_flags(flags), 0, &r, list_thread, &l)) {
 		errno = EAGAIN;
 		return -1;
 	}

@@ -181,7 +181,7 @@ static void legal(struct input *in, unsigned op, struct slot *s)
 				check(&slot[i], slot[i].bytes);
 		break;
 	default:
-		reclaim_drain(tag % 4 ? RECLAIM_IDLE : RECLAIM_ALL, 0, &r);
+		reclaim_drain(tag % 4 ? RECLAIM_IDLE : RECLAIM_FLAGS, 0, &r);
 	}
 }
 

@@ -36,7 +36,7 @@ static inline void drain_all(void)
 {
 	struct reclaim_report r;
 
-	reclaim_drain(RECLAIM_ALL, 0, &r);
+	reclaim_drain(RECLAIM_FLAGS, 0, &r);
 }
 
 static inline void one_call(void)

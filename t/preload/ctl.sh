@@ -91,7 +91,7 @@ jobs=
 fails 1 "there is no such process" "a process that has ended is refused" stats "$holder"
 fails 2 "'1x' is not a process ID" "a word that is no process ID is refused" stats 1x
 fails 2 "'purge' is not a command, use drain or stats" "an unknown command is refused" purge 1
-fails 2 "'--all' is not an option" "an unknown option is refused" drain --all 1
+fails 2 "'--most' is not an option" "an unknown option is refused" drain --most 1
 fails 2 "needs a process ID" "a missing process ID is refused" drain
 fails 2 "one argument too many" "two process IDs are refused" drain 1 2
 

@@ -682,7 +682,7 @@ static void test_late_post_age(void)
 	heap_age_all(heap_idle_mark(true));
 	ok(!w.heap->drained,
 	   "an ageing step that opens an inbox says that the heap holds something");
-	reclaim_drain(RECLAIM_ALL, 0, &report);
+	reclaim_drain(RECLAIM_FLAGS, 0, &report);
 	ok(emptied(w.heap), "a drain sees that");
 	worker_do(&w, free_all);
 	worker_end(&w);

@@ -8,6 +8,7 @@
 #endif
 #include <errno.h>
 #include <sluice/sluice.h>
+#include <time.h>
 
 #include "lib/barrier.h"
 #include "page/block.h"
@@ -25,13 +26,14 @@
 #include "lib/worker.h"
 #include "os/vm.h"
 
-#define TESTS 55
+#define TESTS 64
 #define ROOM 64u
 #define LARGE 65536u
 
 static struct sluice_thread_drain list[ROOM];
 static size_t listed;
 static struct sluice_drain_report report;
+static _Atomic bool working;
 
 static void drain_threads(unsigned flags)
 {
@@ -218,9 +220,74 @@ static void test_calling(struct worker *w)
 	   "a drain empties the pcp of a calling thread");
 }
 
+static void call_often(struct worker *w)
+{
+	for (unsigned i = 0; i < 2 * BINS; i++)
+		call(w);
+}
+
+/* Until it is told to stop. A few calls a millisecond, of its fast paths. */
+static void work(struct worker *w)
+{
+	fill_and_free_all(w);
+	atomic_store(&working, true);
+	while (!atomic_load(&w->stop)) {
+		heap_free(alloc(100));
+		nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+	}
+}
+
+/* On a busy machine the thread may have no processor for all of a drain, and is drained then. */
+static void test_at_work(void)
+{
+	static struct worker w;
+	static struct worker idle;
+	bool kept = false;
+	bool all = true;
+
+	worker_begin(&w);
+	worker_begin(&idle);
+	worker_do(&w, call);
+	for (unsigned i = 0; i < 100 && !kept; i++) {
+		atomic_store(&working, false);
+		atomic_store(&w.stop, false);
+		worker_tell(&w, work);
+		while (!atomic_load(&working))
+			lock_pause();
+		worker_do(&idle, fill_and_free_all);
+		drain_threads(0);
+		all &= entry_of(&idle)->state == SLUICE_THREAD_EMPTIED && idle.heap->drained;
+		kept = entry_of(&w)->state == SLUICE_THREAD_CALLING && !w.heap->drained &&
+		       report.heaps_hot == 1 && report.heaps_skipped == 1;
+		atomic_store(&w.stop, true);
+		while (sem_wait(&w.done) != 0)
+			;
+	}
+	ok(kept, "a thread that makes calls while it is drained keeps its heap");
+	ok(all, "one that has just fallen asleep is emptied");
+	drain_threads(0);
+	ok(entry_of(&w)->state == SLUICE_THREAD_EMPTIED && report.heaps_hot == 0 &&
+		   report.bytes_hot == 0,
+	   "once it sleeps all that it had goes");
+	worker_end(&w);
+	worker_end(&idle);
+}
+
+/* No memory: there is no working set. */
+static void test_no_memory(struct worker *w)
+{
+	refill(w);
+	worker_do(w, stay_inside);
+	ok(heap_reclaim() && w->heap->pcp.count == 0,
+	   "an allocation that finds no memory takes the pcp of a thread inside a call");
+	worker_do(w, come_out);
+}
+
 static void test_inside(struct worker *w)
 {
 	uint64_t skipped;
+	uint64_t asked;
+	uint32_t pages;
 
 	refill(w);
 	worker_do(w, stay_inside);
@@ -229,8 +296,24 @@ static void test_inside(struct worker *w)
 	       "a drain reports a thread that is inside a call");
 	skipped = report.heaps_skipped;
 	is_int(skipped, 1, "only the heap of the thread inside a call is skipped");
-	is_int(w->heap->pcp.count, 0, "the pcp of a thread inside a call is emptied");
+	pages = w->heap->pcp.count;
+	ok(pages > 0 && pages <= HEAP_HOT_PAGES && report.heaps_hot == 1 &&
+		   report.bytes_hot >= (uint64_t)pages * PG_BYTES,
+	   "the pcp of a thread inside a call keeps the bound, and the report says so");
+	ok(value("dirty_bytes") <= (uint64_t)HEAP_HOT_DIRTY * PG_BYTES &&
+		   report.bytes_hot <= (uint64_t)(HEAP_HOT_PAGES + HEAP_HOT_DIRTY) * PG_BYTES,
+	   "what stays for one thread at work in the buddy core has a bound");
+	asked = value("trims_requested");
+	drain_threads(SLUICE_DRAIN_ALL);
+	ok(entry_of(w)->state == SLUICE_THREAD_INSIDE && w->heap->pcp.count == 0 &&
+		   report.heaps_hot == 0 && report.bytes_hot == 0,
+	   "a drain of all empties the pcp of a thread inside a call");
+	ok(value("dirty_bytes") < max_size(PG_BYTES, vm_os_page), "and leaves nothing dirty");
+	is_int(value("trims_requested"), asked + 1, "and asks the thread to trim its heap");
 	worker_do(w, come_out);
+	asked = value("trims_done");
+	worker_do(w, call_often);
+	is_int(value("trims_done"), asked + 1, "which it does at its next calls");
 	drain_threads(0);
 	is_int(entry_of(w)->state, SLUICE_THREAD_EMPTIED,
 	       "a thread that has left its call is emptied");
@@ -469,6 +552,8 @@ int main(void)
 	worker_do(&w, call);
 	test_calling(&w);
 	test_inside(&w);
+	test_no_memory(&w);
+	test_at_work();
 	test_held(&w);
 	test_locked(&w);
 	test_unasked(&w);

@@ -361,6 +361,34 @@ static uint64_t sleepers_hold(unsigned *with_some)
 	return pages;
 }
 
+static void test_drain_to(void)
+{
+	struct pcp *p = pcp_new();
+	struct page *run[200];
+	uint32_t count;
+
+	for (unsigned i = 0; i < 200; i++)
+		run[i] = pcp_alloc(p, rc_of(1));
+	for (unsigned i = 0; i < 200; i++)
+		pcp_free(p, run[i]);
+	count = p->count;
+	is_int(pcp_drain_to(p, 40).pages, count - 40, "a drain to a bound takes what is above it");
+	ok(p->count == 40 && p->high == 40, "as many pages stay, and no more than they may");
+	is_int(pcp_drain_to(p, 40).pages, 0, "a second one takes nothing");
+	for (unsigned i = 0; i < 40; i++)
+		if (pcp_alloc(p, rc_of(1)) != run[199 - i])
+			run[0] = NULL;
+	ok(run[0] != NULL && p->count == 0, "what stays was freed last");
+	for (unsigned i = 160; i < 200; i++)
+		pcp_free(p, run[i]);
+	if (!disable())
+		tap_bail_out("the pcps cannot be disabled");
+	pcp_drain_to(p, 40);
+	is_int(p->count, 0, "while pcps are disabled nothing stays");
+	enable();
+	pcp_check(p);
+}
+
 static void test_sleepers(void)
 {
 	pthread_t t[SLEEPERS];
@@ -609,7 +637,7 @@ int main(void)
 {
 	static struct page *all[PAGES];
 
-	tap_plan(88);
+	tap_plan(93);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
@@ -629,6 +657,7 @@ int main(void)
 	test_bypass();
 	test_bulk();
 	test_drain();
+	test_drain_to();
 	test_sleepers();
 	test_disable();
 	test_disable_refused();

@@ -35,6 +35,7 @@
 #define pcp_set_zone PCP_EXPAND(PCP_VARIANT, set_zone)
 #define pcp_drain PCP_EXPAND(PCP_VARIANT, drain)
 #define pcp_drain_part PCP_EXPAND(PCP_VARIANT, drain_part)
+#define pcp_drain_to PCP_EXPAND(PCP_VARIANT, drain_to)
 #define pcp_decay PCP_EXPAND(PCP_VARIANT, decay)
 #define pcp_open PCP_EXPAND(PCP_VARIANT, open)
 #define pcp_set_disabled PCP_EXPAND(PCP_VARIANT, set_disabled)

@@ -32,7 +32,8 @@
 enum { EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
 static const char usage[] =
-	"Usage: " ME " [--json] drain [--caches] [--heaps] [--purge] [--regions] PID\n"
+	"Usage: " ME " [--json] drain [--caches] [--heaps] [--all] [--purge] [--regions]\n"
+	"                              PID\n"
 	"       " ME " [--json] stats PID\n"
 	"\n"
 	"Asks the process PID, which uses Sluice as its malloc with the option control:1:\n"
@@ -40,6 +41,7 @@ static const char usage[] =
 	"  drain        give memory back now; prints how much. Without options: --heaps --purge\n"
 	"    --caches     flush the pcps (page lists) of all threads to the page layer\n"
 	"    --heaps      the same, and all caches of threads that are in no call of Sluice\n"
+	"    --all        with --heaps: also the working sets of threads at work\n"
 	"    --purge      give free memory back to the kernel\n"
 	"    --regions    unmap regions that are wholly free\n"
 	"  stats        print gauges (bytes, counts) and counters, one \"NAME VALUE\" per line\n"
@@ -249,6 +251,7 @@ static void parse(int argc, char **argv, struct wish *w)
 		{ "version", no_argument, NULL, OPT_VERSION },
 		{ "caches", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_CACHES },
 		{ "heaps", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_IDLE },
+		{ "all", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_ALL },
 		{ "purge", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_PURGE },
 		{ "regions", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_REGIONS },
 		{ NULL, 0, NULL, 0 },
@@ -301,8 +304,8 @@ int main(int argc, char **argv)
 	if (w.words == 0)
 		die(EXIT_USAGE, "no command given, use drain or stats (--help shows the usage)");
 	if (strcmp(w.word[0], "drain") == 0) {
-		if (!w.flags)
-			w.flags = SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE;
+		if (!(w.flags & ~(unsigned)SLUICE_DRAIN_ALL))
+			w.flags |= SLUICE_DRAIN_IDLE | SLUICE_DRAIN_PURGE;
 		snprintf(request, sizeof(request), "drain %u", w.flags);
 	} else if (strcmp(w.word[0], "stats") != 0) {
 		die(EXIT_USAGE, "'%s' is not a command, use drain or stats", w.word[0]);
