@@ -43,6 +43,7 @@
 #include "heap/trim.h"
 #include "os/vm.h"
 #include "page/longrun.h"
+#include "page/mapcache.h"
 #include "page/region.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
@@ -58,6 +59,7 @@ static always_inline void do_what_is_due(bool allocates)
 	if (unlikely(due != HEAP_DUE_NOT) && (allocates || due == HEAP_DUE_CALL) &&
 	    heap_due_begins && !heap_in_copy)
 		heap_due_begins(allocates);
+	mapcache_tick();
 }
 
 /* ---- slabs, outside of the critical section ------------------------------------------------- */
@@ -578,9 +580,11 @@ void *heap_plain_realloc(void *p, size_t size)
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
-		q = huge_realloc(p, size);
-		if (unlikely(!q) && size > old && zones_release_space(size - old))
-			q = huge_realloc(p, size);
+		bool scarce;
+
+		q = huge_realloc(p, size, &scarce);
+		if (unlikely(!q && scarce) && zones_release_space(size - old))
+			q = huge_realloc(p, size, &scarce);
 		if (q)
 			return q;
 	}

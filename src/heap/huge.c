@@ -28,6 +28,8 @@
 #endif
 #include "heap/huge.h"
 
+#include <errno.h>
+
 #include "base/delay.h"
 #include "base/stats.h"
 #include "os/vm.h"
@@ -177,10 +179,10 @@ static void *lengthened(size_t bytes)
 {
 	size_t had;
 	void *old = mapcache_take_longest(bytes / 2, &had);
-	void *p = old && had < bytes ? vm_remap(old, had, bytes) : NULL;
+	void *p = old && had < bytes ? vm_remap(old, had, bytes, &(int){ 0 }) : NULL;
 
 	if (old && !p)
-		mapcache_free(old, had);
+		mapcache_free(old, had, huge_bytes());
 	return p;
 }
 
@@ -193,7 +195,7 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 	*zero = false;
 	if (!bytes || !count_in())
 		return NULL;
-	p = mapcache_take(bytes, grows);
+	p = mapcache_take(&bytes, grows);
 	if (p) {
 		stat_add(STAT_huge_reused, 1);
 		*zero = wants_zero && vm_purge(p, bytes);
@@ -234,8 +236,8 @@ bool huge_free(void *p)
 	DELAY_HERE(huge_seized);
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed);
-	mapcache_free(p, bytes);
+	mapcache_free(p, bytes,
+		      atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes);
 	return true;
 }
 
@@ -244,7 +246,7 @@ static size_t shrink(char *p, size_t old, size_t bytes)
 {
 	if (old - bytes <= min_size(old / 16, TAIL_MAX))
 		return old;
-	mapcache_free(p + bytes, old - bytes);
+	mapcache_free(p + bytes, old - bytes, huge_bytes() - (old - bytes));
 	return bytes;
 }
 
@@ -254,7 +256,22 @@ static size_t grow(char *p, size_t old, size_t bytes)
 	return old + mapcache_take_at(p + old, bytes - old);
 }
 
-void *huge_realloc(void *p, size_t size)
+/* Makes an object longer by the kernel, if need be with the address space of what is kept. */
+static void *remapped(void *p, size_t old, size_t bytes, bool *scarce)
+{
+	int err;
+	void *q;
+
+	growth_before_mapping(&zone_main, huge_bytes(), bytes - old);
+	mapcache_missed(bytes - old);
+	q = vm_remap(p, old, bytes, &err);
+	if (unlikely(!q) && err != EFAULT && mapcache_drain())
+		q = vm_remap(p, old, bytes, &err);
+	*scarce = !q && err != EFAULT;
+	return q;
+}
+
+void *huge_realloc(void *p, size_t size, bool *scarce)
 {
 	size_t bytes = length_of(size);
 	size_t old;
@@ -262,13 +279,12 @@ void *huge_realloc(void *p, size_t size)
 	struct slot *s = bytes ? seize(p, &old) : NULL;
 	void *q = p;
 
+	*scarce = false;
 	if (!s)
 		return NULL;
 	now = bytes < old ? shrink(p, old, bytes) : grow(p, old, bytes);
 	if (now < bytes) {
-		growth_before_mapping(&zone_main, huge_bytes(), bytes - now);
-		mapcache_missed(bytes - now);
-		q = vm_remap(p, now, bytes);
+		q = remapped(p, now, bytes, scarce);
 		now = q ? bytes : now;
 	}
 	SHARE_COUNT(huge_mapped);

@@ -28,9 +28,10 @@ bool huge_free(void *p);
 /*
  * Grow or shrink an object, by moving page tables instead of bytes if it has to move. It may keep
  * more than is asked for: a sixteenth, at most 256 KiB. Returns NULL if the kernel refuses or p is
- * not the start of a huge object; what the object has then stays as it was.
+ * not the start of a huge object; what the object has then stays as it was. *scarce: whether the
+ * kernel refused because there is not enough memory or address space.
  */
-void *huge_realloc(void *p, size_t size);
+void *huge_realloc(void *p, size_t size, bool *scarce);
 
 /* Statistics: number of objects and their bytes now; walks the table. */
 void huge_count(uint64_t *objects, uint64_t *bytes);

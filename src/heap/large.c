@@ -18,7 +18,10 @@
 #endif
 #include "heap/large.h"
 
+#include <string.h>
+
 #include "base/check.h"
+#include "base/options.h"
 #include "base/stats.h"
 #include "heap/sizeclass.h"
 #include "page/longrun.h"
@@ -100,6 +103,8 @@ bool large_resize(struct page *pg, size_t size)
 	if (n == old || (n > old && pages_of(size) <= old))
 		return true;
 	if (n < old) {
+		if (unlikely(options.zero_on_free))
+			memset(page_address(pg + n), 0, (size_t)(old - n) << PG_SHIFT);
 		buddy_shrink(pg, n);
 	} else {
 		if (!buddy_extend(pg, n))

@@ -36,6 +36,7 @@
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
 #endif
 
 #ifndef MADV_POPULATE_WRITE
@@ -286,15 +287,17 @@ bool vm_locked(void *addr)
 	return locked;
 }
 
-static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *to)
+static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *to, int *err)
 {
 	int saved = errno;
 	void *p;
 
 	check_page(addr);
+	*err = ENOMEM;
 	if (injected_fault())
 		return NULL;
 	p = sys_mremap(addr, old_bytes, bytes, flags, to);
+	*err = p == MAP_FAILED ? errno : 0;
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -304,7 +307,7 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
  * rarely moves. Keeps its distance from the start of a page table, so that the kernel moves tables
  * and not entries.
  */
-static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
+static void *move_to_room(char *addr, size_t old_bytes, size_t bytes, int *err)
 {
 	size_t front = (uintptr_t)addr & (TABLE_BYTES - 1);
 	size_t room = front + 2 * bytes;
@@ -313,7 +316,7 @@ static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
 
 	if (!place)
 		return NULL;
-	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front);
+	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front, err);
 	if (!p) {
 		unmap(place, room);
 		return NULL;
@@ -324,18 +327,37 @@ static void *move_to_room(char *addr, size_t old_bytes, size_t bytes)
 	return p;
 }
 
-void *vm_remap(void *addr, size_t old_bytes, size_t bytes)
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes, int *err)
 {
 	void *p;
 
 	old_bytes = align_up(old_bytes, vm_os_page);
 	bytes = align_up(bytes, vm_os_page);
-	p = remap(addr, old_bytes, bytes, 0, NULL);
-	if (!p)
-		p = move_to_room(addr, old_bytes, bytes);
-	if (!p)
-		p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE, NULL);
+	p = remap(addr, old_bytes, bytes, 0, NULL, err);
+	if (!p && *err != EFAULT)
+		p = move_to_room(addr, old_bytes, bytes, err);
+	if (!p && *err != EFAULT)
+		p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE, NULL, err);
+	/* As in try_map. */
+	if (!p && *err == ENOMEM)
+		vm_limits_read();
 	return p;
+}
+
+bool vm_make_ordinary(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good;
+
+	check_page(addr);
+	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	if (good) {
+		/* A kernel without the second one (before Linux 4.14) has nothing to undo. */
+		(void)sys_madvise(addr, bytes, MADV_DOFORK);
+		(void)sys_madvise(addr, bytes, MADV_KEEPONFORK);
+	}
+	errno = saved;
+	return good;
 }
 
 bool vm_unmap(void *addr, size_t bytes)

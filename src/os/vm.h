@@ -53,8 +53,13 @@ void vm_populate_thp(void *addr, size_t bytes);
 bool vm_locked(void *addr);
 
 /* Resizes a mapping made by vm_map, and moves it if it has no room. Returns NULL if the kernel
- * refuses; nothing changes then. */
-void *vm_remap(void *addr, size_t old_bytes, size_t bytes);
+ * refuses; nothing changes then. *err: EFAULT if the kernel knows it as several mappings, which it
+ * does not resize. */
+void *vm_remap(void *addr, size_t old_bytes, size_t bytes, int *err);
+
+/* Makes memory of vm_map, which the program may have changed by mprotect or madvise, readable and
+ * writable, and part of a fork child with its contents. Returns false if the kernel refuses. */
+bool vm_make_ordinary(void *addr, size_t bytes);
 
 /* Returns false only if the process may have no more mappings, to split this one; the memory then
  * stays mapped. */

@@ -262,8 +262,7 @@ static always_inline void free_batch(struct page *const *runs, unsigned n, bool 
 			continue;
 		if (unlikely(buddy_after_free != NULL))
 			buddy_after_free(z);
-		if (trim_inline)
-			mapcache_tick();
+		mapcache_tick();
 		trim(z, freed);
 	}
 }

@@ -1,27 +1,37 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * mapcache.c - a cache of mappings; see mapcache.h.
- * Used by huge, buddy, reclaim, limits, background and info; uses vm, zone, purge.
+ * Used by huge, heap, buddy, reclaim, limits, background, fork, harden and info; uses vm, zone,
+ * purge.
  *
  * (A) A slot holds 0, or one word that says all: the first page of the kernel (4 KiB), the number
  *     of pages, and OLD once a call of mapcache_age found it there. The thread that makes a slot 0
  *     owns the memory. No two slots, and no slot and no object, have a page in common.
- * (B) What is kept has at most most_bytes(), except for what a thread between its put and its
- *     second check has just added: it takes that back.
+ * (B) When a free returns, what is kept has at most most_bytes(), counted with what was in use at
+ *     the free: each put is followed by a second check, which takes back what is too much.
  * (C) With a background thread, what was kept for decay_ms to twice as long is unmapped. Without
  *     one, only as much is kept as was lately unmapped and needed again within decay_ms (earned);
- *     the frees that follow unmap what nobody took for decay_ms.
+ *     the program's later calls off the fast paths unmap what nobody took for decay_ms. A process
+ *     that makes no further call keeps what it has.
  * (D) Adjacent mappings become one, unless one is OLD: else the part that a program uses would
  *     renew the part that it does not use.
- * (E) Nothing is kept while address space is limited.
+ * (E) Nothing is kept once a limit on address space is known (vm_limits_read: without a background
+ *     thread when the kernel refuses a mapping), nor if freed memory is to be zero or checked
+ *     (keeps_nothing).
+ * (F) While anything is kept, mapcache_live is not 0.
  *
- * Memory that is kept stays as the program left it: written, locked, advised. So it goes by
- * munmap, which the kernel refuses in fewer cases than a purge.
+ * Memory that is kept is written, and may be locked or advised by the program; only what would
+ * change the program's behaviour is undone (vm_make_ordinary). So it goes by munmap, which the
+ * kernel refuses in fewer cases than a purge.
  *
  * Bound: a call looks at SLOTS slots a few times. A free joins at most JOINS neighbours.
- * Progress: lock-free. Pairing: the release CAS in put with the acquire CAS in slot_take, so that
- * what the last user wrote is seen by the next one. A slot's word is all there is to know, so it
- * does no harm if it was emptied and filled with the same word meanwhile.
+ * Progress: lock-free. t/model/mapcache.pml is the model of (A), (B) and (F). Pairings:
+ * - the release CAS in put with the acquire CAS in slot_take, so that what the last user wrote is
+ *   seen by the next one. The CAS that adds OLD is relaxed: it carries on the release of the put.
+ * - (F): put fills a slot, then loads mapcache_live; a tick stores 0 there, then looks at the
+ *   slots. A seq_cst fence stands between the two on both sides, so one sees what the other did.
+ * A slot's word is all there is to know, so it does no harm if it was emptied and filled with the
+ * same word meanwhile.
  * Allocates nothing; takes no lock; enters the kernel. Signal handlers: at any time. Fork: a slot
  * is one word, so the child's is whole; what another thread was moving is lost to the child.
  * Source: the dirty extents of jemalloc, and mimalloc's delayed purge.
@@ -44,9 +54,10 @@
 #define KEPT_MIN ((size_t)1 << 20) /* shorter ones would use up the slots */
 #define JOINS 4u
 #define TRIES 4u
-#define MOST_DIRTY 4u /* dirty_max that may be kept */
-#define EARNED 2u     /* times what was missed */
-#define LATELY 4u     /* decay_ms for which what was earned lasts */
+#define REST_MIN ((size_t)256 << 10) /* shorter rests of a take are not kept */
+#define MOST_DIRTY 4u                /* dirty_max that may be kept */
+#define EARNED 2u                    /* times what was missed */
+#define LATELY 4u                    /* decay_ms for which what was earned lasts */
 
 #define UNIT_SHIFT 12
 #define ADDR_BITS 36
@@ -54,8 +65,10 @@
 #define OLD (UINT64_C(1) << 63)
 
 static cache_aligned _Atomic uint64_t slots[SLOTS];
+cache_aligned _Atomic uint32_t mapcache_live;
 
-/* A race between two calls loses an update, so that a little more or less is kept. */
+/* A race between two calls loses an update, so that a little more or less is kept. Times may be
+ * stored late, so they are compared by since(). */
 static struct {
 	/* Bytes that may be kept without a background thread. */
 	cache_aligned _Atomic uint64_t earned;
@@ -113,6 +126,13 @@ static uint64_t unmap(struct piece m)
 	return m.bytes;
 }
 
+/* So that ticks look at what is kept. */
+static void note_live(void)
+{
+	if (unlikely(!atomic_load_explicit(&mapcache_live, memory_order_relaxed)))
+		atomic_store_explicit(&mapcache_live, 1, memory_order_relaxed);
+}
+
 /* Returns false, and does nothing, if no slot is empty. */
 static bool put(struct piece m)
 {
@@ -124,19 +144,27 @@ static bool put(struct piece m)
 		SHARE_COUNT(mapcache_slot);
 		if (atomic_compare_exchange_strong_explicit(&slots[i], &none, pack(m),
 							    memory_order_release,
-							    memory_order_relaxed))
+							    memory_order_relaxed)) {
+			/* Pairs with the fence in rest_of_ticks; see the top. */
+			atomic_thread_fence(memory_order_seq_cst);
+			DELAY_HERE(mapcache_put);
+			note_live();
 			return true;
+		}
 	}
 	return false;
 }
 
-/* Gives back what a call took too much. */
-static void put_rest(struct piece m, size_t taken)
+/* Gives back what a call took too much. Returns how many bytes the call has. */
+static size_t put_rest(struct piece m, size_t wanted)
 {
-	m.at += taken;
-	m.bytes -= taken;
-	if (m.bytes && !put(m))
-		unmap(m);
+	struct piece rest = { m.at + wanted, m.bytes - wanted, m.old };
+
+	if (rest.bytes <= min_size(wanted / 16, REST_MIN))
+		return m.bytes;
+	if (rest.bytes < REST_MIN || !put(rest))
+		unmap(rest);
+	return wanted;
 }
 
 uint64_t mapcache_bytes(void)
@@ -160,17 +188,33 @@ void mapcache_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
 
 /* ---- how much is kept ------------------------------------------------------------------------ */
 
-static uint64_t most_bytes(void)
+/* A hardened process uses no freed memory again before it is zero, and a late access to a freed
+ * huge object is to fault. */
+static bool keeps_nothing(void)
 {
-	uint64_t used = zone_used_pages(&zone_main) +
-			atomic_load_explicit(&zone_main.growth.mapped, memory_order_relaxed);
-	uint64_t most = MOST_DIRTY * options.dirty_max + ((used << PG_SHIFT) / 4);
+	size_t limit;
 
-	if (unlikely(zone_is_tight(&zone_main)))
+	return options.zero_on_free || options.check == CHECK_FULL || vm_address_limited(&limit);
+}
+
+static uint64_t most_bytes(uint64_t in_use)
+{
+	uint64_t used = (zone_used_pages(&zone_main) << PG_SHIFT) + in_use;
+	uint64_t most = MOST_DIRTY * options.dirty_max + used / 4;
+
+	if (unlikely(keeps_nothing()))
 		return 0;
 	if (!trim_inline)
 		return most;
 	return min_size(most, atomic_load_explicit(&history.earned, memory_order_relaxed));
+}
+
+/* Another thread may have stored a later time than this one's. */
+static uint64_t since(uint64_t now, const _Atomic uint64_t *then)
+{
+	uint64_t at = atomic_load_explicit(then, memory_order_relaxed);
+
+	return now > at ? now - at : 0;
 }
 
 static void note_gone(size_t bytes)
@@ -178,7 +222,7 @@ static void note_gone(size_t bytes)
 	uint64_t now = clock_ms();
 	uint64_t gone = 0;
 
-	if (now - atomic_load_explicit(&history.gone_at, memory_order_relaxed) <= options.decay_ms)
+	if (since(now, &history.gone_at) <= options.decay_ms)
 		gone = atomic_load_explicit(&history.gone, memory_order_relaxed);
 	atomic_store_explicit(&history.gone, gone + bytes, memory_order_relaxed);
 	atomic_store_explicit(&history.gone_at, now, memory_order_relaxed);
@@ -189,39 +233,52 @@ void mapcache_missed(size_t bytes)
 	uint64_t gone = atomic_load_explicit(&history.gone, memory_order_relaxed);
 	uint64_t earned = atomic_load_explicit(&history.earned, memory_order_relaxed);
 	uint64_t most = MOST_DIRTY * options.dirty_max;
-	uint64_t now;
 	uint64_t again;
 
-	if (!gone)
-		return;
-	now = clock_ms();
-	if (now - atomic_load_explicit(&history.gone_at, memory_order_relaxed) > options.decay_ms)
+	if (!gone || since(clock_ms(), &history.gone_at) > options.decay_ms)
 		return;
 	again = min_size(gone, bytes);
 	atomic_store_explicit(&history.gone, gone - again, memory_order_relaxed);
 	atomic_store_explicit(&history.earned, min_size(earned + EARNED * again, most),
 			      memory_order_relaxed);
 	atomic_store_explicit(&history.used, 1, memory_order_relaxed);
+	note_live();
 }
 
-void mapcache_tick(void)
+/* Nothing was used for long. If nothing is kept either, no further tick has to look. */
+static void rest_of_ticks(void)
 {
-	uint64_t now;
+	atomic_store_explicit(&history.earned, 0, memory_order_relaxed);
+	atomic_store_explicit(&mapcache_live, 0, memory_order_relaxed);
+	/* Pairs with the fence in put; see the top. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (mapcache_bytes() || atomic_load_explicit(&history.earned, memory_order_relaxed))
+		atomic_store_explicit(&mapcache_live, 1, memory_order_relaxed);
+}
 
-	if (likely(!atomic_load_explicit(&history.earned, memory_order_relaxed)))
+void mapcache_tick_slow(void)
+{
+	uint64_t now = clock_ms();
+	uint64_t aged = atomic_load_explicit(&history.aged_at, memory_order_relaxed);
+
+	if (since(now, &history.aged_at) < options.decay_ms)
 		return;
-	now = clock_ms();
-	if (now - atomic_load_explicit(&history.aged_at, memory_order_relaxed) < options.decay_ms)
+	/* One of several threads does it. */
+	if (!atomic_compare_exchange_strong_explicit(&history.aged_at, &aged, now,
+						     memory_order_relaxed, memory_order_relaxed))
 		return;
-	atomic_store_explicit(&history.aged_at, now, memory_order_relaxed);
 	mapcache_age();
-	if (atomic_exchange_explicit(&history.used, 0, memory_order_relaxed)) {
+	if (atomic_exchange_explicit(&history.used, 0, memory_order_relaxed))
 		atomic_store_explicit(&history.used_at, now, memory_order_relaxed);
-	} else if (now - atomic_load_explicit(&history.used_at, memory_order_relaxed) >
-		   LATELY * (uint64_t)options.decay_ms) {
-		atomic_store_explicit(&history.earned, 0, memory_order_relaxed);
-		mapcache_drain(); /* no later tick would look at it */
-	}
+	else if (since(now, &history.used_at) > LATELY * (uint64_t)options.decay_ms)
+		rest_of_ticks();
+}
+
+void mapcache_fork_child(void)
+{
+	/* The thread that had filled a slot may not have said so yet. */
+	if (mapcache_bytes())
+		note_live();
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */
@@ -251,17 +308,17 @@ static unsigned find(size_t bytes, bool longest, uint64_t *word)
 	return at;
 }
 
-void *mapcache_take(size_t bytes, bool grows)
+void *mapcache_take(size_t *bytes, bool grows)
 {
 	for (unsigned n = 0; n < TRIES; n++) {
 		uint64_t word;
-		unsigned i = find(bytes, grows, &word);
+		unsigned i = find(*bytes, grows, &word);
 
 		if (i == SLOTS)
 			return NULL;
 		if (!slot_take(i, word))
 			continue;
-		put_rest(unpack(word), bytes);
+		*bytes = put_rest(unpack(word), *bytes);
 		note_use();
 		return (void *)unpack(word).at;
 	}
@@ -273,13 +330,11 @@ size_t mapcache_take_at(void *addr, size_t bytes)
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uint64_t word = slot_word(i);
 		struct piece m = unpack(word);
-		size_t taken = min_size(m.bytes, bytes);
 
 		if (m.at != (uintptr_t)addr || !m.bytes || !slot_take(i, word))
 			continue;
-		put_rest(m, taken);
 		note_use();
-		return taken;
+		return m.bytes <= bytes ? m.bytes : put_rest(m, bytes);
 	}
 	return 0;
 }
@@ -332,13 +387,13 @@ static bool drop_one(void)
 	return false;
 }
 
-void mapcache_free(void *addr, size_t bytes)
+void mapcache_free(void *addr, size_t bytes, uint64_t in_use)
 {
 	struct piece m = { (uintptr_t)addr, bytes, 0 };
 
-	if (trim_inline)
-		mapcache_tick();
-	if (!fits_word(m.at, bytes) || mapcache_bytes() + bytes > most_bytes()) {
+	mapcache_tick();
+	if (!fits_word(m.at, bytes) || mapcache_bytes() + bytes > most_bytes(in_use) ||
+	    !vm_make_ordinary(addr, bytes)) {
 		note_gone(bytes);
 		unmap(m);
 		return;
@@ -349,8 +404,8 @@ void mapcache_free(void *addr, size_t bytes)
 		unmap(m);
 		return;
 	}
-	/* Others may have put something since the first look. */
-	while (unlikely(mapcache_bytes() > most_bytes()) && drop_one())
+	/* Others may have put something since the first look, or less is in use now. */
+	while (unlikely(mapcache_bytes() > most_bytes(in_use)) && drop_one())
 		;
 	park_wake();
 }
@@ -372,6 +427,8 @@ uint64_t mapcache_age(void)
 {
 	uint64_t bytes = 0;
 
+	if (unlikely(keeps_nothing()))
+		return mapcache_drain();
 	for (unsigned i = 0; i < SLOTS; i++) {
 		uint64_t word = slot_word(i);
 

@@ -425,6 +425,7 @@ static void *background_main(void *arg)
 		.decay_at = clock_ms() + options.decay_ms,
 	};
 	bool served = false;
+	size_t limit;
 	uint64_t mask;
 
 	(void)arg;
@@ -442,6 +443,8 @@ static void *background_main(void *arg)
 			vm_limits_read();
 			sandbox_leave();
 		}
+		if (mapcache_bytes() && vm_address_limited(&limit))
+			mapcache_drain();
 		ms = max_size(ms / TICKS, 1);
 		if (r.look_at)
 			ms = min_size(ms, LOOK_MS);

@@ -46,6 +46,7 @@
 #include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "page/longrun.h"
+#include "page/mapcache.h"
 #include "page/pcp.h"
 #include "page/zone.h"
 #include "reclaim/background.h"
@@ -183,6 +184,7 @@ static void new_process(bool copy, uint32_t holder)
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
 	longrun_fork_child();
+	mapcache_fork_child();
 	heap_fork_child(copy, draining);
 	lock_fork_child(&reclaim_control);
 }

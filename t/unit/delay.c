@@ -416,6 +416,7 @@ static const struct {
 	[DELAY_huge_claimed] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_huge_seized] = { map, all_kinds, DRAIN, NULL },
 	[DELAY_mapcache_take] = { map_again, all_kinds, DRAIN, NULL },
+	[DELAY_mapcache_put] = { map_again, all_kinds, DRAIN, NULL },
 	[DELAY_arena_making] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_taken] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_freed] = { arena_alone, arena_calls, DRAIN, NULL },

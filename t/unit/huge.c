@@ -62,6 +62,13 @@ static bool all_bytes(const char *p, size_t n, char c)
 	return true;
 }
 
+static void *resized(void *p, size_t size)
+{
+	bool scarce;
+
+	return huge_realloc(p, size, &scarce);
+}
+
 static void test_one(void)
 {
 	char *p = huge_alloc(100000, 1);
@@ -74,11 +81,11 @@ static void test_one(void)
 	is_int(huge_usable(p + 16), 0, "a pointer into the middle of an object is not its start");
 	ok(!huge_free(p + 4096), "a free of such a pointer frees nothing");
 	is_int(huge_usable(NULL), 0, "NULL is no object");
-	ok(!huge_free(NULL) && !huge_realloc(NULL, 4096), "NULL can be neither freed nor resized");
+	ok(!huge_free(NULL) && !resized(NULL, 4096), "NULL can be neither freed nor resized");
 	ok(huge_free(p) && !mapped(p), "an object can be freed, and is unmapped");
 	ok(!huge_free(p), "an object cannot be freed twice");
 	is_int(huge_usable(p), 0, "a freed object is not known any more");
-	ok(huge_realloc(p, 4096) == NULL, "a freed object cannot be resized");
+	ok(resized(p, 4096) == NULL, "a freed object cannot be resized");
 	is_int(objects() + bytes_now(), 0, "the table is empty when all objects are freed");
 }
 
@@ -127,32 +134,30 @@ static void test_realloc(void)
 	char *wall;
 
 	memset(p, 'r', MIB);
-	q = huge_realloc(p, 64 * MIB);
+	q = resized(p, 64 * MIB);
 	ok(q && all_bytes(q, MIB, 'r') && all_bytes(q + MIB, MIB, 0),
 	   "an object that grows keeps its data, and the rest reads as zero");
 	is_int(huge_usable(q), 64 * MIB, "the new length of an object is known");
 	is_int(objects(), 1, "an object that grew is one object");
-	p = huge_realloc(q, 2 * MIB);
+	p = resized(q, 2 * MIB);
 	ok(p && all_bytes(p, MIB, 'r') && huge_usable(p) == 2 * MIB, "an object can shrink");
 	is_int(bytes_now(), 2 * MIB, "the rest of an object that shrank goes back");
 	is_int(huge_bytes(), 2 * MIB, "the new length is known without a search of the table");
-	ok(huge_realloc(p, 2 * MIB) == p,
-	   "an object that is resized to its own size stays where it is");
+	ok(resized(p, 2 * MIB) == p, "an object that is resized to its own size stays where it is");
 	wall = mmap(p + 2 * MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 		    -1, 0);
-	q = huge_realloc(p, 3 * MIB);
+	q = resized(p, 3 * MIB);
 	ok(q && q != p && all_bytes(q, MIB, 'r'),
 	   "an object that cannot grow in place moves and keeps its data");
 	ok(huge_usable(p) == 0 && !huge_free(p),
 	   "the old place of an object that moved is not known any more");
 	if (wall != MAP_FAILED)
 		munmap(wall, 4096);
-	ok(!huge_realloc(q, SIZE_MAX - 10) && !huge_realloc(q, (size_t)1 << 46),
+	ok(!resized(q, SIZE_MAX - 10) && !resized(q, (size_t)1 << 46),
 	   "an object whose new size is refused stays as it was");
 	options.vm_fail_count = 1 << 30;
 	options.vm_fail_at = 1;
-	ok(!huge_realloc(q, 8 * MIB),
-	   "an object that the kernel refuses to resize stays where it is");
+	ok(!resized(q, 8 * MIB), "an object that the kernel refuses to resize stays where it is");
 	options.vm_fail_at = 0;
 	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'),
 	   "an object that was not resized keeps its length and data");
@@ -199,7 +204,7 @@ static void test_reuse(void)
 		void *p = huge_alloc(4096, 1);
 		void *q = huge_alloc(4096, 1);
 
-		q = q ? huge_realloc(q, 8192) : NULL;
+		q = q ? resized(q, 8192) : NULL;
 		bad += !p || !q || !huge_free(p) || !huge_free(q);
 	}
 	alarm(0);
@@ -248,7 +253,7 @@ MOVED static void *stress(void *arg)
 			size_t old = p[0];
 
 			check(p);
-			p = huge_realloc(p, size);
+			p = resized(p, size);
 			if (p && (p[0] != old || (size >= old && p[old / 8 - 1] != old)))
 				atomic_fetch_add(&wrong, 1);
 			stamped(size, p);

@@ -155,6 +155,21 @@ static void test_resize(void)
 	is_int(pages_used(), 0, "resizes lose no page");
 }
 
+static void test_shrink_zeroes(void)
+{
+	bool zero;
+	char *p = large(20 * PG_BYTES, &zero);
+
+	memset(p, 's', 20 * PG_BYTES);
+	options.zero_on_free = true;
+	ok(large_resize(page_of(p), 8 * PG_BYTES), "a block can shrink");
+	options.zero_on_free = false;
+	ok(all_bytes(p, 8 * PG_BYTES, 's') && all_bytes(p + 8 * PG_BYTES, 12 * PG_BYTES, 0),
+	   "with zero_on_free what it gives up holds nothing old");
+	give_back(p);
+	pcp_drain(&pcp);
+}
+
 static void test_resize_blocked(void)
 {
 	struct page *all[64];
@@ -224,7 +239,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(25);
+	tap_plan(27);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	pcp_init(&pcp, &zone);
@@ -234,6 +249,7 @@ int main(void)
 	test_align();
 	test_zero();
 	test_resize();
+	test_shrink_zeroes();
 	test_resize_blocked();
 	test_misuse();
 	test_no_memory();

@@ -70,15 +70,16 @@ static void test_map(void)
 	char *p = vm_map(100000, 1);
 	char *q;
 	char *r;
+	int err;
 
 	ok(p && all_bytes(p, 100000, 0), "a mapping reads as zero");
 	memset(p, 'm', 100000);
 	p[100352 - 1] = 'e'; /* all the kernel's pages under it are there */
-	q = vm_remap(p, 100000, 4 * MIB);
+	q = vm_remap(p, 100000, 4 * MIB, &err);
 	ok(q && all_bytes(q, 100000, 'm'), "a mapping keeps its data when it grows");
 	ok(all_bytes(q + 102400, 4 * MIB - 102400, 0),
 	   "new memory of a mapping that grew reads as zero");
-	p = vm_remap(q, 4 * MIB, 2 * vm_os_page);
+	p = vm_remap(q, 4 * MIB, 2 * vm_os_page, &err);
 	ok(p == q && !mapped(p + 2 * vm_os_page), "a mapping can shrink where it is");
 	ok(vm_unmap(p, 2 * vm_os_page) && !mapped(p), "a mapping can be unmapped");
 	p = vm_map(MIB, 1);
@@ -87,10 +88,10 @@ static void test_map(void)
 	q = mmap(p + MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
 		 0);
 	memset(p, 'o', MIB);
-	r = vm_remap(p, MIB, 2 * MIB);
+	r = vm_remap(p, MIB, 2 * MIB, &err);
 	ok(r && r != p && !mapped(p) && all_bytes(r, MIB, 'o'),
 	   "a mapping that cannot grow in place moves with its data");
-	ok(vm_remap(r, 2 * MIB, 4 * MIB) == r, "a mapping that moved has room to grow");
+	ok(vm_remap(r, 2 * MIB, 4 * MIB, &err) == r, "a mapping that moved has room to grow");
 	ok(((uintptr_t)p - (uintptr_t)r) % (2 * MIB) == 0,
 	   "a mapping that moved has the same place in its page table");
 	vm_unmap(r, 4 * MIB);
@@ -281,7 +282,7 @@ static void test_faults(void)
 	vm_unmap(q[1], 4096);
 	*p = 'f';
 	fail_next(0, 3 + 2);
-	ok(vm_remap(p, 4096, MIB) == NULL && *p == 'f',
+	ok(vm_remap(p, 4096, MIB, &(int){ 0 }) == NULL && *p == 'f',
 	   "a resize can be made to fail, and changes nothing");
 	ok(vm_reserve(MIB, MIB) == NULL, "a reservation can be made to fail");
 	ok(!vm_commit(p, 4096) && *p == 'f', "a commit can be made to fail, and changes nothing");
@@ -318,12 +319,14 @@ static void test_remap_refused(void)
 {
 	char *p = vm_map(2 * MIB, 1);
 	unsigned long before;
+	int err;
 
 	if (!p || mprotect(p + MIB, MIB, PROT_NONE) != 0)
 		tap_bail_out("no memory");
 	*p = 'k';
 	before = address_pages();
-	ok(!vm_remap(p, 2 * MIB, 8 * MIB) && *p == 'k', "a mapping that cannot be moved stays");
+	ok(!vm_remap(p, 2 * MIB, 8 * MIB, &err) && *p == 'k' && err == EFAULT,
+	   "a mapping that cannot be moved stays, and the caller learns why");
 	if (tap_emulated())
 		tap_skip(1, "the emulator's own address space is in the figure");
 	else
@@ -427,7 +430,7 @@ static void test_errno(void)
 
 	errno = 77;
 	p = vm_map(4096, 1);
-	vm_remap(p, 4096, (size_t)1 << 46);
+	vm_remap(p, 4096, (size_t)1 << 46, &(int){ 0 });
 	vm_map((size_t)1 << 50, 1);
 	vm_reserve((size_t)1 << 50, 1);
 	vm_try_map_at(p, 4096);
