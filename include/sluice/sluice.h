@@ -203,7 +203,8 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *   - clean_bytes, hole_bytes: cost no memory;
  *   - gauges that overlap: pcp_bytes, free_bytes, dirty_bytes, reserve_bytes, region_bytes,
  *     slab_bytes, object_bytes, pinned_bytes, large_bytes, huge_bytes, huge_kept_bytes,
- *     arena_bytes, cached_bytes, cached_large_bytes, quarantine_bytes, meta_bytes;
+ *     arena_bytes, cached_bytes, cached_large_bytes, quarantine_bytes, quarantine_large_bytes,
+ *     meta_bytes;
  *   - numbers: huge_objects, free_blocks, heaps, threads (that have a heap);
  *   - membarrier_errno: 0, or why membarrier(2) fails; then only the pcps of sleeping
  *     threads can be emptied;

@@ -8,6 +8,7 @@
 #endif
 #include "base/malloc_conf.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -19,6 +20,9 @@
 
 #define VALUE_BYTES 64
 #define LIST_BYTES 200
+#define QUOTED(x) #x
+#define TEXT_OF(number) QUOTED(number)
+#define DECAY_RANGE TEXT_OF(DECAY_MS_LEAST) " to " TEXT_OF(DECAY_MS_MOST)
 
 bool malloc_conf_confirmed;
 
@@ -32,8 +36,7 @@ static const struct counterpart {
 } counterparts[] = {
 	{ "background_thread", "true", "background", "auto" },
 	{ "background_thread", "false", "background", "never" },
-	{ "dirty_decay_ms", "-1", "decay_ms", "3600000" },
-	{ "dirty_decay_ms", "0", "decay_ms", "10" },
+	{ "dirty_decay_ms", "-1", "decay_ms", TEXT_OF(DECAY_MS_MOST) },
 	{ "dirty_decay_ms", NULL, "decay_ms", NULL },
 	{ "thp", "default", "thp", "system" },
 	{ "thp", NULL, "thp", NULL },
@@ -45,9 +48,22 @@ static bool is_text(const char *at, size_t len, const char *text)
 	return strlen(text) == len && memcmp(at, text, len) == 0;
 }
 
+/* What decay_ms takes: the nearest to a number of milliseconds. NULL if it takes the number, or
+ * value is none. */
+static const char *nearest_decay(const char *value)
+{
+	size_t digits = strspn(value, "0123456789");
+	unsigned long ms = digits > 9 ? ULONG_MAX : strtoul(value, NULL, 10);
+
+	if (!digits || value[digits] || (ms >= DECAY_MS_LEAST && ms <= DECAY_MS_MOST))
+		return NULL;
+	return ms < DECAY_MS_LEAST ? TEXT_OF(DECAY_MS_LEAST) : TEXT_OF(DECAY_MS_MOST);
+}
+
 /* Sets the option that corresponds to name:value. Returns false if there is none, or if its value
- * is refused. */
-static bool set_counterpart(const char *name, size_t name_len, const char *value, size_t value_len)
+ * is refused. *nearest: see nearest_decay, left alone for other options. */
+static bool set_counterpart(const char *name, size_t name_len, const char *value, size_t value_len,
+			    const char **nearest)
 {
 	char same[VALUE_BYTES];
 
@@ -57,20 +73,35 @@ static bool set_counterpart(const char *name, size_t name_len, const char *value
 	same[value_len] = '\0';
 	for (size_t i = 0; i < sizeof(counterparts) / sizeof(counterparts[0]); i++) {
 		const struct counterpart *c = &counterparts[i];
+		const char *own = c->own_value;
 
-		if (is_text(name, name_len, c->name) && (!c->value || strcmp(same, c->value) == 0))
-			return options_default(c->own_name, c->own_value ? c->own_value : same,
-					       "MALLOC_CONF");
+		if (!is_text(name, name_len, c->name) || (c->value && strcmp(same, c->value) != 0))
+			continue;
+		if (strcmp(c->own_name, "decay_ms") == 0) {
+			*nearest = own ? own : nearest_decay(same);
+			own = *nearest;
+		}
+		return options_default(c->own_name, own ? own : same, "MALLOC_CONF");
 	}
 	return false;
 }
 
-/* Adds a name to a list, if it has room. */
+static bool list_has(const char *list, const char *name, size_t len)
+{
+	for (size_t n; *list; list += n + (list[n] ? 2 : 0)) {
+		n = strcspn(list, ",");
+		if (n == len && memcmp(list, name, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Adds a name to a list, if it has room and not the name yet. */
 static void list_add(char *list, const char *name, size_t len)
 {
 	size_t n = strlen(list);
 
-	if (n + len + 3 > LIST_BYTES)
+	if (n + len + 3 > LIST_BYTES || list_has(list, name, len))
 		return;
 	if (n) {
 		memcpy(list + n, ", ", 2);
@@ -84,6 +115,7 @@ static void parse(const char *text)
 {
 	char taken[LIST_BYTES] = "";
 	char ignored[LIST_BYTES] = "";
+	const char *nearest = NULL;
 
 	while (*text) {
 		size_t len = strcspn(text, ",");
@@ -93,15 +125,17 @@ static void parse(const char *text)
 
 		if (is_text(text, name_len, "confirm_conf"))
 			malloc_conf_confirmed = is_text(value, value_len, "true");
-		else if (set_counterpart(text, name_len, value, value_len))
+		else if (set_counterpart(text, name_len, value, value_len, &nearest))
 			list_add(taken, text, name_len);
 		else if (len)
 			list_add(ignored, text, name_len);
 		text += len + (text[len] == ',');
 	}
 	if (malloc_conf_confirmed)
-		options_say("MALLOC_CONF: taken: %s; without a counterpart here: %s",
-			    *taken ? taken : "nothing", *ignored ? ignored : "nothing");
+		options_say("MALLOC_CONF: taken: %s; without a counterpart here: %s%s%s%s",
+			    *taken ? taken : "nothing", *ignored ? ignored : "nothing",
+			    nearest ? "; dirty_decay_ms counts as " : "", nearest ? nearest : "",
+			    nearest ? ": decay_ms takes " DECAY_RANGE : "");
 }
 
 void malloc_conf_load(void)

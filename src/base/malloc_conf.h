@@ -7,6 +7,11 @@
 
 #include <stdbool.h>
 
+/* decay_ms has bounds that dirty_decay_ms of jemalloc has not: what lies outside becomes the
+ * nearest that it takes, and -1 (never) the most. */
+#define DECAY_MS_LEAST 10
+#define DECAY_MS_MOST 3600000
+
 /* MALLOC_CONF had confirm_conf:true. */
 extern bool malloc_conf_confirmed;
 

@@ -10,9 +10,9 @@
  *     finds it clear stops the program.
  * (B) With the option canary a block has a trailer in the last 8 bytes of its slot: the size that
  *     was asked for, and a hash of that, its address and a secret. Bytes between the two are
- *     filled, FILL_MAX at most. A free, realloc or malloc_usable_size checks them. Blocks that were
- *     handed out before the process was hardened (LIVE_PLAIN) have none, nor have those that are
- *     mappings (huge) or lie in the arena.
+ *     filled by the hash, about FILL_MAX of them. A free, realloc or malloc_usable_size checks
+ *     them. Blocks that were handed out before the process was hardened (LIVE_PLAIN) have none, nor
+ *     have those that are mappings (huge) or lie in the arena.
  * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again.
  *
  * No lock of its own. Bound: that of heap.c; each call writes or reads the block. Signal handlers
@@ -61,26 +61,62 @@ static struct page *page_in_use(const void *p)
 
 /* A multiplication and a rotation, twice: what an attacker who cannot read trailers does not
  * guess. */
-static uint64_t trailer_of(const void *p, size_t size)
+static uint64_t hash_of(const void *p, size_t size)
 {
 	uint64_t v = ((uint64_t)(uintptr_t)p ^ secret) * UINT64_C(0x9e3779b97f4a7c15);
 
 	v = (v ^ (v >> 29) ^ size) * UINT64_C(0xbf58476d1ce4e5b9);
-	return ((v ^ (v >> 32)) << 32) | (uint32_t)(size ^ secret);
+	return v ^ (v >> 32);
 }
 
-static unsigned char fill_byte(void)
+static uint64_t trailer_of(uint64_t hash, size_t size)
 {
-	return (unsigned char)(secret >> 56) | 1;
+	return hash << 32 | (uint32_t)(size ^ secret);
+}
+
+/* No zero, no text, and other bytes behind each block: a program seldom writes them by chance. */
+static uint64_t fill_of(uint64_t hash)
+{
+	return hash | UINT64_C(0x8080808080808080);
+}
+
+/* The end of what is filled, and the bytes of the first word that belong to the block. */
+static size_t fill_end(size_t size, size_t room)
+{
+	return min_size(room, align_up(size, sizeof(uint64_t)) + FILL_MAX);
+}
+
+static uint64_t fill_keeps(size_t size)
+{
+	return ~(UINT64_MAX << size % sizeof(uint64_t) * 8);
+}
+
+static uint64_t word_at(const void *p, size_t at)
+{
+	uint64_t v;
+
+	memcpy(&v, (const char *)p + at, sizeof(v));
+	return v;
 }
 
 static void trailer_put(void *p, size_t size, size_t slot)
 {
-	uint64_t t = trailer_of(p, size);
+	uint64_t hash = hash_of(p, size);
+	uint64_t fill = fill_of(hash);
+	uint64_t keeps = fill_keeps(size);
+	uint64_t t = trailer_of(hash, size);
 	size_t room = slot - TRAILER_BYTES;
+	size_t end = fill_end(size, room);
+	size_t at = align_down(size, sizeof(uint64_t));
+	uint64_t first;
 
-	memset((char *)p + size, fill_byte(), min_size(room - size, FILL_MAX));
 	memcpy((char *)p + room, &t, sizeof(t));
+	if (size == room)
+		return;
+	first = (word_at(p, at) & keeps) | (fill & ~keeps);
+	memcpy((char *)p + at, &first, sizeof(first));
+	for (at += sizeof(fill); at < end; at += sizeof(fill))
+		memcpy((char *)p + at, &fill, sizeof(fill));
 }
 
 static _Noreturn void overrun(const void *p, const struct page *pg)
@@ -96,21 +132,24 @@ static _Noreturn void overrun(const void *p, const struct page *pg)
 static size_t trailer_check(const void *p, const struct page *pg)
 {
 	size_t room = block_bytes(pg) - TRAILER_BYTES;
-	unsigned char fill = fill_byte();
-	const unsigned char *at = p;
-	uint64_t t;
-	size_t size;
+	uint64_t t = word_at(p, room);
+	size_t size = (uint32_t)(t ^ secret);
+	uint64_t hash = hash_of(p, size);
+	uint64_t wrong = 0;
+	size_t at;
 	size_t end;
 
-	memcpy(&t, at + room, sizeof(t));
-	size = (uint32_t)(t ^ secret);
-	if (unlikely(size > room || t != trailer_of(p, size)))
+	if (unlikely(size > room || t != trailer_of(hash, size)))
 		overrun(p, pg);
-	end = min_size(room, size + FILL_MAX);
-	for (size_t i = size; i < end; i++) {
-		if (unlikely(at[i] != fill))
-			overrun(p, pg);
-	}
+	if (size == room)
+		return size;
+	at = align_down(size, sizeof(uint64_t));
+	end = fill_end(size, room);
+	wrong = (word_at(p, at) ^ fill_of(hash)) & ~fill_keeps(size);
+	for (at += sizeof(uint64_t); at < end; at += sizeof(uint64_t))
+		wrong |= word_at(p, at) ^ fill_of(hash);
+	if (unlikely(wrong))
+		overrun(p, pg);
 	return size;
 }
 
@@ -254,6 +293,18 @@ static size_t harden_usable(void *p)
 	return usable(p, pg, is);
 }
 
+/* Stops the program unless pg's block at p is in use. */
+static enum live check_used(void *p, struct page *pg)
+{
+	enum live is;
+
+	heap_check_object(p, pg);
+	is = live_of(p);
+	if (unlikely(is < LIVE_USED))
+		sluice_fatal("realloc of a block that was freed: address %p", p);
+	return is;
+}
+
 /* In place, if the slot suits the size. */
 static bool resize(void *p, struct page *pg, enum live is, size_t size)
 {
@@ -274,6 +325,21 @@ static bool resize(void *p, struct page *pg, enum live is, size_t size)
 	return true;
 }
 
+static bool harden_resize(void *p, size_t size)
+{
+	struct page *pg = page_in_use(p);
+	enum live is;
+	size_t old;
+
+	if (!pg || heap_in_copy) {
+		old = harden_usable(p);
+		return size <= old && size > old / 2;
+	}
+	is = check_used(p, pg);
+	(void)usable(p, pg, is);
+	return resize(p, pg, is, size);
+}
+
 static void *harden_realloc(void *p, size_t size)
 {
 	struct page *pg = page_in_use(p);
@@ -282,16 +348,29 @@ static void *harden_realloc(void *p, size_t size)
 
 	if (heap_in_copy || (!pg && !is_zero_sized(p)))
 		return heap_plain_realloc(p, size);
-	if (pg) {
-		heap_check_object(p, pg);
-		if (unlikely(live_of(p) < LIVE_USED))
-			sluice_fatal("realloc of a block that was freed: address %p", p);
-	}
+	if (pg)
+		check_used(p, pg);
 	old = harden_usable(p);
 	if (pg && resize(p, pg, live_of(p), size))
 		return p;
 	q = heap_move(p, old, size);
-	return q || size > old ? q : p;
+	if (q || size > old)
+		return q;
+	/* It has more than was asked for: a sized free may tell either. */
+	live_mark(p, LIVE_PLAIN);
+	return p;
+}
+
+/* What was asked for last is not known without a trailer. realloc leaves a block where more than
+ * half of it is used; slabs alone round a size up to its alignment. */
+static bool size_suits(const struct page *pg, size_t size, size_t align, size_t have)
+{
+	size_t full = align_up(max_size(size, 1), align);
+
+	if (size > have)
+		return false;
+	return !pg || page_kind(pg) != PAGE_SLAB || size > have / 2 || class_of(size) == pg->cls ||
+	       (full <= have && class_of(full) == pg->cls);
 }
 
 /* align: 1 if the caller knows none. */
@@ -304,18 +383,29 @@ static void harden_check_size(void *p, size_t size, size_t align)
 	if (!p || heap_in_copy)
 		return;
 	have = harden_usable(p);
-	if (!pg || live_of(p) == LIVE_PLAIN || !options.canary) {
-		size = align_up(max_size(size, 1), max_size(align, 1));
-		good = size <= have &&
-		       (!pg || page_kind(pg) != PAGE_SLAB || class_of(size) == pg->cls);
-	} else {
-		good = size == have;
-	}
 	if (is_zero_sized(p))
 		good = size <= 1;
+	else if (pg && options.canary && live_of(p) == LIVE_USED)
+		good = size == have || (size <= 1 && have <= 1); /* sdallocx: 0 counts as 1 */
+	else if (pg && live_of(p) == LIVE_PLAIN)
+		good = size <= have;
+	else
+		good = size_suits(pg, size, max_size(align, 1), have);
 	if (unlikely(!good))
 		sluice_fatal("free with a wrong size (%zu instead of %zu bytes): address %p", size,
 			     have, p);
+}
+
+/* As harden_alloc does it. */
+static size_t harden_good_size(size_t size, size_t align)
+{
+	size_t full = size + trailer_bytes();
+
+	if (!size && align <= ALIGN_MIN && zero_area)
+		return 0;
+	if (!options.canary || full > LARGE_MAX || align > LARGE_MAX)
+		return heap_plain_good_size(full, align);
+	return size;
 }
 
 /* ---- the start ------------------------------------------------------------------------------ */
@@ -325,6 +415,9 @@ static const struct heap_hooks hooks = {
 	.free = harden_free,
 	.realloc = harden_realloc,
 	.usable = harden_usable,
+	.resize = harden_resize,
+	.good_size = harden_good_size,
+	.owns = is_zero_sized,
 	.check_size = harden_check_size,
 };
 
@@ -393,11 +486,18 @@ void harden_init(void)
 		heap_trim(h);
 		heap_exit_free(h);
 	}
-	if (!mark_all())
+	if (!mark_all()) {
+		options_say("the options of profile:hardened have no effect: no memory for the "
+			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
+	}
 	link_random(&secret, sizeof(secret));
-	if (options.check == CHECK_FULL)
+	if (options.check == CHECK_FULL) {
 		zero_area = vm_reserve(ZERO_SLOTS * ALIGN_MIN, PG_BYTES);
+		if (!zero_area)
+			options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB "
+				    "of address space; allow more (ulimit -v)");
+	}
 	heap_slow_only = true;
 	heap_hooks = &hooks;
 }

@@ -511,7 +511,8 @@ size_t heap_plain_usable(void *p)
 
 bool heap_owns(const void *p)
 {
-	return pagemap_ours(p) || huge_usable(p) || arena_covers(p);
+	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) ||
+	       (heap_hooks && heap_hooks->owns(p));
 }
 
 size_t heap_usable(void *p)
@@ -632,7 +633,12 @@ size_t heap_resize(void *p, size_t size, size_t most)
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 
 	heap_copy_check();
-	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy) || heap_hooks)
+	if (heap_hooks) {
+		if ((old < size || old > most) && !heap_hooks->resize(p, most))
+			heap_hooks->resize(p, size);
+		return heap_usable(p);
+	}
+	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy))
 		return old;
 	large_check(pg, p);
 	check_not_in_bin(p, pg);
@@ -641,12 +647,26 @@ size_t heap_resize(void *p, size_t size, size_t most)
 	return large_usable(pg);
 }
 
+bool heap_fits(void *p, size_t size)
+{
+	size_t old;
+
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->resize(p, size);
+	old = heap_plain_usable(p);
+	return size <= old && size > old / 2;
+}
+
 size_t heap_good_size(size_t size, size_t align)
+{
+	return unlikely(heap_hooks != NULL) ? heap_hooks->good_size(size, align)
+					    : heap_plain_good_size(size, align);
+}
+
+size_t heap_plain_good_size(size_t size, size_t align)
 {
 	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
 
-	if (options.canary || (!size && options.check == CHECK_FULL))
-		return size;
 	if (size <= SMALL_MAX && align <= PG_BYTES)
 		return class_size(class_of(align_up(size, align)));
 	if (size > LARGE_MAX || align > LARGE_MAX)

@@ -41,6 +41,9 @@ bool heap_owns(const void *p);
 /* Try to give the block between size and most bytes where it is. Returns its usable size then. */
 size_t heap_resize(void *p, size_t size, size_t most);
 
+/* Whether the block takes the size where it is, of which it wastes at most half then. */
+bool heap_fits(void *p, size_t size);
+
 /* What heap_usable returns for a block of that size (up to PTRDIFF_MAX) and alignment. */
 size_t heap_good_size(size_t size, size_t align);
 
@@ -53,6 +56,9 @@ struct heap_hooks {
 	void (*free)(void *p);
 	void *(*realloc)(void *p, size_t size);
 	size_t (*usable)(void *p);
+	bool (*resize)(void *p, size_t size);
+	size_t (*good_size)(size_t size, size_t align);
+	bool (*owns)(const void *p); /* what is in no region, mapping or arena */
 	void (*check_size)(void *p, size_t size, size_t align);
 };
 extern const struct heap_hooks *heap_hooks;
@@ -60,6 +66,7 @@ void *heap_plain_alloc(size_t size, size_t align, bool *zero);
 void heap_plain_free(void *p);
 void *heap_plain_realloc(void *p, size_t size);
 size_t heap_plain_usable(void *p);
+size_t heap_plain_good_size(size_t size, size_t align);
 
 /* Copy a block of `old` bytes to a new one, and free it. Returns NULL if there is no memory; the
  * block is unchanged then. */

@@ -274,10 +274,12 @@ bool heap_refill(struct heap *h, unsigned cls)
 
 /* ---- hardened processes --------------------------------------------------------------------- */
 
-/* xorshift64* (Vigna 2014). Each thread has its own sequence; a child of fork has its parent's. */
+/* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
+static _Thread_local uint64_t random_state TLS_FAST;
+
 static unsigned random_below(unsigned n)
 {
-	static _Thread_local uint64_t state TLS_FAST;
+	uint64_t state = random_state;
 
 	if (unlikely(!state)) {
 		link_random(&state, sizeof(state));
@@ -286,7 +288,13 @@ static unsigned random_below(unsigned n)
 	state ^= state >> 12;
 	state ^= state << 25;
 	state ^= state >> 27;
+	random_state = state;
 	return (unsigned)((state * UINT64_C(0x2545f4914f6cdd1d) >> 32) * n >> 32);
+}
+
+void heap_random_fork_child(void)
+{
+	random_state = 0;
 }
 
 /* One of the heap's slabs with room becomes the one that the next objects come from. */

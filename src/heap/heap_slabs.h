@@ -60,6 +60,7 @@ bool heap_refill(struct heap *h, unsigned cls);
  */
 #define HIDDEN_MAX 16u
 struct object *heap_take_hidden(struct heap *h, unsigned cls);
+void heap_random_fork_child(void); /* not the parent's choices */
 static inline void heap_show_hidden(struct heap *h, unsigned bin)
 {
 	if (unlikely(bin < CLASSES && h->hidden[bin])) {

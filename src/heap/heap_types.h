@@ -97,10 +97,10 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
-	uint8_t bin_next[BINS];        /* the place whose object leaves the full bin next */
-	uint8_t age_next;              /* the bin of the next ageing step */
-	uint8_t hidden[CLASSES];       /* hardened: objects above the bin's top */
-	struct quarantine *quarantine; /* hardened: NULL if it has none yet */
+	uint8_t bin_next[BINS];  /* the place whose object leaves the full bin next */
+	uint8_t age_next;        /* the bin of the next ageing step */
+	uint8_t hidden[CLASSES]; /* hardened: objects above the bin's top */
+	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	uint32_t slow_calls;
 	_Atomic uint64_t refills; /* of its bins; statistics */
 	_Atomic uint64_t flushes;

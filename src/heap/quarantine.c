@@ -6,6 +6,8 @@
  *     is clear.
  * (B) bytes is the sum of the blocks' sizes; after each quarantine_put it is at most the option's,
  *     unless QUARANTINE_STEP blocks left and that was not enough.
+ * (C) of[] counts the blocks for statistics. Any thread reads it: each element is one word, so what
+ *     it reads is inexact at most.
  *
  * A heap's quarantine is made by its first free, and stays with the heap. A drain empties it.
  * Bound: QUARANTINE_STEP blocks. No lock; allocates 8 KiB for each heap. Signal handlers and fork:
@@ -25,9 +27,17 @@
 struct quarantine {
 	uint32_t first;
 	uint32_t count;
-	uint64_t bytes;
+	_Atomic uint64_t bytes;
+	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
+	_Atomic uint32_t of[CLASSES];
 	void *block[QUARANTINE_BLOCKS];
 };
+
+/* Acquire pairs with the release in quarantine_put. */
+static inline struct quarantine *of_heap(const struct heap *h)
+{
+	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
+}
 
 void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg)
 {
@@ -50,6 +60,28 @@ void quarantine_check_zero(const void *p, size_t from, size_t to, const struct p
 	}
 }
 
+/* The owner alone writes them. */
+#define own_add(word, n)                                                                           \
+	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
+			      memory_order_relaxed)
+
+/* A block comes, or with sign UINT64_MAX one leaves. */
+static void count(struct quarantine *q, const struct page *pg, uint64_t sign)
+{
+	size_t bytes = block_bytes(pg);
+
+	own_add(q->bytes, sign * bytes);
+	if (page_kind(pg) == PAGE_SLAB)
+		own_add(q->of[pg->cls], (uint32_t)sign);
+	else
+		own_add(q->large_bytes, sign * bytes);
+}
+
+static uint64_t bytes_of(const struct quarantine *q)
+{
+	return atomic_load_explicit(&q->bytes, memory_order_relaxed);
+}
+
 static void block_leaves(struct heap *h, void *p, struct due_list *d)
 {
 	struct page *pg = page_of(p);
@@ -69,33 +101,35 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 
 	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
 	q->count--;
-	q->bytes -= block_bytes(page_of(p));
+	count(q, page_of(p), UINT64_MAX);
 	block_leaves(h, p, d);
 }
 
 void quarantine_put(struct heap *h, void *p, struct due_list *d)
 {
 	size_t bytes = block_bytes(page_of(p));
-	struct quarantine *q = h->quarantine;
+	struct quarantine *q = of_heap(h);
 
-	if (options.quarantine && unlikely(!q))
-		q = h->quarantine = meta_alloc(sizeof(*q));
+	if (options.quarantine && unlikely(!q)) {
+		q = meta_alloc(sizeof(*q));
+		atomic_store_explicit(&h->quarantine, q, memory_order_release);
+	}
 	if (!q || bytes > options.quarantine / 2) {
 		block_leaves(h, p, d);
 		return;
 	}
 	for (unsigned n = 0; n < QUARANTINE_STEP && q->count; n++) {
-		if (q->count < QUARANTINE_BLOCKS && q->bytes + bytes <= options.quarantine)
+		if (q->count < QUARANTINE_BLOCKS && bytes_of(q) + bytes <= options.quarantine)
 			break;
 		oldest_leaves(h, q, d);
 	}
 	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
-	q->bytes += bytes;
+	count(q, page_of(p), 1);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 {
-	struct quarantine *q = h->quarantine;
+	struct quarantine *q = of_heap(h);
 	unsigned done = 0;
 
 	for (; q && q->count && done < n && done < QUARANTINE_STEP; done++)
@@ -105,5 +139,21 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 
 uint64_t quarantine_bytes(const struct heap *h)
 {
-	return h->quarantine ? h->quarantine->bytes : 0;
+	const struct quarantine *q = of_heap(h);
+
+	return q ? bytes_of(q) : 0;
+}
+
+uint64_t quarantine_objects(const struct heap *h, unsigned cls)
+{
+	const struct quarantine *q = of_heap(h);
+
+	return q ? atomic_load_explicit(&q->of[cls], memory_order_relaxed) : 0;
+}
+
+uint64_t quarantine_large_bytes(const struct heap *h)
+{
+	const struct quarantine *q = of_heap(h);
+
+	return q ? atomic_load_explicit(&q->large_bytes, memory_order_relaxed) : 0;
 }

@@ -24,6 +24,10 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
 /* Bytes of the blocks. */
 uint64_t quarantine_bytes(const struct heap *h);
 
+/* Any thread, for statistics: how many objects of a class there are, and bytes of large blocks. */
+uint64_t quarantine_objects(const struct heap *h, unsigned cls);
+uint64_t quarantine_large_bytes(const struct heap *h);
+
 /* Any thread: stops the program unless bytes `from` to `to` - 1 of a freed block are zero. */
 void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg);
 

@@ -90,7 +90,7 @@ static unsigned quarantine_flush_some(struct heap *h)
 	struct due_list d;
 	unsigned n;
 
-	if (likely(!h->quarantine))
+	if (likely(!atomic_load_explicit(&h->quarantine, memory_order_relaxed)))
 		return 0;
 	d.n = 0;
 	n = quarantine_flush(h, QUARANTINE_STEP, &d);

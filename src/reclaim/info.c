@@ -137,12 +137,15 @@ static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		uint64_t bytes = bin_bytes(bin, bin_objects_now(h, bin));
 
-		if (bin >= CLASSES)
+		if (bin >= CLASSES) {
 			*large += bytes;
-		else
-			sum += bytes;
-		if (by_class && bin < CLASSES)
-			by_class[bin].cached_bytes += bytes;
+			continue;
+		}
+		bytes += h->hidden[bin] * class_size(bin);
+		sum += bytes;
+		if (by_class)
+			by_class[bin].cached_bytes += bytes +
+						      quarantine_objects(h, bin) * class_size(bin);
 	}
 	return sum;
 }
@@ -158,6 +161,7 @@ static void add_heap(struct heap *h, struct walk *w)
 	w->in->cached_bytes += bins_cached(h, &w->in->cached_large_bytes, w->by_class);
 	w->in->cached_bytes += outbox_cached(h, w->by_class);
 	w->in->quarantine_bytes += quarantine_bytes(h);
+	w->in->quarantine_large_bytes += quarantine_large_bytes(h);
 }
 
 static struct info_heap info_heap_of(struct heap *h)

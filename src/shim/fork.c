@@ -44,6 +44,7 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/heap_pcps.h"
+#include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
@@ -186,6 +187,7 @@ static void new_process(bool copy, uint32_t holder)
 	longrun_fork_child();
 	mapcache_fork_child();
 	heap_fork_child(copy, draining);
+	heap_random_fork_child();
 	lock_fork_child(&reclaim_control);
 }
 

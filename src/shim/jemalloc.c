@@ -55,13 +55,13 @@ EXPORT void *mallocx(size_t size, int flags)
 	return alloc(size_of(size), align_of(flags), flags & MALLOCX_ZERO);
 }
 
-/* The block stays where it is if that suits the alignment, and wastes at most half. */
+/* The block stays where it is if that suits the alignment. */
 static void *realloc_aligned(void *p, size_t size, size_t align)
 {
 	size_t old = heap_usable(p);
 	void *q;
 
-	if (((uintptr_t)p & (align - 1)) == 0 && size <= old && size > old / 2)
+	if (((uintptr_t)p & (align - 1)) == 0 && heap_fits(p, size))
 		return p;
 	q = alloc(size, align, false);
 	if (q) {
@@ -121,7 +121,7 @@ EXPORT void dallocx(void *p, int flags)
 EXPORT void sdallocx(void *p, size_t size, int flags)
 {
 	if (unlikely(options.check_sizes))
-		heap_check_size(p, size, max_size(align_of(flags), 1));
+		heap_check_size(p, size_of(size), max_size(align_of(flags), 1));
 	heap_free(p);
 }
 

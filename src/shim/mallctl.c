@@ -83,20 +83,25 @@ static bool row_begins(unsigned row, unsigned i, const char *part, size_t len, s
 	return n == len && memcmp(own, part, len) == 0;
 }
 
-unsigned ctl_rows_end(unsigned row, unsigned i)
+/* Whether the names of two rows have the same first parts, i of them. Row a has as many. */
+static bool same_parts(unsigned a, unsigned b, unsigned i)
 {
-	const char *name = ctl_rows[row].name;
 	size_t len = 0;
+	const char *name = ctl_rows[a].name;
+	const char *other = ctl_rows[b].name;
 	const char *last = ctl_part(name, i - 1, &len);
 	size_t same = (size_t)(last - name) + len;
 
-	for (row++; row < ctl_rows_count; row++) {
-		const char *other = ctl_rows[row].name;
+	return strncmp(other, name, same) == 0 && (!other[same] || other[same] == '.');
+}
 
-		if (strncmp(other, name, same) != 0 || (other[same] && other[same] != '.'))
-			break;
-	}
-	return row;
+unsigned ctl_rows_end(unsigned row, unsigned i)
+{
+	unsigned end = row + 1;
+
+	while (end < ctl_rows_count && same_parts(row, end, i))
+		end++;
+	return end;
 }
 
 /* Fills in the mib of the first parts of a name, *mib_len at most. */
@@ -122,10 +127,17 @@ static int find_mib(const char *name, size_t *mib, size_t *mib_len)
 	return n ? 0 : ENOENT;
 }
 
+/* Whether a word of a mib is what find_mib gives for the first parts of a row, i of them. */
+static bool word_is(size_t word, unsigned row, unsigned i)
+{
+	return word <= row && same_parts(row, (unsigned)word, i) &&
+	       (word == 0 || !same_parts(row, (unsigned)word - 1, i));
+}
+
 /* The row of a whole name, and its indices. Returns NULL if there is none. */
 static const struct ctl_row *find_row(const size_t *mib, size_t mib_len, struct ctl_at *at)
 {
-	const struct ctl_row *row;
+	unsigned row;
 	const char *last = NULL;
 	size_t last_len = 0;
 	unsigned indices = 0;
@@ -133,22 +145,25 @@ static const struct ctl_row *find_row(const size_t *mib, size_t mib_len, struct 
 	memset(at, 0, sizeof(*at));
 	if (mib_len == 0 || mib_len > CTL_PARTS || mib[mib_len - 1] >= ctl_rows_count)
 		return NULL;
-	row = &ctl_rows[mib[mib_len - 1]];
+	row = (unsigned)mib[mib_len - 1];
 	for (unsigned i = 0; i < mib_len; i++) {
 		size_t len;
-		const char *part = ctl_part(row->name, i, &len);
+		const char *part = ctl_part(ctl_rows[row].name, i, &len);
 
 		if (!part)
 			return NULL;
 		if (len == 1 && *part == '%') {
-			if (!last || !index_is_valid(last, last_len, mib[i]))
+			/* A name ends with a word. */
+			if (i + 1 == mib_len || !last || !index_is_valid(last, last_len, mib[i]))
 				return NULL;
 			at->index[indices++] = mib[i];
+		} else if (!word_is(mib[i], row, i + 1)) {
+			return NULL;
 		}
 		last = part;
 		last_len = len;
 	}
-	return last[last_len] ? NULL : row; /* the name goes on */
+	return last[last_len] ? NULL : &ctl_rows[row]; /* the name goes on */
 }
 
 static size_t type_bytes(enum ctl_type type)
@@ -198,38 +213,56 @@ static uint64_t number_of(enum ctl_type type, const void *data)
 	return type_bytes(type) == sizeof(uint32_t) ? v.u32 : v.u64;
 }
 
-/* What is read is the value before the call changes it. A length that does not fit reads as much as
- * fits and is an error, as in jemalloc; one for the new value changes nothing. */
+/* Reads as much as fits; a length that is not the value's is an error, as in jemalloc. */
+static int read_value(const struct ctl_row *row, const struct ctl_at *at, void *old,
+		      size_t *old_len)
+{
+	size_t bytes = type_bytes(row->type);
+	union value v = value_of(row->type, row->get(at));
+	int err = *old_len != bytes ? EINVAL : 0;
+
+	*old_len = min_size(*old_len, bytes);
+	memcpy(old, &v, *old_len);
+	return err;
+}
+
+/* Nothing is made unless its number can be read. */
+static int create(const struct ctl_row *row, const struct ctl_at *at, void *old, size_t *old_len,
+		  const struct ctl_new *new)
+{
+	int err = 0;
+
+	if (!old || !old_len || *old_len != type_bytes(row->type))
+		return EINVAL;
+	if (row->set)
+		err = row->set(new);
+	return err ? err : read_value(row, at, old, old_len);
+}
+
+/* As in jemalloc: what is read is the value before the call changes it, except with `renews`. An
+ * error in what is read, or in the length of the new value, leaves all as it was. */
 static int call(const struct ctl_row *row, const struct ctl_at *at, void *old, size_t *old_len,
 		const void *data, size_t data_len)
 {
 	size_t bytes = type_bytes(row->type);
 	bool reads = old && old_len;
 	struct ctl_new new = { data, data_len, 0 };
-	union value before = { .u64 = 0 };
 	int err = 0;
 
 	if ((data && !row->set) || (reads && !row->get) || (!row->get && !data != !bytes))
 		return EPERM;
-	if (data && !row->creates && data_len != bytes)
+	if (row->creates)
+		return create(row, at, old, old_len, &new);
+	if (data && data_len != bytes)
 		return EINVAL;
-	if (data && !row->creates)
+	if (data)
 		new.value = number_of(row->type, data);
-	if (row->creates) {
-		err = data ? row->set(&new) : 0;
-		if (err || !reads || *old_len != bytes)
-			return err ? err : EINVAL;
-	}
-	if (reads)
-		before = value_of(row->type, row->get(at));
-	if (!row->creates && (data || !row->get))
+	if (reads && !row->renews)
+		err = read_value(row, at, old, old_len);
+	if (!err && (data || !row->get))
 		err = row->set(&new);
-	if (err || !reads)
-		return err;
-	if (*old_len != bytes)
-		err = EINVAL;
-	*old_len = min_size(*old_len, bytes);
-	memcpy(old, &before, *old_len);
+	if (!err && reads && row->renews)
+		err = read_value(row, at, old, old_len);
 	return err;
 }
 

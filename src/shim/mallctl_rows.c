@@ -98,7 +98,8 @@ static uint64_t allocated(void)
 
 static uint64_t small_allocated(void)
 {
-	return less(snap(object_bytes), snap(cached_bytes));
+	return less(snap(object_bytes),
+		    snap(cached_bytes) + snap(quarantine_bytes) - snap(quarantine_large_bytes));
 }
 
 static uint64_t large_allocated(void)
@@ -254,12 +255,7 @@ static int set_dss(const struct ctl_new *new)
 	return EFAULT;
 }
 
-/*
- * decay_ms has bounds that jemalloc's option has not: 0 (at once) becomes the least, -1 (never) and
- * anything long the most. What was set reads back as it was set.
- */
-#define DECAY_LEAST 10
-#define DECAY_MOST 3600000
+/* What was set reads back as it was set, whatever it becomes (malloc_conf.h). */
 static _Atomic int64_t decay_set;
 static _Atomic uint64_t decay_effective; /* 0: not set by mallctl yet */
 static _Atomic uint64_t decay_began;     /* decay_ms before that */
@@ -284,9 +280,9 @@ static uint64_t decay_at_start(void)
 static int set_decay(const struct ctl_new *new)
 {
 	int64_t ms = (int64_t) new->value;
-	uint64_t effective = ms < 0 || ms > DECAY_MOST ? DECAY_MOST
-			     : ms < DECAY_LEAST        ? DECAY_LEAST
-						       : (uint64_t)ms;
+	uint64_t effective = ms < 0 || ms > DECAY_MS_MOST ? DECAY_MS_MOST
+			     : ms < DECAY_MS_LEAST        ? DECAY_MS_LEAST
+							  : (uint64_t)ms;
 
 	if (ms < -1)
 		return EFAULT;
@@ -314,7 +310,7 @@ static int look_up(const struct ctl_new *new)
 {
 	void *p;
 
-	if (new->bytes != sizeof(p))
+	if (!new->data || new->bytes != sizeof(p))
 		return EINVAL;
 	memcpy(&p, new->data, sizeof(p));
 	return heap_owns(p) ? 0 : EINVAL;
@@ -323,8 +319,7 @@ static int look_up(const struct ctl_new *new)
 /* An arena with hooks would need memory of its own. */
 static int set_hooks(const struct ctl_new *new)
 {
-	(void)new;
-	return EAGAIN;
+	return new->data ? EAGAIN : 0;
 }
 
 static const char *thp_text(void)
@@ -343,20 +338,23 @@ static const char *thp_text(void)
 		return (uint64_t)(value);                                                          \
 	}
 #define FIXED(id, name, type, value, set) CTL(id, name, type, value, set)
+#define RENEW(id, name, type, value, set) CTL(id, name, type, value, set)
 #define CREATE(id, name, type, value, set) CTL(id, name, type, value, set)
 #define ACTION(id, name, set)
 #define ACTION_ON(id, name, type, set)
 #include "shim/mallctl.def"
 #undef CTL
+#undef RENEW
 #undef CREATE
 #undef ACTION
 #undef ACTION_ON
 
 const struct ctl_row ctl_rows[] = {
-#define CTL(id, name, type, value, set) { name, CTL_##type, get_##id, set, false },
-#define CREATE(id, name, type, value, set) { name, CTL_##type, get_##id, set, true },
+#define CTL(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, false },
+#define RENEW(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, true },
+#define CREATE(id, name, type, value, set) { name, CTL_##type, get_##id, set, true, false },
 #define ACTION(id, name, set) ACTION_ON(id, name, VOID, set)
-#define ACTION_ON(id, name, type, set) { name, CTL_##type, NULL, set, false },
+#define ACTION_ON(id, name, type, set) { name, CTL_##type, NULL, set, false, false },
 #include "shim/mallctl.def"
 };
 const unsigned ctl_rows_count = sizeof(ctl_rows) / sizeof(ctl_rows[0]);

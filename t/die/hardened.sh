@@ -5,7 +5,7 @@
 #
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
-plan 45
+plan 49
 
 # shellcheck disable=SC3045
 ulimit -c 0
@@ -72,6 +72,31 @@ for o in check:full quarantine:1M zero_on_free:1 canary:1 random_slots:1 \
 	done
 done
 is "$bad" "" "each option alone leaves the malloc family as it is"
+# All calls that a program may make, at random, beside forks.
+bad=
+seed=1
+for o in check:full quarantine:1M zero_on_free:1 canary:1 random_slots:1 \
+	check_sizes:1 profile:hardened profile:hardened; do
+	out=$(SLUICE_CONF=$o,backtrace:0 with_sluice "$builddir/t/helpers/correct" 600 $seed 2>&1)
+	[ "$out" = good ] || bad="$bad $o ($seed): $out"
+	seed=$((seed + 1))
+done
+is "$bad" "" "no correct program is stopped, nor its memory changed"
+
+# What the start cannot do it says: t/unit/harden.c, and here what needs no region.
+none=
+for i in $(seq 6); do
+	SLUICE_CONF=check:full,vm_fail_at:$i with_sluice true >"$TMP/out" 2>&1 ||
+		none="$none status $?"
+	none="$none$(cat "$TMP/out")
+"
+done
+like "$none" 'malloc.0. gives 16 bytes with access' "no memory for malloc(0)'s area gets a line"
+is "$(echo "$none" | grep -c 'status')" 0 "and the program goes on"
+
+# The choice of slots: a child of fork has its own.
+run_it fork-slots random_slots:1
+is "$status" 0 "a child of fork chooses other slots than its parent"
 echo x >"$TMP/f"
 SLUICE_CONF=profile:hardened with_sluice sort "$TMP/f" >"$TMP/out"
 is "$?, $(cat "$TMP/out")" "0, x" "a program runs with all of them"

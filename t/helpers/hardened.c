@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/cases.h"
 
@@ -230,6 +231,29 @@ static void zero_write(void)
 	*(volatile char *)block(0) = 'x';
 }
 
+/* Parent and child allocate the same: how many addresses are the same? */
+static void fork_slots(void)
+{
+	static uintptr_t own[64];
+	static uintptr_t child[64];
+	unsigned same = 0;
+	int fds[2];
+	pid_t pid;
+
+	put(get(64));
+	if (pipe(fds) || (pid = fork()) < 0)
+		exit(5);
+	for (int i = 0; i < 64; i++)
+		own[i] = (uintptr_t)get(64);
+	if (pid == 0)
+		_exit(write(fds[1], own, sizeof(own)) != sizeof(own));
+	if (read(fds[0], child, sizeof(child)) != sizeof(child))
+		exit(5);
+	for (int i = 0; i < 64; i++)
+		same += own[i] == child[i];
+	exit(same > 32 ? 6 : 0);
+}
+
 static const struct die_case cases[] = {
 	{ "overflow-1", overflow_1 },
 	{ "overflow-1-odd", overflow_1_odd },
@@ -253,6 +277,7 @@ static const struct die_case cases[] = {
 	{ "sized-right", sized_right },
 	{ "zero-read", zero_read },
 	{ "zero-write", zero_write },
+	{ "fork-slots", fork_slots },
 };
 
 int main(int argc, char **argv)

@@ -4,7 +4,7 @@
 # Programs that are made for jemalloc find its names: Debian's redis-server and BIND, a client by
 # ctypes, and MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it.
 . "${0%/*}/../lib/tap.sh"
-plan 14
+plan 17
 
 py=/usr/bin/python3
 cat >"$TMP/client.py" <<'END'
@@ -70,6 +70,17 @@ fi
 like "$(with_sluice MALLOC_CONF=dirty_decay_ms:500,narenas:4,confirm_conf:true true 2>&1)" \
 	'^sluice: MALLOC_CONF: taken: dirty_decay_ms; without a counterpart here: narenas$' \
 	"confirm_conf says what was taken"
+conf() {
+	with_sluice MALLOC_CONF="$1,confirm_conf:true" true 2>&1
+}
+is "$(conf dirty_decay_ms:1,dirty_decay_ms:5,xyz:1,xyz:2,xy:1)" "$(printf '%s; %s' \
+	'sluice: MALLOC_CONF: taken: dirty_decay_ms; without a counterpart here: xyz, xy' \
+	'dirty_decay_ms counts as 10: decay_ms takes 10 to 3600000')" \
+	"each is named once; a time that is too short counts as the shortest, which is said"
+like "$(conf dirty_decay_ms:99999999999999999999)" 'counts as 3600000: [^:]*$' \
+	"one that is too long counts as the longest"
+is "$(with_sluice MALLOC_CONF=dirty_decay_ms:0 true 2>&1
+	with_sluice MALLOC_CONF=dirty_decay_ms:7200000 true 2>&1)" "" "neither is a bad value"
 like "$(with_sluice MALLOC_CONF=dirty_decay_ms:soon true 2>&1)" \
 	"^sluice: MALLOC_CONF: option decay_ms: 'soon' is not valid" "a bad value gets one line"
 like "$(with_sluice MALLOC_CONF=stats_print:true true 2>&1)" \

@@ -186,6 +186,82 @@ static void test_errors(void)
 	       EFAULT, "a word that is not valid is EFAULT");
 }
 
+/* What the review of this interface found. */
+static void test_mibs(void)
+{
+	size_t mib[CTL_PARTS];
+	size_t len = CTL_PARTS;
+	size_t wrong[CTL_PARTS];
+	size_t v = 0;
+	size_t bytes = sizeof(v);
+	unsigned made = 0;
+
+	/* With 60 arenas an index may be the number of a row. */
+	for (unsigned arena, i = 0; i < 60; i++) {
+		size_t unsigned_len = sizeof(arena);
+
+		made += mallctl("arenas.create", &arena, &unsigned_len, NULL, 0) == 0;
+	}
+	for (unsigned i = 0; i < 60; i++) {
+		char name[32];
+
+		bytes = 1;
+		snprintf(name, sizeof(name), "arena.%u", i);
+		made -= mallctl(name, NULL, NULL, NULL, 0) == ENOENT &&
+			mallctl(name, &v, &bytes, NULL, 0) == ENOENT;
+	}
+	is_int(made, 0, "a name that ends with an index is ENOENT");
+	if (mallctlnametomib("stats.arenas.0.small.allocated", mib, &len))
+		tap_bail_out("no mib");
+	bytes = sizeof(v);
+	ok(mallctlbymib(mib, len, &v, &bytes, NULL, 0) == 0, "a mib reads its value");
+	made = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (i == 2)
+			continue; /* the index */
+		for (size_t w = 0; w < ctl_rows_count + 10; w++) {
+			memcpy(wrong, mib, sizeof(mib));
+			wrong[i] = w;
+			made += i + 1 < len && w != mib[i] &&
+				mallctlbymib(wrong, len, &v, &bytes, NULL, 0) != ENOENT;
+		}
+	}
+	is_int(made, 0, "each word of a mib counts, not only the last");
+	is_int(mallctlbymib((size_t[]){ ctl_rows_count - 1, ctl_rows_count - 1 }, 2, &v, &bytes,
+			    NULL, 0),
+	       ENOENT, "the first words of a name are no name");
+}
+
+static void test_order(void)
+{
+	uint64_t epoch = 0;
+	uint64_t next = 0;
+	size_t len = sizeof(epoch);
+	ssize_t ms = 7;
+	size_t ms_len = sizeof(ms);
+	unsigned arena = 7;
+	void *p = mallocx(10, 0);
+
+	ok(mallctl("epoch", &epoch, &len, NULL, 0) == 0 &&
+		   mallctl("epoch", &next, &len, &next, len) == 0 && next == epoch + 1,
+	   "a call that writes epoch reads the new one");
+	len = 3;
+	ok(mallctl("arenas.dirty_decay_ms", &ms, &len, &(ssize_t){ 4321 }, ms_len) == EINVAL &&
+		   options.decay_ms != 4321,
+	   "a wrong length of the old value leaves the value as it is");
+	len = sizeof(arena);
+	ok(mallctl("arenas.lookup", &arena, &len, NULL, 0) == EINVAL &&
+		   mallctl("arenas.lookup", &arena, &len, &(void *){ NULL }, sizeof(p)) == EINVAL &&
+		   mallctl("arenas.lookup", &arena, &len, &p, 4) == EINVAL && arena == 7,
+	   "arenas.lookup without a pointer of ours is EINVAL");
+	ok(mallctl("arenas.lookup", &arena, &len, &p, sizeof(p)) == 0 && arena == 0,
+	   "with one it gives the arena");
+	ok(mallctl("arenas.create", &arena, &len, &p, sizeof(p)) == EAGAIN &&
+		   mallctl("arenas.create", NULL, NULL, NULL, 0) == EINVAL,
+	   "arenas.create makes none with hooks, nor where its number cannot be read");
+	dallocx(p, 0);
+}
+
 static void test_statistics(void)
 {
 	void *small[1000];
@@ -344,7 +420,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(44);
+	tap_plan(53);
 	sluice_init();
 	test_sizes();
 	test_rallocx();
@@ -353,6 +429,8 @@ int main(void)
 	test_errors();
 	test_statistics();
 	test_settings();
+	test_mibs();
+	test_order();
 	test_print();
 	test_threads();
 	return tap_done();
