@@ -139,7 +139,7 @@ struct slab_holes {
 	uint16_t open_end;      /* end of these objects */
 	_Atomic uint8_t tail;   /* units from here on cost no memory, except where carved since */
 	uint8_t epoch;          /* decay epoch in which the slab was abandoned */
-	uint32_t made;          /* serial number of the slab, for marks; set once */
+	uint64_t mark;          /* of the slab's free objects: links.h; set once */
 };
 
 /*

@@ -56,6 +56,11 @@ void link_random(void *out, size_t bytes)
 	memcpy(out, word, bytes < sizeof(word) ? bytes : sizeof(word));
 }
 
+uint64_t mark_number(uint32_t serial)
+{
+	return mix(link_key.mark + serial);
+}
+
 /* Of an odd number, mod 2^64. Each step doubles the number of correct bits, initially 3. */
 static uint64_t inverse_of(uint64_t odd)
 {

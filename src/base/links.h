@@ -13,8 +13,9 @@
  * therefore tells our links from others.
  *
  * The second word of an object is a mark while the object is on a list of its slab, or on the way
- * there (outbox, remote list). The mark is a secret, plus the address, plus the serial number of
- * the slab, so that marks of an earlier slab at the same address are invalid. It is checked and set
+ * there (outbox, remote list). The mark is the address plus a random number that the slab has. So
+ * what an earlier slab at the same address left behind is no mark, even after the program has
+ * written to some of its bytes: two slabs' numbers have few bytes in common. It is checked and set
  * where the link is written, and checked and cleared where the link is read. So an object that is
  * freed again while it is on a list is noticed when it comes to a list a second time. If a cache
  * bin has given it to the program again meanwhile and the program has written to it, it is noticed
@@ -33,7 +34,7 @@ struct link_key {
 	uint64_t multiplier; /* odd */
 	uint64_t inverse;    /* of the multiplier, mod 2^64 */
 	uint64_t addend;
-	uint64_t mark;
+	uint64_t mark; /* from which slabs' numbers are made */
 };
 
 /* Set once, before the first object is handed out. */
@@ -62,10 +63,13 @@ static always_inline struct object *link_get(const struct object *o)
 	return (struct object *)(uintptr_t)(plain - ((uint64_t)(uintptr_t)o << 16));
 }
 
+/* The random number of the slab with this serial number. */
+uint64_t mark_number(uint32_t serial);
+
 /* The mark of the objects of a slab, minus their address. */
 static always_inline uint64_t mark_base(const struct page *pg)
 {
-	return link_key.mark + ((uint64_t)pg[1].holes.made << 32);
+	return pg[1].holes.mark;
 }
 
 static always_inline bool mark_is_set(const struct object *o, uint64_t base)

@@ -548,7 +548,7 @@ static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
  * n objects leave the bin, which is full, for their slabs. Those freed last are what malloc returns
  * next, and those freed first may be out of the cache again. So they leave from places that rotate,
  * and the top of the bin takes their places: of each, free has prefetched the cache line as many
- * frees ago as the bin has places.
+ * frees ago as the bin has places. If there are fewer than n above them, all of these move down.
  */
 static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned n)
 {
@@ -562,19 +562,23 @@ static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned
 static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n)
 {
 	struct object **to = bin_bottom(h, cls) + 1 + i;
-	struct object **top = h->bin[cls].top - n;
+	struct object **after = to + n;
+	struct object **end = h->bin[cls].top + 1;
 
 	h->bin_next[cls] = (uint8_t)(i + n);
-	h->bin[cls].top = top++;
+	h->bin[cls].top = end - 1 - n;
+	if (unlikely((size_t)(end - after) < n)) {
+		memmove(to, after, (size_t)(end - after) * sizeof(struct object *));
+		return;
+	}
 	if (likely(n == FLUSH)) {
 		struct object *moved[FLUSH];
 
-		memcpy(moved, top, sizeof(moved));
+		memcpy(moved, end - FLUSH, sizeof(moved));
 		memcpy(to, moved, sizeof(moved));
 		return;
 	}
-	while (n--)
-		to[n] = top[n];
+	memcpy(to, end - n, n * sizeof(struct object *));
 }
 
 static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, struct due_list *d)

@@ -49,7 +49,7 @@ struct slab_frees slab_abandoned_frees[CLASSES];
 /* ---- the caller holds the slab ------------------------------------------------------------- */
 
 /* A number that no earlier slab in the same place had. Call after the new slab was counted. */
-static uint32_t next_number(void)
+static uint32_t next_serial(void)
 {
 	uint32_t shard = stat_shard_self - 1;
 
@@ -79,7 +79,7 @@ void slab_make(struct page *pg, unsigned cls)
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
 	page_set_kind(pg, PAGE_SLAB);
 	stat_add(STAT_slabs_made, 1);
-	slab_holes(pg)->made = next_number();
+	slab_holes(pg)->mark = mark_number(next_serial());
 }
 
 void slab_unmake(struct page *pg)

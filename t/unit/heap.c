@@ -20,6 +20,7 @@
 #include "page/purge.h"
 #include "lib/child.h"
 #include "lib/core.h"
+#include "heap/cache_bin.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
 #include "reclaim/info.h"
@@ -448,6 +449,110 @@ static void test_full_bins(void)
 	       "no object is lost in bins that grew to their capacity");
 }
 
+/* A thread that only frees has this many places in a bin, at most. */
+#define PLACES_FREED 32u
+#define SPILL_MOST (3 * PLACES_FREED + 1)
+
+struct spill {
+	size_t size;
+	unsigned own; /* objects of the thread's own slab among those that leave the bin first */
+	void *others[SPILL_MOST];
+	void *popped[SPILL_MOST]; /* objects that the bin gave */
+	unsigned n_popped;
+	unsigned places;
+};
+
+static void spill_free(struct spill *s, unsigned i)
+{
+	heap_free(s->others[i]);
+	s->others[i] = NULL;
+}
+
+/* Empties the bin. */
+static void spill_pop(struct spill *s, struct heap *h, unsigned cls)
+{
+	while (*h->bin[cls].top && s->n_popped < SPILL_MOST)
+		s->popped[s->n_popped++] = alloc(s->size);
+}
+
+/* Puts the bin in the state before a spill: empty, with all its places, and without a slab that the
+ * class allocates from. Returns the heap. */
+static struct heap *spill_prepare(struct spill *s, unsigned cls, void **own)
+{
+	struct heap *h;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->own; i++)
+		own[i] = alloc(s->size);
+	h = heap_self;
+	s->places = bin_capacity(cls) < PLACES_FREED ? bin_capacity(cls) : PLACES_FREED;
+	while (bin_room(h, cls) < s->places && n < 2 * PLACES_FREED)
+		spill_free(s, n++);
+	spill_pop(s, h, cls);
+	if (h->current[cls]) {
+		h->current[cls]->list = LIST_NONE;
+		heap_full_add(h, h->current[cls]);
+		h->current[cls] = NULL;
+	}
+	h->bin_next[cls] = 0;
+	return h;
+}
+
+/* Half of the objects leave a full bin. Of these the own ones go to their slab, and the first
+ * other one ends the spill. */
+static void *spill(void *arg)
+{
+	struct spill *s = arg;
+	unsigned cls = class_of(s->size);
+	void *own[PLACES_FREED];
+	struct heap *h = spill_prepare(s, cls, own);
+	unsigned other = 2 * PLACES_FREED;
+	unsigned half = (s->places + 1) / 2;
+	unsigned first = s->places < 2 * half ? s->places - half : 0;
+	unsigned twice = 0;
+	unsigned before = s->n_popped;
+
+	for (unsigned i = 0; i < s->places; i++) {
+		if (i >= first && i < first + s->own)
+			heap_free(own[i - first]);
+		else
+			spill_free(s, other++);
+	}
+	spill_free(s, other);
+	heap_check_bins();
+	spill_pop(s, h, cls);
+	for (unsigned i = before; i < s->n_popped; i++)
+		for (unsigned k = before; k < i; k++)
+			twice += s->popped[i] == s->popped[k];
+	while (s->n_popped)
+		heap_free(s->popped[--s->n_popped]);
+	s->own = twice;
+	return NULL;
+}
+
+static void test_spill(void)
+{
+	unsigned twice = 0;
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		unsigned places = bin_capacity(cls);
+
+		if (places > PLACES_FREED)
+			places = PLACES_FREED;
+		for (unsigned own = 1; own < places / 2; own++) {
+			struct spill s = { .size = class_size(cls), .own = own };
+
+			for (unsigned i = 0; i < SPILL_MOST; i++)
+				s.others[i] = alloc(s.size);
+			run_thread(spill, &s);
+			twice += s.own;
+			for (unsigned i = 0; i < SPILL_MOST; i++)
+				heap_free(s.others[i]);
+		}
+	}
+	is_int(twice, 0, "objects that left a full bin are not in it any more, wherever they lay");
+}
+
 /* ---- frees by others ------------------------------------------------------------------------ */
 
 static void *freer(void *arg)
@@ -819,7 +924,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(64);
+	tap_plan(65);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -832,6 +937,7 @@ int main(void)
 	test_many_threads();
 	test_late();
 	test_full_bins();
+	test_spill();
 	test_inbox();
 	test_reentry();
 	test_held();

@@ -206,6 +206,31 @@ static void test_take(void)
 	is_int(pages_used(), 0, "an empty slab becomes a run again");
 }
 
+/* How many bytes of a and b differ. */
+static unsigned bytes_apart(uint64_t a, uint64_t b)
+{
+	unsigned n = 0;
+
+	for (uint64_t d = a ^ b; d; d >>= 8)
+		n += (d & 255) != 0;
+	return n;
+}
+
+static void test_marks(void)
+{
+	unsigned least = 8;
+
+	for (uint32_t i = 64; i < 20000; i++) {
+		for (uint32_t k = 1; k <= 64; k++) {
+			unsigned n = bytes_apart(mark_number(i), mark_number(i - k));
+
+			if (n < least)
+				least = n;
+		}
+	}
+	ok(least >= 3, "a mark of an earlier slab, in part overwritten, is none of this slab");
+}
+
 static void test_post(void)
 {
 	struct page *pg = slab_owned(CLS);
@@ -725,7 +750,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(89);
+	tap_plan(90);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -733,6 +758,7 @@ int main(void)
 	test_class_steps();
 	test_class_pages();
 	test_take();
+	test_marks();
 	test_post();
 	test_abandoned();
 	test_abandoned_full();
