@@ -246,6 +246,15 @@ static bool wait_for(pid_t pid, unsigned ms)
 	}
 }
 
+/* Waits for the copy to end. */
+static void end_copy_of(pid_t pid)
+{
+	if (pid > 0 && !wait_for(pid, COPY_MS)) {
+		kill(pid, SIGKILL);
+		wait_for(pid, END_MS);
+	}
+}
+
 noinline void backtrace_write(void)
 {
 	pid_t pid;
@@ -264,14 +273,35 @@ noinline void backtrace_write(void)
 			walk(&u);
 		backtrace_end_copy();
 	}
-	if (pid > 0 && !wait_for(pid, COPY_MS)) {
-		kill(pid, SIGKILL);
-		wait_for(pid, END_MS);
+	end_copy_of(pid);
+}
+
+bool backtrace_write_frames(const uintptr_t *pc, unsigned n)
+{
+	pid_t pid;
+
+	if (sandbox_any())
+		return false;
+	pid = copy_process();
+	if (pid == 0) {
+		prepare_copy();
+		for (unsigned i = 0; i < n; i++)
+			write_frame(i, pc[i]);
+		backtrace_end_copy();
 	}
+	end_copy_of(pid);
+	return pid > 0;
 }
 #else
 void backtrace_write(void)
 {
+}
+
+bool backtrace_write_frames(const uintptr_t *pc, unsigned n)
+{
+	(void)pc;
+	(void)n;
+	return false;
 }
 
 void backtrace_end_copy(void)

@@ -28,24 +28,42 @@ static void wait_for_other_thread(void)
 	park_sleep_ms(BACKTRACE_MS / 1000 * 1000 + 1000);
 }
 
-void sluice_fatal(const char *fmt, ...)
+/* more: what follows the line; NULL: the caller's backtrace. */
+static _Noreturn void fatal(void (*more)(void *), void *arg, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+static void fatal(void (*more)(void *), void *arg, const char *fmt, va_list ap)
 {
 	static _Atomic(void *) entered;
 	static _Thread_local char me TLS_FAST; /* its address names the thread: no system call */
 	void *first = NULL;
-	va_list ap;
 
 	backtrace_end_copy();
 	/* A second thread, or a fault in the code below, must not write over the first line. */
 	if (atomic_compare_exchange_strong_explicit(&entered, &first, (void *)&me,
 						    memory_order_relaxed, memory_order_relaxed)) {
-		va_start(ap, fmt);
 		log_vline("sluice: fatal: ", LINE_MS, fmt, ap);
-		va_end(ap);
-		if (fatal_backtrace)
+		if (more)
+			more(arg);
+		else if (fatal_backtrace)
 			backtrace_write();
 	} else if (first != &me) {
 		wait_for_other_thread();
 	}
 	abort();
+}
+
+void sluice_fatal(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fatal(NULL, NULL, fmt, ap);
+}
+
+void sluice_fatal_more(void (*more)(void *), void *arg, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fatal(more, arg, fmt, ap);
 }

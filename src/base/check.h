@@ -16,6 +16,10 @@
 /* Writes one line "sluice: fatal: ..." and a backtrace to standard error, then calls abort. */
 _Noreturn void sluice_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same with what `more` writes behind the line in place of the backtrace. */
+_Noreturn void sluice_fatal_more(void (*more)(void *), void *arg, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* Whether sluice_fatal writes a backtrace; set from the option. */
 extern bool fatal_backtrace;
 

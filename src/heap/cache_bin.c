@@ -51,12 +51,28 @@ static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
 	h->bin[bin].limit = (uint32_t)(uintptr_t)(bin_bottom(h, bin) + room);
 }
 
+bool heap_sampling;
+uint16_t heap_bins_from;
+
+/* Without room, as its bin. */
+static void returned_begin(struct heap *h, unsigned cls)
+{
+	struct sampling *s = sampling_of(h);
+	struct cache_bin *b = &s->returned[cls];
+
+	b->top = s->places[cls];
+	b->limit = (uint32_t)(uintptr_t)b->top;
+	b->divisor = size_classes[cls].inverse;
+}
+
 /* The slots are zero, and no bottom is ever written. */
 void bin_begin(struct heap *h, unsigned bin)
 {
-	h->bin_bottom[bin] = bin_first_row(bin);
+	h->bin_bottom[bin] = (uint16_t)(bin_first_row(bin) + heap_bins_from);
 	h->bin[bin].top = bin_bottom(h, bin);
 	bin_set_limit(h, bin, 0);
+	if (unlikely(heap_sampling) && bin < CLASSES)
+		returned_begin(h, bin);
 }
 
 /* To the longer row of its class; the classes that have one come first. */
@@ -66,7 +82,7 @@ static void bin_move(struct heap *h, unsigned cls)
 	size_t n = (size_t)(h->bin[cls].top - from);
 
 	DCHECK(cls < BIN_ROWS);
-	h->bin_bottom[cls] = (uint16_t)(BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
+	h->bin_bottom[cls] = (uint16_t)(heap_bins_from + BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
 	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }

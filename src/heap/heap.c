@@ -36,10 +36,12 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/claim.h"
+#include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
 #include "heap/quarantine.h"
+#include "heap/sampler.h"
 #include "heap/trim.h"
 #include "os/vm.h"
 #include "page/longrun.h"
@@ -112,8 +114,10 @@ static void *emergency_alloc(size_t size, size_t align)
 	return likely(p != NULL) ? p : huge_alloc(size, align);
 }
 
-static struct object *take_object(struct heap *h, unsigned cls)
+static struct object *take_object(struct heap *h, unsigned cls, unsigned *due)
 {
+	if (unlikely(heap_sampling))
+		return sampler_take(h, cls, due);
 	if (unlikely(heap_hooks != NULL))
 		return heap_take_hidden(h, cls);
 	return *h->bin[cls].top || heap_refill(h, cls) ? *h->bin[cls].top-- : NULL;
@@ -124,6 +128,7 @@ static always_inline void *alloc_plain(size_t size)
 	unsigned cls = class_of(size);
 	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
+	unsigned due = 0;
 
 	do_what_is_due(true);
 	/* Lock-free: each round after the first has made or adopted a slab. If another call (of a
@@ -135,12 +140,20 @@ static always_inline void *alloc_plain(size_t size)
 
 		if (unlikely(!h))
 			return emergency_alloc(class_size(cls), align);
-		o = take_object(h, cls);
+		o = take_object(h, cls, &due);
 		if (o) {
 			heap_call_end(h);
 			return o;
 		}
 		heap_call_end(h);
+		if (unlikely(due & ~SAMPLE_COUNTED)) {
+			void *p = sampler_alloc(size, due);
+
+			if (p)
+				return p;
+			due = SAMPLE_COUNTED;
+			continue;
+		}
 		do_what_is_due(true); /* it may have been the thread's first call */
 		heap_take_orphan();
 		pg = slab_obtain(&h->pcp, cls);
@@ -308,8 +321,9 @@ void *heap_calloc_slow(size_t size)
 
 	if (!p || zero)
 		return p;
-	/* Each path of a call that is not hardened gives the full size of the class. */
-	return memset(p, 0, heap_hooks ? heap_usable(p) : class_size(class_of(size)));
+	/* Each other path of a call gives the full size of the class. */
+	return memset(p, 0,
+		      heap_hooks || guarded_owns(p) ? heap_usable(p) : class_size(class_of(size)));
 }
 
 void *heap_alloc_aligned(size_t size, size_t align)
@@ -409,6 +423,8 @@ static void free_object(struct page *pg, void *p)
 		heap_freed_twice(p, pg);
 	if (unlikely(heap_hooks != NULL)) {
 		quarantine_put(h, p, &d);
+	} else if (unlikely(heap_sampling) && page_kind(pg) == PAGE_SLAB) {
+		sampler_put(h, pg, p, &d);
 	} else if (!heap_free_foreign(h, pg, p, &d)) {
 		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
@@ -423,7 +439,9 @@ noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin 
 	unsigned cls = (unsigned)(b - h->bin);
 
 	heap_work_begin(true, false);
-	if (unlikely(!heap_goes_past(h)) || unlikely(!heap_bin_spill(h, cls))) {
+	if (unlikely(cls >= BINS) || unlikely(!heap_goes_past(h)) ||
+	    unlikely(!heap_bin_spill(h, cls))) {
+		heap_past_again(h);
 		heap_exit(h);
 		heap_free_slow(o);
 		return;
@@ -461,6 +479,8 @@ void heap_plain_free(void *p)
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		free_large(pg);
+	} else if (unlikely(guarded_owns(p))) {
+		guarded_free(p);
 	} else if (!huge_free(p) && !arena_free(p)) {
 		if (arena_covers(p))
 			sluice_fatal("block freed twice, or not at its start: address %p", p);
@@ -501,6 +521,8 @@ size_t heap_plain_usable(void *p)
 			size_of_middle(p, pg);
 		return large_usable(pg);
 	}
+	if (unlikely(guarded_owns(p)))
+		return guarded_usable(p);
 	n = huge_usable(p);
 	if (!n)
 		n = arena_usable(p);
@@ -511,7 +533,7 @@ size_t heap_plain_usable(void *p)
 
 bool heap_owns(const void *p)
 {
-	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) ||
+	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) || guarded_owns(p) ||
 	       (heap_hooks && heap_hooks->owns(p));
 }
 
@@ -576,6 +598,9 @@ void *heap_plain_realloc(void *p, size_t size)
 		check_not_in_bin(p, pg);
 		/* Also below SMALL_MAX, unless less than half of its last page would be used. */
 		if (size > PG_BYTES / 2 && large_resize(pg, size))
+			return p;
+	} else if (guarded_owns(p)) {
+		if (size == old)
 			return p;
 	} else if (arena_usable(p)) {
 		if (size <= old && size > old / 2)
@@ -667,6 +692,8 @@ size_t heap_plain_good_size(size_t size, size_t align)
 {
 	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
 
+	if (guarded_bytes)
+		return size;
 	if (size <= SMALL_MAX && align <= PG_BYTES)
 		return class_size(class_of(align_up(size, align)));
 	if (size > LARGE_MAX || align > LARGE_MAX)

@@ -170,6 +170,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 	unsigned far = TAKE_FAR;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
+		heap_past_again(h);
 		heap_exit(h);
 		return NULL;
 	}

@@ -39,6 +39,7 @@
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
 #include "heap/holes.h"
+#include "heap/dealt.h"
 
 #define WAKE_NEVER (-1) /* except if a count falls below zero */
 #define FLUSH 8u
@@ -227,9 +228,14 @@ void heap_check_bins(void)
 
 	if (!heap_is_real(h) || !heap_enter(h))
 		return;
-	for (unsigned bin = 0; bin < BINS; bin++)
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		if (unlikely(heap_sampling))
+			dealt_show(h, bin);
 		if (*h->bin[bin].top)
 			bin_check_twice(h, bin);
+		if (unlikely(heap_sampling))
+			dealt_hide(h, bin);
+	}
 	heap_exit(h);
 }
 

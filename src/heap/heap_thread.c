@@ -364,6 +364,7 @@ noinline struct heap *heap_create_self(void)
 		h = (struct heap *)(void *)(place + HEAP_OFFSET);
 		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
+		heap_past_again(h);
 		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);

@@ -147,7 +147,6 @@ struct heap {
 	cache_aligned struct object *bin_slots[];
 };
 #define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
-#define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES)
 _Static_assert(offsetof(struct heap, outbox) <= 4096,
 	       "an idle heap costs one of the kernel's pages");
 
@@ -157,6 +156,48 @@ _Static_assert(offsetof(struct heap, outbox) <= 4096,
  */
 #define HEAP_OFFSET ((META_ALIGN - offsetof(struct heap, outbox) % META_ALIGN) % META_ALIGN)
 _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of its own in a page");
+
+/*
+ * While allocations are sampled (dealt.h), malloc pops bin and free pushes to `returned`: a slab's
+ * heads say so. Owner thread in its critical section, or the claimer.
+ */
+#define RETURNED_MAX 32u
+enum { SAMPLE_GUARD, SAMPLE_KINDS };
+#define SAMPLE_COUNTED (1u << SAMPLE_KINDS) /* beside a bit for each kind */
+struct sampling {
+	struct cache_bin returned[CLASSES];
+	uint16_t dealt[CLASSES];              /* objects malloc may pop before it looks here, */
+	uint16_t under[CLASSES];              /* and those below a NULL that stops it */
+	uint32_t left[CLASSES][SAMPLE_KINDS]; /* allocations until the next sample; 0: not drawn */
+	uint64_t random;                      /* 0: not begun */
+	struct object *places[CLASSES][RETURNED_MAX + 1];
+};
+
+/* Set once, before the second thread. heap_bins_from: where in bin_slots the places of bins begin,
+ * behind a struct sampling. */
+extern bool heap_sampling;
+extern uint16_t heap_bins_from;
+
+static inline struct sampling *sampling_of(struct heap *h)
+{
+	return (struct sampling *)(void *)h->bin_slots;
+}
+#define SAMPLING_SLOTS                                                                             \
+	((sizeof(struct sampling) + sizeof(struct object *) - 1) / sizeof(struct object *))
+#define RETURNED_NOTE (offsetof(struct heap, bin_slots) - offsetof(struct heap, bin))
+_Static_assert(offsetof(struct sampling, returned) == 0 &&
+		       RETURNED_NOTE + sizeof(struct cache_bin) * CLASSES <= HEAD_NOTE,
+	       "a head leads to these bins, too");
+#define SAMPLING_BYTES (SAMPLING_SLOTS * sizeof(struct object *))
+#define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES + SAMPLING_BYTES)
+
+/* While allocations are sampled, no call goes past its bin (heap_goes_past): each sets the count so
+ * that the next one does not either. */
+static always_inline void heap_past_again(struct heap *h)
+{
+	if (heap_sampling)
+		h->direct_calls = UINT32_MAX;
+}
 
 /* The bin of a scaled class or of a head's note. */
 static always_inline struct cache_bin *bin_at(struct heap *h, size_t scaled)

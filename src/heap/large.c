@@ -27,6 +27,8 @@
 #include "page/longrun.h"
 #include "page/pagemap.h"
 
+bool large_unbinned;
+
 static uint32_t pages_of(size_t size)
 {
 	return (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
@@ -36,13 +38,19 @@ static uint32_t pages_of(size_t size)
  * take one that was shrunk to a small size, because malloc never looks for it there. */
 static void set_bin(struct page *pg)
 {
-	bool fits = pg->npages <= LARGE_BIN_PAGES && pg->npages > SMALL_MAX >> PG_SHIFT &&
+	bool fits = !large_unbinned && pg->npages <= LARGE_BIN_PAGES &&
+		    pg->npages > SMALL_MAX >> PG_SHIFT &&
 		    run_class_pages[run_class_of(pg->npages)] == pg->npages;
 
 	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;
 	/* A free of the object's start is the only one that looks at the bin. */
 	page_set_heads(pg, 1, pg->cls * CLASS_SCALE);
 	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
+}
+
+void large_unbin(struct page *pg)
+{
+	set_bin(pg);
 }
 
 /* If address space is limited, saving the rest of a run class is worth more than caching the

@@ -45,6 +45,12 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero);
 /* Stop the program unless p is the start of the large object whose descriptor pg is. */
 void large_check(const struct page *pg, const void *p);
 
+/* No cache bin takes large objects: dealt.h. Set before the second thread. */
+extern bool large_unbinned;
+
+/* Apply it to an object that there is already. */
+void large_unbin(struct page *pg);
+
 /* Make the object a run in limbo, for a pcp. */
 void large_unmake(struct page *pg);
 

@@ -45,6 +45,7 @@
 #undef SIZECLASS
 
 struct slab_frees slab_abandoned_frees[CLASSES];
+uint32_t slab_note;
 
 /* ---- the caller holds the slab ------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static uint32_t next_serial(void)
 void slab_make(struct page *pg, unsigned cls)
 {
 	DCHECK(page_kind(pg) == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
-	page_set_heads(pg, size_classes[cls].pages, cls * CLASS_SCALE);
+	page_set_heads(pg, size_classes[cls].pages, cls * CLASS_SCALE + slab_note);
 	pg->free = NULL;
 	pg->used = 0;
 	pg->wake = 0;

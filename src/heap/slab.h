@@ -57,6 +57,10 @@ static inline bool slab_has_room(const struct page *pg)
 
 /* ---- the caller holds the slab ------------------------------------------------------------- */
 
+/* What the heads of a slab's pages say besides the scaled class: to which array of bins free pushes
+ * (dealt.h). Set before the second thread. */
+extern uint32_t slab_note;
+
 /* Make a run of the class's length a slab in limbo. */
 void slab_make(struct page *pg, unsigned cls);
 

@@ -18,6 +18,7 @@
 
 #include "base/options.h"
 #include "heap/cache_bin.h"
+#include "heap/dealt.h"
 #include "heap/heap_slabs.h"
 #include "heap/quarantine.h"
 #include "heap/slab_pool.h"
@@ -73,12 +74,16 @@ static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 	unsigned have;
 
 	heap_show_hidden(h, cls);
+	if (unlikely(heap_sampling))
+		dealt_show(h, cls);
 	have = (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 
 	if (!have)
 		return 0;
 	d.n = 0;
 	heap_bin_flush(h, cls, have < n ? have : n, &d);
+	if (unlikely(heap_sampling))
+		dealt_hide(h, cls);
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
 	return have < n ? have : n;
@@ -237,9 +242,12 @@ void heap_abandon_slabs(struct heap *h)
 
 void heap_purge_bins(struct heap *h)
 {
+	/* The bins of a struct sampling are not right when they are zero. */
+	size_t keep = heap_sampling ? 2 * META_ALIGN : 0;
+
 	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge(&h->outbox,
-			 align_up(HEAP_BYTES - offsetof(struct heap, outbox), META_ALIGN));
+		vm_purge((char *)&h->outbox + keep,
+			 align_up(HEAP_BYTES - offsetof(struct heap, outbox), META_ALIGN) - keep);
 }
 
 /* The current slab of a class, if it is empty. */
@@ -312,7 +320,7 @@ uint64_t heap_free_bytes(struct heap *h)
 		for (struct object **o = h->bin[bin].top; *o; o--)
 			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
 		if (bin < CLASSES)
-			bytes += h->hidden[bin] * class_size(bin);
+			bytes += (h->hidden[bin] + dealt_others(h, bin)) * class_size(bin);
 	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		bytes += list_free_bytes(&h->partial[cls]);

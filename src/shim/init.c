@@ -28,6 +28,7 @@
 #include "heap/harden.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
+#include "heap/sampler.h"
 #include "os/vm.h"
 #include "reclaim/background.h"
 #include "reclaim/control.h"
@@ -89,6 +90,7 @@ void sluice_init(void)
 	heap_init();
 	heap_init_late();
 	harden_init();
+	sampler_init();
 	reserve_init();
 	reclaim_init();
 	pressure_init();

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sampler.c - see sampler.h. Used by heap and init; uses dealt, heap_slabs, guarded.
+ *
+ * The fast paths know nothing of it. Frees of objects push to bins of their own (dealt.h); the
+ * heads of the slabs say so, those of slabs that were made before, too. Large objects are in no
+ * cache bin, so each allocation of one takes a slow path.
+ *
+ * No lock; allocates nothing after sampler_init. Bound: a call moves the freed objects of one bin,
+ * RETURNED_MAX at most, to slabs. Signal handlers and fork: as the critical section.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/sampler.h"
+
+#include "base/log.h"
+#include "base/options.h"
+#include "heap/cache_bin.h"
+#include "heap/claim.h"
+#include "heap/dealt.h"
+#include "heap/guarded.h"
+#include "heap/heap_call.h"
+#include "heap/heap_thread.h"
+#include "heap/trim.h"
+#include "page/zone.h"
+
+struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due)
+{
+	struct object *o = NULL;
+
+	dealt_show(h, cls);
+	if (!*due)
+		*due = dealt_count(h, cls) | SAMPLE_COUNTED;
+	if (likely(*due == SAMPLE_COUNTED)) {
+		if (unlikely(heap_slow_only))
+			o = heap_take_hidden(h, cls);
+		else if (*h->bin[cls].top || heap_refill(h, cls))
+			o = *h->bin[cls].top--;
+	}
+	dealt_hide(h, cls);
+	heap_past_again(h);
+	return o;
+}
+
+/* Puts it on top of a bin that has a place, and makes a place if it was the last. */
+static void push(struct heap *h, unsigned cls, struct object *o, struct due_list *d)
+{
+	struct cache_bin *b = &h->bin[cls];
+
+	*++b->top = o;
+	if (!bin_space(b))
+		heap_bin_room(h, cls, d);
+}
+
+void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+{
+	unsigned cls = pg->cls;
+	struct cache_bin *freed = &sampling_of(h)->returned[cls];
+
+	if (unlikely(*freed->top && (*freed->top == o || freed->top[-1] == o)))
+		heap_freed_twice(o, pg);
+	heap_past_again(h);
+	if (heap_free_foreign(h, pg, o, d))
+		return;
+	dealt_show(h, cls);
+	if (!bin_room(h, cls))
+		heap_bin_room(h, cls, d);
+	while (*freed->top) {
+		push(h, cls, *freed->top--, d);
+		dealt_take_returned(h, cls);
+	}
+	push(h, cls, o, d);
+	dealt_hide(h, cls);
+	dealt_open(h, cls);
+}
+
+void *sampler_alloc(size_t size, unsigned due)
+{
+	void *p = NULL;
+
+	if (due & 1u << SAMPLE_GUARD)
+		p = guarded_alloc(size);
+	return p;
+}
+
+/* ---- the start ------------------------------------------------------------------------------ */
+
+/* What was handed out before is freed as what comes. */
+static void note_region(struct region *r)
+{
+	uint32_t n;
+
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+		struct page *pg = &r->page[i];
+
+		n = 1;
+		if (page_kind(pg) == PAGE_LARGE) {
+			n = pg->npages;
+			large_unbin(pg);
+		}
+		if (page_kind(pg) != PAGE_SLAB)
+			continue;
+		n = size_classes[pg->cls].pages;
+		page_set_heads(pg, n, pg->cls * CLASS_SCALE + slab_note);
+	}
+}
+
+/* Of a heap that the caller holds, and that is empty. */
+static void begin(struct heap *h)
+{
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_begin(h, bin);
+	heap_past_again(h);
+}
+
+static bool wanted(void)
+{
+	return options.guard_sample != 0;
+}
+
+void sampler_init(void)
+{
+	struct heap *h;
+
+	if (!wanted())
+		return;
+	/* Other threads may be in their fast paths. */
+	if (heap_first() && heap_next(heap_first())) {
+		options_say(
+			"options guard_sample and prof have no effect: another thread allocated "
+			"before the library's start");
+		return;
+	}
+	if (options.guard_sample && guarded_init())
+		dealt_mean[SAMPLE_GUARD] = options.guard_sample;
+	if (!dealt_mean[SAMPLE_GUARD])
+		return;
+	h = heap_self; /* the calls so far may have made it */
+	if (heap_is_real(h) && heap_enter_slow(h)) {
+		heap_trim(h);
+		heap_exit_free(h);
+	}
+	heap_drain_fallback();
+	large_unbinned = true;
+	slab_note = RETURNED_NOTE;
+	heap_bins_from = SAMPLING_SLOTS;
+	heap_sampling = true;
+	begin(heap_fallback.heap);
+	if (heap_is_real(h))
+		begin(h);
+	for (uint32_t i = 0; i < zones_count(); i++)
+		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
+			note_region(r);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sampler.h - what slow calls do while allocations are sampled.
+ */
+#ifndef SLUICE_SAMPLER_H
+#define SLUICE_SAMPLER_H
+
+#include "heap/heap_slabs.h"
+#include "types.h"
+
+/* Begins to sample, if an option asks for it. While the process has one thread. */
+void sampler_init(void);
+
+/*
+ * In the critical section of h: an object of the class. Returns NULL if the heap has none, or if
+ * the allocation is to be sampled. *due is 0 before the first call, and is then SAMPLE_COUNTED and
+ * the bits of what it is to be sampled for: sampler_alloc is called for these, outside of the
+ * critical section.
+ */
+struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due);
+
+/* In the critical section of h: an object of a slab was freed. */
+void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
+
+/* An allocation that is sampled. Returns NULL if there is no place of its own for it. */
+void *sampler_alloc(size_t size, unsigned due);
+
+#endif
