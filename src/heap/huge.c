@@ -12,8 +12,11 @@
  *     NULL. The kernel's own limit on mappings (vm.max_map_count, 65,530 by default, 1,048,576 on
  *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
  *     arena when no lock was available.
- *
- * (D) The memory of a freed object goes to mapcache. That of a new one comes from there if it need
+ * (D) An object of GUARDED_MIN bytes or more lies between two pages without access, which belong to
+ *     its mapping, unless there are more than GUARDED_MAX objects: each with guards is two mappings
+ *     for the kernel, or three. With an alignment above a page it has none. A slot's bytes are the
+ *     object's; GUARDED is added to them. Guards become accessible before the mapping goes.
+ * (E) The memory of a freed object goes to mapcache. That of a new one comes from there if it need
  *     not read as zero, or can be purged.
  *
  * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; a few calls
@@ -41,6 +44,9 @@
 #define SLOTS (UINT32_C(1) << SLOT_BITS)
 #define SLOTS_USED_MAX (SLOTS / 4 * 3)
 #define TAIL_MAX ((size_t)256 << 10)
+#define GUARDED_MIN ((size_t)1 << 20)
+#define GUARDED_MAX 16384u
+#define GUARDED ((size_t)1) /* in a slot's bytes, which are whole pages otherwise */
 
 enum { SLOT_EMPTY = 0, SLOT_GONE = 1, SLOT_CLAIMED = 2 };
 
@@ -135,16 +141,74 @@ static size_t length_of(size_t size)
 	return bytes < size || bytes > PTRDIFF_MAX ? 0 : bytes;
 }
 
-/* Makes memory an object, which count_in has counted. */
-static void *begin(void *p, size_t bytes)
+/* ---- guards ------------------------------------------------------------------------------- */
+
+/* The mapping of an object. */
+struct span {
+	char *at;
+	size_t bytes;
+	size_t guard; /* bytes without access at each end, or 0 */
+};
+
+static struct span span_of(void *p, size_t slot_bytes)
 {
+	size_t guard = slot_bytes & GUARDED ? vm_os_page : 0;
+
+	return (struct span){ (char *)p - guard, (slot_bytes & ~GUARDED) + 2 * guard, guard };
+}
+
+static size_t usable_of(const struct span *m)
+{
+	return m->bytes - 2 * m->guard;
+}
+
+/* Bytes of a guard for an object of that size, which count_in has counted. */
+static size_t guard_for(size_t bytes, size_t align)
+{
+	uint32_t objects = atomic_load_explicit(&used, memory_order_relaxed);
+
+	return bytes >= GUARDED_MIN && align <= vm_os_page && objects <= GUARDED_MAX ? vm_os_page
+										     : 0;
+}
+
+static void guard_ends(const struct span *m)
+{
+	if (!m->guard)
+		return;
+	vm_guard(m->at, m->guard);
+	vm_guard(m->at + m->bytes - m->guard, m->guard);
+}
+
+static bool unguard(const struct span *m, bool front, bool back)
+{
+	if (!m->guard)
+		return true;
+	return (!front || vm_commit(m->at, m->guard)) &&
+	       (!back || vm_commit(m->at + m->bytes - m->guard, m->guard));
+}
+
+/* ---- objects ------------------------------------------------------------------------------ */
+
+/* Makes a mapping an object, which count_in has counted. */
+static void *begin(const struct span *m)
+{
+	char *p = m->at + m->guard;
+
+	guard_ends(m);
 	SHARE_COUNT(huge_mapped);
-	atomic_fetch_add_explicit(&mapped, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mapped, usable_of(m), memory_order_relaxed);
 	SHARE_COUNT(huge_slot);
 	DELAY_HERE(huge_claimed);
-	fill(claim((uintptr_t)p), (uintptr_t)p, bytes);
+	fill(claim((uintptr_t)p), (uintptr_t)p, usable_of(m) | (m->guard ? GUARDED : 0));
 	stat_add(STAT_huge_allocs, 1);
 	return p;
+}
+
+/* There is no memory for it. */
+static void *none(void)
+{
+	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
+	return NULL;
 }
 
 static void *fresh(size_t bytes, size_t align)
@@ -162,16 +226,14 @@ static void *fresh(size_t bytes, size_t align)
 void *huge_alloc(size_t size, size_t align)
 {
 	size_t bytes = length_of(size);
-	void *p;
+	struct span m = { NULL, bytes, 0 };
 
 	if (!bytes || !count_in())
 		return NULL;
-	p = fresh(bytes, align);
-	if (!p) {
-		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
-		return NULL;
-	}
-	return begin(p, bytes);
+	m.guard = guard_for(bytes, align);
+	m.bytes += 2 * m.guard;
+	m.at = fresh(m.bytes, align);
+	return m.at ? begin(&m) : none();
 }
 
 /* A mapping that is kept and too short, made longer: its front causes no page faults. */
@@ -190,43 +252,48 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 {
 	size_t bytes = length_of(size);
 	bool wants_zero = *zero;
-	void *p;
+	struct span m = { NULL, bytes, 0 };
 
 	*zero = false;
 	if (!bytes || !count_in())
 		return NULL;
-	p = mapcache_take(&bytes, grows);
-	if (p) {
+	m.guard = guard_for(bytes, 1);
+	m.bytes += 2 * m.guard;
+	m.at = mapcache_take(&m.bytes, grows);
+	if (m.at) {
 		stat_add(STAT_huge_reused, 1);
-		*zero = wants_zero && vm_purge(p, bytes);
-		return begin(p, bytes);
+		*zero = wants_zero && vm_purge(m.at, m.bytes);
+		return begin(&m);
 	}
-	growth_before_mapping(&zone_main, huge_bytes(), bytes);
-	mapcache_missed(bytes);
+	growth_before_mapping(&zone_main, huge_bytes(), m.bytes);
+	mapcache_missed(m.bytes);
 	if (!wants_zero)
-		p = lengthened(bytes);
-	if (!p) {
-		p = fresh(bytes, 1);
+		m.at = lengthened(m.bytes);
+	if (!m.at) {
+		m.at = fresh(m.bytes, 1);
 		*zero = true;
 	}
-	if (!p) {
-		atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
-		return NULL;
-	}
-	return begin(p, bytes);
+	return m.at ? begin(&m) : none();
+}
+
+static size_t bytes_in(struct slot *s)
+{
+	return atomic_load_explicit(&s->bytes, memory_order_relaxed) & ~GUARDED;
 }
 
 size_t huge_usable(const void *p)
 {
 	struct slot *s = (uintptr_t)p > SLOT_CLAIMED ? find((uintptr_t)p) : NULL;
 
-	return s ? atomic_load_explicit(&s->bytes, memory_order_relaxed) : 0;
+	return s ? bytes_in(s) : 0;
 }
 
 bool huge_free(void *p)
 {
 	size_t bytes;
 	struct slot *s = seize(p, &bytes);
+	struct span m;
+	uint64_t left;
 
 	if (!s)
 		return false;
@@ -236,17 +303,20 @@ bool huge_free(void *p)
 	DELAY_HERE(huge_seized);
 	give_up(s);
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
-	mapcache_free(p, bytes,
-		      atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes);
+	m = span_of(p, bytes);
+	bytes = usable_of(&m);
+	left = atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes;
+	if (likely(unguard(&m, true, true)))
+		mapcache_free(m.at, m.bytes, left);
+	else
+		vm_unmap(m.at, m.bytes);
 	return true;
 }
 
-/* Makes an object shorter, in place. A short tail stays: it would cost more than it is worth. */
-static size_t shrink(char *p, size_t old, size_t bytes)
+/* Makes a mapping shorter, in place. */
+static size_t shrink(char *at, size_t old, size_t bytes)
 {
-	if (old - bytes <= min_size(old / 16, TAIL_MAX))
-		return old;
-	mapcache_free(p + bytes, old - bytes, huge_bytes() - (old - bytes));
+	mapcache_free(at + bytes, old - bytes, huge_bytes() - (old - bytes));
 	return bytes;
 }
 
@@ -271,27 +341,56 @@ static void *remapped(void *p, size_t old, size_t bytes, bool *scarce)
 	return q;
 }
 
+/* Makes the mapping shorter or longer, and moves it if it has to. Its guards are accessible where
+ * that is needed. Returns false if the kernel refused. */
+static bool resize(struct span *m, size_t bytes, bool *scarce)
+{
+	size_t old = m->bytes;
+	char *q;
+
+	if (bytes < old && old - bytes <= min_size(old / 16, TAIL_MAX))
+		return true; /* a short tail stays: it would cost more than it is worth */
+	*scarce = !unguard(m, false, true);
+	if (*scarce)
+		return false;
+	m->bytes = bytes < old ? shrink(m->at, old, bytes) : grow(m->at, old, bytes);
+	if (m->bytes >= bytes)
+		return true;
+	*scarce = !unguard(m, true, false);
+	q = *scarce ? NULL : remapped(m->at, m->bytes, bytes, scarce);
+	if (!q)
+		return false;
+	m->at = q;
+	m->bytes = bytes;
+	return true;
+}
+
 void *huge_realloc(void *p, size_t size, bool *scarce)
 {
 	size_t bytes = length_of(size);
 	size_t old;
-	size_t now;
 	struct slot *s = bytes ? seize(p, &old) : NULL;
-	void *q = p;
+	struct span m;
+	uint64_t had;
+	size_t now;
+	bool good;
+	char *q;
 
 	*scarce = false;
 	if (!s)
 		return NULL;
-	now = bytes < old ? shrink(p, old, bytes) : grow(p, old, bytes);
-	if (now < bytes) {
-		q = remapped(p, now, bytes, scarce);
-		now = q ? bytes : now;
-	}
+	m = span_of(p, old);
+	had = usable_of(&m);
+	good = resize(&m, bytes + 2 * m.guard, scarce);
+	guard_ends(&m);
+	q = m.at + m.guard;
+	now = usable_of(&m);
 	SHARE_COUNT(huge_mapped);
-	atomic_fetch_add_explicit(&mapped, (uint64_t)now - old, memory_order_relaxed);
-	if (!q || q == p) {
+	atomic_fetch_add_explicit(&mapped, (uint64_t)now - had, memory_order_relaxed);
+	now |= m.guard ? GUARDED : 0;
+	if (q == p) {
 		fill(s, (uintptr_t)p, now);
-		return q;
+		return good ? p : NULL;
 	}
 	give_up(s); /* the new slot takes over its count */
 	fill(claim((uintptr_t)q), (uintptr_t)q, now);
@@ -312,7 +411,7 @@ void huge_count(uint64_t *objects, uint64_t *bytes)
 	for (uint32_t i = 0; i < SLOTS && *objects < left; i++) {
 		if (atomic_load_explicit(&slots[i].addr, memory_order_acquire) > SLOT_CLAIMED) {
 			(*objects)++;
-			*bytes += atomic_load_explicit(&slots[i].bytes, memory_order_relaxed);
+			*bytes += bytes_in(&slots[i]);
 		}
 	}
 }
@@ -323,7 +422,6 @@ void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
 		uintptr_t addr = atomic_load_explicit(&slots[i].addr, memory_order_acquire);
 
 		if (addr > SLOT_CLAIMED)
-			see(arg, (void *)addr,
-			    atomic_load_explicit(&slots[i].bytes, memory_order_relaxed));
+			see(arg, (void *)addr, bytes_in(&slots[i]));
 	}
 }

@@ -6,18 +6,21 @@
 #include "config.h"
 #endif
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "lib/backed.h"
+#include "lib/child.h"
 #include "lib/free_once.h"
 #include "heap/huge.h"
 #include "base/options.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"
+#include "page/mapcache.h"
 
 #define MIB ((size_t)1 << 20)
 #define THREADS 4u
@@ -144,8 +147,8 @@ static void test_realloc(void)
 	is_int(bytes_now(), 2 * MIB, "the rest of an object that shrank goes back");
 	is_int(huge_bytes(), 2 * MIB, "the new length is known without a search of the table");
 	ok(resized(p, 2 * MIB) == p, "an object that is resized to its own size stays where it is");
-	wall = mmap(p + 2 * MIB, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-		    -1, 0);
+	wall = mmap(p + 2 * MIB + vm_os_page, 4096, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	q = resized(p, 3 * MIB);
 	ok(q && q != p && all_bytes(q, MIB, 'r'),
 	   "an object that cannot grow in place moves and keeps its data");
@@ -163,6 +166,83 @@ static void test_realloc(void)
 	   "an object that was not resized keeps its length and data");
 	ok(huge_free(q), "an object that was not resized can be freed");
 	is_int(objects() + huge_bytes(), 0, "the table is empty after resizes");
+}
+
+/* ---- guards --------------------------------------------------------------------------------- */
+
+static char *victim;
+
+static void write_behind(void *arg)
+{
+	victim[huge_usable(victim)] = *(char *)arg;
+}
+
+static void write_before(void *arg)
+{
+	victim[-1] = *(char *)arg;
+}
+
+static bool is_guarded(char *p)
+{
+	struct child behind;
+	struct child before;
+
+	victim = p;
+	memset(p, 'g', MIB);
+	p[huge_usable(p) - 1] = 'g';
+	child_run(&behind, write_behind, &(char){ 'x' });
+	child_run(&before, write_before, &(char){ 'x' });
+	return WIFSIGNALED(behind.status) && WTERMSIG(behind.status) == SIGSEGV &&
+	       WIFSIGNALED(before.status) && WTERMSIG(before.status) == SIGSEGV;
+}
+
+static unsigned mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned n = 0;
+
+	for (int c; f && (c = getc(f)) != EOF;)
+		n += c == '\n';
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void test_guards(void)
+{
+	enum { N = 20000 };
+	static void *many[N];
+	bool zero = false;
+	bool good;
+	unsigned before;
+	unsigned half = 0;
+	char *p = huge_alloc_kept(40 * MIB, false, &zero);
+
+	ok(is_guarded(p), "a write before or behind an object faults");
+	p = resized(p, 90 * MIB);
+	ok(p && is_guarded(p), "so it does when the object has grown");
+	p = resized(p, 34 * MIB);
+	ok(p && is_guarded(p), "and when it has shrunk");
+	huge_free(p);
+	p = huge_alloc_kept(36 * MIB, false, &zero);
+	ok(p && is_guarded(p), "and in memory that was used before");
+	huge_free(p);
+	mapcache_drain();
+	before = mappings();
+	for (unsigned i = 0; i < N; i++) {
+		if (i == N / 2)
+			half = mappings() - before;
+		if (!(many[i] = huge_alloc(MIB, 1)))
+			tap_bail_out("no memory");
+	}
+	tap_diag("mappings: %u, %u", half, mappings() - before);
+	ok(half <= 2 * N / 2 + 10, "10,000 objects are 20,000 mappings at most");
+	ok(mappings() - before <= 2 * 16384 + N, "20,000 stay below the kernel's 65,530");
+	good = true;
+	for (unsigned i = 0; i < N; i++)
+		good &= huge_free(many[(i * 7919u) % N]);
+	mapcache_drain();
+	ok(good && mappings() <= before + 4, "all of them go back");
 }
 
 /* So many objects, at such distances, that some collide in the table. */
@@ -300,13 +380,14 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(42);
+	tap_plan(49);
 	vm_init();
 	options.dirty_max = 0; /* what is freed is unmapped at once; mapcache.c has the rest */
 	test_one();
 	test_sizes();
 	test_align();
 	test_realloc();
+	test_guards();
 	test_many();
 	test_reuse();
 	test_threads();
