@@ -11,7 +11,7 @@
  *     (fork), or its thread ended without telling us, or is one of a parent of this process (an
  *     orphan); reap finds the last two.
  * (D) Whoever wants to empty the heap of such a thread first changes the word that says so, by CAS:
- *     tid, or an orphan's process.
+ *     tid, or an orphan's process and then its tid (t/model/orphan.pml).
  *
  * Lock: registry (REGISTRY), list steps. A heap is pushed on registry.free without the lock,
  * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
@@ -286,6 +286,7 @@ static bool take_orphan(struct heap *h)
 	    !atomic_compare_exchange_strong_explicit(&h->process, &parents, heap_process,
 						     memory_order_acq_rel, memory_order_relaxed))
 		return false;
+	DELAY_HERE(orphan_taken);
 	/* The TID decides as well: take_gone of another thread may be at it. */
 	return !tid ||
 	       atomic_compare_exchange_strong_explicit(&h->tid, &tid, 0, memory_order_acquire,

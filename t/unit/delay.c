@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A slow thread does not slow others down: a thread is stopped at each point of delay.def, one
- * after the other, and meanwhile another thread gets through thousands of calls. The first thread
- * stays where it is until the calls are done, so the other waits for it nowhere, however long a
- * step takes.
+ * A slow thread does not slow others down: a thread is stopped at each point of
+ * delay.def, one after the other, and meanwhile another thread gets through
+ * thousands of calls. The first thread stays where it is until the calls are
+ * done, so the other waits for it nowhere, however long a step takes.
  *
- * While a lock that the owners share is held (POOL, GROW, BUDDY) the other thread makes only calls
- * that find what they need in its bins. While a pcp, a heap, the fallback heap or a fork is held,
- * it makes calls of all kinds.
+ * While a lock that the owners share is held (POOL, GROW, BUDDY) the other
+ * thread makes only calls that find what they need in its bins. While a pcp, a
+ * heap, the fallback heap or a fork is held, it makes calls of all kinds.
  *
  * TIMEOUT: 300
  */
@@ -17,37 +17,48 @@
 #endif
 #include <errno.h>
 #include <sluice/sluice.h>
+#include <sys/mman.h>
 #include <time.h>
 
-#include "heap/arena.h"
-#include "reclaim/background.h"
-#include "lib/barrier.h"
-#include "page/block.h"
-#include "page/buddy.h"
-#include "lib/child.h"
-#include "lib/core.h"
 #include "base/delay.h"
+#include "base/options.h"
+#include "base/park.h"
+#include "heap/arena.h"
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
 #include "heap/slab_pool.h"
-#include "shim/init.h"
+#include "lib/barrier.h"
+#include "lib/child.h"
+#include "lib/core.h"
+#include "lib/points.h"
+#include "lib/tap.h"
+#include "lib/worker.h"
+#include "page/block.h"
+#include "page/buddy.h"
 #include "page/longrun.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
-#include "base/options.h"
-#include "base/park.h"
-#include "lib/points.h"
-#include "lib/tap.h"
-#include "lib/worker.h"
+#include "reclaim/background.h"
+#include "shim/init.h"
+
+/* A sanitizer's own locks do not survive a fork, so its child must not start
+ * threads. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define CHILD_MAY_START_THREADS 0
+#else
+#define CHILD_MAY_START_THREADS 1
+#endif
 
 #define CALLS 5000u
 #define SLOTS 256u
 #define PATIENCE_S 60
 
-/* ---- the threads ---------------------------------------------------------------------------- */
+/* ---- the threads
+ * ----------------------------------------------------------------------------
+ */
 
 static _Thread_local bool slow;
 
@@ -81,7 +92,8 @@ static bool owner_is_held(void)
 	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
-/* ---- what brings the slow thread there ------------------------------------------------------ */
+/* ---- what brings the slow thread there
+ * ------------------------------------------------------ */
 
 static void visit(void)
 {
@@ -270,6 +282,15 @@ static void arena_in_fork(void)
 	arena_sweep();
 }
 
+/* In a child of fork; test_orphan. */
+static void take_orphans(void)
+{
+	while (!atomic_load(&stop.arrived)) {
+		one_call();
+		heap_take_orphan();
+	}
+}
+
 /* Waits for the background thread to pass. */
 static void wait_for_it(void)
 {
@@ -278,7 +299,8 @@ static void wait_for_it(void)
 		sleep_us(1000);
 }
 
-/* ---- what the other thread does meanwhile --------------------------------------------------- */
+/* ---- what the other thread does meanwhile
+ * --------------------------------------------------- */
 
 static uint32_t seed = 1;
 
@@ -290,8 +312,8 @@ static uint32_t rnd(void)
 	return seed;
 }
 
-/* Small objects, blocks of pages, now and then a mapping. Leaves objects of the sleeper's heap
- * alone, because the slow thread may be using them. */
+/* Small objects, blocks of pages, now and then a mapping. Leaves objects of the
+ * sleeper's heap alone, because the slow thread may be using them. */
 static void all_kinds(struct worker *w)
 {
 	static unsigned char *p[SLOTS];
@@ -330,8 +352,8 @@ static void from_bins(struct worker *w)
 	}
 }
 
-/* Calls that can use neither heap nor lock. One object always stays, so that they need not make a
- * chunk each time. */
+/* Calls that can use neither heap nor lock. One object always stays, so that
+ * they need not make a chunk each time. */
 static void arena_calls(struct worker *w)
 {
 	void *p[8] = { NULL };
@@ -402,6 +424,7 @@ static const struct {
 	[DELAY_claim_emptied] = { drain_all, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_aged] = { visit, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_exit] = { one_call, all_kinds, DRAIN, NULL },
+	[DELAY_orphan_taken] = { take_orphans, NULL, 0, NULL }, /* test_orphan */
 	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_slab_posting] = { free_sleepers, all_kinds, DRAIN, NULL },
 	[DELAY_inbox_push] = { free_sleepers, all_kinds, DRAIN, NULL },
@@ -437,7 +460,9 @@ static bool is_park(unsigned p)
 	return p >= DELAY_park_set && p <= DELAY_park_wake;
 }
 
-/* ---- one step ------------------------------------------------------------------------------- */
+/* ---- one step
+ * -------------------------------------------------------------------------------
+ */
 
 static void *slow_main(void *arg)
 {
@@ -529,7 +554,163 @@ static void test_step(enum delay_point p)
 	zone_check(&zone_main);
 }
 
-/* ---- the variable --------------------------------------------------------------------------- */
+/* ---- orphans
+ * -------------------------------------------------------------------------------
+ */
+
+/* Threads of a child that stay until all have a heap. */
+#define SEATS 64u
+static struct heap *seat[SEATS];
+static _Atomic unsigned seated;
+static _Atomic bool *stand_up; /* shared with the child */
+static bool slow_at_first;     /* the slow thread is so in its first call already */
+
+static void *sit(void *arg)
+{
+	struct heap **at = arg;
+
+	one_call();
+	*at = heap_self;
+	atomic_fetch_add(&seated, 1);
+	while (!atomic_load(stand_up))
+		sleep_us(200);
+	one_call();
+	return NULL;
+}
+
+static void *sit_slowly(void *arg)
+{
+	if (!slow_at_first)
+		one_call();
+	slow = true;
+	if (!slow_at_first)
+		take_orphans();
+	return sit(arg);
+}
+
+static void wait_for_seats(unsigned n)
+{
+	for (unsigned i = 0; i < PATIENCE_S * 5000 && atomic_load(&seated) < n; i++)
+		sleep_us(200);
+}
+
+/* A thread that meets the registry's lock has no heap. */
+static bool seats_differ(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = 0; k < i; k++)
+			if (seat[i] == seat[k] && heap_is_real(seat[i]))
+				return false;
+	return true;
+}
+
+static unsigned heaps_that_wait(void)
+{
+	unsigned n = 0;
+
+	for (struct heap *h = heap_first(); h; h = heap_next(h))
+		n += atomic_load(&h->unattached);
+	return n;
+}
+
+enum { ORPHAN_NOT_MET = 3, ORPHAN_SHARED = 4, MORE = 6 };
+
+/* Starts n further threads, of which all, or all but one, get a heap soon. */
+static unsigned seat_more(pthread_t *t, unsigned have, unsigned n, bool all)
+{
+	for (unsigned i = have; i < have + n; i++)
+		start(&t[i], sit, &seat[i]);
+	wait_for_seats(have + n - !all);
+	return have + n;
+}
+
+static void end_seats(pthread_t *t, unsigned n)
+{
+	atomic_store(stand_up, true);
+	while (n)
+		pthread_join(t[--n], NULL);
+	atomic_store(stand_up, false);
+	atomic_store(&seated, 0);
+}
+
+/* reap takes a heap only if its thread is gone, in the parent, too. */
+static void end_parents_seats(void)
+{
+	unsigned n = atomic_load(&seated);
+
+	atomic_store(stand_up, true);
+	for (unsigned i = 0; i < n; i++)
+		while (!lock_thread_gone(atomic_load(&seat[i]->tid)))
+			sleep_us(200);
+	atomic_store(stand_up, false);
+	atomic_store(&seated, 0);
+}
+
+/* No heap waits for a thread. One is stopped while it takes an orphan, in its
+ * first call or in a later one; others begin meanwhile, reap it, and begin
+ * afterwards as well. */
+static void child_orphans(void *arg)
+{
+	pthread_t t[SEATS];
+	unsigned n = 1;
+
+	(void)arg;
+	end_parents_seats();
+	start(&t[0], sit_slowly, &seat[0]);
+	if (!arrives())
+		_exit(ORPHAN_NOT_MET);
+	n = seat_more(t, n, MORE, false);
+	atomic_store(&stop.go, true);
+	n = seat_more(t, n, MORE, true);
+	if (!seats_differ(n))
+		_exit(ORPHAN_SHARED);
+	end_seats(t, n);
+	heap_check();
+	zone_check(&zone_main);
+	_exit(0);
+}
+
+static void test_orphan(enum delay_point p, bool at_first)
+{
+	unsigned n = heaps_that_wait();
+	pthread_t t[SEATS];
+	struct child c;
+
+	if (!CHILD_MAY_START_THREADS || tap_emulated()) {
+		tap_skip(3, "a child of a process with threads cannot start threads here");
+		return;
+	}
+	if (n + MORE > SEATS)
+		tap_bail_out("%u heaps wait for threads", n);
+	stand_up = mmap(NULL, sizeof(*stand_up), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			-1, 0);
+	if (stand_up == MAP_FAILED)
+		tap_bail_out("no memory");
+	n = seat_more(t, 0, n + MORE, true);
+	slow_at_first = at_first;
+	stop.at = p;
+	stop.anybody = false;
+	stop.when = NULL;
+	atomic_store(&stop.arrived, false);
+	atomic_store(&stop.go, false);
+	atomic_store(&stop.armed, true);
+	child_run(&c, child_orphans, NULL);
+	atomic_store(&stop.armed, false);
+	ok(WIFEXITED(c.status) && WEXITSTATUS(c.status) != ORPHAN_NOT_MET,
+	   "%s: a thread is stopped there in %s call", delay_name(p),
+	   at_first ? "its first" : "a later");
+	ok(WIFEXITED(c.status) && WEXITSTATUS(c.status) != ORPHAN_SHARED,
+	   "%s: others begin meanwhile and afterwards, and no two have one heap", delay_name(p));
+	ok(c.status == 0, "%s: all end well", delay_name(p));
+	if (c.status != 0)
+		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
+	end_seats(t, n);
+	munmap(stand_up, sizeof(*stand_up));
+}
+
+/* ---- the variable
+ * ---------------------------------------------------------------------------
+ */
 
 static void set(void *arg)
 {
@@ -556,8 +737,8 @@ static void test_variable(void)
 
 	child_run(&c, set, (void *)(uintptr_t) "all=20/64,held_BUDDY=0,vm_purge=20000");
 	ok(c.status == 0 && !c.stderr[0], "delays are set by name, all at once or each");
-	ok(refused("vm_purge=5,nowhere=5",
-		   "sluice: SLUICE_DELAY: there is no point 'nowhere', use all, held_CONTROL, "),
+	ok(refused("vm_purge=5,nowhere=5", "sluice: SLUICE_DELAY: there is no point "
+					   "'nowhere', use all, held_CONTROL, "),
 	   "an unknown name is refused by one line that lists all names");
 	ok(refused("vm_purge", "sluice: SLUICE_DELAY: 'vm_purge' is not of the form"),
 	   "a setting without a time is refused");
@@ -576,19 +757,22 @@ int main(void)
 	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
-	tap_plan(6 + 3 * DELAY_POINTS);
+	tap_plan(6 + 3 * DELAY_POINTS + 3); /* test_orphan twice */
 	test_variable();
 	delay_hook(at_point);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
 		if (!steps[p].job)
 			tap_bail_out("%s: no test stops there", delay_name(p));
-		if (!is_park(p))
+		if (p == DELAY_orphan_taken) {
+			test_orphan(p, true);
+			test_orphan(p, false);
+		} else if (!is_park(p))
 			test_step(p);
 	}
 	options.idle_ms = 20;
 	options.decay_ms = 20;
-	options.background = BACKGROUND_ALWAYS; /* so that it stays when the program has one
-						 * thread */
+	options.background = BACKGROUND_ALWAYS; /* so that it stays when the program
+                                           * has one thread */
 	background_start(true);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
 		if (is_park(p))
