@@ -32,6 +32,7 @@
 #define TEXT_BYTES 96
 #define SHOWN_BYTES 68
 
+enum option_when { WHEN_start, WHEN_any };
 enum option_type { TYPE_BOOL, TYPE_UINT, TYPE_SIZE, TYPE_LIMIT, TYPE_AUTO, TYPE_STRING, TYPE_ENUM };
 
 struct option_row {
@@ -40,6 +41,7 @@ struct option_row {
 	uint64_t min;
 	uint64_t max;
 	size_t offset;
+	enum option_when when;
 	const char *text;
 };
 
@@ -54,7 +56,7 @@ struct options options = {
 
 static const struct option_row rows[] = {
 #define OPT(name, type, def, min, max, when, text)                                                 \
-	{ #name, TYPE_##type, (min), (max), offsetof(struct options, name), text },
+	{ #name, TYPE_##type, (min), (max), offsetof(struct options, name), WHEN_##when, text },
 #include "base/options.def"
 #undef OPT
 };
@@ -192,6 +194,8 @@ static bool said;
 struct place {
 	const char *from;
 	unsigned line; /* 0 if the source is no file */
+	char *why;     /* where a warning goes instead of to standard error, or NULL */
+	size_t room;
 };
 
 void options_say(const char *fmt, ...)
@@ -229,6 +233,10 @@ static void say_at(const struct place *at, const char *fmt, ...)
 	va_start(ap, fmt);
 	log_vformat(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (at->why) {
+		log_format(at->why, at->room, "%s", text);
+		return;
+	}
 	options_say("%s: %s", place_text(at, where, sizeof(where)), text);
 }
 
@@ -455,7 +463,7 @@ static bool row_set(const struct option_row *row, const char *value, const struc
 /* Applies the profile to the options that were not set by name. */
 static void profile_apply(void)
 {
-	static const struct place here = { "profile", 0 };
+	static const struct place here = { .from = "profile" };
 
 	for (size_t i = 0; i < sizeof(profile_rows) / sizeof(profile_rows[0]); i++) {
 		const struct option_row *row = row_find(profile_rows[i].option);
@@ -518,10 +526,34 @@ static bool setting_apply(char *word, const struct place *at)
 
 bool options_default(const char *name, const char *value, const char *from)
 {
-	const struct place at = { from, 0 };
+	const struct place at = { .from = from };
 	const struct option_row *row = row_find(name);
 
 	return given[row - rows] || row_set(row, value, &at);
+}
+
+bool options_change(const char *name, const char *value, char *why, size_t room)
+{
+	const struct place at = { .from = "", .why = why, .room = room };
+	const struct option_row *row = row_find(name);
+
+	if (!row)
+		warn_name(name, &at);
+	else if (row->when != WHEN_any)
+		say_at(&at, "option %s: it is read at the start only", row->name);
+	return row && row->when == WHEN_any && row_set(row, value, &at);
+}
+
+bool options_show(const char *name, char *buf, size_t room)
+{
+	const struct place at = { .from = "", .why = buf, .room = room };
+	const struct option_row *row = row_find(name);
+
+	if (row)
+		value_text(row, buf, room);
+	else
+		warn_name(name, &at);
+	return row != NULL;
 }
 
 static bool is_space(char c)
@@ -554,7 +586,7 @@ static size_t setting_next(const char **text)
 
 unsigned options_parse(const char *text, const char *from)
 {
-	struct place at = { from, strchr(from, '/') ? 1 : 0 };
+	struct place at = { .from = from, .line = strchr(from, '/') ? 1 : 0 };
 	const char *seen = text;
 	char word[WORD_BYTES];
 	unsigned refused = 0;

@@ -54,6 +54,11 @@ unsigned options_parse(const char *text, const char *from);
  * name. Returns false, after a warning, if the value is not valid. At the start. */
 bool options_default(const char *name, const char *value, const char *from);
 
+/* While the process runs: sets an option marked `any`; shows the value of an option. Return false,
+ * and why in the buffer, if that cannot be. One thread at a time. */
+bool options_change(const char *name, const char *value, char *why, size_t room);
+bool options_show(const char *name, char *buf, size_t room);
+
 /* Like log_warn, for what is wrong with an option at the start. Writes nothing if an ancestor of
  * this process has read the same options and so has written the same. */
 void options_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

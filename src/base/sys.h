@@ -108,6 +108,26 @@ static inline ssize_t sys_pread(int fd, void *buf, size_t len, off_t at)
 	return syscall(SYS_pread64, fd, buf, len, at);
 }
 
+static inline ssize_t sys_pwrite(int fd, const void *buf, size_t len, off_t at)
+{
+	return syscall(SYS_pwrite64, fd, buf, len, at);
+}
+
+static inline int sys_openat_new(int dir, const char *path, int flags, mode_t mode)
+{
+	return (int)syscall(SYS_openat, dir, path, flags, mode);
+}
+
+static inline int sys_flock(int fd, int how)
+{
+	return (int)syscall(SYS_flock, fd, how);
+}
+
+static inline int sys_unlinkat(int dir, const char *path)
+{
+	return (int)syscall(SYS_unlinkat, dir, path, 0);
+}
+
 static inline int sys_close(int fd)
 {
 	return (int)syscall(SYS_close, fd);

@@ -64,6 +64,7 @@
 #include "page/purge.h"
 #include "page/zone.h"
 #include "reclaim/control.h"
+#include "reclaim/export.h"
 #include "reclaim/limits.h"
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
@@ -448,8 +449,11 @@ static void *background_main(void *arg)
 		ms = max_size(ms / TICKS, 1);
 		if (r.look_at)
 			ms = min_size(ms, LOOK_MS);
+		if (export_wanted())
+			ms = min_size(ms, EXPORT_MS);
+		export_tick();
 		/* A parked thread would not see requests of sluice-ctl. */
-		if (!r.look_at && asked < 0 && !r.epoch && park()) {
+		if (!r.look_at && asked < 0 && !export_wanted() && !r.epoch && park()) {
 			r.low = 0;
 			r.idle_at = clock_ms() + options.idle_ms;
 			r.decay_at = clock_ms() + options.decay_ms;

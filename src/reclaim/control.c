@@ -29,6 +29,7 @@
 #include "base/ourfd.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
+#include "reclaim/export.h"
 #include "reclaim/info.h"
 #include "reclaim/reclaim.h"
 
@@ -89,6 +90,40 @@ static void put_text(struct answer *a, const char *text)
 	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "%s\n", text);
 }
 
+static void put_error(struct answer *a, const char *why)
+{
+	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "error %s\n", why);
+}
+
+static void answer_get(struct answer *a, const char *name)
+{
+	char text[OPTION_STRING_MAX];
+
+	if (!options_show(name, text, sizeof(text))) {
+		put_error(a, text);
+		return;
+	}
+	put_text(a, "ok");
+	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "%s %s\n", name, text);
+}
+
+/* words: NAME VALUE. */
+static void answer_set(struct answer *a, char *words)
+{
+	char why[OPTION_STRING_MAX];
+	char *value = strchr(words, ' ');
+
+	if (!value) {
+		put_error(a, "set needs the name of an option and a value");
+		return;
+	}
+	*value++ = '\0';
+	if (options_change(words, value, why, sizeof(why)))
+		answer_get(a, words);
+	else
+		put_error(a, why);
+}
+
 static void answer_drain(struct answer *a, const char *digits)
 {
 	struct reclaim_report r;
@@ -116,11 +151,18 @@ static void answer_drain(struct answer *a, const char *digits)
 #undef VALUE
 }
 
-static void answer_to(struct answer *a, const char *request)
+static void answer_to(struct answer *a, char *request)
 {
 	if (strcmp(request, "stats") == 0) {
 		put_text(a, "ok");
 		info_each(true, put_value, a);
+	} else if (strcmp(request, "top") == 0) {
+		put_text(a, "ok");
+		a->len += export_text(a->text + a->len, sizeof(a->text) - a->len);
+	} else if (strncmp(request, "get ", 4) == 0) {
+		answer_get(a, request + 4);
+	} else if (strncmp(request, "set ", 4) == 0) {
+		answer_set(a, request + 4);
 	} else if (strncmp(request, "drain ", 6) == 0) {
 		answer_drain(a, request + 6);
 	} else {

@@ -5,8 +5,9 @@
  * An abstract unix socket, SOCK_DGRAM, named CONTROL_NAME and the process ID. One message each way;
  * the peer's socket must have a name too. The kernel adds the sender's credentials (SO_PASSCRED).
  *
- *   request   "stats", or "drain FLAGS" (decimal, the flags of sluice_drain)
- *   answer    "ok\n" and lines "NAME VALUE\n", or "error TEXT\n"
+ *   request   "stats", "top", "drain FLAGS" (decimal, the flags of sluice_drain), "get NAME" or
+ *             "set NAME VALUE" (of an option)
+ *   answer    "ok\n" and lines "NAME VALUE\n", or "error TEXT\n"; to "top" the lines of export.h
  *
  * Only root and processes of the same user get more than an error.
  */

@@ -52,6 +52,7 @@
 #include "page/zone.h"
 #include "reclaim/background.h"
 #include "reclaim/control.h"
+#include "reclaim/export.h"
 #include "reclaim/pressure.h"
 #include "reclaim/reclaim.h"
 
@@ -179,6 +180,7 @@ static void new_process(bool copy, uint32_t holder)
 	background_fork_child(copy);
 	pressure_fork_child(copy);
 	control_fork_child(copy);
+	export_fork_child(copy);
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].lock);
 	heap_pcps_fork_child(holder);

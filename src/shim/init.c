@@ -32,6 +32,7 @@
 #include "os/vm.h"
 #include "reclaim/background.h"
 #include "reclaim/control.h"
+#include "reclaim/export.h"
 #include "reclaim/pressure.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
@@ -95,6 +96,7 @@ void sluice_init(void)
 	reclaim_init();
 	pressure_init();
 	control_init();
+	export_init();
 	fork_init();
 	background_init();
 	if (options_told()) {
@@ -125,6 +127,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 	int err;
 
 	heap_check_bins();
+	export_end();
 	if (options.stats_print)
 		malloc_stats_print(NULL, NULL, "");
 	if (!options.stats_file[0] || !sandbox_enter())

@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 27
+plan 36
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -90,7 +90,10 @@ jobs=
 
 fails 1 "there is no such process" "a process that has ended is refused" stats "$holder"
 fails 2 "'1x' is not a process ID" "a word that is no process ID is refused" stats 1x
-fails 2 "'purge' is not a command, use drain or stats" "an unknown command is refused" purge 1
+fails 2 "'stat' is not a command, use drain, purge, stats" "an unknown command is refused" stat 1
+fails 2 "get needs NAME and a process ID" "get without a name is refused" get 1
+fails 2 "set needs NAME VALUE and a process ID" "set without a value is refused" set decay_ms 1
+fails 2 "purge takes no option except --json" "purge takes no option" --caches purge 1
 fails 2 "'--most' is not an option" "an unknown option is refused" drain --most 1
 fails 2 "needs a process ID" "a missing process ID is refused" drain
 fails 2 "one argument too many" "two process IDs are refused" drain 1 2
@@ -132,7 +135,7 @@ try --json stats "$speaker"
 is "$(printf '%s' "$out" | /usr/bin/python3 -c 'import json, sys; print(json.load(sys.stdin))')" \
 	"{'free_bytes': 4}" "as JSON only names with numbers of what a process says are printed"
 speaks "$TMP/refusal" "" 'b"error \x1b[2J\n"'
-fails 1 'refused: error \\x1b\[2J' "a refusal is printed without control characters" stats \
+fails 1 'refused: \\x1b\[2J' "a refusal is printed without control characters" stats \
 	"$speaker"
 
 start lone control:1,background:always sleep 600
@@ -150,6 +153,18 @@ s.connect("\0sluice." + sys.argv[1])
 socket.send_fds(s, [sys.argv[2].encode()], [r, w] * 20)
 print(s.recv(20000).decode().splitlines()[0])' "$1" "$2"
 }
+try get idle_ms "$pid"
+is "$status $out" "0 idle_ms 600000" "get shows an option"
+try set idle_ms 1234 "$pid"
+is "$status $out" "0 idle_ms 1234" "set changes it"
+try get idle_ms "$pid"
+is "$out" "idle_ms 1234" "and it stays"
+fails 1 "'5' is not valid, use 10 to 3600000; it stays 1234" "a bad value is refused" \
+	set idle_ms 5 "$pid"
+fails 1 "option zones: it is read at the start only" "so is an option that cannot change" \
+	set zones 2 "$pid"
+fails 1 "there is no option 'idle', did you mean idle_ms" "and one that does not exist" \
+	get idle "$pid"
 had=$(find "/proc/$pid/fd" -type l | wc -l)
 is "$(for n in 4294967297 4294967296 18446744073709551617 0 16384 -1 1x ''; do
 	ask "$pid" "drain $n"

@@ -13,11 +13,12 @@
 
 # What configure and make need, and what is optional.
 BUILD_PACKAGES="autoconf automake gcc libc6-dev libtool make pkg-config python3"
-BUILD_OPTIONAL="libunwind-dev systemtap-sdt-dev"
+BUILD_OPTIONAL="libncurses-dev libunwind-dev systemtap-sdt-dev"
 
 # without PACKAGE: prints what is lost without an optional package.
 without() {
 	case $1 in
+	libncurses-dev) echo "no sluice-top" ;;
 	libunwind-dev) echo "no backtrace when Sluice stops a program" ;;
 	systemtap-sdt-dev) echo "no probe points for tracers" ;;
 	esac

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * export.c - see export.h. Used by init, background, control and fork; uses info.
+ *
+ * (A) The file is written by pwrite, never mapped: whoever truncates it, or fills its disk, does
+ *     the process no harm.
+ * (B) It is made at the start (ourfd.h), with O_EXCL, in a directory in which no other user may
+ *     rename it: one of this user or of root, that others may not write or that is sticky.
+ * (C) Only the process that made it removes it, and only if the name still leads to it.
+ *
+ * No lock: after the start, the background thread only, then the thread that ends the process.
+ * Allocates nothing; makes system calls.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "reclaim/export.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/ourfd.h"
+#include "base/sandbox.h"
+#include "base/sys.h"
+#include "reclaim/info.h"
+
+#define PATH_BYTES 256u
+
+static struct ourfd file = OURFD_NONE;
+static char path[PATH_BYTES];
+static pid_t maker;
+static uint64_t written_at;
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+static bool is_safe(int dir)
+{
+	struct stat st;
+
+	if (sys_fstat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
+		return false;
+	return (st.st_uid == geteuid() && !(st.st_mode & 022)) ||
+	       (st.st_uid == 0 && (!(st.st_mode & 022) || (st.st_mode & S_ISVTX)));
+}
+
+static int new_file(int dir, const char *name)
+{
+	int fd = sys_openat_new(dir, name,
+				O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK,
+				0600);
+
+	if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		sys_close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* Removes the file of a process that had this number, or of this process before it called exec. */
+static bool remove_stale(int dir, const char *name)
+{
+	int fd = sys_openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	bool stale = fd >= 0 && sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		     st.st_uid == geteuid() && sys_flock(fd, LOCK_EX | LOCK_NB) == 0;
+
+	stale = stale && sys_unlinkat(dir, name) == 0;
+	if (fd >= 0)
+		sys_close(fd);
+	return stale;
+}
+
+static int make_in(const char *where)
+{
+	int dir = sys_open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK, 0);
+	size_t n = log_format(path, sizeof(path), "%s/" EXPORT_NAME "%u", where, (unsigned)maker);
+	int fd = -1;
+
+	if (dir < 0)
+		return -1;
+	if (n < sizeof(path) - 1 && is_safe(dir)) {
+		const char *name = path + strlen(where) + 1;
+
+		fd = new_file(dir, name);
+		if (fd < 0 && errno == EEXIST && remove_stale(dir, name))
+			fd = new_file(dir, name);
+	}
+	sys_close(dir);
+	return fd;
+}
+
+void export_init(void)
+{
+	static const char *const dirs[] = { EXPORT_DIRS };
+	bool secure = getauxval(AT_SECURE) != 0;
+	const char *own = environ && !secure ? getenv("XDG_RUNTIME_DIR") : NULL;
+	int fd = -1;
+
+	if (!options.export || secure || !sandbox_enter())
+		return;
+	maker = sys_getpid();
+	if (own && own[0] == '/')
+		fd = make_in(own);
+	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]) && fd < 0; i++)
+		fd = make_in(dirs[i]);
+	if (fd < 0)
+		options_say("option export: no file can be made in XDG_RUNTIME_DIR, /run, "
+			    "/dev/shm or /tmp: %s",
+			    log_error(errno));
+	ourfd_set(&file, fd);
+	sandbox_leave();
+}
+
+void export_end(void)
+{
+	struct stat st;
+
+	if (!ourfd_good(&file) || sys_getpid() != maker || !sandbox_enter())
+		return;
+	if (sys_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == file.dev &&
+	    st.st_ino == file.ino)
+		sys_unlinkat(AT_FDCWD, path);
+	sandbox_leave();
+}
+
+void export_fork_child(bool copy)
+{
+	if (copy)
+		ourfd_forget(&file);
+	else
+		ourfd_close(&file);
+}
+
+/* ---- what is in it --------------------------------------------------------------------------- */
+
+struct out {
+	char *text;
+	size_t len;
+	size_t room;
+};
+
+#define put(o, ...)                                                                                \
+	((o)->len += log_format((o)->text + (o)->len, (o)->room - (o)->len, __VA_ARGS__))
+
+static void put_value(void *arg, const char *name, uint64_t value)
+{
+	put((struct out *)arg, "%s %lu\n", name, (unsigned long)value);
+}
+
+size_t export_text(char *text, size_t room)
+{
+	static struct info_heap top[EXPORT_THREADS];
+	struct out o = { text, 0, room };
+	unsigned n;
+
+	put(&o, "time_ns %lu\n", (unsigned long)clock_ns());
+	info_each(false, put_value, &o);
+	n = info_top_heaps(top, EXPORT_THREADS);
+	for (unsigned i = 0; i < n; i++)
+		put(&o, "thread %u %lu %lu %lu %lu\n", (unsigned)top[i].tid,
+		    (unsigned long)top[i].cached_bytes, (unsigned long)top[i].pcp_bytes,
+		    (unsigned long)top[i].refills, (unsigned long)top[i].flushes);
+	return o.len;
+}
+
+bool export_wanted(void)
+{
+	return options.export && file.fd >= 0;
+}
+
+static void put_digits(char *to, unsigned n, uint64_t value, unsigned base)
+{
+	while (n--) {
+		to[n] = "0123456789abcdef"[value % base];
+		value /= base;
+	}
+}
+
+static void write_file(void)
+{
+	static char text[EXPORT_HEAD + EXPORT_TEXT_MAX];
+	char *body = text + EXPORT_HEAD;
+	size_t len = export_text(body, EXPORT_TEXT_MAX);
+	ssize_t n;
+
+	memcpy(text, "sluice-export 1 ", 16);
+	put_digits(text + 16, 10, len, 10);
+	text[26] = ' ';
+	put_digits(text + 27, 16, export_sum(body, len), 16);
+	text[EXPORT_HEAD - 1] = '\n';
+	n = sys_pwrite(file.fd, text, EXPORT_HEAD + len, 0);
+	(void)n; /* the disk is full: a reader sees by the sum that it is not whole */
+}
+
+void export_tick(void)
+{
+	uint64_t now = clock_ms();
+
+	if (!export_wanted() || now - written_at < EXPORT_MS / 2 || !sandbox_enter())
+		return;
+	if (ourfd_good(&file))
+		write_file();
+	written_at = now;
+	sandbox_leave();
+}

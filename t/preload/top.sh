@@ -1,0 +1,203 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
+. "${0%/*}/../lib/tap.sh"
+plan 34
+tmpdir
+
+top=$builddir/tools/sluice-top
+stat=$builddir/tools/sluice-stat
+pressure=$builddir/t/helpers/pressure
+XDG_RUNTIME_DIR=$TMP/run
+export XDG_RUNTIME_DIR
+mkdir -m 700 "$XDG_RUNTIME_DIR"
+jobs=
+at_exit 'for j in $jobs; do kill "$j" 2>/dev/null; done'
+
+# start NAME SETTINGS COMMAND...: under the library, in the background; sets pid.
+start() {
+	name=$1 settings=$2
+	shift 2
+	: >"$TMP/$name"
+	SLUICE_CONF=idle_ms:600000,decay_ms:600000,psi:0,cgroup:0,$settings \
+		with_sluice sh -c 'echo $$ >"$1" && shift && exec "$@"' sh "$TMP/$name.pid" "$@" \
+		>"$TMP/$name" 2>&1 &
+	until [ -s "$TMP/$name.pid" ]; do sleep 0.05; done
+	pid=$(cat "$TMP/$name.pid")
+	jobs="$jobs $pid"
+}
+
+# try PROGRAM ARGS...: sets out (both streams) and status.
+try() {
+	out=$("$@" 2>&1)
+	status=$?
+}
+
+# fails STATUS REGEX LABEL PROGRAM ARGS...: one line, which matches.
+fails() {
+	want=$1 regex=$2 label=$3
+	shift 3
+	try "$@"
+	is "$status $(printf '%s\n' "$out" | wc -l | tr -d ' ') $(printf '%s\n' "$out" |
+		grep -c -E "$regex")" "$want 1 1" "$label"
+	[ "$status" = "$want" ] || diag "$out"
+}
+
+# answers PID: waits until it can be read.
+answers() {
+	for _ in $(seq 600); do
+		try "$stat" -n 1 "$1"
+		[ "$status" != 0 ] || break
+		sleep 0.1
+	done
+}
+
+# number NAME: of the JSON in $out.
+number() {
+	printf '%s\n' "$out" |
+		/usr/bin/python3 -c 'import json, sys
+print(json.load(sys.stdin)[sys.argv[1]])' "$1"
+}
+
+start holder export:1 "$pressure" stay 60 600
+holder=$pid
+until grep -q ready "$TMP/holder"; do sleep 0.05; done
+answers "$holder"
+file=$XDG_RUNTIME_DIR/sluice.$holder
+proved_mapped "the library is loaded" "$holder"
+is "$status" 0 "a process with export:1 can be read"
+is "$(stat -c '%a %F' "$file")" "600 regular file" "no other user may read the file"
+like "$out" "^ +rss +live +cached" "sluice-stat names its columns"
+
+for _ in $(seq 600); do
+	try "$stat" --json -n 1 "$holder"
+	[ "$(number layer_dirty)" -le $((40 << 20)) ] || break
+	sleep 0.1
+done
+[ "$(number layer_dirty)" -gt $((40 << 20)) ]
+ok $? "the JSON says that there is free memory"
+is "$(printf '%s\n' "$out" | /usr/bin/python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+print(sum(v for k, v in d.items() if k.startswith("layer_") and k != "layer_sum") == d["layer_sum"],
+      d["program"], d["pid"] == int(sys.argv[1]), len(d["top_threads"]) > 0)' "$holder")" \
+	"True pressure True True" "the layers add up, and the process and its threads are named"
+rss=$(($(awk '$1 == "Rss:" && anon { sum += $2 } /^[0-9a-f]+-/ { anon = NF == 5 }
+	END { print sum }' "/proc/$holder/smaps") * 1024))
+sum=$(number layer_sum)
+off=$((rss > sum ? rss - sum : sum - rss))
+[ "$((off * 50))" -le "$rss" ] || [ "$off" -le $((512 << 10)) ]
+ok $? "they agree with the kernel within 2 % or 512 KiB"
+diag "layers $sum, smaps $rss"
+
+try "$stat" --prometheus "$holder"
+is "$(printf '%s\n' "$out" | grep -v -E '^# (HELP [a-z_]+ .|TYPE [a-z_]+ (gauge|counter)$)' |
+	grep -v -E '^sluice_[a-z_]+[{]pid="[0-9]+",program="pressure"(,layer="[a-z]+")?[}] [0-9]+$'
+)" \
+	"" "Prometheus' format has comments and samples only"
+try "$stat" --prometheus -o "$TMP/prom" "$holder"
+is "$status$(find "$TMP" -name 'prom*')" "0$TMP/prom" "it is written to a file as a whole"
+try "$stat" --plot -d 0.1 -n 3 "$holder"
+is "$status $(printf '%s\n' "$out" | grep -c -E '^[0-9.]+( [0-9.]+){9}$')" "0 3" \
+	"--plot has a row for each sample"
+if command -v gnuplot >/dev/null 2>&1; then
+	printf '%s\n' "set terminal svg" "set output '$TMP/plot.svg'" "$out" | gnuplot 2>"$TMP/err"
+	is "$(cat "$TMP/err")$(grep -c '<title>' "$TMP/plot.svg" | grep -v '^0')" \
+		"$(grep -c '<title>' "$TMP/plot.svg")" "gnuplot takes it"
+else
+	skip "gnuplot takes it" "gnuplot is not installed"
+fi
+dashboard=$srcdir/tools/top/sluice-dashboard.json
+is "$(/usr/bin/python3 -c '
+import json, re, sys
+known = set(re.findall(r"^sluice_[a-z_]+", open(sys.argv[2]).read(), re.M))
+for p in json.load(open(sys.argv[1]))["panels"]:
+    for t in p["targets"]:
+        for name in re.findall(r"sluice_[a-z_]+", t["expr"]):
+            if name not in known:
+                print(name)' "$dashboard" "$TMP/prom")" "" "the dashboard names metrics that exist"
+
+try "$stat" -n 1
+is "$status" 0 "without a process ID the only one is taken"
+kill -STOP "$holder"
+try "$stat" -n 1 "$holder"
+is "$status" 0 "a stopped process can be read"
+kill -CONT "$holder"
+
+# A reader meets a file that is cut, and the next write mends it.
+: >"$file"
+answers "$holder"
+is "$status" 0 "a file that somebody has truncated comes back"
+
+if [ -x "$top" ]; then
+	try "$top" --once "$holder"
+	like "$out" "^dirty +[0-9.]+M +[0-9.]+% +#+" "sluice-top --once has a bar for free memory"
+	is "$(printf '%s\n' "$out" | awk 'length($0) > 80')" "" "in 80 columns"
+	fails 2 "no terminal" "without a terminal it says what to use" "$top" "$holder"
+	if command -v script >/dev/null 2>&1; then
+		TERM=dumb script -q -c "'$top' $holder" /dev/null </dev/null >"$TMP/dumb" \
+			2>&1
+		like "$(cat "$TMP/dumb")" "TERM is 'dumb'" "so it does on one that can do nothing"
+		# shellcheck disable=SC2016 # for the inner shell
+		(sleep 1; printf h; sleep 0.3; printf x; printf s; sleep 0.3; printf q) |
+			TERM=xterm timeout 60 script -q -e -c "stty rows 24 cols 80
+				'$top' $holder" /dev/null >"$TMP/screen" 2>&1
+		is "$?" 0 "the live view takes keys, and ends by q"
+		like "$(tr '\033' '\n' <"$TMP/screen")" "mapcache|metadata" \
+			"and it shows the layers"
+	else
+		skip "so it does on one that can do nothing" "no script"
+		skip "the live view takes keys, and ends by q" "no script"
+		skip "and it shows the layers" "no script"
+	fi
+else
+	for label in "sluice-top --once has a bar for free memory" "in 80 columns" \
+		"without a terminal it says what to use" "so it does on one that can do nothing" \
+		"the live view takes keys, and ends by q" "and it shows the layers"; do
+		skip "$label" "built without ncurses"
+	done
+fi
+
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null 2>&1; then
+	cp "$stat" "$TMP/reader"
+	chmod 755 "$TMP/reader"
+	fails 1 "permission denied|does not listen|not loaded" "another user is refused" \
+		setpriv --reuid 65534 --regid 65534 --clear-groups "$TMP/reader" -n 1 "$holder"
+else
+	skip "another user is refused" "not root, or no setpriv"
+fi
+
+# The process ends while it is read.
+"$stat" -d 0.1 "$holder" >"$TMP/until" 2>&1 &
+reader=$!
+until [ "$(wc -l <"$TMP/until")" -gt 3 ]; do sleep 0.05; done
+kill -9 "$holder"
+wait "$reader"
+is "$? $(grep -c sluice-stat "$TMP/until")" "0 0" "a reader ends with the process"
+is "$(test -e "$file" && echo left)" left "a process that was killed leaves its file"
+touch -d '1 hour ago' "$file"
+fails 2 "no process found" "a file of a process that is gone is no process" "$stat" -n 1
+is "$(test -e "$file" && echo left)" "" "and it is removed"
+
+start ends export:1,background:always sleep 2
+file=$XDG_RUNTIME_DIR/sluice.$pid
+until [ -e "$file" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+ok $? "a process makes its file when it begins"
+wait
+is "$(test -e "$file" && echo left)" "" "and removes it when it ends"
+
+chmod 777 "$XDG_RUNTIME_DIR"
+start unsafe export:1,background:always sleep 600
+answers "$pid"
+is "$status $(ls "$XDG_RUNTIME_DIR")" "0 " "a directory that others may write to is not used"
+kill "$pid"
+chmod 700 "$XDG_RUNTIME_DIR"
+start socket control:1,background:always sleep 600
+answers "$pid"
+is "$status" 0 "without a file the socket is asked"
+start neither background:always sleep 600
+fails 1 "does not listen" "a process with neither is named as such" "$stat" -n 1 "$pid"
+fails 2 "'0' is not a delay, use 0.1 to 3600" "a bad delay is refused" "$stat" -d 0 1
+fails 2 "'x' is not a number of samples" "a bad count is refused" "$stat" -n x 1
+fails 2 "'--frob' is not an option" "an unknown option is refused" "$stat" --frob

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* wish.c - see wish.h. */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "top/wish.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl/ask.h"
+#include "top/output.h"
+
+#define LISTED 16u
+#define HEAD_EVERY 20u
+#define PLOT_COUNT 60u
+#define PATH_BYTES 4096
+
+const char *wish_me;
+
+static const char common[] =
+	"  -d, --delay SECONDS  time between samples, 0.1 to 3600 (default 1)\n"
+	"  -n, --count N        end after N samples\n"
+	"  --json               one JSON object for each sample\n"
+	"  --prometheus         the text format of Prometheus, once\n"
+	"  --plot               a script for gnuplot with its data, after -n samples (default 60)\n"
+	"  -o, --output FILE    write there; with --prometheus the file is replaced as a whole\n"
+	"  -h, --help           print this text\n"
+	"  --version            print the version\n";
+
+void (*wish_once)(const struct sample *now, const struct sample *before, struct wish *w);
+
+void die(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s: ", wish_me);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+/* ---- arguments ------------------------------------------------------------------------------- */
+
+static double parse_delay(const char *text)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (end == text || *end || !isfinite(v) || v < 0.1 || v > 3600)
+		die(EXIT_USAGE, "'%s' is not a delay, use 0.1 to 3600 seconds", text);
+	return v;
+}
+
+static unsigned long parse_count(const char *text)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || v == 0 || v > 1000000000)
+		die(EXIT_USAGE, "'%s' is not a number of samples, use 1 to 1000000000", text);
+	return v;
+}
+
+static enum sample_order parse_order(const char *text)
+{
+	for (unsigned i = 0; i < ORDERS; i++)
+		if (strcmp(text, sample_orders[i]) == 0)
+			return (enum sample_order)i;
+	die(EXIT_USAGE, "'%s' is not an order, use cached, pcp, refills, flushes or tid", text);
+}
+
+/* The only process that can be looked at, if none is named. */
+static pid_t find_process(void)
+{
+	pid_t pids[LISTED];
+	unsigned n = source_list(pids, LISTED);
+	char list[LISTED * 12] = "";
+	size_t len = 0;
+
+	if (n == 1)
+		return pids[0];
+	if (n == 0)
+		die(EXIT_USAGE, "no process found, start one with SLUICE_CONF=export:1 or "
+				"control:1 (with one thread: and background:always)");
+	for (unsigned i = 0; i < n; i++)
+		len += (size_t)snprintf(list + len, sizeof(list) - len, " %d", (int)pids[i]);
+	die(EXIT_USAGE, "there are several processes, name one of%s", list);
+}
+
+static const char letters[] = ":d:n:o:s:h";
+enum { OPT_JSON = 256, OPT_PROMETHEUS, OPT_PLOT, OPT_ONCE, OPT_PLAIN, OPT_VERSION };
+static const struct option longs[] = {
+	{ "delay", required_argument, NULL, 'd' },
+	{ "count", required_argument, NULL, 'n' },
+	{ "output", required_argument, NULL, 'o' },
+	{ "sort", required_argument, NULL, 's' },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "prometheus", no_argument, NULL, OPT_PROMETHEUS },
+	{ "plot", no_argument, NULL, OPT_PLOT },
+	{ "once", no_argument, NULL, OPT_ONCE },
+	{ "no-colour", no_argument, NULL, OPT_PLAIN },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+static void bad_option(int opt, char **argv)
+{
+	const char *word = argv[optind - 1];
+
+	if (opt == ':')
+		die(EXIT_USAGE, "'%s' needs a value (--help shows the usage)", word);
+	if (optopt > 0 && optopt < OPT_JSON)
+		die(EXIT_USAGE, "'-%c' is not an option (--help lists them)", optopt);
+	die(EXIT_USAGE, "'%s' is not an option (--help lists them)", word);
+}
+
+static void apply(struct wish *w, int opt, const char *usage)
+{
+	switch (opt) {
+	case 'd':
+		w->delay = parse_delay(optarg);
+		break;
+	case 'n':
+		w->count = parse_count(optarg);
+		break;
+	case 'o':
+		w->file = optarg;
+		break;
+	case 's':
+		w->order = parse_order(optarg);
+		break;
+	case OPT_JSON:
+		w->form = FORM_JSON;
+		break;
+	case OPT_PROMETHEUS:
+		w->form = FORM_PROMETHEUS;
+		break;
+	case OPT_PLOT:
+		w->form = FORM_PLOT;
+		break;
+	case OPT_ONCE:
+		w->form = FORM_ONCE;
+		break;
+	case OPT_PLAIN:
+		w->plain = true;
+		break;
+	default:
+		if (opt == 'h')
+			printf("%s%s", usage, common);
+		else
+			printf("%s " PACKAGE_VERSION "\n", wish_me);
+		exit(0);
+	}
+}
+
+void wish_parse(struct wish *w, int argc, char **argv, enum form form, const char *usage)
+{
+	bool screen = form == FORM_SCREEN;
+	int opt;
+
+	*w = (struct wish){ .form = form, .delay = 1 };
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+		if (opt == ':' || opt == '?' ||
+		    (!screen && (opt == 's' || opt == OPT_ONCE || opt == OPT_PLAIN))) {
+			optopt = opt == 's' ? 's' : optopt;
+			bad_option(opt, argv);
+		}
+		apply(w, opt, usage);
+	}
+	if (w->file && (w->form == FORM_SCREEN || w->form == FORM_ONCE))
+		die(EXIT_USAGE, "--output needs --json, --prometheus or --plot");
+	if (optind + 1 < argc)
+		die(EXIT_USAGE, "'%s' is one argument too many (--help shows the usage)",
+		    argv[optind + 1]);
+	if (optind == argc) {
+		w->pid = find_process();
+		return;
+	}
+	w->pid = ask_pid(argv[optind]);
+	if (!w->pid)
+		die(EXIT_USAGE, "'%s' is not a process ID, use a number from 1 on", argv[optind]);
+}
+
+/* ---- output ---------------------------------------------------------------------------------- */
+
+void wish_sleep(double seconds)
+{
+	struct timespec t = { .tv_sec = (time_t)seconds };
+
+	t.tv_nsec = (long)((seconds - (double)t.tv_sec) * 1e9);
+	nanosleep(&t, NULL);
+}
+
+static FILE *open_output(const struct wish *w, char *temporary)
+{
+	FILE *out;
+
+	if (!w->file)
+		return stdout;
+	snprintf(temporary, PATH_BYTES, "%s%s", w->file, w->form == FORM_PROMETHEUS ? ".new" : "");
+	out = fopen(temporary, "we");
+	if (!out)
+		die(EXIT_UNREAD, "%s: %s", temporary, strerror(errno));
+	return out;
+}
+
+static void flush_output(const struct wish *w, FILE *out)
+{
+	if (fflush(out) != 0 || ferror(out))
+		die(EXIT_UNREAD, "%s: %s", w->file ? w->file : "standard output", strerror(errno));
+}
+
+static void close_output(const struct wish *w, FILE *out, const char *temporary)
+{
+	flush_output(w, out);
+	if (out == stdout)
+		return;
+	if (fclose(out) != 0 ||
+	    (strcmp(temporary, w->file) != 0 && rename(temporary, w->file) != 0))
+		die(EXIT_UNREAD, "%s: %s", w->file, strerror(errno));
+}
+
+static void print_one(const struct wish *w, FILE *out, struct sample *now,
+		      const struct sample *before, unsigned long n)
+{
+	struct wish copy = *w;
+
+	switch (w->form) {
+	case FORM_JSON:
+		output_json(out, now, w->pid);
+		break;
+	case FORM_PROMETHEUS:
+		output_prometheus(out, now, w->pid);
+		break;
+	case FORM_PLOT:
+		output_plot(out, now);
+		break;
+	case FORM_ONCE:
+		sample_sort(now, before, w->order);
+		wish_once(now, before, &copy);
+		break;
+	default:
+		output_line(out, now, before, n % HEAD_EVERY == 0);
+		break;
+	}
+	flush_output(w, out);
+}
+
+/* How many samples; 0: no end. */
+static unsigned long samples_of(const struct wish *w)
+{
+	if (w->count)
+		return w->count;
+	if (w->form == FORM_PLOT)
+		return PLOT_COUNT;
+	return w->form == FORM_PROMETHEUS || w->form == FORM_ONCE ||
+			       (w->form == FORM_JSON && w->file)
+		       ? 1
+		       : 0;
+}
+
+int wish_print(const struct wish *w, struct source *s)
+{
+	static struct sample sample[2];
+	static char temporary[PATH_BYTES];
+	unsigned long count = samples_of(w);
+	FILE *out = open_output(w, temporary);
+	char why[ASK_WHY];
+	unsigned long n;
+
+	if (w->form == FORM_PLOT)
+		output_plot_begin(out, w->pid);
+	for (n = 0; !count || n < count; n++) {
+		char *text;
+
+		if (n)
+			wish_sleep(w->delay);
+		if (n && w->form == FORM_PROMETHEUS && w->file)
+			out = open_output(w, temporary);
+		if (n && source_has_ended(s))
+			break;
+		text = source_read(s, why);
+		if (!text && n && source_has_ended(s))
+			break;
+		if (!text)
+			die(EXIT_UNREAD, "%s", why);
+		sample_parse(&sample[n % 2], text, w->pid);
+		print_one(w, out, &sample[n % 2], n ? &sample[(n + 1) % 2] : NULL, n);
+		if (w->form == FORM_PROMETHEUS && w->file)
+			close_output(w, out, temporary);
+	}
+	if (w->form == FORM_PLOT)
+		output_plot_end(out, &sample[(n + 1) % 2], w->pid);
+	if (w->form != FORM_PROMETHEUS || !w->file)
+		close_output(w, out, temporary);
+	return 0;
+}
