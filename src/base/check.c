@@ -20,6 +20,7 @@
 
 #define LINE_MS 1000
 
+_Thread_local unsigned cold_lines;
 bool fatal_backtrace = true;
 
 /* Gives the thread that has written its line time for the backtrace, after which it calls abort. */

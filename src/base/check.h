@@ -31,6 +31,18 @@ extern bool fatal_backtrace;
 				     __LINE__);                                                    \
 	} while (0)
 
+/*
+ * Debug builds count the cache lines that this thread reads or writes on slow paths, and may not
+ * have touched for long: one for each free object, and two for each step of a list of slabs or runs
+ * (a descriptor and its neighbour). t/unit/cold.c makes a histogram of them.
+ */
+extern _Thread_local unsigned cold_lines __attribute__((tls_model("initial-exec")));
+static inline void cold_count(unsigned n)
+{
+	if (SLUICE_DEBUG)
+		cold_lines += n;
+}
+
 /* In debug builds only; the condition is compiled in all of them. */
 #define DCHECK(cond)                                                                               \
 	do {                                                                                       \

@@ -18,7 +18,7 @@
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
  * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, and stops at the first that is far from
  * the one before; carving reads none. A flush by free writes FLUSH objects, whose cache lines their
- * frees have prefetched.
+ * frees have prefetched. Debug builds count the cold lines (cold_count; t/unit/cold.c).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -398,6 +398,7 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
 {
 	pg->free = first;
 	pg->used = (int16_t)(pg->used - (int)n);
+	cold_count(1);
 	if (likely(pg->used > pg->wake))
 		return;
 	if (unlikely(pg->used < 0))
@@ -444,6 +445,7 @@ static always_inline unsigned link_run(struct page *pg, struct object **o, unsig
 		link_set(o[i], first);
 		first = o[i];
 	} while (++i < n);
+	cold_count(i);
 	*list = first;
 	return i;
 }
@@ -472,6 +474,7 @@ static always_inline bool put_foreign(struct heap *h, struct page *pg, struct ob
 	if (unlikely(mark_is_set(o, base)))
 		heap_freed_twice(o, pg);
 	mark_set(o, base);
+	cold_count(1);
 	outbox_add(&h->outbox, pg, o);
 	return true;
 }

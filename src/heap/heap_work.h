@@ -65,6 +65,7 @@ static inline void heap_work_begin(bool call, bool growth)
 
 static inline void heap_work_count(uint32_t objects, uint32_t slabs)
 {
+	cold_count(2 * slabs);
 	if (SLUICE_DEBUG) {
 		heap_work.objects += objects;
 		heap_work.slabs += slabs;

@@ -25,6 +25,7 @@
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
 
+#include "base/check.h"
 #include "heap/freelist.h"
 #include "heap/holes.h"
 #include "heap/sizeclass.h"
@@ -107,6 +108,7 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **o
 	pg->free = o;
 	__builtin_prefetch(o, 1);
 	pg->used = (int16_t)(pg->used + (int)(at - out));
+	cold_count((unsigned)(at - out));
 	/* The list ends exactly when all carved objects are in use or in holes. */
 	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
 		freelist_bad_count(pg, at[-1]);

@@ -55,6 +55,7 @@
 
 static inline void step(struct zone *z, uint32_t n)
 {
+	cold_count(2 * n);
 	if (SLUICE_DEBUG) {
 		z->steps += n;
 		CHECK(z->steps <= RUN_STEPS);

@@ -119,6 +119,7 @@ static inline struct page *take_locked(struct pcp *p, unsigned rc)
 		return NULL;
 	DCHECK(page_kind(pg) == PAGE_PCP && pg->npages == run_class_pages[rc]);
 	hold_step(LOCK_PCP, 1);
+	cold_count(2);
 	page_list_del(&p->runs[rc], pg, LIST_PCP);
 	page_set_kind(pg, PAGE_LIMBO);
 	count_set(p, count_of(p) - run_class_pages[rc]);
@@ -129,6 +130,7 @@ static inline void put_locked(struct pcp *p, struct page *pg, unsigned rc)
 {
 	DCHECK(pg->npages == run_class_pages[rc] && !(p->flags & PCP_DISABLED));
 	hold_step(LOCK_PCP, 1);
+	cold_count(2);
 	page_set_kind(pg, PAGE_PCP);
 	page_list_add(&p->runs[rc], pg, LIST_PCP);
 	count_set(p, count_of(p) + run_class_pages[rc]);
@@ -152,6 +154,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struc
 		rc = (unsigned)__builtin_ctz(behind ? behind : filled);
 		pg = p->runs[rc].last;
 		hold_step(LOCK_PCP, 1);
+		cold_count(2);
 		page_list_del(&p->runs[rc], pg, LIST_PCP);
 		page_set_kind(pg, PAGE_LIMBO);
 		if (!p->runs[rc].last)
