@@ -51,6 +51,7 @@
 #include "base/atomics.h"
 #include "base/clock.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
@@ -375,6 +376,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 	struct wait w = { .tid = tid, .forker = forker };
 	int saved = errno;
 	int err = 0;
+	uint64_t waited;
 	uint64_t start;
 
 	w.holder = lock_holder(l);
@@ -392,8 +394,10 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 				wake(l, 1);
 		}
 	}
+	waited = clock_ns() - start;
+	PROBE2(lock_wait, l->rank, waited);
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&l->wait_ns, clock_ns() - start, memory_order_relaxed);
+	atomic_fetch_add_explicit(&l->wait_ns, waited, memory_order_relaxed);
 	errno = saved;
 	return err;
 }

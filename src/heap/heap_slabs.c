@@ -35,6 +35,7 @@
 #include "base/links.h"
 #include "base/options.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
@@ -267,6 +268,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	}
 	slab_prefetch_next(h, cls);
 	heap_work_count(got, 0);
+	PROBE2(refill, class_size(cls), got);
 	h->bin[cls].top = o + got - 1;
 	/* The first taken on top: it has the lowest address, or was freed last. */
 	for (unsigned i = 0; i < got / 2; i++) {
@@ -530,6 +532,7 @@ void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d
 	struct object **o = end - n;
 
 	counter_add(&h->flushes, 1);
+	PROBE2(flush, cls < CLASSES ? class_size(cls) : 0, n);
 	h->bin[cls].top = o - 1;
 	heap_work_count(n, 0);
 	while (o < end)
@@ -596,6 +599,7 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 	struct object **o = bin_bottom(h, cls) + 1 + i;
 
 	counter_add(&h->flushes, 1);
+	PROBE2(flush, class_size(cls), n);
 	heap_work_count(n, 0);
 	for (unsigned k = 0; k < n;)
 		k += free_to_slab(h, o + k, n - k, d);
@@ -635,6 +639,7 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 	if (unlikely(!done))
 		return false;
 	counter_add(&h->flushes, 1);
+	PROBE2(flush, cls < CLASSES ? class_size(cls) : 0, done);
 	heap_work_count(done, 0);
 	h->idle_rounds[cls] = 0;
 	bin_left(h, cls, i, done);

@@ -34,6 +34,7 @@
 #include <errno.h>
 
 #include "base/delay.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/growth.h"
@@ -201,6 +202,7 @@ static void *begin(const struct span *m)
 	DELAY_HERE(huge_claimed);
 	fill(claim((uintptr_t)p), (uintptr_t)p, usable_of(m) | (m->guard ? GUARDED : 0));
 	stat_add(STAT_huge_allocs, 1);
+	PROBE2(huge_map, p, usable_of(m));
 	return p;
 }
 
@@ -305,6 +307,7 @@ bool huge_free(void *p)
 	atomic_fetch_sub_explicit(&used, 1, memory_order_relaxed);
 	m = span_of(p, bytes);
 	bytes = usable_of(&m);
+	PROBE2(huge_unmap, p, bytes);
 	left = atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes;
 	if (likely(unguard(&m, true, true)))
 		mapcache_free(m.at, m.bytes, left);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/probe.h"
 #include "base/options.h"
 #include "base/stats.h"
 #include "heap/sizeclass.h"
@@ -80,6 +81,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 	set_bin(pg);
 	page_set_kind(pg, PAGE_LARGE);
 	stat_add(STAT_large_allocs, 1);
+	PROBE2(large_map, page_address(pg), (size_t)pg->npages << PG_SHIFT);
 	return page_address(pg);
 }
 
@@ -93,6 +95,7 @@ void large_check(const struct page *pg, const void *p)
 
 void large_unmake(struct page *pg)
 {
+	PROBE2(large_unmap, page_address(pg), (size_t)pg->npages << PG_SHIFT);
 	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
 	page_set_kind(pg, PAGE_LIMBO);
 }

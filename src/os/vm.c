@@ -26,6 +26,7 @@
 #include "base/check.h"
 #include "base/delay.h"
 #include "base/options.h"
+#include "base/probe.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
@@ -376,6 +377,7 @@ bool vm_purge(void *addr, size_t bytes)
 	if (last <= first)
 		return false;
 	stat_add(STAT_purge_calls, 1);
+	PROBE2(purge, first, last - first);
 	DELAY_HERE(vm_purge);
 	if (sys_madvise((void *)first, last - first, MADV_DONTNEED) != 0)
 		whole = false; /* locked in memory (EINVAL): it stays dirty */

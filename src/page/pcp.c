@@ -41,6 +41,7 @@
 #include "base/delay.h"
 #include "base/options.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "page/pagemap.h"
 
@@ -229,6 +230,7 @@ static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n
 	if (!got)
 		return NULL;
 	stat_add(STAT_pcp_refills, 1);
+	PROBE2(pcp_refill, p, got);
 	DELAY_HERE(pcp_refill);
 	refill_surplus(p, rc, run + 1, got - 1);
 	return run[0];
@@ -250,6 +252,7 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 		pcp_leave(p);
 	} else {
 		stat_add(STAT_pcp_bypassed, 1);
+		PROBE1(pcp_bypass, p);
 	}
 	return alloc_refill(p, rc, n);
 }
@@ -335,6 +338,7 @@ void pcp_free(struct pcp *p, struct page *pg)
 		goto past;
 	if (unlikely(!pcp_enter(p))) {
 		stat_add(STAT_pcp_bypassed, 1);
+		PROBE1(pcp_bypass, p);
 		goto past;
 	}
 	if (unlikely((p->flags & PCP_DISABLED) || npages > p->high)) {

@@ -27,6 +27,7 @@
 
 #include "base/delay.h"
 #include "base/options.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/block.h"
@@ -96,6 +97,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 	if (!vm_commit(at, bytes))
 		return false;
 	vm_thp_as_set(at, bytes, zone_used_pages(z) >= THP_PAGES);
+	PROBE2(growth, at, bytes);
 	DELAY_HERE(grow_committed);
 	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),
 	 * nothing is lost: the space stays reserved, and the next try makes it usable again. */

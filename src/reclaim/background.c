@@ -51,6 +51,7 @@
 #include "base/options.h"
 #include "base/ourfd.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/sandbox.h"
 #include "heap/drain.h"
 #include "heap/heap_pcps.h"
@@ -466,6 +467,7 @@ static void *background_main(void *arg)
 			control_serve();
 			sandbox_leave();
 		}
+		PROBE(background_wake);
 		tick(&r);
 	}
 	finish();

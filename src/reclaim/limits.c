@@ -41,6 +41,7 @@
 #include "base/clock.h"
 #include "base/lock.h"
 #include "base/options.h"
+#include "base/probe.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "heap/cache_bin.h"
@@ -391,6 +392,7 @@ void limits_check(uint64_t epoch)
 	want = shortage(0);
 	if (want && held) {
 		stat_add(STAT_pressure_events, 1);
+		PROBE(pressure_event);
 		want = UINT64_MAX;
 	}
 	if (want && (held || clock_ms() >= check_vain_until)) {

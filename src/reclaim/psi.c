@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/ourfd.h"
+#include "base/probe.h"
 #include "base/park.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
@@ -184,6 +185,7 @@ bool psi_wait(uint64_t ms, uint64_t epoch, int also)
 		return false;
 	if (event) {
 		stat_add(STAT_pressure_events, 1);
+		PROBE(pressure_event);
 		reclaim_pressure(UINT64_MAX, epoch, false);
 	}
 	return fds[0].revents != 0;

@@ -53,6 +53,7 @@
 
 #include "base/clock.h"
 #include "base/options.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "heap/claim.h"
 #include "heap/drain.h"
@@ -496,6 +497,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	uint64_t start = clock_ns();
 
 	heap_copy_check();
+	PROBE1(drain_start, flags);
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {
 		if (lock_acquire(&reclaim_control) == 0) {
@@ -511,6 +513,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	}
 	RUN_STEPS(&r, drain_steps);
 	report->time_ns = clock_ns() - start;
+	PROBE3(drain_end, report->bytes_drained, report->bytes_purged, report->time_ns);
 	errno = saved;
 	return true;
 }

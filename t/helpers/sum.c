@@ -8,6 +8,7 @@
  *   threads                         the same by threads, which then sleep; some end
  *   holes                           a few small blocks of many stay, of threads that ended
  *   fork                            in a child of a process with blocks
+ *   work                            no check: blocks come and go until the program is killed
  *   calloc                          blocks that are not touched: only what the kernel says agrees
  */
 #include "lib/barrier.h"
@@ -267,6 +268,11 @@ int main(int argc, char **argv)
 		with_threads(THREADS / 2, 97);
 	else if (strcmp(kind, "fork") == 0)
 		in_child();
+	else if (strcmp(kind, "work") == 0)
+		for (;;) {
+			fill(blocks, 0, BLOCKS / 10, "small", &seed);
+			free_some(blocks, BLOCKS / 10, 100, &seed);
+		}
 	else if (strcmp(kind, "calloc") == 0)
 		untouched();
 	else

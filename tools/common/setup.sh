@@ -25,7 +25,7 @@ without() {
 }
 
 # What the tests run in addition. A test whose program is missing is skipped.
-TEST_PACKAGES="apache2-utils bind9-utils binutils bubblewrap criu curl default-jdk-headless
+TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap criu curl default-jdk-headless
 	eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin
 	libcap2-bin ltrace lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql
 	procps python3 redis-server redis-tools spin sqlite3 strace stress-ng tar uftrace
