@@ -25,8 +25,8 @@ without() {
 }
 
 # What the tests run in addition. A test whose program is missing is skipped.
-TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap criu curl default-jdk-headless
-	eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin
+TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap cmake criu curl
+	default-jdk-headless eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin
 	libcap2-bin ltrace lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql
 	procps python3 redis-server redis-tools spin sqlite3 strace stress-ng tar uftrace
 	util-linux valgrind xz-utils"
@@ -34,8 +34,9 @@ TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap criu curl 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"
 
-# What .ci/run needs to build for other machines and C libraries.
-OTHER_PACKAGES="gcc-aarch64-linux-gnu libc6-dev-arm64-cross linux-libc-dev musl-tools qemu-user"
+# What .ci/run needs to build for other machines and C libraries, and Debian's packages.
+OTHER_PACKAGES="debhelper dpkg-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross lintian
+	linux-libc-dev musl-tools qemu-user"
 
 # Long enough that only a test that hangs is killed, not one that waits for a busy machine.
 export SLUICE_TEST_TIMEOUT_MULT="${SLUICE_TEST_TIMEOUT_MULT:-5}"
