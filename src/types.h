@@ -115,6 +115,7 @@ enum page_list {
 	LIST_POOL_NEW,  /* abandoned, with room, not yet scanned for holes */
 	LIST_POOL_ROOM, /* abandoned, with room */
 	LIST_POOL_FULL, /* abandoned, without room */
+	LIST_SAMPLED,   /* none: a large object that the heap profile knows */
 };
 
 /* What is known about the memory of a free block or run. */

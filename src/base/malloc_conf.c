@@ -41,6 +41,23 @@ static const struct counterpart {
 	{ "thp", "default", "thp", "system" },
 	{ "thp", NULL, "thp", NULL },
 	{ "stats_print", NULL, "stats_print", NULL },
+	{ "prof", NULL, "prof", NULL },
+	{ "prof_active", NULL, "prof_active", NULL },
+	{ "prof_final", NULL, "prof_final", NULL },
+	{ "prof_leak", NULL, "prof_leak", NULL },
+	{ "prof_prefix", NULL, "prof_prefix", NULL },
+	{ "lg_prof_sample", "0", "prof_sample", "1" },
+	{ "lg_prof_sample", "12", "prof_sample", "4K" },
+	{ "lg_prof_sample", "13", "prof_sample", "8K" },
+	{ "lg_prof_sample", "14", "prof_sample", "16K" },
+	{ "lg_prof_sample", "15", "prof_sample", "32K" },
+	{ "lg_prof_sample", "16", "prof_sample", "64K" },
+	{ "lg_prof_sample", "17", "prof_sample", "128K" },
+	{ "lg_prof_sample", "18", "prof_sample", "256K" },
+	{ "lg_prof_sample", "19", "prof_sample", "512K" },
+	{ "lg_prof_sample", "20", "prof_sample", "1M" },
+	{ "lg_prof_sample", "21", "prof_sample", "2M" },
+	{ "lg_prof_sample", "22", "prof_sample", "4M" },
 };
 
 static bool is_text(const char *at, size_t len, const char *text)

@@ -24,6 +24,7 @@
 #endif
 
 #include "base/backtrace.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "types.h"
@@ -62,7 +63,7 @@ void stack_take(struct stack *s)
 noinline void stack_take_from(struct stack *s, uintptr_t at)
 {
 	s->n = 0;
-	s->tid = (uint32_t)syscall(SYS_gettid);
+	s->tid = self_tid();
 #ifdef __GLIBC__
 	if (likely(ready)) {
 		void *pc[STACK_FRAMES + OWN_FRAMES];

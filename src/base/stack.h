@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define STACK_FRAMES 24u
+#define STACK_FRAMES 32u
 
 /* The frames of the library itself are left out. tid: of the thread. */
 struct stack {

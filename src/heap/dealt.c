@@ -6,7 +6,8 @@
  *     objects that malloc may take. If under is 0, the NULL is the bottom itself.
  * (B) dealt is less than each of left: the allocation that is to be sampled finds the NULL.
  * (C) Outside of the critical section a bin has a place above its objects, if it has room.
- * (D) `returned` has room only while its bin has, and is empty otherwise. So what a drain empties
+ * (D) A hardened process has nothing in its bins (heap_slabs.h), so nothing is dealt.
+ * (E) `returned` has room only while its bin has, and is empty otherwise. So what a drain empties
  *     stays empty (heap_slabs.c (D)).
  *
  * The distances are geometric, so a program cannot fall in step with them, and they have no memory:
@@ -25,6 +26,7 @@
 #include "base/check.h"
 #include "base/links.h"
 #include "heap/cache_bin.h"
+#include "heap/heap_thread.h"
 
 uint64_t dealt_mean[SAMPLE_KINDS];
 
@@ -63,17 +65,22 @@ static uint64_t random_log2(struct heap *h)
 	return ((uint64_t)(zeros + 1) << 16) - fraction;
 }
 
-/* Geometric, with a mean of n: the first of as many trials that succeeds. */
-static uint32_t distance(struct heap *h, uint64_t n)
+/* Geometric: allocations of the class until the next sample of a kind. By bytes, the byte that is
+ * to be sampled lies in the last of them. */
+static uint32_t distance(struct heap *h, unsigned kind, unsigned cls)
 {
 	const uint64_t ln2 = 45426; /* in 2^-16 */
+	uint64_t n = dealt_mean[kind];
 	uint64_t d;
 
 	if (!n)
 		return UINT32_MAX;
 	if (n == 1)
 		return 1;
-	d = ((random_log2(h) * ln2 >> 17) * (2 * n - 1) >> 16) + 1;
+	if (kind == SAMPLE_PROF)
+		d = ((random_log2(h) * ln2 >> 16) * n >> 16) / class_size(cls) + 1;
+	else
+		d = ((random_log2(h) * ln2 >> 17) * (2 * n - 1) >> 16) + 1;
 	return d < UINT32_MAX ? (uint32_t)d : UINT32_MAX;
 }
 
@@ -85,7 +92,7 @@ static uint32_t may_take(struct heap *h, unsigned cls)
 
 	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++) {
 		if (unlikely(!left[kind]))
-			left[kind] = distance(h, dealt_mean[kind]);
+			left[kind] = distance(h, kind, cls);
 		if (left[kind] < least)
 			least = left[kind];
 	}
@@ -125,7 +132,7 @@ void dealt_show(struct heap *h, unsigned bin)
 	struct object **stop;
 	unsigned n;
 
-	if (bin >= CLASSES)
+	if (bin >= CLASSES || heap_slow_only)
 		return;
 	stop = bin_bottom(h, bin);
 	if (s->under[bin])
@@ -150,7 +157,7 @@ void dealt_hide(struct heap *h, unsigned bin)
 	uint32_t most;
 	unsigned n;
 
-	if (bin >= CLASSES)
+	if (bin >= CLASSES || heap_slow_only)
 		return;
 	bottom = bin_bottom(h, bin);
 	n = (unsigned)(h->bin[bin].top - bottom);

@@ -37,7 +37,7 @@ unsigned dealt_others(struct heap *h, unsigned cls);
 /* A random number, for samples. */
 uint64_t dealt_random(struct heap *h);
 
-/* The mean distance of samples: allocations. 0: no samples of this kind. */
+/* The mean distance of samples: allocations; of SAMPLE_PROF bytes. 0: no samples of this kind. */
 extern uint64_t dealt_mean[SAMPLE_KINDS];
 
 #endif

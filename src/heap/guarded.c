@@ -28,6 +28,7 @@
 
 #include "base/backtrace.h"
 #include "base/check.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/park.h"
@@ -220,7 +221,7 @@ static void report_once(uintptr_t address, const void *context)
 {
 	static _Atomic uint32_t reporter;
 	static _Atomic uint32_t done;
-	uint32_t me = (uint32_t)syscall(SYS_gettid);
+	uint32_t me = self_tid();
 	uint32_t other = 0;
 
 	if (atomic_compare_exchange_strong_explicit(&reporter, &other, me, memory_order_relaxed,

@@ -40,6 +40,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
+#include "heap/profile.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
 #include "heap/trim.h"
@@ -237,6 +238,14 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 	return p;
 }
 
+/* Of a large object or a mapping that calls of the family made or resized. */
+static always_inline void *counted(void *p)
+{
+	if (unlikely(heap_sampling) && p)
+		sampler_large(p, heap_plain_usable(p));
+	return p;
+}
+
 /* *zero: whether the memory is to read as zero; becomes whether it does. */
 static void *alloc_large(size_t size, bool *zero)
 {
@@ -266,7 +275,7 @@ static void *alloc_large(size_t size, bool *zero)
 		*zero = wants_zero;
 		p = huge_alloc_kept(size, false, zero);
 	}
-	return likely(p) ? p : alloc_scarce(size, 1, zero);
+	return counted(likely(p) ? p : alloc_scarce(size, 1, zero));
 }
 
 void *heap_alloc_large(size_t size)
@@ -300,7 +309,7 @@ static void *alloc_aligned_large(size_t size, size_t align, bool *zero)
 	}
 	if (unlikely(!p) && likely(!heap_in_copy))
 		p = alloc_scarce(size, align, zero);
-	return p;
+	return counted(p);
 }
 
 void *heap_plain_alloc(size_t size, size_t align, bool *zero)
@@ -473,6 +482,8 @@ void heap_plain_free(void *p)
 {
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
 
+	if (unlikely(heap_sampling))
+		sampler_freed(pg, p);
 	if (pg && (page_kind(pg) == PAGE_SLAB ||
 		   (page_kind(pg) == PAGE_LARGE && (slab_carved_bytes(pg) || heap_hooks)))) {
 		free_object(pg, p);
@@ -519,7 +530,8 @@ size_t heap_plain_usable(void *p)
 	if (pg && page_kind(pg) == PAGE_LARGE) {
 		if (unlikely(p != page_address(pg)))
 			size_of_middle(p, pg);
-		return large_usable(pg);
+		n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
+		return n ? n : large_usable(pg);
 	}
 	if (unlikely(guarded_owns(p)))
 		return guarded_usable(p);
@@ -571,7 +583,7 @@ void *heap_move(void *p, size_t old, size_t size)
 	void *q = NULL;
 
 	if (grows_into_mapping(old, size) && likely(!heap_in_copy))
-		q = huge_alloc_kept(size, true, &(bool){ false });
+		q = counted(huge_alloc_kept(size, true, &(bool){ false }));
 	if (!q)
 		q = heap_alloc(size);
 	if (!q)
@@ -596,9 +608,14 @@ void *heap_plain_realloc(void *p, size_t size)
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
-		/* Also below SMALL_MAX, unless less than half of its last page would be used. */
-		if (size > PG_BYTES / 2 && large_resize(pg, size))
-			return p;
+		/* One that the heap profile knows moves, so that what it becomes is counted. */
+		if (unlikely(pg->list == LIST_SAMPLED)) {
+			if (size <= old && size > old / 2)
+				return p;
+			/* Also below SMALL_MAX, unless half of its last page would be unused. */
+		} else if (size > PG_BYTES / 2 && large_resize(pg, size)) {
+			return counted(p);
+		}
 	} else if (guarded_owns(p)) {
 		if (size == old)
 			return p;
@@ -608,11 +625,13 @@ void *heap_plain_realloc(void *p, size_t size)
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		bool scarce;
 
+		if (unlikely(heap_sampling))
+			sampler_freed(NULL, p);
 		q = huge_realloc(p, size, &scarce);
 		if (unlikely(!q && scarce) && zones_release_space(size - old))
 			q = huge_realloc(p, size, &scarce);
 		if (q)
-			return q;
+			return counted(q);
 	}
 	q = heap_move(p, old, size);
 	return q || size > old ? q : p; /* shrinking cannot fail */
@@ -667,6 +686,8 @@ size_t heap_resize(void *p, size_t size, size_t most)
 		return old;
 	large_check(pg, p);
 	check_not_in_bin(p, pg);
+	if (unlikely(pg->list == LIST_SAMPLED))
+		return old;
 	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
 		large_resize(pg, size);
 	return large_usable(pg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sampler.c - see sampler.h. Used by heap and init; uses dealt, heap_slabs, guarded.
+ * sampler.c - see sampler.h. Used by heap and init; uses dealt, heap_slabs, guarded,
+ * profile.
  *
  * The fast paths know nothing of it. Frees of objects push to bins of their own (dealt.h); the
  * heads of the slabs say so, those of slabs that were made before, too. Large objects are in no
@@ -22,6 +23,7 @@
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_thread.h"
+#include "heap/profile.h"
 #include "heap/trim.h"
 #include "page/zone.h"
 
@@ -77,11 +79,44 @@ void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_l
 
 void *sampler_alloc(size_t size, unsigned due)
 {
+	size_t bytes = class_size(class_of(size));
+	bool zero = false;
 	void *p = NULL;
 
 	if (due & 1u << SAMPLE_GUARD)
 		p = guarded_alloc(size);
+	if (!(due & 1u << SAMPLE_PROF) ||
+	    !atomic_load_explicit(&profile_active, memory_order_relaxed))
+		return p;
+	/* In a run of its own, so that free takes the slow path. */
+	if (!p) {
+		p = large_alloc(heap_pcp_self(), bytes, 1, &zero);
+		if (!p)
+			return NULL;
+		page_of(p)->list = LIST_SAMPLED;
+	}
+	profile_add(p, bytes);
 	return p;
+}
+
+void sampler_large(void *p, size_t bytes)
+{
+	if (!profile_on || !profile_large_due(bytes))
+		return;
+	if (pagemap_ours(p))
+		page_of(p)->list = LIST_SAMPLED;
+	profile_add(p, bytes);
+}
+
+void sampler_freed(struct page *pg, void *p)
+{
+	if (!profile_on || (pg && (page_kind(pg) != PAGE_LARGE || pg->list != LIST_SAMPLED)))
+		return;
+	if (pg && p != page_address(pg))
+		return; /* the free of a middle, which is noticed */
+	(void)profile_remove(p);
+	if (pg)
+		pg->list = LIST_NONE;
 }
 
 /* ---- the start ------------------------------------------------------------------------------ */
@@ -116,7 +151,7 @@ static void begin(struct heap *h)
 
 static bool wanted(void)
 {
-	return options.guard_sample != 0;
+	return options.guard_sample || options.prof;
 }
 
 void sampler_init(void)
@@ -134,7 +169,9 @@ void sampler_init(void)
 	}
 	if (options.guard_sample && guarded_init())
 		dealt_mean[SAMPLE_GUARD] = options.guard_sample;
-	if (!dealt_mean[SAMPLE_GUARD])
+	if (options.prof && profile_init())
+		dealt_mean[SAMPLE_PROF] = options.prof_sample;
+	if (!dealt_mean[SAMPLE_GUARD] && !profile_on)
 		return;
 	h = heap_self; /* the calls so far may have made it */
 	if (heap_is_real(h) && heap_enter_slow(h)) {

@@ -22,7 +22,13 @@ struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due);
 /* In the critical section of h: an object of a slab was freed. */
 void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
-/* An allocation that is sampled. Returns NULL if there is no place of its own for it. */
+/* A large or huge object, or one of the arena, was allocated, or has this size (bytes) now. */
+void sampler_large(void *p, size_t bytes);
+
+/* The block at p, if it is one, is about to be freed. pg: NULL if it lies in no region. */
+void sampler_freed(struct page *pg, void *p);
+
+/* A small allocation that is sampled. Returns NULL if there is no place of its own for it. */
 void *sampler_alloc(size_t size, unsigned due);
 
 #endif

@@ -29,6 +29,7 @@
 #include "base/ourfd.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
+#include "heap/profile.h"
 #include "reclaim/export.h"
 #include "reclaim/info.h"
 #include "reclaim/reclaim.h"
@@ -163,6 +164,13 @@ static void answer_to(struct answer *a, char *request)
 		answer_get(a, request + 4);
 	} else if (strncmp(request, "set ", 4) == 0) {
 		answer_set(a, request + 4);
+	} else if (strcmp(request, "profile") == 0) {
+		if (!profile_on)
+			put_text(a, "error the process has no heap profile (option prof)");
+		else if (profile_dump(NULL, 'm'))
+			put_text(a, "error the profile cannot be written");
+		else
+			put_text(a, "ok");
 	} else if (strncmp(request, "drain ", 6) == 0) {
 		answer_drain(a, request + 6);
 	} else {

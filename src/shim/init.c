@@ -28,6 +28,7 @@
 #include "heap/harden.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
+#include "heap/profile.h"
 #include "heap/sampler.h"
 #include "os/vm.h"
 #include "reclaim/background.h"
@@ -128,6 +129,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 
 	heap_check_bins();
 	export_end();
+	profile_end();
 	if (options.stats_print)
 		malloc_stats_print(NULL, NULL, "");
 	if (!options.stats_file[0] || !sandbox_enter())

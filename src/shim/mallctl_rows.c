@@ -20,6 +20,7 @@
 #include "base/stats.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
+#include "heap/profile.h"
 #include "os/vm.h"
 #include "page/zone.h"
 #include "reclaim/background.h"
@@ -77,6 +78,49 @@ static uint64_t snapshot_word(size_t offset)
 static uint64_t epoch_now(void)
 {
 	return atomic_load_explicit(&epoch, memory_order_relaxed);
+}
+
+static bool prof_is_active(void)
+{
+	return profile_on && atomic_load_explicit(&profile_active, memory_order_relaxed);
+}
+
+static uint64_t lg_sample(void)
+{
+	return 63u - (unsigned)__builtin_clzll(options.prof_sample);
+}
+
+static uint64_t lg_interval(void)
+{
+	return options.prof_interval ? 63u - (unsigned)__builtin_clzll(options.prof_interval)
+				     : UINT64_MAX;
+}
+
+static int set_prof_active(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return new->value ? ENOENT : 0;
+	atomic_store_explicit(&profile_active, new->value != 0, memory_order_relaxed);
+	return 0;
+}
+
+static int do_prof_dump(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return ENOENT;
+	return profile_dump(new->data ? (const char *)(uintptr_t) new->value : NULL, 'm') ? EFAULT
+											  : 0;
+}
+
+/* The rate stays: the classes have drawn when they sample next. */
+static int do_prof_reset(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return ENOENT;
+	if (new->data &&new->value != lg_sample())
+		return EINVAL;
+	profile_reset();
+	return 0;
 }
 
 static int set_epoch(const struct ctl_new *new)

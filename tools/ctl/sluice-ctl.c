@@ -35,6 +35,7 @@ static const char usage[] =
 	"       " ME " get NAME PID\n"
 	"       " ME " set NAME VALUE PID\n"
 	"       " ME " top PID\n"
+	"       " ME " profile PID\n"
 	"\n"
 	"Asks the process PID, which uses Sluice as its malloc with the option control:1:\n"
 	"\n"
@@ -49,6 +50,8 @@ static const char usage[] =
 	"  get          print an option's value\n"
 	"  set          change an option, one that sluice.conf(5) says may change at any time\n"
 	"  top          show the process's memory as it changes: sluice-top(1)\n"
+	"  profile      let the process write its heap profile (option prof); the option\n"
+	"               prof_prefix says where\n"
 	"\n"
 	"  --json       print one JSON object\n"
 	"  -h, --help   print this text\n"
@@ -161,8 +164,9 @@ static const struct command {
 } commands[] = {
 	{ "drain", 1, "" },    { "purge", 1, "" },          { "stats", 1, "" },
 	{ "get", 2, "NAME " }, { "set", 3, "NAME VALUE " }, { "top", 1, "" },
+	{ "profile", 1, "" },
 };
-#define COMMANDS "drain, purge, stats, get, set or top"
+#define COMMANDS "drain, purge, stats, get, set, top or profile"
 
 static const struct command *command_of(struct wish *w)
 {
