@@ -54,6 +54,7 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "base/probe.h"
+#include "base/park.h"
 #include "base/stats.h"
 #include "heap/claim.h"
 #include "heap/drain.h"
@@ -334,17 +335,23 @@ static bool regions(struct run *r)
 
 /*
  * Threads at work take their marks back. Once no heap is in doubt there is nothing to wait for; the
- * longest wait is for a thread that holds something and has fallen asleep just now.
+ * longest wait is for a thread that holds something and has fallen asleep just now. Few sleeps,
+ * because each wake-up may take the processor of a thread at work.
  */
 static bool mark_for_drain(struct run *r)
 {
+	static const uint64_t looks[] = { HEAP_HOT_NS / 40, HEAP_HOT_NS / 6, HEAP_HOT_NS };
 	uint64_t start = clock_ns();
 
 	r->epoch = reclaim_mark(true, r->flags & RECLAIM_GLOBAL);
 	if (r->epoch && !(r->flags & RECLAIM_ALL)) {
 		r->flags |= SPARES_HOT;
-		while (heap_in_doubt() && clock_ns() - start < HEAP_HOT_NS)
-			lock_pause();
+		for (unsigned i = 0; i < sizeof(looks) / sizeof(looks[0]) && heap_in_doubt(); i++) {
+			uint64_t past = clock_ns() - start;
+
+			if (past < looks[i])
+				park_sleep_us((looks[i] - past) / 1000);
+		}
 	}
 	r->report->barrier_ns = clock_ns() - start;
 	return false;
