@@ -53,8 +53,8 @@
 
 #include "base/clock.h"
 #include "base/options.h"
-#include "base/probe.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/stats.h"
 #include "heap/claim.h"
 #include "heap/drain.h"

@@ -34,7 +34,7 @@ if [ "$status" -eq 77 ]; then
 else
 	like "$out, status $status" "$passed" \
 		"without membarrier pcps come back, and heaps are said to be out of reach"
-	is "$(grep '^membarrier' "$TMP/err" | tr -s ' ')" "membarrier = on
+	is "$(grep '^membarrier ' "$TMP/err" | tr -s ' ')" "membarrier = on
 membarrier = off (Operation not permitted)" "malloc_stats says that membarrier failed"
 fi
 proved_loaded "the program was served by the library" reach
