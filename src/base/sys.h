@@ -123,6 +123,11 @@ static inline int sys_flock(int fd, int how)
 	return (int)syscall(SYS_flock, fd, how);
 }
 
+static inline int sys_linkat(int from_dir, const char *from, int dir, const char *path, int flags)
+{
+	return (int)syscall(SYS_linkat, from_dir, from, dir, path, flags);
+}
+
 static inline int sys_unlinkat(int dir, const char *path)
 {
 	return (int)syscall(SYS_unlinkat, dir, path, 0);

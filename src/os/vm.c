@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "base/check.h"
@@ -450,6 +451,21 @@ static uint64_t count_resident(uintptr_t at, uintptr_t end)
 	return pages * vm_os_page;
 }
 
+/* Whether the process began with a filter, which may kill for mincore: systemd's @system-service
+ * does not list it. */
+static bool is_filtered(void)
+{
+	enum { UNKNOWN, NO, YES };
+	static _Atomic uint32_t known;
+	uint32_t is = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (is == UNKNOWN) {
+		is = syscall(SYS_prctl, PR_GET_SECCOMP, 0, 0, 0, 0) == 0 ? NO : YES;
+		atomic_store_explicit(&known, is, memory_order_relaxed);
+	}
+	return is == YES;
+}
+
 uint64_t vm_resident(const void *addr, size_t bytes)
 {
 	uintptr_t at = align_down((uintptr_t)addr, vm_os_page);
@@ -457,7 +473,8 @@ uint64_t vm_resident(const void *addr, size_t bytes)
 	int saved = errno;
 
 	if (sandbox_enter()) {
-		n = count_resident(at, (uintptr_t)addr + bytes);
+		if (!is_filtered())
+			n = count_resident(at, (uintptr_t)addr + bytes);
 		sandbox_leave();
 	}
 	errno = saved;

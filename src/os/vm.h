@@ -74,7 +74,8 @@ bool vm_populate(void *addr, size_t bytes);
 bool vm_purge(void *addr, size_t bytes);
 
 /* Bytes of [addr, addr + bytes) that the kernel backs; what is not mapped counts as not backed.
- * Returns VM_UNKNOWN if the kernel cannot be asked, as in a sandbox. Some 10 us for each 4 MiB. */
+ * Returns VM_UNKNOWN if the kernel cannot be asked: in a sandbox, also one that the process began
+ * with. Some 10 us for each 4 MiB. */
 #define VM_UNKNOWN UINT64_MAX
 uint64_t vm_resident(const void *addr, size_t bytes);
 

@@ -4,8 +4,10 @@
  *
  * (A) The file is written by pwrite, never mapped: whoever truncates it, or fills its disk, does
  *     the process no harm.
- * (B) It is made at the start (ourfd.h), with O_EXCL, in a directory in which no other user may
- *     rename it: one of this user or of root, that others may not write or that is sticky.
+ * (B) It is made at the start (ourfd.h), in a directory in which no other user may rename it: one
+ *     of this user or of root, that others may not write or that is sticky. It has no name (and so
+ *     leaves nothing behind) until the background thread writes it for the first time, locked by
+ *     then.
  * (C) Only the process that made it removes it, and only if the name still leads to it.
  *
  * No lock: after the start, the background thread only, then the thread that ends the process.
@@ -36,6 +38,7 @@ static struct ourfd file = OURFD_NONE;
 static char path[PATH_BYTES];
 static pid_t maker;
 static uint64_t written_at;
+static bool named;
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
@@ -47,19 +50,6 @@ static bool is_safe(int dir)
 		return false;
 	return (st.st_uid == geteuid() && !(st.st_mode & 022)) ||
 	       (st.st_uid == 0 && (!(st.st_mode & 022) || (st.st_mode & S_ISVTX)));
-}
-
-static int new_file(int dir, const char *name)
-{
-	int fd = sys_openat_new(dir, name,
-				O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK,
-				0600);
-
-	if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		sys_close(fd);
-		fd = -1;
-	}
-	return fd;
 }
 
 /* Removes the file of a process that had this number, or of this process before it called exec. */
@@ -76,10 +66,12 @@ static bool remove_stale(int dir, const char *name)
 	return stale;
 }
 
+/* Sets path to the name that the file will have in that directory. Returns a descriptor, or -1. */
 static int make_in(const char *where)
 {
 	int dir = sys_open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK, 0);
 	size_t n = log_format(path, sizeof(path), "%s/" EXPORT_NAME "%u", where, (unsigned)maker);
+	struct stat st;
 	int fd = -1;
 
 	if (dir < 0)
@@ -87,9 +79,13 @@ static int make_in(const char *where)
 	if (n < sizeof(path) - 1 && is_safe(dir)) {
 		const char *name = path + strlen(where) + 1;
 
-		fd = new_file(dir, name);
-		if (fd < 0 && errno == EEXIST && remove_stale(dir, name))
-			fd = new_file(dir, name);
+		if (sys_fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+		    remove_stale(dir, name))
+			fd = sys_openat_new(dir, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+		if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) != 0) {
+			sys_close(fd);
+			fd = -1;
+		}
 	}
 	sys_close(dir);
 	return fd;
@@ -121,7 +117,7 @@ void export_end(void)
 {
 	struct stat st;
 
-	if (!ourfd_good(&file) || sys_getpid() != maker || !sandbox_enter())
+	if (!named || !ourfd_good(&file) || sys_getpid() != maker || !sandbox_enter())
 		return;
 	if (sys_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == file.dev &&
 	    st.st_ino == file.ino)
@@ -131,6 +127,7 @@ void export_end(void)
 
 void export_fork_child(bool copy)
 {
+	named = false;
 	if (copy)
 		ourfd_forget(&file);
 	else
@@ -198,14 +195,29 @@ static void write_file(void)
 	(void)n; /* the disk is full: a reader sees by the sum that it is not whole */
 }
 
+/* Gives the file its name; or drops it, if that cannot be: another root directory, no /proc. */
+static void name_file(void)
+{
+	char own[32];
+
+	log_format(own, sizeof(own), "/proc/self/fd/%d", file.fd);
+	named = ourfd_same_root() &&
+		sys_linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
+	if (!named)
+		ourfd_close(&file);
+}
+
 void export_tick(void)
 {
 	uint64_t now = clock_ms();
 
 	if (!export_wanted() || now - written_at < EXPORT_MS / 2 || !sandbox_enter())
 		return;
-	if (ourfd_good(&file))
+	if (ourfd_good(&file)) {
 		write_file();
+		if (!named)
+			name_file();
+	}
 	written_at = now;
 	sandbox_leave();
 }

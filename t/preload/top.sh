@@ -183,7 +183,7 @@ is "$(test -e "$file" && echo left)" "" "and it is removed"
 start ends export:1,background:always sleep 2
 file=$XDG_RUNTIME_DIR/sluice.$pid
 until [ -e "$file" ] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
-ok $? "a process makes its file when it begins"
+ok $? "a process has its file as soon as its background thread runs"
 wait
 is "$(test -e "$file" && echo left)" "" "and removes it when it ends"
 

@@ -48,6 +48,7 @@ enum state { NOT_OURS, ALIVE, GONE };
  * not believed. */
 static enum state state_of(int fd, uid_t uid)
 {
+	char head[16];
 	struct stat st;
 
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != uid ||
@@ -56,6 +57,9 @@ static enum state state_of(int fd, uid_t uid)
 	if (flock(fd, LOCK_SH | LOCK_NB) != 0)
 		return errno == EWOULDBLOCK ? ALIVE : NOT_OURS;
 	flock(fd, LOCK_UN);
+	if (st.st_size && (pread(fd, head, sizeof(head), 0) != sizeof(head) ||
+			   memcmp(head, "sluice-export 1 ", sizeof(head)) != 0))
+		return NOT_OURS;
 	return time(NULL) - st.st_mtime >= NEW_SECONDS ? GONE : NOT_OURS;
 }
 
