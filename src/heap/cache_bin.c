@@ -10,7 +10,7 @@
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
  * lock.
- * Bound: a move to a longer row copies BIN_SMALL pointers at most. No lock, no allocation.
+ * Bound: a move to a longer row copies BIN_MIDDLE pointers at most. No lock, no allocation.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -75,15 +75,28 @@ void bin_begin(struct heap *h, unsigned bin)
 		returned_begin(h, bin);
 }
 
-/* To the longer row of its class; the classes that have one come first. */
-static void bin_move(struct heap *h, unsigned cls)
+/* Where the row of a bin with that many places begins; the classes that have longer rows come
+ * first. */
+static unsigned bin_row(unsigned bin, unsigned room)
+{
+	if (room <= BIN_SMALL)
+		return bin_first_row(bin);
+	if (room <= BIN_MIDDLE) {
+		DCHECK(bin < BIN_MIDDLE_ROWS);
+		return BIN_SMALL_SLOTS + bin * (BIN_MIDDLE + 1);
+	}
+	DCHECK(bin < BIN_LONG_ROWS);
+	return BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + bin * (BIN_MAX + 1);
+}
+
+/* To the row for that many places. The bin is in a longer one already if it had more before. */
+static void bin_move(struct heap *h, unsigned cls, unsigned room)
 {
 	struct object **from = bin_bottom(h, cls);
 	size_t n = (size_t)(h->bin[cls].top - from);
 
-	DCHECK(cls < BIN_ROWS);
-	h->bin_bottom[cls] = (uint16_t)(heap_bins_from + BIN_SMALL_SLOTS + cls * (BIN_MAX + 1));
-	memcpy(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
+	h->bin_bottom[cls] = (uint16_t)(heap_bins_from + bin_row(cls, room));
+	memmove(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }
 
@@ -157,8 +170,8 @@ bool bin_grow(struct heap *h, unsigned cls)
 		return true;
 	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
 		return false;
-	if (old <= BIN_SMALL && room > BIN_SMALL)
-		bin_move(h, cls);
+	if (bin_row(cls, room) != bin_row(cls, old))
+		bin_move(h, cls, room);
 	bin_set_limit(h, cls, room);
 	bins_count(bin_bytes(cls, room - old));
 	return true;

@@ -55,11 +55,12 @@ _Static_assert(sizeof(struct cache_bin) == CLASS_SCALE, "a scaled class leads to
 _Static_assert(BINS *CLASS_SCALE <= HEAD_NOTE, "a head says which bin its run's objects go to");
 
 /*
- * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most; it moves to a
- * row of BIN_MAX when it grows beyond that. Each row lies above a bottom. So the bins of a thread
- * that needs few places fill few pages.
+ * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most. When it grows
+ * beyond that it moves to a row of BIN_MIDDLE, and then to one of BIN_MAX. Each row lies above a
+ * bottom. So the bins of a thread that needs few places fill few pages, all of which a fork copies.
  */
-#define BIN_SMALL 64u
+#define BIN_SMALL 16u
+#define BIN_MIDDLE 64u
 struct bin_rows {
 #define SIZECLASS(size, pages)                                                                     \
 	struct object                                                                              \
@@ -68,14 +69,21 @@ struct bin_rows {
 #undef SIZECLASS
 	struct object *large[LARGE_BINS][LARGE_BIN_MAX + 1];
 };
+_Static_assert(LARGE_BIN_MAX <= BIN_SMALL, "a bin of large objects has one row");
 enum {
-	BIN_ROWS = 0
+	BIN_MIDDLE_ROWS = 0
 #define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 	,
+	BIN_LONG_ROWS = 0
+#define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_MIDDLE)
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	,
 	BIN_SMALL_SLOTS = sizeof(struct bin_rows) / sizeof(struct object *),
-	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_ROWS * (BIN_MAX + 1)
+	BIN_MIDDLE_SLOTS = BIN_MIDDLE_ROWS * (BIN_MIDDLE + 1),
+	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + BIN_LONG_ROWS * (BIN_MAX + 1)
 };
 
 struct heap {
