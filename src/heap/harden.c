@@ -265,15 +265,13 @@ static void harden_free(void *p)
 		return;
 	}
 	heap_check_object(p, pg);
-	was = live_end(p);
+	was = live_end(p, options.zero_on_free);
 	if (unlikely(was < LIVE_USED))
 		heap_freed_twice(p, pg);
 	(void)usable(p, pg, was);
-	if (options.zero_on_free) {
+	if (options.zero_on_free)
 		memset(p, 0, block_bytes(pg));
-		live_zeroed(p);
-	}
-	heap_plain_free(p);
+	heap_free_checked(pg, p);
 }
 
 static size_t harden_usable(void *p)

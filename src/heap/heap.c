@@ -408,15 +408,20 @@ static void free_large(struct page *pg)
  * heap_free_full does. */
 static void free_object(struct page *pg, void *p)
 {
+	heap_check_object(p, pg);
+	if (unlikely(page_kind(pg) == PAGE_SLAB && mark_is_set(p, mark_base(pg))))
+		heap_freed_twice(p, pg);
+	heap_free_checked(pg, p);
+}
+
+void heap_free_checked(struct page *pg, void *p)
+{
 	struct due_list d;
 	unsigned cls = pg->cls;
 	struct heap *h;
 	struct cache_bin *b;
 
 	d.n = 0;
-	heap_check_object(p, pg);
-	if (unlikely(page_kind(pg) == PAGE_SLAB && mark_is_set(p, mark_base(pg))))
-		heap_freed_twice(p, pg);
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
 		if (page_kind(pg) == PAGE_LARGE)

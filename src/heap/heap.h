@@ -64,6 +64,7 @@ struct heap_hooks {
 extern const struct heap_hooks *heap_hooks;
 void *heap_plain_alloc(size_t size, size_t align, bool *zero);
 void heap_plain_free(void *p);
+void heap_free_checked(struct page *pg, void *p); /* the start of a block that is in use */
 void *heap_plain_realloc(void *p, size_t size);
 size_t heap_plain_usable(void *p);
 size_t heap_plain_good_size(size_t size, size_t align);

@@ -4,8 +4,9 @@
  *
  * (A) A region's bits are mapped when the first block of it is handed out in a hardened process,
  *     and stay. The kernel backs only what is used: 1/64 of the memory in use, at most.
- * (B) The `used` bit decides: the thread that clears it owns the block, and it alone changes the
- *     `note` bit until the block is handed out again.
+ * (B) A block has two neighbouring bits. The lower one, `used`, decides: the thread that clears it
+ *     owns the block, and it alone changes the upper one, `note`, until the block is handed out
+ *     again. So one atomic operation does a malloc, and one a free.
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
@@ -19,12 +20,14 @@
 #include "os/vm.h"
 #include "page/pagemap.h"
 
-#define LIVE_WORDS (REGION_BYTES / ALIGN_MIN / 64)
-#define PAGE_WORDS (PG_BYTES / ALIGN_MIN / 64)
+#define IN_WORD 32u /* blocks of ALIGN_MIN bytes */
+#define LIVE_WORDS (REGION_BYTES / ALIGN_MIN / IN_WORD)
+#define PAGE_WORDS (PG_BYTES / ALIGN_MIN / IN_WORD)
+#define USED UINT64_C(1)
+#define NOTE UINT64_C(2)
 
 struct live_bits {
-	_Atomic uint64_t used[LIVE_WORDS];
-	_Atomic uint64_t note[LIVE_WORDS];
+	_Atomic uint64_t word[LIVE_WORDS];
 };
 
 static inline struct live_bits *bits_of(const void *p)
@@ -32,14 +35,14 @@ static inline struct live_bits *bits_of(const void *p)
 	return atomic_load_explicit(&region_of(p)->live, memory_order_acquire);
 }
 
-static inline size_t word_of(const void *p)
+static inline _Atomic uint64_t *word_of(struct live_bits *b, const void *p)
 {
-	return ((uintptr_t)p & (REGION_BYTES - 1)) / ALIGN_MIN / 64;
+	return &b->word[((uintptr_t)p & (REGION_BYTES - 1)) / ALIGN_MIN / IN_WORD];
 }
 
-static inline uint64_t bit_of(const void *p)
+static inline unsigned shift_of(const void *p)
 {
-	return UINT64_C(1) << ((uintptr_t)p / ALIGN_MIN % 64);
+	return (uintptr_t)p / ALIGN_MIN % IN_WORD * 2;
 }
 
 bool live_ready(const void *p)
@@ -66,75 +69,65 @@ uint64_t live_bytes(struct region *r)
 	return bytes == VM_UNKNOWN ? sizeof(*b) : bytes;
 }
 
-static enum live state_of(uint64_t used, uint64_t note, uint64_t bit)
+static enum live state_of(uint64_t word, unsigned shift)
 {
-	if (used & bit)
-		return note & bit ? LIVE_PLAIN : LIVE_USED;
-	return note & bit ? LIVE_ZEROED : LIVE_NONE;
+	static const enum live states[] = { LIVE_NONE, LIVE_USED, LIVE_ZEROED, LIVE_PLAIN };
+
+	return states[word >> shift & (USED | NOTE)];
 }
 
 enum live live_of(const void *p)
 {
 	struct live_bits *b = bits_of(p);
-	size_t w = word_of(p);
 
 	if (!b || (uintptr_t)p % ALIGN_MIN)
 		return LIVE_NONE;
-	return state_of(atomic_load_explicit(&b->used[w], memory_order_relaxed),
-			atomic_load_explicit(&b->note[w], memory_order_relaxed), bit_of(p));
+	return state_of(atomic_load_explicit(word_of(b, p), memory_order_relaxed), shift_of(p));
 }
 
 enum live live_begin(const void *p)
 {
-	struct live_bits *b = bits_of(p);
-	size_t w = word_of(p);
-	uint64_t bit = bit_of(p);
-	uint64_t note = atomic_load_explicit(&b->note[w], memory_order_relaxed);
-	uint64_t used;
+	_Atomic uint64_t *w = word_of(bits_of(p), p);
+	unsigned shift = shift_of(p);
+	/* Nobody else changes the two bits: `used` is set and `note` cleared by one addition. */
+	uint64_t old = atomic_load_explicit(w, memory_order_relaxed) >> shift & (USED | NOTE);
+	uint64_t add = (USED - old) << shift;
 
-	if (note & bit)
-		atomic_fetch_and_explicit(&b->note[w], ~bit, memory_order_relaxed);
-	used = atomic_fetch_or_explicit(&b->used[w], bit, memory_order_relaxed);
-	return state_of(used, note, bit);
+	if (unlikely(old & USED))
+		return state_of(old, 0);
+	return state_of(atomic_fetch_add_explicit(w, add, memory_order_relaxed), shift);
 }
 
-enum live live_end(const void *p)
+enum live live_end(const void *p, bool zeroed)
 {
 	struct live_bits *b = bits_of(p);
-	size_t w = word_of(p);
-	uint64_t bit = bit_of(p);
-	uint64_t note;
-	uint64_t used;
+	unsigned shift = shift_of(p);
+	_Atomic uint64_t *w;
+	uint64_t old;
+	uint64_t new;
 
 	if (!b || (uintptr_t)p % ALIGN_MIN)
 		return LIVE_NONE;
-	used = atomic_fetch_and_explicit(&b->used[w], ~bit, memory_order_relaxed);
-	if (!(used & bit))
-		return LIVE_NONE;
-	note = atomic_load_explicit(&b->note[w], memory_order_relaxed);
-	if (note & bit)
-		atomic_fetch_and_explicit(&b->note[w], ~bit, memory_order_relaxed);
-	return state_of(used, note, bit);
-}
-
-void live_zeroed(const void *p)
-{
-	atomic_fetch_or_explicit(&bits_of(p)->note[word_of(p)], bit_of(p), memory_order_relaxed);
+	w = word_of(b, p);
+	old = atomic_load_explicit(w, memory_order_relaxed);
+	do {
+		if (unlikely(!(old >> shift & USED)))
+			return LIVE_NONE;
+		new = (old & ~((USED | NOTE) << shift)) | (zeroed ? NOTE << shift : 0);
+	} while (!atomic_compare_exchange_weak_explicit(w, &old, new, memory_order_relaxed,
+							memory_order_relaxed));
+	return state_of(old, shift);
 }
 
 void live_mark(const void *p, enum live state)
 {
-	struct live_bits *b = bits_of(p);
-	size_t w = word_of(p);
-	uint64_t bit = bit_of(p);
+	_Atomic uint64_t *w = word_of(bits_of(p), p);
+	uint64_t both = (USED | NOTE) << shift_of(p);
 
-	if (state == LIVE_PLAIN) {
-		atomic_fetch_or_explicit(&b->used[w], bit, memory_order_relaxed);
-		atomic_fetch_or_explicit(&b->note[w], bit, memory_order_relaxed);
-	} else {
-		atomic_fetch_and_explicit(&b->used[w], ~bit, memory_order_relaxed);
-		atomic_fetch_and_explicit(&b->note[w], ~bit, memory_order_relaxed);
-	}
+	if (state == LIVE_PLAIN)
+		atomic_fetch_or_explicit(w, both, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(w, ~both, memory_order_relaxed);
 }
 
 void live_forget(const struct page *pg, uint32_t npages)
@@ -145,7 +138,7 @@ void live_forget(const struct page *pg, uint32_t npages)
 	if (!b)
 		return;
 	for (size_t end = w + npages * PAGE_WORDS; w < end; w++) {
-		if (atomic_load_explicit(&b->note[w], memory_order_relaxed))
-			atomic_store_explicit(&b->note[w], 0, memory_order_relaxed);
+		if (atomic_load_explicit(&b->word[w], memory_order_relaxed))
+			atomic_store_explicit(&b->word[w], 0, memory_order_relaxed);
 	}
 }

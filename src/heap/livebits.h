@@ -28,13 +28,13 @@ enum live live_of(const void *p);
 /* The block, which the caller has got, is in use now. Returns what it was before. */
 enum live live_begin(const void *p);
 
-/* Set LIVE_PLAIN or LIVE_NONE; before there are threads. */
+/* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
 void live_mark(const void *p, enum live state);
 
-/* The block is not in use any more. Returns what it was: of several callers one gets LIVE_USED or
- * LIVE_PLAIN. That one says by live_zeroed if it has filled the block with zeros. */
-enum live live_end(const void *p);
-void live_zeroed(const void *p);
+/* The block is not in use any more. zeroed: the caller, if it gets the block, fills it with zeros
+ * before anyone can be given it. Returns what it was: of several callers one gets LIVE_USED or
+ * LIVE_PLAIN. */
+enum live live_end(const void *p, bool zeroed);
 
 /* The run's blocks are not in use, content unknown. The caller owns the run. */
 void live_forget(const struct page *pg, uint32_t npages);

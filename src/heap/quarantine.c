@@ -24,6 +24,8 @@
 #include "base/options.h"
 #include "page/meta.h"
 
+#define PREFETCH_AHEAD 4u
+
 struct quarantine {
 	uint32_t first;
 	uint32_t count;
@@ -39,25 +41,35 @@ static inline struct quarantine *of_heap(const struct heap *h)
 	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
 }
 
+/* from and to: multiples of 16. Returns the first word that is not zero, or `to`. */
+static size_t first_written(const char *at, size_t from, size_t to)
+{
+	uint64_t word[2];
+
+	for (; from < to; from += sizeof(word)) {
+		memcpy(word, at + from, sizeof(word));
+		if (unlikely(word[0] | word[1]))
+			break;
+	}
+	return from;
+}
+
 void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg)
 {
-	static const char zeros[256];
 	const char *at = p;
 
-	for (size_t n; from < to; from += n) {
-		n = min_size(to - from, sizeof(zeros));
-		if (likely(memcmp(at + from, zeros, n) == 0))
-			continue;
-		while (!at[from])
-			from++;
-		if (page_kind(pg) != PAGE_SLAB)
-			sluice_fatal("block written to after it was freed (its byte %zu): address "
-				     "%p, block %p (%zu bytes)",
-				     from, p, p, large_usable(pg));
-		sluice_fatal("object written to after it was freed (its byte %zu): address %p, "
-			     "size class %u (%u bytes)",
-			     from, p, pg->cls, (unsigned)class_size(pg->cls));
-	}
+	from = first_written(at, from, to);
+	if (likely(from == to))
+		return;
+	while (!at[from])
+		from++;
+	if (page_kind(pg) != PAGE_SLAB)
+		sluice_fatal("block written to after it was freed (its byte %zu): address %p, "
+			     "block %p (%zu bytes)",
+			     from, p, p, large_usable(pg));
+	sluice_fatal("object written to after it was freed (its byte %zu): address %p, size class "
+		     "%u (%u bytes)",
+		     from, p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
 /* The owner alone writes them. */
@@ -100,6 +112,13 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 	void *p = q->block[q->first];
 
 	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
+	/* It was not touched for long: the one that leaves some frees later. */
+	if (q->count > PREFETCH_AHEAD + 1) {
+		const void *later = q->block[(q->first + PREFETCH_AHEAD) % QUARANTINE_BLOCKS];
+
+		__builtin_prefetch(later, 1);
+		__builtin_prefetch(page_of(later), 1);
+	}
 	q->count--;
 	count(q, page_of(p), UINT64_MAX);
 	block_leaves(h, p, d);
@@ -115,7 +134,7 @@ void quarantine_put(struct heap *h, void *p, struct due_list *d)
 		atomic_store_explicit(&h->quarantine, q, memory_order_release);
 	}
 	if (!q || bytes > options.quarantine / 2) {
-		block_leaves(h, p, d);
+		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
 		return;
 	}
 	for (unsigned n = 0; n < QUARANTINE_STEP && q->count; n++) {
