@@ -59,6 +59,7 @@ bool heap_refill(struct heap *h, unsigned cls);
  * Returns NULL if the heap has none. heap_show_hidden makes them the bin's, for a flush.
  */
 #define HIDDEN_MAX 16u
+_Static_assert(HIDDEN_MAX <= BIN_SMALL, "they fit into the row in which a bin begins");
 struct object *heap_take_hidden(struct heap *h, unsigned cls);
 void heap_random_fork_child(void); /* not the parent's choices */
 static inline void heap_show_hidden(struct heap *h, unsigned bin)
