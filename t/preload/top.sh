@@ -192,6 +192,7 @@ start unsafe export:1,background:always sleep 600
 answers "$pid"
 is "$status $(ls "$XDG_RUNTIME_DIR")" "0 " "a directory that others may write to is not used"
 kill "$pid"
+rm -f "/run/sluice.$pid" "/dev/shm/sluice.$pid" "/tmp/sluice.$pid"
 chmod 700 "$XDG_RUNTIME_DIR"
 start socket control:1,background:always sleep 600
 answers "$pid"
