@@ -421,6 +421,8 @@ void heap_free_checked(struct page *pg, void *p)
 	struct heap *h;
 	struct cache_bin *b;
 
+	if (unlikely(heap_sampling))
+		sampler_freed(pg, p); /* a hardened process comes here at once */
 	d.n = 0;
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
