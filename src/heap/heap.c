@@ -246,19 +246,13 @@ static always_inline void *counted(void *p)
 	return p;
 }
 
-/* *zero: whether the memory is to read as zero; becomes whether it does. */
-static void *alloc_large(size_t size, bool *zero)
+/* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
+static void *alloc_run(size_t size, bool *zero)
 {
 	bool wants_zero = *zero;
 	struct pcp *pcp;
 	void *p = NULL;
 
-	if (size <= LARGE_BIN_PAGES * PG_BYTES)
-		p = heap_alloc_binned(size);
-	if (likely(p)) {
-		*zero = false;
-		return p;
-	}
 	if (unlikely(heap_in_copy)) {
 		*zero = true;
 		return huge_alloc(size, 1);
@@ -278,6 +272,17 @@ static void *alloc_large(size_t size, bool *zero)
 	return counted(likely(p) ? p : alloc_scarce(size, 1, zero));
 }
 
+/* *zero: as in alloc_run. */
+static void *alloc_large(size_t size, bool *zero)
+{
+	void *p = size <= LARGE_BIN_PAGES * PG_BYTES ? heap_alloc_binned(size) : NULL;
+
+	if (unlikely(!p))
+		return alloc_run(size, zero);
+	*zero = false;
+	return p;
+}
+
 void *heap_alloc_large(size_t size)
 {
 	bool zero = false;
@@ -286,6 +291,16 @@ void *heap_alloc_large(size_t size)
 		/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, 1, &zero);
 	return alloc_large(size, &zero);
+}
+
+void *heap_alloc_run(size_t size)
+{
+	bool zero = false;
+
+	if (unlikely(heap_hooks != NULL))
+		/* cppcheck-suppress returnDanglingLifetime */
+		return heap_hooks->alloc(size, 1, &zero);
+	return alloc_run(size, &zero);
 }
 
 void *heap_alloc_large_zero(size_t size, bool *zero)

@@ -20,6 +20,7 @@
  */
 void *heap_alloc_slow(size_t size);  /* size <= SMALL_MAX */
 void *heap_alloc_large(size_t size); /* size > SMALL_MAX */
+void *heap_alloc_run(size_t size);   /* the same, after heap_alloc_binned gave NULL */
 /* The same for a call that needs zero memory. *zero becomes whether it reads as zero. */
 void *heap_alloc_large_zero(size_t size, bool *zero);
 void *heap_alloc_aligned(size_t size, size_t align); /* align: a power of two */

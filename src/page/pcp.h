@@ -32,13 +32,21 @@ enum pcp_flag {
 };
 
 /*
+ * A pcp that misses long runs (of LENT_RUN pages or more) may hold more than high_max. What all
+ * pcps have of that is bounded: by LENT_BYTES, by half of dirty_max, and by a third of what the
+ * process uses, less what the other pcps may hold: a process with many threads and little memory
+ * would take from one thread's pcp what it gives another's. The bound on free dirty memory (trim)
+ * is lower by as much. A decay or a drain takes it away with the rest of high.
+ *
  * Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides
  * the lists is in the first line.
  */
+#define LENT_RUN 10u
+#define LENT_BYTES ((uint64_t)32 << 20)
 struct pcp {
 	cache_aligned struct spin lock;
 	_Atomic uint32_t count; /* pages held */
-	uint32_t high;          /* pages it may hold, between high_min and high_max */
+	uint32_t high;          /* pages it may hold, from high_min to high_max + lent */
 	uint32_t high_min;
 	uint32_t high_max;
 	uint32_t batch;       /* pages moved at a time, to begin with */
@@ -46,6 +54,7 @@ struct pcp {
 	uint8_t alloc_factor; /* refills in a row: each doubles the next one */
 	uint8_t free_factor;  /* spills in a row: each doubles the next one */
 	uint8_t spill_class;  /* where the last spill ended */
+	uint32_t lent;        /* pages by which high_max is exceeded */
 	struct zone *zone;
 
 	cache_aligned struct page_list_head runs[RUN_CLASSES];

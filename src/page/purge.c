@@ -389,6 +389,7 @@ void trim(struct zone *z, uint64_t freed)
 	atomic_store_explicit(&lead->trim.last, dirty, memory_order_relaxed);
 	used = zone_used_pages(z);
 	soft = max + used / 4;
+	soft -= min_size(soft / 2, atomic_load_explicit(&lead->trim.lent, memory_order_relaxed));
 	if (dirty > soft)
 		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
 	else if (atomic_load_explicit(&lead->trim.low, memory_order_relaxed))

@@ -61,7 +61,7 @@ static noinline void *malloc_slow(size_t size)
 	if (likely(size <= SMALL_MAX))
 		p = heap_alloc_slow(size);
 	else if (size <= SIZE_LIMIT)
-		p = heap_alloc(size);
+		p = heap_alloc_run(size);
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
