@@ -11,7 +11,6 @@
  *     uses the fallback heap under its lock. If that lock is not available, an allocation uses the
  *     arena, and a free is a remote free, which needs no lock. In the copy of the process that
  *     writes a backtrace, each object is a mapping, and older objects are never freed.
- *
  * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_refill and
  *     heap_free_full do what one heap has and takes few steps. Everything else, a bin without room
  *     and every DIRECT_CALLS-th of these calls go through heap_alloc_slow or free_object.

@@ -16,7 +16,8 @@ var() {
 }
 prefix=$(var prefix)
 lib=$(find "$root" -name libsluice.so.0)
-is "$([ -n "$lib" ] && LD_PRELOAD=$lib /bin/true 2>&1; echo $?)" 0 "the library is installed and loads"
+is "$([ -n "$lib" ] && LD_PRELOAD=$lib /bin/true 2>&1; echo $?)" 0 \
+	"the library is installed and loads"
 
 cat >"$TMP/main.c" <<'EOF'
 #include <sluice/sluice.h>

@@ -6,11 +6,12 @@
 
 _sluice()
 {
-	local cur=${COMP_WORDS[COMP_CWORD]} i
+	local cur=${COMP_WORDS[COMP_CWORD]} i options
 
 	if [[ $1 == *sluice-run ]]; then
 		for ((i = 1; i < COMP_CWORD; i++)); do
-			if [[ ${COMP_WORDS[i]} != -* ]] && declare -F _command_offset >/dev/null; then
+			if [[ ${COMP_WORDS[i]} != -* ]] &&
+				declare -F _command_offset >/dev/null; then
 				_command_offset "$i"
 				return
 			fi
@@ -18,9 +19,9 @@ _sluice()
 	fi
 	case $cur in
 	-*)
-		mapfile -t COMPREPLY < <(compgen -W \
-			"$("$1" --help 2>/dev/null | grep -oE -- '(^|[ ,[])--[a-z][a-z-]*' | tr -d ' ,[')" \
-			-- "$cur")
+		options=$("$1" --help 2>/dev/null | grep -oE -- '(^|[ ,[])--[a-z][a-z-]*' |
+			tr -d ' ,[')
+		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
 		;;
 	*)
 		if [[ $1 == *sluice-run ]]; then

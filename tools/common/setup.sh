@@ -26,10 +26,10 @@ without() {
 
 # What the tests run in addition. A test whose program is missing is skipped.
 TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap cmake criu curl
-	default-jdk-headless eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base heaptrack libc-bin
-	libcap2-bin ltrace lua5.4 man-db nginx nodejs openssh-client openssl perl postgresql
-	procps python3 redis-server redis-tools spin sqlite3 strace stress-ng tar uftrace
-	util-linux valgrind xz-utils"
+	default-jdk-headless eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base
+	heaptrack libc-bin libcap2-bin ltrace lua5.4 man-db nginx nodejs openssh-client openssl
+	perl postgresql procps python3 redis-server redis-tools spin sqlite3 strace stress-ng tar
+	uftrace util-linux valgrind xz-utils"
 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"
