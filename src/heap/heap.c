@@ -19,8 +19,7 @@
  * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
  * abandoned slab that it freed into (at most BIN_STEP, usually none). heap_work.h bounds the steps
  * in a critical section. If there is no memory, heap_reclaim runs, which walks each heap once.
- * Allocates nothing for itself. May wait and enter the kernel. May run in a signal handler and in a
- * fork child.
+ * Allocates nothing itself. May wait, enter the kernel, run in signal handlers and fork children.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
