@@ -120,8 +120,8 @@ void dealt_take_returned(struct heap *h, unsigned cls)
 	unsigned fits = bin_space(b) ? bin_space(b) - 1 : 0;
 	unsigned n = have < fits ? have : fits;
 
-	memcpy(b->top + 1, from, n * sizeof(*from));
-	memmove(from, from + n, (have - n) * sizeof(*from));
+	memcpy(b->top + 1, from, n * sizeof(struct object *));
+	memmove(from, from + n, (have - n) * sizeof(struct object *));
 	b->top += n;
 	s->returned[cls].top -= n;
 }
@@ -143,7 +143,7 @@ void dealt_show(struct heap *h, unsigned bin)
 		s->left[bin][kind] -= s->dealt[bin] - n;
 	s->dealt[bin] = 0;
 	if (s->under[bin]) {
-		memmove(stop, stop + 1, n * sizeof(*stop));
+		memmove(stop, stop + 1, n * sizeof(struct object *));
 		h->bin[bin].top--;
 		s->under[bin] = 0;
 	}
@@ -171,7 +171,7 @@ void dealt_hide(struct heap *h, unsigned bin)
 	s->dealt[bin] = (uint16_t)most;
 	s->under[bin] = (uint16_t)(n - most);
 	bottom += n - most + 1;
-	memmove(bottom + 1, bottom, most * sizeof(*bottom));
+	memmove(bottom + 1, bottom, most * sizeof(struct object *));
 	*bottom = NULL;
 	h->bin[bin].top++;
 }

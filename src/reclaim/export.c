@@ -181,13 +181,14 @@ static void put_digits(char *to, unsigned n, uint64_t value, unsigned base)
 
 static void write_file(void)
 {
+	static const char magic[16] = "sluice-export 1 "; /* not terminated */
 	static char text[EXPORT_HEAD + EXPORT_TEXT_MAX];
 	char *body = text + EXPORT_HEAD;
 	size_t len = export_text(body, EXPORT_TEXT_MAX);
 	ssize_t n;
 
-	memcpy(text, "sluice-export 1 ", 16);
-	put_digits(text + 16, 10, len, 10);
+	memcpy(text, magic, sizeof(magic));
+	put_digits(text + sizeof(magic), 10, len, 10);
 	text[26] = ' ';
 	put_digits(text + 27, 16, export_sum(body, len), 16);
 	text[EXPORT_HEAD - 1] = '\n';

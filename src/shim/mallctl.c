@@ -282,7 +282,7 @@ EXPORT int mallctlbymib(const size_t *mib, size_t mib_len, void *old, size_t *ol
 
 EXPORT int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len)
 {
-	size_t mib[CTL_PARTS];
+	size_t mib[CTL_PARTS] = { 0 };
 	size_t mib_len = CTL_PARTS;
 	struct ctl_at at;
 	const struct ctl_row *row;

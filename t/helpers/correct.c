@@ -219,11 +219,9 @@ static void drop(struct block *b)
 		put_sized(b->p, b->size);
 	else if (b->family == C && how == 1)
 		put_aligned_sized(b->p, align, b->size);
-	else if (b->family == C && how == 2)
-		x_put_sized(b->p, b->size, flags(b));
 	else if (b->family == X && how == 0)
 		x_put(b->p, flags(b));
-	else if (b->family == X && how == 1)
+	else if (how == (b->family == C ? 2 : 1) && (b->family == C || b->family == X))
 		x_put_sized(b->p, b->size, flags(b));
 	else if (b->family == X && how == 2)
 		x_put_sized(b->p, below(2) ? x_usable(b->p, 0) : b->size, flags(b));

@@ -60,7 +60,7 @@ static void read_after_free(void)
 {
 	object = allocated_here(48, true);
 	freed_here(object);
-	sink = object[0];
+	sink = (unsigned char)object[0];
 }
 
 static void overflow(void)
@@ -72,7 +72,7 @@ static void overflow(void)
 static void underflow(void)
 {
 	object = allocated_here(64, false);
-	sink = object[-1];
+	sink = (unsigned char)object[-1];
 }
 
 static void freed_twice(void)
@@ -167,8 +167,9 @@ static char alternate[65536];
 static void own_handler(int sig)
 {
 	char here;
+	uintptr_t off = (uintptr_t)&here - (uintptr_t)alternate;
 
-	printf("handler %d%s\n", sig, &here > alternate && &here < alternate + 65536 ? " alt" : "");
+	printf("handler %d%s\n", sig, off < sizeof(alternate) ? " alt" : "");
 	fflush(stdout);
 	_exit(7);
 }

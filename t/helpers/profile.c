@@ -159,10 +159,10 @@ static void loops(char *module)
 		if (pid == 0) {
 			alarm(60);
 			works(NULL);
-			CHECK(ctl("prof.dump", &nowhere, sizeof(nowhere)) == 0, "prof.dump");
+			CHECK(ctl("prof.dump", &nowhere, sizeof(void *)) == 0, "prof.dump");
 			_exit(0);
 		}
-		CHECK(ctl("prof.dump", &nowhere, sizeof(nowhere)) == 0, "prof.dump");
+		CHECK(ctl("prof.dump", &nowhere, sizeof(void *)) == 0, "prof.dump");
 		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "%d", status);
 	}
 	stops = true;

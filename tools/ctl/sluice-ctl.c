@@ -204,7 +204,7 @@ static _Noreturn void run_top(char *pid)
 	path[n > 0 ? n : 0] = '\0';
 	slash = strrchr(path, '/');
 	if (slash) {
-		strcpy(slash + 1, "sluice-top");
+		memcpy(slash + 1, "sluice-top", sizeof("sluice-top"));
 		execv(path, args);
 	}
 	execvp(args[0], args);
@@ -220,7 +220,7 @@ static void request_of(struct wish *w, const char *command, char *request, size_
 	if (strcmp(command, "drain") == 0)
 		n = snprintf(request, room, "drain %u", w->flags);
 	else if (strcmp(command, "purge") == 0)
-		n = snprintf(request, room, "drain %u", SLUICE_DRAIN_PURGE);
+		n = snprintf(request, room, "drain %u", (unsigned)SLUICE_DRAIN_PURGE);
 	else if (strcmp(command, "get") == 0)
 		n = snprintf(request, room, "get %s", w->word[1]);
 	else if (strcmp(command, "set") == 0)
