@@ -41,7 +41,6 @@
 #include "heap/profile.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
-#include "heap/trim.h"
 #include "os/vm.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
@@ -365,8 +364,7 @@ void *heap_alloc_aligned(size_t size, size_t align)
 
 /* ---- free -------------------------------------------------------------------------------- */
 
-/* Adopt an abandoned slab that was freed into. Outside of critical sections. */
-static void heap_adopt(struct page *pg, unsigned cls)
+void heap_adopt(struct page *pg, unsigned cls)
 {
 	struct heap *h;
 
@@ -613,6 +611,18 @@ void *heap_move(void *p, size_t old, size_t size)
 	return q;
 }
 
+/* What lies behind a block may be in the pcp, if that holds more than usual. A mapping would cost
+ * more than to fill the pcp again. */
+static noinline bool resized_drained(struct page *pg, size_t size)
+{
+	struct pcp *pcp = heap_pcp();
+
+	if (!pcp->lent || !grows_into_mapping(large_usable(pg), size) || size > LARGE_MAX)
+		return false;
+	pcp_drain(pcp);
+	return large_resize(pg, size);
+}
+
 void *heap_plain_realloc(void *p, size_t size)
 {
 	size_t old = heap_plain_usable(p);
@@ -633,7 +643,8 @@ void *heap_plain_realloc(void *p, size_t size)
 			if (size <= old && size > old / 2)
 				return p;
 			/* Also below SMALL_MAX, unless half of its last page would be unused. */
-		} else if (size > PG_BYTES / 2 && large_resize(pg, size)) {
+		} else if (size > PG_BYTES / 2 &&
+			   (large_resize(pg, size) || resized_drained(pg, size))) {
 			return counted(p);
 		}
 	} else if (guarded_owns(p)) {
@@ -742,59 +753,4 @@ size_t heap_plain_good_size(size_t size, size_t align)
 	if (pages <= PCP_RUN_MAX && align <= PG_BYTES)
 		pages = run_class_pages[run_class_of((uint32_t)pages)];
 	return pages << PG_SHIFT;
-}
-
-/* ---- sweeping ---------------------------------------------------------------------------- */
-
-/* Flush the outbox of the calling thread, and open its inbox. A few in each critical section, so
- * that signal handlers can use the heap in between. */
-static void flush_own(void)
-{
-	struct heap *h = heap_self;
-	struct outbox_adopt due = { NULL, 0 };
-	bool more = true;
-
-	while (more && heap_enter_slow(h)) {
-		struct page *posted = NULL;
-
-		more = outbox_flush_one(&h->outbox, &due, &posted);
-		heap_post_all(posted);
-		heap_exit(h);
-		if (more && due.pg)
-			heap_adopt(due.pg, due.cls);
-	}
-	for (more = true; more && heap_enter_slow(h); heap_call_end(h))
-		more = heap_open_inbox(h);
-}
-
-void heap_abandon_own(void)
-{
-	struct heap *h = heap_self;
-
-	for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
-		more = heap_trim_quarantine(h);
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
-			more = heap_abandon_some(h, bin);
-	}
-}
-
-uint64_t heap_sweep(void)
-{
-	uint64_t bytes = 0;
-
-	flush_own();
-	heap_drain_fallback();
-	while (heap_take_orphan())
-		;
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		struct page *pg;
-
-		while ((pg = slab_pool_take_empty(cls)) != NULL) {
-			bytes += (uint64_t)size_classes[cls].pages << PG_SHIFT;
-			slab_unmake(pg);
-			buddy_free_drained(&pg, 1);
-		}
-	}
-	return bytes;
 }

@@ -85,14 +85,8 @@ static inline void heap_check_size(void *p, size_t size, size_t align)
 		heap_hooks->check_size(p, size, align);
 }
 
-/* For drains: flush the calling thread's outbox, open its inbox, empty the fallback heap and the
- * heaps that a fork left (heap_take_orphan), and give the empty abandoned slabs back to the buddy
- * core. Returns bytes of slabs given back. */
-uint64_t heap_sweep(void);
-
-/* For drains: empty the calling thread's bins and abandon its slabs with room, so that holes can be
- * made in them; a few in each critical section. */
-void heap_abandon_own(void);
+/* Adopt an abandoned slab of the class that was freed into. Outside of critical sections. */
+void heap_adopt(struct page *pg, unsigned cls);
 
 /* What to try when there is no memory, before giving up; set by reclaim. */
 extern bool (*heap_reclaim)(void);

@@ -62,6 +62,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_pcps.h"
 #include "heap/slab_pool.h"
+#include "heap/sweep.h"
 #include "page/growth.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"

@@ -21,6 +21,7 @@
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
 #include "heap/profile.h"
+#include "heap/sweep.h"
 #include "os/vm.h"
 #include "page/zone.h"
 #include "reclaim/background.h"

@@ -21,6 +21,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
+#include "heap/sweep.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "base/stats.h"

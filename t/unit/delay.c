@@ -29,6 +29,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
 #include "heap/slab_pool.h"
+#include "heap/sweep.h"
 #include "lib/barrier.h"
 #include "lib/child.h"
 #include "lib/core.h"

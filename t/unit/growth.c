@@ -18,6 +18,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
+#include "heap/sweep.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
 #include "lib/tap.h"

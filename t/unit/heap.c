@@ -26,6 +26,7 @@
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "heap/large.h"
+#include "heap/sweep.h"
 #include "base/options.h"
 #include "base/stats.h"
 #include "lib/tap.h"

@@ -25,6 +25,7 @@
 #include "page/purge.h"
 #include "heap/slab.h"
 #include "heap/slab_pool.h"
+#include "heap/sweep.h"
 #include "base/stats.h"
 #include "lib/take.h"
 #include "lib/tap.h"
