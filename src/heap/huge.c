@@ -149,13 +149,17 @@ struct span {
 	char *at;
 	size_t bytes;
 	size_t guard; /* bytes without access at each end, or 0 */
+	bool front;   /* whether the guard is accessible now */
+	bool back;
 };
 
 static struct span span_of(void *p, size_t slot_bytes)
 {
 	size_t guard = slot_bytes & GUARDED ? vm_os_page : 0;
 
-	return (struct span){ (char *)p - guard, (slot_bytes & ~GUARDED) + 2 * guard, guard };
+	return (struct span){ .at = (char *)p - guard,
+			      .bytes = (slot_bytes & ~GUARDED) + 2 * guard,
+			      .guard = guard };
 }
 
 static size_t usable_of(const struct span *m)
@@ -176,16 +180,22 @@ static void guard_ends(const struct span *m)
 {
 	if (!m->guard)
 		return;
-	vm_guard(m->at, m->guard);
-	vm_guard(m->at + m->bytes - m->guard, m->guard);
+	if (m->front)
+		vm_guard(m->at, m->guard);
+	if (m->back)
+		vm_guard(m->at + m->bytes - m->guard, m->guard);
 }
 
-static bool unguard(const struct span *m, bool front, bool back)
+static bool unguard_front(struct span *m)
 {
-	if (!m->guard)
-		return true;
-	return (!front || vm_commit(m->at, m->guard)) &&
-	       (!back || vm_commit(m->at + m->bytes - m->guard, m->guard));
+	m->front = true;
+	return !m->guard || vm_commit(m->at, m->guard);
+}
+
+static bool unguard_back(struct span *m)
+{
+	m->back = true;
+	return !m->guard || vm_commit(m->at + m->bytes - m->guard, m->guard);
 }
 
 /* ---- objects ------------------------------------------------------------------------------ */
@@ -228,7 +238,7 @@ static void *fresh(size_t bytes, size_t align)
 void *huge_alloc(size_t size, size_t align)
 {
 	size_t bytes = length_of(size);
-	struct span m = { NULL, bytes, 0 };
+	struct span m = { .bytes = bytes, .front = true, .back = true };
 
 	if (!bytes || !count_in())
 		return NULL;
@@ -254,7 +264,7 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 {
 	size_t bytes = length_of(size);
 	bool wants_zero = *zero;
-	struct span m = { NULL, bytes, 0 };
+	struct span m = { .bytes = bytes, .front = true, .back = true };
 
 	*zero = false;
 	if (!bytes || !count_in())
@@ -309,10 +319,7 @@ bool huge_free(void *p)
 	bytes = usable_of(&m);
 	PROBE2(huge_unmap, p, bytes);
 	left = atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes;
-	if (likely(unguard(&m, true, true)))
-		mapcache_free(m.at, m.bytes, left);
-	else
-		vm_unmap(m.at, m.bytes);
+	mapcache_free(m.at, m.bytes, left); /* with its guards, which it makes accessible */
 	return true;
 }
 
@@ -353,13 +360,18 @@ static bool resize(struct span *m, size_t bytes, bool *scarce)
 
 	if (bytes < old && old - bytes <= min_size(old / 16, TAIL_MAX))
 		return true; /* a short tail stays: it would cost more than it is worth */
-	*scarce = !unguard(m, false, true);
+	if (bytes < old) {
+		m->back = true; /* the old one goes with the tail */
+		m->bytes = shrink(m->at, old, bytes);
+		return true;
+	}
+	*scarce = !unguard_back(m);
 	if (*scarce)
 		return false;
-	m->bytes = bytes < old ? shrink(m->at, old, bytes) : grow(m->at, old, bytes);
+	m->bytes = grow(m->at, old, bytes);
 	if (m->bytes >= bytes)
 		return true;
-	*scarce = !unguard(m, true, false);
+	*scarce = !unguard_front(m);
 	q = *scarce ? NULL : remapped(m->at, m->bytes, bytes, scarce);
 	if (!q)
 		return false;

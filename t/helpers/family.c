@@ -677,6 +677,8 @@ static void *other_names(int i, size_t n)
 
 static void names_group(void)
 {
+	void *kept;
+
 	for (size_t s = 0; s < NSIZES; s++)
 		for (int i = 0; i < 10; i++)
 			for (int how = 0; how < 3; how++) {
@@ -708,7 +710,10 @@ static void names_group(void)
 		CHECK(M.size(NULL) == 0, "malloc_size(NULL)");
 		CHECK(M.good_size(SIZE_MAX) == SIZE_MAX, "malloc_good_size(SIZE_MAX)");
 	}
-	CHECK(M.Lmallinfo().uordblks > 0, "__libc_mallinfo");
+	kept = M.malloc(100000);
+	CHECK(M.Lmallinfo().uordblks >= 100000, "__libc_mallinfo: %d bytes",
+	      M.Lmallinfo().uordblks);
+	M.free(kept);
 	CHECK(M.Lmallopt(M_ARENA_MAX, 1) == 1, "__libc_mallopt");
 }
 

@@ -39,6 +39,7 @@ while read -r command rest; do
 	esac
 	commands=$((commands + 1))
 	file=$(tool "$command")
+	[ ! -d "$file" ] || continue
 	if [ ! -x "$file" ]; then
 		absent="$absent $command"
 		continue
