@@ -242,7 +242,7 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 		return p;
 	}
 	p = heap_plain_alloc(size + trailer_bytes(), align, zero);
-	if (!p || !pagemap_ours(p))
+	if (!p || !page_in_use(p))
 		return p;
 	if (unlikely(!live_ready(p))) {
 		heap_plain_free(p);

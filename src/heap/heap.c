@@ -659,7 +659,7 @@ void *heap_plain_realloc(void *p, size_t size)
 		if (unlikely(heap_sampling))
 			sampler_freed(NULL, p);
 		q = huge_realloc(p, size, &scarce);
-		if (unlikely(!q && scarce) && zones_release_space(size - old))
+		if (unlikely(!q && scarce && size > old) && zones_release_space(size - old))
 			q = huge_realloc(p, size, &scarce);
 		if (q)
 			return counted(q);

@@ -659,8 +659,9 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	else
 		heap_bin_flush(h, cls, n, d); /* a second free finds the older ones in the bin */
 	/* Under a limit all of them may have too much. One place is left, for the object that
-	 * comes. */
-	if (unlikely(!bins_may_have(0)) && room > FLUSH)
+	 * comes. The sampler brings many objects at once: its due list would not take a flush for
+	 * each. */
+	if (unlikely(!bins_may_have(0)) && room > FLUSH && !heap_sampling)
 		bin_shrink(h, cls, n - 1);
 	DCHECK(bin_space(&h->bin[cls]) != 0);
 	/* A thread that only frees may own slabs, too: those that it adopted. */

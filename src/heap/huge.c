@@ -351,6 +351,19 @@ static void *remapped(void *p, size_t old, size_t bytes, bool *scarce)
 	return q;
 }
 
+/* The kernel joins what the program or a fork treated differently no more: then an object loses its
+ * guards, and is made longer without them. */
+static void *unguarded(struct span *m, size_t *bytes, bool *scarce)
+{
+	vm_unmap(m->at, m->guard);
+	vm_unmap(m->at + m->bytes - m->guard, m->guard);
+	m->at += m->guard;
+	m->bytes -= 2 * m->guard;
+	*bytes -= 2 * m->guard;
+	m->guard = 0;
+	return remapped(m->at, m->bytes, *bytes, scarce);
+}
+
 /* Makes the mapping shorter or longer, and moves it if it has to. Its guards are accessible where
  * that is needed. Returns false if the kernel refused. */
 static bool resize(struct span *m, size_t bytes, bool *scarce)
@@ -358,7 +371,7 @@ static bool resize(struct span *m, size_t bytes, bool *scarce)
 	size_t old = m->bytes;
 	char *q;
 
-	if (bytes < old && old - bytes <= min_size(old / 16, TAIL_MAX))
+	if (bytes <= old && old - bytes <= min_size(old / 16, TAIL_MAX))
 		return true; /* a short tail stays: it would cost more than it is worth */
 	if (bytes < old) {
 		m->back = true; /* the old one goes with the tail */
@@ -373,6 +386,8 @@ static bool resize(struct span *m, size_t bytes, bool *scarce)
 		return true;
 	*scarce = !unguard_front(m);
 	q = *scarce ? NULL : remapped(m->at, m->bytes, bytes, scarce);
+	if (!q && !*scarce && m->guard)
+		q = unguarded(m, &bytes, scarce);
 	if (!q)
 		return false;
 	m->at = q;

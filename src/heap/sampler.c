@@ -15,6 +15,8 @@
 #endif
 #include "heap/sampler.h"
 
+#include <string.h>
+
 #include "base/log.h"
 #include "base/options.h"
 #include "heap/cache_bin.h"
@@ -103,13 +105,16 @@ void sampler_large(void *p, size_t bytes)
 {
 	if (!profile_on || !profile_large_due(bytes))
 		return;
-	if (pagemap_ours(p))
+	if (pagemap_ours(p) && page_kind(page_of(p)) == PAGE_LARGE)
 		page_of(p)->list = LIST_SAMPLED;
 	profile_add(p, bytes);
 }
 
 void sampler_freed(struct page *pg, void *p)
 {
+	/* A mapping may lie in the address space behind a region's end. */
+	if (pg && page_kind(pg) != PAGE_LARGE && page_kind(pg) != PAGE_SLAB)
+		pg = NULL;
 	if (!profile_on || (pg && (page_kind(pg) != PAGE_LARGE || pg->list != LIST_SAMPLED)))
 		return;
 	if (pg && p != page_address(pg))
@@ -144,6 +149,9 @@ static void note_region(struct region *r)
 /* Of a heap that the caller holds, and that is empty. */
 static void begin(struct heap *h)
 {
+	/* Objects that the bins have given away still stand in their places, and some rows become
+	 * struct sampling. */
+	memset(h->bin_slots, 0, BIN_SLOTS_BYTES + SAMPLING_BYTES);
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_begin(h, bin);
 	heap_past_again(h);

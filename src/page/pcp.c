@@ -667,15 +667,18 @@ static void forget(struct pcp *p)
 	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
 		p->runs[rc] = (struct page_list_head){ NULL, NULL };
 	count_set(p, 0);
+	p->lent = 0;
+	if (p->high > p->high_max)
+		p->high = p->high_max;
 }
 
-void pcp_fork_child(struct pcp *p, uint32_t parent_tid)
+bool pcp_fork_child(struct pcp *p, uint32_t parent_tid)
 {
 	uint32_t word = 0;
 
 	fork_holds = 0;
 	if (!holder_of(p))
-		return;
+		return false;
 	if (p->flags & PCP_FORK_HELD)
 		p->flags &= (uint16_t)~PCP_FORK_HELD;
 	else if (holder_of(p) == parent_tid)
@@ -683,6 +686,7 @@ void pcp_fork_child(struct pcp *p, uint32_t parent_tid)
 	else
 		forget(p);
 	atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
+	return word != 0;
 }
 
 void pcp_check(struct pcp *p)

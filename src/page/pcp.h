@@ -141,7 +141,7 @@ bool pcp_set_disabled(struct pcp *p, bool on);
 #define PCP_FORK_MAX 64u
 void pcp_fork_hold(struct pcp *p);
 void pcp_fork_parent(void);
-void pcp_fork_child(struct pcp *p, uint32_t parent_tid);
+bool pcp_fork_child(struct pcp *p, uint32_t parent_tid);
 
 /* Debug: walks the lists under the lock. */
 void pcp_check(struct pcp *p);

@@ -237,13 +237,12 @@ void control_serve(void)
 
 void control_fork_child(bool copy)
 {
+	named = false;
 	if (copy)
 		ourfd_forget(&listener);
-	else
-		ourfd_close(&listener);
-	named = false;
 	if (copy || !options.control || !sandbox_enter())
 		return;
+	ourfd_close(&listener);
 	control_init();
 	sandbox_leave();
 }

@@ -128,10 +128,12 @@ void export_end(void)
 void export_fork_child(bool copy)
 {
 	named = false;
-	if (copy)
+	if (copy) {
 		ourfd_forget(&file);
-	else
+	} else if (file.fd >= 0 && sandbox_enter()) {
 		ourfd_close(&file);
+		sandbox_leave();
+	}
 }
 
 /* ---- what is in it --------------------------------------------------------------------------- */

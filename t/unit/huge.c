@@ -246,6 +246,35 @@ static void test_guards(void)
 }
 
 /* So many objects, at such distances, that some collide in the table. */
+/* In a child of fork the kernel does not join an object with its guards. */
+static void grow_in_child(void *arg)
+{
+	char *p = arg;
+	bool scarce;
+
+	p = huge_realloc(p, 80 * MIB, &scarce);
+	_exit(!p ? 1 : p[0] != 'a' || p[40 * MIB - 1] != 'z' ? 2 : 0);
+}
+
+static void test_realloc_again(void)
+{
+	char *p = huge_alloc(40 * MIB, 1);
+	struct child c;
+	bool scarce;
+	uint64_t calls;
+
+	p[0] = 'a';
+	p[40 * MIB - 1] = 'z';
+	child_run(&c, grow_in_child, p);
+	is_int(c.status, 0, "a child of fork moves an object that grows, and keeps its data");
+	calls = stat_sum(STAT_vm_calls);
+	ok(huge_realloc(p, 40 * MIB - 100, &scarce) == p &&
+		   huge_realloc(p, 40 * MIB - 50, &scarce) == p,
+	   "realloc within the last page keeps the object");
+	is_int(stat_sum(STAT_vm_calls) - calls, 0, "and calls the kernel for nothing");
+	huge_free(p);
+}
+
 static void test_many(void)
 {
 	enum { N = 20000 };
@@ -380,7 +409,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(49);
+	tap_plan(52);
 	vm_init();
 	options.dirty_max = 0; /* what is freed is unmapped at once; mapcache.c has the rest */
 	test_one();
@@ -388,6 +417,7 @@ int main(void)
 	test_align();
 	test_realloc();
 	test_guards();
+	test_realloc_again();
 	test_many();
 	test_reuse();
 	test_threads();
