@@ -611,15 +611,13 @@ void *heap_move(void *p, size_t old, size_t size)
 	return q;
 }
 
-/* What lies behind a block may be in the pcp, if that holds more than usual. A mapping would cost
- * more than to fill the pcp again. */
+/* What lies behind a block may be in the pcp. A mapping would cost more than to fill the pcp
+ * again. */
 static noinline bool resized_drained(struct page *pg, size_t size)
 {
-	struct pcp *pcp = heap_pcp();
-
-	if (!pcp->lent || !grows_into_mapping(large_usable(pg), size) || size > LARGE_MAX)
+	if (!grows_into_mapping(large_usable(pg), size) || size > LARGE_MAX)
 		return false;
-	pcp_drain(pcp);
+	pcp_drain(heap_pcp());
 	return large_resize(pg, size);
 }
 
