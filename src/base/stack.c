@@ -15,12 +15,21 @@
 #endif
 #include "base/stack.h"
 
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 #ifdef __GLIBC__
 #include <execinfo.h>
+#else
+/* musl has none: no stack is known. */
+static int backtrace(void **pc, int n)
+{
+	(void)pc;
+	(void)n;
+	return 0;
+}
 #endif
 
 #include "base/backtrace.h"
@@ -46,13 +55,9 @@ static bool is_own(uintptr_t pc)
 
 void stack_init(void)
 {
-#ifdef __GLIBC__
-	void *first[1];
+	void *first[1] = { NULL };
 
-	if (!dlsym(RTLD_DEFAULT, "_dl_find_object"))
-		return;
-	ready = backtrace(first, 1) == 1;
-#endif
+	ready = dlsym(RTLD_DEFAULT, "_dl_find_object") && backtrace(first, 1) == 1;
 }
 
 void stack_take(struct stack *s)
@@ -64,7 +69,6 @@ noinline void stack_take_from(struct stack *s, uintptr_t at)
 {
 	s->n = 0;
 	s->tid = self_tid();
-#ifdef __GLIBC__
 	if (likely(ready)) {
 		void *pc[STACK_FRAMES + OWN_FRAMES];
 		int n = backtrace(pc, (int)(STACK_FRAMES + OWN_FRAMES));
@@ -79,7 +83,6 @@ noinline void stack_take_from(struct stack *s, uintptr_t at)
 		s->n = (uint32_t)(n - from);
 		memcpy(s->pc, pc + from, s->n * sizeof(*pc));
 	}
-#endif
 }
 
 static void write_line(const char *text, size_t len)
