@@ -137,7 +137,7 @@ bool pcp_set_disabled(struct pcp *p, bool on);
 
 /* fork: takes the lock of a pcp, of PCP_FORK_MAX at most, waiting a bounded time for each; parent
  * releases them. The child empties the pcps that another thread held, without looking at their
- * lists. */
+ * lists; pcp_fork_child returns whether this thread is in the middle of a use of the pcp. */
 #define PCP_FORK_MAX 64u
 void pcp_fork_hold(struct pcp *p);
 void pcp_fork_parent(void);
