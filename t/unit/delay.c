@@ -241,7 +241,8 @@ static void wake_for_zone(void)
 	if (lock_acquire(&zone_main.lock) != 0)
 		tap_bail_out("cannot take the zone's lock");
 	start(&t, want_zone, NULL);
-	while (!atomic_load(&zone_main.lock.sleepers))
+	/* A thread that waits counts itself first and asks to be woken later. */
+	while (!(atomic_load(&zone_main.lock.sleep) & LOCK_SLEEPERS))
 		sleep_us(200);
 	lock_release(&zone_main.lock);
 	pthread_join(t, NULL);
