@@ -232,6 +232,7 @@ struct region {
 	uint32_t free_pages;      /* on the buddy lists; guarded by the zone's lock */
 	uint32_t reserved;        /* pages of address space held from page 0 on; grow lock */
 	uint32_t offline;         /* its address space was returned to the kernel */
+	uint32_t away_pages;      /* in blocks that are away; grow lock */
 	bool blocked;             /* another mapping lies behind it; grow lock */
 	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
 	_Atomic(struct live_bits *) live; /* any thread, atomic: livebits.h, set once */

@@ -51,15 +51,27 @@
 bool (*heap_reclaim)(void);
 const struct heap_hooks *heap_hooks;
 
+/* In a fork child, long runs and mappings that its parent kept go at once. */
+static noinline void look_at_kept(uint32_t live)
+{
+	if (live == MAPCACHE_INHERITED && !heap_in_copy && mapcache_disown())
+		longrun_drain();
+	else
+		mapcache_tick_slow();
+}
+
 /* At the start of a slow call, where libc may be called as by the program: see heap_due. */
 static always_inline void do_what_is_due(bool allocates)
 {
 	uint32_t due = atomic_load_explicit(&heap_due, memory_order_relaxed);
+	uint32_t live;
 
 	if (unlikely(due != HEAP_DUE_NOT) && (allocates || due == HEAP_DUE_CALL) &&
 	    heap_due_begins && !heap_in_copy)
 		heap_due_begins(allocates);
-	mapcache_tick();
+	live = atomic_load_explicit(&mapcache_live, memory_order_relaxed);
+	if (unlikely(live && trim_inline))
+		look_at_kept(live);
 }
 
 /* ---- slabs, outside of the critical section ------------------------------------------------- */

@@ -398,12 +398,31 @@ struct pcp *heap_pcp_self(void)
 	return heap_is_real(h) ? &h->pcp : &heap_fallback.heap->pcp;
 }
 
+/*
+ * A call that needs the pcp alone does not pass the critical section, and is a call of the thread
+ * all the same: it takes a mark back, so that the thread does not count as idle.
+ */
+static noinline void take_mark_back(struct heap *h)
+{
+	if (!heap_enter_slow(h))
+		return;
+	heap_touched(h);
+	heap_exit(h);
+}
+
 struct pcp *heap_pcp(void)
 {
+	struct heap *h;
+
 	heap_copy_check();
 	if (unlikely(heap_self == &heap_none))
 		heap_create_self();
-	return heap_pcp_self();
+	h = heap_self;
+	if (unlikely(!heap_is_real(h)))
+		return &heap_fallback.heap->pcp;
+	if (unlikely(claim_is_pending(h)))
+		take_mark_back(h);
+	return &h->pcp;
 }
 
 /*

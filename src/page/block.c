@@ -477,6 +477,7 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 {
 	uint32_t i = REGION_META_PAGES;
 	uint32_t region_free = 0;
+	uint32_t away = 0;
 
 	while (i < r->pages) {
 		const struct page *pg = &r->page[i];
@@ -499,10 +500,11 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 		} else if (page_kind(pg) == PAGE_AWAY) {
 			n = pg->npages;
 			CHECK(i + n <= r->pages && r->head[i] == 0 && r->head[i + n - 1] == 0);
+			away += n;
 		}
 		i += n;
 	}
-	CHECK(region_free == r->free_pages);
+	CHECK(region_free == r->free_pages && away == r->away_pages);
 	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
 	/* Indices are cleared all at once, so the first and the last one show it. */
 	if (r->reserved < REGION_PAGES)

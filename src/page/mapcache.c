@@ -12,7 +12,8 @@
  * (C) With a background thread, what was kept for decay_ms to twice as long is unmapped. Without
  *     one, only as much is kept as was lately unmapped and needed again within decay_ms (earned);
  *     the program's later calls off the fast paths unmap what nobody took for decay_ms. A process
- *     that makes no further call keeps what it has.
+ *     that makes no further call keeps what it has. A fork child lets go what its parent kept at
+ *     its first call off the fast paths.
  * (D) Adjacent mappings become one, unless one is OLD: else the part that a program uses would
  *     renew the part that it does not use.
  * (E) Nothing is kept once a limit on address space is known (vm_limits_read: without a background
@@ -256,9 +257,10 @@ static void rest_of_ticks(void)
 		atomic_store_explicit(&mapcache_live, 1, memory_order_relaxed);
 }
 
+/* While anything is kept, each call off the fast paths comes here. */
 void mapcache_tick_slow(void)
 {
-	uint64_t now = clock_ms();
+	uint64_t now = clock_ms_coarse();
 	uint64_t aged = atomic_load_explicit(&history.aged_at, memory_order_relaxed);
 
 	if (since(now, &history.aged_at) < options.decay_ms)
@@ -274,11 +276,24 @@ void mapcache_tick_slow(void)
 		rest_of_ticks();
 }
 
-void mapcache_fork_child(void)
+/* What is kept is shared with the parent: to use it would cost a page fault and a copy for each
+ * page, which is more than fresh memory costs. */
+void mapcache_fork_child(bool runs)
 {
 	/* The thread that had filled a slot may not have said so yet. */
-	if (mapcache_bytes())
-		note_live();
+	if (runs || mapcache_bytes())
+		atomic_store_explicit(&mapcache_live, MAPCACHE_INHERITED, memory_order_relaxed);
+}
+
+bool mapcache_disown(void)
+{
+	uint32_t inherited = MAPCACHE_INHERITED;
+
+	if (!atomic_compare_exchange_strong_explicit(&mapcache_live, &inherited, 1,
+						     memory_order_relaxed, memory_order_relaxed))
+		return false;
+	mapcache_drain();
+	return true;
 }
 
 /* ---- taking ---------------------------------------------------------------------------------- */

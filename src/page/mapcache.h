@@ -43,10 +43,16 @@ uint64_t mapcache_bytes(void);
 /* Calls see for each mapping that is kept. */
 void mapcache_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
 
-/* In a fork child: what was kept stays, and goes as in a process that kept it itself. */
-void mapcache_fork_child(void);
+/* In a fork child: what was kept goes at its first call off the fast paths. runs: long runs are
+ * kept as well (longrun.h). */
+void mapcache_fork_child(bool runs);
 
-/* Not 0 while something may be kept, or was needed again lately. */
+/* Unmaps all that is kept if it was inherited by a fork. False: it was not. */
+bool mapcache_disown(void);
+
+/* Not 0 while something may be kept, or was needed again lately. MAPCACHE_INHERITED: of a parent of
+ * this process. */
+#define MAPCACHE_INHERITED 2u
 extern _Atomic uint32_t mapcache_live;
 void mapcache_tick_slow(void);
 

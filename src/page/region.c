@@ -8,7 +8,8 @@
  *     page 0 is PAGE_NONE. So a pointer to what the kernel puts there leads to no descriptor.
  *     (zone_check)
  * (B) Address space is given back as whole regions, or as free blocks inside one (PAGE_AWAY). Those
- *     blocks are on zone.away, on no other list, and counted nowhere. (zone_check)
+ *     blocks are on zone.away, on no other list, and counted in region.away_pages only.
+ *     (zone_check)
  *
  * Lock: zone.grow (GROW), for all functions here; zone.lock inside it, for what changes pages.
  * System calls are made under zone.grow only.
@@ -289,6 +290,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	}
 	*link = rest;
 	pg->npages = n;
+	region_of(pg)->away_pages -= n;
 	run_free_locked(pg);
 	counter_add(&z->total_pages, n);
 	counter_add(&z->grown, 1);
@@ -403,28 +405,64 @@ static bool region_is_dirty(struct region *r)
 	return dirty_bits(r, REGION_META_PAGES, r->pages - REGION_META_PAGES, BITS_COUNT) != 0;
 }
 
-/* Takes the pages of a wholly free region off the lists; only if they are clean, unless `dirty`.
- * Returns how many; 0 if the region stays as it is. Guarded by: grow. */
-static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty)
+/* Pages of a region whose address space is away, in the order of their addresses. */
+struct gaps {
+	unsigned n;
+	uint32_t pages; /* of all of them */
+	struct {
+		uint32_t first;
+		uint32_t end;
+	} gap[REGION_PAGES >> AWAY_ORDER]; /* each was a block of that order or more */
+};
+
+/* What is away in a region whose address space goes as a whole is on no list any more. Guarded by:
+ * grow. */
+static void away_forget(struct zone *z, struct region *r)
+{
+	for (struct page **at = &z->away; *at && r->away_pages;) {
+		struct page *pg = *at;
+
+		if (region_of(pg) != r) {
+			at = &pg->next;
+			continue;
+		}
+		*at = pg->next;
+		z->away_count--;
+		r->away_pages -= pg->npages;
+	}
+}
+
+/* Takes the pages of a region that is wholly free, or away, off the lists; only if they are clean,
+ * unless `dirty`. Returns how many it has; 0 if the region stays as it is. Guarded by: grow. */
+static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty, struct gaps *gaps)
 {
 	uint32_t n = r->pages - REGION_META_PAGES;
 
+	gaps->n = 0;
+	gaps->pages = 0;
 	if (!zone_lock(z))
 		return 0;
-	if (n == 0 || r->free_pages != n || (!dirty && region_is_dirty(r))) {
+	if (n == 0 || r->free_pages + r->away_pages != n || (!dirty && region_is_dirty(r))) {
 		zone_unlock(z);
 		return 0;
 	}
 	run_begin(z);
 	for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
-		uint32_t size = 1u << r->page[i].cls;
+		struct page *pg = &r->page[i];
 
-		block_remove(z, &r->page[i], PAGE_NONE);
-		i += size;
+		i += pg->npages;
+		if (page_kind(pg) != PAGE_AWAY) {
+			block_remove(z, pg, PAGE_NONE);
+		} else if (pg->backing != BACKING_DIRTY) { /* it is not mapped */
+			gaps->gap[gaps->n].first = i - pg->npages;
+			gaps->gap[gaps->n++].end = i;
+			gaps->pages += pg->npages;
+		}
 	}
 	r->pages = REGION_META_PAGES;
-	counter_add(&z->total_pages, (uint64_t)0 - n);
+	counter_add(&z->total_pages, (uint64_t)0 - (n - r->away_pages));
 	zone_unlock(z);
+	away_forget(z, r);
 	return n;
 }
 
@@ -452,52 +490,82 @@ static void region_forget(struct region *r)
 	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
 }
 
-/* Unmaps wholly free regions, clean ones only unless `dirty`, until `want` bytes are given back.
- * Guarded by: grow. */
+/* Unmaps pages of a region; not what others may have mapped in its gaps. False: the kernel refused
+ * all. */
+static bool unmap_between(struct region *r, uint32_t end, const struct gaps *gaps)
+{
+	uint32_t at = REGION_META_PAGES;
+	bool any = false;
+
+	for (unsigned i = 0; i <= gaps->n; i++) {
+		uint32_t last = i < gaps->n ? gaps->gap[i].first : end;
+		char *addr = (char *)r + ((size_t)at << PG_SHIFT);
+		size_t n = (size_t)(last - at) << PG_SHIFT;
+
+		if (n && vm_unmap(addr, n))
+			any = true;
+		else if (n)
+			vm_purge(addr,
+				 n); /* it costs address space, until the region is unmapped */
+		if (i < gaps->n)
+			at = gaps->gap[i].end;
+	}
+	return any;
+}
+
+/* Unmaps a region that is wholly free, and clean unless `dirty`. Returns bytes that were usable, or
+ * waited to be grown into again. Guarded by: grow. */
+static uint64_t release_region(struct zone *z, struct region *r, bool dirty)
+{
+	struct gaps gaps;
+	uint32_t n = region_take_pages(z, r, dirty, &gaps);
+	uint32_t given = n ? n - gaps.pages : r->reserved - REGION_META_PAGES;
+
+	if (!n && (r->offline || r->pages != REGION_META_PAGES))
+		return 0;
+	DELAY_HERE(region_taken);
+	/* Before others can get the address space. */
+	region_forget(r);
+	if (!unmap_between(r, r->reserved, &gaps) && !gaps.n) {
+		/* The process has no mapping left to split this one: it stays mapped. */
+		if (n)
+			region_add_pages(z, r, REGION_META_PAGES + n);
+		return 0;
+	}
+	dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
+	r->reserved = REGION_META_PAGES;
+	r->offline = 1;
+	r->populated = false;
+	stat_add(STAT_regions_released, 1);
+	return (uint64_t)given << PG_SHIFT;
+}
+
 static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
 {
 	uint64_t bytes = 0;
 
-	for (struct region *r = zone_first_region(z); r && bytes < want; r = r->next) {
-		char *at = (char *)r + ((size_t)REGION_META_PAGES << PG_SHIFT);
-		uint32_t n = region_take_pages(z, r, dirty);
-
-		if (!n && (r->offline || r->pages != REGION_META_PAGES))
-			continue;
-		DELAY_HERE(region_taken);
-		/* Before others can get the address space. */
-		region_forget(r);
-		if (!vm_unmap(at, (size_t)(r->reserved - REGION_META_PAGES) << PG_SHIFT)) {
-			/* The process has no mapping left to split this one: it stays mapped. */
-			if (!n || region_add_pages(z, r, REGION_META_PAGES + n))
-				continue;
-			break;
-		}
-		dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
-		if (!n) /* it was clean, and waited to be grown into again */
-			n = r->reserved - REGION_META_PAGES;
-		r->reserved = REGION_META_PAGES;
-		r->offline = 1;
-		r->populated = false;
-		bytes += (uint64_t)n << PG_SHIFT;
-		stat_add(STAT_regions_released, 1);
-	}
+	for (struct region *r = zone_first_region(z); r && bytes < want; r = r->next)
+		bytes += release_region(z, r, dirty);
 	return bytes;
 }
 
 /*
  * Wholly free and clean regions wait to be grown into again, with descriptors that cost no memory.
  * Not in a zone with a reserve: its blocks may be prefaulted, and its metadata are populated. If
- * address space is limited these regions are unmapped, for the program's own mappings.
+ * address space is limited these regions are unmapped, for the program's own mappings. So is one
+ * that is away in part: it is not whole any more.
  */
 void zone_purge_regions(struct zone *z)
 {
+	struct gaps none;
+	bool tight = zone_is_tight(z);
+
 	if (z->segregated || grow_lock(z) != 0)
 		return;
-	if (zone_is_tight(z))
-		release_regions(z, UINT64_MAX, false);
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
-		if (!region_take_pages(z, r, false))
+		if (tight || r->away_pages)
+			release_region(z, r, false);
+		if (!region_take_pages(z, r, false, &none))
 			continue;
 		DELAY_HERE(region_taken);
 		vm_purge(r->head, (REGION_META_PAGES << PG_SHIFT) - offsetof(struct region, head));
@@ -560,6 +628,43 @@ static struct page *away_take(struct zone *z, unsigned order)
 	return pg;
 }
 
+/* Joins b, behind a, to a, if both are away in the same way. */
+static bool away_join(struct page *a, struct page *b)
+{
+	if (a + a->npages != b || page_kind(a) != PAGE_AWAY || a->backing != b->backing ||
+	    a->blocked || b->blocked)
+		return false;
+	a->npages += b->npages;
+	page_set_kind(b, PAGE_NONE);
+	return true;
+}
+
+/* Puts a block that is away on the list, as a part of its neighbours if they are away. The
+ * descriptors that are not needed then cost no memory. Guarded by: grow. */
+static void away_add(struct zone *z, struct page *pg)
+{
+	struct page **at = &z->away;
+
+	region_of(pg)->away_pages += pg->npages;
+	while (*at) {
+		struct page *other = *at;
+
+		if (!away_join(other, pg) && !away_join(pg, other)) {
+			at = &other->next;
+			continue;
+		}
+		*at = other->next;
+		z->away_count--;
+		if (other < pg)
+			pg = other;
+	}
+	pg->next = z->away;
+	z->away = pg;
+	z->away_count++;
+	if (!z->segregated)
+		vm_purge(pg + 1, (pg->npages - 1) * sizeof(*pg));
+}
+
 /* Unmaps free blocks, the largest first. Guarded by: grow. */
 static uint64_t release_blocks(struct zone *z, uint64_t want)
 {
@@ -581,9 +686,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			pg->backing = gone ? BACKING_CLEAN : BACKING_DIRTY; /* it is still mapped */
 			pg->blocked = 0;
 			pg->list = LIST_NONE;
-			pg->next = z->away;
-			z->away = pg;
-			z->away_count++;
+			away_add(z, pg);
 			if (!gone)
 				return bytes;
 			bytes += n;

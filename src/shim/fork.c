@@ -187,7 +187,7 @@ static void new_process(bool copy, uint32_t holder)
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
 	longrun_fork_child();
-	mapcache_fork_child();
+	mapcache_fork_child(longrun_pages() != 0);
 	heap_fork_child(copy, draining);
 	heap_random_fork_child();
 	lock_fork_child(&reclaim_control);

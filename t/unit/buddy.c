@@ -880,6 +880,52 @@ static void test_space_taken(void)
 	is_int(pages_used(z), 0, "all of it is free at the end");
 }
 
+/* Nothing of a region is in use, and a part of it is away. */
+static void test_space_over(void)
+{
+	static struct page *run[64];
+	struct zone *z = zone_with_region();
+	struct region *r = zone_first_region(z);
+	unsigned n = take_blocks(z, run);
+	unsigned before;
+	char *q;
+
+	use_all(run, n);
+	for (unsigned i = 0; i < n; i++)
+		memset(run[i] + 1, 0, 63 * sizeof(*run[i]));
+	before = descriptor_pages(r);
+	for (unsigned i = 0; i < n; i++)
+		if (i != 9 && i != 10)
+			free_dirty(run[i]);
+	zone_release_space(z, UINT64_MAX);
+	ok(z->away_count <= 3 && z->away->npages > 64,
+	   "blocks whose address space was released are joined");
+	zone_check(z);
+	ok(vm_os_page > 4096 || descriptor_pages(r) <= before / 4,
+	   "and their descriptors cost no memory");
+	q = mmap(page_address(run[n / 2]), 4096, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	memset(q, 'f', 4096);
+	free_dirty(run[9]);
+	free_dirty(run[10]);
+	zone_purge(z, 0, UINT64_MAX);
+	zone_purge_regions(z);
+	ok(r->offline && !z->total_pages && !z->away && !z->away_count,
+	   "a region of which nothing is in use is released, though a part was away");
+	is_int(descriptor_pages(r), 0, "none of its descriptors costs memory");
+	ok(!mapped(page_address(run[9])) && q[4095] == 'f',
+	   "what it still had is unmapped, what others have there is not");
+	zone_check(z);
+	run[0] = buddy_alloc(z, 64);
+	ok(run[0] && filled(run[0], 0), "the zone grows again");
+	buddy_free(run[0]);
+	munmap(q, 4096);
+	run[0] = buddy_alloc(z, RUN_PAGES_MAX);
+	ok(run[0] && filled(run[0], 0), "and takes the rest of the region back");
+	buddy_free(run[0]);
+	zone_check(z);
+}
+
 /* Without a reservation a region is extended behind its end. */
 static void test_extended(void)
 {
@@ -1242,7 +1288,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(157);
+	tap_plan(164);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1267,6 +1313,7 @@ int main(void)
 	test_release_index();
 	test_space();
 	test_space_taken();
+	test_space_over();
 	test_extended();
 	test_packed();
 	test_deferred();

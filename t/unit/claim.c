@@ -29,7 +29,7 @@
 #include "os/vm.h"
 #include "lib/worker.h"
 
-#define TESTS 117
+#define TESTS 120
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -365,6 +365,12 @@ static void call_realloc(struct worker *w)
 	heap_free(heap_realloc(alloc(100), 2000));
 }
 
+static void call_large(struct worker *w)
+{
+	(void)w;
+	heap_free(heap_alloc_large(LARGE_BIN_PAGES * PG_BYTES + 1));
+}
+
 static void test_calling(void)
 {
 	static const struct {
@@ -373,7 +379,7 @@ static void test_calling(void)
 	} calls[] = {
 		{ call_malloc, "malloc" },      { call_free, "free" },
 		{ call_slow, "a slow malloc" }, { call_aligned, "an aligned one" },
-		{ call_realloc, "a realloc" },
+		{ call_realloc, "a realloc" },  { call_large, "one beyond the cache bins" },
 	};
 	static struct worker w;
 	static struct worker idle;

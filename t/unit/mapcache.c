@@ -20,6 +20,7 @@
 #include "lib/statm.h"
 #include "lib/tap.h"
 #include "os/vm.h"
+#include "page/longrun.h"
 #include "page/mapcache.h"
 #include "page/purge.h"
 #include "reclaim/reclaim.h"
@@ -337,16 +338,25 @@ static void test_inherited(void)
 	int status = 1;
 	pid_t child;
 
-	options.decay_ms = 20;
+	options.decay_ms = 3600000;
 	freed(map(8 * MIB), 8 * MIB);
+	heap_free(heap_alloc_large(4 * MIB));
+	ok(longrun_pages(), "a long run is kept as well");
 	child = fork();
 	if (child == 0) {
+		bool kept;
+
 		trim_inline = true;
-		mapcache_fork_child();
-		syscall(SYS_exit_group, goes_by_calls() ? 0 : 1);
+		longrun_fork_child();
+		mapcache_fork_child(longrun_pages() != 0);
+		kept = mapcache_bytes() && longrun_pages();
+		heap_free_slow(heap_alloc_slow(100));
+		syscall(SYS_exit_group, kept && !mapcache_bytes() && !longrun_pages() ? 0 : 1);
 	}
 	ok(child > 0 && waitpid(child, &status, 0) == child && status == 0,
-	   "a fork child does not keep for ever what it inherits");
+	   "the first call of a fork child lets go what was kept before the fork");
+	longrun_drain();
+	options.decay_ms = 20;
 	is_int(mapcache_bytes(), 8 * MIB, "with a background thread, calls leave what is kept");
 	trim_inline = true;
 	ok(goes_by_calls(), "without one, any call off the fast paths lets it go");
@@ -513,7 +523,7 @@ static void test_threads(void)
 int main(void)
 {
 	heap_init();
-	tap_plan(67);
+	tap_plan(68);
 	trim_inline = false; /* as with a background thread */
 	test_pieces();
 	test_rests();
