@@ -7,7 +7,6 @@
  * A misuse prints the address of the object first ("object 0x..."). "survived" means that nothing
  * stopped it. The other cases end with check.h's line.
  */
-#include <dlfcn.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +15,7 @@
 #include <ucontext.h>
 
 #include "../lib/check.h"
+#include "../lib/fork_loading.h"
 
 #define PAGE 4096u
 
@@ -291,46 +291,9 @@ static void threads(void)
 		pthread_join(t[i], NULL);
 }
 
-static volatile bool stops;
-
-static void *loads(void *arg)
-{
-	unsigned n = 0;
-
-	while (!stops) {
-		void *lib = dlopen(module, RTLD_NOW);
-
-		CHECK(lib, "dlopen: %s", dlerror());
-		if (lib)
-			dlclose(lib);
-		n++;
-	}
-	CHECK(n > 3, "%u", n);
-	return arg;
-}
-
-/* Threads allocate and load a module, while this one forks. */
 static void loops(void)
 {
-	pthread_t worker;
-	pthread_t loader;
-
-	CHECK(!pthread_create(&loader, NULL, loads, NULL), "loader");
-	CHECK(!pthread_create(&worker, NULL, works, NULL), "worker");
-	for (int i = 0; i < 20; i++) {
-		pid_t pid = fork();
-		int status = -1;
-
-		if (pid == 0) {
-			alarm(60);
-			works(NULL);
-			_exit(0);
-		}
-		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "%d", status);
-	}
-	stops = true;
-	pthread_join(worker, NULL);
-	pthread_join(loader, NULL);
+	fork_loading(module, 20, works, NULL);
 }
 
 static const struct {

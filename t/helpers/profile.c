@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 
 #include "../lib/check.h"
+#include "../lib/fork_loading.h"
 
 typedef int mallctl_function(const char *name, void *old, size_t *old_bytes, void *new,
 			     size_t bytes);
@@ -125,49 +126,11 @@ static void threads(void)
 	}
 }
 
-static volatile bool stops;
-
-static void *loads(void *module)
-{
-	unsigned n = 0;
-
-	while (!stops) {
-		void *lib = dlopen(module, RTLD_NOW);
-
-		CHECK(lib, "dlopen: %s", dlerror());
-		if (lib)
-			dlclose(lib);
-		n++;
-	}
-	CHECK(n > 3, "%u", n);
-	return NULL;
-}
-
-/* Threads allocate, load a module and write profiles, while this one forks. */
-static void loops(char *module)
+static void dump(void)
 {
 	const char *nowhere = "/dev/null";
-	pthread_t worker;
-	pthread_t loader;
 
-	CHECK(!pthread_create(&loader, NULL, loads, module), "loader");
-	CHECK(!pthread_create(&worker, NULL, works, NULL), "worker");
-	for (int i = 0; i < 30; i++) {
-		pid_t pid = fork();
-		int status = -1;
-
-		if (pid == 0) {
-			alarm(60);
-			works(NULL);
-			CHECK(ctl("prof.dump", &nowhere, sizeof(void *)) == 0, "prof.dump");
-			_exit(0);
-		}
-		CHECK(ctl("prof.dump", &nowhere, sizeof(void *)) == 0, "prof.dump");
-		CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0, "%d", status);
-	}
-	stops = true;
-	pthread_join(worker, NULL);
-	pthread_join(loader, NULL);
+	CHECK(ctl("prof.dump", &nowhere, sizeof(nowhere)) == 0, "prof.dump");
 }
 
 int main(int argc, char **argv)
@@ -175,7 +138,7 @@ int main(int argc, char **argv)
 	if (argc > 2 && strcmp(argv[1], "known") == 0)
 		known(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "loops") == 0)
-		loops(argv[2]);
+		fork_loading(argv[2], 30, works, dump);
 	else if (argc > 1 && strcmp(argv[1], "threads") == 0)
 		threads();
 	else

@@ -4,24 +4,9 @@
 # sluice-bench: a small run of each of its parts, its arithmetic and its error lines. Not how fast
 # anything is.
 . "${0%/*}/../lib/tap.sh"
-[ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
-bench=$builddir/tools/sluice-bench
-work=$builddir/tools/bench/sluice-bench-work
-if [ ! -x "$bench" ] || [ ! -x "$work" ]; then
-	bail_out "$bench and $work are not built: run make first"
-fi
+. "${0%/*}/../lib/compare.sh"
+comparer bench
 plan 44
-
-# complains STATUS REGEX ARGS...: one line on standard error, and that status.
-complains() {
-	want=$1
-	regex=$2
-	shift 2
-	out=$("$bench" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
-		"status $want and one line for: $*"
-	like "$(cat "$TMP/err")" "^sluice-bench: $regex" "the line says what is wrong"
-}
 
 complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "there is no command bogus" bogus
@@ -37,12 +22,12 @@ complains 1 "none was to be measured, but malloc came from .*libc" --quick --rep
 	--alloc none="$libm" --allocs none
 
 is \
-	"$("$bench" --list |
+	"$("$tool" --list |
 		grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
 	"--list has the kinds and the workloads"
-like "$("$bench" --version)" '^sluice-bench [0-9]' "--version prints the version"
+like "$("$tool" --version)" '^sluice-bench [0-9]' "--version prints the version"
 
-out=$("$bench" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \
+out=$("$tool" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | awk '$1 == "pingpong-64" { on = 1 } $1 == "larson" { on = 0 }
@@ -62,7 +47,7 @@ END
 )" "['pingpong-64', 'larson', 'latency'] 2 ['glibc', 'sluice'] {True} [2, 2]" \
 	"the JSON is valid and has every sample, each with Sluice as its malloc"
 
-out=$("$bench" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
+out=$("$tool" --quick --repeat 1 --scale 0.01 --only pingpong-64 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --baseline glibc --json "$TMP/out.json" 2>&1)
 like "$out" "^workload .*/ glibc .*/ glibc\$" \
 	"the table names the allocator that the ratios are against"
@@ -76,12 +61,12 @@ print(d["baseline"], {s["glibc"][k]["median"] for k in ("time_ratio", "rss_ratio
 END
 )" "glibc {1.0} 1.0" "ratios are against the allocator that --baseline names"
 
-out=$("$bench" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" \
+out=$("$tool" --quick --repeat 1 --only start-true --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice 2>&1)
 is "$? $(printf '%s\n' "$out" | grep -c -E ' (glibc|sluice) +[0-9]')" "0 2" \
 	"a program is run under both allocators, which is proved"
 
-out=$("$bench" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
+out=$("$tool" pages --quick --repeat 1 --json "$TMP/out.json" 2>&1)
 like "$out" '^buddy core, split and merge +[0-9.]+ +[0-9.]+ +-?[0-9.]+ %' "pages prints its tables"
 is "$(printf '%s\n' "$out" | sed -n '/pcp_lock=handoff/,$p' |
 	grep -c -E \
@@ -96,7 +81,7 @@ END
 )" "33 {1.0}" "the JSON has these ways, each against the spinlock of its own kind"
 
 complains 2 '--threads 8: has to be 16 to 1024 with drain' drain --threads 8
-out=$("$bench" drain --repeat 1 --threads 32 --json "$TMP/out.json" 2>&1)
+out=$("$tool" drain --repeat 1 --threads 32 --json "$TMP/out.json" 2>&1)
 is "$(printf '%s\n' "$out" | grep -c -E '^[a-z ]{12} +[0-9]+ +(asleep|computing|hot) +')" 12 \
 	"drain has a row for each way and each kind of thread"
 is "$(/usr/bin/python3 - "$TMP/out.json" <<'END'
@@ -113,7 +98,7 @@ END
 complains 2 '--threads 1,2: several numbers are valid with scale only' --threads 1,2
 complains 2 '--time has no meaning with pages' pages --time cpu
 complains 2 '--only x: no workload matches' scale --only x
-out=$("$bench" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
+out=$("$tool" scale --quick --repeat 1 --scale 0.02 --threads 3,1,40 --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice --json "$TMP/out.json" 2>&1)
 is \
 	"$? $(printf '%s\n' "$out" | grep -c -E \
@@ -132,7 +117,7 @@ END
 )" "['big', 'churn', 'fork', 'growth', 'handoff', 'pages', 'start'] {True} {True} {2.0}" \
 	"each run of scale had so many threads, Sluice as its malloc, and a slowest call"
 # No allocator does 4e9 operations in a second.
-"$bench" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 \
+"$tool" scale --only churn --threads 2,3 --repeat 2 --scale 1000 --timeout 1 \
 	--alloc sluice="$SLUICE_LIB" \
 	--allocs sluice >"$TMP/out" 2>"$TMP/err"
 is "$? $(cat "$TMP/err") $(grep -c 'sluice *failed' "$TMP/out")" \

@@ -4,24 +4,9 @@
 # sluice-latency: its error lines, a small run of each workload, and that it counts (calls, page
 # faults, sleeps, drains) what was done. Not how fast anything is.
 . "${0%/*}/../lib/tap.sh"
-[ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
-latency=$builddir/tools/sluice-latency
-work=$builddir/tools/latency/sluice-latency-work
-if [ ! -x "$latency" ] || [ ! -x "$work" ]; then
-	bail_out "$latency and $work are not built: run make first"
-fi
+. "${0%/*}/../lib/compare.sh"
+comparer latency
 plan 30
-
-# complains STATUS REGEX ARGS...: one line on standard error, and that status.
-complains() {
-	want=$1
-	regex=$2
-	shift 2
-	out=$("$latency" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
-		"status $want and one line for: $*"
-	like "$(cat "$TMP/err")" "^sluice-latency: $regex" "the line says what is wrong"
-}
 
 complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "--only nothing\*: no workload matches" --only 'nothing*'
@@ -31,11 +16,11 @@ complains 2 "--sluice-options bogus:1: .*bogus" --alloc sluice="$SLUICE_LIB" --s
 	bogus:1
 complains 2 "--allocs nobody: there is no nobody" --allocs nobody
 
-is "$("$latency" --list | grep -c -x -E '(synthetic|programs):|  steady .*|  redis-set .*')" 4 \
+is "$("$tool" --list | grep -c -x -E '(synthetic|programs):|  steady .*|  redis-set .*')" 4 \
 	"--list has the kinds and the workloads"
-like "$("$latency" --version)" '^sluice-latency [0-9]' "--version prints the version"
+like "$("$tool" --version)" '^sluice-latency [0-9]' "--version prints the version"
 
-out=$("$latency" --quick --repeat 1 --only synthetic --alloc sluice="$SLUICE_LIB" \
+out=$("$tool" --quick --repeat 1 --only synthetic --alloc sluice="$SLUICE_LIB" \
 	--allocs glibc,sluice,sluice:small --sluice-options small=pcp_high_max:0 \
 	--json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run of all workloads ends well and complains of nothing"
@@ -88,7 +73,7 @@ is "$(ask 'sorted(w["neighbour-drain"]["beside"]["malloc"])')" \
 
 # Redis: only where it is installed; --list and the rest do not need it.
 if command -v redis-server >/dev/null 2>&1 && command -v redis-benchmark >/dev/null 2>&1; then
-	"$latency" --quick --repeat 1 --only redis-set --alloc sluice="$SLUICE_LIB" --allocs \
+	"$tool" --quick --repeat 1 --only redis-set --alloc sluice="$SLUICE_LIB" --allocs \
 		sluice \
 		--json "$TMP/out.json" >/dev/null 2>"$TMP/err"
 	is "$? $(cat "$TMP/err") $(ask 'calls("redis-set", "sluice", "request")["count"]')" \
@@ -98,7 +83,7 @@ else
 	skip "redis-benchmark's distribution has all its requests" "redis-server is not installed"
 fi
 if command -v gnuplot >/dev/null 2>&1; then
-	"$latency" --quick --repeat 1 --only periodic --alloc sluice="$SLUICE_LIB" --allocs sluice \
+	"$tool" --quick --repeat 1 --only periodic --alloc sluice="$SLUICE_LIB" --allocs sluice \
 		--plot "$TMP/charts" >/dev/null 2>"$TMP/err"
 	is "$? $(cat "$TMP/err") $(find "$TMP/charts" -name 'periodic-*.[sp][vn]g' -size +1k |
 		wc -l)" "0  6" \

@@ -6,24 +6,9 @@
 #
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
-[ -x /usr/bin/python3 ] || skip_all "/usr/bin/python3 is not installed (Debian package python3)"
-pressure=$builddir/tools/sluice-pressure
-work=$builddir/tools/pressure/sluice-pressure-work
-if [ ! -x "$pressure" ] || [ ! -x "$work" ]; then
-	bail_out "$pressure and $work are not built: run make first"
-fi
+. "${0%/*}/../lib/compare.sh"
+comparer pressure
 plan 34
-
-# complains STATUS REGEX ARGS...: one line on standard error, and that status.
-complains() {
-	want=$1
-	regex=$2
-	shift 2
-	out=$("$pressure" "$@" 2>"$TMP/err")
-	is "$?, $(wc -l <"$TMP/err") line, $out" "$want, 1 line, " \
-		"status $want and one line for: $*"
-	like "$(cat "$TMP/err")" "^sluice-pressure: $regex" "the line says what is wrong"
-}
 
 complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 'unrecognized arguments: bogus' bogus
@@ -36,12 +21,12 @@ complains 2 'no-such-program: there is no such program' -- no-such-program
 complains 2 '--list is about the built-in workloads' --list -- true
 complains 1 'sh: glibc: exit status 3' --allocs glibc --no-chart -- sh -c 'exit 3'
 
-is "$("$pressure" --list |
+is "$("$tool" --list |
 	grep -c -E '^(idle|flow|limit|drain):$|^  (idle-owner|m1-queue|turns-small|e3-maps) ')" \
 	8 "--list has the groups and the workloads"
-like "$("$pressure" --version)" '^sluice-pressure [0-9]' "--version prints the version"
+like "$("$tool" --version)" '^sluice-pressure [0-9]' "--version prints the version"
 missing=
-options=$("$pressure" --help | sed -n 's/^  \(-h, \)*\(--[a-z-]*\).*/\2/p')
+options=$("$tool" --help | sed -n 's/^  \(-h, \)*\(--[a-z-]*\).*/\2/p')
 for option in $options; do
 	tr -d '\\' <"$srcdir/man/sluice-pressure.1" | grep -q -E "^\.(B|BR|BI) .*$option( |\$)" ||
 		case $option in
@@ -52,7 +37,7 @@ done
 is "${options:+listed}$missing" listed "the man page has the options of --help"
 
 # Workloads that need no cgroup, with all that can be written.
-out=$("$pressure" --quick --seconds 0.3 --scale 0.2 --only 'idle-probe,m1-queue,m8*,l2*' \
+out=$("$tool" --quick --seconds 0.3 --scale 0.2 --only 'idle-probe,m1-queue,m8*,l2*' \
 	--repeat 2 \
 	--alloc sluice="$SLUICE_LIB" --allocs glibc,sluice --json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run ends well and complains of nothing"
@@ -73,7 +58,7 @@ END
 	"the JSON has every sample, its events, and whose malloc it had"
 
 if command -v gnuplot >/dev/null 2>&1; then
-	out=$("$pressure" --quick --seconds 0.3 --only idle-owner --allocs glibc \
+	out=$("$tool" --quick --seconds 0.3 --only idle-owner --allocs glibc \
 		--plot "$TMP/plot" 2>&1)
 	like "$out" '^ +idle-owner: RSS in MiB over time in s$' "the terminal has a chart"
 	is "$(cd "$TMP/plot" && find . -type f -size +1k | sort | tr '\n' ' ')" \
@@ -110,7 +95,7 @@ END
 groups() {
 	find /sys/fs/cgroup -type d -name "sluice-pressure.$1.*" 2>/dev/null
 }
-out=$("$pressure" --limit 64M --allocs glibc --no-chart -- true 2>&1)
+out=$("$tool" --limit 64M --allocs glibc --no-chart -- true 2>&1)
 case $out in
 *'needs root'* | *'no memory cgroup can be made'*)
 	for label in "without root or a memory cgroup one line says so" \
@@ -124,13 +109,13 @@ case $out in
 esac
 if command -v setpriv >/dev/null 2>&1 && setpriv --reuid 65534 --clear-groups test -x "$work" &&
 	setpriv --reuid 65534 --clear-groups test -r "$srcdir/tools/pressure/cli.py"; then
-	is "$(setpriv --reuid 65534 --clear-groups "$pressure" --limit 64M --allocs glibc 2>&1)" \
+	is "$(setpriv --reuid 65534 --clear-groups "$tool" --limit 64M --allocs glibc 2>&1)" \
 		"sluice-pressure: --limit needs a memory cgroup, and to make one needs root" \
 		"without root one line says so"
 else
 	skip "without root one line says so" "another user cannot read the build"
 fi
-"$pressure" --limit 64M --allocs glibc --no-chart -- \
+"$tool" --limit 64M --allocs glibc --no-chart -- \
 	/usr/bin/python3 -c 'x = [bytes(1 << 20) + bytes([i]) * (1 << 20) for i in range(200)]' \
 	>"$TMP/out" 2>&1 &
 pid=$!
@@ -138,7 +123,7 @@ wait $pid
 like "$(cat "$TMP/out")" '^glibc +OOM [0-9.]+ s' \
 	"a program is killed at its limit, and the tool says so"
 is "$(groups $pid)" "" "no cgroup stays behind"
-"$pressure" --limit 64M --allocs glibc --no-chart -- sleep 600 >/dev/null 2>&1 &
+"$tool" --limit 64M --allocs glibc --no-chart -- sleep 600 >/dev/null 2>&1 &
 pid=$!
 tries=0
 while [ -z "$(groups $pid)" ] && [ $tries -lt 600 ]; do
@@ -151,7 +136,7 @@ wait $pid
 is "$?, $made made, $(groups $pid)" "143, 1 made, " \
 	"no cgroup stays behind when the tool is terminated"
 if [ -r /proc/pressure/memory ]; then
-	like "$("$pressure" --eater --seconds 2 --allocs glibc --no-chart -- sleep 60 2>&1)" \
+	like "$("$tool" --eater --seconds 2 --allocs glibc --no-chart -- sleep 60 2>&1)" \
 		'tasks waited for memory \(PSI\): [1-9][0-9]* ms' "the eater makes tasks wait"
 else
 	skip "the eater makes tasks wait" "the kernel has no PSI"
