@@ -30,8 +30,9 @@ const char *sluice_version(void);
 /* ---- giving memory back ------------------------------------------------------------------ */
 
 /*
- * Each thread has two caches: a heap (free objects up to 32 KiB, and the slabs behind them) and a
- * pcp (its cache of free runs of pages). The buddy core has the free memory that all threads share.
+ * Each thread has two caches: a heap (free objects up to 256 KiB, and the slabs of the small ones)
+ * and a pcp (its cache of free runs of pages). The buddy core has the free memory that all threads
+ * share.
  */
 
 enum sluice_drain_flags {
@@ -46,7 +47,7 @@ enum sluice_drain_flags {
 	 * a call of the malloc family. All threads of the process pass a memory barrier: each
 	 * processor that runs one of them is interrupted for about 100 ns. */
 	SLUICE_DRAIN_IDLE = 8,
-	/** With IDLE: a barrier that interrupts no processor; the caller waits 8 to 20 ms. */
+	/** With IDLE: use a barrier that interrupts no processor. It takes 8 to 20 ms. */
 	SLUICE_DRAIN_GLOBAL = 16,
 	/** With IDLE: also the working sets of threads at work. Their pcps are emptied. A thread
 	 * whose heap cannot be emptied just now is asked to do so at one of its next calls. */
@@ -87,10 +88,11 @@ struct sluice_drain_report {
  * report: filled in on success; may be NULL.
  * Returns 0, or -1 with errno EINVAL if flags has an unknown bit.
  *
- * Threads: drains may run at the same time; each heap is emptied by one of them. No lock that
- * malloc waits for is held over a system call, nor for more than 32 runs at a time.
- * Cost: about 50 ns for each run in a pcp and each object in a heap's lists, and the time
- * of the kernel for the memory (50 to 100 us per MiB).
+ * Threads: drains may run at the same time; each heap is emptied by one of them. While a fork is
+ * under way, a drain leaves the heaps of other threads alone. No lock that malloc waits for is held
+ * over a system call, nor for more than 32 runs at a time.
+ * Cost: about 50 ns for each run in a pcp and each object in a heap's lists, and the time of the
+ * kernel for the memory (50 to 100 us per MiB); the barrier and the wait, with IDLE.
  * Source: Linux, "Drain remote per-cpu directly" (Gorman, 2022).
  */
 int sluice_drain(unsigned flags, struct sluice_drain_report *report);
@@ -120,7 +122,8 @@ struct sluice_thread_drain {
  * As sluice_drain, and list what it did with each thread that has ever called malloc or free.
  *
  * thread: an array of *n elements, filled in no particular order; may be NULL if *n is 0.
- * n: on return, the number of threads; those that did not fit into the array were drained as well.
+ * n: not NULL; on return, the number of threads. Those that did not fit into the array were drained
+ * as well. Unchanged on failure, as is the array.
  * Returns 0, or -1 with errno EINVAL (an unknown flag, or thread is NULL and *n is not 0) or EAGAIN
  * (a fork is under way; nothing was done). Without CACHES and IDLE no thread is listed.
  * Threads, cost: as sluice_drain. Allocates nothing.
@@ -134,12 +137,14 @@ int sluice_drain_threads(unsigned flags, struct sluice_drain_report *report,
  * malloc continues to work, more slowly. Calls nest: each needs its sluice_pcp_enable.
  *
  * Returns 0, or -1 with errno EBUSY (a thread was stopped while it held its pcp's lock) or
- * EAGAIN (a fork is under way); pcps are then still on. May sleep for some milliseconds.
+ * EAGAIN (a fork is under way); pcps are then still on. May sleep for some milliseconds: it waits
+ * for drains and growths that are under way, and for locked pcps up to 20 ms each.
  * Source: Linux mm/page_alloc.c, zone_pcp_disable for memory hot-remove.
  */
 int sluice_pcp_disable(void);
 
-/** Undo one successful sluice_pcp_disable. */
+/** Undo one successful sluice_pcp_disable; without one the call is an error of the program. Waits
+ * while a fork is under way, as well as for drains and growths. */
 void sluice_pcp_enable(void);
 
 /* ---- page blocks ------------------------------------------------------------------------- */
@@ -158,8 +163,8 @@ unsigned sluice_page_order_max(void);
  */
 void *sluice_page_alloc(unsigned order);
 
-/** Free a block; block may be NULL. Stops the program with a message if block is not a page block
- * of this order. */
+/** Free a block; block may be NULL. Any thread may free it. Stops the program with a message if
+ * block is not a page block of this order. Cost: as sluice_page_alloc. */
 void sluice_page_free(void *block, unsigned order);
 
 /**
@@ -171,7 +176,8 @@ void sluice_page_free(void *block, unsigned order);
  */
 size_t sluice_page_alloc_bulk(unsigned order, size_t n, void **array);
 
-/** Free the blocks array[0] to array[n - 1], none of them NULL, as sluice_page_free does. */
+/** Free the blocks array[0] to array[n - 1] as sluice_page_free does; a NULL among them stops the
+ * program. Cost: as sluice_page_alloc_bulk. */
 void sluice_page_free_bulk(unsigned order, size_t n, void *const *array);
 
 /** A list of blocks of one order. Its links are outside the blocks, which stay untouched. A zeroed
@@ -181,10 +187,11 @@ struct sluice_page_list {
 	size_t count;
 };
 
-/** As sluice_page_alloc_bulk; the blocks are added to the list. */
+/** As sluice_page_alloc_bulk; the blocks are added to the front of the list. */
 size_t sluice_page_alloc_bulk_list(unsigned order, size_t n, struct sluice_page_list *list);
 
-/** Take a block off the list. Returns NULL if the list is empty. */
+/** Take the block at the front off the list, by a load of its descriptor. Returns NULL if the list
+ * is empty. */
 void *sluice_page_list_pop(struct sluice_page_list *list);
 
 /** Free all blocks of the list, which is empty then, as sluice_page_free does. */
@@ -210,6 +217,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *     threads can be emptied;
  *   - counters, which never fall: bin_refills, bin_flushes, lock_waits, lock_wait_ns, and the
  *     names of a line of stats_file.
+ * value: receives the statistic; unchanged if the name is unknown. Neither may be NULL.
  * Returns 0, or -1 with errno EINVAL if the name is unknown.
  *
  * Counters may lag while other threads run. Safe in a signal handler.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # The man page and sluice-run --help have every option of options.def, with its default, and no
-# other.
+# other; and doc/ has every lock, model and probe point, and no other.
 TAP_NO_LIBRARY=1
 . "${0%/*}/../lib/tap.sh"
 
@@ -19,7 +19,7 @@ rows=$(sed -n 's/^[[:space:]]*OPT([[:space:]]*\([a-z0-9_]*\)[[:space:]]*,.*/\1/p
 in_man=$(sed -n 's/^\.BI* \([a-z0-9_]*\):.*/\1/p' "$page" | sort)
 in_help=$("$run" --help | sed -n 's/^  \([a-z0-9_]*\):[a-z|]*$/\1/p' | sort)
 
-plan 10
+plan 14
 ok $(($(printf '%s\n' "$rows" | wc -l) < 5)) "options.def has its rows"
 is "$in_man" "$rows" "the man page has the options of options.def"
 is "$in_help" "$rows" "sluice-run --help has the options of options.def"
@@ -72,6 +72,31 @@ for f in $funcs; do
 	grep -q "$f(" "$srcdir/man/sluice.3" || missing="$missing $f"
 done
 is "${funcs:+listed}$missing" listed "sluice(3) has every function of sluice.h"
+
+# doc/locking.md: the first column of its first table, and the columns of its last one.
+locking=$srcdir/doc/locking.md
+is "$(sed -n 's/^LOCKRANK(\([A-Z]*\),.*/\1/p' "$srcdir/src/base/lockrank.def")" \
+	"$(awk -F ' *[|] *' '/^## /{ exit } $2 ~ /^[A-Z]+$/ { print $2 }' "$locking")" \
+	"doc/locking.md has the locks in the order of their ranks"
+sed -n '/^## Lock-free steps/,$p' "$locking" >"$TMP/steps"
+models=$(for m in "$srcdir"/t/model/*.pml; do basename "$m" .pml; done)
+named=$({
+	grep -v '^|' "$TMP/steps"
+	awk -F '|' 'NF > 4 { print $5 }' "$TMP/steps"
+} | tr -c 'a-z\n' '\n' | grep -x -F "$models" | sort -u)
+is "$named" "$models" "doc/locking.md names every model"
+missing=
+files=$(awk -F '|' 'NF > 4 { print $3 }' "$TMP/steps" | grep -o '[a-z_]*\.[ch]')
+for f in $files; do
+	[ -n "$(find "$srcdir/src" -name "$f")" ] || missing="$missing $f"
+done
+is "${files:+listed}$missing" listed \
+	"each lock-free step of doc/locking.md is in files that exist"
+
+is "$(sed -n '/^## Probe points/,/^## What/p' "$srcdir/doc/hosts.md" | grep '^| `' |
+	cut -d '|' -f 2 | grep -o '[a-z_]*' | sort)" \
+	"$(grep -r -h -o 'PROBE[0-9]*([a-z_]*' "$srcdir/src" --include='*.c' | sed 's/.*(//' |
+		sort -u)" "doc/hosts.md has every probe point"
 
 if command -v man >/dev/null 2>&1 && command -v groff >/dev/null 2>&1; then
 	is "$(for p in "$srcdir"/man/*.[1-9] "$page"; do

@@ -263,7 +263,8 @@ run_again() {
 # that failed runs again, alone; if it passes then, it is called unsteady and counts as passed. A
 # script does not run again if it found corruption or a race, died, or ran out of time. If more than
 # three scripts failed, none runs again.
-deadly='Sanitizer:|runtime error:|HANG|Bail out|[Cc]orrupt|CORRUPT|sluice: fatal|status (124|13[0-9])'
+deadly='Sanitizer:|runtime error:|HANG|Bail out|[Cc]orrupt|CORRUPT|sluice: fatal'
+deadly="$deadly|status (124|13[0-9])"
 settle() {
 	# shellcheck disable=SC2046
 	set -- $(results check.log)
