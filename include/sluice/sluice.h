@@ -77,11 +77,11 @@ struct sluice_drain_report {
  * and from a heap that all threads share. Pcps start small again.
  *
  * With IDLE a thread at work keeps its working set, unless flags have ALL. At work is each thread
- * except the caller that makes a call of the malloc family within 4 ms of the begin of the drain.
- * It keeps its heap, and the 1 MiB of its pcp that it freed last; and 4 MiB for each such thread,
- * at most a quarter of what is in use, stay written in the buddy core. Of all other threads and of
- * the caller nothing stays. The drain waits until each thread that caches something has made a
- * call, at most 4 ms.
+ * except the caller that makes a call of the malloc family within 4 ms of the beginning of the
+ * drain. It keeps its heap, and the 1 MiB of its pcp that it freed last. In the buddy core 4 MiB of
+ * written memory stay for each such thread, at most a quarter of what is in use. Nothing stays of
+ * all other threads and of the caller. The drain waits until each thread that caches something has
+ * made a call, at most 4 ms.
  *
  * flags: a combination of enum sluice_drain_flags; 0 stands for CACHES, IDLE and PURGE, and ALL
  * alone for these and ALL.

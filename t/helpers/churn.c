@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * churn [ROUNDS]: in each round 32 threads allocate and free blocks and objects, and one drain
- * gives all memory back, regions included. The number of mappings of the process (E2, E3) may never
- * exceed that after the first round by more than 64.
+ * gives all memory back, regions included. The number of mappings of the process may never exceed
+ * that after the first round by more than 64.
  */
 #include "lib/check.h"
 

@@ -9,7 +9,7 @@
  * WAY: fork, handler (fork in a signal handler that interrupted malloc), nested (or fork), _Fork,
  * clone (a raw one), twice (_Fork, whose child forks), vfork, spawn, leader-gone (fork after the
  * initial thread has ended), first-vfork (a child of vfork makes the first call of some threads),
- * shares-memory (a process with our memory and its own TLS allocates for long). With atfork.so
+ * shares-memory (a process with our memory and its own TLS allocates for a while). With atfork.so
  * preloaded, whose fork handlers were registered before main: lock-stdio, lock-setuid (the handlers
  * wait for a thread inside fopen or setuid), fault (the handlers fault, and the program's signal
  * handler repairs that).

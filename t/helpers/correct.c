@@ -122,7 +122,7 @@ static void fill(const struct block *b)
 		b->p[b->size - 1] = byte_at(b, b->size - 1);
 }
 
-/* had: its size when it was filled. */
+/* had: the size of the block when it was filled. */
 static void check(const struct block *b, size_t had)
 {
 	for (size_t i = 0; i < b->size && i < had; i = next(i))

@@ -138,7 +138,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* ---- threads allocate while one forks (E4) --------------------------------------------------- */
+/* ---- threads allocate while one forks -------------------------------------------------------- */
 
 static int forks_wanted = 300;
 

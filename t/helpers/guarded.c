@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Objects with pages of their own: what one misuse each of them leads to, and what must work.
+ * Objects with pages of their own: what each misuse of one leads to, and what must work.
  *
  * usage: guarded CASE [MODULE]
  *
@@ -28,7 +28,7 @@ static const char *module;
 char *allocated_here(size_t n, bool at_end);
 void freed_here(void *p);
 
-/* The misuses want one at the end or at the start of its page. */
+/* Returns an object at the end or at the start of its page, as the misuse needs. */
 __attribute__((noinline)) char *allocated_here(size_t n, bool at_end)
 {
 	for (int i = 0; i < 100; i++) {
@@ -125,7 +125,7 @@ static void thread_after_free(void)
 	object[1] = 1;
 }
 
-/* In a child, of an object that the parent freed. */
+/* A child uses an object that the parent freed. */
 static void child_after_free(void)
 {
 	pid_t pid;
@@ -147,7 +147,7 @@ static void *uses_it(void *arg)
 	return arg;
 }
 
-/* By two threads at once: one report, which ends before the program does. */
+/* Two threads use it at once: there is one report, which ends before the program does. */
 static void both_after_free(void)
 {
 	pthread_t t[2];

@@ -89,7 +89,7 @@ static void overflow_usable(void)
 	put(p);
 }
 
-/* Until the freed block is used again. */
+/* A write after free, which is noticed when the block is used again. */
 static void written(size_t size, size_t at)
 {
 	char *p = block(size);
@@ -231,7 +231,7 @@ static void zero_write(void)
 	*(volatile char *)block(0) = 'x';
 }
 
-/* Parent and child allocate the same: how many addresses are the same? */
+/* Parent and child make the same calls; at how many do they get the same address? */
 static void fork_slots(void)
 {
 	static uintptr_t own[64];

@@ -487,7 +487,7 @@ static int case_many(int argc, char **argv)
 	return helper_end();
 }
 
-/* ---- a signal handler that allocates (E6) ---------------------------------------------------- */
+/* ---- a signal handler that allocates --------------------------------------------------------- */
 
 enum { SLOTS = 256 };
 static _Atomic(unsigned char *) exchange_slots[SLOTS];

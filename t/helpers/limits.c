@@ -11,7 +11,7 @@
  *                                    when all is freed, half of it can be allocated in one piece
  *        limits measure SIZE         the same once, with its cost; no check (the tables of
  *                                    doc/reclaim.md)
- *        limits late MIB             what a program can do that uses MIB and sets a limit then
+ *        limits late MIB             what a program that uses MIB can do after it has set a limit
  *
  * exhaust and faults print on stderr how many requests failed.
  */
@@ -139,7 +139,7 @@ static int exhaust(const char *name, size_t mib)
 		return 2;
 	size_t first = take_all(member);
 	CHECK(refused >= EXHAUST_SIZES, "%lu requests refused", refused);
-	CHECK(first >= mib << 20, "%zu KiB were to be had", first >> 10);
+	CHECK(first >= mib << 20, "%zu KiB could be allocated", first >> 10);
 	/* each other function is refused as well, and the existing blocks can still be used */
 	for (int m = 0; m < MEMBERS; m++)
 		CHECK(request(m, 50 << 20) == NULL, "%s(50 MiB) came from somewhere", members[m]);
@@ -229,7 +229,7 @@ static void fault_threads(void)
 
 	for (intptr_t i = 0; i < 3; i++)
 		if (pthread_create(&t[i], NULL, fault_thread, (void *)i) != 0)
-			t[i] = 0; /* the thread may be refused for want of a stack */
+			t[i] = 0; /* the kernel may refuse the thread's stack */
 	for (int i = 0; i < 3; i++)
 		if (t[i] != 0)
 			pthread_join(t[i], NULL);
@@ -282,7 +282,7 @@ static int faults(void)
 	return helper_end();
 }
 
-/* ---- grow and purge in turn (E2, E3) --------------------------------------------------------- */
+/* ---- grow and purge in turn ------------------------------------------------------------------ */
 
 enum { CHURN_THREADS = 8, CHURN_ROUNDS = 25, CHURN_BLOCKS = 400 };
 static pthread_barrier_t barrier;
@@ -336,7 +336,7 @@ static int churn(void)
 	}
 	for (int i = 0; i < CHURN_THREADS; i++)
 		pthread_join(t[i], NULL);
-	fprintf(stderr, "mappings: %d before, %d at the most\n", before, most);
+	fprintf(stderr, "mappings: %d before, at most %d\n", before, most);
 	/* two for the stack of each thread; a large block may have one, too */
 	CHECK(most < before + 2 * CHURN_THREADS + 100, "%d mappings, %d before", most, before);
 	return helper_end();
@@ -426,7 +426,7 @@ static int fill(size_t size, size_t percent)
 		void *p = request(0, limit.rlim_cur / 2);
 		CHECK(p != NULL, "half of the limit after all was freed, round %d", round);
 		free(p);
-		map_half(limit.rlim_cur / 2, "after it was had and freed");
+		map_half(limit.rlim_cur / 2, "after it was allocated and freed");
 	}
 	return helper_end();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One misuse of the allocator each, under any allocator.
+ * Each case misuses the allocator once, whichever allocator that is.
  *
  * usage: misuse CASE
  *        misuse --list        a line "NAME KIND TEXT" for each case
@@ -28,7 +28,7 @@
 #define HUGE_BYTES ((size_t)64 << 20)
 #define LARGE_BYTES ((size_t)200000)
 
-/* Not in glibc 2.36: then the sizes are not told. */
+/* glibc 2.36 lacks these; the cases then call free, which is told no size. */
 __attribute__((weak)) void free_sized(void *p, size_t size);
 __attribute__((weak)) void free_aligned_sized(void *p, size_t align, size_t size);
 
@@ -51,7 +51,7 @@ static _Noreturn void harm(const char *what)
 	_exit(10);
 }
 
-/* Of long blocks the first and the last bytes are looked at. */
+/* Only the first and the last bytes of long blocks are looked at. */
 static size_t next_index(size_t i, size_t bytes)
 {
 	if (i + 1 == 70000 && bytes > 140000)
@@ -90,7 +90,7 @@ static void *take(size_t bytes)
 	return own(malloc(bytes), bytes);
 }
 
-/* The program owns the block no more; the caller frees it. */
+/* The program no longer owns the block; the caller frees it. */
 static byte *drop(void *p)
 {
 	for (unsigned i = 0; i < lives; i++) {
@@ -114,7 +114,7 @@ static void check_all(void)
 
 static size_t survey_bytes; /* the size that the case is about */
 
-/* As many blocks of the size as bring all lists of freed ones to light. */
+/* Allocates so many blocks of the size that malloc returns all that were freed, and checks them. */
 static void survey(void)
 {
 	unsigned n = survey_bytes <= 100       ? 6000
@@ -314,7 +314,7 @@ static void twice_by(size_t bytes, size_t who)
 		in_thread(frees_it, victim);
 }
 
-/* By another thread, then by its own after that has freed n others. */
+/* First another thread frees it, then its own thread, which has freed n others in between. */
 static void twice_by_after(size_t bytes, size_t n)
 {
 	static void *other[2000];
@@ -339,7 +339,7 @@ static void twice_realloc(size_t bytes, size_t unused)
 	free(victim);
 }
 
-/* Everything of its slab was freed, and with trim given back to the kernel. */
+/* All of its slab was freed and, if trim is set, given back to the kernel. */
 static void twice_emptied(size_t bytes, size_t trim)
 {
 	static void *all[20000];
@@ -366,7 +366,7 @@ static void twice_written(size_t bytes, size_t unused)
 	free(victim);
 }
 
-/* Somebody else has it by then. */
+/* Malloc has returned it again by then. */
 static void twice_reused(size_t bytes, size_t unused)
 {
 	(void)unused;
@@ -502,13 +502,13 @@ static void foreign_metadata(size_t align, size_t at)
 
 /* ---- writes beyond a block ------------------------------------------------------------------ */
 
-/* Bytes that the size has room for: some allocators have a header behind it. */
+/* Bytes that the block has room for. Some allocators have a header behind them. */
 static size_t room_of(byte *p)
 {
 	return malloc_usable_size(p);
 }
 
-/* Beyond the end of what was asked for, where the neighbours are live. */
+/* Writes beyond the end of what was asked for; the neighbours are live. */
 static void overflow(size_t bytes, size_t n)
 {
 	victim = block(bytes);
@@ -556,7 +556,7 @@ static void make_row(size_t bytes, int by_other)
 		frees_row(NULL);
 }
 
-/* From a live block into a free one behind it: `bytes` of the addresses of the decoy. */
+/* Writes from a live block into a free one behind it: `bytes` of the decoy's address, repeated. */
 static void overflow_free(size_t size, size_t bytes)
 {
 	void *to[4] = { decoy, decoy, decoy, decoy };
@@ -567,7 +567,7 @@ static void overflow_free(size_t size, size_t bytes)
 			write_at(row[i], to, bytes);
 }
 
-/* Beyond the last page of a block. */
+/* Writes beyond the usable size of a block. */
 static void overflow_page(size_t bytes, size_t n)
 {
 	victim = block(bytes);
@@ -599,7 +599,7 @@ static void read_zero(size_t unused, size_t unused2)
 	free(victim);
 }
 
-/* A region of long blocks, and the next one: a linear write leaves the first. */
+/* Two neighbouring regions are full of long blocks: a linear write leaves the first one. */
 static void leave_region(size_t bytes, size_t down)
 {
 	byte *low = (byte *)UINTPTR_MAX;
@@ -620,7 +620,7 @@ static void leave_region(size_t bytes, size_t down)
 
 /* ---- use after free ------------------------------------------------------------------------- */
 
-/* The address of the decoy, or a byte of it, where links may lie. */
+/* Writes the decoy's address where a link may lie. */
 static void write_freed(size_t size, size_t by_other)
 {
 	void *to = decoy;
@@ -639,7 +639,7 @@ static void write_freed_byte(size_t size, size_t by_other)
 			*touch(row[i], 1) ^= 0x10;
 }
 
-/* Somewhere else than where links may lie. */
+/* Writes where no link lies. */
 static void write_freed_behind(size_t size, size_t at)
 {
 	make_row(size, 0);
@@ -664,7 +664,7 @@ static void write_freed_one(size_t bytes, size_t at)
 	write_many(victim + at, 8);
 }
 
-/* What another owner has by then. */
+/* Writes to a block that malloc has returned again by then. */
 static void write_reused(size_t bytes, size_t unused)
 {
 	(void)unused;
@@ -687,7 +687,7 @@ static void read_freed(size_t bytes, size_t at)
 		harm("a freed block shows what was in it");
 }
 
-/* What a block shows that malloc gave. */
+/* Looks for old contents in blocks that malloc returns. */
 static void uninitialized(size_t bytes, size_t unused)
 {
 	static const byte secret[16] = "secret of before";
@@ -847,7 +847,7 @@ int main(int argc, char **argv)
 		cases[i].run(cases[i].a, cases[i].b);
 		touch(NULL, 0);
 		survey();
-		/* The same once more, from what a trim has left. */
+		/* Once more, with what a trim has left. */
 		malloc_trim(0);
 		survey();
 		printf("contained %s\n", argv[1]);

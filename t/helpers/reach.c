@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * reach CASE [ROUNDS]: how much of the memory of all other threads a drain by one thread reaches
- * (L2, E10). The library's own functions are looked up by name.
+ * reach CASE [ROUNDS]: how much of the memory of all other threads a drain by one thread
+ * reaches. The library's own functions are looked up by name.
  *
  *   hot         one thread runs a loop of malloc and free, 60 fill their caches and sleep; ROUNDS
  *               (100) drains
@@ -297,7 +297,7 @@ static void touch(struct sleeper *s)
 	free(malloc(TOUCHED));
 }
 
-/* ms: at most so long */
+/* ms: the longest wait */
 static uint64_t wait_drained(uint64_t from, unsigned heaps, unsigned ms)
 {
 	uint64_t n;

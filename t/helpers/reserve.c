@@ -136,8 +136,8 @@ static size_t grow(const struct growth *g, size_t bytes)
 }
 
 /*
- * Uses up the slabs from before there was a reserve, and touches what the thread keeps for each
- * size, up to 2 MiB, has been touched.
+ * Uses up the slabs from before there was a reserve, and touches what the thread keeps of each size
+ * up to 2 MiB.
  */
 static void warm(uint64_t reserve)
 {

@@ -87,7 +87,7 @@ static void take_blocks(void)
 	}
 }
 
-/* ms: at most so long; most: KiB */
+/* ms: the longest wait; most: KiB that end it */
 static void rest_for(long ms, long most, bool busy)
 {
 	long pause = busy ? 300 : 100;

@@ -29,7 +29,7 @@ struct thread {
 	pthread_t thread;
 	sem_t go;
 	sem_t done;
-	void (*job)(struct thread *t); /* NULL: end */
+	void (*job)(struct thread *t); /* NULL: the thread ends */
 	unsigned index;
 	uint64_t seed;
 	uint64_t ops;
@@ -94,7 +94,7 @@ static void *thread_main(void *arg)
 static void begin(struct thread *t)
 {
 	if (pthread_create(&t->thread, NULL, thread_main, t) != 0)
-		fail("no thread to be had");
+		fail("cannot create a thread");
 }
 
 static void tell(struct thread *t, void (*job)(struct thread *t))

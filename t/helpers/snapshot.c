@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * snapshot FLAG: a program that forks snapshots (L5, redis/redis#7381): small objects, blocks, an
+ * snapshot FLAG: a program that forks snapshots (redis/redis#7381): small objects, blocks, an
  * object with a mapping of its own, and one that got its mapping as it grew.
  *
  * FLAG: the flag that all their mappings must have in /proc/PID/smaps. nh: no huge pages may be

@@ -183,7 +183,7 @@ static void of_mlockall(void)
 	AS(int (*)(int))(0);
 }
 
-/* None is there. */
+/* There is no such mount. */
 static void of_mount(void)
 {
 	(void)mount("none", "/nowhere", "none", MS_REMOUNT, NULL);

@@ -223,7 +223,7 @@ static void *misuses(void *arg)
 	return arg;
 }
 
-/* All threads at once. */
+/* All threads commit the misuse at once. */
 static void case_many(const char *arg)
 {
 	enum { THREADS = 8 };

@@ -154,7 +154,7 @@ static unsigned long switches(void)
 	return (unsigned long)(use.ru_nvcsw + use.ru_nivcsw);
 }
 
-/* For a second of processor time, whatever else the machine does. */
+/* Counts for CPU_S of processor time, whatever else the machine does. */
 static void count_switches(void *(*f)(void *))
 {
 	struct timespec used = { 0 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * untouched CASE: how much a thread with short deadlines is affected when other threads give memory
- * back (L1, L4, L6).
+ * back.
  *
  *   drain   sluice_drain gives back about 125 MiB, with slow calls to the kernel (SLUICE_DELAY has
  *           vm_purge). Meanwhile two threads continue: one with objects, one with blocks that no

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# The number of mappings stays bounded while memory is taken and given back in turn (E2, E3).
+# The number of mappings stays bounded while memory is taken and given back in turn.
 # vm.overcommit_ memory=2 is a setting of the whole machine; what it does to us, refusing address
 # space, a limit does too.
 . "${0%/*}/../lib/tap.sh"

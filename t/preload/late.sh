@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Other ways into a process than LD_PRELOAD alone (E7).
+# Other ways into a process than LD_PRELOAD alone.
 . "${0%/*}/../lib/tap.sh"
 plan 18
 

@@ -12,7 +12,7 @@ passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
 plan 55
 
-# E1: programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
+# Programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
 	limit=$1
 	shift
@@ -137,7 +137,6 @@ faults "four mappings fail from the 1st to the 20th on" 4 1 20
 unset FAULTS_END
 faults "all mappings fail from the 3rd to the 15th on" 1000000 3 15
 
-# E2, E3
 out=$(with_sluice "$limits" churn 2>"$TMP/err")
 like "$out, status $?" "$passed" \
 	"growing and purging with 8 threads keeps the number of mappings bounded"

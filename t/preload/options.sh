@@ -141,7 +141,7 @@ exec 9>&-
 # file LABEL WANT: as tree, with $TMP/etc as /etc of those processes.
 file() {
 	if [ "$(id -u)" -ne 0 ] || ! unshare -m mount --bind "$TMP/etc" /etc 2>/dev/null; then
-		skip "$1" "no mount namespace to be had"
+		skip "$1" "no mount namespace can be made"
 		return
 	fi
 	# shellcheck disable=SC2016 # expanded by that shell

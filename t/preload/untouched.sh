@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Threads in a hurry notice nothing of memory that others give back (L1, L4, L6).
+# Threads in a hurry notice nothing of memory that others give back.
 . "${0%/*}/../lib/tap.sh"
 plan 6
 

@@ -470,7 +470,7 @@ static void test_barriers(struct worker *w)
 	       "a thread is emptied with GLOBAL as well");
 }
 
-/* ---- caches start small (M8) ---------------------------------------------------------------- */
+/* ---- caches start small --------------------------------------------------------------------- */
 
 static void take_one(struct worker *w)
 {

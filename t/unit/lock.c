@@ -577,7 +577,7 @@ static void test_ranks(void)
 		   "without debug checks the order is not checked");
 }
 
-/* ---- priorities (L3) ------------------------------------------------------------------------ */
+/* ---- priorities ----------------------------------------------------------------------------- */
 
 /*
  * All on one processor: a SCHED_OTHER thread holds the lock, a SCHED_FIFO thread of middle priority

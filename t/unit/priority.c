@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * L3: on one processor a thread without priority has a lock, or another thread's heap or pcp, and
+ * On one processor a thread without priority has a lock, or another thread's heap or pcp, and
  * does not run because a hog of middle priority does. A SCHED_FIFO thread of high priority calls
  * malloc: its call returns before the hog ends.
  *

@@ -199,7 +199,7 @@ static void test_purge(void)
 	vm_unmap(p, 4 * MIB);
 }
 
-/* E5: a kernel with pages larger than ours. */
+/* A kernel with pages larger than ours. */
 static void test_purge_large_pages(void)
 {
 	size_t os_page = vm_os_page;

@@ -23,7 +23,7 @@
  * worst_us and worst_cpu_us are the longest call of a hot thread, by wall time and by CPU time of
  * the thread; the latter excludes waiting for a processor.
  *
- * Exit status: 0; 1 when there is no memory or no thread, 2 for bad arguments.
+ * Exit status: 0; 1 if memory or threads are missing, 2 for bad arguments.
  */
 #include <errno.h>
 #include <pthread.h>

@@ -15,7 +15,7 @@
  * have Python's peak. With -m the launcher's own memory is not counted either, nor are the children
  * of PROGRAM.
  *
- * Exit status: 0; 1 when PROGRAM failed, 2 for bad arguments.
+ * Exit status: 0; 1 if PROGRAM failed, 2 for bad arguments.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -17,7 +17,7 @@
  * for !irq requests", Gorman, 2017), and the owner's ways into its pcp (rows pcp_lock=, see
  * pcp_variants.h; "Remote per-cpu lists drain support", Saenz Julienne, 2022).
  *
- * Exit status: 0; 1 when there is no memory, 2 for bad arguments.
+ * Exit status: 0; 1 if there is no memory, 2 for bad arguments.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -14,7 +14,7 @@
 #define PCP_VARIANT handoff
 #include "pcp_variants.h"
 
-/* False: this call interrupted another one of its thread. */
+/* Returns false if this call interrupted another one of its thread. */
 static always_inline bool handoff_enter(struct pcp **p)
 {
 	struct handoff *h = handoff_of(*p);

@@ -15,7 +15,7 @@ struct sharing {
 	uint64_t each; /* rounds per thread */
 	uint64_t writes;
 	unsigned threads;
-	void **gifts; /* OBJECTS for each thread, one thread after the other; or NULL */
+	void **handed; /* OBJECTS for each thread, one thread after the other; or NULL */
 };
 
 static void write_to_objects(const struct sharing *w, uint64_t rounds)
@@ -38,8 +38,8 @@ static void sharing_thread(unsigned index, void *arg)
 {
 	const struct sharing *w = arg;
 
-	for (unsigned i = 0; w->gifts && i < OBJECTS; i++)
-		free(w->gifts[i * w->threads + index]);
+	for (unsigned i = 0; w->handed && i < OBJECTS; i++)
+		free(w->handed[i * w->threads + index]);
 	write_to_objects(w, w->each / 10 + 1);
 	team_ready();
 	write_to_objects(w, w->each);
@@ -53,9 +53,9 @@ static void sharing(bool passive)
 	w.threads = (unsigned)param("threads");
 	w.each = param("ops") / (w.writes * OBJECTS * w.threads) + 1;
 	if (passive) {
-		w.gifts = bench_map(w.threads * OBJECTS * sizeof(void *));
+		w.handed = bench_map(w.threads * OBJECTS * sizeof(void *));
 		for (unsigned i = 0; i < w.threads * OBJECTS; i++)
-			w.gifts[i] = take(w.size);
+			w.handed[i] = take(w.size);
 	}
 	team_run(w.threads, sharing_thread, &w, w.each * w.writes * OBJECTS * w.threads);
 }
@@ -79,7 +79,7 @@ const struct workload sharing_workloads[] = {
 	  { { "threads", 2 }, { "size", 8 }, { "writes", 1000 }, { "ops", 200000000 } } },
 	{ "passive",
 	  passive,
-	  "likewise, after freeing one that another thread had made",
+	  "the same, after a free of one that another thread had made",
 	  { { "threads", 2 }, { "size", 8 }, { "writes", 1000 }, { "ops", 200000000 } } },
 	{ 0 },
 };

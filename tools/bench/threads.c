@@ -350,7 +350,7 @@ const struct workload thread_workloads[] = {
 	    { "ops", 10000 } } },
 	{ "larson",
 	  larson,
-	  "free and malloc of a random object, maybe of a thread that is gone",
+	  "free and malloc of a random object, perhaps of a thread that has ended",
 	  { { "threads", 2 },
 	    { "live", 1000 },
 	    { "each", 20000 },

@@ -91,7 +91,7 @@ def rows():
                live=1000, min=16, max=4096, shifts=8, ops=4 * million)
     yield work("sharing-active", "active", "do threads get neighbours on a cache line?",
                threads="cpus", size=8, writes=1000, ops=400 * million)
-    yield work("sharing-passive", "passive", "and after having freed each other's objects?",
+    yield work("sharing-passive", "passive", "do they, after they have freed each other's objects?",
                threads="cpus", size=8, writes=1000, ops=400 * million)
     yield work("fork", "fork", "a parent with 20,000 objects forks, both go on allocating",
                live=20000, each=500, min=16, max=1024, ops=400)

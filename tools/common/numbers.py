@@ -8,9 +8,9 @@ from statistics import median
 def sign_interval(n, level=0.95):
     """Indexes (low, high) in a sorted sample of n, and their coverage for the median.
 
-    The median of the population lies outside the range of n values with probability 2 * 2^-n, and
-    so on inwards: binomial, as in the sign test. Below n = 6 no interval reaches 95 %; the result
-    is then the whole range with its coverage.
+    The median of the population lies outside the range of n values with probability 2 * 2^-n; the
+    probabilities for the values further inwards are binomial, as in the sign test. Below n = 6 no
+    interval reaches 95 %; the result is then the whole range with its coverage.
     """
     if n < 1:
         raise ValueError("no samples")

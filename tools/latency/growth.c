@@ -54,7 +54,7 @@ static void growth(void)
 const struct workload growth_workloads[] = {
 	{ "growth",
 	  growth,
-	  "mb times 10^6 bytes at a pace of so many 10^6 a second, after warm times 10^6",
+	  "mb megabytes (10^6 bytes) at a pace in megabytes a second, after warm megabytes",
 	  { { "pace", 50 },
 	    { "mb", 150 },
 	    { "warm", 50 },

@@ -189,7 +189,7 @@ static struct {
 	struct hist hist[RUNS];
 	long voluntary[RUNS], involuntary[RUNS];
 	uint64_t ns[RUNS];
-	unsigned signals; /* different ones, in all runs */
+	unsigned signals; /* how many different ones, in all runs */
 	_Atomic int run;  /* RUNS means end */
 	atomic_bool ready, done;
 } hot;

@@ -132,7 +132,7 @@ static void burst_thread(unsigned index)
 {
 	crew_sync();
 	hoard_fill(&kept[index], KEPT_BYTES);
-	/* Requests: each is filled and freed before the next; the last ones are large. */
+	/* A request is filled and freed before the next one; the last ones are large. */
 	for (unsigned request = 0; request < 8; request++) {
 		hoard_fill(&hoards[index], each / 8 * (request + 1));
 		if (request < 7) {

@@ -85,7 +85,7 @@ def summarize(samples):
 
 def lines_of(workload, summary):
     for allocator, s in summary.items():
-        # Under a limit, the calls while memory is short count, not those after.
+        # Under a limit, the calls made while memory is short count, not the later ones.
         worst = "busy_" if workload.group == "limit" else ""
         share = 100 * s["back_share"] if s["back_share"] is not None else None
         yield line((allocator, s["ended"], mib(s["live_kib"]), mib(s["peak_kib"]),

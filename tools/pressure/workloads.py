@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The workloads: rows over the sub-commands of sluice-pressure-work, with the bounds that Sluice
-must meet. The ids at the start of names (M1, E9, ...) are those of the scenarios that users
-reported."""
+must meet. Names that begin with a letter and a number (m1, e9, l2) stand for scenarios
+that users of other allocators reported."""
 
 import contextlib
 import os

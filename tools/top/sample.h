@@ -52,7 +52,7 @@ struct sample {
 /* Reads a text of src/reclaim/export.h and what /proc says. Changes the text. */
 void sample_parse(struct sample *s, char *text, pid_t pid);
 
-/* Events in a second. before: NULL or of another process start gives 0. */
+/* Events in a second. Returns 0 if before is NULL or of another start of the process. */
 double sample_rate(const struct sample *now, const struct sample *before, enum value_id v);
 double sample_thread_rate(const struct sample *now, const struct sample *before, unsigned i,
 			  bool flushes);

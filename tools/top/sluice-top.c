@@ -38,7 +38,8 @@ int main(int argc, char **argv)
 	wish_once = screen_once;
 	wish_parse(&w, argc, argv, FORM_SCREEN, usage);
 	if (w.form == FORM_SCREEN && (!isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)))
-		die(EXIT_USAGE, "this is no terminal, use --once, --json or sluice-stat");
+		die(EXIT_USAGE,
+		    "input or output is no terminal, use --once, --json or sluice-stat");
 	if (w.form == FORM_SCREEN && (!term || !*term || strcmp(term, "dumb") == 0))
 		die(EXIT_USAGE, "TERM is '%s', use --once, --json or sluice-stat",
 		    term ? term : "");

@@ -11,14 +11,14 @@
 
 struct source {
 	pid_t pid;
-	int fd; /* of the file; -1: by the socket */
+	int fd; /* of the file; -1 if the socket is used */
 	char path[128];
 };
 
-/* Return false, and one line in why (ASK_WHY bytes), if it cannot be. */
+/* Returns false, and writes one line to why (ASK_WHY bytes), if the process cannot be read. */
 bool source_open(struct source *s, pid_t pid, char *why);
 
-/* Returns the text (src/reclaim/export.h), or NULL and one line in why. */
+/* Returns the text (src/reclaim/export.h). On failure returns NULL and writes one line to why. */
 char *source_read(struct source *s, char *why);
 
 /* Whether the process has ended: its last figures are not read. */

@@ -27,8 +27,8 @@ extern const char *wish_me; /* the name of the tool; set by main */
 
 _Noreturn __attribute__((format(printf, 2, 3))) void die(int status, const char *fmt, ...);
 
-/* Ends the program if the arguments are wrong, or ask for help. form: if no argument says. usage:
- * what --help prints before the options that both tools have. */
+/* Ends the program if the arguments are wrong, or ask for help. form: the form of the output if no
+ * argument names one. usage: what --help prints before the options that both tools have. */
 void wish_parse(struct wish *w, int argc, char **argv, enum form form, const char *usage);
 
 /* Prints samples in the form asked for. Returns the exit status. */
