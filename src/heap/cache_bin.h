@@ -34,8 +34,8 @@ static inline unsigned bin_room(struct heap *h, unsigned bin)
 /* Make the bin, which is empty, one without room. */
 void bin_begin(struct heap *h, unsigned bin);
 
-/* Twice the room, up to the capacity. False: the bins of all heaps have as much as a limit
- * allows. */
+/* Doubles the room, up to the capacity. Returns false if the bins of all heaps have as much as a
+ * limit allows. */
 bool bin_grow(struct heap *h, unsigned bin);
 
 /* Bytes of n objects of the bin. */

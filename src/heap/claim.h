@@ -45,16 +45,17 @@ enum claim_outcome {
 
 /* ---- the owner ---------------------------------------------------------------------------- */
 
-/* Into the critical section, also past a mark. False: the heap is claimed, or marked while a fork
- * is under way, or this is a re-entry. */
+/* Into the critical section, also past a mark. Returns false if the heap is claimed, or marked
+ * while a fork is under way, or if this is a re-entry. */
 bool heap_enter_slow(struct heap *h);
 
-/* The owner of a claimed heap ends: the claimer finishes it. False: it is not claimed. */
+/* The owner of a claimed heap ends: the claimer finishes it. Returns false if it is not claimed. */
 bool claim_owner_ends(struct heap *h);
 
 /* ---- claimers ----------------------------------------------------------------------------- */
 
-/* Mark the heap unless it is marked. False: it is claimed. The caller holds reclaim_control. */
+/* Mark the heap unless it is marked. Returns false if it is claimed. The caller holds
+ * reclaim_control. */
 bool claim_mark(struct heap *h);
 
 /* End the epoch of the marks made so far; returns it. The caller holds reclaim_control. */
@@ -68,10 +69,11 @@ uint64_t claim_pass(uint64_t epoch, bool global);
  * a time (reclaim_control). */
 enum claim_outcome claim_try(struct heap *h, uint64_t epoch);
 
-/* Let go. True: its owner has ended, and the caller has to retire the heap (heap_release does). */
+/* Let go. Returns true if its owner has ended, and the caller has to retire the heap (heap_release
+ * does). */
 bool claim_release(struct heap *h);
 
-/* Let go with the mark as it was before, so that it may be claimed again. True: as
+/* Let go with the mark as it was before, so that it may be claimed again. Returns as
  * claim_release. */
 bool claim_put_back(struct heap *h);
 

@@ -20,8 +20,8 @@
 		.busy = 1                                                                          \
 	}
 
-/* False: the heap is marked or claimed, or this call interrupted another one of its thread. The
- * slow path finds out which, and takes a mark back. */
+/* Returns false if the heap is marked or claimed, or if this call interrupted another one of its
+ * thread. The slow path finds out which, and takes a mark back. */
 static always_inline bool heap_enter(struct heap *h)
 {
 	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))

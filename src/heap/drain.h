@@ -73,12 +73,13 @@ void heap_walk_part(struct heap_walk *w, uint32_t *steps);
  * The part that a growth may do for others (GROWTH_HEAPS, GROWTH_STEPS): it empties heaps that the
  * growth before has marked and whose threads made no call since; when all those are done it empties
  * the pcps of the next heaps, marks them, and opens their inboxes. The caller holds
- * reclaim_control. False: all heaps were looked at since it was false last.
+ * reclaim_control. Returns false once all heaps were looked at since it last returned false.
  */
 bool heap_growth_step(void);
 
-/* Its two halves: each marks the `heaps` heaps behind those of the last one, and begins with the
- * first heap when it was at the end; true: some are marked. */
+/* Its two halves. heap_growth_take goes on with what the last heap_growth_mark marked, and returns
+ * how many heaps it emptied. heap_growth_mark marks the next `heaps` heaps after its last call;
+ * after the last heap it begins with the first one again. It returns whether some are marked. */
 unsigned heap_growth_take(uint32_t *steps);
 bool heap_growth_mark(uint32_t heaps, uint32_t *steps);
 

@@ -7,8 +7,8 @@
 
 /*
  * Reads the options check, quarantine, zero_on_free, canary, random_slots and check_sizes, and
- * hardens the process if one of them asks for it. Called once, from the
- * constructor, when the process has one thread.
+ * hardens the process if one of them asks for it. Called once, from the constructor, when the
+ * process has one thread.
  */
 void harden_init(void);
 

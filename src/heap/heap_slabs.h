@@ -49,7 +49,8 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
 		__builtin_prefetch(h->partial[cls].first, 1);
 }
 
-/* Put objects into the empty bin of cls without asking for pages. False: the heap has nothing. */
+/* Put objects into the empty bin of cls without asking for pages. Returns false if the heap has
+ * none. */
 bool heap_refill(struct heap *h, unsigned cls);
 
 /*

@@ -89,7 +89,7 @@ void heap_retire(struct heap *h);
 /* Let go of a claimed or held heap, and retire it if its owner ended meanwhile. */
 void heap_release(struct heap *h);
 
-/* Abandon what a fork left with a thread that the child does not have; false: nothing. */
+/* Abandon what a fork left with a thread that the child does not have. Returns false if nothing. */
 bool heap_take_orphan(void);
 
 /* The pcp of the calling thread; a thread without a heap uses the fallback's. heap_pcp makes a heap

@@ -84,7 +84,7 @@ static inline void heap_reach_count(void)
 	}
 }
 
-/* Count n steps down. False: none are left. */
+/* Count n steps down. Returns false if none are left. */
 static inline bool heap_spend(uint32_t *steps, uint32_t n)
 {
 	*steps = *steps > n ? *steps - n : 0;

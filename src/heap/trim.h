@@ -10,7 +10,7 @@
 #include "heap/heap_types.h"
 #include "heap/heap_work.h"
 
-/* Open slabs of the inbox, for as many steps. False: they are used up. */
+/* Open slabs of the inbox, for as many steps. Returns false if they are used up. */
 bool heap_open_part(struct heap *h, uint32_t *steps);
 
 /* Bytes that are free in a heap except in its pcp: in bins, outbox and slabs. */
@@ -36,7 +36,8 @@ void heap_abandon_slabs(struct heap *h);
  * cannot be locked it returns true, and the heap is not drained. */
 bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 
-/* The same for a bin and some slabs of its class that have room; false: it has no more. */
+/* The same for a bin and some slabs of its class that have room. Returns false if it has no
+ * more. */
 bool heap_abandon_some(struct heap *h, unsigned bin);
 
 /* Give the memory of the bins' places back to the kernel. The heap is drained. Enters the kernel,
@@ -44,7 +45,7 @@ bool heap_abandon_some(struct heap *h, unsigned bin);
 void heap_purge_bins(struct heap *h);
 
 /* An ageing step: if the next bin was neither refilled nor full for some steps, up to `objects` of
- * it, a multiple of AGE_OBJECTS, go to their slabs. False: there was nothing to do. */
+ * it, a multiple of AGE_OBJECTS, go to their slabs. Returns false if there was nothing to do. */
 bool heap_age_next(struct heap *h, unsigned objects);
 
 #endif

@@ -12,7 +12,7 @@
  * Allocates up to n runs of npages (1 to RUN_PAGES_MAX) each. Returns how many. Free memory of
  * other zones comes before growth; the zone grows until `least` runs are there or the kernel
  * refuses. May enter the kernel; never call it under a pcp lock. A run comes in state PAGE_LIMBO
- * with npages and zero set.
+ * with npages and backing set.
  */
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out);

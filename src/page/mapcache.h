@@ -47,7 +47,7 @@ void mapcache_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
  * kept as well (longrun.h). */
 void mapcache_fork_child(bool runs);
 
-/* Unmaps all that is kept if it was inherited by a fork. False: it was not. */
+/* Unmaps all that is kept if it was inherited by a fork. Returns false if it was not. */
 bool mapcache_disown(void);
 
 /* Not 0 while something may be kept, or was needed again lately. MAPCACHE_INHERITED: of a parent of

@@ -45,8 +45,8 @@ struct reclaim_report {
  */
 void reclaim_drain(unsigned flags, uint64_t keep, struct reclaim_report *report);
 
-/* The same, and tells see what came of each heap; false: it could not (a fork is under way), and
- * nothing was done. see must not allocate. */
+/* The same, and tells see what came of each heap. Returns false if it could not, because a fork is
+ * under way; nothing was done then. see must not allocate. */
 typedef void reclaim_see(void *arg, const struct heap_drain *d);
 bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *report,
 			reclaim_see *see, void *arg);

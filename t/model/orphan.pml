@@ -13,7 +13,7 @@
  * thread, and nobody but its thread is in it; and the orphan is retired in the end.
  *
  * Broken twins, each of which must be caught:
- *   TID_STORED     who has changed the process stores the TID, and has the heap
+ *   TID_STORED     the thread that has changed the process stores the TID, and has the heap
  *   PROCESS_ONLY   the TID is left as it is
  *   PROCESS_STORED the process is stored, not compared
  *   TID_NOT_CLEARED  take_gone looks at the TID and does not change it
