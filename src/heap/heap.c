@@ -47,6 +47,8 @@
 #include "page/region.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
+#define REALLOC_ROOM_MIN ((size_t)64 << 10)
+#define REALLOC_RUN_MAX ((size_t)4 << 20)
 
 bool (*heap_reclaim)(void);
 const struct heap_hooks *heap_hooks;
@@ -598,6 +600,12 @@ static void check_not_in_bin(void *p, const struct page *pg)
 	heap_exit(h);
 }
 
+/* Whether a block grows by less than half: then more such steps follow. */
+static bool grows_by_steps(size_t old, size_t size)
+{
+	return size >= REALLOC_ROOM_MIN && size > old && size < old + old / 2;
+}
+
 /*
  * Whether a block that cannot grow in place becomes a mapping, which then grows by moving page
  * tables. A block that grows by half or more at a time stays a run: few more steps follow, and runs
@@ -605,15 +613,38 @@ static void check_not_in_bin(void *p, const struct page *pg)
  */
 static bool grows_into_mapping(size_t old, size_t size)
 {
-	return size >= REALLOC_MAP_MIN && size > old && (size > LARGE_MAX || size < old + old / 2);
+	return size >= REALLOC_MAP_MIN && size > old &&
+	       (size > LARGE_MAX || grows_by_steps(old, size));
+}
+
+/* Whether a block that grows by steps leaves its run for a mapping that is kept, before the copy
+ * becomes long: that one once grew beyond what a run can be. */
+static bool leaves_run(size_t old, size_t size)
+{
+	return old < REALLOC_RUN_MAX && size >= REALLOC_RUN_MAX && grows_by_steps(old, size) &&
+	       mapcache_has(LARGE_MAX);
+}
+
+/* A place for a block that grows, with room behind it. Returns NULL if any place is as good. */
+static void *alloc_growing(size_t old, size_t size)
+{
+	void *q = NULL;
+
+	if (unlikely(heap_in_copy))
+		return NULL;
+	if (grows_by_steps(old, size) && size <= LARGE_MAX / 4 && !leaves_run(old, size))
+		q = large_alloc_roomy(heap_pcp(), size,
+				      size >= REALLOC_MAP_MIN && size <= REALLOC_RUN_MAX &&
+					      !mapcache_has(size));
+	if (!q && grows_into_mapping(old, size))
+		q = huge_alloc_kept(size, true, &(bool){ false });
+	return counted(q);
 }
 
 void *heap_move(void *p, size_t old, size_t size)
 {
-	void *q = NULL;
+	void *q = alloc_growing(old, size);
 
-	if (grows_into_mapping(old, size) && likely(!heap_in_copy))
-		q = counted(huge_alloc_kept(size, true, &(bool){ false }));
 	if (!q)
 		q = heap_alloc(size);
 	if (!q)
@@ -623,14 +654,15 @@ void *heap_move(void *p, size_t old, size_t size)
 	return q;
 }
 
-/* What lies behind a block may be in the pcp. A mapping would cost more than to fill the pcp
- * again. */
+/* What lies behind a block, or enough room elsewhere, may be kept by the thread. To fill the pcp
+ * again costs less than to move the block once more. */
 static noinline bool resized_drained(struct page *pg, size_t size)
 {
-	if (!grows_into_mapping(large_usable(pg), size) || size > LARGE_MAX)
+	if (!grows_by_steps(large_usable(pg), size) || size > LARGE_MAX)
 		return false;
 	pcp_drain(heap_pcp());
-	return large_resize(pg, size);
+	longrun_give_up();
+	return large_resize(pg, size) || large_extend_region(pg, size);
 }
 
 void *heap_plain_realloc(void *p, size_t size)
@@ -653,7 +685,7 @@ void *heap_plain_realloc(void *p, size_t size)
 			if (size <= old && size > old / 2)
 				return p;
 			/* Also below SMALL_MAX, unless half of its last page would be unused. */
-		} else if (size > PG_BYTES / 2 &&
+		} else if (size > PG_BYTES / 2 && !leaves_run(old, size) &&
 			   (large_resize(pg, size) || resized_drained(pg, size))) {
 			return counted(p);
 		}

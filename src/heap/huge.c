@@ -16,8 +16,8 @@
  *     its mapping, unless there are more than GUARDED_MAX objects: each with guards is two mappings
  *     for the kernel, or three. With an alignment above a page it has none. A slot's bytes are the
  *     object's; GUARDED is added to them. Guards become accessible before the mapping goes.
- * (E) The memory of a freed object goes to mapcache. That of a new one comes from there if it need
- *     not read as zero, or can be purged.
+ * (E) The memory of a freed object goes to mapcache. That of a new one comes from there. If it is
+ *     to read as zero it is purged, unless the kernel backs most of it: then calloc writes zeros.
  *
  * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; a few calls
  * of mapcache and vm.
@@ -260,6 +260,15 @@ static void *lengthened(size_t bytes)
 	return p;
 }
 
+/* Whether to write zeros costs less than page faults, and adds little memory that the kernel did
+ * not back. */
+static bool mostly_backed(const struct span *m)
+{
+	uint64_t backed = vm_resident(m->at, m->bytes);
+
+	return backed != VM_UNKNOWN && backed >= m->bytes / 4 * 3;
+}
+
 void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 {
 	size_t bytes = length_of(size);
@@ -274,7 +283,7 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 	m.at = mapcache_take(&m.bytes, grows);
 	if (m.at) {
 		stat_add(STAT_huge_reused, 1);
-		*zero = wants_zero && vm_purge(m.at, m.bytes);
+		*zero = wants_zero && !mostly_backed(&m) && vm_purge(m.at, m.bytes);
 		return begin(&m);
 	}
 	growth_before_mapping(&zone_main, huge_bytes(), m.bytes);

@@ -62,6 +62,18 @@ static bool is_exact(struct zone *z, uint32_t n)
 	       run_class_pages[run_class_of(n)] != n;
 }
 
+/* Makes a run an object. */
+static void *begin(struct page *pg)
+{
+	pg->backing = BACKING_DIRTY; /* the program may write it from now on */
+	page_set_heads(pg, pg->npages, 0);
+	set_bin(pg);
+	page_set_kind(pg, PAGE_LARGE);
+	stat_add(STAT_large_allocs, 1);
+	PROBE2(large_map, page_address(pg), (size_t)pg->npages << PG_SHIFT);
+	return page_address(pg);
+}
+
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 {
 	uint32_t n = pages_of(size);
@@ -76,13 +88,23 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 	if (!pg)
 		return NULL;
 	*zero = pg->backing != BACKING_DIRTY;
-	pg->backing = BACKING_DIRTY; /* the program may write it from now on */
-	page_set_heads(pg, pg->npages, 0);
-	set_bin(pg);
-	page_set_kind(pg, PAGE_LARGE);
-	stat_add(STAT_large_allocs, 1);
-	PROBE2(large_map, page_address(pg), (size_t)pg->npages << PG_SHIFT);
-	return page_address(pg);
+	return begin(pg);
+}
+
+/* Up to PCP_RUN_MAX pages use the length of a run class, so that a pcp can keep the run. */
+static uint32_t class_pages(uint32_t n)
+{
+	return n <= PCP_RUN_MAX ? run_class_pages[run_class_of(n)] : n;
+}
+
+void *large_alloc_roomy(struct pcp *pcp, size_t size, bool fresh)
+{
+	uint32_t n = class_pages(pages_of(size));
+	struct page *pg = buddy_alloc_roomy(pcp->zone, n);
+
+	if (!pg && fresh && !zone_is_tight(pcp->zone))
+		pg = buddy_alloc_aligned(pcp->zone, n, order_of(n) + 2);
+	return pg ? begin(pg) : NULL;
 }
 
 void large_check(const struct page *pg, const void *p)
@@ -100,6 +122,17 @@ void large_unmake(struct page *pg)
 	page_set_kind(pg, PAGE_LIMBO);
 }
 
+bool large_extend_region(struct page *pg, size_t size)
+{
+	uint32_t n = class_pages(pages_of(size));
+
+	if (!buddy_extend_region(pg, n))
+		return false;
+	page_set_heads(pg, n, 0);
+	set_bin(pg);
+	return true;
+}
+
 bool large_resize(struct page *pg, size_t size)
 {
 	uint32_t old = pg->npages;
@@ -107,10 +140,7 @@ bool large_resize(struct page *pg, size_t size)
 
 	if (size > LARGE_MAX)
 		return false;
-	n = pages_of(size);
-	/* Up to PCP_RUN_MAX pages use the length of a run class, so that a pcp can keep the run. */
-	if (n <= PCP_RUN_MAX)
-		n = run_class_pages[run_class_of(n)];
+	n = class_pages(pages_of(size));
 	if (n == old || (n > old && pages_of(size) <= old))
 		return true;
 	if (n < old) {

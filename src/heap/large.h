@@ -42,6 +42,11 @@ static inline unsigned large_bin_capacity(unsigned bin)
  */
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero);
 
+/* The same for an object that grows: with as much free memory behind it that was written, or, if
+ * `fresh` allows, three times as much that was not. size: up to LARGE_MAX / 4. Returns NULL if
+ * there is none. */
+void *large_alloc_roomy(struct pcp *pcp, size_t size, bool fresh);
+
 /* Stop the program unless p is the start of the large object whose descriptor pg is. */
 void large_check(const struct page *pg, const void *p);
 
@@ -61,5 +66,8 @@ static inline size_t large_usable(const struct page *pg)
 
 /* Change the size in place. Returns false if that is not possible. */
 bool large_resize(struct page *pg, size_t size);
+
+/* The same for a longer size; the region grows if the object is at its end. */
+bool large_extend_region(struct page *pg, size_t size);
 
 #endif

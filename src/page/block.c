@@ -322,6 +322,39 @@ static struct page *backed_take(struct zone *z, enum backing backing, const stru
 			      : block_take(z, backing, want->order);
 }
 
+/* Cuts a run that was taken to its length, and sets its backing. */
+static void run_made(struct zone *z, struct page *pg, uint32_t npages, enum backing backing)
+{
+	/* Return the excess: upper halves of the splits and the exact tail alike. */
+	run_cut_locked(z, pg, npages, backing);
+	if (backing == BACKING_PREFAULTED) {
+		pg->backing = BACKING_PREFAULTED;
+		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
+		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
+	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
+		pg->backing = BACKING_DIRTY;
+	} else {
+		pg->backing = BACKING_CLEAN;
+		counter_add_shared(&zone_lead(z)->growth.clean_taken, npages);
+		if (z->segregated)
+			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
+	}
+}
+
+struct page *roomy_alloc_locked(struct zone *z, uint32_t npages, unsigned order)
+{
+	uint32_t orders = orders_of(z, BACKING_DIRTY) >> order << order;
+	struct page *pg;
+
+	if (!orders)
+		return NULL;
+	run_begin(z);
+	pg = z->blocks[BACKING_DIRTY][31 - __builtin_clz(orders)].first;
+	block_remove(z, pg, PAGE_LIMBO);
+	run_made(z, pg, npages, BACKING_DIRTY);
+	return pg;
+}
+
 static struct page *run_alloc_locked(struct zone *z, const struct want *want, unsigned backings)
 {
 	uint32_t npages = want->npages;
@@ -341,22 +374,8 @@ static struct page *run_alloc_locked(struct zone *z, const struct want *want, un
 			     ? backed_take(z, BACKING_CLEAN, want)
 			     : block_take(z, BACKING_CLEAN, want->order);
 	}
-	if (!pg)
-		return NULL;
-	/* Return the excess: upper halves of the splits and the exact tail alike. */
-	run_cut_locked(z, pg, npages, backing);
-	if (backing == BACKING_PREFAULTED) {
-		pg->backing = BACKING_PREFAULTED;
-		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
-		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
-	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
-		pg->backing = BACKING_DIRTY;
-	} else {
-		pg->backing = BACKING_CLEAN;
-		counter_add_shared(&zone_lead(z)->growth.clean_taken, npages);
-		if (z->segregated)
-			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
-	}
+	if (pg)
+		run_made(z, pg, npages, backing);
 	return pg;
 }
 

@@ -130,6 +130,9 @@ struct want {
 unsigned runs_alloc_locked(struct zone *z, const struct want *want, unsigned backings, unsigned n,
 			   struct page **out);
 
+/* Takes a run at the front of a largest dirty block, if that has the order. Returns NULL if not. */
+struct page *roomy_alloc_locked(struct zone *z, uint32_t npages, unsigned order);
+
 /* Shortens a run that was just taken; its tail becomes free again, with the same backing. */
 void run_cut_locked(struct zone *z, struct page *pg, uint32_t npages, enum backing backing);
 

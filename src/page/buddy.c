@@ -229,6 +229,18 @@ struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order
 	return alloc_runs(z, &want, 1, 1, &pg) ? pg : NULL;
 }
 
+struct page *buddy_alloc_roomy(struct zone *z, uint32_t npages)
+{
+	unsigned order = order_of(npages) + 1;
+	struct page *pg;
+
+	if (!(orders_of(z, BACKING_DIRTY) >> order) || !zone_lock(z))
+		return NULL;
+	pg = roomy_alloc_locked(z, npages, order);
+	zone_unlock(z);
+	return pg;
+}
+
 /* ---- free -------------------------------------------------------------------------------- */
 
 /* Frees n runs, at most BUDDY_BATCH: those of one zone by one hold of its lock. */
@@ -284,6 +296,14 @@ void buddy_free_drained(struct page *const *runs, unsigned n)
 	free_bulk(runs, n, false);
 }
 
+/* The first page behind `at` that is neither free nor before `want`. Guarded by: zone.lock. */
+static uint32_t free_until(struct region *r, uint32_t at, uint32_t want)
+{
+	while (at < want && at < r->pages && page_kind(&r->page[at]) == PAGE_BUDDY)
+		at += 1u << r->page[at].cls;
+	return at;
+}
+
 bool buddy_extend(struct page *pg, uint32_t npages)
 {
 	struct region *r = region_of(pg);
@@ -298,9 +318,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	if (want > REGION_PAGES || !zone_lock(z))
 		return false;
 	run_begin(z);
-	while (at < want && at < r->pages && page_kind(&r->page[at]) == PAGE_BUDDY)
-		at += 1u << r->page[at].cls;
-	if (at < want) {
+	if (free_until(r, end, want) < want) {
 		zone_unlock(z);
 		return false;
 	}
@@ -328,6 +346,26 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	zone_unlock(z);
 	prefault_check_marks(z);
 	return true;
+}
+
+bool buddy_extend_region(struct page *pg, uint32_t npages)
+{
+	struct region *r = region_of(pg);
+	struct zone *z = r->zone;
+	uint32_t want = page_number(pg) + npages;
+	uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
+	uint32_t at;
+	bool at_end;
+
+	if (zone_is_tight(z) || !zone_lock(z))
+		return false;
+	at = free_until(r, page_number(pg) + pg->npages, want);
+	at_end = at == r->pages && want <= r->reserved;
+	zone_unlock(z);
+	if (!at_end)
+		return false;
+	growth_ask_if_due(z, want - at);
+	return zone_grow(z, order_of(want - at), seen) == 0 && buddy_extend(pg, npages);
 }
 
 void buddy_shrink(struct page *pg, uint32_t npages)

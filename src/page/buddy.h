@@ -32,6 +32,10 @@ unsigned buddy_alloc_blocks(struct zone *z, unsigned order, unsigned n, struct p
 /* A run aligned to 2^order pages. Returns NULL if there is no memory. */
 struct page *buddy_alloc_aligned(struct zone *z, uint32_t npages, unsigned order);
 
+/* A run with at least as much free memory behind it, which buddy_extend can take. Only of memory of
+ * this zone that was written. Returns NULL if none. */
+struct page *buddy_alloc_roomy(struct zone *z, uint32_t npages);
+
 /* Frees runs of pg->npages pages each, to the zones that they are of. pg->backing says whether they
  * were written. */
 void buddy_free_bulk(struct page *const *runs, unsigned n);
@@ -50,6 +54,10 @@ extern void (*buddy_after_free)(struct zone *z);
 
 /* Lengthens a run to npages by the free blocks behind it. Returns false if it stays as it is. */
 bool buddy_extend(struct page *pg, uint32_t npages);
+
+/* The same for a run that ends, or whose free blocks end, where the region does: the region then
+ * grows. May enter the kernel. */
+bool buddy_extend_region(struct page *pg, uint32_t npages);
 
 /* Shortens a run to npages and frees its tail. */
 void buddy_shrink(struct page *pg, uint32_t npages);

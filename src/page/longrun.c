@@ -134,20 +134,26 @@ static struct page *line_take(struct line *l, uint32_t npages)
 	return NULL;
 }
 
-struct page *longrun_take(uint32_t npages)
+void longrun_give_up(void)
 {
 	struct line *own = own_line();
+
+	for (unsigned i = 0; i < LINE_SLOTS && longrun_pages(); i++)
+		give_up(&own->slot[i], atomic_load_explicit(&own->slot[i], memory_order_relaxed));
+}
+
+struct page *longrun_take(uint32_t npages)
+{
 	struct page *pg;
 
 	if (!longrun_pages())
 		return NULL;
-	pg = line_take(own, npages);
+	pg = line_take(own_line(), npages);
 	for (unsigned i = 0; i < LINES && !pg; i++)
 		pg = line_take(&lines[i], npages);
 	if (pg)
 		return pg;
-	for (unsigned i = 0; i < LINE_SLOTS; i++)
-		give_up(&own->slot[i], atomic_load_explicit(&own->slot[i], memory_order_relaxed));
+	longrun_give_up();
 	return NULL;
 }
 

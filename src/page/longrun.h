@@ -17,6 +17,9 @@ struct page *longrun_take(uint32_t npages);
 /* Keeps a run in state PAGE_LIMBO. Returns false if it is too short, or enough are kept. */
 bool longrun_put(struct page *pg);
 
+/* Frees the runs in this thread's line to the buddy core, where they may merge. */
+void longrun_give_up(void);
+
 /* Frees all runs that are kept to the buddy core. Returns their pages. */
 uint64_t longrun_drain(void);
 

@@ -323,6 +323,14 @@ static unsigned find(size_t bytes, bool longest, uint64_t *word)
 	return at;
 }
 
+bool mapcache_has(size_t bytes)
+{
+	uint64_t word;
+
+	return atomic_load_explicit(&mapcache_live, memory_order_relaxed) &&
+	       find(bytes, true, &word) != SLOTS;
+}
+
 void *mapcache_take(size_t *bytes, bool grows)
 {
 	for (unsigned n = 0; n < TRIES; n++) {

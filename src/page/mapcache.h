@@ -17,6 +17,9 @@
  * Returns NULL if none is long enough. */
 void *mapcache_take(size_t *bytes, bool grows);
 
+/* Whether a mapping of `bytes` is kept. */
+bool mapcache_has(size_t bytes);
+
 /* Takes `bytes` that begin at addr, behind an object that grows, or what there is of them. Returns
  * how many, maybe a little more, as mapcache_take. */
 size_t mapcache_take_at(void *addr, size_t bytes);

@@ -704,6 +704,44 @@ static void test_extend(void)
 	zone_check(z);
 }
 
+static void test_roomy(void)
+{
+	struct zone *z = zone_new();
+	struct page *whole = buddy_alloc_aligned(z, 64, 6);
+	struct page *small[3];
+	struct page *pg;
+	uint32_t end;
+
+	ok(!buddy_alloc_roomy(z, 4),
+	   "memory that was never written is no room for a run that grows");
+	free_dirty(whole);
+	for (unsigned i = 0; i < 3; i++)
+		small[i] = buddy_alloc(z, 1);
+	pg = buddy_alloc_roomy(z, 5);
+	ok(pg && pg->npages == 5 && pg->backing == BACKING_DIRTY, "a run with room is made");
+	ok(pg && buddy_extend(pg, 16), "it can grow to twice its length at least");
+	is_int(pages_used(z), 19, "its room is free until then");
+	ok(!buddy_alloc_roomy(z, REGION_PAGES / 2), "there is no such run without room");
+	zone_check(z);
+	free_dirty(pg);
+	for (unsigned i = 0; i < 3; i++)
+		free_dirty(small[i]);
+	zone_check(z);
+
+	/* The last pages of the region. */
+	while ((pg = buddy_alloc(z, 1)) && page_number(pg) + 1 < region_of(pg)->pages)
+		;
+	end = region_of(pg)->pages;
+	ok(!buddy_extend(pg, 5), "a run at the end of what is usable has no pages behind it");
+	ok(buddy_extend_region(pg, 5) && pg->npages == 5 && region_of(pg)->pages > end,
+	   "it grows when its region does");
+	fill(pg, 'g');
+	ok(buddy_alloc(z, 1) && !buddy_extend_region(pg, REGION_PAGES),
+	   "not beyond the end of the region");
+	ok(filled(pg, 'g'), "its data stays");
+	zone_check(z);
+}
+
 /* ---- regions -------------------------------------------------------------------------------- */
 
 static bool mapped(const void *p)
@@ -1288,7 +1326,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(164);
+	tap_plan(173);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1308,6 +1346,7 @@ int main(void)
 	test_stretches();
 	test_descriptors();
 	test_extend();
+	test_roomy();
 	test_release();
 	test_release_taken();
 	test_release_index();

@@ -252,6 +252,52 @@ static void test_grow_again(void)
 	zone_check(&zone_main);
 }
 
+/* Bytes that are copied while n blocks grow by tenths to 3 MB in turn. */
+static size_t copied_by_growth(unsigned n)
+{
+	unsigned char *p[8];
+	size_t old = 1000;
+	size_t copied = 0;
+	unsigned lost = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		p[i] = alloc(old);
+		count_up(p[i], old);
+	}
+	for (size_t size = old; old < 3000000; old = size) {
+		size += size / 10;
+		for (unsigned i = 0; i < n; i++) {
+			unsigned char *q = heap_realloc(p[i], size);
+
+			copied += q == p[i] ? 0 : old;
+			p[i] = q;
+		}
+	}
+	for (unsigned i = 0; i < n; i++) {
+		lost += !counts_up(p[i], 1000);
+		heap_free(p[i]);
+	}
+	return lost ? SIZE_MAX : copied;
+}
+
+/* Blocks that grow by steps find room behind them, once memory was used for it before. */
+static void test_grow_by_steps(void)
+{
+	size_t alone = 0;
+	size_t eight = 0;
+
+	reclaim_drain(RECLAIM_CACHES, 0, &(struct reclaim_report){ 0 });
+	for (unsigned round = 0; round < 10; round++)
+		alone = copied_by_growth(1);
+	for (unsigned round = 0; round < 10; round++)
+		eight = copied_by_growth(8);
+	ok(alone < 2000000, "a block that grows by tenths to 3 MB is hardly copied");
+	ok(eight < 6000000, "nor are eight that grow in turn");
+	tap_diag("copied: %zu, %zu bytes", alone, eight);
+	heap_check();
+	zone_check(&zone_main);
+}
+
 static void test_zero_flag(void)
 {
 	unsigned lies = 0;
@@ -925,7 +971,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(65);
+	tap_plan(67);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -933,6 +979,7 @@ int main(void)
 	test_realloc();
 	test_shrink_in_place();
 	test_grow_again();
+	test_grow_by_steps();
 	test_zero_flag();
 	test_exit();
 	test_many_threads();
