@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # `make install`: a C and a CMake project find what was installed, bash completes the commands'
-# options, `make uninstall` leaves no file, and Debian's package takes every file.
+# options, gdb finds its commands, `make uninstall` leaves no file, and Debian's package takes every
+# file.
 . "${0%/*}/../lib/tap.sh"
-plan 7
+plan 8
 tmpdir
 
 root=$TMP/root
@@ -64,6 +65,18 @@ is "$(PATH=$builddir/tools:$PATH bash -c '
 	COMP_WORDS=(sluice-bench --re) COMP_CWORD=1
 	_sluice sluice-bench
 	printf "%s\n" "${COMPREPLY[@]}"' - "$completions")" --repeat "it completes a prefix"
+
+# Below DESTDIR the library has another path than the one that it is installed for.
+mkdir -p "$TMP/auto${root%/*}"
+ln -s "$root$prefix/share/gdb/auto-load" "$TMP/auto$root"
+if ! command -v gdb >/dev/null; then
+	skip "gdb loads its commands with the library" "gdb is not installed"
+else
+	like "$(gdb --nx --batch -iex 'set auto-load safe-path /' \
+		-iex 'set debuginfod enabled off' \
+		-iex "set auto-load scripts-directory $TMP/auto" -ex 'help sluice' "$lib" 2>&1)" \
+		'^sluice buddy -- ' "gdb loads its commands with the library"
+fi
 
 # debian/*.install name the files by patterns of /usr.
 find "$root" -type f -o -type l | sed "s|^$root$prefix/||" | sort >"$TMP/files"

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # gdb --batch: symbols of a program, a breakpoint, a backtrace; the debugger and the program that it
-# debugs both under the library.
+# debugs both under the library. And our commands of gdb (tools/gdb/sluice.py), on processes and on
+# cores of them.
 . "${0%/*}/../lib/tap.sh"
 need gdb
 need gcc
 need pgrep procps
-plan 6
+plan 29
+. "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
 #include <stdio.h>
@@ -80,3 +82,209 @@ else
 		"gcore writes not much more than the program has ($bytes bytes)"
 fi
 proved_loaded "the program was served by the library" waits
+
+# ---- our commands ----
+
+if ! readelf -S "$SLUICE_LIB" | grep -q '[.]debug_info'; then
+	for label in $(seq 23); do
+		skip "our commands say what they should ($label)" "the library was built without -g"
+	done
+	exit
+fi
+
+# asks WHERE LINES: runs commands in gdb; WHERE is `-p PID` or `PROGRAM CORE`.
+asks() {
+	printf '%s\n' "$2" >"$TMP/asked"
+	# shellcheck disable=SC2086
+	gdb --nx --batch -iex 'set debuginfod enabled off' -iex 'set auto-load no' \
+		-iex "source $srcdir/tools/gdb/sluice.py" $1 -x "$TMP/asked" 2>"$TMP/asks.err" |
+		sed -n '/^== /,$p'
+}
+
+# part NAME: what was printed behind `echo == NAME`, of $out.
+part() {
+	printf '%s\n' "$out" | sed -n "/^== $1\$/,/^== /p" | grep -v '^== '
+}
+
+cat >"$TMP/known.c" <<'C'
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+char *live, *binned, *far, *large, *freed_large, *long_run, *huge, *many[2000], *ended;
+void **holder;
+static char none;
+char *nowhere = &none;
+static void *other(void *arg)
+{
+	free(far);
+	puts("ready");
+	fflush(stdout);
+	pause();
+	return arg;
+}
+static void *ends(void *arg)
+{
+	ended = malloc(1500);
+	return arg;
+}
+int main(void)
+{
+	pthread_t t;
+	live = strcpy(malloc(100), "a needle");
+	holder = malloc(24);
+	*holder = live;
+	binned = malloc(200);
+	free(binned);
+	far = malloc(300);
+	large = malloc(100000);
+	freed_large = malloc(50000);
+	free(freed_large);
+	long_run = malloc(5000000);
+	huge = malloc(50000000);
+	for (int i = 0; i < 2000; i++)
+		many[i] = malloc(700);
+	for (int i = 0; i < 2000; i += 2)
+		free(many[i]);
+	pthread_create(&t, NULL, ends, NULL);
+	pthread_join(t, NULL);
+	pthread_create(&t, NULL, other, NULL);
+	pthread_join(t, NULL);
+	return 0;
+}
+C
+gcc -g -O0 -pthread -o "$TMP/known" "$TMP/known.c" ||
+	bail_out "gcc cannot compile the test's program"
+start process "" "$TMP/known"
+until grep -q ready "$TMP/process"; do sleep 0.05; done
+
+lines='echo == live\n
+sluice block live + 5
+echo == binned\n
+sluice block binned
+echo == far\n
+sluice block far
+echo == ended\n
+sluice block ended
+echo == large\n
+sluice block large + 70000
+echo == freed_large\n
+sluice block freed_large
+echo == huge\n
+sluice block huge + 1
+echo == nowhere\n
+sluice block nowhere
+echo == slab\n
+sluice slab live
+echo == pointer\n
+sluice find live
+echo == text\n
+sluice find "a needle"
+echo == heap\n
+sluice heap PID
+echo == buddy\n
+sluice buddy
+echo == summary\n
+sluice summary
+echo == end\n'
+lines=$(printf '%s\n' "$lines" | sed "s/PID/$pid/")
+out=$(asks "-p $pid" "$lines
+gcore $TMP/known.core")
+if [ ! -s "$TMP/known.core" ]; then
+	diag "$(cat "$TMP/asks.err")"
+fi
+process=$(printf '%s\n' "$out" | sed '/^== end/,$d')
+like "$(part live)" "^object 0x[0-9a-f]+, 112 bytes .class [0-9]+., offset 5: live$" \
+	"block finds the live object that an address lies in"
+like "$(part live)" "owned by thread $pid$" "and the thread that it is of"
+like "$(part binned)" ": free, in the cache bin of thread $pid$" \
+	"block finds a freed object in a cache bin"
+like "$(part far)" ": free, in the outbox of thread [0-9]+$" \
+	"block finds an object that another thread freed"
+like "$(part ended)" "abandoned, in the pool of its class$" "block knows a slab that nobody owns"
+like "$(part large)" "^large object 0x[0-9a-f]+, 112.0 KiB, offset 70000: live$" \
+	"block finds a large object"
+like "$(part freed_large)" "^large object .*: free, in the cache bin of thread $pid$" \
+	"and one that was freed"
+like "$(part huge)" "^huge object 0x[0-9a-f]+, 47.7 MiB, offset 1: live$" \
+	"block finds a huge object"
+is "$(part nowhere)" "not memory that Sluice hands out" "block says of other memory that it is"
+like "$(part slab)" "^live 1, in bins [0-9]+, in outboxes 0, " "slab counts its objects"
+is "$(part pointer | wc -l), $(part pointer | grep -c ', 32 bytes (class 1), offset 0$')" "2, 1" \
+	"find finds the one object that points to another"
+like "$(part text)" "112 bytes .class [0-9]+., offset 0$" "find finds a text"
+like "$(part heap)" "^ +[0-9]+ +65536 +1 " "heap shows the bins of a thread"
+pages=$(part buddy | awk '/ usable/ { n = $6 } /^ +[0-9]/ { sum += $2 * ($3 + $4 + $5) }
+	END { print n, sum }')
+is "${pages% *}" "${pages#* }" "buddy lists as many pages as the zone counts"
+like "$(part summary)" "^live huge objects +50003968 " "summary has the bytes of huge objects"
+is "$(part summary | awk '/^ +704 / { print $3 }')" 1000 \
+	"and of each size class those that are live"
+is "$(printf '%s\n' "$out" | grep '^note')" "" "no list is found broken"
+
+if [ -s "$TMP/known.core" ]; then
+	is "$(asks "$TMP/known $TMP/known.core" "$lines" | sed '/^== end/,$d')" "$process" \
+		"of a core the commands say the same"
+else
+	skip "of a core the commands say the same" "gcore wrote none"
+fi
+
+# The program writes to an object that is on the free list of its slab.
+like "$(asks "-p $pid" 'echo == broken\n
+python
+for i in range(0, 2000, 2):
+    line = gdb.execute("sluice block many[%d]" % i, to_string=True)
+    if "on the list of its slab" in line:
+        break
+end
+python gdb.execute("set {long} many[%d] = 99" % i)
+python gdb.execute("sluice slab many[%d]" % i)')" \
+	"^note: slab at 0x[0-9a-f]+: a link of a free object is broken" "a broken link is noticed"
+kill "$pid"
+
+# Without its debug information the library says nothing of its structures.
+strip -o "$TMP/libsluice.so" "$SLUICE_LIB"
+saved=$SLUICE_LIB
+SLUICE_LIB=$TMP/libsluice.so
+start stripped "" sleep 600
+SLUICE_LIB=$saved
+asks "-p $pid" 'sluice summary' >/dev/null
+like "$(cat "$TMP/asks.err")" "libsluice.so has no debug information, which these commands need" \
+	"a stripped library is said to be one"
+kill "$pid"
+
+# A real program, and its own statistics.
+if ! command -v redis-server >/dev/null 2>&1; then
+	for label in "find finds a value in a core of redis" \
+		"summary agrees with what redis was told" "find knows that a value was freed"; do
+		skip "$label" "redis-server is not installed"
+	done
+	exit
+fi
+start redis "" redis-server --port 0 --unixsocket "$TMP/sock" --dir "$TMP" --save ''
+cli() {
+	redis-cli -s "$TMP/sock" "$@"
+}
+until [ "$(cli ping 2>/dev/null)" = PONG ]; do sleep 0.1; done
+awk 'BEGIN { for (i = 0; i < 20000; i++) printf "SET key:%d %0*d\r\n", i, i % 500 + 1, i }' |
+	cli --pipe >/dev/null
+cli set secret "pin in a haystack" >/dev/null
+told=$(cli memory malloc-stats | sed -n 's/^Allocated: \([0-9]*\),.*/\1/p')
+asks "-p $pid" "gcore $TMP/redis.core" >/dev/null
+out=$(asks "$(command -v redis-server) $TMP/redis.core" 'echo == find\n
+sluice find "pin in a haystack"
+echo == summary\n
+sluice summary')
+like "$(part find)" "^0x[0-9a-f]+: object 0x[0-9a-f]+, " \
+	"find finds a value in a core of redis"
+seen=$(part summary | sed -n 's/^live [a-z]* objects *\([0-9]*\) .*/\1/p' |
+	awk '{ n += $1 } END { print n }')
+awk -v a="$seen" -v b="$told" 'BEGIN { exit a < b * 0.98 || a > b * 1.02 }'
+ok $? "summary agrees within 2 % with what redis was told ($seen, $told)"
+cli set secret "" >/dev/null
+out=$(asks "-p $pid" 'echo == find\n
+sluice find "pin in a haystack"')
+like "$(part find)" "^0 in live objects" "find knows that a value was freed"
+kill "$pid"
+wait
