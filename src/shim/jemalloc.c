@@ -55,20 +55,37 @@ EXPORT void *mallocx(size_t size, int flags)
 	return alloc(size_of(size), align_of(flags), flags & MALLOCX_ZERO);
 }
 
-/* The block stays where it is if that suits the alignment. */
-static void *realloc_aligned(void *p, size_t size, size_t align)
+static void *move(void *p, size_t old, size_t size, size_t align)
 {
-	size_t old = heap_usable(p);
-	void *q;
+	void *q = alloc(size, align, false);
 
-	if (((uintptr_t)p & (align - 1)) == 0 && heap_fits(p, size))
-		return p;
-	q = alloc(size, align, false);
 	if (q) {
 		memcpy(q, p, min_size(old, size));
 		heap_free(p);
 	}
 	return q;
+}
+
+/* The block stays where it is if that suits the alignment and a small one has the length that
+ * nallocx tells. */
+static void *realloc_aligned(void *p, size_t old, size_t size, size_t align)
+{
+	if (((uintptr_t)p & (align - 1)) == 0 && heap_fits(p, size) &&
+	    (old > SMALL_MAX || heap_good_size(size, align) == old))
+		return p;
+	return move(p, old, size, align);
+}
+
+/* realloc leaves a block that shrinks by less than half as it is. This one has the length that
+ * nallocx tells, if it is small. */
+static void *realloc_exact(void *p, size_t old, size_t size)
+{
+	void *q;
+
+	if (size >= old || old > SMALL_MAX || class_size(class_of(size)) == old)
+		return heap_realloc(p, size);
+	q = move(p, old, size, 0);
+	return q ? q : p;
 }
 
 /* Zeroes what a block has beyond `from`. */
@@ -83,15 +100,16 @@ static void zero_tail(void *p, size_t from)
 EXPORT void *rallocx(void *p, size_t size, int flags)
 {
 	size_t align = align_of(flags);
-	size_t old = flags & MALLOCX_ZERO ? heap_usable(p) : 0;
+	size_t old = heap_usable(p);
 	void *q;
 
 	size = size_of(size);
 	if (size > SIZE_LIMIT)
 		return NULL;
-	q = align ? realloc_aligned(p, size, align) : heap_realloc(p, size);
+	q = align ? realloc_aligned(p, old, size, align) : realloc_exact(p, old, size);
+	/* A block that has moved holds no more of the old one than fits `size`. */
 	if (q && flags & MALLOCX_ZERO)
-		zero_tail(q, old);
+		zero_tail(q, q == p ? old : min_size(old, size));
 	return q;
 }
 

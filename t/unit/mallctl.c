@@ -75,6 +75,41 @@ static void test_sizes(void)
 	   "what no memory can hold is NULL, and 0 for nallocx");
 }
 
+/* Each new block is filled by an earlier user, so that a zero in it was written. */
+static void dirty(size_t size)
+{
+	void *many[64];
+
+	for (unsigned i = 0; i < 64; i++) {
+		many[i] = mallocx(size, 0);
+		memset(many[i], 7, sallocx(many[i], 0));
+	}
+	for (unsigned i = 0; i < 64; i++)
+		dallocx(many[i], 0);
+}
+
+static void test_rallocx_shrinks(void)
+{
+	bool exact = true;
+	bool zeros = true;
+
+	for (size_t size = 8192; size >= 16; size -= size / 8) {
+		unsigned char *p = mallocx(size, MALLOCX_ZERO);
+		size_t to = size - size / 6;
+
+		dirty(to);
+		p = rallocx(p, to, MALLOCX_ZERO);
+		exact &= sallocx(p, 0) == nallocx(to, 0);
+		zeros &= is_filled(p, 0, sallocx(p, 0), 0);
+		p = rallocx(p, to, 8 /* alignment of 256 */ | MALLOCX_ZERO);
+		exact &= sallocx(p, 0) == nallocx(to, 8);
+		zeros &= is_filled(p, 0, sallocx(p, 0), 0);
+		dallocx(p, 0);
+	}
+	ok(exact, "a small block has the length that nallocx tells after each rallocx");
+	ok(zeros, "with MALLOCX_ZERO, what was zero stays zero when the block moves");
+}
+
 static void test_rallocx(void)
 {
 	bool kept = true;
@@ -100,6 +135,7 @@ static void test_rallocx(void)
 	ok(!rallocx(p, SIZE_MAX, 0) && is_filled(p, 0, 5000, 1),
 	   "a rallocx that fails leaves the block as it was");
 	dallocx(p, 0);
+	test_rallocx_shrinks();
 }
 
 static void test_xallocx(void)
@@ -420,7 +456,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(53);
+	tap_plan(55);
 	sluice_init();
 	test_sizes();
 	test_rallocx();
