@@ -33,6 +33,19 @@ def rows():
     yield work("fifo-50k", "fifo", "50,000 objects of many classes, first in first out",
                depth=50000, min=16, max=1024, ops=15 * million)
 
+    yield work("same-64", "fifo", "1,000 objects of 64 bytes, first in first out",
+               depth=1000, min=64, max=64, ops=25 * million)
+    yield work("same-64-lifo", "lifo", "10,000 objects of 64 bytes, last in first out",
+               depth=10000, min=64, max=64, ops=25 * million)
+    yield work("turns-1m", "fifo", "64 blocks of 32 KiB to 1 MiB, first in first out",
+               depth=64, min=32768, max=1 << 20, ops=2 * million)
+    yield work("turns-1m-8", "fifo", "8 blocks of 32 KiB to 1 MiB, first in first out",
+               depth=8, min=32768, max=1 << 20, ops=2 * million)
+    yield work("turns-25m", "fifo", "8 blocks of 5 to 25 MiB, first in first out",
+               depth=8, min=5 << 20, max=25 << 20, ops=200000)
+
+    yield work("replace-10k", "replace", "a random one of 10,000 objects is replaced",
+               live=10000, min=16, max=256, ops=20 * million)
     yield work("replace-100k", "replace", "a random one of 100,000 objects is replaced",
                live=100000, min=16, max=256, ops=10 * million)
     yield work("replace-1m", "replace", "a random one of 1,000,000 objects is replaced",
@@ -67,6 +80,18 @@ def rows():
                threads="cpus", live=2000, rounds=20, share=10, min=16, max=1024, ops=5 * million)
     yield work("parcels", "parcels", "threads send batches to each other, up to 16 KiB an object",
                threads="cpus", min=16, max=16384, ops=8 * million)
+
+    # As in mimalloc-bench's sh6bench, sh8bench and xmalloc-test.
+    for threads, share, most in ((1, 0, 1024), ("cpus", 0, 1024), (8, 0, 256), (8, 50, 1024)):
+        others = ", half of them others'" if share else ""
+        yield work(f"batches-{threads}t" if threads != "cpus" else "batches", "batches",
+                   f"batches of mixed sizes, freed in several orders{others}",
+                   threads=threads, share=share, min=16, max=most, ops=10 * million)
+    for producers, consumers, size in ((1, 1, 64), (2, 2, 64), (4, 1, 64), (1, 4, 200)):
+        yield work(f"pipeline-{producers}to{consumers}", "pipeline",
+                   f"{producers} allocate batches of {size} bytes an object, {consumers} free them",
+                   producers=producers, consumers=consumers, min=size, max=size,
+                   ops=10 * million)
 
     yield work("tree", "tree", "syntax trees: built, rewritten by passes, freed",
                live=50, depth=7, ops=8 * million)

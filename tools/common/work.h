@@ -36,6 +36,7 @@ extern const struct workload *const bench_families[];
 
 /* The tables of the families, each ended by a row without a name. */
 extern const struct workload single_workloads[];
+extern const struct workload batch_workloads[];
 extern const struct workload blocks_workloads[];
 extern const struct workload churn_workloads[];
 extern const struct workload queue_workloads[];
