@@ -2,11 +2,14 @@
 /*
  * stack.c - see stack.h. Primitive; used by sampler and guarded; uses libc, log and backtrace.
  *
- * libc's backtrace() unwinds by libgcc_s, which stack_init loads. From glibc 2.35 and gcc 12 on,
- * libgcc_s finds the tables of a module without a lock (_dl_find_object), so a sample in the middle
- * of dlopen or in a child of fork does not wait. On older systems libgcc_s takes the lock of
- * dl_iterate_phdr, which a child of fork may find held: there stack_take notes nothing, as on a C
- * library without backtrace().
+ * The library has an unwinder of its own, a copy of libgcc's that is linked into it (libgcc_eh).
+ * The one in libgcc_s, which backtrace() and C++ exceptions use, takes a mutex once a JIT has
+ * registered its frames (__register_frame), and calls malloc while it holds it: a sample of that
+ * call would wait for itself. Nothing is ever registered with our copy. From glibc 2.35 and gcc 12
+ * on it finds the tables of a module without a lock (_dl_find_object), so a sample in the middle of
+ * dlopen or in a child of fork does not wait either. Elsewhere stack_take notes nothing: on older
+ * systems, on musl, and where the program has brought the unwinder (a static library). A stack ends
+ * at a frame of a JIT, whose tables our copy does not know.
  *
  * Allocates nothing after stack_init, takes no lock of ours. Bound: STACK_FRAMES frames.
  */
@@ -20,17 +23,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <execinfo.h>
-#else
-/* musl has none: no stack is known. */
-static int backtrace(void **pc, int n)
-{
-	(void)pc;
-	(void)n;
-	return 0;
-}
-#endif
+#include <unwind.h>
 
 #include "base/backtrace.h"
 #include "base/lock.h"
@@ -53,11 +46,37 @@ static bool is_own(uintptr_t pc)
 	return pc >= (uintptr_t)__ehdr_start && pc < (uintptr_t)_end;
 }
 
+_Unwind_Reason_Code _Unwind_Backtrace(_Unwind_Trace_Fn fn, void *arg) __attribute__((weak));
+uintptr_t _Unwind_GetIP(struct _Unwind_Context *context) __attribute__((weak));
+
+struct frames {
+	unsigned n;
+	unsigned most;
+	uintptr_t *pc;
+};
+
+static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *arg)
+{
+	struct frames *f = arg;
+	uintptr_t pc = _Unwind_GetIP(context);
+
+	if (!pc || f->n == f->most)
+		return _URC_END_OF_STACK;
+	f->pc[f->n++] = pc;
+	return _URC_NO_REASON;
+}
+
 void stack_init(void)
 {
-	void *first[1] = { NULL };
+	uintptr_t first[1];
+	struct frames f = { 0, 1, first };
 
-	ready = dlsym(RTLD_DEFAULT, "_dl_find_object") && backtrace(first, 1) == 1;
+	if (!dlsym(RTLD_DEFAULT, "_dl_find_object") || !_Unwind_Backtrace ||
+	    !is_own((uintptr_t)_Unwind_Backtrace))
+		return;
+	/* The first one fills tables of the unwinder. */
+	_Unwind_Backtrace(note_frame, &f);
+	ready = f.n == 1;
 }
 
 void stack_take(struct stack *s)
@@ -70,17 +89,16 @@ noinline void stack_take_from(struct stack *s, uintptr_t at)
 	s->n = 0;
 	s->tid = self_tid();
 	if (likely(ready)) {
-		void *pc[STACK_FRAMES + OWN_FRAMES];
-		int n = backtrace(pc, (int)(STACK_FRAMES + OWN_FRAMES));
-		int from = 0;
+		uintptr_t pc[STACK_FRAMES + OWN_FRAMES];
+		struct frames f = { 0, STACK_FRAMES + OWN_FRAMES, pc };
+		unsigned from = 0;
 
-		while (from < n && (at ? (uintptr_t)pc[from] != at : is_own((uintptr_t)pc[from])))
+		_Unwind_Backtrace(note_frame, &f);
+		while (from < f.n && (at ? pc[from] != at : is_own(pc[from])))
 			from++;
-		if (from == n)
+		if (from == f.n)
 			from = 0;
-		if (n - from > (int)STACK_FRAMES)
-			n = from + (int)STACK_FRAMES;
-		s->n = (uint32_t)(n - from);
+		s->n = f.n - from < STACK_FRAMES ? f.n - from : STACK_FRAMES;
 		memcpy(s->pc, pc + from, s->n * sizeof(*pc));
 	}
 }

@@ -35,6 +35,7 @@
 #include "heap/huge.h"
 #include "heap/livebits.h"
 #include "heap/quarantine.h"
+#include "heap/sampler.h"
 #include "heap/trim.h"
 #include "os/vm.h"
 #include "page/zone.h"
@@ -271,6 +272,8 @@ static void harden_free(void *p)
 	(void)usable(p, pg, was);
 	if (options.zero_on_free)
 		memset(p, 0, block_bytes(pg));
+	if (unlikely(heap_sampling))
+		sampler_freed(pg, p);
 	heap_free_checked(pg, p);
 }
 
@@ -310,7 +313,7 @@ static bool resize(void *p, struct page *pg, enum live is, size_t size)
 	size_t slot = block_bytes(pg);
 
 	if (page_kind(pg) == PAGE_LARGE) {
-		if (is == LIVE_PLAIN || full <= SMALL_MAX || !large_resize(pg, full))
+		if (is == LIVE_PLAIN || full <= SMALL_MAX || !heap_resize_large(pg, p, full))
 			return false;
 		slot = block_bytes(pg);
 	} else if (is == LIVE_PLAIN) {

@@ -38,7 +38,6 @@
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
-#include "heap/profile.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
 #include "os/vm.h"
@@ -249,12 +248,19 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 	return p;
 }
 
-/* Of a large object or a mapping that calls of the family made or resized. */
+/* Of a large object or a mapping that calls of the family made. */
 static always_inline void *counted(void *p)
 {
 	if (unlikely(heap_sampling) && p)
 		sampler_large(p, heap_plain_usable(p));
 	return p;
+}
+
+/* Of a large object that had `old` bytes. */
+static void grown(void *p, size_t old)
+{
+	if (unlikely(heap_sampling))
+		sampler_grown(p, old, heap_plain_usable(p));
 }
 
 /* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
@@ -446,8 +452,6 @@ void heap_free_checked(struct page *pg, void *p)
 	struct heap *h;
 	struct cache_bin *b;
 
-	if (unlikely(heap_sampling))
-		sampler_freed(pg, p); /* a hardened process comes here at once */
 	d.n = 0;
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
@@ -665,6 +669,37 @@ static noinline bool resized_drained(struct page *pg, size_t size)
 	return large_resize(pg, size) || large_extend_region(pg, size);
 }
 
+bool heap_resize_large(struct page *pg, void *p, size_t size)
+{
+	size_t old = large_usable(pg);
+	struct profile_note was = { 0 };
+	bool done;
+
+	if (unlikely(heap_sampling))
+		was = sampler_resizes(pg, p);
+	done = large_resize(pg, size) || resized_drained(pg, size);
+	if (unlikely(heap_sampling))
+		sampler_resized(p, done ? p : NULL, old, large_usable(pg), &was);
+	return done;
+}
+
+/* Returns NULL if the kernel does not do it. */
+static void *resize_huge(void *p, size_t old, size_t size)
+{
+	struct profile_note was = { 0 };
+	bool scarce;
+	void *q;
+
+	if (unlikely(heap_sampling))
+		was = sampler_resizes(NULL, p);
+	q = huge_realloc(p, size, &scarce);
+	if (unlikely(!q && scarce && size > old) && zones_release_space(size - old))
+		q = huge_realloc(p, size, &scarce);
+	if (unlikely(heap_sampling))
+		sampler_resized(p, q, old, q ? heap_plain_usable(q) : 0, &was);
+	return q;
+}
+
 void *heap_plain_realloc(void *p, size_t size)
 {
 	size_t old = heap_plain_usable(p);
@@ -680,15 +715,12 @@ void *heap_plain_realloc(void *p, size_t size)
 	} else if (pg && page_kind(pg) == PAGE_LARGE) {
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
-		/* One that the heap profile knows moves, so that what it becomes is counted. */
-		if (unlikely(pg->list == LIST_SAMPLED)) {
-			if (size <= old && size > old / 2)
-				return p;
-			/* Also below SMALL_MAX, unless half of its last page would be unused. */
-		} else if (size > PG_BYTES / 2 && !leaves_run(old, size) &&
-			   (large_resize(pg, size) || resized_drained(pg, size))) {
-			return counted(p);
-		}
+		/* A small object that the heap profile has put into a run of its own. */
+		if (unlikely(pg->list == LIST_SAMPLED) && size <= old && size > old / 2)
+			return p;
+		/* Also below SMALL_MAX, unless half of its last page would be unused. */
+		if (size > PG_BYTES / 2 && !leaves_run(old, size) && heap_resize_large(pg, p, size))
+			return p;
 	} else if (guarded_owns(p)) {
 		if (size == old)
 			return p;
@@ -696,15 +728,9 @@ void *heap_plain_realloc(void *p, size_t size)
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
-		bool scarce;
-
-		if (unlikely(heap_sampling))
-			sampler_freed(NULL, p);
-		q = huge_realloc(p, size, &scarce);
-		if (unlikely(!q && scarce && size > old) && zones_release_space(size - old))
-			q = huge_realloc(p, size, &scarce);
+		q = resize_huge(p, old, size);
 		if (q)
-			return counted(q);
+			return q;
 	}
 	q = heap_move(p, old, size);
 	return q || size > old ? q : p; /* shrinking cannot fail */
@@ -763,6 +789,7 @@ size_t heap_resize(void *p, size_t size, size_t most)
 		return old;
 	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
 		large_resize(pg, size);
+	grown(p, old);
 	return large_usable(pg);
 }
 

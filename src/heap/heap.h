@@ -68,6 +68,7 @@ void heap_plain_free(void *p);
 void heap_free_checked(struct page *pg, void *p); /* the start of a block that is in use */
 void *heap_plain_realloc(void *p, size_t size);
 size_t heap_plain_usable(void *p);
+bool heap_resize_large(struct page *pg, void *p, size_t size); /* in place, if that is possible */
 size_t heap_plain_good_size(size_t size, size_t align);
 
 /* Copy a block of `old` bytes to a new one, and free it. Returns NULL if there is no memory; the

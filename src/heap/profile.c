@@ -200,17 +200,9 @@ static void dump_if_due(uint64_t bytes)
 		(void)profile_dump(NULL, 'i');
 }
 
-void profile_add(const void *p, size_t bytes)
+/* Returns false if the object finds no place. */
+static bool note(const void *p, const struct profile_note *n)
 {
-	int saved = errno;
-	struct stack stack;
-	struct site *site;
-
-	if (!atomic_load_explicit(&profile_active, memory_order_relaxed))
-		return;
-	stack_take(&stack);
-	site = site_of(&stack);
-	count(&site->ever, 1, bytes);
 	for (uint32_t i = 0; i < PROBES; i++) {
 		struct sample *s = place((uintptr_t)p, i);
 		uintptr_t none = 0;
@@ -220,18 +212,36 @@ void profile_add(const void *p, size_t bytes)
 							     memory_order_acquire,
 							     memory_order_relaxed))
 			continue;
-		atomic_store_explicit(&s->site, (uint32_t)(site - sites), memory_order_relaxed);
-		atomic_store_explicit(&s->bytes, bytes, memory_order_relaxed);
-		atomic_store_explicit(&s->epoch, atomic_load_explicit(&epoch, memory_order_relaxed),
-				      memory_order_relaxed);
-		count(&site->live, 1, bytes);
+		atomic_store_explicit(&s->site, n->site, memory_order_relaxed);
+		atomic_store_explicit(&s->bytes, n->bytes, memory_order_relaxed);
+		atomic_store_explicit(&s->epoch, n->epoch, memory_order_relaxed);
+		if (n->epoch == atomic_load_explicit(&epoch, memory_order_relaxed))
+			count(&sites[n->site].live, 1, n->bytes);
 		atomic_store_explicit(&s->address, (uintptr_t)p, memory_order_release);
-		stat_add(STAT_prof_samples, 1);
-		dump_if_due(bytes > options.prof_sample ? bytes : options.prof_sample);
-		errno = saved;
-		return;
+		return true;
 	}
 	atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+	return false;
+}
+
+void profile_add(const void *p, size_t bytes)
+{
+	int saved = errno;
+	struct profile_note n = { .bytes = bytes };
+	struct stack stack;
+	struct site *site;
+
+	if (!atomic_load_explicit(&profile_active, memory_order_relaxed))
+		return;
+	stack_take(&stack);
+	site = site_of(&stack);
+	count(&site->ever, 1, bytes);
+	n.site = (uint32_t)(site - sites);
+	n.epoch = atomic_load_explicit(&epoch, memory_order_relaxed);
+	if (note(p, &n)) {
+		stat_add(STAT_prof_samples, 1);
+		dump_if_due(bytes > options.prof_sample ? bytes : options.prof_sample);
+	}
 	errno = saved;
 }
 
@@ -242,21 +252,26 @@ size_t profile_bytes(const void *p)
 	return s ? atomic_load_explicit(&s->bytes, memory_order_relaxed) : 0;
 }
 
-size_t profile_remove(const void *p)
+struct profile_note profile_remove(const void *p)
 {
 	struct sample *s = find(p);
-	struct site *site;
-	size_t bytes;
+	struct profile_note n = { 0 };
 
 	if (!s)
-		return 0;
-	bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
-	site = &sites[atomic_load_explicit(&s->site, memory_order_relaxed)];
-	if (atomic_load_explicit(&s->epoch, memory_order_relaxed) ==
-	    atomic_load_explicit(&epoch, memory_order_relaxed))
-		count(&site->live, UINT64_MAX, 0 - bytes);
+		return n;
+	n.bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
+	n.site = atomic_load_explicit(&s->site, memory_order_relaxed);
+	n.epoch = atomic_load_explicit(&s->epoch, memory_order_relaxed);
+	if (n.epoch == atomic_load_explicit(&epoch, memory_order_relaxed))
+		count(&sites[n.site].live, UINT64_MAX, 0 - n.bytes);
 	atomic_store_explicit(&s->address, 0, memory_order_release);
-	return bytes;
+	return n;
+}
+
+void profile_restore(const void *p, const struct profile_note *n)
+{
+	if (n->bytes)
+		(void)note(p, n);
 }
 
 static void clear(struct counts *c)

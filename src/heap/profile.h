@@ -23,9 +23,19 @@ bool profile_large_due(size_t bytes);
 /* Notes an object, of so many bytes, and the stack of the caller. */
 void profile_add(const void *p, size_t bytes);
 
-/* The object, if it was noted, is not in use any more. Returns its bytes, 0 if it was not noted. */
-size_t profile_remove(const void *p);
+/* What was noted of an object; bytes are 0 if it was not. */
+struct profile_note {
+	size_t bytes;
+	uint32_t site;
+	uint32_t epoch; /* of profile_reset */
+};
+
+/* The object, if it was noted, is not in use any more. */
+struct profile_note profile_remove(const void *p);
 size_t profile_bytes(const void *p);
+
+/* It is in use after all, where it was. */
+void profile_restore(const void *p, const struct profile_note *note);
 
 /* Forgets all that was noted. */
 void profile_reset(void);

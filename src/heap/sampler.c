@@ -25,7 +25,6 @@
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_thread.h"
-#include "heap/profile.h"
 #include "heap/trim.h"
 #include "page/zone.h"
 
@@ -101,13 +100,40 @@ void *sampler_alloc(size_t size, unsigned due)
 	return p;
 }
 
-void sampler_large(void *p, size_t bytes)
+static void note_large(void *p, size_t bytes)
 {
-	if (!profile_on || !profile_large_due(bytes))
-		return;
 	if (pagemap_ours(p) && page_kind(page_of(p)) == PAGE_LARGE)
 		page_of(p)->list = LIST_SAMPLED;
 	profile_add(p, bytes);
+}
+
+void sampler_large(void *p, size_t bytes)
+{
+	if (profile_on && profile_large_due(bytes))
+		note_large(p, bytes);
+}
+
+void sampler_grown(void *p, size_t old, size_t bytes)
+{
+	if (profile_on && bytes > old && profile_large_due(bytes - old))
+		note_large(p, bytes);
+}
+
+struct profile_note sampler_resizes(const struct page *pg, const void *p)
+{
+	if (!profile_on || (pg && pg->list != LIST_SAMPLED))
+		return (struct profile_note){ 0 };
+	return profile_remove(p);
+}
+
+void sampler_resized(void *p, void *q, size_t old, size_t bytes, const struct profile_note *was)
+{
+	if (!q)
+		profile_restore(p, was);
+	else if (was->bytes)
+		profile_add(q, bytes);
+	else
+		sampler_grown(q, old, bytes);
 }
 
 void sampler_freed(struct page *pg, void *p)

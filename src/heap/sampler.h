@@ -6,6 +6,7 @@
 #define SLUICE_SAMPLER_H
 
 #include "heap/heap_slabs.h"
+#include "heap/profile.h"
 #include "types.h"
 
 /* Begins to sample, if an option asks for it. While the process has one thread. */
@@ -22,8 +23,18 @@ struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due);
 /* In the critical section of h: an object of a slab was freed. */
 void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
-/* A large or huge object, or one of the arena, was allocated, or has this size (bytes) now. */
+/* A large or huge object, or one of the arena, was allocated: bytes. */
 void sampler_large(void *p, size_t bytes);
+
+/* It was not sampled, and has grown where it was or by moving pages, from `old` to `bytes`. What
+ * was counted before does not count again. */
+void sampler_grown(void *p, size_t old, size_t bytes);
+
+/* The block at p is about to be resized by realloc, and then is at q: NULL if it could not be. A
+ * sampled one stays sampled, as an object of the call that resized it. pg: NULL if it lies in no
+ * region. */
+struct profile_note sampler_resizes(const struct page *pg, const void *p);
+void sampler_resized(void *p, void *q, size_t old, size_t bytes, const struct profile_note *was);
 
 /* The block at p, if it is one, is about to be freed. pg: NULL if it lies in no region. */
 void sampler_freed(struct page *pg, void *p);

@@ -7,7 +7,7 @@
 . "$srcdir/t/lib/die.sh"
 with_libunwind || skip_all "built without libunwind, so stacks have no names"
 [ "$(getconf PAGESIZE)" -eq 4096 ] || skip_all "the helper knows pages of 4 KiB"
-plan 50
+plan 52
 
 guarded=$builddir/t/helpers/guarded
 module=$builddir/t/helpers/.libs/plugin.so
@@ -68,6 +68,9 @@ is "$? $(printf '%s\n' "$out" | sed -n 2p) $(grep -c 'fatal: use after free' "$T
 
 for conf in guard_sample:1 guard_sample:7,guard_slots:4 guard_sample:1,guard_slots:4096; do
 	passes "$conf: the malloc family" "" "$conf" "$guarded" family
+done
+for conf in prof:true,prof_sample:1 guard_sample:1; do
+	passes "$conf: a JIT registers frames, and the program unwinds" "" "$conf" "$guarded" jit
 done
 passes "eight threads" "" guard_sample:2 "$guarded" threads
 passes "forks while modules are loaded" "" guard_sample:2 "$guarded" loops "$module"

@@ -7,6 +7,8 @@
  * A misuse prints the address of the object first ("object 0x..."). "survived" means that nothing
  * stopped it. The other cases end with check.h's line.
  */
+#include <dlfcn.h>
+#include <execinfo.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -296,6 +298,53 @@ static void loops(void)
 	fork_loading(module, 20, works, NULL);
 }
 
+/* ---- a JIT ---------------------------------------------------------------------------------- */
+
+/* Tables for unwinding, of no code that ever runs. */
+static const char code[16];
+static struct {
+	struct __attribute__((packed)) {
+		uint32_t bytes, id;
+		uint8_t version, augmentation, code_align, data_align, pc_register, nop[3];
+	} common;
+	struct __attribute__((packed)) {
+		uint32_t bytes, common;
+		uint64_t pc, range;
+	} frame;
+	uint32_t end;
+} tables = {
+	.common = { .bytes = 12,
+		    .version = 1,
+		    .code_align = 1,
+		    .data_align = 0x78,
+		    .pc_register = 16 },
+	.frame = { .bytes = 20, .common = 20, .range = sizeof(code) },
+};
+
+/*
+ * The first unwinding after tables were registered sorts them: libgcc_s calls malloc with its mutex
+ * held. An exception unwinds as backtrace() does.
+ */
+static void jit(void)
+{
+	void *libgcc = dlopen("libgcc_s.so.1", RTLD_NOW);
+	void *found[2] = { NULL, NULL };
+	void (*change[2])(void *);
+	void *pc[8];
+
+	CHECK(libgcc, "dlopen: %s", dlerror());
+	found[0] = dlsym(libgcc, "__register_frame");
+	found[1] = dlsym(libgcc, "__deregister_frame");
+	CHECK(found[0] && found[1], "libgcc_s");
+	memcpy(change, found, sizeof(change));
+	tables.frame.pc = (uintptr_t)code;
+	for (int i = 0; i < 20; i++) {
+		change[0](&tables);
+		CHECK(backtrace(pc, 8) > 0, "no frames");
+		change[1](&tables);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -321,6 +370,7 @@ static const struct {
 	{ "family", family, true },
 	{ "threads", threads, true },
 	{ "loops", loops, true },
+	{ "jit", jit, true },
 };
 
 int main(int argc, char **argv)

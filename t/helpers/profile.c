@@ -2,11 +2,12 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known FILE | loops MODULE | threads
+ * usage: profile known FILE | stepped FILE | loops MODULE | threads
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
- * 40,960,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
- * has allocated and freed 256,000,000 in objects of 64 and 960 bytes, each at once.
+ * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
+ * has allocated and freed 256,000,000 in objects of 64 and 960 bytes, each at once. stepped: 1,000
+ * objects of 256 KiB, which realloc grew by 16 KiB from 128 KiB on.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -21,7 +22,7 @@ typedef int mallctl_function(const char *name, void *old, size_t *old_bytes, voi
 			     size_t bytes);
 
 #define SMALL 500000u
-#define LARGE 500u
+#define LARGE 1000u
 #define FREED 250000u
 
 static void *small[SMALL];
@@ -32,6 +33,7 @@ void *site_small(size_t n);
 void *site_large(size_t n);
 void *site_freed(size_t n);
 void *site_grown(void *p, size_t n);
+void *site_stepped(void *p, size_t n);
 
 #define SITE(call)                                                                                 \
 	void *p_ = call;                                                                           \
@@ -55,6 +57,11 @@ __attribute__((noinline)) void *site_freed(size_t n)
 }
 
 __attribute__((noinline)) void *site_grown(void *p, size_t n)
+{
+	SITE(realloc(p, n));
+}
+
+__attribute__((noinline)) void *site_stepped(void *p, size_t n)
 {
 	SITE(realloc(p, n));
 }
@@ -94,6 +101,16 @@ static void known(const char *file)
 	for (unsigned i = 0; i < LARGE; i++)
 		free(large[i]);
 	/* grown is not freed, for prof_leak. */
+}
+
+static void stepped(const char *file)
+{
+	for (unsigned i = 0; i < LARGE; i++) {
+		large[i] = malloc((size_t)128 << 10);
+		for (size_t n = 144; n <= 256; n += 16)
+			large[i] = site_stepped(large[i], n << 10);
+	}
+	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
 }
 
 static void *works(void *arg)
@@ -137,6 +154,8 @@ int main(int argc, char **argv)
 {
 	if (argc > 2 && strcmp(argv[1], "known") == 0)
 		known(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "stepped") == 0)
+		stepped(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "loops") == 0)
 		fork_loading(argv[2], 30, works, dump);
 	else if (argc > 1 && strcmp(argv[1], "threads") == 0)

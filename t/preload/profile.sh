@@ -6,7 +6,7 @@
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 17
+plan 19
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -45,7 +45,7 @@ if command -v jeprof >/dev/null 2>&1; then
 		awk -v site="$2" '$NF == site { print $1 }' "$TMP/$1"
 	}
 	near "$(of live site_small)" 48000000 "jeprof: live small objects, of their function"
-	near "$(of live site_large)" 40960000 "jeprof: live large objects"
+	near "$(of live site_large)" 81920000 "jeprof: live large objects"
 	near "$(of live site_grown)" 67108864 "jeprof: a live object that realloc made large"
 	is "$(of live site_freed)" "" "jeprof: freed objects are not live"
 	near "$(of ever site_freed)" 256000000 "jeprof: all that was allocated"
@@ -54,6 +54,16 @@ else
 		skip "jeprof: $what" "jeprof is not installed (libjemalloc-dev)"
 	done
 fi
+
+profiled prof:true,prof_sample:2M stepped "$TMP/heap"
+# The samples, each for as many as it stands for.
+ok "$(awk '/^  t\*:/ {
+		n = $2 + 0
+		bytes = $3 + 0
+		live = n ? bytes / (1 - exp(-bytes / n / 2097152)) / 1048576 : 0
+		print "# live: " live " MiB"
+		exit !(live > 150 && live < 400)
+	}' "$TMP/heap" >&2; echo $?)" "objects that realloc grew in place count once"
 
 profiled prof:true,prof_sample:4K loops "$module"
 profiled prof:true,prof_sample:1 threads
