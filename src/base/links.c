@@ -19,7 +19,7 @@
 #include "base/sys.h"
 
 /* Unit tests use it without link_init. */
-struct link_key link_key = { 1, 1, 0, UINT64_C(0x9e3779b97f4a7c15) };
+struct link_key link_key SEALED = { 1, 1, 0, UINT64_C(0x9e3779b97f4a7c15) };
 
 /* The finalizer of splitmix64 (Steele et al. 2014). */
 static uint64_t mix(uint64_t v)

@@ -28,6 +28,7 @@
 #ifndef SLUICE_LINKS_H
 #define SLUICE_LINKS_H
 
+#include "base/sealed.h"
 #include "types.h"
 
 struct link_key {
@@ -35,7 +36,7 @@ struct link_key {
 	uint64_t inverse;    /* of the multiplier, mod 2^64 */
 	uint64_t addend;
 	uint64_t mark; /* from which slabs' numbers are made */
-};
+} SEALED_TYPE;
 
 /* Set once, before the first object is handed out. */
 extern struct link_key link_key;

@@ -49,7 +49,7 @@ struct option_row {
 static const struct options defaults = {
 #include "base/options.def"
 };
-struct options options = {
+struct options options SEALED = {
 #include "base/options.def"
 };
 #undef OPT

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/sealed.h"
+
 #define OPTION_STRING_MAX 256
 
 typedef uint64_t option_BOOL;
@@ -33,7 +35,7 @@ struct options {
 #define OPT(name, type, def, min, max, when, text) option_##type name;
 #include "base/options.def"
 #undef OPT
-};
+} SEALED_TYPE;
 
 extern struct options options;
 

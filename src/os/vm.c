@@ -237,6 +237,15 @@ bool vm_commit(void *addr, size_t bytes)
 	return good;
 }
 
+void vm_read_only(void *addr, size_t bytes, bool only)
+{
+	int saved = errno;
+	int err = sys_mprotect(addr, bytes, only ? PROT_READ : PROT_READ | PROT_WRITE);
+
+	(void)err;
+	errno = saved;
+}
+
 void vm_guard(void *addr, size_t bytes)
 {
 	int saved = errno;

@@ -35,6 +35,10 @@ void *vm_map_wiped(void);
 /* Makes reserved address space read-write. Returns false if refused; nothing changes then. */
 bool vm_commit(void *addr, size_t bytes);
 
+/* Makes data of the library read-only, or read-write again. If the kernel refuses, nothing
+ * changes. */
+void vm_read_only(void *addr, size_t bytes, bool only);
+
 /* Takes away access to memory that is not in use. If the kernel refuses, nothing changes. */
 void vm_guard(void *addr, size_t bytes);
 

@@ -30,6 +30,7 @@
 #include "base/sandbox.h"
 #include "base/sys.h"
 #include "heap/profile.h"
+#include "os/seal.h"
 #include "reclaim/export.h"
 #include "reclaim/info.h"
 #include "reclaim/reclaim.h"
@@ -119,6 +120,7 @@ static void answer_set(struct answer *a, char *words)
 		return;
 	}
 	*value++ = '\0';
+	seal_open();
 	if (options_change(words, value, why, sizeof(why)))
 		answer_get(a, words);
 	else

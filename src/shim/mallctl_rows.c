@@ -22,6 +22,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/profile.h"
 #include "heap/sweep.h"
+#include "os/seal.h"
 #include "os/vm.h"
 #include "page/zone.h"
 #include "reclaim/background.h"
@@ -335,6 +336,7 @@ static int set_decay(const struct ctl_new *new)
 		atomic_store_explicit(&decay_began, options.decay_ms, memory_order_relaxed);
 	atomic_store_explicit(&decay_set, ms, memory_order_relaxed);
 	atomic_store_explicit(&decay_effective, effective, memory_order_relaxed);
+	seal_open();
 	options.decay_ms = effective;
 	return 0;
 }

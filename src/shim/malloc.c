@@ -36,6 +36,7 @@
 #include "base/options.h"
 #include "base/stats.h"
 #include "heap/heap.h"
+#include "os/seal.h"
 #include "os/vm.h"
 #include "reclaim/reclaim.h"
 #include "shim/glibc_malloc.h"
@@ -294,4 +295,10 @@ EXPORT int malloc_trim(size_t pad)
 
 	reclaim_drain(RECLAIM_IDLE | RECLAIM_PURGE, pad, &r);
 	return r.bytes_purged != 0;
+}
+
+/* After the other constructors of the library. */
+__attribute__((constructor(103))) static void start_ends(void)
+{
+	seal_close();
 }

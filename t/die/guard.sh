@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # A write beyond the end of a region, or down from its first page, meets memory without access
-# before metadata.
+# before metadata. Options are read-only.
 . "${0%/*}/../lib/tap.sh"
 [ "$(getconf PAGESIZE)" -eq 4096 ] || skip_all "the kernel's pages are larger than the guards"
-plan 5
+plan 7
 
 die=$builddir/t/helpers/die
 
@@ -19,5 +19,17 @@ guarded guard-end zones:1 "a guard lies at the end of a region whose neighbour i
 guarded guard-end zones:1,va_reserve:0 "a guard lies there where regions are mapped one by one"
 guarded guard-front zones:1 "a guard lies on the way down from the first object"
 guarded guard-front zones:1,va_reserve:0 "a guard lies there where regions are mapped one by one"
+
+# sealed COMMAND...: how many of the library's mappings are read-only between writable ones
+sealed() {
+	with_sluice "$@" | awk -v lib="$(readlink -f "$SLUICE_LIB")" '
+		$NF == lib && $2 == "rw-p" { writable = 1 }
+		$NF == lib && $2 == "r--p" && writable { n++ }
+		END { print n + 0 }'
+}
+is "$(sealed cat /proc/self/maps)" 1 "options and the key of links are read-only after the start"
+# shellcheck disable=SC2016 # the shell that is run expands it
+is "$(sealed sh -c '(while read -r line; do echo "$line"; done </proc/self/maps; :)')" 1 \
+	"and in a child of fork"
 with_sluice cat /dev/null
 proved_loaded "the library was loaded"
