@@ -256,13 +256,6 @@ static always_inline void *counted(void *p)
 	return p;
 }
 
-/* Of a large object that had `old` bytes. */
-static void grown(void *p, size_t old)
-{
-	if (unlikely(heap_sampling))
-		sampler_grown(p, old, heap_plain_usable(p));
-}
-
 /* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
 static void *alloc_run(size_t size, bool *zero)
 {
@@ -672,32 +665,11 @@ static noinline bool resized_drained(struct page *pg, size_t size)
 bool heap_resize_large(struct page *pg, void *p, size_t size)
 {
 	size_t old = large_usable(pg);
-	struct profile_note was = { 0 };
-	bool done;
+	struct profile_note was = sampler_resizes(pg, p);
+	bool done = large_resize(pg, size) || resized_drained(pg, size);
 
-	if (unlikely(heap_sampling))
-		was = sampler_resizes(pg, p);
-	done = large_resize(pg, size) || resized_drained(pg, size);
-	if (unlikely(heap_sampling))
-		sampler_resized(p, done ? p : NULL, old, large_usable(pg), &was);
+	sampler_resized(p, done ? p : NULL, old, large_usable(pg), &was);
 	return done;
-}
-
-/* Returns NULL if the kernel does not do it. */
-static void *resize_huge(void *p, size_t old, size_t size)
-{
-	struct profile_note was = { 0 };
-	bool scarce;
-	void *q;
-
-	if (unlikely(heap_sampling))
-		was = sampler_resizes(NULL, p);
-	q = huge_realloc(p, size, &scarce);
-	if (unlikely(!q && scarce && size > old) && zones_release_space(size - old))
-		q = huge_realloc(p, size, &scarce);
-	if (unlikely(heap_sampling))
-		sampler_resized(p, q, old, q ? heap_plain_usable(q) : 0, &was);
-	return q;
 }
 
 void *heap_plain_realloc(void *p, size_t size)
@@ -728,7 +700,7 @@ void *heap_plain_realloc(void *p, size_t size)
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
-		q = resize_huge(p, old, size);
+		q = sampler_resize_huge(p, old, size);
 		if (q)
 			return q;
 	}
@@ -789,7 +761,7 @@ size_t heap_resize(void *p, size_t size, size_t most)
 		return old;
 	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
 		large_resize(pg, size);
-	grown(p, old);
+	sampler_grown(p, old, large_usable(pg));
 	return large_usable(pg);
 }
 

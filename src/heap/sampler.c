@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sampler.c - see sampler.h. Used by heap and init; uses dealt, heap_slabs, guarded,
+ * sampler.c - see sampler.h. Used by heap, harden and init; uses dealt, heap_slabs, guarded, huge,
  * profile.
  *
  * The fast paths know nothing of it. Frees of objects push to bins of their own (dealt.h); the
@@ -25,7 +25,9 @@
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_thread.h"
+#include "heap/huge.h"
 #include "heap/trim.h"
+#include "page/region.h"
 #include "page/zone.h"
 
 struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due)
@@ -134,6 +136,18 @@ void sampler_resized(void *p, void *q, size_t old, size_t bytes, const struct pr
 		profile_add(q, bytes);
 	else
 		sampler_grown(q, old, bytes);
+}
+
+void *sampler_resize_huge(void *p, size_t old, size_t size)
+{
+	struct profile_note was = sampler_resizes(NULL, p);
+	bool scarce;
+	void *q = huge_realloc(p, size, &scarce);
+
+	if (unlikely(!q && scarce && size > old) && zones_release_space(size - old))
+		q = huge_realloc(p, size, &scarce);
+	sampler_resized(p, q, old, q ? huge_usable(q) : 0, &was);
+	return q;
 }
 
 void sampler_freed(struct page *pg, void *p)

@@ -36,6 +36,9 @@ void sampler_grown(void *p, size_t old, size_t bytes);
 struct profile_note sampler_resizes(const struct page *pg, const void *p);
 void sampler_resized(void *p, void *q, size_t old, size_t bytes, const struct profile_note *was);
 
+/* huge_realloc with these, which asks for address space of free blocks if the kernel has none. */
+void *sampler_resize_huge(void *p, size_t old, size_t size);
+
 /* The block at p, if it is one, is about to be freed. pg: NULL if it lies in no region. */
 void sampler_freed(struct page *pg, void *p);
 
