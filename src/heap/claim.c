@@ -60,7 +60,7 @@ static bool fork_under_way(void)
 	return atomic_load_explicit(&lock_forking, memory_order_seq_cst) & 1;
 }
 
-/* Take a mark back. False: the heap is claimed, or a fork is under way. */
+/* Take a mark back. Returns false if the heap is claimed, or a fork is under way. */
 static bool take_back(struct heap *h)
 {
 	uint64_t word = atomic_load_explicit(&h->claim, memory_order_acquire);

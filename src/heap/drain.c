@@ -114,7 +114,8 @@ static void age(struct heap *h, uint64_t epoch, uint32_t *steps)
 	}
 }
 
-/* A claimed heap. False: it is not empty, as the steps are used up, or a pool cannot be locked. */
+/* Empties a claimed heap. Returns false if it is not empty yet, because the steps are used up or a
+ * pool cannot be locked. */
 static bool empty_claimed(struct heap *h, bool purges, uint32_t *steps, uint64_t *pages)
 {
 	bool was_empty = heap_is_empty(h);
@@ -161,8 +162,8 @@ bool heap_in_doubt(void)
 	return false;
 }
 
-/* The runs go to the buddy core; no more of them than steps allow, and a batch. False: there may be
- * more. */
+/* The runs go to the buddy core; no more of them than steps allow, and a batch. Returns false if
+ * there may be more. */
 static bool drain_pcp(struct heap_walk *w, struct heap *h, uint32_t *steps)
 {
 	unsigned holds = *steps / BUDDY_BATCH + 1;
@@ -184,7 +185,7 @@ static bool has_runs(const struct heap *h)
 	return atomic_load_explicit(&h->pcp.count, memory_order_relaxed) != 0;
 }
 
-/* False: the steps are used up, and there is more to do in this heap. */
+/* Returns false if the steps are used up, and there is more to do in this heap. */
 static bool walk_heap(struct heap_walk *w, struct heap *h, uint32_t *steps)
 {
 	uint64_t pages = 0;

@@ -112,7 +112,7 @@ struct heap_drain {
 	uint32_t tid; /* 0: no thread has it */
 	enum heap_outcome outcome;
 	bool hot;    /* its thread is at work, and keeps its working set */
-	bool locked; /* somebody sat on its pcp, which is not empty */
+	bool locked; /* its pcp was locked at each try, and is not empty */
 	/* Bytes free in it before. If it was not emptied and counted: only those of its pcp. */
 	uint64_t cached;
 	uint64_t drained; /* bytes of pages that went to the buddy core */

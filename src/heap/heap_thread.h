@@ -101,10 +101,10 @@ struct pcp *heap_pcp_self(void);
 void heap_exit_free(struct heap *h);
 
 /*
- * What the library has to do at a moment when libc may be called, and no thread of the program
- * comes by: a slow-path call does it before it begins, without locks and outside of critical
- * sections. libc frees a thread's memory with a lock held that pthread_create takes, so
- * HEAP_DUE_ALLOC is left to calls that allocate.
+ * What the library has to do at a moment when libc may be called, for instance start its thread: a
+ * slow-path call does it before it begins, without locks and outside of critical sections. libc
+ * frees a thread's memory with a lock held that pthread_create takes, so HEAP_DUE_ALLOC is left to
+ * calls that allocate.
  */
 enum { HEAP_DUE_NOT, HEAP_DUE_ALLOC, HEAP_DUE_CALL };
 extern _Atomic uint32_t heap_due;

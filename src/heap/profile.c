@@ -8,7 +8,7 @@
  * (B) A sample is a noted object, in a table by its address. Its place is taken by CAS from 0 to
  *     its address, and left by a store of 0. It is looked for in all PROBES places of its address,
  *     so no place has to say that another was there.
- * (C) live of a site is the sum over the samples that name it, but while a call changes both.
+ * (C) live of a site is the sum over the samples that name it, except while a call changes both.
  *
  * The tables have fixed lengths, and cost memory as they fill. What finds no site counts for the
  * first one, which has no frames; what finds no place is counted as lost. A dump says so.

@@ -40,7 +40,7 @@ static enum slab_put slab_abandon(struct heap *h, struct page *pg, enum slab_age
 	return put;
 }
 
-/* Up to n slabs with room, and the current one. False: there are no more. */
+/* Abandon up to n slabs with room, and the current one. Returns false if there are no more. */
 static bool abandon_class(struct heap *h, unsigned cls, enum slab_age age, unsigned n)
 {
 	struct page *pg = h->current[cls];
@@ -139,7 +139,7 @@ static void flush_all(struct heap *h)
 		;
 }
 
-/* The same, in part. False: the steps are used up. */
+/* The same, in part. Returns false if the steps are used up. */
 static bool flush_part(struct heap *h, uint32_t *steps)
 {
 	unsigned n;

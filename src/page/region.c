@@ -490,8 +490,8 @@ static void region_forget(struct region *r)
 	meta_clear((char *)r->head, sizeof(*r) - offsetof(struct region, head));
 }
 
-/* Unmaps pages of a region; not what others may have mapped in its gaps. False: the kernel refused
- * all. */
+/* Unmaps pages of a region; not what others may have mapped in its gaps. Returns false if the
+ * kernel refused all. */
 static bool unmap_between(struct region *r, uint32_t end, const struct gaps *gaps)
 {
 	uint32_t at = REGION_META_PAGES;

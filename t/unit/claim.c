@@ -513,7 +513,7 @@ static unsigned room_of(const struct heap *h, size_t size)
 	       (unsigned)(h->bin[cls].top - (h->bin_slots + h->bin_bottom[cls]));
 }
 
-static void test_visit(void)
+static void test_ageing(void)
 {
 	static struct worker w;
 	uint64_t slabs = value("slab_bytes");
@@ -903,7 +903,7 @@ int main(void)
 	test_inside();
 	test_generation();
 	test_growth();
-	test_visit();
+	test_ageing();
 	test_held();
 	test_no_barrier();
 	test_mark_outlasts_fork();

@@ -93,10 +93,9 @@ static bool owner_is_held(void)
 	return (atomic_load(&owner.heap->claim) & CLAIM_STATE) == CLAIM_HELD;
 }
 
-/* ---- what brings the slow thread there
- * ------------------------------------------------------ */
+/* ---- what brings the slow thread there ------------------------------------------------------ */
 
-static void visit(void)
+static void age_heaps(void)
 {
 	heap_age_all(heap_idle_mark(false));
 }
@@ -424,7 +423,7 @@ static const struct {
 	[DELAY_claim_held] = { drain_all, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_taken] = { drain_all, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_emptied] = { drain_all, all_kinds, BARRIER, owner_is_held },
-	[DELAY_claim_aged] = { visit, all_kinds, BARRIER, owner_is_held },
+	[DELAY_claim_aged] = { age_heaps, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_orphan_taken] = { take_orphans, NULL, 0, NULL }, /* test_orphan */
 	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
