@@ -143,7 +143,7 @@ int sluice_drain_threads(unsigned flags, struct sluice_drain_report *report,
  */
 int sluice_pcp_disable(void);
 
-/** Undo one successful sluice_pcp_disable; without one the call is an error of the program. Waits
+/** Undo one successful sluice_pcp_disable; without one the program is stopped with a message. Waits
  * while a fork is under way, as well as for drains and growths. */
 void sluice_pcp_enable(void);
 

@@ -616,8 +616,13 @@ bool pcp_disable_begin(void)
 
 bool pcp_disable_end(void)
 {
+	uint32_t before;
+
 	SHARE_COUNT(pcp_disabled);
-	return atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst) == 1;
+	before = atomic_fetch_sub_explicit(&disabled, 1, memory_order_seq_cst);
+	if (unlikely(!before))
+		sluice_fatal("sluice_pcp_enable without sluice_pcp_disable");
+	return before == 1;
 }
 
 /* ---- fork -------------------------------------------------------------------------------- */

@@ -127,7 +127,7 @@ void pcp_count_from(uint64_t now);
 uint64_t pcp_pages_all(void);
 
 /* While pcps are disabled no run enters any. Calls nest. Returns true if each pcp has to get the
- * flag (pcp_set_disabled), or lose it. */
+ * flag (pcp_set_disabled), or lose it. An end without a begin stops the program. */
 bool pcp_disable_begin(void);
 bool pcp_disable_end(void);
 

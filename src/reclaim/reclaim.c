@@ -629,10 +629,15 @@ int reclaim_pcp_disable(void)
 	return err;
 }
 
+/* Waits for a fork, but not for a lost lock: nobody else can disable or enable pcps then. */
 void reclaim_pcp_enable(void)
 {
-	while (lock_acquire(&reclaim_control) == -EAGAIN)
+	int err;
+
+	while ((err = lock_acquire(&reclaim_control)) == -EAGAIN &&
+	       !lock_is_stuck(&reclaim_control))
 		lock_pause();
 	heap_pcps_enable();
-	lock_release(&reclaim_control);
+	if (!err)
+		lock_release(&reclaim_control);
 }

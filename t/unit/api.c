@@ -11,6 +11,8 @@
 #include <sluice/sluice.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "lib/backed.h"
 #include "lib/bedroom.h"
@@ -22,6 +24,7 @@
 #include "base/options.h"
 #include "page/growth.h"
 #include "page/pagemap.h"
+#include "reclaim/reclaim.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"
@@ -434,6 +437,39 @@ static void test_disable_refused(void)
 	drain(ALL_FLAGS);
 }
 
+/* As if a thread had been ended by a jump, or killed, in the middle of a drain. */
+static void enable_with_lost_lock(void *arg)
+{
+	pid_t gone;
+
+	(void)arg;
+	if (sluice_pcp_disable() != 0)
+		_exit(2);
+	gone = fork();
+	if (gone == 0)
+		_exit(0);
+	if (waitpid(gone, NULL, 0) != gone)
+		_exit(3);
+	atomic_store(&reclaim_control.word, (uint32_t)gone);
+	sluice_pcp_enable();
+	fill_cache();
+	_exit(value("pcp_bytes") > 0 ? 0 : 4);
+}
+
+static void enable_only(void *arg)
+{
+	(void)arg;
+	sluice_pcp_enable();
+}
+
+static void test_enable(void)
+{
+	ok(child_is_well(enable_with_lost_lock, NULL),
+	   "the pcps can be turned on again when the holder of the drains' lock is gone");
+	ok(child_is_stopped(enable_only, NULL, "sluice_pcp_enable without sluice_pcp_disable"),
+	   "turning the pcps on that are on stops the program");
+}
+
 /* ---- statistics ----------------------------------------------------------------------------- */
 
 static void test_stats(void)
@@ -592,7 +628,7 @@ static void test_class_stats(void)
 
 int main(void)
 {
-	tap_plan(93);
+	tap_plan(95);
 	options.va_reserve = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	options.decay_ms = 3600000; /* dirty memory stays dirty, however slow the machine is */
@@ -606,6 +642,7 @@ int main(void)
 	test_sleepers();
 	test_regions();
 	test_disable_refused();
+	test_enable();
 	test_stats();
 	test_remote();
 	test_long_bin();
