@@ -4,11 +4,13 @@
 # gdb --batch: symbols of a program, a breakpoint, a backtrace; the debugger and the program that it
 # debugs both under the library. And our commands of gdb (tools/gdb/sluice.py), on processes and on
 # cores of them.
+#
+# TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
 need gdb
 need gcc
 need pgrep procps
-plan 29
+plan 33
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -86,7 +88,7 @@ proved_loaded "the program was served by the library" waits
 # ---- our commands ----
 
 if ! readelf -S "$SLUICE_LIB" | grep -q '[.]debug_info'; then
-	for label in $(seq 23); do
+	for label in $(seq 27); do
 		skip "our commands say what they should ($label)" "the library was built without -g"
 	done
 	exit
@@ -242,6 +244,48 @@ python gdb.execute("set {long} many[%d] = 99" % i)
 python gdb.execute("sluice slab many[%d]" % i)')" \
 	"^note: slab at 0x[0-9a-f]+: a link of a free object is broken" "a broken link is noticed"
 kill "$pid"
+
+# Options change where free objects are, and give some objects pages of their own.
+cat >"$TMP/modes.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+char *live[300], *freed[300];
+int main(void)
+{
+	setvbuf(stdout, NULL, _IONBF, 0); /* puts allocates nothing */
+	for (int i = 0; i < 300; i++) {
+		live[i] = strcpy(malloc(48), "lively");
+		freed[i] = strcpy(malloc(48), "lively");
+	}
+	for (int i = 0; i < 300; i++)
+		free(freed[i]);
+	puts("ready");
+	fflush(stdout);
+	return pause();
+}
+C
+gcc -g -O0 -fno-builtin -o "$TMP/modes" "$TMP/modes.c" ||
+	bail_out "gcc cannot compile the test's program"
+for settings in profile:hardened check:full guard_sample:10 prof:true,prof_sample:1K; do
+	start "mode-${settings%%:*}" "$settings" "$TMP/modes"
+	until grep -q ready "$TMP/mode-${settings%%:*}"; do sleep 0.05; done
+	out=$(asks "-p $pid" 'echo == all\n
+python
+for name in "live", "freed":
+    n = 0
+    for i in range(300):
+        out = gdb.execute("sluice block %s[%d]" % (name, i), to_string=True)
+        n += out.splitlines()[0].endswith(": live")
+    print("%s %d," % (name, n))
+end
+sluice find "lively"')
+	is "$(part all | sed -n 's/^\([a-z]* [0-9]*,\)$/\1/p; s/^\([0-9]* in live\) .*/\1/p' |
+		tr '\n' ' ')" "live 300, freed 0, 300 in live " \
+		"block and find are right with $settings"
+	kill "$pid"
+done
 
 # Without its debug information the library says nothing of its structures.
 strip -o "$TMP/libsluice.so" "$SLUICE_LIB"

@@ -26,6 +26,7 @@ HUGE_GUARDED, HUGE_CLAIMED = 1, 2  # huge.c
 ARENA_SCALE_SLOTS, ARENA_BLOCK_BITS, ARENA_GRANULE_BITS = 16, 14, 4  # arena.c
 ARENA_BLOCKS = 60
 CLAIM_STATES = ("free", "pending", "held")            # heap_types.h
+GUARDED_STATES = ("never used", "changing", "live", "freed")  # guarded.c
 WORD = (1 << 64) - 1
 FIND_MOST = 100
 
@@ -501,9 +502,17 @@ class View:
         if page % 2 == 0:
             return "guard", 0, 0, 0, 0
         s = slots[page // 2]
-        state = ("never used", "changing", "live", "freed")[int(s["state"])]
-        return (state, int(s["object"]), int(s["size"]), int(s["allocated"]["tid"]),
-                int(s["freed"]["tid"]))
+        return (GUARDED_STATES[int(s["state"])], int(s["object"]), int(s["size"]),
+                int(s["allocated"]["tid"]), int(s["freed"]["tid"]))
+
+    def guarded_objects(self):
+        """(start, bytes) of each guarded object that is live."""
+        if not int(self.lib.value("guarded_bytes")):
+            return
+        slots = self.lib.value("slots", "heap/guarded.c")
+        for i in range(int(self.lib.value("slots_n", "heap/guarded.c"))):
+            if GUARDED_STATES[int(slots[i]["state"])] == "live":
+                yield int(slots[i]["object"]), int(slots[i]["size"])
 
 
 def pages_text(view, run):
@@ -844,6 +853,7 @@ looked for as its bytes, anywhere. At most 100 places are listed."""
             elif run.kind in ("large", "raw"):
                 yield run.at, run.npages << view.lib.pg_shift
         yield from view.huge()
+        yield from view.guarded_objects()
         for slot, base, nbytes in view.chunks():
             yield from view.chunk_objects(slot, base, nbytes)
 
@@ -930,6 +940,7 @@ Bytes by layer, and the size classes that have most."""
             ("  free: in cache bins", cached["large"]),
             ("live huge objects", sum(n for _, n in view.huge())),
             ("  mappings that are kept", sum(n for _, n in view.kept())),
+            ("guarded objects", sum(n for _, n in view.guarded_objects())),
             ("page API", kinds["raw"]),
             ("arena", sum(n for _, _, n in view.chunks())),
             ("free: in pcps", kinds["pcp"]),
@@ -939,7 +950,7 @@ Bytes by layer, and the size classes that have most."""
             ("free blocks, clean (cost no memory)", free["clean"]),
         )
         for name, n in rows:
-            if n or not name.startswith((" ", "free", "page", "arena")):
+            if n or not name.startswith((" ", "free", "guarded", "page", "arena")):
                 yield "%-38s %14d  %s" % (name, n, size_text(n))
         heaps = list(view.heaps())
         yield "%d heaps, %d of them of threads; %d regions in %d zones" % (
