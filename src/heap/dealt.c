@@ -186,13 +186,24 @@ void dealt_open(struct heap *h, unsigned cls)
 	s->returned[cls].limit = (uint32_t)(uintptr_t)(s->places[cls] + room);
 }
 
-unsigned dealt_others(struct heap *h, unsigned cls)
+/* Bounded: the memory of a heap that is being emptied is zero at any moment. */
+static unsigned returned(struct heap *h, unsigned cls)
 {
 	struct sampling *s = sampling_of(h);
-	uintptr_t top;
+	uintptr_t bottom = (uintptr_t)s->places[cls];
+	uintptr_t top = (uintptr_t)__atomic_load_n(&s->returned[cls].top, __ATOMIC_RELAXED);
 
-	if (!heap_sampling)
-		return 0;
-	top = (uintptr_t)__atomic_load_n(&s->returned[cls].top, __ATOMIC_RELAXED);
-	return s->under[cls] + (unsigned)((top - (uintptr_t)s->places[cls]) / sizeof(void *));
+	return top > bottom
+		       ? (unsigned)min_size((top - bottom) / sizeof(struct object *), RETURNED_MAX)
+		       : 0;
+}
+
+unsigned dealt_others(struct heap *h, unsigned cls)
+{
+	return heap_sampling ? sampling_of(h)->under[cls] + returned(h, cls) : 0;
+}
+
+int dealt_beside(struct heap *h, unsigned cls)
+{
+	return heap_sampling ? (int)returned(h, cls) - (sampling_of(h)->under[cls] != 0) : 0;
 }

@@ -34,6 +34,9 @@ unsigned dealt_count(struct heap *h, unsigned cls);
 /* Objects of the class that are in no bin that malloc sees; from any thread, inexact. */
 unsigned dealt_others(struct heap *h, unsigned cls);
 
+/* What bin_objects_now is to be corrected by: the freed ones, and a NULL among those of the bin. */
+int dealt_beside(struct heap *h, unsigned cls);
+
 /* A random number, for samples. */
 uint64_t dealt_random(struct heap *h);
 

@@ -9,8 +9,12 @@
  *     leaves nothing behind) until the background thread writes it for the first time, locked by
  *     then.
  * (C) Only the process that made it removes it, and only if the name still leads to it.
+ * (D) name_state says who may give or take the name. The background thread goes from NAME_NONE to
+ *     NAME_BEING_MADE, links the file, and goes to NAME_MADE; the thread that ends the process goes
+ *     from NAME_NONE or NAME_MADE to NAME_OVER. So no file is linked after the end has looked.
  *
- * No lock: after the start, the background thread only, then the thread that ends the process.
+ * No lock: after the start, the background thread only, then the thread that ends the process,
+ * which waits at most NAMING_MS for a link that is being made.
  * Allocates nothing; makes system calls.
  */
 #ifdef HAVE_CONFIG_H
@@ -25,6 +29,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "base/ourfd.h"
@@ -33,12 +38,14 @@
 #include "reclaim/info.h"
 
 #define PATH_BYTES 256u
+#define NAMING_MS 1000u
 
 static struct ourfd file = OURFD_NONE;
 static char path[PATH_BYTES];
 static pid_t maker;
 static uint64_t written_at;
-static bool named;
+enum { NAME_NONE, NAME_BEING_MADE, NAME_MADE, NAME_OVER };
+static _Atomic uint32_t name_state = NAME_NONE;
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
@@ -113,11 +120,36 @@ void export_init(void)
 	sandbox_leave();
 }
 
+/* From one state to another. Both orders pair with each other: who finds a state sees the link that
+ * it stands for. */
+static bool name_goes(uint32_t from, uint32_t to)
+{
+	return atomic_compare_exchange_strong_explicit(&name_state, &from, to, memory_order_acq_rel,
+						       memory_order_relaxed);
+}
+
+/* Nothing is linked from now on. Returns whether something was. */
+static bool name_ends(void)
+{
+	uint64_t began = clock_ms();
+
+	for (;;) {
+		if (name_goes(NAME_NONE, NAME_OVER))
+			return false;
+		if (name_goes(NAME_MADE, NAME_OVER))
+			return true;
+		if (clock_ms() - began > NAMING_MS)
+			return false; /* a reader will find the file without its lock */
+		lock_pause();
+	}
+}
+
 void export_end(void)
 {
 	struct stat st;
 
-	if (!named || !ourfd_good(&file) || sys_getpid() != maker || !sandbox_enter())
+	if (!export_wanted() || sys_getpid() != maker || !name_ends() || !ourfd_good(&file) ||
+	    !sandbox_enter())
 		return;
 	if (sys_fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == file.dev &&
 	    st.st_ino == file.ino)
@@ -127,7 +159,7 @@ void export_end(void)
 
 void export_fork_child(bool copy)
 {
-	named = false;
+	atomic_store_explicit(&name_state, NAME_NONE, memory_order_relaxed);
 	if (copy) {
 		ourfd_forget(&file);
 	} else if (file.fd >= 0 && sandbox_enter()) {
@@ -203,11 +235,16 @@ static void name_file(void)
 {
 	char own[32];
 
+	if (!name_goes(NAME_NONE, NAME_BEING_MADE))
+		return;
 	log_format(own, sizeof(own), "/proc/self/fd/%d", file.fd);
-	named = ourfd_same_root() &&
-		sys_linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0;
-	if (!named)
+	if (ourfd_same_root() &&
+	    sys_linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) {
+		name_goes(NAME_BEING_MADE, NAME_MADE);
+	} else {
+		name_goes(NAME_BEING_MADE, NAME_NONE);
 		ourfd_close(&file);
+	}
 }
 
 void export_tick(void)
@@ -218,8 +255,7 @@ void export_tick(void)
 		return;
 	if (ourfd_good(&file)) {
 		write_file();
-		if (!named)
-			name_file();
+		name_file();
 	}
 	written_at = now;
 	sandbox_leave();
