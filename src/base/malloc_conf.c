@@ -46,18 +46,10 @@ static const struct counterpart {
 	{ "prof_final", NULL, "prof_final", NULL },
 	{ "prof_leak", NULL, "prof_leak", NULL },
 	{ "prof_prefix", NULL, "prof_prefix", NULL },
-	{ "lg_prof_sample", "0", "prof_sample", "1" },
-	{ "lg_prof_sample", "12", "prof_sample", "4K" },
-	{ "lg_prof_sample", "13", "prof_sample", "8K" },
-	{ "lg_prof_sample", "14", "prof_sample", "16K" },
-	{ "lg_prof_sample", "15", "prof_sample", "32K" },
-	{ "lg_prof_sample", "16", "prof_sample", "64K" },
-	{ "lg_prof_sample", "17", "prof_sample", "128K" },
-	{ "lg_prof_sample", "18", "prof_sample", "256K" },
-	{ "lg_prof_sample", "19", "prof_sample", "512K" },
-	{ "lg_prof_sample", "20", "prof_sample", "1M" },
-	{ "lg_prof_sample", "21", "prof_sample", "2M" },
-	{ "lg_prof_sample", "22", "prof_sample", "4M" },
+	{ "prof_gdump", NULL, "prof_gdump", NULL },
+	{ "lg_prof_interval", "-1", "prof_interval", "0" },
+	{ "lg_prof_interval", NULL, "prof_interval", NULL },
+	{ "lg_prof_sample", NULL, "prof_sample", NULL },
 };
 
 static bool is_text(const char *at, size_t len, const char *text)
@@ -75,6 +67,16 @@ static const char *nearest_decay(const char *value)
 	if (!digits || value[digits] || (ms >= DECAY_MS_LEAST && ms <= DECAY_MS_MOST))
 		return NULL;
 	return ms < DECAY_MS_LEAST ? TEXT_OF(DECAY_MS_LEAST) : TEXT_OF(DECAY_MS_MOST);
+}
+
+/* What takes a logarithm there takes the number here: writes it in place. */
+static void raise_to_power(const char *name, char *value)
+{
+	char *end;
+	unsigned long lg = strtoul(value, &end, 10);
+
+	if (strncmp(name, "lg_", 3) == 0 && *value >= '0' && *value <= '9' && !*end && lg < 64)
+		log_format(value, VALUE_BYTES, "%llu", 1ull << lg);
 }
 
 /* Sets the option that corresponds to name:value. Returns false if there is none, or if its value
@@ -98,6 +100,7 @@ static bool set_counterpart(const char *name, size_t name_len, const char *value
 			*nearest = own ? own : nearest_decay(same);
 			own = *nearest;
 		}
+		raise_to_power(c->name, same);
 		return options_default(c->own_name, own ? own : same, "MALLOC_CONF");
 	}
 	return false;

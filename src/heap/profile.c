@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * profile.c - see profile.h. Used by sampler, heap, mallctl and init; uses stack, meta, log.
+ * profile.c - see profile.h. Used by sampler, heap, mallctl, control and init; uses sites, stack,
+ * heap_thread, log.
  *
- * (A) A site is a stack with its counts. It is made by CAS from SITE_NONE to SITE_BUSY, then stored
- *     as SITE_READY with its frames, and never removed. Two threads may make two sites of one
- *     stack: readers of profiles add them up.
- * (B) A sample is a noted object, in a table by its address. Its place is taken by CAS from 0 to
- *     its address, and left by a store of 0. It is looked for in all PROBES places of its address,
- *     so no place has to say that another was there.
- * (C) live of a site is the sum over the samples that name it, except while a call changes both.
+ * One dump at a time (dumping), which fills `extra`: what its walk over the live objects finds
+ * besides the counts of the sites.
  *
- * The tables have fixed lengths, and cost memory as they fill. What finds no site counts for the
- * first one, which has no frames; what finds no place is counted as lost. A dump says so.
- *
- * No lock: any thread, signal handlers. A child of fork has the profile of its parent; a site that
- * another thread was making stays busy there. Allocates nothing after profile_init.
- * Bound: PROBES places of each table, and one stack.
- * Source: gperftools, jemalloc (prof.c).
+ * No lock: any thread, signal handlers. Allocates nothing after profile_init.
+ * Bound: of a sample, a stack and PROBES places (sites.c); of a dump, the tables, and a walk over
+ * the regions.
+ * Source: jemalloc (prof.c); the formats of gperftools.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -33,49 +26,26 @@
 #include "base/stack.h"
 #include "base/stats.h"
 #include "base/sys.h"
+#include "heap/heap_thread.h"
+#include "heap/sites.h"
 #include "page/meta.h"
 
-#define SITES (1u << 14)
-#define SAMPLES (1u << 17)
-#define PROBES 64u
 #define COPY_BYTES 1024
 #define PATH_BYTES 400
 #define DUMP_MODE 0600
 #define DUMP_FLAGS (O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY)
-
-enum { SITE_NONE, SITE_BUSY, SITE_READY };
-
-struct counts {
-	_Atomic uint64_t objects;
-	_Atomic uint64_t bytes;
-};
-
-struct site {
-	_Atomic uint32_t state;
-	uint32_t hash;
-	struct counts live;
-	struct counts ever;
-	struct stack stack;
-};
-
-struct sample {
-	_Atomic uintptr_t address;
-	_Atomic uint32_t site;
-	_Atomic uint32_t epoch; /* of profile_reset */
-	_Atomic uint64_t bytes;
-};
+#define PEAK_SHIFT 3 /* a new peak is an eighth above the last one, */
+#define PEAK_LEAST ((uint64_t)1 << 20)
 
 bool profile_on;
 _Atomic uint32_t profile_active;
-static struct site *sites; /* SITES of them; the first stands for stacks that found no place */
-static struct sample *samples;
-static _Atomic uint64_t lost;
-static _Atomic uint64_t homeless; /* counted for the first site */
-static _Atomic uint32_t epoch;
+_Atomic uint32_t profile_gdump;
+void (*profile_by_class)(uint64_t *live, uint64_t *pinned);
 static _Atomic uint32_t dumps;
 static _Atomic uint32_t dumping;
 static _Atomic uint64_t ever_bytes; /* as estimated from the samples, */
 static _Atomic uint64_t next_dump;  /* and where prof_interval dumps next */
+static _Atomic uint64_t next_peak;  /* live bytes at which prof_gdump does */
 
 /* ---- large allocations ---------------------------------------------------------------------- */
 
@@ -126,193 +96,149 @@ bool profile_large_due(size_t bytes)
 	return true;
 }
 
-/* ---- the tables ----------------------------------------------------------------------------- */
+/* ---- samples -------------------------------------------------------------------------------- */
 
-static uint32_t hash_of(const struct stack *s)
+/* Whether a bound was passed. Of several threads one is told, and sets the next. */
+static bool passes(_Atomic uint64_t *bound, uint64_t have, uint64_t next)
 {
-	uint64_t h = s->n;
+	uint64_t old = atomic_load_explicit(bound, memory_order_relaxed);
 
-	for (uint32_t i = 0; i < s->n; i++)
-		h = mix(h ^ s->pc[i]);
-	return (uint32_t)(h >> 32);
+	return have >= old &&
+	       atomic_compare_exchange_strong_explicit(bound, &old, next, memory_order_relaxed,
+						       memory_order_relaxed);
 }
 
-static bool is_site(const struct site *t, uint32_t hash, const struct stack *s)
+static void dump_if_due(uint64_t weight)
 {
-	return t->hash == hash && t->stack.n == s->n &&
-	       memcmp(t->stack.pc, s->pc, s->n * sizeof(s->pc[0])) == 0;
-}
+	uint64_t live = sites_live_bytes();
+	uint64_t ever = atomic_fetch_add_explicit(&ever_bytes, weight, memory_order_relaxed) +
+			weight;
 
-static struct site *site_of(const struct stack *s)
-{
-	uint32_t hash = hash_of(s);
-
-	for (uint32_t i = 0; i < PROBES && s->n; i++) {
-		struct site *t = &sites[(hash + i) % (SITES - 1) + 1];
-		uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
-
-		if (state == SITE_NONE &&
-		    atomic_compare_exchange_strong_explicit(&t->state, &state, SITE_BUSY,
-							    memory_order_acquire,
-							    memory_order_acquire)) {
-			t->hash = hash;
-			t->stack = *s;
-			atomic_store_explicit(&t->state, SITE_READY, memory_order_release);
-			return t;
-		}
-		if (state == SITE_READY && is_site(t, hash, s))
-			return t;
-	}
-	atomic_fetch_add_explicit(&homeless, 1, memory_order_relaxed);
-	return &sites[0];
-}
-
-static void count(struct counts *c, uint64_t objects, uint64_t bytes)
-{
-	atomic_fetch_add_explicit(&c->objects, objects, memory_order_relaxed);
-	atomic_fetch_add_explicit(&c->bytes, bytes, memory_order_relaxed);
-}
-
-static struct sample *place(uintptr_t address, uint32_t probe)
-{
-	return &samples[(mix(address >> 4) + probe) % SAMPLES];
-}
-
-static struct sample *find(const void *p)
-{
-	for (uint32_t i = 0; i < PROBES; i++) {
-		struct sample *s = place((uintptr_t)p, i);
-
-		if (atomic_load_explicit(&s->address, memory_order_acquire) == (uintptr_t)p)
-			return s;
-	}
-	return NULL;
-}
-
-static void dump_if_due(uint64_t bytes)
-{
-	uint64_t ever = atomic_fetch_add_explicit(&ever_bytes, bytes, memory_order_relaxed) + bytes;
-	uint64_t next = atomic_load_explicit(&next_dump, memory_order_relaxed);
-
-	if (options.prof_interval && ever >= next &&
-	    atomic_compare_exchange_strong_explicit(&next_dump, &next, ever + options.prof_interval,
-						    memory_order_relaxed, memory_order_relaxed))
+	if (options.prof_interval && passes(&next_dump, ever, ever + options.prof_interval))
 		(void)profile_dump(NULL, 'i');
-}
-
-/* Returns false if the object finds no place. */
-static bool note(const void *p, const struct profile_note *n)
-{
-	for (uint32_t i = 0; i < PROBES; i++) {
-		struct sample *s = place((uintptr_t)p, i);
-		uintptr_t none = 0;
-
-		/* Busy until the fields are there: no address is 1. */
-		if (!atomic_compare_exchange_strong_explicit(&s->address, &none, 1,
-							     memory_order_acquire,
-							     memory_order_relaxed))
-			continue;
-		atomic_store_explicit(&s->site, n->site, memory_order_relaxed);
-		atomic_store_explicit(&s->bytes, n->bytes, memory_order_relaxed);
-		atomic_store_explicit(&s->epoch, n->epoch, memory_order_relaxed);
-		if (n->epoch == atomic_load_explicit(&epoch, memory_order_relaxed))
-			count(&sites[n->site].live, 1, n->bytes);
-		atomic_store_explicit(&s->address, (uintptr_t)p, memory_order_release);
-		return true;
-	}
-	atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
-	return false;
+	if (atomic_load_explicit(&profile_gdump, memory_order_relaxed) &&
+	    passes(&next_peak, live, live + (live >> PEAK_SHIFT)))
+		(void)profile_dump(NULL, 'u');
 }
 
 void profile_add(const void *p, size_t bytes)
 {
 	int saved = errno;
-	struct profile_note n = { .bytes = bytes };
 	struct stack stack;
-	struct site *site;
 
 	if (!atomic_load_explicit(&profile_active, memory_order_relaxed))
 		return;
 	stack_take(&stack);
-	site = site_of(&stack);
-	count(&site->ever, 1, bytes);
-	n.site = (uint32_t)(site - sites);
-	n.epoch = atomic_load_explicit(&epoch, memory_order_relaxed);
-	if (note(p, &n)) {
+	if (sites_add(&stack, p, bytes)) {
 		stat_add(STAT_prof_samples, 1);
-		dump_if_due(bytes > options.prof_sample ? bytes : options.prof_sample);
+		dump_if_due(sites_weight(bytes));
 	}
 	errno = saved;
 }
 
 size_t profile_bytes(const void *p)
 {
-	struct sample *s = find(p);
-
-	return s ? atomic_load_explicit(&s->bytes, memory_order_relaxed) : 0;
+	return sites_bytes(p);
 }
 
 struct profile_note profile_remove(const void *p)
 {
-	struct sample *s = find(p);
-	struct profile_note n = { 0 };
-
-	if (!s)
-		return n;
-	n.bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
-	n.site = atomic_load_explicit(&s->site, memory_order_relaxed);
-	n.epoch = atomic_load_explicit(&s->epoch, memory_order_relaxed);
-	if (n.epoch == atomic_load_explicit(&epoch, memory_order_relaxed))
-		count(&sites[n.site].live, UINT64_MAX, 0 - n.bytes);
-	atomic_store_explicit(&s->address, 0, memory_order_release);
-	return n;
+	return sites_remove(p);
 }
 
 void profile_restore(const void *p, const struct profile_note *n)
 {
 	if (n->bytes)
-		(void)note(p, n);
+		sites_restore(p, n);
 }
 
-static void clear(struct counts *c)
-{
-	atomic_store_explicit(&c->objects, 0, memory_order_relaxed);
-	atomic_store_explicit(&c->bytes, 0, memory_order_relaxed);
-}
-
-/* What other threads note at this moment may count in part. */
 void profile_reset(void)
 {
-	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
-	for (uint32_t i = 0; i < SITES; i++) {
-		if (atomic_load_explicit(&sites[i].state, memory_order_acquire) != SITE_READY)
+	sites_reset();
+	atomic_store_explicit(&next_peak, PEAK_LEAST, memory_order_relaxed);
+}
+
+/* ---- what a dump finds of live objects ------------------------------------------------------- */
+
+/* Threads that are at work: their heaps were not emptied since their last calls. */
+#define AWAKE_MAX 4096u
+#define AWAKE_PLACES (2 * AWAKE_MAX)
+
+/* By site, and for the walk. The caller of a dump only. */
+struct extra {
+	uint64_t live_objects;
+	uint64_t live_ns;
+	uint64_t idle_objects;
+	uint64_t idle_bytes;
+	uint64_t pinned;
+};
+static struct extra *extra;
+static uint64_t class_live[CLASSES];
+static uint64_t class_pinned[CLASSES];
+static uint32_t awake[AWAKE_PLACES];
+static bool awake_is_full;
+
+static uint32_t *awake_place(uint32_t tid)
+{
+	uint32_t i = tid * 0x9e3779b1u;
+
+	while (awake[i % AWAKE_PLACES] && awake[i % AWAKE_PLACES] != tid)
+		i++;
+	return &awake[i % AWAKE_PLACES];
+}
+
+static void find_awake(void)
+{
+	unsigned n = 0;
+
+	memset(awake, 0, sizeof(awake));
+	for (struct heap *h = heap_first(); h && n < AWAKE_MAX; h = heap_next(h)) {
+		uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
+
+		if (!tid || heap_is_empty(h))
 			continue;
-		clear(&sites[i].live);
-		clear(&sites[i].ever);
+		*awake_place(tid) = tid;
+		n++;
 	}
-	atomic_store_explicit(&lost, 0, memory_order_relaxed);
-	atomic_store_explicit(&homeless, 0, memory_order_relaxed);
+	awake_is_full = n == AWAKE_MAX;
+}
+
+/* The share of a live object of what its class pins, by bytes. */
+static uint64_t pinned_by(uint64_t bytes)
+{
+	unsigned cls = bytes <= SMALL_MAX ? class_of(bytes) : CLASSES;
+
+	if (cls >= CLASSES || !class_live[cls])
+		return 0;
+	return (uint64_t)((double)sites_weight(bytes) * (double)class_pinned[cls] /
+			  (double)class_live[cls]);
+}
+
+static void see_live(void *arg, uint32_t i, uint32_t tid, uint64_t bytes, uint64_t age_ns)
+{
+	struct extra *e = &extra[i];
+
+	(void)arg;
+	e->live_objects++;
+	e->live_ns += age_ns;
+	e->pinned += pinned_by(bytes);
+	if (awake_is_full || *awake_place(tid))
+		return;
+	e->idle_objects++;
+	e->idle_bytes += bytes;
+}
+
+static void find_extra(void)
+{
+	memset(class_live, 0, sizeof(class_live));
+	memset(extra, 0, sites_count() * sizeof(*extra));
+	if (profile_by_class)
+		profile_by_class(class_live, class_pinned);
+	find_awake();
+	sites_each_live(see_live, NULL);
 }
 
 /* ---- dumps ---------------------------------------------------------------------------------- */
-
-struct figures {
-	uint64_t live_objects, live_bytes, ever_objects, ever_bytes;
-};
-
-/* A figure that a race has brought below zero is 0. */
-static uint64_t load(const _Atomic uint64_t *v)
-{
-	uint64_t n = atomic_load_explicit(v, memory_order_relaxed);
-
-	return n >> 63 ? 0 : n;
-}
-
-static struct figures figures_of(const struct site *t)
-{
-	return (struct figures){ load(&t->live.objects), load(&t->live.bytes),
-				 load(&t->ever.objects), load(&t->ever.bytes) };
-}
 
 struct out {
 	struct log_text text;
@@ -339,7 +265,7 @@ static void write_text(void *arg, const char *text)
 	write_all(arg, text, strlen(text));
 }
 
-static void put_figures(struct out *o, const struct figures *f)
+static void put_figures(struct out *o, const struct site_figures *f)
 {
 	for (int i = 0; i < 2; i++)
 		log_text_add(&o->text, "  t%s: %lu: %lu [%lu: %lu]\n", i ? "0" : "*",
@@ -347,30 +273,62 @@ static void put_figures(struct out *o, const struct figures *f)
 			     (unsigned long)f->ever_objects, (unsigned long)f->ever_bytes);
 }
 
-static void put_sites(struct out *o)
+/* Lines of our own, which jeprof goes past; doc/profile.md says what they mean. */
+static void put_extra(struct out *o, uint32_t i, const struct site_figures *f)
 {
-	struct figures sum = { 0, 0, 0, 0 };
+	const struct extra *e = &extra[i];
 
-	for (uint32_t i = 0; i < SITES; i++) {
-		struct figures f = figures_of(&sites[i]);
+	if (f->freed_objects) {
+		log_text_add(&o->text, "  life: %lu %lu", (unsigned long)f->freed_objects,
+			     (unsigned long)f->freed_ns);
+		for (unsigned k = 0; k < LIFE_STEPS; k++)
+			if (sites_lifetimes(i, k))
+				log_text_add(&o->text, " %u:%u", k, sites_lifetimes(i, k));
+		log_text_add(&o->text, "\n");
+	}
+	if (e->live_objects)
+		log_text_add(&o->text, "  age: %lu %lu\n", (unsigned long)e->live_objects,
+			     (unsigned long)e->live_ns);
+	if (e->idle_objects)
+		log_text_add(&o->text, "  idle: %lu %lu\n", (unsigned long)e->idle_objects,
+			     (unsigned long)e->idle_bytes);
+	if (e->pinned)
+		log_text_add(&o->text, "  pins: %lu\n", (unsigned long)e->pinned);
+}
 
+static struct site_figures sum_of_sites(void)
+{
+	struct site_figures sum = { 0 };
+	struct site_figures f;
+
+	for (uint32_t i = 0; i < sites_count(); i++) {
+		if (!sites_get(i, &f))
+			continue;
 		sum.live_objects += f.live_objects;
 		sum.live_bytes += f.live_bytes;
 		sum.ever_objects += f.ever_objects;
 		sum.ever_bytes += f.ever_bytes;
 	}
-	log_text_add(&o->text, "heap_v2/%lu\n", (unsigned long)options.prof_sample);
-	put_figures(o, &sum);
-	for (uint32_t i = 0; i < SITES; i++) {
-		struct figures f = figures_of(&sites[i]);
+	return sum;
+}
 
-		if (!f.ever_objects)
+static void put_sites(struct out *o)
+{
+	struct site_figures f = sum_of_sites();
+
+	log_text_add(&o->text, "heap_v2/%lu\n", (unsigned long)options.prof_sample);
+	put_figures(o, &f);
+	for (uint32_t i = 0; i < sites_count(); i++) {
+		const struct stack *s = sites_get(i, &f);
+
+		if (!s || !f.ever_objects)
 			continue;
 		log_text_add(&o->text, "@");
-		for (uint32_t k = 0; k < sites[i].stack.n; k++)
-			log_text_add(&o->text, " %p", (void *)sites[i].stack.pc[k]);
-		log_text_add(&o->text, sites[i].stack.n ? "\n" : " 0x1\n");
+		for (uint32_t k = 0; k < s->n; k++)
+			log_text_add(&o->text, " %p", (void *)s->pc[k]);
+		log_text_add(&o->text, s->n ? "\n" : " 0x1\n");
 		put_figures(o, &f);
+		put_extra(o, i, &f);
 	}
 }
 
@@ -398,24 +356,11 @@ static int dump_to(const char *path)
 		return errno;
 	o.text.write = write_text;
 	o.text.arg = &o;
+	find_extra();
 	put_sites(&o);
 	put_maps(&o);
 	sys_close(o.fd);
 	return o.err;
-}
-
-static void say_what_is_missing(void)
-{
-	uint64_t none = atomic_load_explicit(&homeless, memory_order_relaxed);
-	uint64_t gone = atomic_load_explicit(&lost, memory_order_relaxed);
-
-	if (none)
-		log_warn("heap profile: %lu samples without a stack, because it could not be taken "
-			 "or the table of %u is full",
-			 (unsigned long)none, SITES);
-	if (gone)
-		log_warn("heap profile: %lu samples lost, because the table of %u is full",
-			 (unsigned long)gone, SAMPLES);
 }
 
 int profile_dump(const char *path, char why)
@@ -449,7 +394,7 @@ int profile_dump(const char *path, char why)
 	if (err)
 		log_warn("heap profile: '%s' cannot be written: %s", path ? path : "",
 			 log_error(err));
-	say_what_is_missing();
+	sites_say_missing();
 	errno = saved;
 	return err;
 }
@@ -458,15 +403,15 @@ int profile_dump(const char *path, char why)
 
 bool profile_init(void)
 {
-	sites = meta_alloc(SITES * sizeof(*sites));
-	samples = meta_alloc(SAMPLES * sizeof(*samples));
-	if (!sites || !samples) {
+	extra = meta_alloc(sites_count() * sizeof(*extra));
+	if (!extra || !sites_init()) {
 		options_say("option prof: no memory for its tables");
 		return false;
 	}
-	atomic_store_explicit(&sites[0].state, SITE_READY, memory_order_relaxed);
 	atomic_store_explicit(&next_dump, options.prof_interval, memory_order_relaxed);
+	atomic_store_explicit(&next_peak, PEAK_LEAST, memory_order_relaxed);
 	atomic_store_explicit(&profile_active, options.prof_active != 0, memory_order_relaxed);
+	atomic_store_explicit(&profile_gdump, options.prof_gdump != 0, memory_order_relaxed);
 	stack_init();
 	profile_on = true;
 	return true;
@@ -474,21 +419,13 @@ bool profile_init(void)
 
 static void say_leaks(void)
 {
-	struct figures sum = { 0, 0, 0, 0 };
+	struct site_figures sum = sum_of_sites();
 
-	for (uint32_t i = 0; i < SITES; i++) {
-		struct figures f = figures_of(&sites[i]);
-
-		sum.live_objects += f.live_objects;
-		sum.live_bytes += f.live_bytes;
-	}
 	if (sum.live_objects)
 		log_warn("leaks at exit: some %lu bytes in objects of %lu samples, one in %lu "
 			 "bytes",
-			 (unsigned long)(sum.live_bytes > sum.live_objects * options.prof_sample
-						 ? sum.live_bytes
-						 : sum.live_objects * options.prof_sample),
-			 (unsigned long)sum.live_objects, (unsigned long)options.prof_sample);
+			 (unsigned long)sites_live_bytes(), (unsigned long)sum.live_objects,
+			 (unsigned long)options.prof_sample);
 }
 
 void profile_end(void)

@@ -5,6 +5,7 @@
 #ifndef SLUICE_PROFILE_H
 #define SLUICE_PROFILE_H
 
+#include "heap/sites.h"
 #include "types.h"
 
 /* Whether there is one; set once, while the process has one thread. */
@@ -12,6 +13,13 @@ extern bool profile_on;
 
 /* Whether what is sampled is noted; any thread may set it. */
 extern _Atomic uint32_t profile_active;
+
+/* Whether the profile is written at each new peak of live memory; any thread may set it. */
+extern _Atomic uint32_t profile_gdump;
+
+/* Fills in, by size class, bytes of live objects, and of free memory in slabs that have some. Set
+ * at the start, to what is above this layer. Allocates nothing. */
+extern void (*profile_by_class)(uint64_t *live, uint64_t *pinned);
 
 /* Takes memory for the tables. Returns false, after a warning, if there is none. While the process
  * has one thread. */
@@ -22,13 +30,6 @@ bool profile_large_due(size_t bytes);
 
 /* Notes an object, of so many bytes, and the stack of the caller. */
 void profile_add(const void *p, size_t bytes);
-
-/* What was noted of an object; bytes are 0 if it was not. */
-struct profile_note {
-	size_t bytes;
-	uint32_t site;
-	uint32_t epoch; /* of profile_reset */
-};
 
 /* The object, if it was noted, is not in use any more. */
 struct profile_note profile_remove(const void *p);
@@ -41,8 +42,9 @@ void profile_restore(const void *p, const struct profile_note *note);
 void profile_reset(void);
 
 /*
- * Writes the profile to a file, as jemalloc does (heap_v2). path: NULL for PREFIX.PID.SEQ.WHY.heap,
- * with the option prof_prefix. Returns 0 or a positive errno. Allocates nothing.
+ * Writes the profile to a file, as jemalloc does (heap_v2), with lines of our own between its
+ * (doc/profile.md). path: NULL for PREFIX.PID.SEQ.WHY.heap, with the option prof_prefix. Returns 0
+ * or a positive errno. Allocates nothing.
  */
 int profile_dump(const char *path, char why);
 

@@ -127,6 +127,31 @@ static void answer_set(struct answer *a, char *words)
 		put_error(a, why);
 }
 
+/* words: start, stop, dump, or dump FILE. */
+static void answer_profile(struct answer *a, const char *words)
+{
+	int err = 0;
+
+	if (!profile_on) {
+		put_error(a, "the process has no heap profile (option prof)");
+		return;
+	}
+	if (strcmp(words, "start") == 0)
+		atomic_store_explicit(&profile_active, 1, memory_order_relaxed);
+	else if (strcmp(words, "stop") == 0)
+		atomic_store_explicit(&profile_active, 0, memory_order_relaxed);
+	else if (strcmp(words, "dump") == 0 || strncmp(words, "dump /", 6) == 0)
+		err = profile_dump(words[4] ? words + 5 : NULL, 'm');
+	else
+		err = EINVAL;
+	if (err)
+		put_error(a, err == EINVAL   ? "a profile is started, stopped or dumped"
+			     : err == EAGAIN ? "another profile is being written"
+					     : "the profile cannot be written");
+	else
+		put_text(a, "ok");
+}
+
 static void answer_drain(struct answer *a, const char *digits)
 {
 	struct reclaim_report r;
@@ -166,13 +191,8 @@ static void answer_to(struct answer *a, char *request)
 		answer_get(a, request + 4);
 	} else if (strncmp(request, "set ", 4) == 0) {
 		answer_set(a, request + 4);
-	} else if (strcmp(request, "profile") == 0) {
-		if (!profile_on)
-			put_text(a, "error the process has no heap profile (option prof)");
-		else if (profile_dump(NULL, 'm'))
-			put_text(a, "error the profile cannot be written");
-		else
-			put_text(a, "ok");
+	} else if (strcmp(request, "profile") == 0 || strncmp(request, "profile ", 8) == 0) {
+		answer_profile(a, request[7] ? request + 8 : "dump");
 	} else if (strncmp(request, "drain ", 6) == 0) {
 		answer_drain(a, request + 6);
 	} else {

@@ -6,7 +6,8 @@
  * the peer's socket must have a name too. The kernel adds the sender's credentials (SO_PASSCRED).
  *
  *   request   "stats", "top", "drain FLAGS" (decimal, the flags of sluice_drain), "get NAME" or
- *             "set NAME VALUE" (of an option)
+ *             "set NAME VALUE" (of an option), "profile start", "profile stop", "profile dump" or
+ *             "profile dump FILE" (absolute)
  *   answer    "ok\n" and lines "NAME VALUE\n", or "error TEXT\n"; to "top" the lines of export.h
  *
  * Only root and processes of the same user get more than an error.
@@ -17,7 +18,7 @@
 #include "types.h"
 
 #define CONTROL_NAME "sluice."
-#define CONTROL_REQUEST_MAX 64u
+#define CONTROL_REQUEST_MAX 512u
 #define CONTROL_ANSWER_MAX 16384u
 
 /* At the start of the process. */

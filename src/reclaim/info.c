@@ -15,6 +15,7 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/cache_bin.h"
+#include "heap/dealt.h"
 #include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "heap/holes.h"
@@ -135,7 +136,9 @@ static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *
 	uint64_t sum = 0;
 
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		uint64_t bytes = bin_bytes(bin, bin_objects_now(h, bin));
+		int others = bin < CLASSES ? dealt_beside(h, bin) : 0;
+		int objects = (int)bin_objects_now(h, bin) + others;
+		uint64_t bytes = bin_bytes(bin, objects > 0 ? (unsigned)objects : 0);
 
 		if (bin >= CLASSES) {
 			*large += bytes;
@@ -256,6 +259,19 @@ void info_collect(struct info *in, struct info_class *by_class)
 		add_heap(h, &w);
 	in->meta_bytes += meta_bytes();
 	add_layers(&w);
+}
+
+/* Static, because a thread may have a small stack. */
+void info_by_class(uint64_t *live, uint64_t *pinned)
+{
+	static struct info_class by_class[CLASSES];
+	struct info in;
+
+	info_collect(&in, by_class);
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		live[cls] = less(by_class[cls].object_bytes, by_class[cls].cached_bytes);
+		pinned[cls] = by_class[cls].pinned_bytes;
+	}
 }
 
 static void add_backed(void *sum, void *at, size_t bytes)

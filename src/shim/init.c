@@ -34,6 +34,7 @@
 #include "reclaim/background.h"
 #include "reclaim/control.h"
 #include "reclaim/export.h"
+#include "reclaim/info.h"
 #include "reclaim/pressure.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
@@ -93,6 +94,7 @@ void sluice_init(void)
 	heap_init_late();
 	harden_init();
 	sampler_init();
+	profile_by_class = info_by_class;
 	reserve_init();
 	reclaim_init();
 	pressure_init();

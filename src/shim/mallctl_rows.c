@@ -106,6 +106,19 @@ static int set_prof_active(const struct ctl_new *new)
 	return 0;
 }
 
+static bool prof_gdump_is_on(void)
+{
+	return profile_on && atomic_load_explicit(&profile_gdump, memory_order_relaxed);
+}
+
+static int set_prof_gdump(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return new->value ? ENOENT : 0;
+	atomic_store_explicit(&profile_gdump, new->value != 0, memory_order_relaxed);
+	return 0;
+}
+
 static int do_prof_dump(const struct ctl_new *new)
 {
 	if (!profile_on)

@@ -2,12 +2,16 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known FILE | stepped FILE | loops MODULE | threads
+ * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
  * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
  * has allocated and freed 256,000,000 in objects of 64 and 960 bytes, each at once. stepped: 1,000
  * objects of 256 KiB, which realloc grew by 16 KiB from 128 KiB on.
+ *
+ * lives prints how long the objects of site_small and site_large lived, the mean in ns. idle: three
+ * quarters of what site_small has are of threads that sleep; site_large is of the first thread.
+ * pins: one object in 16 of site_small stays, all of site_large do; prints pinned_bytes.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -143,11 +147,140 @@ static void threads(void)
 	}
 }
 
-static void dump(void)
+static uint64_t stat_of(const char *name)
 {
-	const char *nowhere = "/dev/null";
+	void *found = dlsym(RTLD_DEFAULT, "sluice_stat");
+	int (*f)(const char *, uint64_t *);
+	uint64_t value = 0;
 
-	CHECK(ctl("prof.dump", &nowhere, sizeof(nowhere)) == 0, "prof.dump");
+	memcpy(&f, &found, sizeof(f));
+	CHECK(f && f(name, &value) == 0, "sluice_stat %s", name);
+	return value;
+}
+
+/* What a thread frees and keeps counts as cached, not as live. */
+static void cached(void)
+{
+	uint64_t held = 0;
+	uint64_t freed = 0;
+
+	for (int round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < 30; i++)
+			small[i] = site_small(3000);
+		held = stat_of("layer_live");
+		for (unsigned i = 0; i < 30; i++)
+			free(small[i]);
+		freed = stat_of("layer_live");
+	}
+	CHECK(held >= freed + 30 * 3000, "live: %lu, then %lu", (unsigned long)held,
+	      (unsigned long)freed);
+}
+
+static void dump(const char *file)
+{
+	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+#define ROUNDS 10u
+#define EACH 2000u
+
+/* An object of site_large lives for two rounds, one of site_small for a random part of one. */
+static void lives(const char *file)
+{
+	static uint64_t born[2][EACH];
+	uint64_t sum[2] = { 0, 0 };
+	uint64_t state = 1;
+
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		for (unsigned i = 0; i < EACH; i++) {
+			born[0][i] = now_ns();
+			small[i] = site_small(1000);
+		}
+		for (unsigned i = 0; round % 2 == 0 && i < LARGE; i++) {
+			born[1][i] = now_ns();
+			large[i] = site_large(40000);
+		}
+		for (unsigned n = EACH; n > 0; n--) {
+			unsigned i = (unsigned)(helper_random(&state) % n);
+			struct timespec moment = { .tv_nsec = 1000000 };
+
+			if (n % 50 == 0)
+				nanosleep(&moment, NULL);
+			free(small[i]);
+			sum[0] += now_ns() - born[0][i];
+			small[i] = small[n - 1];
+			born[0][i] = born[0][n - 1];
+		}
+		for (unsigned i = 0; round % 2 == 1 && i < LARGE; i++) {
+			free(large[i]);
+			sum[1] += now_ns() - born[1][i];
+		}
+	}
+	dump(file);
+	printf("%lu %lu\n", (unsigned long)(sum[0] / (ROUNDS * EACH)),
+	       (unsigned long)(sum[1] / (ROUNDS / 2 * LARGE)));
+	fflush(stdout);
+}
+
+static pthread_barrier_t rest;
+
+static void *sleeps(void *arg)
+{
+	for (unsigned i = 0; i < SMALL / 4; i++)
+		((void **)arg)[i] = site_small(96);
+	pthread_barrier_wait(&rest);
+	pthread_barrier_wait(&rest);
+	return NULL;
+}
+
+static void idle(const char *file)
+{
+	void *found = dlsym(RTLD_DEFAULT, "sluice_drain");
+	int (*drain)(unsigned, uint64_t, void *);
+	pthread_t t[3];
+
+	memcpy(&drain, &found, sizeof(drain));
+	pthread_barrier_init(&rest, NULL, 4);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK(!pthread_create(&t[i], NULL, sleeps, small + (i + 1) * (SMALL / 4)),
+		      "thread %u", i);
+	for (unsigned i = 0; i < SMALL / 4; i++)
+		small[i] = site_small(96);
+	pthread_barrier_wait(&rest);
+	CHECK(drain && drain(0, 0, NULL) == 0, "sluice_drain");
+	for (unsigned i = 0; i < LARGE; i++)
+		large[i] = site_large(20000);
+	dump(file);
+	pthread_barrier_wait(&rest);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+}
+
+static void pins(const char *file)
+{
+	for (unsigned i = 0; i < SMALL; i++)
+		small[i] = site_small(96);
+	for (unsigned i = 0; i < LARGE; i++)
+		large[i] = site_large(3000);
+	for (unsigned i = 0; i < SMALL; i++)
+		if (i % 16)
+			free(small[i]);
+	dump(file);
+	printf("%lu\n", (unsigned long)stat_of("pinned_bytes"));
+	fflush(stdout);
+}
+
+static void dump_nowhere(void)
+{
+	dump("/dev/null");
 }
 
 int main(int argc, char **argv)
@@ -156,10 +289,18 @@ int main(int argc, char **argv)
 		known(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "stepped") == 0)
 		stepped(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "lives") == 0)
+		lives(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "idle") == 0)
+		idle(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "pins") == 0)
+		pins(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "loops") == 0)
-		fork_loading(argv[2], 30, works, dump);
+		fork_loading(argv[2], 30, works, dump_nowhere);
 	else if (argc > 1 && strcmp(argv[1], "threads") == 0)
 		threads();
+	else if (argc > 1 && strcmp(argv[1], "cached") == 0)
+		cached();
 	else
 		return 2;
 	return helper_end();

@@ -91,7 +91,7 @@ field() {
 
 # A process that sluice-ctl can ask.
 serve() {
-	SLUICE_CONF=control:1,background:always LD_PRELOAD=$SLUICE_LIB sleep 900 \
+	SLUICE_CONF=control:1,background:always,prof:true LD_PRELOAD=$SLUICE_LIB sleep 900 \
 		>/dev/null 2>&1 &
 	served=$!
 	at_exit 'kill $served 2>/dev/null'

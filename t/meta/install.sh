@@ -52,14 +52,14 @@ else
 fi
 
 completions=$(dirname "$(find "$root" -name sluice-run -path '*completions*')")
-for tool in bench ctl latency pressure run stat top; do
+for tool in bench ctl latency pressure prof run stat top; do
 	echo "$tool $(PATH=$builddir/tools:$PATH bash -c '
 		. "$1/sluice-$2"
 		COMP_WORDS=("sluice-$2" --) COMP_CWORD=1
 		_sluice "sluice-$2"
 		printf "%s\n" "${COMPREPLY[@]}"' - "$completions" "$tool" | grep -c -x -e --help)"
 done >"$TMP/complete"
-is "$(grep -c ' 1$' "$TMP/complete")" 7 "bash completes the options of each command"
+is "$(grep -c ' 1$' "$TMP/complete")" 8 "bash completes the options of each command"
 is "$(PATH=$builddir/tools:$PATH bash -c '
 	. "$1/sluice-bench"
 	COMP_WORDS=(sluice-bench --re) COMP_CWORD=1

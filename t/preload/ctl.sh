@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 36
+plan 42
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -191,6 +191,39 @@ else
 		"not root, or no setpriv"
 fi
 
+start profiled control:1,background:always,prof:true,prof_active:0,prof_sample:1K \
+	/usr/bin/python3 -c 'import time
+kept = []
+while True:
+    kept.append(bytearray(5000))
+    time.sleep(0.001)'
+profiled=$pid
+listens "$profiled"
+# sites FILE: how many the profile has
+sites() {
+	try profile dump "$TMP/$1" "$profiled"
+	grep -c '^@' "$TMP/$1"
+}
+is "$(sites before)" 0 "a profile that has not begun is empty"
+try profile start "$profiled"
+is "$status" 0 "it begins when it is asked to"
+for _ in $(seq 600); do
+	[ "$(sites during)" = 0 ] || break
+	sleep 0.1
+done
+[ "$(sites during)" -gt 0 ]
+ok $? "and has sites then"
+try profile stop "$profiled"
+ever=$(sites first >"$TMP/n"; sed -n '2s/.*\[\(.*\):.*/\1/p' "$TMP/first")
+sleep 0.2
+sites second >"$TMP/n"
+is "$(sed -n '2s/.*\[\(.*\):.*/\1/p' "$TMP/second")" "$ever" "stopped it notes nothing"
+cd "$TMP" || exit 1
+try profile dump folded --format folded "$profiled"
+is "$status $(ls folded*)" "0 folded" "it is converted, into the directory of the user"
+cd / || exit 1
+fails 2 "use start, stop or dump" "a command that a profile has not is refused" \
+	profile frob "$pid" x
 start alone control:1 sleep 600
 fails 1 "does not listen.*background:always" \
 	"a process with one thread is not listening without background:always" stats "$pid"

@@ -3,10 +3,12 @@
 #
 # prof: the heap profile says where the memory of a known program is, to jeprof as well; samplers
 # survive forks, dlopen and threads; files come when options ask for them.
+#
+# TIMEOUT: 400
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 19
+plan 37
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -55,6 +57,88 @@ else
 	done
 fi
 
+# sluice-prof, by the names that addr2line finds.
+tool=$builddir/tools/sluice-prof
+# prof ARGS...: a table, in fields between tabs
+prof() {
+	"$tool" "$@" 2>&1 | sed 's/^ *//; s/   */\t/g'
+}
+# field N SITE: of the table in $out
+field() {
+	printf '%s\n' "$out" | awk -F '\t' -v n="$1" -v site="$2" '
+		$NF ~ "^" site { sum += $n } END { print sum + 0 }'
+}
+if command -v addr2line >/dev/null 2>&1; then
+	out=$(prof "$TMP/heap")
+	near "$(field 1 site_small)" 48000000 "sluice-prof: live small objects"
+	near "$(field 1 site_large)" 81920000 "sluice-prof: live large objects"
+	out=$(prof --what ever "$TMP/heap")
+	near "$(field 1 site_freed)" 256000000 "sluice-prof: all that was allocated"
+	out=$("$tool" --format folded "$TMP/heap")
+	near "$(printf '%s\n' "$out" | awk '/;main;(known;)?site_small / { print $NF }')" 48000000 \
+		"folded stacks begin outside"
+	pprof=$(find /usr/lib/go*/pkg/tool/*/pprof 2>/dev/null | head -n 1)
+	if [ -n "$pprof" ]; then
+		"$tool" --format pprof -o "$TMP/pb.gz" "$TMP/heap"
+		for want in inuse_space:site_small:48000000 inuse_space:site_large:81920000 \
+			alloc_space:site_freed:256000000; do
+			sample=${want%%:*} rest=${want#*:}
+			"$pprof" -sample_index="$sample" -unit=b -top "$TMP/pb.gz" >"$TMP/pb" \
+				2>/dev/null
+			near "$(awk -v site="${rest%:*}" '$NF == site { print $1 + 0 }' \
+				"$TMP/pb")" "${rest#*:}" "pprof: ${rest%:*}, $sample"
+		done
+	else
+		for what in small large freed; do
+			skip "pprof: $what" "pprof is not installed (golang-go)"
+		done
+	fi
+
+	truth=$(SLUICE_CONF=prof:true,prof_sample:8K with_sluice "$prog" lives "$TMP/lives" |
+		head -n 1)
+	out=$(prof --format lifetimes "$TMP/lives" |
+		sed 's/ us\t/e3\t/g; s/ ms\t/e6\t/g; s/ s\t/e9\t/g')
+	for want in "site_small ${truth% *}" "site_large ${truth#* }"; do
+		awk -v have="$(field 2 "${want% *}")" -v want="${want#* }" \
+			'BEGIN { exit !(have > want * 0.85 && have < want * 1.15) }'
+		ok $? "the lifetimes of ${want% *} are right within 15 %"
+		diag "$(field 2 "${want% *}"), of $want"
+	done
+
+	SLUICE_CONF=prof:true,prof_sample:8K,psi:0,cgroup:0 with_sluice "$prog" idle \
+		"$TMP/idle" >/dev/null
+	out=$(prof --what idle "$TMP/idle")
+	near "$(field 1 site_small)" 36000000 "memory of threads that sleep is found"
+	is "$(field 1 site_large)" 0 "and memory of one that works is not among it"
+
+	pinned=$(SLUICE_CONF=prof:true,prof_sample:4K,psi:0,cgroup:0 with_sluice "$prog" pins \
+		"$TMP/pins" | head -n 1)
+	out=$(prof --what pinned "$TMP/pins")
+	awk -v have="$(field 1 site_small)" -v want="$pinned" \
+		'BEGIN { exit !(have > want * 0.7 && have < want * 1.3) }'
+	ok $? "what pins slabs is found"
+	diag "$(field 1 site_small), of $pinned; site_large: $(field 1 site_large)"
+else
+	for what in small large ever folded pprof-small pprof-large pprof-freed life-small \
+		life-large idle busy pins; do
+		skip "sluice-prof: $what" "addr2line is not installed (binutils)"
+	done
+fi
+
+# refused STATUS REGEX LABEL ARGS...: one line, which matches
+refused() {
+	want=$1 regex=$2 label=$3
+	shift 3
+	out=$("$tool" "$@" 2>&1)
+	is "$? $(printf '%s\n' "$out" | wc -l | tr -d ' ') $(printf '%s\n' "$out" |
+		grep -c -E "$regex")" "$want 1 1" "$label"
+}
+printf 'heap_v2/16384\n  t*: 1: 2 [3: 4]\n' >"$TMP/cut"
+refused 1 "ends too early" "a profile that was cut is refused" "$TMP/cut"
+refused 1 "not a heap profile" "another file is refused" "$prog"
+refused 1 "No such file" "so is one that is not there" "$TMP/none"
+refused 2 "has all of them" "arguments that do not fit are refused" --format pprof --what idle x
+
 profiled prof:true,prof_sample:2M stepped "$TMP/heap"
 # The samples, each for as many as it stands for.
 ok "$(awk '/^  t\*:/ {
@@ -69,6 +153,7 @@ profiled prof:true,prof_sample:4K loops "$module"
 profiled prof:true,prof_sample:1 threads
 profiled prof:true,prof_sample:4K,guard_sample:50,guard_slots:16 threads
 profiled prof:true,prof_sample:4K,profile:hardened threads
+profiled prof:true,psi:0,cgroup:0 cached
 
 cd "$TMP" || exit 1
 SLUICE_CONF=prof:true,prof_final:1,prof_interval:1M,prof_prefix:own with_sluice "$prog" threads \
@@ -80,3 +165,9 @@ is "$(cat jeprof.*.f.heap 2>/dev/null | head -n 1)" heap_v2/4096 "MALLOC_CONF as
 out=$(SLUICE_CONF=prof:true,prof_leak:1 with_sluice "$prog" known /dev/null 2>&1)
 like "$out" '^sluice: leaks at exit: ' "prof_leak says what was not freed" ||
 	diag "$out"
+SLUICE_CONF=prof:true,prof_sample:16K,prof_gdump:1,prof_prefix:peak with_sluice "$prog" known \
+	/dev/null >/dev/null 2>&1
+n=$(find . -name 'peak.*.u.heap' | wc -l)
+[ "$n" -gt 5 ] && [ "$n" -lt 60 ]
+ok $? "prof_gdump writes a profile at new peaks, and only there"
+diag "$n"

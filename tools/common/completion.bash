@@ -33,5 +33,5 @@ _sluice()
 	esac
 }
 
-complete -o filenames -F _sluice sluice-bench sluice-ctl sluice-latency sluice-pressure sluice-run \
-	sluice-stat sluice-top
+complete -o filenames -F _sluice sluice-bench sluice-ctl sluice-latency sluice-pressure \
+	sluice-prof sluice-run sluice-stat sluice-top

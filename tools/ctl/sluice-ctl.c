@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <sluice/sluice.h>
@@ -35,7 +36,8 @@ static const char usage[] =
 	"       " ME " get NAME PID\n"
 	"       " ME " set NAME VALUE PID\n"
 	"       " ME " top PID\n"
-	"       " ME " profile PID\n"
+	"       " ME " profile [start|stop] PID\n"
+	"       " ME " profile dump FILE [--format heap_v2|pprof|folded] PID\n"
 	"\n"
 	"Asks the process PID, which uses Sluice as its malloc with the option control:1:\n"
 	"\n"
@@ -52,6 +54,9 @@ static const char usage[] =
 	"  top          show the process's memory as it changes: sluice-top(1)\n"
 	"  profile      let the process write its heap profile (option prof); the option\n"
 	"               prof_prefix says where\n"
+	"    start|stop   note new objects from now on, or no more; those known stay\n"
+	"    dump FILE    write the profile to a file, which the process opens itself\n"
+	"    --format     in jemalloc's form (heap_v2), or converted by sluice-prof(1)\n"
 	"\n"
 	"  --json       print one JSON object\n"
 	"  -h, --help   print this text\n"
@@ -102,11 +107,20 @@ struct wish {
 	bool help;
 	bool version;
 	unsigned flags;
+	const char *format;
 	char *word[WORDS_MAX]; /* command, its arguments, process ID */
 	unsigned words;
 };
 
-enum { OPT_JSON = 256, OPT_VERSION, OPT_FLAG };
+enum { OPT_JSON = 256, OPT_VERSION, OPT_FORMAT, OPT_FLAG };
+
+static const char *format_of(const char *text)
+{
+	if (strcmp(text, "heap_v2") != 0 && strcmp(text, "pprof") != 0 &&
+	    strcmp(text, "folded") != 0)
+		die(EXIT_USAGE, "'%s' is not a format, use heap_v2, pprof or folded", text);
+	return text;
+}
 
 static void parse(int argc, char **argv, struct wish *w)
 {
@@ -114,6 +128,7 @@ static void parse(int argc, char **argv, struct wish *w)
 		{ "json", no_argument, NULL, OPT_JSON },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, OPT_VERSION },
+		{ "format", required_argument, NULL, OPT_FORMAT },
 		{ "caches", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_CACHES },
 		{ "heaps", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_IDLE },
 		{ "all", no_argument, NULL, OPT_FLAG + SLUICE_DRAIN_ALL },
@@ -124,7 +139,7 @@ static void parse(int argc, char **argv, struct wish *w)
 	int opt;
 
 	opterr = 0;
-	while ((opt = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
 		switch (opt) {
 		case OPT_JSON:
 			w->json = true;
@@ -135,6 +150,12 @@ static void parse(int argc, char **argv, struct wish *w)
 		case OPT_VERSION:
 			w->version = true;
 			break;
+		case OPT_FORMAT:
+			w->format = format_of(optarg);
+			break;
+		case ':':
+			die(EXIT_USAGE, "'%s' needs a value (--help shows the usage)",
+			    argv[optind - 1]);
 		case '?':
 			/* A short option may be one of several in a word. */
 			if (optopt > 0 && optopt < OPT_JSON)
@@ -168,6 +189,28 @@ static const struct command {
 };
 #define COMMANDS "drain, purge, stats, get, set, top or profile"
 
+/* The second word of profile, if it is not the process ID. */
+static const struct command profiles[] = {
+	{ "start", 2, "" },
+	{ "stop", 2, "" },
+	{ "dump", 3, "a file and " },
+};
+
+static const struct command *profile_of(const struct wish *w, const struct command *c)
+{
+	const char *word = w->words > 1 ? w->word[1] : "";
+	const struct command *sub = NULL;
+
+	for (size_t i = 0; i < sizeof(profiles) / sizeof(profiles[0]); i++)
+		if (strcmp(word, profiles[i].name) == 0)
+			sub = &profiles[i];
+	if (!sub && w->words > 2)
+		die(EXIT_USAGE, "'%s' is not a command of profile, use start, stop or dump", word);
+	if (w->format && (!sub || sub->words != 3))
+		die(EXIT_USAGE, "--format is for profile dump FILE only");
+	return sub ? sub : c;
+}
+
 static const struct command *command_of(struct wish *w)
 {
 	const struct command *c = NULL;
@@ -182,6 +225,10 @@ static const struct command *command_of(struct wish *w)
 	if (w->flags && strcmp(c->name, "drain") != 0)
 		die(EXIT_USAGE, "%s takes no option except --json (--help shows the usage)",
 		    c->name);
+	if (strcmp(c->name, "profile") == 0)
+		c = profile_of(w, c);
+	else if (w->format)
+		die(EXIT_USAGE, "--format is for profile dump FILE only");
 	if (w->words > c->words + 1)
 		die(EXIT_USAGE, "'%s' is one argument too many (--help shows the usage)",
 		    w->word[c->words + 1]);
@@ -193,22 +240,72 @@ static const struct command *command_of(struct wish *w)
 	return c;
 }
 
-/* sluice-top lies beside this program, or in PATH. */
-static _Noreturn void run_top(char *pid)
+/* The other tools lie beside this program, or in PATH. */
+static _Noreturn void run(char **args)
 {
 	char path[PATH_MAX];
-	char *args[] = { (char[]){ "sluice-top" }, pid, NULL };
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("sluice-top"));
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - NAME_MAX);
 	char *slash;
 
 	path[n > 0 ? n : 0] = '\0';
 	slash = strrchr(path, '/');
 	if (slash) {
-		memcpy(slash + 1, "sluice-top", sizeof("sluice-top"));
+		strcpy(slash + 1, args[0]);
 		execv(path, args);
 	}
 	execvp(args[0], args);
-	die(EXIT_REFUSED, "sluice-top cannot be run: %s", strerror(errno));
+	die(EXIT_REFUSED, "%s cannot be run: %s", args[0], strerror(errno));
+}
+
+/* What the process is to write: the file itself, or what it is converted from. */
+static void dump_path(const struct wish *w, char *path, size_t room)
+{
+	char here[PATH_MAX] = "";
+	int n;
+
+	if (w->word[2][0] != '/' && !getcwd(here, sizeof(here)))
+		die(EXIT_REFUSED, "the current directory: %s", strerror(errno));
+	n = snprintf(path, room, "%s%s%s%s", here, *here ? "/" : "", w->word[2],
+		     !w->format || strcmp(w->format, "heap_v2") == 0 ? "" : ".heap");
+	if (n < 0 || (size_t)n >= room)
+		die(EXIT_USAGE, "'%s' is too long for a file here, use a shorter path", w->word[2]);
+}
+
+static void convert(struct wish *w)
+{
+	char from[CONTROL_REQUEST_MAX];
+	int status = -1;
+	pid_t child;
+
+	dump_path(w, from, sizeof(from));
+	child = fork();
+	if (child == 0) {
+		char *args[] = { (char[]){ "sluice-prof" },
+				 (char[]){ "--format" },
+				 (char *)(uintptr_t)w->format,
+				 (char[]){ "-o" },
+				 w->word[2],
+				 (char[]){ "--" },
+				 from,
+				 NULL };
+
+		run(args);
+	}
+	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (status != 0)
+		die(EXIT_REFUSED, "%s is left as the process wrote it", from);
+	unlink(from);
+}
+
+static int request_of_profile(const struct wish *w, char *request, size_t room)
+{
+	char path[CONTROL_REQUEST_MAX - sizeof("profile dump ")];
+
+	if (w->words == 4)
+		dump_path(w, path, sizeof(path));
+	return snprintf(request, room, "profile %s%s%s", w->words > 2 ? w->word[1] : "dump",
+			w->words == 4 ? " " : "", w->words == 4 ? path : "");
 }
 
 static void request_of(struct wish *w, const char *command, char *request, size_t room)
@@ -225,6 +322,8 @@ static void request_of(struct wish *w, const char *command, char *request, size_
 		n = snprintf(request, room, "get %s", w->word[1]);
 	else if (strcmp(command, "set") == 0)
 		n = snprintf(request, room, "set %s %s", w->word[1], w->word[2]);
+	else if (strcmp(command, "profile") == 0)
+		n = request_of_profile(w, request, room);
 	else
 		n = snprintf(request, room, "%s", command);
 	if (n < 0 || (size_t)n >= room)
@@ -251,11 +350,13 @@ int main(int argc, char **argv)
 		die(EXIT_USAGE, "'%s' is not a process ID, use a number from 1 on",
 		    w.word[c->words]);
 	if (strcmp(c->name, "top") == 0)
-		run_top(w.word[1]);
-	request_of(&w, c->name, request, sizeof(request));
+		run((char *[]){ (char[]){ "sluice-top" }, w.word[1], NULL });
+	request_of(&w, w.word[0], request, sizeof(request));
 	answer = ask(pid, request, ANSWER_SECONDS, why);
 	if (!answer)
 		die(EXIT_REFUSED, "%s", why);
+	if (w.format && strcmp(w.format, "heap_v2") != 0)
+		convert(&w);
 	if (w.json)
 		print_json(answer);
 	else
