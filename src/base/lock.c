@@ -10,9 +10,10 @@
  *     others sleep. So a free lock with a sleeper always has LOCK_SLEEPERS set, or a woken thread
  *     on its way. (t/model/lock.pml)
  * (E) No wait is endless. A wait for a fork ends after LOCK_FORK_WAIT_MS: the forking thread may
- *     itself wait, inside libc, for a stdio lock of a thread that waits here. If any other holder
- *     is dead, or alive and keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK):
- *     no thread waits for it, and each call does without, until it is released after all.
+ *     itself wait, inside libc, for a stdio lock of a thread that waits here. Once one wait ended
+ *     so, no other call waits or spins for that fork. If any other holder is dead, or alive and
+ *     keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK): no thread waits for
+ *     it, and each call does without, until it is released after all.
  * (F) In debug builds a thread takes locks only in the order of lockrank.def, and does no more in
  *     one hold than lockrank.def allows (hold_step).
  *
@@ -339,6 +340,14 @@ static uint32_t fork_met(const struct wait *w)
 	return !w->forker && (fork & 1) ? fork : 0;
 }
 
+/* A wait for the fork that is under way was in vain, so no other thread waits for it. */
+static bool fork_met_in_vain(const struct wait *w)
+{
+	uint32_t fork = fork_met(w);
+
+	return fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork;
+}
+
 /* Sleeps until it has the lock, or until waiting is pointless. */
 static int wait_for(struct lock *l, struct wait *w)
 {
@@ -349,9 +358,7 @@ static int wait_for(struct lock *l, struct wait *w)
 
 		if (take(l, w->tid))
 			return 0;
-		if (lock_is_stuck(l))
-			return -EAGAIN;
-		if (fork && atomic_load_explicit(&fork_in_vain, memory_order_relaxed) == fork)
+		if (lock_is_stuck(l) || fork_met_in_vain(w))
 			return -EAGAIN;
 		DELAY_HERE(lock_sleep);
 		if (w->realtime) {
@@ -382,6 +389,10 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 	w.holder = lock_holder(l);
 	if (w.holder == tid)
 		return -EDEADLK;
+	/* Not even spinning: each call of a thousand threads may come here while the forking thread
+	 * waits for a processor. */
+	if (lock_is_stuck(l) || fork_met_in_vain(&w))
+		return take(l, tid) ? 0 : -EAGAIN;
 	start = w.since_ns = clock_ns();
 	if (!spin(l, tid)) {
 		w.realtime = is_realtime();

@@ -40,7 +40,7 @@
  *
  * Bound: three loads of each slot, at most one mapping for each of four lengths. Repeats only if
  * another call made progress meanwhile (lock-free), or for WAITS (FORK_WAITS) short sleeps while
- * another thread maps a chunk.
+ * another thread maps a chunk: 1.5 ms (27 in a fork).
  * Fork: the child sees each word before or after a step. A thread that the child does not have may
  * leave one object, one row of blocks, or one slot with its chunk unusable.
  * Pairing: release and acquire of each CAS of a word with the next CAS of that word; the stores of
@@ -83,9 +83,10 @@
 	(UINT32_C(1) << (BLOCK_BITS + (scale)-GRANULE_BITS - (scale) / 2)) /* a block's */
 _Static_assert(STARTS(SCALES - 1) <= END_MAX && STARTS(SCALES - 1) / 2 <= LIVE, "a word has room");
 
-#define WAITS 20u
-#define FORK_WAITS 500u
-#define WAIT_US 50u
+#define WAITS 5u
+#define FORK_WAITS 35u
+#define WAIT_US 50u /* the first sleep; each is twice as long, up to WAIT_MOST_US */
+#define WAIT_MOST_US 800u
 
 #define FORK_ROOM ((size_t)1 << 20) /* bytes of blocks that should be free when a fork begins */
 
@@ -575,8 +576,9 @@ void *arena_alloc(size_t size, size_t align)
 		}
 		/* If many threads come at the same time, one makes a chunk and the others usually
 		 * wait. While the kernel copies the address space for a fork, mmap waits. */
-		if (making && waits++ < (fork_under_way() ? FORK_WAITS : WAITS)) {
-			park_sleep_us(WAIT_US);
+		if (making && waits < (fork_under_way() ? FORK_WAITS : WAITS)) {
+			park_sleep_us(min_size(WAIT_US << min_size(waits, 10), WAIT_MOST_US));
+			waits++;
 			continue;
 		}
 		slot = free_slot(0);

@@ -81,11 +81,13 @@ static always_inline void do_what_is_due(bool allocates)
 static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
 {
 	struct page *pg = slab_pool_take(cls);
+	uint32_t forks;
 
 	if (pg)
 		return pg;
+	forks = heap_forks();
 	pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
-	if (unlikely(!pg) && heap_reclaim && heap_reclaim())
+	if (unlikely(!pg) && heap_reclaimed(forks))
 		pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
 	if (pg)
 		slab_make(pg, cls);
@@ -237,7 +239,7 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 {
 	void *p = NULL;
 
-	if (heap_reclaim && heap_reclaim() && size <= LARGE_MAX && align <= LARGE_MAX)
+	if (heap_reclaimed(heap_forks()) && size <= LARGE_MAX && align <= LARGE_MAX)
 		p = large_alloc(heap_pcp(), size, align, zero);
 	if (p || !zones_release_space(size))
 		return p;

@@ -92,6 +92,20 @@ void heap_adopt(struct page *pg, unsigned cls);
 /* What to try when there is no memory, before giving up; set by reclaim. */
 extern bool (*heap_reclaim)(void);
 
+/* Changes as a fork begins and as it ends; odd meanwhile. */
+static inline uint32_t heap_forks(void)
+{
+	return atomic_load_explicit(&lock_forking, memory_order_relaxed);
+}
+
+/* heap_reclaim for a call that got no memory since heap_forks gave `forks`. If a fork had the locks
+ * since then, memory need not be short, and the walk over all heaps would cost each call of each
+ * thread milliseconds; the arena serves them. */
+static inline bool heap_reclaimed(uint32_t forks)
+{
+	return !(forks & 1) && heap_forks() == forks && heap_reclaim && heap_reclaim();
+}
+
 /* ---- the fast paths ---------------------------------------------------------------------- */
 
 /* size: up to SMALL_MAX. slow: what allocates outside of the critical section; next: what does so

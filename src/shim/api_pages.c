@@ -57,9 +57,10 @@ static struct page *take_back(void *block, unsigned order)
 static size_t alloc_bulk(unsigned order, size_t n, struct page **run)
 {
 	unsigned want = n < BULK ? (unsigned)n : BULK;
+	uint32_t forks = heap_forks();
 	unsigned got = pcp_alloc_bulk(heap_pcp(), order, want, run);
 
-	if (got < want && heap_reclaim && heap_reclaim())
+	if (got < want && heap_reclaimed(forks))
 		got += pcp_alloc_bulk(heap_pcp(), order, want - got, run + got);
 	for (unsigned i = 0; i < got; i++)
 		hand_out(run[i]);

@@ -8,6 +8,8 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <sluice/sluice.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,7 @@
 #define HOT 4u
 #define FORKS 200u
 #define TABLE 512u
+#define BLOCKS 300u
 #define CHILD_SECONDS 110u /* limit for a child that hangs; a machine may be slow */
 #define ALL (RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS)
 
@@ -232,6 +235,9 @@ static void test_hot(void)
 
 static atomic_bool slow_forks;
 
+/* What test_scarce does during its fork. */
+static enum { SCARCE_NOT, SCARCE_READY, SCARCE_LOCKED, SCARCE_DONE } _Atomic scarce;
+
 /* Runs after our own handler, so that locks are held for longer than any thread waits for them. */
 static void slow_prepare(void)
 {
@@ -239,7 +245,20 @@ static void slow_prepare(void)
 
 	if (atomic_load(&slow_forks))
 		nanosleep(&ts, NULL);
+	if (atomic_load(&scarce) != SCARCE_READY)
+		return;
+	atomic_store(&scarce, SCARCE_LOCKED);
+	while (atomic_load(&scarce) != SCARCE_DONE)
+		nanosleep(&ts, NULL);
 }
+
+/* Before the library's constructor, because prepare handlers run in reverse order. */
+static void register_slow_prepare(void)
+{
+	pthread_atfork(slow_prepare, NULL, NULL);
+}
+__attribute__((section(".init_array.00050"),
+	       used)) static void (*const first_of_all)(void) = register_slow_prepare;
 
 static void child_ends(void)
 {
@@ -267,10 +286,55 @@ static void test_ending(void)
 	tap_diag("%lu heaps made", heaps);
 }
 
+/* ---- calls while a fork has all locks ------------------------------------------------------ */
+
+static unsigned reclaims;
+
+static bool count_reclaim(void)
+{
+	reclaims++;
+	return false;
+}
+
+/* It needs slabs and page blocks, and gets none of them. */
+static void *scarce_thread(void *arg)
+{
+	size_t *p[BLOCKS];
+	void *blocks[8];
+	size_t n;
+
+	(void)arg;
+	give_block(block_new(16));
+	while (atomic_load(&scarce) != SCARCE_LOCKED)
+		sched_yield();
+	for (unsigned i = 0; i < BLOCKS; i++)
+		p[i] = block_new(16 + (size_t)i * 80);
+	n = sluice_page_alloc_bulk(4, 8, blocks);
+	atomic_store(&scarce, SCARCE_DONE);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		give_block(p[i]);
+	sluice_page_free_bulk(4, n, blocks);
+	return NULL;
+}
+
+static void test_scarce(void)
+{
+	bool (*before)(void) = heap_reclaim;
+	pthread_t t;
+
+	heap_reclaim = count_reclaim;
+	atomic_store(&scarce, SCARCE_READY);
+	pthread_create(&t, NULL, scarce_thread, NULL);
+	ok(fork_good(child_ends), "a fork ends while another thread's calls get no page");
+	pthread_join(t, NULL);
+	is_int(reclaims, 0, "calls that get no page during a fork do not reclaim");
+	is_int(atomic_load(&alloc_failed), 0, "none of them fails");
+	heap_reclaim = before;
+}
+
 /* ---- what sleeping threads had -------------------------------------------------------------- */
 
 #define SLEEPERS 6u
-#define BLOCKS 300u
 
 static size_t *kept[SLEEPERS][BLOCKS];
 
@@ -435,12 +499,12 @@ int main(void)
 {
 	if (tap_emulated())
 		tap_skip_all("the emulator cannot fork while it has several threads");
-	tap_plan(15);
-	pthread_atfork(slow_prepare, NULL, NULL);
+	tap_plan(18);
 	sluice_init();
 	test_sleepers();
 	test_inside();
 	test_hot();
 	test_ending();
+	test_scarce();
 	return tap_done();
 }
