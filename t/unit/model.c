@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -363,8 +364,10 @@ struct worker {
 	unsigned number;
 	unsigned profile;
 	unsigned ops;
+	atomic_bool over;
 	struct block own[OWN];
 };
+static sem_t any_over; /* posted by each worker at its end */
 
 /* A block was just made or resized: records, checks and fills it. */
 static void block_new(struct block *b)
@@ -535,12 +538,15 @@ static void leave(struct worker *w)
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
+	unsigned done = 0;
 
-	for (unsigned i = 0; i < w->ops && !atomic_load_explicit(&stop, memory_order_relaxed); i++)
+	for (; done < w->ops && !atomic_load_explicit(&stop, memory_order_relaxed); done++)
 		step(w);
-	atomic_fetch_add(&operations, w->ops);
+	atomic_fetch_add(&operations, done);
 	leave(w);
 	atomic_fetch_add(&ended, 1);
+	atomic_store(&w->over, true);
+	sem_post(&any_over);
 	return NULL;
 }
 
@@ -626,11 +632,19 @@ static void run(unsigned n, double seconds)
 	double end = now() + seconds;
 	double next_fork = now() + 0.1;
 
+	sem_init(&any_over, 0, 0);
 	for (unsigned i = 0; i < n; i++)
 		worker_start(i);
-	for (unsigned i = 0; now() < end; i = i + 1 < n ? i + 1 : 0) {
-		pthread_join(threads[i], NULL);
-		worker_start(i);
+	while (now() < end) {
+		while (sem_wait(&any_over) != 0)
+			;
+		/* Whichever has ended, so that a long one does not keep others from starting. */
+		for (unsigned i = 0; i < n; i++) {
+			if (!atomic_load(&workers[i].over))
+				continue;
+			pthread_join(threads[i], NULL);
+			worker_start(i);
+		}
 		if (!UNDER_TSAN && now() >= next_fork) {
 			fork_once();
 			next_fork = now() + 0.3;
