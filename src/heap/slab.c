@@ -18,8 +18,7 @@
  * CAS in slab_collect_to.
  * Takes no lock and allocates nothing. A CAS fails only because another thread's succeeded.
  * Bound: slab_take, one hole or one carving, and as many objects as asked for, fewer if *far is
- * used up; slab_free_remote, one CAS; slab_collect_to, one CAS, and a walk of the remote list (at
- * most a slab's objects) if the free list is not empty.
+ * used up; slab_free_remote and slab_collect_to, one CAS.
  * Signal handlers may push on a remote list at any time. Fork: see fork.c.
  *
  * Source: the free list of a page as in mimalloc (Leijen 2019), remote lists as in snmalloc's
@@ -36,9 +35,11 @@
 #include "heap/livebits.h"
 #include "page/pcp.h"
 
-/* used and wake of a slab are 16 bits wide, and a slab's run must fit a pcp. */
+/* used and wake of a slab are 16 bits wide, its state word names objects by their places, and its
+ * run must fit a pcp. */
 #define SIZECLASS(size, pages)                                                                     \
-	_Static_assert((pages)*PG_BYTES / (size) <= 4096 && (pages) <= PCP_RUN_MAX,                \
+	_Static_assert((pages)*PG_BYTES / (size) <= 4096 && (pages) <= PCP_RUN_MAX &&              \
+			       (pages)*PG_BYTES / ALIGN_MIN <= STATE_PLACES,                       \
 		       "a slab of " #size " bytes");                                               \
 	_Static_assert((size) % ALIGN_MIN == 0, "objects are aligned");
 #include "heap/sizeclass.def"
@@ -131,11 +132,21 @@ unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *f
 	return got;
 }
 
+/* The object whose place in the slab stands at that bit of a state word. */
+static inline struct object *state_object(const struct page *pg, uint64_t s, unsigned shift)
+{
+	return (struct object *)(void *)(page_address(pg) +
+					 (s >> shift & (STATE_PLACES - 1)) * ALIGN_MIN);
+}
+
+static inline uint64_t state_place(const struct page *pg, const struct object *o, unsigned shift)
+{
+	return (uint64_t)((uintptr_t)o - (uintptr_t)page_address(pg)) / ALIGN_MIN << shift;
+}
+
 unsigned slab_collect_to(struct page *pg, uint64_t flags)
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-	struct object *first;
-	struct object *last;
 	unsigned n;
 
 	SHARE_COUNT(slab_state);
@@ -151,23 +162,11 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	if (unlikely((int)n > pg->used))
 		sluice_fatal("object freed twice (by another thread): address %p, size class %u "
 			     "(%u bytes)",
-			     (void *)state_list(s), pg->cls, (unsigned)class_size(pg->cls));
-	first = state_list(s);
-	/* The objects are in other processors' caches: walk them only to append the free list. */
-	if (pg->free) {
-		last = first;
-		for (unsigned i = 1; i < n; i++) {
-			struct object *next = freelist_next(pg, last);
-
-			if (unlikely(!next))
-				freelist_bad_count(pg, last);
-			last = next;
-		}
-		if (unlikely(freelist_next(pg, last) != NULL))
-			freelist_bad_count(pg, last);
-		link_set(last, pg->free);
-	}
-	pg->free = first;
+			     (void *)state_object(pg, s, STATE_FIRST_SHIFT), pg->cls,
+			     (unsigned)class_size(pg->cls));
+	if (pg->free)
+		link_set(state_object(pg, s, STATE_LAST_SHIFT), pg->free);
+	pg->free = state_object(pg, s, STATE_FIRST_SHIFT);
 	pg->used = (int16_t)(pg->used - (int)n);
 	return n;
 }
@@ -179,17 +178,22 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 	unsigned cls = pg->cls; /* read before the free: afterwards pg may be another slab */
+	uint64_t place = state_place(pg, first, STATE_FIRST_SHIFT);
+	uint64_t end = state_place(pg, last, STATE_LAST_SHIFT);
 	uint64_t to;
 
 	stat_add(STAT_frees_remote, n);
 	DELAY_HERE(slab_remote);
 	SHARE_COUNT(slab_state);
 	do {
-		if (unlikely(!(s & STATE_OWN_MASK) || first == state_list(s)))
+		struct object *next = state_count(s) ? state_object(pg, s, STATE_FIRST_SHIFT)
+						     : NULL;
+
+		if (unlikely(!(s & STATE_OWN_MASK) || first == next))
 			freelist_freed_twice(pg, first);
-		link_set(last, state_list(s));
-		to = (uint64_t)(uintptr_t)first | (s & STATE_FLAGS) |
-		     ((uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT);
+		link_set(last, next);
+		to = place | (next ? s & (STATE_PLACES - 1) << STATE_LAST_SHIFT : end) |
+		     (s & STATE_FLAGS) | (uint64_t)(state_count(s) + n) << STATE_COUNT_SHIFT;
 		if ((s & STATE_FLAGS) == STATE_OWNED)
 			to |= STATE_POSTED;
 		/* Release pairs with the acquire CAS in slab_collect_to. Acquire pairs with the

@@ -4,8 +4,9 @@
  *
  * Once the slab has handed out an object, the state word (page.state) changes by CAS only:
  *
- *   bits 63-48  number of objects on the remote list
- *   bits 47-4   first object of the remote list (aligned to 16)
+ *   bits 63-48  number of objects on the remote list; if it is 0, the next two mean nothing
+ *   bits 31-18  last object of the remote list: where it lies in the slab, in units of 16 bytes
+ *   bits 17-4   first object of it, likewise
  *   bit  2      POSTED: the slab is in its owner's inbox, on the way there, or in limbo
  *   bits 1-0    0 (not a live slab), OWNED, or ABANDONED
  *
@@ -21,6 +22,9 @@
  *
  * The first remote free after the owner collected the remote list posts the slab; later ones only
  * push. So an owner need not poll its slabs: a slab that is not in its inbox has no remote frees.
+ *
+ * The objects of a remote list are in other processors' caches. Because the word says where the
+ * list ends, the owner puts it in front of its free list without reading one of them.
  */
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
@@ -39,11 +43,9 @@
 #define STATE_LIMBO (STATE_OWNED | STATE_POSTED)
 #define STATE_COUNT_SHIFT 48
 
-static inline struct object *state_list(uint64_t s)
-{
-	return (struct object *)(uintptr_t)(s & ((UINT64_C(1) << STATE_COUNT_SHIFT) - 1) &
-					    ~STATE_FLAGS);
-}
+#define STATE_FIRST_SHIFT 4
+#define STATE_LAST_SHIFT 18
+#define STATE_PLACES (UINT64_C(1) << (STATE_LAST_SHIFT - STATE_FIRST_SHIFT))
 
 static inline unsigned state_count(uint64_t s)
 {

@@ -262,6 +262,39 @@ static void test_post(void)
 	slab_end(pg);
 }
 
+/* The owner has free objects when it collects: what others freed, in batches, comes before them. */
+static void test_collect_before(void)
+{
+	struct page *pg = slab_owned(CLS);
+	struct object *o[20];
+	struct object *again[14];
+
+	take(pg, o, 20);
+	for (unsigned i = 0; i < 12; i++) {
+		mark_set(o[i], mark_base(pg));
+		link_set(o[i], i % 4 == 3 ? NULL : o[i + 1]);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		slab_free_remote(pg, o[4 * i], o[4 * i + 3], 4);
+		slab_collect_to(pg, STATE_OWNED);
+	}
+	slab_free_remote(pg, o[8], o[11], 4);
+	free_one(pg, o[12]);
+	free_one(pg, o[19]);
+	is_int(slab_collect_to(pg, STATE_OWNED), 6, "the owner of free objects collects six more");
+	slab_check(pg);
+	take(pg, again, 14);
+	ok(again[0] == o[19] && again[1] == o[12] && again[2] == o[8] && again[5] == o[11] &&
+		   again[6] == o[4] && again[9] == o[7] && again[10] == o[0] && again[13] == o[3],
+	   "collected objects come before those that were free, the last batch first");
+	slab_check(pg);
+	is_int(pg->used, 20, "all objects are in use again");
+	for (unsigned i = 0; i < 20; i++)
+		free_one(pg, o[i]);
+	slab_collect_to(pg, STATE_OWNED);
+	slab_end(pg);
+}
+
 /* ---- abandoned slabs ------------------------------------------------------------------------ */
 
 static void test_abandoned(void)
@@ -750,7 +783,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(90);
+	tap_plan(93);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -760,6 +793,7 @@ int main(void)
 	test_take();
 	test_marks();
 	test_post();
+	test_collect_before();
 	test_abandoned();
 	test_abandoned_full();
 	test_many_abandoned();
