@@ -464,21 +464,20 @@ static always_inline unsigned put_own(struct heap *h, struct page *pg, struct ob
 	return n;
 }
 
-/* The slab is another heap's: the object goes into the outbox, if that takes few steps. Returns
- * false if nothing was done. */
-static always_inline bool put_foreign(struct heap *h, struct page *pg, struct object *o)
+/* The slab is another heap's: those of the n objects that follow each other in it go into the
+ * outbox, if that takes few steps. Returns how many. */
+static always_inline unsigned put_foreign(struct heap *h, struct page *pg, struct object **o,
+					  unsigned n)
 {
-	uint64_t base = mark_base(pg);
+	struct object *list;
 
-	if (unlikely(!outbox_takes(&h->outbox, pg)) || unlikely(slab_in_holes(pg)) ||
-	    unlikely((uintptr_t)o - (uintptr_t)page_address(pg) >= slab_carved_bytes(pg)))
-		return false;
-	if (unlikely(mark_is_set(o, base)))
-		heap_freed_twice(o, pg);
-	mark_set(o, base);
-	cold_count(1);
-	outbox_add(&h->outbox, pg, o);
-	return true;
+	n = outbox_takes(&h->outbox, pg, n);
+	if (unlikely(!n) || unlikely(slab_in_holes(pg)))
+		return 0;
+	list = outbox_set(&h->outbox, pg)->first;
+	n = link_run(pg, o, n, &list);
+	outbox_add(&h->outbox, pg, list, n);
+	return n;
 }
 
 /* The first one or more of the n objects go to their slab, or into the outbox. Returns how many. */
@@ -488,6 +487,7 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	struct object *list = NULL;
 	struct outbox_adopt due;
 	struct page *posted = NULL;
+	unsigned k;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
 		return put_own(h, pg, o, n);
@@ -497,8 +497,9 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 		release_run(h, pg);
 		return 1;
 	}
-	if (likely(put_foreign(h, pg, *o)))
-		return 1;
+	k = put_foreign(h, pg, o, n);
+	if (likely(k))
+		return k;
 	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
@@ -615,7 +616,7 @@ static always_inline unsigned put_run(struct heap *h, struct object **o, unsigne
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)))
 		return 0;
 	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h))
-		return put_foreign(h, pg, *o);
+		return put_foreign(h, pg, o, n);
 	return put_own(h, pg, o, n);
 }
 

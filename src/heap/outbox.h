@@ -52,27 +52,32 @@ static inline struct outbox_entry *outbox_set(struct outbox *box, const struct p
 	return box->entry[(i ^ (i >> 2) ^ (i >> 5)) % OUTBOX_SETS];
 }
 
-/* Whether outbox_add may follow: the last object that came to the slab's set was of the slab, and
- * no batch is complete with another one. */
-static inline bool outbox_takes(struct outbox *box, const struct page *pg)
+/* How many of the n free objects of the slab outbox_add may take: the last object that came to the
+ * slab's set was of the slab, and no batch is complete with them. */
+static always_inline unsigned outbox_takes(struct outbox *box, const struct page *pg, unsigned n)
 {
 	const struct outbox_entry *e = outbox_set(box, pg);
-	size_t size = class_size(pg->cls);
+	uint32_t size = (uint32_t)class_size(pg->cls);
+	uint32_t bytes = n * size;
 
-	return e->pg == pg && e->bytes + size < OUTBOX_BATCH && box->bytes + size <= OUTBOX_BYTES;
+	if (unlikely(e->pg != pg))
+		return 0;
+	if (likely(e->bytes + bytes < OUTBOX_BATCH && box->bytes + bytes <= OUTBOX_BYTES))
+		return n;
+	return e->bytes + size < OUTBOX_BATCH && box->bytes + size <= OUTBOX_BYTES;
 }
 
-/* Put one free object of another heap's slab in. */
-static inline void outbox_add(struct outbox *box, const struct page *pg, struct object *o)
+/* The n objects that the caller has linked in front of those of the slab, from `first` on. */
+static inline void outbox_add(struct outbox *box, const struct page *pg, struct object *first,
+			      unsigned n)
 {
 	struct outbox_entry *e = outbox_set(box, pg);
-	uint32_t size = (uint32_t)class_size(pg->cls);
+	uint32_t bytes = n * (uint32_t)class_size(pg->cls);
 
-	link_set(o, e->first);
-	e->first = o;
-	e->count++;
-	e->bytes += size;
-	box->bytes += size;
+	e->first = first;
+	e->count += n;
+	e->bytes += bytes;
+	box->bytes += bytes;
 }
 
 static inline unsigned outbox_batch(unsigned cls)
