@@ -250,7 +250,7 @@ static _Noreturn void run(char **args)
 	path[n > 0 ? n : 0] = '\0';
 	slash = strrchr(path, '/');
 	if (slash) {
-		strcpy(slash + 1, args[0]);
+		memcpy(slash + 1, args[0], strlen(args[0]) + 1);
 		execv(path, args);
 	}
 	execvp(args[0], args);
