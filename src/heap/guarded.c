@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/park.h"
+#include "base/probe.h"
 #include "base/stack.h"
 #include "base/stats.h"
 #include "base/sys.h"
@@ -113,6 +114,7 @@ static void write_call(void *arg)
 /* For a wrong call. what: says the address; the object follows. */
 static _Noreturn void stop(const char *what, const void *p, struct slot *s)
 {
+	PROBE3(guard_report, p, s->object, s->size);
 	sluice_fatal_more(write_call, s, "%s: address %p, object %p (%zu bytes)", what, p,
 			  (void *)s->object, s->size);
 }
@@ -174,6 +176,7 @@ static void report(uintptr_t address, const ucontext_t *context)
 	size_t by = address - object;
 	struct stack now;
 
+	PROBE3(guard_report, address, s->object, s->size);
 	if (slot_state(s) == SLOT_NEW) {
 		say("access to memory that was never handed out: address %p", (void *)address);
 		return;

@@ -6,7 +6,7 @@
 need readelf binutils
 notes=$(readelf -n "$SLUICE_LIB" | sed -n '/Provider: sluice$/{n;s/.*Name: //p;}' | sort -u)
 [ -n "$notes" ] || skip_all "built without sys/sdt.h (Debian package systemtap-sdt-dev)"
-plan 7
+plan 8
 tmpdir
 
 is "$notes" "$(sed -n '/^## Probe points/,/^## What/p' "$srcdir/doc/hosts.md" |
@@ -29,7 +29,7 @@ trace() {
 }
 
 if command -v bpftrace >/dev/null 2>&1; then
-	for script in drain-latency faults lock-waits refills; do
+	for script in drain-latency faults guard-reports lock-waits refills; do
 		bpftrace -d "$srcdir/tools/probes/$script.bt" "$SLUICE_LIB" 1 >"$TMP/out" 2>&1
 		ok $? "bpftrace parses $script.bt"
 	done
@@ -39,7 +39,7 @@ if command -v bpftrace >/dev/null 2>&1; then
 		skip "refills.bt counts refills" "the kernel loads no programs for tracing"
 	fi
 else
-	for script in drain-latency faults lock-waits refills; do
+	for script in drain-latency faults guard-reports lock-waits refills; do
 		skip "bpftrace parses $script.bt" "bpftrace is not installed"
 	done
 	skip "refills.bt counts refills" "bpftrace is not installed"
