@@ -116,6 +116,7 @@ enum page_list {
 	LIST_POOL_ROOM, /* abandoned, with room */
 	LIST_POOL_FULL, /* abandoned, without room */
 	LIST_SAMPLED,   /* none: a large object that the heap profile knows */
+	LIST_HIDDEN,    /* none: a large object that was freed, whose memory has no access */
 };
 
 /* What is known about the memory of a free block or run. */

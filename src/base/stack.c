@@ -68,7 +68,7 @@ static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *arg
 
 void stack_init(void)
 {
-	uintptr_t first[1];
+	uintptr_t first[1] = { 0 };
 	struct frames f = { 0, 1, first };
 
 	if (!dlsym(RTLD_DEFAULT, "_dl_find_object") || !_Unwind_Backtrace ||

@@ -37,6 +37,7 @@ static uint64_t free_runs(struct page *pg)
 	struct page *run[BUDDY_BATCH];
 	uint64_t pages = 0;
 
+	pg = heap_released(pg);
 	while (pg) {
 		unsigned n = 0;
 

@@ -270,10 +270,10 @@ static void harden_free(void *p)
 	if (unlikely(was < LIVE_USED))
 		heap_freed_twice(p, pg);
 	(void)usable(p, pg, was);
-	if (options.zero_on_free)
-		memset(p, 0, block_bytes(pg));
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
+	if (!quarantine_hide(p, pg) && options.zero_on_free)
+		memset(p, 0, block_bytes(pg));
 	heap_free_checked(pg, p);
 }
 
@@ -499,6 +499,8 @@ void harden_init(void)
 			options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB "
 				    "of address space; allow more (ulimit -v)");
 	}
+	if (options.quarantine)
+		heap_released_hook = quarantine_show;
 	heap_slow_only = true;
 	heap_hooks = &hooks;
 }

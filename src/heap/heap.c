@@ -450,10 +450,10 @@ void heap_free_checked(struct page *pg, void *p)
 	d.n = 0;
 	h = heap_call_begin(true);
 	if (unlikely(!h)) {
-		if (page_kind(pg) == PAGE_LARGE)
-			free_large(pg);
-		else
+		if (page_kind(pg) == PAGE_SLAB)
 			free_remote(pg, p);
+		else if (heap_released_run(pg))
+			free_large(pg);
 		return;
 	}
 	b = &h->bin[cls];
@@ -631,7 +631,8 @@ static void *alloc_growing(size_t old, size_t size)
 
 	if (unlikely(heap_in_copy))
 		return NULL;
-	if (grows_by_steps(old, size) && size <= LARGE_MAX / 4 && !leaves_run(old, size))
+	if (!heap_hooks && grows_by_steps(old, size) && size <= LARGE_MAX / 4 &&
+	    !leaves_run(old, size)) /* hardened: each run that is handed out has to be noted */
 		q = large_alloc_roomy(heap_pcp(), size,
 				      size >= REALLOC_MAP_MIN && size <= REALLOC_RUN_MAX &&
 					      !mapcache_has(size));
@@ -681,7 +682,6 @@ void *heap_plain_realloc(void *p, size_t size)
 	void *q;
 
 	heap_copy_check();
-
 	if (unlikely(heap_in_copy))
 		return size <= old ? p : heap_move(p, old, size);
 	if (pg && page_kind(pg) == PAGE_SLAB) {

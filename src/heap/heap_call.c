@@ -105,7 +105,7 @@ static void fallback_exit(struct heap *h)
 	struct page *released = heap_take_released(h);
 
 	lock_release(&heap_fallback.lock);
-	pcp_free_linked(&h->pcp, released);
+	pcp_free_linked(&h->pcp, heap_released(released));
 }
 
 void heap_call_end(struct heap *h)

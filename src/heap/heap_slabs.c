@@ -357,6 +357,8 @@ struct object *heap_take_hidden(struct heap *h, unsigned cls)
 
 /* ---- objects go to their slabs ----------------------------------------------------------- */
 
+struct page *(*heap_released_hook)(struct page *released);
+
 _Noreturn void heap_bad_free(void *p, const struct page *pg)
 {
 	if (page_kind(pg) == PAGE_SLAB)

@@ -33,6 +33,21 @@ static inline struct page *heap_take_released(struct heap *h)
 	return pg;
 }
 
+/* Hardened: after the critical section, what quarantine_show is to see; NULL otherwise. */
+extern struct page *(*heap_released_hook)(struct page *released);
+
+static inline struct page *heap_released(struct page *released)
+{
+	return likely(!heap_released_hook) ? released : heap_released_hook(released);
+}
+
+/* The same for one. Returns whether it may be used again. */
+static inline bool heap_released_run(struct page *pg)
+{
+	pg->stack_next = NULL;
+	return heap_released(pg) != NULL;
+}
+
 /* Adoptions that frees in a critical section have left to be done after it. */
 struct due_list {
 	struct outbox_adopt due[BIN_STEP];

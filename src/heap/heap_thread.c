@@ -234,7 +234,7 @@ void heap_exit_free(struct heap *h)
 	struct page *released = heap_take_released(h);
 
 	heap_exit(h);
-	pcp_free_linked(&h->pcp, released);
+	pcp_free_linked(&h->pcp, heap_released(released));
 }
 
 void heap_release(struct heap *h)

@@ -4,10 +4,14 @@
  *
  * (A) A block in a quarantine counts as used in its slab, or is PAGE_LARGE still, and its live bit
  *     is clear.
- * (B) bytes is the sum of the blocks' sizes; after each quarantine_put it is at most the option's,
- *     unless QUARANTINE_STEP blocks left and that was not enough.
+ * (B) bytes is the sum of the blocks' sizes. weight counts a part of the sizes of hidden ones;
+ *     after each quarantine_put it is at most the option's bytes, unless QUARANTINE_STEP blocks
+ *     left and that was not enough.
  * (C) of[] counts the blocks for statistics. Any thread reads it: each element is one word, so what
  *     it reads is inexact at most.
+ *
+ * (D) A hidden block (LIST_HIDDEN) is purged and has no access until its run has left the critical
+ *     section in which it was released; no system call is made there.
  *
  * A heap's quarantine is made by its first free, and stays with the heap. A drain empties it.
  * Bound: QUARANTINE_STEP blocks. No lock; allocates 8 KiB for each heap. Signal handlers and fork:
@@ -22,6 +26,7 @@
 
 #include "base/check.h"
 #include "base/options.h"
+#include "os/vm.h"
 #include "page/meta.h"
 
 #define PREFETCH_AHEAD 4u
@@ -29,6 +34,7 @@
 struct quarantine {
 	uint32_t first;
 	uint32_t count;
+	uint64_t weight; /* of the blocks: (B) */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
 	_Atomic uint32_t of[CLASSES];
@@ -72,6 +78,45 @@ void quarantine_check_zero(const void *p, size_t from, size_t to, const struct p
 		     from, p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
+static size_t weight_of(const struct page *pg)
+{
+	size_t bytes = block_bytes(pg);
+
+	return pg->list == LIST_HIDDEN ? bytes / HIDDEN_PART : bytes;
+}
+
+bool quarantine_hide(void *p, struct page *pg)
+{
+	size_t bytes = block_bytes(pg);
+
+	if (page_kind(pg) != PAGE_LARGE || bytes < HIDE_MIN ||
+	    bytes / HIDDEN_PART > options.quarantine / 2 || !vm_hide(p, bytes))
+		return false;
+	pg->list = LIST_HIDDEN;
+	return true;
+}
+
+struct page *quarantine_show(struct page *released)
+{
+	struct page *first = NULL;
+	struct page **end = &first;
+	struct page *next;
+
+	for (struct page *pg = released; pg; pg = next) {
+		next = pg->stack_next;
+		if (pg->list == LIST_HIDDEN) {
+			pg->list = LIST_NONE;
+			/* If the kernel refuses, the run is lost. */
+			if (!vm_commit(page_address(pg), (size_t)pg->npages << PG_SHIFT))
+				continue;
+		}
+		*end = pg;
+		end = &pg->stack_next;
+	}
+	*end = NULL;
+	return first;
+}
+
 /* The owner alone writes them. */
 #define own_add(word, n)                                                                           \
 	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
@@ -82,6 +127,7 @@ static void count(struct quarantine *q, const struct page *pg, uint64_t sign)
 {
 	size_t bytes = block_bytes(pg);
 
+	q->weight += sign * weight_of(pg);
 	own_add(q->bytes, sign * bytes);
 	if (page_kind(pg) == PAGE_SLAB)
 		own_add(q->of[pg->cls], (uint32_t)sign);
@@ -99,7 +145,7 @@ static void block_leaves(struct heap *h, void *p, struct due_list *d)
 	struct page *pg = page_of(p);
 
 	/* What lies behind a link and a mark is checked when the object is used again. */
-	if (options.zero_on_free)
+	if (options.zero_on_free && pg->list != LIST_HIDDEN)
 		quarantine_check_zero(p, 0,
 				      page_kind(pg) == PAGE_SLAB ? sizeof(struct object)
 								 : large_usable(pg),
@@ -126,19 +172,19 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 
 void quarantine_put(struct heap *h, void *p, struct due_list *d)
 {
-	size_t bytes = block_bytes(page_of(p));
+	size_t weight = weight_of(page_of(p));
 	struct quarantine *q = of_heap(h);
 
 	if (options.quarantine && unlikely(!q)) {
 		q = meta_alloc(sizeof(*q));
 		atomic_store_explicit(&h->quarantine, q, memory_order_release);
 	}
-	if (!q || bytes > options.quarantine / 2) {
+	if (!q || weight > options.quarantine / 2) {
 		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
 		return;
 	}
 	for (unsigned n = 0; n < QUARANTINE_STEP && q->count; n++) {
-		if (q->count < QUARANTINE_BLOCKS && bytes_of(q) + bytes <= options.quarantine)
+		if (q->count < QUARANTINE_BLOCKS && q->weight + weight <= options.quarantine)
 			break;
 		oldest_leaves(h, q, d);
 	}

@@ -14,6 +14,19 @@
 #define QUARANTINE_BLOCKS 1024u
 #define QUARANTINE_STEP 16u
 
+/* A large block from HIDE_MIN bytes on has no access while it is kept, and costs no memory but
+ * mappings, so it counts for less than its bytes. */
+#define HIDE_MIN ((size_t)65536)
+#define HIDDEN_PART 16u
+
+/* Outside of critical sections: takes away access to a large block that was freed, if it is to be
+ * kept. Returns false if it has access still. */
+bool quarantine_hide(void *p, struct page *pg);
+
+/* Runs that were released in a critical section, after it: gives access to hidden ones. Returns
+ * those that have it. */
+struct page *quarantine_show(struct page *released);
+
 /* A block that is not in use any more: keep it, or give it to its slab or the pcp. Blocks that
  * leave for it go there as well. */
 void quarantine_put(struct heap *h, void *p, struct due_list *d);

@@ -23,7 +23,7 @@ extern char __stop_sluice_sealed[] __attribute__((visibility("hidden")));
 
 static void set_read_only(bool only)
 {
-	size_t bytes = (size_t)(__stop_sluice_sealed - __start_sluice_sealed);
+	size_t bytes = (uintptr_t)__stop_sluice_sealed - (uintptr_t)__start_sluice_sealed;
 
 	/* An older dynamic linker does not align a segment by more than the kernel's page. */
 	if (((uintptr_t)__start_sluice_sealed | bytes) % vm_os_page == 0)

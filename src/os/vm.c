@@ -394,6 +394,15 @@ bool vm_purge(void *addr, size_t bytes)
 	return whole;
 }
 
+bool vm_hide(void *addr, size_t bytes)
+{
+	int saved = errno;
+	bool good = vm_purge(addr, bytes) && sys_mprotect(addr, bytes, PROT_NONE) == 0;
+
+	errno = saved;
+	return good;
+}
+
 /* Before Linux 5.14 there is no such call; a write that changes nothing does the same. */
 bool vm_populate(void *addr, size_t bytes)
 {

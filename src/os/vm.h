@@ -39,6 +39,10 @@ bool vm_commit(void *addr, size_t bytes);
  * changes. */
 void vm_read_only(void *addr, size_t bytes, bool only);
 
+/* Gives memory back to the kernel and takes away access to its addresses, until vm_commit. Returns
+ * false if it may still cost memory or can be accessed. */
+bool vm_hide(void *addr, size_t bytes);
+
 /* Takes away access to memory that is not in use. If the kernel refuses, nothing changes. */
 void vm_guard(void *addr, size_t bytes);
 

@@ -5,7 +5,7 @@
 #
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
-plan 49
+plan 53
 
 # shellcheck disable=SC3045
 ulimit -c 0
@@ -57,6 +57,14 @@ run_it read-freed zero_on_free:1
 is "$status" 0 "a freed object reads as zero behind its link and mark"
 run_it zero-read check:full
 is "$status" 139 "what malloc(0) gave cannot be read"
+for o in quarantine:256K profile:hardened; do
+	run_it large-read "$o"
+	wrong=$status
+	run_it large-write "$o"
+	is "$wrong $status" "139 139" "$o: a freed large block can neither be read nor written"
+	run_it large-again "$o"
+	is "$status" 0 "$o: large blocks that left the quarantine are used again"
+done
 run_it zero-write check:full
 is "$status" 139 "nor written"
 

@@ -130,6 +130,43 @@ static void *put_it(void *p)
 	return NULL;
 }
 
+/* While other blocks are used again and again. */
+static char *freed_large(void)
+{
+	char *p = block(300000);
+
+	memset(p, 's', 300000);
+	put(p);
+	for (int i = 0; i < 5; i++)
+		free(malloc(300000));
+	return p;
+}
+
+static void large_read(void)
+{
+	exit(*(volatile char *)(freed_large() + 100000));
+}
+
+static void large_write(void)
+{
+	*(volatile char *)(freed_large() + 299999) = 'x';
+}
+
+/* More than the quarantine keeps, of blocks that read as zero or not, but can be used. */
+static void large_again(void)
+{
+	for (int i = 0; i < 2000; i++) {
+		size_t n = 20000 + (size_t)i * 977 % 3000000;
+		char *p = malloc(n);
+
+		if (!p)
+			exit(6);
+		p[0] = p[n / 2] = p[n - 1] = 'x';
+		free(p);
+	}
+	exit(0);
+}
+
 static void double_far(void)
 {
 	char *p = block(64);
@@ -265,6 +302,9 @@ static const struct die_case cases[] = {
 	{ "written-first", written_first },
 	{ "written-later", written_later },
 	{ "read-freed", read_freed },
+	{ "large-read", large_read },
+	{ "large-write", large_write },
+	{ "large-again", large_again },
 	{ "double-far", double_far },
 	{ "double-thread", double_thread },
 	{ "double-large", double_large },
