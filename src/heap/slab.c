@@ -144,6 +144,15 @@ static inline uint64_t state_place(const struct page *pg, const struct object *o
 	return (uint64_t)((uintptr_t)o - (uintptr_t)page_address(pg)) / ALIGN_MIN << shift;
 }
 
+/* Links the last object of the remote list to the slab's own list. If it was freed a second time
+ * while it was on the remote list, its link leads on. */
+static inline void join(const struct page *pg, struct object *last)
+{
+	if (unlikely(link_get(last)))
+		freelist_bad_link(pg, last);
+	link_set(last, pg->free);
+}
+
 unsigned slab_collect_to(struct page *pg, uint64_t flags)
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
@@ -165,7 +174,7 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 			     (void *)state_object(pg, s, STATE_FIRST_SHIFT), pg->cls,
 			     (unsigned)class_size(pg->cls));
 	if (pg->free)
-		link_set(state_object(pg, s, STATE_LAST_SHIFT), pg->free);
+		join(pg, state_object(pg, s, STATE_LAST_SHIFT));
 	pg->free = state_object(pg, s, STATE_FIRST_SHIFT);
 	pg->used = (int16_t)(pg->used - (int)n);
 	return n;

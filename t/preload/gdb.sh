@@ -10,7 +10,7 @@
 need gdb
 need gcc
 need pgrep procps
-plan 33
+plan 35
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -114,7 +114,8 @@ cat >"$TMP/known.c" <<'C'
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-char *live, *binned, *far, *large, *freed_large, *long_run, *huge, *many[2000], *ended;
+char *live, *binned, *far, *large, *freed_large, *long_run, *huge, *many[2000], *ended,
+	*posted[64];
 void **holder;
 static char none;
 char *nowhere = &none;
@@ -129,6 +130,8 @@ static void *other(void *arg)
 static void *ends(void *arg)
 {
 	ended = malloc(1500);
+	for (int i = 0; i < 32; i++)
+		free(posted[i]);
 	return arg;
 }
 int main(void)
@@ -149,6 +152,8 @@ int main(void)
 		many[i] = malloc(700);
 	for (int i = 0; i < 2000; i += 2)
 		free(many[i]);
+	for (int i = 0; i < 64; i++)
+		posted[i] = malloc(2000);
 	pthread_create(&t, NULL, ends, NULL);
 	pthread_join(t, NULL);
 	pthread_create(&t, NULL, other, NULL);
@@ -169,6 +174,10 @@ echo == far\n
 sluice block far
 echo == ended\n
 sluice block ended
+echo == posted\n
+sluice block posted[2]
+echo == kept\n
+sluice block posted[40]
 echo == large\n
 sluice block large + 70000
 echo == freed_large\n
@@ -205,6 +214,9 @@ like "$(part binned)" ": free, in the cache bin of thread $pid$" \
 like "$(part far)" ": free, in the outbox of thread [0-9]+$" \
 	"block finds an object that another thread freed"
 like "$(part ended)" "abandoned, in the pool of its class$" "block knows a slab that nobody owns"
+like "$(part posted)" ": freed by another thread, on the remote list of its slab$" \
+	"block finds an object that a thread freed which has ended"
+like "$(part kept)" ": live$" "block finds its neighbour live"
 like "$(part large)" "^large object 0x[0-9a-f]+, 112.0 KiB, offset 70000: live$" \
 	"block finds a large object"
 like "$(part freed_large)" "^large object .*: free, in the cache bin of thread $pid$" \

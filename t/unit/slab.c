@@ -558,8 +558,25 @@ static void free_too_many(void *arg)
 	slab_collect_to(pg, STATE_OWNED);
 }
 
+static void overwrite_oldest(void *arg)
+{
+	struct page *pg = slab_owned(CLS);
+	struct object *o[3];
+
+	(void)arg;
+	take(pg, o, 3);
+	free_one(pg, o[0]);
+	slab_collect_to(pg, STATE_OWNED);
+	free_one(pg, o[1]);
+	free_one(pg, o[2]);
+	o[1]->link = 0x4141414141414141;
+	slab_collect_to(pg, STATE_OWNED);
+}
+
 static void test_misuse(void)
 {
+	ok(child_is_stopped(overwrite_oldest, NULL, "object written to after it was freed"),
+	   "a link that was overwritten where two lists join stops the program");
 	ok(child_is_stopped(free_twice, NULL, "object freed twice"),
 	   "two remote frees of an object in a row stop the program");
 	ok(child_is_stopped(outbox_twice, NULL, "object freed twice"),
@@ -783,7 +800,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(93);
+	tap_plan(94);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));

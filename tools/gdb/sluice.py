@@ -20,7 +20,7 @@ import gdb
 REGION_SHIFT = 26                 # types.h
 HOLE_SHIFT = 12                   # holes.h
 STATE_OWNED, STATE_ABANDONED, STATE_POSTED = 1, 2, 4  # slab.h
-LOW_48 = (1 << 48) - 1            # slab.h, longrun.c
+LOW_48 = (1 << 48) - 1            # longrun.c
 KEPT_UNIT, KEPT_ADDRESS, KEPT_OLD = 12, 36, 1 << 63   # mapcache.c
 HUGE_GUARDED, HUGE_CLAIMED = 1, 2  # huge.c
 ARENA_SCALE_SLOTS, ARENA_BLOCK_BITS, ARENA_GRANULE_BITS = 16, 14, 4  # arena.c
@@ -387,6 +387,9 @@ class View:
         get = lambda name: self.get(run, name)
         state = get("state")
         second = self.index_of(run) + 1
+        # STATE_COUNT_SHIFT, STATE_FIRST_SHIFT and STATE_PLACES of slab.h
+        remote = state >> 48
+        first = run.at + (state >> 4 & 0x3FFF) * 16 if remote else 0
         holes = lambda name: self.page_get(run.region, second, "holes." + name)
         units = holes("units") if get("in_holes") else 0
         s = {
@@ -395,7 +398,7 @@ class View:
             "list": self.lib.lists.get(get("list"), "?"), "units": units,
             "open": (holes("open"), holes("open_end")) if get("in_holes") else (0, 0),
             "free": self.chain(run, get("free"), None),
-            "remote": self.chain(run, state & LOW_48 & ~15, state >> 48),
+            "remote": self.chain(run, first, remote),
         }
         s["size"], _, s["objects"] = self.lib.classes[s["cls"]]
         s["free_set"], s["remote_set"] = set(s["free"]), set(s["remote"])
