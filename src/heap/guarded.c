@@ -394,7 +394,7 @@ void guarded_free(void *p)
 		stop("object freed twice", p, s);
 	pads_check(s);
 	stack_take(&s->freed);
-	vm_guard(slot_page(s), vm_os_page);
+	(void)vm_guard(slot_page(s), vm_os_page);
 	(void)vm_purge(slot_page(s), vm_os_page);
 	atomic_store_explicit(&s->freed_at,
 			      atomic_fetch_add_explicit(&frees, 1, memory_order_relaxed) + 1,

@@ -13,9 +13,10 @@
  *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
  *     arena when no lock was available.
  * (D) An object of GUARDED_MIN bytes or more lies between two pages without access, which belong to
- *     its mapping, unless there are more than GUARDED_MAX objects: each with guards is two mappings
- *     for the kernel, or three. With an alignment above a page it has none. A slot's bytes are the
- *     object's; GUARDED is added to them. Guards become accessible before the mapping goes.
+ *     its mapping, unless there are more than GUARDED_MAX objects, or the kernel refused a mapping
+ *     lately: each with guards is two mappings for the kernel, or three. With an alignment above a
+ *     page it has none. A slot's bytes are the object's; GUARDED is added to them. Guards become
+ *     accessible before the mapping goes.
  * (E) The memory of a freed object goes to mapcache. That of a new one comes from there. If it is
  *     to read as zero it is purged, unless the kernel backs most of it: then calloc writes zeros.
  *
@@ -46,8 +47,9 @@
 #define SLOTS_USED_MAX (SLOTS / 4 * 3)
 #define TAIL_MAX ((size_t)256 << 10)
 #define GUARDED_MIN ((size_t)1 << 20)
-#define GUARDED_MAX 16384u
-#define GUARDED ((size_t)1) /* in a slot's bytes, which are whole pages otherwise */
+#define GUARDED_MAX 4096u    /* objects; at most 12,288 of the 65,530 mappings */
+#define UNGUARDED_AFTER 256u /* objects that are made without guards after a refusal */
+#define GUARDED ((size_t)1)  /* in a slot's bytes, which are whole pages otherwise */
 
 enum { SLOT_EMPTY = 0, SLOT_GONE = 1, SLOT_CLAIMED = 2 };
 
@@ -59,6 +61,9 @@ struct slot {
 static struct slot slots[SLOTS]; /* in .bss, so the kernel backs only the pages that are used */
 static _Atomic uint32_t used;
 static _Atomic uint64_t mapped; /* bytes of live objects */
+
+/* How many of the next objects get no guards. A race loses an update, which does no harm. */
+static _Atomic uint32_t unguarded_next;
 
 static uint32_t hash(uintptr_t addr)
 {
@@ -170,20 +175,30 @@ static size_t usable_of(const struct span *m)
 /* Bytes of a guard for an object of that size, which count_in has counted. */
 static size_t guard_for(size_t bytes, size_t align)
 {
-	uint32_t objects = atomic_load_explicit(&used, memory_order_relaxed);
+	uint32_t next = atomic_load_explicit(&unguarded_next, memory_order_relaxed);
 
-	return bytes >= GUARDED_MIN && align <= vm_os_page && objects <= GUARDED_MAX ? vm_os_page
-										     : 0;
+	if (bytes < GUARDED_MIN || align > vm_os_page ||
+	    atomic_load_explicit(&used, memory_order_relaxed) > GUARDED_MAX)
+		return 0;
+	if (likely(!next))
+		return vm_os_page;
+	atomic_store_explicit(&unguarded_next, next - 1, memory_order_relaxed);
+	return 0;
+}
+
+/* There may be too many mappings. */
+static void guard_less(void)
+{
+	atomic_store_explicit(&unguarded_next, UNGUARDED_AFTER, memory_order_relaxed);
 }
 
 static void guard_ends(const struct span *m)
 {
 	if (!m->guard)
 		return;
-	if (m->front)
-		vm_guard(m->at, m->guard);
-	if (m->back)
-		vm_guard(m->at + m->bytes - m->guard, m->guard);
+	if ((m->front && !vm_guard(m->at, m->guard)) ||
+	    (m->back && !vm_guard(m->at + m->bytes - m->guard, m->guard)))
+		guard_less();
 }
 
 static bool unguard_front(struct span *m)
@@ -227,9 +242,12 @@ static void *fresh(size_t bytes, size_t align)
 {
 	void *p = vm_map(bytes, align);
 
-	/* What is kept may be all that is missing, of address space or of mappings. */
-	if (unlikely(!p) && mapcache_drain())
-		p = vm_map(bytes, align);
+	if (unlikely(!p)) {
+		guard_less();
+		/* What is kept may be all that is missing, of address space or of mappings. */
+		if (mapcache_drain())
+			p = vm_map(bytes, align);
+	}
 	if (p)
 		vm_thp_as_set(p, bytes, false);
 	return p;

@@ -246,13 +246,13 @@ void vm_read_only(void *addr, size_t bytes, bool only)
 	errno = saved;
 }
 
-void vm_guard(void *addr, size_t bytes)
+bool vm_guard(void *addr, size_t bytes)
 {
 	int saved = errno;
-	int err = sys_mprotect(addr, bytes, PROT_NONE);
+	bool good = sys_mprotect(addr, bytes, PROT_NONE) == 0;
 
-	(void)err;
 	errno = saved;
+	return good;
 }
 
 /* Lets the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbids it. */

@@ -43,8 +43,8 @@ void vm_read_only(void *addr, size_t bytes, bool only);
  * false if it may still cost memory or can be accessed. */
 bool vm_hide(void *addr, size_t bytes);
 
-/* Takes away access to memory that is not in use. If the kernel refuses, nothing changes. */
-void vm_guard(void *addr, size_t bytes);
+/* Takes away access to memory that is not in use. Returns false if refused; nothing changes. */
+bool vm_guard(void *addr, size_t bytes);
 
 /* Applies the option thp to memory that was made usable. auto_wants: what thp:auto means for it. */
 void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants);

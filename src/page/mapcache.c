@@ -8,7 +8,8 @@
  *     of pages, and OLD once a call of mapcache_age found it there. The thread that makes a slot 0
  *     owns the memory. No two slots, and no slot and no object, have a page in common.
  * (B) When a free returns, what is kept has at most most_bytes(), counted with what was in use at
- *     the free: each put is followed by a second check, which takes back what is too much.
+ *     the free: each put is followed by a second check, which takes back what is too much. What
+ *     the kernel refuses to unmap is purged and may exceed that; only address space is kept then.
  * (C) With a background thread, what was kept for decay_ms to twice as long is unmapped. Without
  *     one, only as much is kept as was lately unmapped and needed again within decay_ms (earned);
  *     the program's later calls off the fast paths unmap what nobody took for decay_ms. A process
@@ -119,11 +120,19 @@ static bool slot_take(unsigned i, uint64_t seen)
 						       memory_order_relaxed);
 }
 
+/* Where the kernel may not split a mapping (vm.max_map_count) only the memory goes; returns false
+ * then. */
+static bool unmapped(struct piece m)
+{
+	if (vm_unmap((void *)m.at, m.bytes))
+		return true;
+	vm_purge((void *)m.at, m.bytes);
+	return false;
+}
+
 static uint64_t unmap(struct piece m)
 {
-	/* Where the kernel may not split a mapping (vm.max_map_count) only the memory goes. */
-	if (!vm_unmap((void *)m.at, m.bytes))
-		vm_purge((void *)m.at, m.bytes);
+	(void)unmapped(m);
 	return m.bytes;
 }
 
@@ -163,8 +172,9 @@ static size_t put_rest(struct piece m, size_t wanted)
 
 	if (rest.bytes <= min_size(wanted / 16, REST_MIN))
 		return m.bytes;
-	if (rest.bytes < REST_MIN || !put(rest))
-		unmap(rest);
+	/* What cannot be unmapped stays with the object: nobody would find it again. */
+	if ((rest.bytes < REST_MIN || !put(rest)) && !unmapped(rest))
+		return m.bytes;
 	return wanted;
 }
 
@@ -418,7 +428,10 @@ void mapcache_free(void *addr, size_t bytes, uint64_t in_use)
 	if (!fits_word(m.at, bytes) || mapcache_bytes() + bytes > most_bytes(in_use) ||
 	    !vm_make_ordinary(addr, bytes)) {
 		note_gone(bytes);
-		unmap(m);
+		/* Then it costs no memory, and waits for an object or for another try. */
+		if (!unmapped(m) && bytes >= KEPT_MIN && !keeps_nothing() &&
+		    fits_word(m.at, bytes) && vm_make_ordinary(addr, bytes))
+			put(m);
 		return;
 	}
 	for (unsigned n = 0; n < JOINS && join(&m); n++)

@@ -173,8 +173,8 @@ static void region_guard(struct region *r)
 
 	if (vm_os_page > REGION_GUARD)
 		return;
-	vm_guard(r, REGION_GUARD);
-	vm_guard((char *)r + meta - REGION_GUARD, REGION_GUARD);
+	(void)vm_guard(r, REGION_GUARD);
+	(void)vm_guard((char *)r + meta - REGION_GUARD, REGION_GUARD);
 }
 
 /*
