@@ -616,12 +616,11 @@ static bool grows_into_mapping(size_t old, size_t size)
 	       (size > LARGE_MAX || grows_by_steps(old, size));
 }
 
-/* Whether a block that grows by steps leaves its run for a mapping that is kept, before the copy
- * becomes long: that one once grew beyond what a run can be. */
+/* Whether a block that grows by steps leaves its run for a mapping, before the copy becomes long
+ * and backs what the program has not touched. */
 static bool leaves_run(size_t old, size_t size)
 {
-	return old < REALLOC_RUN_MAX && size >= REALLOC_RUN_MAX && grows_by_steps(old, size) &&
-	       mapcache_has(LARGE_MAX);
+	return old < REALLOC_RUN_MAX && size >= REALLOC_RUN_MAX && grows_by_steps(old, size);
 }
 
 /* A place for a block that grows, with room behind it. Returns NULL if any place is as good. */
