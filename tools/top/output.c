@@ -159,7 +159,7 @@ void output_plot_end(FILE *out, const struct sample *last, pid_t pid)
 		"set ylabel 'MiB'\n"
 		"set yrange [0:*]\n"
 		"set key outside right\n"
-		"set style fill solid 0.8 noborder\n"
+		"set style fill solid noborder\n"
 		"plot ",
 		strpbrk(last->program, "\"\\`") ? "program" : last->program, (int)pid);
 	for (unsigned i = 0; i < LAYERS; i++)
