@@ -491,6 +491,24 @@ static void errno_group(void)
 
 /* ---- realloc --------------------------------------------------------------------------------- */
 
+/* A block that shrinks gives back what it no longer needs. Before the other checks, because a
+ * program that reuses much may keep more. */
+static void shrunk_blocks(void)
+{
+	void *kept[64];
+	long before = helper_rss_kib();
+
+	for (int i = 0; i < 64; i++) {
+		kept[i] = M.malloc(4 << 20);
+		memset(kept[i], 1, 4 << 20);
+		kept[i] = M.realloc(kept[i], 20000);
+	}
+	CHECK(helper_rss_kib() - before < 128 * 1024,
+	      "64 blocks cut from 4 MiB to 20 kB hold %ld KiB", helper_rss_kib() - before);
+	for (int i = 0; i < 64; i++)
+		M.free(kept[i]);
+}
+
 static void realloc_group(void)
 {
 	/* Up to 64 MiB with a neighbour allocated at each step, and down again. */
@@ -498,8 +516,10 @@ static void realloc_group(void)
 	void *neighbour[128];
 	int k = 0;
 	size_t n = 1;
-	unsigned char *p = M.malloc(n);
+	unsigned char *p;
 
+	shrunk_blocks();
+	p = M.malloc(n);
 	helper_fill(p, n, 9);
 	while (n < limit) {
 		size_t more = n + n / 2 + 1 < limit ? n + n / 2 + 1 : limit;
@@ -547,19 +567,6 @@ static void realloc_group(void)
 			      sizes[b], M.usable(p));
 			M.free(p);
 		}
-
-	/* A block that shrinks gives back what it no longer needs. */
-	long before = helper_rss_kib();
-	void *kept[64];
-	for (int i = 0; i < 64; i++) {
-		kept[i] = M.malloc(4 << 20);
-		memset(kept[i], 1, 4 << 20);
-		kept[i] = M.realloc(kept[i], 20000);
-	}
-	CHECK(helper_rss_kib() - before < 128 * 1024,
-	      "64 blocks cut from 4 MiB to 20 kB hold %ld KiB", helper_rss_kib() - before);
-	for (int i = 0; i < 64; i++)
-		M.free(kept[i]);
 }
 
 /* ---- calloc ---------------------------------------------------------------------------------- */
