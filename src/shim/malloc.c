@@ -36,6 +36,7 @@
 #include "base/options.h"
 #include "base/stats.h"
 #include "heap/heap.h"
+#include "heap/heap_thread.h"
 #include "os/seal.h"
 #include "os/vm.h"
 #include "reclaim/reclaim.h"
@@ -297,8 +298,10 @@ EXPORT int malloc_trim(size_t pad)
 	return r.bytes_purged != 0;
 }
 
-/* After the other constructors of the library. */
+/* After the other constructors of the library, if there are any: a program that is linked with the
+ * archive, but with the C library's shared object, may have taken malloc alone out of it. */
 __attribute__((constructor(103))) static void start_ends(void)
 {
+	heap_init();
 	seal_close();
 }

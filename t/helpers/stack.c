@@ -152,6 +152,12 @@ static void of_none(void)
 	AS(void (*)(void))();
 }
 
+static void of_pcps(void)
+{
+	((void (*)(void))dlsym(RTLD_DEFAULT, "sluice_pcp_disable"))();
+	((void (*)(void))dlsym(RTLD_DEFAULT, "sluice_pcp_enable"))();
+}
+
 static void of_mallinfo(void)
 {
 	AS(struct mallinfo(*)(void))();
@@ -453,8 +459,8 @@ static const struct {
 	{ "sluice_version", of_none },
 	{ "sluice_drain", of_drain },
 	{ "sluice_drain_threads", of_drain_threads },
-	{ "sluice_pcp_disable", of_none },
-	{ "sluice_pcp_enable", of_none },
+	{ "sluice_pcp_disable", of_pcps },
+	{ "sluice_pcp_enable", of_pcps },
 	{ "sluice_page_size", of_none },
 	{ "sluice_page_order_max", of_none },
 	{ "sluice_page_alloc", of_pages },
