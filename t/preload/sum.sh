@@ -3,7 +3,7 @@
 #
 # The layers of the statistics add up to what the kernel says of the library's memory.
 . "${0%/*}/../lib/tap.sh"
-plan 10
+plan 11
 
 # adds KIND LABEL [SETTING]
 adds() {
@@ -15,6 +15,7 @@ adds large "large blocks"
 adds huge "huge blocks"
 adds mixed "blocks of all sizes"
 adds mixed "with a reserve" reserve:16M
+adds mixed "with heap profiles, whose tables are long and mostly empty" prof:1
 adds threads "threads that sleep, and some that ended"
 adds holes "slabs that have holes"
 adds fork "children of fork"

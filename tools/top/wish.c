@@ -126,6 +126,15 @@ static void bad_option(int opt, char **argv)
 	die(EXIT_USAGE, "'%s' is not an option (--help lists them)", word);
 }
 
+static void set_form(struct wish *w, enum form form)
+{
+	if (w->chosen && w->form != form)
+		die(EXIT_USAGE, "use one of --json, --prometheus, --plot%s",
+		    wish_once ? " and --once" : "");
+	w->chosen = true;
+	w->form = form;
+}
+
 static void apply(struct wish *w, int opt, const char *usage)
 {
 	switch (opt) {
@@ -142,16 +151,16 @@ static void apply(struct wish *w, int opt, const char *usage)
 		w->order = parse_order(optarg);
 		break;
 	case OPT_JSON:
-		w->form = FORM_JSON;
+		set_form(w, FORM_JSON);
 		break;
 	case OPT_PROMETHEUS:
-		w->form = FORM_PROMETHEUS;
+		set_form(w, FORM_PROMETHEUS);
 		break;
 	case OPT_PLOT:
-		w->form = FORM_PLOT;
+		set_form(w, FORM_PLOT);
 		break;
 	case OPT_ONCE:
-		w->form = FORM_ONCE;
+		set_form(w, FORM_ONCE);
 		break;
 	case OPT_PLAIN:
 		w->plain = true;

@@ -13,6 +13,7 @@ enum form { FORM_SCREEN, FORM_LINES, FORM_JSON, FORM_PROMETHEUS, FORM_PLOT, FORM
 
 struct wish {
 	enum form form;
+	bool chosen;         /* an argument names the form */
 	double delay;        /* seconds */
 	unsigned long count; /* samples; 0: no end */
 	enum sample_order order;
