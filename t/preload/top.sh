@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 35
+plan 36
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -204,3 +204,5 @@ fails 1 "does not listen" "a process with neither is named as such" "$stat" -n 1
 fails 2 "'0' is not a delay, use 0.1 to 3600" "a bad delay is refused" "$stat" -d 0 1
 fails 2 "'x' is not a number of samples" "a bad count is refused" "$stat" -n x 1
 fails 2 "'--frob' is not an option" "an unknown option is refused" "$stat" --frob
+fails 2 "use one of --json, --prometheus, --plot" "two forms of output are refused" \
+	"$stat" --json --plot
