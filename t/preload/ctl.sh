@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 42
+plan 47
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -81,6 +81,8 @@ fails 2 "get needs NAME and a process ID" "get without a name is refused" get 1
 fails 2 "set needs NAME VALUE and a process ID" "set without a value is refused" set decay_ms 1
 fails 2 "purge takes no option except --json" "purge takes no option" --caches purge 1
 fails 2 "'--most' is not an option" "an unknown option is refused" drain --most 1
+fails 2 "dump needs a file and a process ID" "profile dump without a file is refused" \
+	profile dump 1
 fails 2 "needs a process ID" "a missing process ID is refused" drain
 fails 2 "one argument too many" "two process IDs are refused" drain 1 2
 
@@ -221,6 +223,22 @@ is "$(sed -n '2s/.*\[\(.*\):.*/\1/p' "$TMP/second")" "$ever" "stopped it notes n
 cd "$TMP" || exit 1
 try profile dump folded --format folded "$profiled"
 is "$status $(ls folded*)" "0 folded" "it is converted, into the directory of the user"
+echo mine >kept.heap
+try profile dump kept --format folded "$profiled"
+is "$status $(cat kept.heap) $(ls kept*)" "0 mine kept
+kept.heap" "files beside it stay as they were"
+try --format folded -- profile dump -x "$profiled"
+is "$status $(ls ./-x*)" "0 ./-x" "its name may begin with a minus"
+mkfifo pipe
+timeout 60 cat pipe >piped &
+jobs="$jobs $!"
+try profile dump pipe --format folded "$profiled"
+wait $!
+is "$status $(ls pipe) $([ -s piped ] && echo text)" "0 pipe text" \
+	"it may be a FIFO, which stays one"
+try profile dump "$TMP/" --format folded "$profiled"
+like "$out" "$TMP/[.][0-9a-f]*[.]heap is left as the process wrote it$" \
+	"a file that could not be converted is named"
 cd / || exit 1
 fails 2 "use start, stop or dump" "a command that a profile has not is refused" \
 	profile frob "$pid" x

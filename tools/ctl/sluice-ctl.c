@@ -11,11 +11,14 @@
 #endif
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,6 +113,7 @@ struct wish {
 	const char *format;
 	char *word[WORDS_MAX]; /* command, its arguments, process ID */
 	unsigned words;
+	char dump[CONTROL_REQUEST_MAX - sizeof("profile dump ")]; /* what the process writes */
 };
 
 enum { OPT_JSON = 256, OPT_VERSION, OPT_FORMAT, OPT_FLAG };
@@ -193,7 +197,7 @@ static const struct command {
 static const struct command profiles[] = {
 	{ "start", 2, "" },
 	{ "stop", 2, "" },
-	{ "dump", 3, "a file and " },
+	{ "dump", 3, "a file " },
 };
 
 static const struct command *profile_of(const struct wish *w, const struct command *c)
@@ -257,36 +261,56 @@ static _Noreturn void run(char **args)
 	die(EXIT_REFUSED, "%s cannot be run: %s", args[0], strerror(errno));
 }
 
-/* What the process is to write: the file itself, or what it is converted from. */
-static void dump_path(const struct wish *w, char *path, size_t room)
+static bool converts(const struct wish *w)
+{
+	return w->format && strcmp(w->format, "heap_v2") != 0;
+}
+
+/*
+ * What the process is to write: the file itself, or what it is converted from. That has a name that
+ * nothing has yet and nobody can guess. The process makes the file, with its own rights.
+ */
+static void name_dump(struct wish *w)
 {
 	char here[PATH_MAX] = "";
+	char end[sizeof(".0123456789abcdef.heap")] = "";
+	uint64_t random;
+	struct stat st;
 	int n;
 
 	if (w->word[2][0] != '/' && !getcwd(here, sizeof(here)))
 		die(EXIT_REFUSED, "the current directory: %s", strerror(errno));
-	n = snprintf(path, room, "%s%s%s%s", here, *here ? "/" : "", w->word[2],
-		     !w->format || strcmp(w->format, "heap_v2") == 0 ? "" : ".heap");
-	if (n < 0 || (size_t)n >= room)
-		die(EXIT_USAGE, "'%s' is too long for a file here, use a shorter path", w->word[2]);
+	do {
+		if (converts(w)) {
+			if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+				die(EXIT_REFUSED, "getrandom: %s", strerror(errno));
+			snprintf(end, sizeof(end), ".%016" PRIx64 ".heap", random);
+		}
+		n = snprintf(w->dump, sizeof(w->dump), "%s%s%s%s", here, *here ? "/" : "",
+			     w->word[2], end);
+		if (n < 0 || (size_t)n >= sizeof(w->dump))
+			die(EXIT_USAGE, "'%s' is too long for a file here, use a shorter path",
+			    w->word[2]);
+	} while (converts(w) && lstat(w->dump, &st) == 0);
 }
 
 static void convert(struct wish *w)
 {
-	char from[CONTROL_REQUEST_MAX];
+	char to[CONTROL_REQUEST_MAX];
 	int status = -1;
 	pid_t child;
 
-	dump_path(w, from, sizeof(from));
+	/* Not an option, whatever the name begins with. */
+	snprintf(to, sizeof(to), "%s%s", w->word[2][0] == '/' ? "" : "./", w->word[2]);
 	child = fork();
 	if (child == 0) {
 		char *args[] = { (char[]){ "sluice-prof" },
 				 (char[]){ "--format" },
 				 (char *)(uintptr_t)w->format,
 				 (char[]){ "-o" },
-				 w->word[2],
+				 to,
 				 (char[]){ "--" },
-				 from,
+				 w->dump,
 				 NULL };
 
 		run(args);
@@ -294,18 +318,16 @@ static void convert(struct wish *w)
 	while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	if (status != 0)
-		die(EXIT_REFUSED, "%s is left as the process wrote it", from);
-	unlink(from);
+		die(EXIT_REFUSED, "%s is left as the process wrote it", w->dump);
+	unlink(w->dump);
 }
 
-static int request_of_profile(const struct wish *w, char *request, size_t room)
+static int request_of_profile(struct wish *w, char *request, size_t room)
 {
-	char path[CONTROL_REQUEST_MAX - sizeof("profile dump ")];
-
 	if (w->words == 4)
-		dump_path(w, path, sizeof(path));
+		name_dump(w);
 	return snprintf(request, room, "profile %s%s%s", w->words > 2 ? w->word[1] : "dump",
-			w->words == 4 ? " " : "", w->words == 4 ? path : "");
+			w->words == 4 ? " " : "", w->dump);
 }
 
 static void request_of(struct wish *w, const char *command, char *request, size_t room)
@@ -355,7 +377,7 @@ int main(int argc, char **argv)
 	answer = ask(pid, request, ANSWER_SECONDS, why);
 	if (!answer)
 		die(EXIT_REFUSED, "%s", why);
-	if (w.format && strcmp(w.format, "heap_v2") != 0)
+	if (converts(&w))
 		convert(&w);
 	if (w.json)
 		print_json(answer);

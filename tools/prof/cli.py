@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import stat
 import sys
 import tempfile
 
@@ -64,17 +65,38 @@ def converted(options):
     return text.sizes(profile, symbols, what, top).encode()
 
 
+def replace(path, data):
+    """A regular file is there as a whole, or not at all."""
+    place = os.path.realpath(path)
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(place), delete=False) as f:
+        try:
+            f.write(data)
+            f.flush()
+            os.replace(f.name, place)
+        except BaseException:
+            os.unlink(f.name)
+            raise
+
+
+def is_special(path):
+    """Whether the name is that of a device, a FIFO, or something else that is written to."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def write(path, data):
-    """The file is there as a whole, or not at all."""
     if not path:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
     try:
-        folder = os.path.dirname(os.path.abspath(path))
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as f:
-            f.write(data)
-        os.replace(f.name, path)
+        if is_special(path):
+            with open(os.open(path, os.O_WRONLY | os.O_NOCTTY), "wb") as f:
+                f.write(data)
+        else:
+            replace(path, data)
     except OSError as e:
         raise BenchError(f"{path}: {e.strerror}") from None
 

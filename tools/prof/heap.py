@@ -45,25 +45,54 @@ class Profile:
         return objects * factor, size * factor
 
 
-FIGURES = re.compile(r"t\*: (\d+): (\d+) \[(\d+): (\d+)\]$")
+FIGURES = re.compile(r"([0-9]+): ([0-9]+) \[([0-9]+): ([0-9]+)\]")
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r.x. ([0-9a-f]+) \S+ \d+ +(/.*|\[vdso\])$")
+NUMBER = re.compile(r"[0-9]{1,20}")
+ADDRESS = re.compile(r"(0x)?[0-9a-f]{1,16}")
+LIMIT = 1 << 64
+STEPS = 64
+LINE_MOST = 1 << 20
+
+
+def number(text, limit=LIMIT):
+    n = int(text) if NUMBER.fullmatch(text) else limit
+    if n >= limit:
+        raise ValueError
+    return n
+
+
+def address(text):
+    if not ADDRESS.fullmatch(text):
+        raise ValueError
+    return int(text, 16)
+
+
+def numbers(texts, count):
+    if len(texts) != count:
+        raise ValueError
+    return tuple(map(number, texts))
+
+
+def step(text):
+    """STEP:N, of a line with lifetimes"""
+    at, _, n = text.partition(":")
+    return number(at, STEPS), number(n)
 
 
 def read_figures(site, line):
-    found = FIGURES.match(line)
-    if found:
-        n = [int(text) for text in found.groups()]
-        site.live, site.ever = (n[0], n[1]), (n[2], n[3])
-        return
     word, _, rest = line.partition(": ")
-    if word == "life":
-        numbers = rest.split(" ")
-        site.freed, site.freed_ns = int(numbers[0]), int(numbers[1])
-        site.lifetimes = {int(s): int(n) for s, n in (part.split(":") for part in numbers[2:])}
+    parts = rest.split(" ")
+    if word == "t*":
+        found = FIGURES.fullmatch(rest)
+        n = numbers(found.groups() if found else (), 4)
+        site.live, site.ever = n[:2], n[2:]
+    elif word == "life":
+        site.freed, site.freed_ns = numbers(parts[:2], 2)
+        site.lifetimes = dict(map(step, parts[2:]))
     elif word in ("age", "idle"):
-        setattr(site, word, tuple(int(text) for text in rest.split(" ")))
+        setattr(site, word, numbers(parts, 2))
     elif word == "pins":
-        site.pinned = int(rest)
+        site.pinned, = numbers(parts, 1)
 
 
 def merged(sites):
@@ -82,35 +111,54 @@ def merged(sites):
     return list(one.values())
 
 
+def read_mapping(mappings, line):
+    found = MAPPING.match(line)
+    if found:
+        start, end, offset = map(address, found.groups()[:3])
+        mappings.append(Mapping(start, end, offset, found.group(4)))
+
+
+def read_line(sites, line):
+    if line.startswith("@"):
+        sites.append(Site(tuple(map(address, line[1:].split()))))
+    elif sites:
+        read_figures(sites[-1], line)
+
+
+def mean_of(line):
+    head, _, text = line.partition("/")
+    try:
+        return number(text) if head == "heap_v2" else 0
+    except ValueError:
+        return 0
+
+
 def parse(lines, path):
-    head = re.fullmatch(r"heap_v2/(\d+)", next(lines, ""))
-    if not head or not int(head.group(1)):
+    mean = mean_of(next(lines, ""))
+    if not mean:
         raise BenchError(f"{path}: not a heap profile, the first line has to be heap_v2/BYTES")
     sites, mappings = [], []
     in_mappings = False
-    for line in lines:
+    for at, line in enumerate(lines, 2):
         line = line.strip()
-        if line == "MAPPED_LIBRARIES:":
-            in_mappings = True
-        elif in_mappings:
-            found = MAPPING.match(line)
-            if found:
-                start, end, offset = (int(text, 16) for text in found.groups()[:3])
-                mappings.append(Mapping(start, end, offset, found.group(4)))
-        elif line.startswith("@"):
-            sites.append(Site(tuple(int(pc, 16) for pc in line[1:].split())))
-        elif sites:
-            read_figures(sites[-1], line)
+        try:
+            if line == "MAPPED_LIBRARIES:":
+                in_mappings = True
+            elif in_mappings:
+                read_mapping(mappings, line)
+            else:
+                read_line(sites, line)
+        except ValueError:
+            raise BenchError(f"{path}: not a whole heap profile, line {at} is damaged") from None
     if not in_mappings:
         raise BenchError(f"{path}: the profile ends too early, it has no MAPPED_LIBRARIES")
-    return Profile(int(head.group(1)), merged(sites), mappings)
+    return Profile(mean, merged(sites), mappings)
 
 
 def read(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
-            return parse((line.rstrip("\n") for line in f), path)
+            lines = iter(lambda: f.readline(LINE_MOST), "")
+            return parse((line.rstrip("\n") for line in lines), path)
     except OSError as e:
         raise BenchError(f"{path}: {e.strerror}") from None
-    except (ValueError, TypeError):
-        raise BenchError(f"{path}: not a whole heap profile") from None

@@ -3,12 +3,16 @@
 
 import bisect
 import os
+import re
 import shutil
+import stat
 import struct
 import subprocess
 from dataclasses import dataclass
 
 from ..common.command import complain
+
+PHDR_BYTES = 56  # of a program header of ELF, 64 bits
 
 
 @dataclass
@@ -19,18 +23,32 @@ class Line:
     line: int = 0
 
 
-def segments(path):
-    """(offset, size, virtual address) of what an ELF file has loaded; none of another file."""
-    with open(path, "rb") as f:
+def open_regular(path):
+    """The open of another kind of file might wait or have an effect, and its read might not end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
+
+
+def program_headers(path):
+    with open_regular(path) as f:
         head = f.read(64)
         if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
-            return []
+            return b""
         table, = struct.unpack_from("<Q", head, 32)
         size, count = struct.unpack_from("<HH", head, 54)
         f.seek(table)
-        rows = f.read(size * count)
+        return f.read(size * count) if size == PHDR_BYTES else b""
+
+
+def segments(path):
+    """(offset, size, virtual address) of what an ELF file has loaded; none of another file."""
+    try:
+        rows = program_headers(path)
+    except (OSError, ValueError, OverflowError):
+        return []
     found = []
-    for at in range(0, len(rows) - 55, size):
+    for at in range(0, len(rows) - PHDR_BYTES + 1, PHDR_BYTES):
         kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", rows, at)
         if kind == 1:
             found.append((offset, length, address))
@@ -43,19 +61,18 @@ def addr2line(path, addresses):
     if not tool:
         return {}
     text = "".join(f"{a:#x}\n" for a in addresses)
-    done = subprocess.run([tool, "-a", "-f", "-C", "-i", "-e", path], input=text, text=True,
-                          capture_output=True, check=False)
-    found, now, names = {}, None, []
-    for line in done.stdout.splitlines():
-        if line.startswith("0x") and not names:
+    done = subprocess.run([tool, "-a", "-f", "-C", "-i", "-e", path], input=text,
+                          encoding="utf-8", errors="replace", capture_output=True, check=False)
+    found, now, names = {}, [], []
+    for line in done.stdout.split("\n"):
+        if not names and re.fullmatch("0x[0-9a-f]+", line):
             now = found.setdefault(int(line, 16), [])
         elif not names:
             names.append(line)
         else:
             file, _, number = line.rpartition(":")
-            digits = number.split(" ")[0]
-            now.append(Line(names.pop(), "" if file == "??" else file,
-                            int(digits) if digits.isdigit() else 0))
+            digits = re.match("[0-9]{0,9}", number).group()
+            now.append(Line(names.pop(), "" if file == "??" else file, int(digits or 0)))
     return found
 
 
@@ -80,10 +97,7 @@ class Symbols:
 
     def look_up(self, path, found):
         """A return address is behind its call: the byte before it belongs to the caller."""
-        try:
-            loaded = segments(path)
-        except OSError:
-            loaded = []
+        loaded = segments(path)
         virtual = {}
         for pc, mapping in found:
             at = pc - 1 - mapping.start + mapping.offset
