@@ -11,7 +11,8 @@
  *     it reads is inexact at most.
  *
  * (D) A hidden block (LIST_HIDDEN) is purged and has no access until its run has left the critical
- *     section in which it was released; no system call is made there.
+ *     section in which it was released; no system call is made there. At most HIDDEN_BLOCKS are,
+ *     none for a while after a refusal, and none where RLIMIT_AS or RLIMIT_DATA is known.
  *
  * A heap's quarantine is made by its first free, and stays with the heap. A drain empties it.
  * Bound: QUARANTINE_STEP blocks. No lock; allocates 8 KiB for each heap. Signal handlers and fork:
@@ -24,12 +25,15 @@
 
 #include <string.h>
 
+#include "base/atomics.h"
 #include "base/check.h"
 #include "base/options.h"
 #include "os/vm.h"
 #include "page/meta.h"
 
 #define PREFETCH_AHEAD 4u
+#define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
+#define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
 
 struct quarantine {
 	uint32_t first;
@@ -85,13 +89,38 @@ static size_t weight_of(const struct page *pg)
 	return pg->list == LIST_HIDDEN ? bytes / HIDDEN_PART : bytes;
 }
 
+/* How many blocks are hidden, and how many of the next ones are not, because the kernel refused
+ * one. A race loses an update of the latter, which does no harm. */
+static _Atomic uint64_t hidden;
+static _Atomic uint32_t unhidden_next;
+
+/* Each hidden block is two mappings more for the kernel. Where a limit counts the memory that can
+ * be accessed, it may not come back. */
+static bool may_hide(void)
+{
+	uint32_t next = atomic_load_explicit(&unhidden_next, memory_order_relaxed);
+	size_t limit;
+
+	if (unlikely(next)) {
+		atomic_store_explicit(&unhidden_next, next - 1, memory_order_relaxed);
+		return false;
+	}
+	return atomic_load_explicit(&hidden, memory_order_relaxed) < HIDDEN_BLOCKS &&
+	       !vm_address_limited(&limit);
+}
+
 bool quarantine_hide(void *p, struct page *pg)
 {
 	size_t bytes = block_bytes(pg);
 
 	if (page_kind(pg) != PAGE_LARGE || bytes < HIDE_MIN ||
-	    bytes / HIDDEN_PART > options.quarantine / 2 || !vm_hide(p, bytes))
+	    bytes / HIDDEN_PART > options.quarantine / 2 || !may_hide())
 		return false;
+	if (!vm_hide(p, bytes)) {
+		atomic_store_explicit(&unhidden_next, UNHIDDEN_AFTER, memory_order_relaxed);
+		return false;
+	}
+	counter_add_shared(&hidden, 1);
 	pg->list = LIST_HIDDEN;
 	return true;
 }
@@ -106,7 +135,8 @@ struct page *quarantine_show(struct page *released)
 		next = pg->stack_next;
 		if (pg->list == LIST_HIDDEN) {
 			pg->list = LIST_NONE;
-			/* If the kernel refuses, the run is lost. */
+			counter_add_shared(&hidden, UINT64_MAX);
+			/* If the kernel refuses (no memory for its tables), the run is lost. */
 			if (!vm_commit(page_address(pg), (size_t)pg->npages << PG_SHIFT))
 				continue;
 		}

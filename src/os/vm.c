@@ -397,8 +397,12 @@ bool vm_purge(void *addr, size_t bytes)
 bool vm_hide(void *addr, size_t bytes)
 {
 	int saved = errno;
-	bool good = vm_purge(addr, bytes) && sys_mprotect(addr, bytes, PROT_NONE) == 0;
+	bool good = vm_purge(addr, bytes);
 
+	/* Of several mappings the kernel changes some before it refuses. If it does not change
+	 * those back either, the range counts as hidden. */
+	if (good && sys_mprotect(addr, bytes, PROT_NONE) != 0)
+		good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) != 0;
 	errno = saved;
 	return good;
 }

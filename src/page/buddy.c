@@ -310,7 +310,7 @@ bool buddy_extend(struct page *pg, uint32_t npages)
 	struct zone *z = r->zone;
 	uint32_t end = page_number(pg) + pg->npages;
 	uint32_t want = page_number(pg) + npages;
-	uint32_t at = end;
+	uint32_t at;
 	uint32_t prefaulted = 0;
 	uint32_t clean;
 	enum backing backing = BACKING_CLEAN;
@@ -362,6 +362,8 @@ bool buddy_extend_region(struct page *pg, uint32_t npages)
 	at = free_until(r, page_number(pg) + pg->npages, want);
 	at_end = at == r->pages && want <= r->reserved;
 	zone_unlock(z);
+	if (at >= want) /* what lies behind was freed meanwhile */
+		return buddy_extend(pg, npages);
 	if (!at_end)
 		return false;
 	growth_ask_if_due(z, want - at);
