@@ -18,7 +18,7 @@
 #include "base/options.h"
 #include "types.h"
 
-#define VALUE_BYTES 64
+#define VALUE_BYTES 256 /* as the longest string of the options table, with its end */
 #define LIST_BYTES 200
 #define QUOTED(x) #x
 #define TEXT_OF(number) QUOTED(number)
@@ -33,23 +33,24 @@ static const struct counterpart {
 	const char *value;
 	const char *own_name;
 	const char *own_value;
+	unsigned lg_most; /* not 0: a logarithm there, at most this, for a number here */
 } counterparts[] = {
-	{ "background_thread", "true", "background", "auto" },
-	{ "background_thread", "false", "background", "never" },
-	{ "dirty_decay_ms", "-1", "decay_ms", TEXT_OF(DECAY_MS_MOST) },
-	{ "dirty_decay_ms", NULL, "decay_ms", NULL },
-	{ "thp", "default", "thp", "system" },
-	{ "thp", NULL, "thp", NULL },
-	{ "stats_print", NULL, "stats_print", NULL },
-	{ "prof", NULL, "prof", NULL },
-	{ "prof_active", NULL, "prof_active", NULL },
-	{ "prof_final", NULL, "prof_final", NULL },
-	{ "prof_leak", NULL, "prof_leak", NULL },
-	{ "prof_prefix", NULL, "prof_prefix", NULL },
-	{ "prof_gdump", NULL, "prof_gdump", NULL },
-	{ "lg_prof_interval", "-1", "prof_interval", "0" },
-	{ "lg_prof_interval", NULL, "prof_interval", NULL },
-	{ "lg_prof_sample", NULL, "prof_sample", NULL },
+	{ "background_thread", "true", "background", "auto", 0 },
+	{ "background_thread", "false", "background", "never", 0 },
+	{ "dirty_decay_ms", "-1", "decay_ms", TEXT_OF(DECAY_MS_MOST), 0 },
+	{ "dirty_decay_ms", NULL, "decay_ms", NULL, 0 },
+	{ "thp", "default", "thp", "system", 0 },
+	{ "thp", NULL, "thp", NULL, 0 },
+	{ "stats_print", NULL, "stats_print", NULL, 0 },
+	{ "prof", NULL, "prof", NULL, 0 },
+	{ "prof_active", NULL, "prof_active", NULL, 0 },
+	{ "prof_final", NULL, "prof_final", NULL, 0 },
+	{ "prof_leak", NULL, "prof_leak", NULL, 0 },
+	{ "prof_prefix", NULL, "prof_prefix", NULL, 0 },
+	{ "prof_gdump", NULL, "prof_gdump", NULL, 0 },
+	{ "lg_prof_interval", "-1", "prof_interval", "0", 0 },
+	{ "lg_prof_interval", NULL, "prof_interval", NULL, 50 },
+	{ "lg_prof_sample", NULL, "prof_sample", NULL, 32 },
 };
 
 static bool is_text(const char *at, size_t len, const char *text)
@@ -69,14 +70,20 @@ static const char *nearest_decay(const char *value)
 	return ms < DECAY_MS_LEAST ? TEXT_OF(DECAY_MS_LEAST) : TEXT_OF(DECAY_MS_MOST);
 }
 
-/* What takes a logarithm there takes the number here: writes it in place. */
-static void raise_to_power(const char *name, char *value)
+/* Writes 2 to the power of a value in its place. Returns false, with a line, if that is no number
+ * here. */
+static bool raise_to_power(const struct counterpart *c, char *value)
 {
 	char *end;
 	unsigned long lg = strtoul(value, &end, 10);
 
-	if (strncmp(name, "lg_", 3) == 0 && *value >= '0' && *value <= '9' && !*end && lg < 64)
-		log_format(value, VALUE_BYTES, "%llu", 1ull << lg);
+	if (*value < '0' || *value > '9' || *end || lg > c->lg_most) {
+		options_say("MALLOC_CONF: %s: '%s' is not valid, use 0 to %u", c->name, value,
+			    c->lg_most);
+		return false;
+	}
+	log_format(value, VALUE_BYTES, "%llu", 1ull << lg);
+	return true;
 }
 
 /* Sets the option that corresponds to name:value. Returns false if there is none, or if its value
@@ -86,21 +93,25 @@ static bool set_counterpart(const char *name, size_t name_len, const char *value
 {
 	char same[VALUE_BYTES];
 
-	if (value_len >= sizeof(same))
-		return false;
-	memcpy(same, value, value_len);
-	same[value_len] = '\0';
+	memcpy(same, value, min_size(value_len, sizeof(same) - 1));
+	same[min_size(value_len, sizeof(same) - 1)] = '\0';
 	for (size_t i = 0; i < sizeof(counterparts) / sizeof(counterparts[0]); i++) {
 		const struct counterpart *c = &counterparts[i];
 		const char *own = c->own_value;
 
 		if (!is_text(name, name_len, c->name) || (c->value && strcmp(same, c->value) != 0))
 			continue;
+		if (value_len >= sizeof(same)) {
+			options_say("MALLOC_CONF: %s: the value is longer than %u characters",
+				    c->name, VALUE_BYTES - 1);
+			return false;
+		}
 		if (strcmp(c->own_name, "decay_ms") == 0) {
 			*nearest = own ? own : nearest_decay(same);
 			own = *nearest;
 		}
-		raise_to_power(c->name, same);
+		if (!own && c->lg_most && !raise_to_power(c, same))
+			return false;
 		return options_default(c->own_name, own ? own : same, "MALLOC_CONF");
 	}
 	return false;

@@ -4,7 +4,7 @@
 # Programs that are made for jemalloc find its names: Debian's redis-server and BIND, a client by
 # ctypes, and MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it.
 . "${0%/*}/../lib/tap.sh"
-plan 17
+plan 25
 
 py=/usr/bin/python3
 cat >"$TMP/client.py" <<'END'
@@ -83,6 +83,20 @@ is "$(with_sluice MALLOC_CONF=dirty_decay_ms:0 true 2>&1
 	with_sluice MALLOC_CONF=dirty_decay_ms:7200000 true 2>&1)" "" "neither is a bad value"
 like "$(with_sluice MALLOC_CONF=dirty_decay_ms:soon true 2>&1)" \
 	"^sluice: MALLOC_CONF: option decay_ms: 'soon' is not valid" "a bad value gets one line"
+for bad in lg_prof_sample:64 lg_prof_sample:33 lg_prof_sample:1K lg_prof_interval:51 \
+	lg_prof_interval:99999999999999999999 lg_prof_interval:-2; do
+	most=50
+	[ "${bad%:*}" = lg_prof_interval ] || most=32
+	is "$(with_sluice MALLOC_CONF=$bad true 2>&1)" \
+		"sluice: MALLOC_CONF: ${bad%:*}: '${bad#*:}' is not valid, use 0 to $most" \
+		"$bad gets one line, which names it"
+done
+is "$(with_sluice MALLOC_CONF=lg_prof_sample:32,lg_prof_interval:50 true 2>&1
+	with_sluice MALLOC_CONF=lg_prof_sample:0,lg_prof_interval:-1 true 2>&1)" "" \
+	"the least and the most are taken"
+is "$(with_sluice "MALLOC_CONF=prof_prefix:$(printf '%0256d' 0)" true 2>&1)" \
+	"sluice: MALLOC_CONF: prof_prefix: the value is longer than 255 characters" \
+	"a value that is too long gets one line"
 like "$(with_sluice MALLOC_CONF=stats_print:true true 2>&1)" \
 	'^___ Begin jemalloc statistics ___' "stats_print prints at the end"
 is "$(SLUICE_CONF=stats_print:off with_sluice MALLOC_CONF=stats_print:true true 2>&1)" "" \
