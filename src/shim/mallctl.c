@@ -249,7 +249,8 @@ static int call(const struct ctl_row *row, const struct ctl_at *at, void *old, s
 	struct ctl_new new = { data, data_len, 0 };
 	int err = 0;
 
-	if ((data && !row->set) || (reads && !row->get) || (!row->get && !data != !bytes))
+	if ((data && !row->set) || (reads && !row->get) ||
+	    (!row->get && !data != !bytes && !row->defaults))
 		return EPERM;
 	if (row->creates)
 		return create(row, at, old, old_len, &new);

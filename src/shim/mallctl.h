@@ -44,7 +44,8 @@ struct ctl_row {
 	uint64_t (*get)(const struct ctl_at *at); /* NULL: a call does something */
 	int (*set)(const struct ctl_new *new);    /* NULL if the name is read-only */
 	bool creates;                             /* reading it does something */
-	bool renews; /* a call that writes it reads what it has become */
+	bool renews;   /* a call that writes it reads what it has become */
+	bool defaults; /* a call may write nothing, although there is a type */
 };
 
 extern const struct ctl_row ctl_rows[];

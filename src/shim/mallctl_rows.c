@@ -402,19 +402,22 @@ static const char *thp_text(void)
 #define CREATE(id, name, type, value, set) CTL(id, name, type, value, set)
 #define ACTION(id, name, set)
 #define ACTION_ON(id, name, type, set)
+#define ACTION_MAY(id, name, type, set)
 #include "shim/mallctl.def"
 #undef CTL
 #undef RENEW
 #undef CREATE
 #undef ACTION
 #undef ACTION_ON
+#undef ACTION_MAY
 
 const struct ctl_row ctl_rows[] = {
-#define CTL(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, false },
-#define RENEW(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, true },
-#define CREATE(id, name, type, value, set) { name, CTL_##type, get_##id, set, true, false },
+#define CTL(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, false, false },
+#define RENEW(id, name, type, value, set) { name, CTL_##type, get_##id, set, false, true, false },
+#define CREATE(id, name, type, value, set) { name, CTL_##type, get_##id, set, true, false, false },
 #define ACTION(id, name, set) ACTION_ON(id, name, VOID, set)
-#define ACTION_ON(id, name, type, set) { name, CTL_##type, NULL, set, false, false },
+#define ACTION_ON(id, name, type, set) { name, CTL_##type, NULL, set, false, false, false },
+#define ACTION_MAY(id, name, type, set) { name, CTL_##type, NULL, set, false, false, true },
 #include "shim/mallctl.def"
 };
 const unsigned ctl_rows_count = sizeof(ctl_rows) / sizeof(ctl_rows[0]);

@@ -2,7 +2,7 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached
+ * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached | asks
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
  * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
@@ -12,6 +12,7 @@
  * lives prints how long the objects of site_small and site_large lived, the mean in ns. idle: three
  * quarters of what site_small has are of threads that sleep; site_large is of the first thread.
  * pins: one object in 16 of site_small stays, all of site_large do; prints pinned_bytes.
+ * asks: a dump and a reset, as usual without a value.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -115,6 +116,12 @@ static void stepped(const char *file)
 			large[i] = site_stepped(large[i], n << 10);
 	}
 	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
+}
+
+static void asks(void)
+{
+	CHECK(ctl("prof.dump", NULL, 0) == 0, "prof.dump without a name");
+	CHECK(ctl("prof.reset", NULL, 0) == 0, "prof.reset without a rate");
 }
 
 static void *works(void *arg)
@@ -301,6 +308,8 @@ int main(int argc, char **argv)
 		threads();
 	else if (argc > 1 && strcmp(argv[1], "cached") == 0)
 		cached();
+	else if (argc > 1 && strcmp(argv[1], "asks") == 0)
+		asks();
 	else
 		return 2;
 	return helper_end();

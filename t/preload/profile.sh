@@ -8,7 +8,7 @@
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 37
+plan 40
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -162,6 +162,12 @@ is "$(find . -name 'own.*.f.heap' | wc -l)" 1 "prof_final writes a file at exit"
 ok "$([ "$(find . -name 'own.*.i.heap' | wc -l)" -gt 3 ]; echo $?)" "prof_interval writes more"
 out=$(MALLOC_CONF=prof:true,lg_prof_sample:12,prof_final:true with_sluice "$prog" threads 2>&1)
 is "$(cat jeprof.*.f.heap 2>/dev/null | head -n 1)" heap_v2/4096 "MALLOC_CONF asks for it, too"
+long=$(printf '%0200d' 0)
+profiled "prof:true,prof_prefix:$long" asks
+is "$(find . -name "$long.*.m.heap" | wc -l)" 1 "a dump without a name gets one"
+rm -f "$long".*.m.heap
+out=$(MALLOC_CONF=prof:true,prof_final:true,prof_prefix:$long with_sluice "$prog" threads 2>&1)
+is "$(find . -name "$long.*.f.heap" | wc -l)" 1 "MALLOC_CONF takes a prefix of 200 characters"
 out=$(SLUICE_CONF=prof:true,prof_leak:1 with_sluice "$prog" known /dev/null 2>&1)
 like "$out" '^sluice: leaks at exit: ' "prof_leak says what was not freed" ||
 	diag "$out"

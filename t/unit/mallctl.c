@@ -295,6 +295,11 @@ static void test_order(void)
 	ok(mallctl("arenas.create", &arena, &len, &p, sizeof(p)) == EAGAIN &&
 		   mallctl("arenas.create", NULL, NULL, NULL, 0) == EINVAL,
 	   "arenas.create makes none with hooks, nor where its number cannot be read");
+	ok(mallctl("prof.dump", NULL, NULL, NULL, 0) == ENOENT &&
+		   mallctl("prof.reset", NULL, NULL, NULL, 0) == ENOENT &&
+		   mallctl("prof.dump", &arena, &len, NULL, 0) == EPERM &&
+		   mallctl("tcache.flush", NULL, NULL, NULL, 0) == EPERM,
+	   "prof.dump and prof.reset may be called without a value");
 	dallocx(p, 0);
 }
 
@@ -456,7 +461,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(55);
+	tap_plan(56);
 	sluice_init();
 	test_sizes();
 	test_rallocx();
