@@ -9,7 +9,8 @@
  * on it finds the tables of a module without a lock (_dl_find_object), so a sample in the middle of
  * dlopen or in a child of fork does not wait either. Elsewhere stack_take notes nothing: on older
  * systems, on musl, and where the program has brought the unwinder (a static library). A stack ends
- * at a frame of a JIT, whose tables our copy does not know.
+ * at a frame of a JIT, whose tables our copy does not know, and at a return address where no code
+ * is, as a library of coroutines puts it at the start of a stack.
  *
  * Allocates nothing after stack_init, takes no lock of ours. Bound: STACK_FRAMES frames.
  */
@@ -48,6 +49,70 @@ static bool is_own(uintptr_t pc)
 
 _Unwind_Reason_Code _Unwind_Backtrace(_Unwind_Trace_Fn fn, void *arg) __attribute__((weak));
 uintptr_t _Unwind_GetIP(struct _Unwind_Context *context) __attribute__((weak));
+
+#ifdef UNWINDER_WRAPPED
+/*
+ * libgcc takes a frame without tables for that of a signal handler if the code at its return
+ * address looks so. It reads there, whatever the address is. The linker has our copy call this
+ * first: an address in no module gets a table of one row, in which the return address is undefined,
+ * so that the stack ends. (Weak: a static library has no copy.)
+ */
+#if defined(__x86_64__)
+#define CFI_STACK_POINTER 7
+#define CFI_RETURN_COLUMN 16
+#define CFI_CFA_OFFSET 8
+#elif defined(__aarch64__)
+#define CFI_STACK_POINTER 31
+#define CFI_RETURN_COLUMN 30
+#define CFI_CFA_OFFSET 0
+#endif
+#define DW_CFA_NOP 0
+#define DW_CFA_UNDEFINED 0x07
+#define DW_CFA_DEF_CFA 0x0c
+#define SLEB_MINUS_8 0x78
+
+static const struct {
+	uint32_t cie_bytes;
+	uint32_t cie_id;
+	uint8_t cie[12];
+	uint32_t fde_bytes;
+	uint32_t fde_to_cie;
+	uint32_t from[2]; /* the addresses that the row is for: all */
+	uint32_t bytes[2];
+	uint8_t fde[8];
+} last_frame = {
+	.cie_bytes = 16,
+	/* Version, no augmentation, alignment of code and data, column; the row; padding. */
+	.cie = { 1, 0, 1, SLEB_MINUS_8, CFI_RETURN_COLUMN, DW_CFA_DEF_CFA, CFI_STACK_POINTER,
+		 CFI_CFA_OFFSET, DW_CFA_UNDEFINED, CFI_RETURN_COLUMN, DW_CFA_NOP, DW_CFA_NOP },
+	.fde_bytes = 28,
+	.fde_to_cie = 24,
+	.bytes = { UINT32_MAX, UINT32_MAX },
+};
+_Static_assert(offsetof(__typeof__(last_frame), fde_to_cie) == 24 && sizeof(last_frame) == 24 + 28,
+	       "the lengths of the tables are those of the structure");
+
+struct bases {
+	void *text;
+	void *data;
+	void *function;
+};
+
+const void *__real__Unwind_Find_FDE(void *pc, struct bases *b)
+	__attribute__((weak, visibility("hidden")));
+const void *__wrap__Unwind_Find_FDE(void *pc, struct bases *b)
+	__attribute__((visibility("hidden")));
+
+const void *__wrap__Unwind_Find_FDE(void *pc, struct bases *b)
+{
+	struct dl_find_object module;
+
+	if (!_dl_find_object(pc, &module))
+		return __real__Unwind_Find_FDE(pc, b);
+	*b = (struct bases){ .function = pc };
+	return &last_frame.fde_bytes;
+}
+#endif
 
 struct frames {
 	unsigned n;

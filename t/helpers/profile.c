@@ -2,7 +2,8 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached | asks
+ * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached | asks |
+ *        ends
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
  * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
@@ -12,7 +13,8 @@
  * lives prints how long the objects of site_small and site_large lived, the mean in ns. idle: three
  * quarters of what site_small has are of threads that sleep; site_large is of the first thread.
  * pins: one object in 16 of site_small stays, all of site_large do; prints pinned_bytes.
- * asks: a dump and a reset, as usual without a value.
+ * asks: a dump and a reset, as usual without a value. ends: allocates on
+ * stacks that end at addresses where no code is, as those of coroutines may.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -122,6 +124,36 @@ static void asks(void)
 {
 	CHECK(ctl("prof.dump", NULL, 0) == 0, "prof.dump without a name");
 	CHECK(ctl("prof.reset", NULL, 0) == 0, "prof.reset without a rate");
+}
+
+__attribute__((noinline)) static void allocate(void)
+{
+	for (unsigned i = 0; i < 64; i++) {
+		void *p = site_small(100);
+		void *q = site_large(100000);
+
+		free(p);
+		free(q);
+	}
+}
+
+/* A stack that ends at a caller; its own return address stands behind the frame pointer. */
+__attribute__((noinline)) static void end_at(uintptr_t caller)
+{
+	volatile uintptr_t *frame = __builtin_frame_address(0);
+	uintptr_t saved = frame[1];
+
+	frame[1] = caller;
+	allocate();
+	frame[1] = saved;
+}
+
+static void ends(void)
+{
+	end_at(UINT64_C(0xdeaddeaddeaddead));
+	end_at(0x1000);
+	end_at((uintptr_t)small); /* data */
+	end_at(0);
 }
 
 static void *works(void *arg)
@@ -310,6 +342,8 @@ int main(int argc, char **argv)
 		cached();
 	else if (argc > 1 && strcmp(argv[1], "asks") == 0)
 		asks();
+	else if (argc > 1 && strcmp(argv[1], "ends") == 0)
+		ends();
 	else
 		return 2;
 	return helper_end();

@@ -8,7 +8,7 @@
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 40
+plan 42
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -154,6 +154,8 @@ profiled prof:true,prof_sample:1 threads
 profiled prof:true,prof_sample:4K,guard_sample:50,guard_slots:16 threads
 profiled prof:true,prof_sample:4K,profile:hardened threads
 profiled prof:true,psi:0,cgroup:0 cached
+profiled prof:true,prof_sample:1 ends
+profiled prof:true,prof_sample:1,guard_sample:1 ends
 
 cd "$TMP" || exit 1
 SLUICE_CONF=prof:true,prof_final:1,prof_interval:1M,prof_prefix:own with_sluice "$prog" threads \
