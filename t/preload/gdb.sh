@@ -10,7 +10,7 @@
 need gdb
 need gcc
 need pgrep procps
-plan 35
+plan 36
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -88,7 +88,7 @@ proved_loaded "the program was served by the library" waits
 # ---- our commands ----
 
 if ! readelf -S "$SLUICE_LIB" | grep -q '[.]debug_info'; then
-	for label in $(seq 27); do
+	for label in $(seq 28); do
 		skip "our commands say what they should ($label)" "the library was built without -g"
 	done
 	exit
@@ -255,6 +255,28 @@ end
 python gdb.execute("set {long} many[%d] = 99" % i)
 python gdb.execute("sluice slab many[%d]" % i)')" \
 	"^note: slab at 0x[0-9a-f]+: a link of a free object is broken" "a broken link is noticed"
+
+# For most of these gdb would call something in the program.
+out=$(asks "-p $pid" 'echo == refused\n
+python
+for asked in ("find \"\"", "find \"", "block \"abc\"", "block other(0)", "block {1,2,3}", "slab (",
+              "block nosuch"):
+    try:
+        gdb.execute("sluice " + asked)
+    except gdb.error as e:
+        gdb.write(str(e) + "\n")
+end
+show may-call-functions
+echo == end\n')
+is "$(part refused)" 'an empty text is everywhere
+": a text is no address
+"abc": a text is no address
+other(0): Cannot call functions in the program: may-call-functions is off.
+{1,2,3}: Cannot call functions in the program: may-call-functions is off.
+(: A syntax error in expression, near `'")'"'.
+nosuch: No symbol "nosuch" in current context.
+Permission to call functions in the program is on.' \
+	"nothing is called, and what is no expression is one line"
 kill "$pid"
 
 # Options change where free objects are, and give some objects pages of their own.

@@ -527,6 +527,18 @@ def pages_text(view, run):
 # ---- the commands
 
 
+class NoCalls:
+    """gdb would have the program's malloc make room for arrays and texts, and call its functions
+    and operators."""
+
+    def __enter__(self):
+        self.before = gdb.parameter("may-call-functions")
+        gdb.execute("set may-call-functions off")
+
+    def __exit__(self, *_):
+        gdb.execute("set may-call-functions " + ("on" if self.before else "off"))
+
+
 class Answer(gdb.Command):
     """A command that prints lines."""
 
@@ -551,7 +563,15 @@ class Answer(gdb.Command):
     def address(self, arg):
         if not arg:
             raise gdb.GdbError(self.usage)
-        return int(gdb.parse_and_eval("(unsigned long) (%s)" % arg))
+        if '"' in arg:
+            raise gdb.GdbError("%s: a text is no address" % arg)
+        try:
+            with NoCalls():
+                return int(gdb.parse_and_eval("(unsigned long) (%s)" % arg))
+        except gdb.MemoryError:
+            raise
+        except gdb.error as e:
+            raise gdb.GdbError("%s: %s" % (arg, str(e).partition("\n")[0]))
 
 
 def describe(view, addr):
@@ -832,7 +852,9 @@ looked for as its bytes, anywhere. At most 100 places are listed."""
     def lines(self, view, arg):
         if not arg:
             raise gdb.GdbError(self.usage)
-        text = arg.startswith('"') and arg.endswith('"') and len(arg) > 2
+        text = len(arg) > 1 and arg.startswith('"') and arg.endswith('"')
+        if arg == '""':
+            raise gdb.GdbError("an empty text is everywhere")
         pattern = arg[1:-1].encode() if text else struct.pack("<Q", self.address(arg) & WORD)
         step = 1 if text else 8
         found = free = 0
