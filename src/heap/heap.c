@@ -689,7 +689,8 @@ void *heap_plain_realloc(void *p, size_t size)
 		large_check(pg, p);
 		check_not_in_bin(p, pg);
 		/* A small object that the heap profile has put into a run of its own. */
-		if (unlikely(pg->list == LIST_SAMPLED) && size <= old && size > old / 2)
+		if (unlikely(pg->list == LIST_SAMPLED) && old <= SMALL_MAX && size <= old &&
+		    size > old / 2)
 			return p;
 		/* Also below SMALL_MAX, unless half of its last page would be unused. */
 		if (size > PG_BYTES / 2 && !leaves_run(old, size) && heap_resize_large(pg, p, size))

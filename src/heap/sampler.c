@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * sampler.c - see sampler.h. Used by heap, harden and init; uses dealt, heap_slabs, guarded, huge,
- * profile.
+ * profile, sites, links.
  *
  * The fast paths know nothing of it. Frees of objects push to bins of their own (dealt.h); the
  * heads of the slabs say so, those of slabs that were made before, too. Large objects are in no
@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "base/links.h"
 #include "base/log.h"
 #include "base/options.h"
 #include "heap/cache_bin.h"
@@ -26,6 +27,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_thread.h"
 #include "heap/huge.h"
+#include "heap/sites.h"
 #include "heap/trim.h"
 #include "page/region.h"
 #include "page/zone.h"
@@ -128,12 +130,34 @@ struct profile_note sampler_resizes(const struct page *pg, const void *p)
 	return profile_remove(p);
 }
 
+/* A smaller block is sampled with a smaller chance: 1 - e^(-bytes / prof_sample), which is its own
+ * bytes by those that a sample of it stands for. */
+static bool stays_sampled(size_t was, size_t bytes)
+{
+	double odds = (double)bytes / (double)sites_weight(bytes) * (double)sites_weight(was) /
+		      (double)was;
+	uint64_t random;
+
+	if (bytes >= was)
+		return true;
+	link_random(&random, sizeof(random));
+	return (double)(random >> 11) < odds * (double)(UINT64_C(1) << 53);
+}
+
+static void resized(void *q, size_t bytes, const struct profile_note *was)
+{
+	if (stays_sampled(was->bytes, bytes))
+		profile_add(q, bytes);
+	else if (pagemap_ours(q) && page_kind(page_of(q)) == PAGE_LARGE)
+		page_of(q)->list = LIST_NONE;
+}
+
 void sampler_resized(void *p, void *q, size_t old, size_t bytes, const struct profile_note *was)
 {
 	if (!q)
 		profile_restore(p, was);
 	else if (was->bytes)
-		profile_add(q, bytes);
+		resized(q, bytes, was);
 	else
 		sampler_grown(q, old, bytes);
 }

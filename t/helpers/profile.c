@@ -2,13 +2,14 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known|stepped|lives|idle|pins FILE | loops MODULE | threads | cached | asks |
- *        ends
+ * usage: profile known|stepped|shrunk|lives|idle|pins FILE | loops MODULE | threads | cached |
+ *        asks | ends
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
  * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
  * has allocated and freed 256,000,000 in objects of 64 and 960 bytes, each at once. stepped: 1,000
- * objects of 256 KiB, which realloc grew by 16 KiB from 128 KiB on.
+ * objects of 256 KiB, which realloc grew by 16 KiB from 128 KiB on. shrunk: 1,000 of 64 KiB, which
+ * realloc made of 512 KiB.
  *
  * lives prints how long the objects of site_small and site_large lived, the mean in ns. idle: three
  * quarters of what site_small has are of threads that sleep; site_large is of the first thread.
@@ -116,6 +117,15 @@ static void stepped(const char *file)
 		large[i] = malloc((size_t)128 << 10);
 		for (size_t n = 144; n <= 256; n += 16)
 			large[i] = site_stepped(large[i], n << 10);
+	}
+	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
+}
+
+static void shrunk(const char *file)
+{
+	for (unsigned i = 0; i < LARGE; i++) {
+		large[i] = site_stepped(site_large((size_t)512 << 10), (size_t)64 << 10);
+		CHECK(malloc_usable_size(large[i]) == (size_t)64 << 10, "it did not shrink");
 	}
 	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
 }
@@ -328,6 +338,8 @@ int main(int argc, char **argv)
 		known(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "stepped") == 0)
 		stepped(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "shrunk") == 0)
+		shrunk(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "lives") == 0)
 		lives(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "idle") == 0)

@@ -8,7 +8,7 @@
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 42
+plan 44
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -140,14 +140,22 @@ refused 1 "No such file" "so is one that is not there" "$TMP/none"
 refused 2 "has all of them" "arguments that do not fit are refused" --format pprof --what idle x
 
 profiled prof:true,prof_sample:2M stepped "$TMP/heap"
-# The samples, each for as many as it stands for.
-ok "$(awk '/^  t\*:/ {
-		n = $2 + 0
-		bytes = $3 + 0
-		live = n ? bytes / (1 - exp(-bytes / n / 2097152)) / 1048576 : 0
-		print "# live: " live " MiB"
-		exit !(live > 150 && live < 400)
-	}' "$TMP/heap" >&2; echo $?)" "objects that realloc grew in place count once"
+# estimated SAMPLE LEAST MOST: whether live memory, each sample for as many as it stands for, is
+# between that many MiB
+estimated() {
+	awk -v rate="$1" -v least="$2" -v most="$3" '/^  t\*:/ {
+			n = $2 + 0
+			bytes = $3 + 0
+			live = n ? bytes / (1 - exp(-bytes / n / rate)) / 1048576 : 0
+			print "# live: " live " MiB"
+			exit !(live > least && live < most)
+		}' "$TMP/heap" >&2
+}
+estimated 2097152 150 400
+ok $? "objects that realloc grew in place count once"
+profiled prof:true,prof_sample:64K shrunk "$TMP/heap"
+estimated 65536 53 72
+ok $? "objects that realloc shrank in place count as what they are"
 
 profiled prof:true,prof_sample:4K loops "$module"
 profiled prof:true,prof_sample:1 threads
