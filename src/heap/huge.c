@@ -13,7 +13,7 @@
  *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
  *     arena when no lock was available.
  * (D) An object of GUARDED_MIN bytes or more lies between two pages without access, which belong to
- *     its mapping, unless there are more than GUARDED_MAX objects, or the kernel refused a mapping
+ *     its mapping, unless there are more than GUARDED_MAX objects, or the kernel refused a guard
  *     lately: each with guards is two mappings for the kernel, or three. With an alignment above a
  *     page it has none. A slot's bytes are the object's; GUARDED is added to them. Guards become
  *     accessible before the mapping goes.
@@ -242,12 +242,9 @@ static void *fresh(size_t bytes, size_t align)
 {
 	void *p = vm_map(bytes, align);
 
-	if (unlikely(!p)) {
-		guard_less();
-		/* What is kept may be all that is missing, of address space or of mappings. */
-		if (mapcache_drain())
-			p = vm_map(bytes, align);
-	}
+	/* What is kept may be all that is missing, of address space or of mappings. */
+	if (unlikely(!p) && mapcache_drain())
+		p = vm_map(bytes, align);
 	if (p)
 		vm_thp_as_set(p, bytes, false);
 	return p;

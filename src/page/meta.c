@@ -49,8 +49,7 @@ uint64_t meta_bytes(void)
 		backed = vm_resident(o, o->bytes);
 		bytes += backed;
 	}
-	return backed == VM_UNKNOWN ? atomic_load_explicit(&returned, memory_order_relaxed)
-				    : bytes;
+	return backed == VM_UNKNOWN ? atomic_load_explicit(&returned, memory_order_relaxed) : bytes;
 }
 
 /* In a mapping of its own. */
