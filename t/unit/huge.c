@@ -238,9 +238,13 @@ static void test_guards(void)
 			tap_bail_out("no memory");
 	}
 	tap_diag("mappings: %u, %u", half, mappings() - before);
-	ok(half <= 3 * 4096 + 10,
-	   "10,000 objects are not many more mappings than 4,096 guarded ones");
-	ok(mappings() - before <= half + 10, "20,000 are no more");
+	if (n == N) {
+		ok(half <= 3 * 4096 + 10,
+		   "10,000 objects are not many more mappings than 4,096 guarded ones");
+		ok(mappings() - before <= half + 10, "20,000 are no more");
+	} else {
+		tap_skip(2, "too few objects to reach the most that have guards");
+	}
 	good = true;
 	for (unsigned i = 0; i < n; i++)
 		good &= huge_free(many[(i * 7919u) % n]);
