@@ -6,6 +6,7 @@
 #define SLUICE_ATOMICS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Between two loads of a word that another thread is about to change. */
@@ -29,6 +30,23 @@ static inline void counter_add(_Atomic uint64_t *c, uint64_t n)
 static inline void counter_add_shared(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+/* How many of the next calls go without what the kernel has refused lately. A race loses an update,
+ * which does no harm. */
+static inline void refusal_note(_Atomic uint32_t *left, uint32_t calls)
+{
+	atomic_store_explicit(left, calls, memory_order_relaxed);
+}
+
+/* Whether this call is one of them. */
+static inline bool refusal_is_recent(_Atomic uint32_t *left)
+{
+	uint32_t n = atomic_load_explicit(left, memory_order_relaxed);
+
+	if (n)
+		atomic_store_explicit(left, n - 1, memory_order_relaxed);
+	return n != 0;
 }
 
 #endif

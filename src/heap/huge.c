@@ -34,6 +34,7 @@
 
 #include <errno.h>
 
+#include "base/atomics.h"
 #include "base/delay.h"
 #include "base/probe.h"
 #include "base/stats.h"
@@ -62,7 +63,7 @@ static struct slot slots[SLOTS]; /* in .bss, so the kernel backs only the pages 
 static _Atomic uint32_t used;
 static _Atomic uint64_t mapped; /* bytes of live objects */
 
-/* How many of the next objects get no guards. A race loses an update, which does no harm. */
+/* How many of the next objects get no guards. */
 static _Atomic uint32_t unguarded_next;
 
 static uint32_t hash(uintptr_t addr)
@@ -175,21 +176,11 @@ static size_t usable_of(const struct span *m)
 /* Bytes of a guard for an object of that size, which count_in has counted. */
 static size_t guard_for(size_t bytes, size_t align)
 {
-	uint32_t next = atomic_load_explicit(&unguarded_next, memory_order_relaxed);
-
 	if (bytes < GUARDED_MIN || align > vm_os_page ||
-	    atomic_load_explicit(&used, memory_order_relaxed) > GUARDED_MAX)
+	    atomic_load_explicit(&used, memory_order_relaxed) > GUARDED_MAX ||
+	    refusal_is_recent(&unguarded_next))
 		return 0;
-	if (likely(!next))
-		return vm_os_page;
-	atomic_store_explicit(&unguarded_next, next - 1, memory_order_relaxed);
-	return 0;
-}
-
-/* There may be too many mappings. */
-static void guard_less(void)
-{
-	atomic_store_explicit(&unguarded_next, UNGUARDED_AFTER, memory_order_relaxed);
+	return vm_os_page;
 }
 
 static void guard_ends(const struct span *m)
@@ -198,7 +189,7 @@ static void guard_ends(const struct span *m)
 		return;
 	if ((m->front && !vm_guard(m->at, m->guard)) ||
 	    (m->back && !vm_guard(m->at + m->bytes - m->guard, m->guard)))
-		guard_less();
+		refusal_note(&unguarded_next, UNGUARDED_AFTER); /* too many mappings? */
 }
 
 static bool unguard_front(struct span *m)

@@ -9,7 +9,6 @@
  *     left and that was not enough.
  * (C) of[] counts the blocks for statistics. Any thread reads it: each element is one word, so what
  *     it reads is inexact at most.
- *
  * (D) A hidden block (LIST_HIDDEN) is purged and has no access until its run has left the critical
  *     section in which it was released; no system call is made there. At most HIDDEN_BLOCKS are,
  *     none for a while after a refusal, and none where RLIMIT_AS or RLIMIT_DATA is known.
@@ -89,8 +88,7 @@ static size_t weight_of(const struct page *pg)
 	return pg->list == LIST_HIDDEN ? bytes / HIDDEN_PART : bytes;
 }
 
-/* How many blocks are hidden, and how many of the next ones are not, because the kernel refused
- * one. A race loses an update of the latter, which does no harm. */
+/* How many blocks are hidden, and how many of the next ones are not. */
 static _Atomic uint64_t hidden;
 static _Atomic uint32_t unhidden_next;
 
@@ -98,14 +96,10 @@ static _Atomic uint32_t unhidden_next;
  * be accessed, it may not come back. */
 static bool may_hide(void)
 {
-	uint32_t next = atomic_load_explicit(&unhidden_next, memory_order_relaxed);
 	size_t limit;
 
-	if (unlikely(next)) {
-		atomic_store_explicit(&unhidden_next, next - 1, memory_order_relaxed);
-		return false;
-	}
-	return atomic_load_explicit(&hidden, memory_order_relaxed) < HIDDEN_BLOCKS &&
+	return !refusal_is_recent(&unhidden_next) &&
+	       atomic_load_explicit(&hidden, memory_order_relaxed) < HIDDEN_BLOCKS &&
 	       !vm_address_limited(&limit);
 }
 
@@ -117,7 +111,7 @@ bool quarantine_hide(void *p, struct page *pg)
 	    bytes / HIDDEN_PART > options.quarantine / 2 || !may_hide())
 		return false;
 	if (!vm_hide(p, bytes)) {
-		atomic_store_explicit(&unhidden_next, UNHIDDEN_AFTER, memory_order_relaxed);
+		refusal_note(&unhidden_next, UNHIDDEN_AFTER);
 		return false;
 	}
 	counter_add_shared(&hidden, 1);
