@@ -26,6 +26,7 @@
 
 #include <string.h>
 
+#include "base/atomics.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/options.h"
@@ -85,15 +86,18 @@ static uint64_t load(const _Atomic uint64_t *v)
 	return atomic_load_explicit(v, memory_order_relaxed);
 }
 
-static void add(_Atomic uint64_t *v, uint64_t n)
+/* A figure that a race has brought below zero is 0. */
+static uint64_t figure(const _Atomic uint64_t *v)
 {
-	atomic_fetch_add_explicit(v, n, memory_order_relaxed);
+	uint64_t n = load(v);
+
+	return n >> 63 ? 0 : n;
 }
 
 static void count(struct counts *c, uint64_t objects, uint64_t bytes)
 {
-	add(&c->objects, objects);
-	add(&c->bytes, bytes);
+	counter_add_shared(&c->objects, objects);
+	counter_add_shared(&c->bytes, bytes);
 }
 
 /* s / (1 - exp(-s / R)), for s bytes and the mean distance R: within 3 %, by the first terms of its
@@ -110,9 +114,7 @@ uint64_t sites_weight(uint64_t bytes)
 
 uint64_t sites_live_bytes(void)
 {
-	uint64_t n = load(&live_bytes);
-
-	return n >> 63 ? 0 : n;
+	return figure(&live_bytes);
 }
 
 /* ---- sites ---------------------------------------------------------------------------------- */
@@ -158,21 +160,13 @@ static struct site *site_of(const struct stack *s)
 		if (state == SITE_READY && is_site(t, hash, s))
 			return t;
 	}
-	add(&homeless, 1);
+	counter_add_shared(&homeless, 1);
 	return &sites[0];
 }
 
 uint32_t sites_count(void)
 {
 	return SITES;
-}
-
-/* A figure that a race has brought below zero is 0. */
-static uint64_t figure(const _Atomic uint64_t *v)
-{
-	uint64_t n = load(v);
-
-	return n >> 63 ? 0 : n;
 }
 
 /* The acquire pairs with site_of: the caller sees the frames of a site that is ready. */
@@ -236,13 +230,13 @@ static bool note(const void *p, const struct profile_note *n)
 		atomic_store_explicit(&s->tid, n->tid, memory_order_relaxed);
 		if (is_current(s)) {
 			count(&sites[n->site].live, 1, n->bytes);
-			add(&live_bytes, sites_weight(n->bytes));
+			counter_add_shared(&live_bytes, sites_weight(n->bytes));
 		}
 		/* Pairs with find and sites_each_live. */
 		atomic_store_explicit(&s->address, (uintptr_t)p, memory_order_release);
 		return true;
 	}
-	add(&lost, 1);
+	counter_add_shared(&lost, 1);
 	return false;
 }
 
@@ -283,8 +277,8 @@ static void count_lifetime(struct site *site, uint64_t ns, int times)
 	if (step >= LIFE_STEPS)
 		step = LIFE_STEPS - 1;
 	atomic_fetch_add_explicit(&site->lifetimes[step], (uint32_t)times, memory_order_relaxed);
-	add(&site->freed_objects, (uint64_t)times);
-	add(&site->freed_ns, times > 0 ? ns : 0 - ns);
+	counter_add_shared(&site->freed_objects, (uint64_t)times);
+	counter_add_shared(&site->freed_ns, times > 0 ? ns : 0 - ns);
 }
 
 struct profile_note sites_remove(const void *p)
@@ -302,7 +296,7 @@ struct profile_note sites_remove(const void *p)
 	n.lived_ns = age_of(s, clock_ns());
 	if (is_current(s)) {
 		count(&sites[n.site].live, UINT64_MAX, 0 - (uint64_t)n.bytes);
-		add(&live_bytes, 0 - sites_weight(n.bytes));
+		counter_add_shared(&live_bytes, 0 - sites_weight(n.bytes));
 		count_lifetime(&sites[n.site], n.lived_ns, 1);
 	}
 	atomic_store_explicit(&s->address, 0, memory_order_release);

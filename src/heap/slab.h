@@ -24,7 +24,8 @@
  * push. So an owner need not poll its slabs: a slab that is not in its inbox has no remote frees.
  *
  * The objects of a remote list are in other processors' caches. Because the word says where the
- * list ends, the owner puts it in front of its free list without reading one of them.
+ * list ends, the owner puts it in front of its free list without a walk: it reads and writes the
+ * link of the last object alone.
  */
 #ifndef SLUICE_SLAB_H
 #define SLUICE_SLAB_H
