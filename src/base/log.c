@@ -140,6 +140,13 @@ void log_text_add(struct log_text *t, const char *fmt, ...)
 	va_end(ap);
 }
 
+void log_clean(char *line)
+{
+	for (char *c = line; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
 #define WARN_MS 100
 #define BIT(signal) (UINT64_C(1) << ((signal)-1))
 /* What a write may raise, in its thread. */

@@ -55,6 +55,9 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_vline(const char *prefix, int ms, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));
 
+/* Replaces control characters, because a line may go to a terminal. */
+void log_clean(char *line);
+
 /* The text of an errno. */
 static inline const char *log_error(int err)
 {

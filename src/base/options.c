@@ -209,10 +209,7 @@ void options_say(const char *fmt, ...)
 	va_start(ap, fmt);
 	log_vformat(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	/* No control characters, because it may go to a terminal. */
-	for (char *c = line; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	log_clean(line);
 	log_warn("%s", line);
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ourfd.c - see ourfd.h. Primitive; used by cgroup, psi, control, pressure, background
- * (ourfd_threads), backtrace and mount (ourfd_close_on).
- * No lock; one thread at a time; no allocation; may run in a fork child. Except for ourfd_close_on,
- * which runs beside the background thread. That thread may then find a descriptor closed, or with
- * another file, as in a program that closes all descriptors.
+ * (ourfd_threads), backtrace, mount (ourfd_close_on) and profile (ourfd_take).
+ * No lock; one thread at a time; no allocation; may run in a fork child. Except for ourfd_take and
+ * ourfd_drop, which use no state of this file, and for ourfd_close_on, which runs beside the
+ * background thread. That thread may then find a descriptor closed, or with another file, as in a
+ * program that closes all descriptors.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -175,6 +176,29 @@ void ourfd_set(struct ourfd *o, int fd)
 	}
 	*o = (struct ourfd){ high, st.st_dev, st.st_ino, false };
 	know(o);
+}
+
+void ourfd_take(struct ourfd *o, int fd)
+{
+	struct stat st;
+	int high = fd < 0 ? -1 : sys_fcntl(fd, F_DUPFD_CLOEXEC, NUMBER_MIN);
+
+	o->fd = -1;
+	if (high >= 0) {
+		sys_close(fd);
+		fd = high;
+	}
+	if (fd >= 0 && sys_fstat(fd, &st) == 0)
+		*o = (struct ourfd){ fd, st.st_dev, st.st_ino, false };
+	else if (fd >= 0)
+		sys_close(fd);
+}
+
+void ourfd_drop(struct ourfd *o)
+{
+	if (ourfd_good(o))
+		sys_close(o->fd);
+	o->fd = -1;
 }
 
 void ourfd_set_event(struct ourfd *o, int fd)

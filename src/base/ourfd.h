@@ -6,10 +6,10 @@
  * all descriptors may give the number to a file of its own, so each use first compares the file
  * with the one that was opened.
  *
- * All are opened at the start. There no other thread can see the low number that a new descriptor
- * has for a moment, and paths have their meaning: later the program may be in a chroot that belongs
- * to another user. Files in /proc and in the cgroup file systems are opened relative to a directory
- * that was checked to be in such a file system, and are checked themselves.
+ * All but those of ourfd_take are opened at the start. There no other thread can see the low number
+ * that a new descriptor has for a moment, and paths have their meaning: later the program may be in
+ * a chroot that belongs to another user. Files in /proc and in the cgroup file systems are opened
+ * relative to a directory that was checked to be in such a file system, and are checked themselves.
  */
 #ifndef SLUICE_OURFD_H
 #define SLUICE_OURFD_H
@@ -32,6 +32,11 @@ struct ourfd {
 
 /* Takes over a descriptor that was just opened, close on exec. fd: -1 if that failed. */
 void ourfd_set(struct ourfd *o, int fd);
+
+/* The same for any thread, and for a file that is open for a moment only. Without a free high
+ * number it keeps the low one. Closed by ourfd_drop. */
+void ourfd_take(struct ourfd *o, int fd);
+void ourfd_drop(struct ourfd *o);
 
 /* File system in which a file must lie. */
 enum ourfd_fs { OURFD_ANY, OURFD_PROC, OURFD_CGROUP };

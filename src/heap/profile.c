@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * profile.c - see profile.h. Used by sampler, heap, mallctl, control and init; uses sites, stack,
- * heap_thread, log.
+ * heap_thread, log, ourfd, clock.
  *
  * One dump at a time (dumping), which fills `extra`: what its walk over the live objects finds
  * besides the counts of the sites.
@@ -19,9 +19,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/links.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/ourfd.h"
 #include "base/sandbox.h"
 #include "base/stack.h"
 #include "base/stats.h"
@@ -33,7 +35,11 @@
 #define COPY_BYTES 1024
 #define PATH_BYTES 400
 #define DUMP_MODE 0600
-#define DUMP_FLAGS (O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY)
+#define DUMP_FLAGS (O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
+#define NAMES_MAX 10000u /* tried if files of these names are there */
+#define WRITE_MS 10000   /* a terminal may be stopped */
+#define END_MS 1000      /* what a dump under way may keep the process from its end */
+#define STEP_MS 5
 #define PEAK_SHIFT 3 /* a new peak is an eighth above the last one, */
 #define PEAK_LEAST ((uint64_t)1 << 20)
 
@@ -42,7 +48,9 @@ _Atomic uint32_t profile_active;
 _Atomic uint32_t profile_gdump;
 void (*profile_by_class)(uint64_t *live, uint64_t *pinned);
 static _Atomic uint32_t dumps;
-static _Atomic uint32_t dumping;
+static _Atomic uint32_t dumping; /* the process whose thread does */
+static _Atomic bool ending;
+static _Atomic uint64_t said[4];    /* by errno: that files cannot be written */
 static _Atomic uint64_t ever_bytes; /* as estimated from the samples, */
 static _Atomic uint64_t next_dump;  /* and where prof_interval dumps next */
 static _Atomic uint64_t next_peak;  /* live bytes at which prof_gdump does */
@@ -242,16 +250,33 @@ static void find_extra(void)
 
 struct out {
 	struct log_text text;
-	int fd;
+	struct ourfd file;
 	int err;
 };
+
+/* One write, which may write less. The program may have closed the descriptor with all others, also
+ * while the terminal was waited for. */
+static long write_some(struct out *o, const char *text, size_t len)
+{
+	struct pollfd out = { .fd = o->file.fd, .events = POLLOUT };
+
+	if (sys_poll(&out, 1, WRITE_MS) == 0) {
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	if (!ourfd_good(&o->file)) {
+		errno = EBADF;
+		return -1;
+	}
+	return log_write(o->file.fd, text, len, 0);
+}
 
 static void write_all(struct out *o, const char *text, size_t len)
 {
 	while (len && !o->err) {
-		ssize_t n = sys_write(o->fd, text, len);
+		long n = write_some(o, text, len);
 
-		if (n < 0 && errno != EINTR)
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			o->err = errno;
 		if (n > 0) {
 			text += n;
@@ -334,67 +359,141 @@ static void put_sites(struct out *o)
 
 static void put_maps(struct out *o)
 {
-	int fd = sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	char copy[COPY_BYTES];
+	struct ourfd maps;
 	ssize_t n;
 
 	log_text_add(&o->text, "\nMAPPED_LIBRARIES:\n");
 	log_text_flush(&o->text);
-	while (fd >= 0 && ((n = sys_read(fd, copy, sizeof(copy))) > 0 || (n < 0 && errno == EINTR)))
+	ourfd_take(&maps, sys_open("/proc/self/maps", O_RDONLY | O_CLOEXEC, 0));
+	while (ourfd_good(&maps) &&
+	       ((n = sys_read(maps.fd, copy, sizeof(copy))) > 0 || (n < 0 && errno == EINTR)))
 		write_all(o, copy, n > 0 ? (size_t)n : 0);
-	if (fd >= 0)
-		sys_close(fd);
+	ourfd_drop(&maps);
 }
 
-static int dump_to(const char *path)
+/* A name that no file has: what is there may be another's, or a link to it. */
+static int open_new(char why)
+{
+	char name[PATH_BYTES];
+	int fd = -1;
+
+	for (unsigned i = 0; i < NAMES_MAX; i++) {
+		log_format(name, sizeof(name), "%s.%u.%u.%s.heap", options.prof_prefix,
+			   (unsigned)sys_getpid(),
+			   atomic_fetch_add_explicit(&dumps, 1, memory_order_relaxed),
+			   (char[]){ why, 0 });
+		fd = sys_open(name, DUMP_FLAGS | O_EXCL | O_NOFOLLOW, DUMP_MODE);
+		if (fd >= 0 || errno != EEXIST)
+			break;
+	}
+	return fd;
+}
+
+/* A file or a terminal. A pipe may have no reader, and a disk is no file. */
+static int open_out(struct ourfd *o, const char *path, char why)
+{
+	int fd = path ? sys_open(path, DUMP_FLAGS | O_TRUNC, DUMP_MODE) : open_new(why);
+	struct stat st;
+
+	if (fd < 0)
+		return errno;
+	if (sys_fstat(fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode))) {
+		sys_close(fd);
+		return ENXIO;
+	}
+	ourfd_take(o, fd);
+	return o->fd < 0 ? EBADF : 0;
+}
+
+static int dump_to(const char *path, char why)
 {
 	struct out o;
+	int err;
 
 	memset(&o, 0, sizeof(o));
-	o.fd = sys_open(path, DUMP_FLAGS, DUMP_MODE);
-	if (o.fd < 0)
-		return errno;
+	err = open_out(&o.file, path, why);
+	if (err)
+		return err;
 	o.text.write = write_text;
 	o.text.arg = &o;
 	find_extra();
 	put_sites(&o);
 	put_maps(&o);
-	sys_close(o.fd);
+	ourfd_drop(&o.file);
 	return o.err;
+}
+
+/* Of names that the program does not choose, once for each errno: a dump may be due often. */
+static void say_failed(const char *path, int err)
+{
+	uint64_t bit = UINT64_C(1) << err % 64;
+	char shown[PATH_BYTES];
+
+	if (!path &&
+	    atomic_fetch_or_explicit(&said[(unsigned)err / 64 % 4], bit, memory_order_relaxed) &
+		    bit)
+		return;
+	log_format(shown, sizeof(shown), path ? "%s" : "%s.PID.NUMBER.WHY.heap",
+		   path ? path : options.prof_prefix);
+	log_clean(shown);
+	log_warn("heap profile: '%s' cannot be written: %s", shown,
+		 err == ENXIO ? "it is neither a file nor a terminal" : log_error(err));
+}
+
+/* Two dumps at once would be files of one name, and share `extra`. In a child of fork the process
+ * that it names may be the parent: its thread is not here, and of two that see this one takes it.
+ * The acquire pairs with the release in give. */
+static bool take(void)
+{
+	uint32_t own = (uint32_t)sys_getpid();
+	uint32_t who = 0;
+
+	return atomic_compare_exchange_strong_explicit(&dumping, &who, own, memory_order_acquire,
+						       memory_order_relaxed) ||
+	       (who != own &&
+		atomic_compare_exchange_strong_explicit(&dumping, &who, own, memory_order_acquire,
+							memory_order_relaxed));
+}
+
+static void give(void)
+{
+	atomic_store_explicit(&dumping, 0, memory_order_release);
+}
+
+/* After take. */
+static int dump_taken(const char *path, char why)
+{
+	int err = EPERM;
+
+	if (sandbox_enter()) {
+		err = dump_to(path, why);
+		sandbox_leave();
+	}
+	give();
+	if (err)
+		say_failed(path, err);
+	sites_say_missing();
+	return err;
 }
 
 int profile_dump(const char *path, char why)
 {
 	int saved = errno;
-	char name[PATH_BYTES];
-	uint32_t no = 0;
 	int err;
 
 	if (!profile_on)
 		return ENOENT;
-	/* Two at once would be files of one name; a child of fork may find it set. */
-	if (!atomic_compare_exchange_strong_explicit(&dumping, &no, (uint32_t)sys_getpid(),
-						     memory_order_acquire, memory_order_relaxed) &&
-	    no == (uint32_t)sys_getpid())
+	if (!path && !options.prof_prefix[0])
+		return why == 'm' ? ENOENT : 0;
+	if (!take())
 		return EAGAIN;
-	if (!sandbox_enter()) {
-		err = EPERM;
-	} else {
-		if (!path) {
-			log_format(name, sizeof(name), "%s.%u.%u.%s.heap", options.prof_prefix,
-				   (unsigned)sys_getpid(),
-				   atomic_fetch_add_explicit(&dumps, 1, memory_order_relaxed),
-				   (char[]){ why, 0 });
-			path = name;
-		}
-		err = dump_to(path);
-		sandbox_leave();
+	/* Whoever takes it after profile_end sees this, and is not cut off by the end. */
+	if (why != 'm' && atomic_load_explicit(&ending, memory_order_relaxed)) {
+		give();
+		return 0;
 	}
-	atomic_store_explicit(&dumping, 0, memory_order_release);
-	if (err)
-		log_warn("heap profile: '%s' cannot be written: %s", path ? path : "",
-			 log_error(err));
-	sites_say_missing();
+	err = dump_taken(path, why);
 	errno = saved;
 	return err;
 }
@@ -428,12 +527,39 @@ static void say_leaks(void)
 			 (unsigned long)options.prof_sample);
 }
 
+/* Waits for a dump under way, which the end of the process would cut off. */
+static bool take_in_time(void)
+{
+	uint64_t until = clock_ms() + END_MS;
+
+	while (!take()) {
+		if (clock_ms() >= until || !sandbox_enter())
+			return false;
+		sys_poll(NULL, 0, STEP_MS);
+		sandbox_leave();
+	}
+	return true;
+}
+
 void profile_end(void)
 {
+	bool final = (options.prof_final || options.prof_leak) && options.prof_prefix[0];
+	int saved = errno;
+
 	if (!profile_on)
 		return;
 	if (options.prof_leak)
 		say_leaks();
-	if (options.prof_final || options.prof_leak)
-		(void)profile_dump(NULL, 'f');
+	atomic_store_explicit(&ending, true, memory_order_relaxed);
+	if (!take_in_time()) {
+		if (final)
+			log_warn("heap profile: none is written at exit: another dump takes over "
+				 "%d ms",
+				 END_MS);
+	} else if (final) {
+		(void)dump_taken(NULL, 'f');
+	} else {
+		give();
+	}
+	errno = saved;
 }

@@ -44,11 +44,12 @@ void profile_reset(void);
 /*
  * Writes the profile to a file, as jemalloc does (heap_v2), with lines of our own between its
  * (doc/profile.md). path: NULL for PREFIX.PID.SEQ.WHY.heap, with the option prof_prefix. Returns 0
- * or a positive errno. Allocates nothing.
+ * or a positive errno: EAGAIN while another thread dumps, ENXIO if the path is neither a file nor a
+ * terminal. Allocates nothing.
  */
 int profile_dump(const char *path, char why);
 
-/* What the options ask for at the end of the process. */
+/* What the options ask for at the end of the process. Waits for a dump under way, up to 1 s. */
 void profile_end(void);
 
 #endif

@@ -70,6 +70,8 @@ static _Atomic uint64_t lost;
 static _Atomic uint64_t homeless; /* counted for the first site */
 static _Atomic uint32_t epoch;
 static _Atomic uint64_t live_bytes;
+static _Atomic uint64_t lost_said; /* how many were lost when that was last said, */
+static _Atomic uint64_t homeless_said;
 
 bool sites_init(void)
 {
@@ -169,6 +171,13 @@ uint32_t sites_count(void)
 	return SITES;
 }
 
+/* Objects and bytes change one after the other: with none of one there is none of the other. */
+static void make_whole(uint64_t *objects, uint64_t *bytes)
+{
+	if (!*objects || !*bytes)
+		*objects = *bytes = 0;
+}
+
 /* The acquire pairs with site_of: the caller sees the frames of a site that is ready. */
 const struct stack *sites_get(uint32_t i, struct site_figures *f)
 {
@@ -180,6 +189,8 @@ const struct stack *sites_get(uint32_t i, struct site_figures *f)
 	*f = (struct site_figures){ figure(&t->live.objects),  figure(&t->live.bytes),
 				    figure(&t->ever.objects),  figure(&t->ever.bytes),
 				    figure(&t->freed_objects), figure(&t->freed_ns) };
+	make_whole(&f->live_objects, &f->live_bytes);
+	make_whole(&f->ever_objects, &f->ever_bytes);
 	return &t->stack;
 }
 
@@ -355,6 +366,18 @@ void sites_reset(void)
 	clear(&live_bytes);
 	clear(&lost);
 	clear(&homeless);
+	clear(&lost_said);
+	clear(&homeless_said);
+}
+
+/* Not at each dump, which may be due often: whenever there are twice as many. */
+static bool is_news(_Atomic uint64_t *told, uint64_t n)
+{
+	uint64_t old = load(told);
+
+	return n && n / 2 >= old &&
+	       atomic_compare_exchange_strong_explicit(told, &old, n, memory_order_relaxed,
+						       memory_order_relaxed);
 }
 
 void sites_say_missing(void)
@@ -362,11 +385,11 @@ void sites_say_missing(void)
 	uint64_t none = load(&homeless);
 	uint64_t gone = load(&lost);
 
-	if (none)
+	if (is_news(&homeless_said, none))
 		log_warn("heap profile: %lu samples without a stack, because it could not be taken "
 			 "or the table of %u is full",
 			 (unsigned long)none, SITES);
-	if (gone)
+	if (is_news(&lost_said, gone))
 		log_warn("heap profile: %lu samples lost, because the table of %u is full",
 			 (unsigned long)gone, SAMPLES);
 }
