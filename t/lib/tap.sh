@@ -23,6 +23,8 @@
 #	tmpdir                          sets TMP to a new directory that is removed at the end
 #	at_exit COMMAND                 run it at the end of the test, before TMP is removed
 #	with_sluice PROGRAM ARGS...     runs it under the library, and only it
+#	one_at_a_time TEST              first of all: waits until no other test runs that says this
+#	                                of the same TEST, a path below t/
 #	proved_loaded LABEL [NAME]      passed when the last process of with_sluice to end, or one
 #	                                that matches the extended REGEX NAME, was served by it
 #	proved_mapped LABEL PID         passed when the running process has the library mapped
@@ -150,6 +152,15 @@ bail_out() {
 	echo "Bail out! $*"
 	tap_planned=
 	exit 99
+}
+
+# Starts the test again with a lock, which flock -o keeps from the programs that the test runs.
+one_at_a_time() {
+	[ -z "${SLUICE_TEST_ALONE-}" ] || return 0
+	command -v flock >/dev/null 2>&1 || return 0
+	trap - EXIT
+	rm -rf "$TMP"
+	SLUICE_TEST_ALONE=$1 exec flock -o "$srcdir/t/$1" "$0"
 }
 
 at_exit() {

@@ -5,6 +5,8 @@
 #
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
+# Both pressure.sh and pressure-tool.sh make the machine short of memory.
+one_at_a_time preload/pressure.sh
 plan 19
 tmpdir
 
