@@ -12,6 +12,10 @@
  * SLUICE_MODEL_SEED runs the same sequences again (with SLUICE_MODEL_THREADS=1 also in the same
  * order; with more threads the machine decides the order between them).
  *
+ * Long runs: with SLUICE_MODEL_SPARSE=K one block in K has the whole pattern and the others have
+ * it at both ends only, and forks, drains and blocks of more than 16 KiB come K times as rarely.
+ * They take most of the time: with K = 64 an operation costs a fifteenth (0.5 us).
+ *
  * Built twice: as t/unit/model.t, on the core's heap_* functions, while the test's own malloc is
  * the C library's; and with MODEL_PRELOAD as an ordinary program, which t/preload/model.sh runs
  * under the library.
@@ -237,6 +241,7 @@ static atomic_ulong passed_on; /* blocks resized or freed by a thread that did n
 static atomic_uint ended;
 static atomic_bool stop;
 static uint64_t seed;
+static unsigned sparse = 1;
 
 /* xorshift64*, after a step of splitmix64 for the seed. */
 struct rng {
@@ -317,14 +322,22 @@ static bool mark(const char *p, size_t n, bool set)
 /* ---- patterns ------------------------------------------------------------------------------- */
 
 /* All of a short block; of a long one both ends and a word in every 4 KiB. */
-static size_t step_at(size_t at, size_t size)
+static size_t whole_step(size_t at, size_t size)
 {
 	return at < 512 || at + 512 >= size ? 8 : at + 4096 + 512 < size ? 4096 - at % 4096 : 8;
 }
 
+/* The same; or, of most blocks of a sparse run, the first and the last word. */
+static size_t step_at(const struct block *b, size_t at, size_t size)
+{
+	if (sparse == 1 || (b->pattern >> 32) % sparse == 0)
+		return whole_step(at, size);
+	return at == 0 && size >= 16 ? (size & ~(size_t)7) - 8 : 8;
+}
+
 MOVED static void pattern_write(const struct block *b, size_t size)
 {
-	for (size_t at = 0; at + 8 <= size; at += step_at(at, size)) {
+	for (size_t at = 0; at + 8 <= size; at += step_at(b, at, size)) {
 		uint64_t v = b->pattern ^ at;
 
 		memcpy(b->p + at, &v, 8);
@@ -336,7 +349,7 @@ MOVED static void pattern_write(const struct block *b, size_t size)
 /* size: what was written; upto: how much of it must still be there. */
 MOVED static bool pattern_holds(const struct block *b, size_t size, size_t upto)
 {
-	for (size_t at = 0; at + 8 <= upto && at + 8 <= size; at += step_at(at, size)) {
+	for (size_t at = 0; at + 8 <= upto && at + 8 <= size; at += step_at(b, at, size)) {
 		uint64_t v;
 
 		memcpy(&v, b->p + at, 8);
@@ -351,7 +364,7 @@ MOVED static bool pattern_holds(const struct block *b, size_t size, size_t upto)
 
 MOVED static bool reads_zero(const char *p, size_t n)
 {
-	for (size_t at = 0; at < n; at += step_at(at, n))
+	for (size_t at = 0; at < n; at += whole_step(at, n))
 		if (p[at])
 			return false;
 	return true;
@@ -408,6 +421,8 @@ static size_t random_size(struct worker *w)
 
 	/* Few very large ones; often just at a border. */
 	if (bits > 20 && (r & 15))
+		bits = 9;
+	if (bits > 14 && sparse > 1 && (r >> 40) % sparse)
 		bits = 9;
 	r >>= 8;
 	if ((r & 7) == 0)
@@ -494,7 +509,7 @@ static void block_step(struct worker *w, struct block *b, unsigned what)
 static void step(struct worker *w)
 {
 	unsigned what = rng_below(&w->rng, 16);
-	unsigned rare = rng_below(&w->rng, 4096);
+	unsigned rare = rng_below(&w->rng, 4096 * sparse);
 	unsigned at = rng_below(&w->rng, SHARED);
 	unsigned mine = rng_below(&w->rng, OWN);
 
@@ -647,7 +662,7 @@ static void run(unsigned n, double seconds)
 		}
 		if (!UNDER_TSAN && now() >= next_fork) {
 			fork_once();
-			next_fork = now() + 0.3;
+			next_fork = now() + 0.3 * sparse;
 		}
 	}
 	atomic_store(&stop, true);
@@ -684,12 +699,14 @@ int main(void)
 {
 	double seconds = (double)number_from("SLUICE_MODEL_SECONDS", 30);
 	unsigned n = (unsigned)number_from("SLUICE_MODEL_THREADS", 8);
+	uint64_t k = number_from("SLUICE_MODEL_SPARSE", 1);
 	struct timespec ts;
 	pthread_t t;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	seed = number_from("SLUICE_MODEL_SEED",
 			   (uint64_t)ts.tv_sec * 1000003u ^ (uint64_t)ts.tv_nsec);
+	sparse = k < 1 ? 1 : k < 4096 ? (unsigned)k : 4096;
 	tap_plan(10);
 	tap_diag("SLUICE_MODEL_SEED=0x%jx", (uintmax_t)seed);
 	backend_start();
