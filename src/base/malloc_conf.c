@@ -44,6 +44,7 @@ static const struct counterpart {
 	{ "stats_print", NULL, "stats_print", NULL, 0 },
 	{ "prof", NULL, "prof", NULL, 0 },
 	{ "prof_active", NULL, "prof_active", NULL, 0 },
+	{ "prof_thread_active_init", NULL, "prof_thread_active_init", NULL, 0 },
 	{ "prof_final", NULL, "prof_final", NULL, 0 },
 	{ "prof_leak", NULL, "prof_leak", NULL, 0 },
 	{ "prof_prefix", NULL, "prof_prefix", NULL, 0 },

@@ -144,6 +144,10 @@ struct heap {
 	/* Any thread, atomic: the process in which it last got a thread (heap_process). */
 	_Atomic uint32_t process;
 
+	/* Owner thread, while there is a heap profile; others read it: when it last allocated or
+	 * freed what is not of a slab, in ms. Its other calls clear `drained`. */
+	_Atomic uint64_t paged_ms;
+
 	/* Guarded by: its own lock. */
 	struct pcp pcp;
 

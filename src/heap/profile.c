@@ -40,11 +40,15 @@
 #define WRITE_MS 10000   /* a terminal may be stopped */
 #define END_MS 1000      /* what a dump under way may keep the process from its end */
 #define STEP_MS 5
+#define LEAK_SITES 5u /* that prof_leak names, with their stacks, */
+#define LEAKS_MS 8000 /* and begins no further one after */
+#define LEAK_TEXT 128
 #define PEAK_SHIFT 3 /* a new peak is an eighth above the last one, */
 #define PEAK_LEAST ((uint64_t)1 << 20)
 
 bool profile_on;
 _Atomic uint32_t profile_active;
+_Atomic uint32_t profile_thread_init;
 _Atomic uint32_t profile_gdump;
 void (*profile_by_class)(uint64_t *live, uint64_t *pinned);
 static _Atomic uint32_t dumps;
@@ -129,12 +133,33 @@ static void dump_if_due(uint64_t weight)
 		(void)profile_dump(NULL, 'u');
 }
 
+/* A thread takes the setting for threads when it first asks. */
+static _Thread_local enum { UNKNOWN, ON, OFF } of_thread TLS_FAST;
+
+bool profile_of_thread(void)
+{
+	if (unlikely(of_thread == UNKNOWN))
+		profile_set_thread(
+			atomic_load_explicit(&profile_thread_init, memory_order_relaxed));
+	return of_thread == ON;
+}
+
+void profile_set_thread(bool on)
+{
+	of_thread = on ? ON : OFF;
+}
+
+bool profile_is_noting(void)
+{
+	return atomic_load_explicit(&profile_active, memory_order_relaxed) && profile_of_thread();
+}
+
 void profile_add(const void *p, size_t bytes)
 {
 	int saved = errno;
 	struct stack stack;
 
-	if (!atomic_load_explicit(&profile_active, memory_order_relaxed))
+	if (!profile_is_noting())
 		return;
 	stack_take(&stack);
 	if (sites_add(&stack, p, bytes)) {
@@ -168,7 +193,8 @@ void profile_reset(void)
 
 /* ---- what a dump finds of live objects ------------------------------------------------------- */
 
-/* Threads that are at work: their heaps were not emptied since their last calls. */
+/* Threads that are at work: their heaps were not emptied since their last calls, or they allocated
+ * or freed large blocks lately. */
 #define AWAKE_MAX 4096u
 #define AWAKE_PLACES (2 * AWAKE_MAX)
 
@@ -195,15 +221,23 @@ static uint32_t *awake_place(uint32_t tid)
 	return &awake[i % AWAKE_PLACES];
 }
 
+static bool is_at_work(struct heap *h, uint64_t now)
+{
+	uint64_t paged = atomic_load_explicit(&h->paged_ms, memory_order_relaxed);
+
+	return !heap_is_empty(h) || (paged && paged + options.idle_ms > now);
+}
+
 static void find_awake(void)
 {
+	uint64_t now = clock_ms_coarse();
 	unsigned n = 0;
 
 	memset(awake, 0, sizeof(awake));
 	for (struct heap *h = heap_first(); h && n < AWAKE_MAX; h = heap_next(h)) {
 		uint32_t tid = atomic_load_explicit(&h->tid, memory_order_relaxed);
 
-		if (!tid || heap_is_empty(h))
+		if (!tid || !is_at_work(h, now))
 			continue;
 		*awake_place(tid) = tid;
 		n++;
@@ -510,21 +544,63 @@ bool profile_init(void)
 	atomic_store_explicit(&next_dump, options.prof_interval, memory_order_relaxed);
 	atomic_store_explicit(&next_peak, PEAK_LEAST, memory_order_relaxed);
 	atomic_store_explicit(&profile_active, options.prof_active != 0, memory_order_relaxed);
+	atomic_store_explicit(&profile_thread_init, options.prof_thread_active_init != 0,
+			      memory_order_relaxed);
 	atomic_store_explicit(&profile_gdump, options.prof_gdump != 0, memory_order_relaxed);
 	stack_init();
 	profile_on = true;
 	return true;
 }
 
+/* What the live samples of a site stand for, if they are of one size. */
+static uint64_t live_estimate(const struct site_figures *f)
+{
+	return f->live_objects ? f->live_objects * sites_weight(f->live_bytes / f->live_objects)
+			       : 0;
+}
+
+/* The site with the most live bytes of those after *i and *bytes, in that order. Returns false if
+ * none has any. */
+static bool next_leak(uint32_t *i, uint64_t *bytes)
+{
+	uint32_t from = *i;
+	uint64_t most = *bytes;
+	struct site_figures f;
+
+	*bytes = 0;
+	for (uint32_t k = 0; k < sites_count(); k++) {
+		uint64_t n = sites_get(k, &f) ? live_estimate(&f) : 0;
+
+		if (n > *bytes && (n < most || (n == most && k > from))) {
+			*i = k;
+			*bytes = n;
+		}
+	}
+	return *bytes != 0;
+}
+
 static void say_leaks(void)
 {
 	struct site_figures sum = sum_of_sites();
+	uint64_t until = clock_ms() + LEAKS_MS;
+	uint64_t bytes = UINT64_MAX;
+	uint32_t i = 0;
+	struct site_figures f;
+	char what[LEAK_TEXT];
 
-	if (sum.live_objects)
-		log_warn("leaks at exit: some %lu bytes in objects of %lu samples, one in %lu "
-			 "bytes",
-			 (unsigned long)sites_live_bytes(), (unsigned long)sum.live_objects,
-			 (unsigned long)options.prof_sample);
+	if (!sum.live_objects)
+		return;
+	log_warn("leaks at exit: some %lu bytes in objects of %lu samples, one in %lu bytes",
+		 (unsigned long)sites_live_bytes(), (unsigned long)sum.live_objects,
+		 (unsigned long)options.prof_sample);
+	for (unsigned n = 0; n < LEAK_SITES && clock_ms() < until && next_leak(&i, &bytes); n++) {
+		const struct stack *s = sites_get(i, &f);
+
+		log_format(what, sizeof(what),
+			   "leak %u: some %lu bytes, samples: %lu, allocated here, first by", n + 1,
+			   (unsigned long)bytes, (unsigned long)f.live_objects);
+		stack_write(what, s);
+	}
 }
 
 /* Waits for a dump under way, which the end of the process would cut off. */

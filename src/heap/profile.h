@@ -14,6 +14,16 @@ extern bool profile_on;
 /* Whether what is sampled is noted; any thread may set it. */
 extern _Atomic uint32_t profile_active;
 
+/* The same of threads that have not said so, nor had a sample yet; any thread may set it. */
+extern _Atomic uint32_t profile_thread_init;
+
+/* Whether it is noted of the calling thread. */
+bool profile_of_thread(void);
+void profile_set_thread(bool on);
+
+/* Whether what the calling thread samples is noted. */
+bool profile_is_noting(void);
+
 /* Whether the profile is written at each new peak of live memory; any thread may set it. */
 extern _Atomic uint32_t profile_gdump;
 

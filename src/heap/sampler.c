@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/links.h"
 #include "base/log.h"
 #include "base/options.h"
@@ -90,8 +91,7 @@ void *sampler_alloc(size_t size, unsigned due)
 
 	if (due & 1u << SAMPLE_GUARD)
 		p = guarded_alloc(size);
-	if (!(due & 1u << SAMPLE_PROF) ||
-	    !atomic_load_explicit(&profile_active, memory_order_relaxed))
+	if (!(due & 1u << SAMPLE_PROF) || !profile_is_noting())
 		return p;
 	/* In a run of its own, so that free takes the slow path. */
 	if (!p) {
@@ -104,8 +104,19 @@ void *sampler_alloc(size_t size, unsigned due)
 	return p;
 }
 
+/* For profiles, which tell threads at work from others: these calls leave the heap alone. */
+static void note_call(void)
+{
+	struct heap *h = heap_self;
+
+	if (heap_is_real(h))
+		atomic_store_explicit(&h->paged_ms, clock_ms_coarse(), memory_order_relaxed);
+}
+
 static void note_large(void *p, size_t bytes)
 {
+	if (!profile_is_noting())
+		return;
 	if (pagemap_ours(p) && page_kind(page_of(p)) == PAGE_LARGE)
 		page_of(p)->list = LIST_SAMPLED;
 	profile_add(p, bytes);
@@ -113,7 +124,10 @@ static void note_large(void *p, size_t bytes)
 
 void sampler_large(void *p, size_t bytes)
 {
-	if (profile_on && profile_large_due(bytes))
+	if (!profile_on)
+		return;
+	note_call();
+	if (profile_large_due(bytes))
 		note_large(p, bytes);
 }
 
@@ -125,7 +139,10 @@ void sampler_grown(void *p, size_t old, size_t bytes)
 
 struct profile_note sampler_resizes(const struct page *pg, const void *p)
 {
-	if (!profile_on || (pg && pg->list != LIST_SAMPLED))
+	if (!profile_on)
+		return (struct profile_note){ 0 };
+	note_call();
+	if (pg && pg->list != LIST_SAMPLED)
 		return (struct profile_note){ 0 };
 	return profile_remove(p);
 }
@@ -179,7 +196,10 @@ void sampler_freed(struct page *pg, void *p)
 	/* A mapping may lie in the address space behind a region's end. */
 	if (pg && page_kind(pg) != PAGE_LARGE && page_kind(pg) != PAGE_SLAB)
 		pg = NULL;
-	if (!profile_on || (pg && (page_kind(pg) != PAGE_LARGE || pg->list != LIST_SAMPLED)))
+	if (!profile_on || (pg && page_kind(pg) != PAGE_LARGE))
+		return;
+	note_call();
+	if (pg && pg->list != LIST_SAMPLED)
 		return;
 	if (pg && p != page_address(pg))
 		return; /* the free of a middle, which is noticed */

@@ -106,6 +106,32 @@ static int set_prof_active(const struct ctl_new *new)
 	return 0;
 }
 
+static bool prof_threads_are_active(void)
+{
+	return profile_on && atomic_load_explicit(&profile_thread_init, memory_order_relaxed);
+}
+
+static int set_prof_threads(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return new->value ? ENOENT : 0;
+	atomic_store_explicit(&profile_thread_init, new->value != 0, memory_order_relaxed);
+	return 0;
+}
+
+static bool thread_is_active(void)
+{
+	return profile_on && profile_of_thread();
+}
+
+static int set_thread_prof(const struct ctl_new *new)
+{
+	if (!profile_on)
+		return new->value ? ENOENT : 0;
+	profile_set_thread(new->value != 0);
+	return 0;
+}
+
 static bool prof_gdump_is_on(void)
 {
 	return profile_on && atomic_load_explicit(&profile_gdump, memory_order_relaxed);

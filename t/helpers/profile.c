@@ -2,8 +2,8 @@
 /*
  * A program whose heap profile is known, and loops that a sampler must survive.
  *
- * usage: profile known|stepped|shrunk|lives|idle|pins FILE | loops MODULE | threads | cached |
- *        asks | ends
+ * usage: profile known|stepped|shrunk|lives|idle|paged|threaded|pins FILE | loops MODULE |
+ *        threads | cached | asks | ends
  *
  * known writes its profile to FILE: live are 48,000,000 bytes of site_small (objects of 96 bytes),
  * 81,920,000 of site_large (81,920) and 64 MiB of site_grown (by realloc, many steps); site_freed
@@ -13,6 +13,9 @@
  *
  * lives prints how long the objects of site_small and site_large lived, the mean in ns. idle: three
  * quarters of what site_small has are of threads that sleep; site_large is of the first thread.
+ * paged: two threads have mappings only, 160 MiB each; that of site_small sleeps, that of
+ * site_large does not. threaded: what threads ask for by thread.prof.active. In the profile are
+ * 1,000 objects of 10,240 bytes of site_small, and as many of site_large.
  * pins: one object in 16 of site_small stays, all of site_large do; prints pinned_bytes.
  * asks: a dump and a reset, as usual without a value. ends: allocates on
  * stacks that end at addresses where no code is, as those of coroutines may.
@@ -20,6 +23,7 @@
 #include <dlfcn.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <sys/wait.h>
 
@@ -313,6 +317,109 @@ static void idle(const char *file)
 		pthread_join(t[i], NULL);
 }
 
+#define PAGED 20u
+#define PAGED_BYTES ((size_t)8 << 20)
+static _Atomic bool paged_done;
+static sem_t paged_end;
+
+static void *sleeps_paged(void *arg)
+{
+	for (unsigned i = 0; i < PAGED; i++)
+		small[i] = site_small(PAGED_BYTES);
+	pthread_barrier_wait(&rest);
+	sem_wait(&paged_end);
+	return arg;
+}
+
+static void *works_paged(void *arg)
+{
+	struct timespec moment = { .tv_nsec = 1000000 };
+
+	for (unsigned i = 0; i < PAGED; i++)
+		large[i] = site_large(PAGED_BYTES);
+	pthread_barrier_wait(&rest);
+	while (!paged_done) {
+		free(site_freed(PAGED_BYTES));
+		nanosleep(&moment, NULL);
+	}
+	return arg;
+}
+
+/* Needs idle_ms:2000. */
+static void paged(const char *file)
+{
+	struct timespec moment = { .tv_nsec = 1000000 };
+	pthread_t t[2];
+	uint64_t from;
+
+	sem_init(&paged_end, 0, 0);
+	pthread_barrier_init(&rest, NULL, 3);
+	CHECK(!pthread_create(&t[0], NULL, sleeps_paged, NULL) &&
+		      !pthread_create(&t[1], NULL, works_paged, NULL),
+	      "threads");
+	pthread_barrier_wait(&rest);
+	for (from = now_ns(); now_ns() - from < UINT64_C(2200000000);)
+		nanosleep(&moment, NULL);
+	malloc_trim(0);
+	dump(file);
+	paged_done = true;
+	sem_post(&paged_end);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+}
+
+static bool thread_is_active(void)
+{
+	bool on = false;
+	size_t len = sizeof(on);
+	void *found = dlsym(RTLD_DEFAULT, "mallctl");
+	mallctl_function *f;
+
+	memcpy(&f, &found, sizeof(f));
+	CHECK(f && f("thread.prof.active", &on, &len, NULL, 0) == 0, "thread.prof.active");
+	return on;
+}
+
+#define THREADED 1000u
+
+static void *in_profile(void *arg)
+{
+	bool on = true;
+
+	CHECK(!thread_is_active(), "a thread that has not asked is in the profile");
+	CHECK(ctl("thread.prof.active", &on, sizeof(on)) == 0 && thread_is_active(), "on");
+	for (unsigned i = 0; i < THREADED; i++)
+		small[i] = site_small(10000);
+	return arg;
+}
+
+static void *not_in_profile(void *arg)
+{
+	for (unsigned i = 0; i < THREADED / 2; i++) {
+		CHECK(site_freed(10000), "no memory");
+		CHECK(site_freed(100000), "no memory");
+	}
+	return arg;
+}
+
+/* Needs prof_thread_active_init:0. */
+static void threaded(const char *file)
+{
+	bool on = true;
+	bool off = false;
+	pthread_t t;
+
+	CHECK(!pthread_create(&t, NULL, in_profile, NULL) && !pthread_join(t, NULL), "thread");
+	CHECK(!pthread_create(&t, NULL, not_in_profile, NULL) && !pthread_join(t, NULL), "thread");
+	CHECK(ctl("prof.thread_active_init", &on, sizeof(on)) == 0 && thread_is_active(),
+	      "what is set counts for threads that have not asked");
+	for (unsigned i = 0; i < THREADED; i++)
+		large[i] = site_large(10000);
+	CHECK(ctl("thread.prof.active", &off, sizeof(off)) == 0 && !thread_is_active(), "off");
+	not_in_profile(NULL);
+	dump(file);
+}
+
 static void pins(const char *file)
 {
 	for (unsigned i = 0; i < SMALL; i++)
@@ -344,6 +451,10 @@ int main(int argc, char **argv)
 		lives(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "idle") == 0)
 		idle(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "paged") == 0)
+		paged(argv[2]);
+	else if (argc > 2 && strcmp(argv[1], "threaded") == 0)
+		threaded(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "pins") == 0)
 		pins(argv[2]);
 	else if (argc > 2 && strcmp(argv[1], "loops") == 0)

@@ -8,7 +8,7 @@
 . "${0%/*}/../lib/tap.sh"
 getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
 	skip_all "stacks need glibc 2.35"
-plan 44
+plan 51
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -110,6 +110,17 @@ if command -v addr2line >/dev/null 2>&1; then
 	out=$(prof --what idle "$TMP/idle")
 	near "$(field 1 site_small)" 36000000 "memory of threads that sleep is found"
 	is "$(field 1 site_large)" 0 "and memory of one that works is not among it"
+	SLUICE_CONF=prof:true,prof_sample:8K,psi:0,cgroup:0,idle_ms:2000 with_sluice "$prog" paged \
+		"$TMP/idle" >/dev/null
+	out=$(prof --what idle "$TMP/idle")
+	near "$(field 1 site_small)" 167772160 "the same of threads that have mappings only"
+	is "$(field 1 site_large)" 0 "of which one works"
+
+	profiled prof:true,prof_sample:8K,prof_thread_active_init:0 threaded "$TMP/heap"
+	out=$(prof --what ever "$TMP/heap")
+	near "$(field 1 site_small)" 10240000 "a thread that asks is in the profile"
+	near "$(field 1 site_large)" 10240000 "so is one for which it is set"
+	is "$(field 1 site_freed)" 0 "others are not"
 
 	pinned=$(SLUICE_CONF=prof:true,prof_sample:4K,psi:0,cgroup:0 with_sluice "$prog" pins \
 		"$TMP/pins" | head -n 1)
@@ -120,7 +131,8 @@ if command -v addr2line >/dev/null 2>&1; then
 	diag "$(field 1 site_small), of $pinned; site_large: $(field 1 site_large)"
 else
 	for what in small large ever folded pprof-small pprof-large pprof-freed life-small \
-		life-large idle busy pins; do
+		life-large idle busy idle-large busy-large threads threads-small threads-large \
+		threads-freed pins; do
 		skip "sluice-prof: $what" "addr2line is not installed (binutils)"
 	done
 fi
@@ -181,6 +193,8 @@ is "$(find . -name "$long.*.f.heap" | wc -l)" 1 "MALLOC_CONF takes a prefix of 2
 out=$(SLUICE_CONF=prof:true,prof_leak:1 with_sluice "$prog" known /dev/null 2>&1)
 like "$out" '^sluice: leaks at exit: ' "prof_leak says what was not freed" ||
 	diag "$out"
+like "$(printf '%s\n' "$out" | sed -n '/leak 1: some 67[0-9]* bytes, samples: 1,/,/leak 2:/p')" \
+	'site_grown|#0 0x' "and by which call" || diag "$out"
 SLUICE_CONF=prof:true,prof_sample:16K,prof_gdump:1,prof_prefix:peak with_sluice "$prog" known \
 	/dev/null >/dev/null 2>&1
 n=$(find . -name 'peak.*.u.heap' | wc -l)

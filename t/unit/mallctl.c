@@ -276,6 +276,7 @@ static void test_order(void)
 	ssize_t ms = 7;
 	size_t ms_len = sizeof(ms);
 	unsigned arena = 7;
+	bool on = true;
 	void *p = mallocx(10, 0);
 
 	ok(mallctl("epoch", &epoch, &len, NULL, 0) == 0 &&
@@ -300,6 +301,11 @@ static void test_order(void)
 		   mallctl("prof.dump", &arena, &len, NULL, 0) == EPERM &&
 		   mallctl("tcache.flush", NULL, NULL, NULL, 0) == EPERM,
 	   "prof.dump and prof.reset may be called without a value");
+	len = sizeof(on);
+	ok(mallctl("thread.prof.active", &on, &len, &(bool){ true }, len) == ENOENT && !on &&
+		   mallctl("prof.thread_active_init", &on, &len, &(bool){ true }, len) == ENOENT &&
+		   !on && mallctl("thread.prof.active", &on, &len, &(bool){ false }, len) == 0,
+	   "without a profile no thread is in it");
 	dallocx(p, 0);
 }
 
@@ -461,7 +467,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(56);
+	tap_plan(57);
 	sluice_init();
 	test_sizes();
 	test_rallocx();
