@@ -7,4 +7,5 @@
     pages.py       sluice-bench pages
     drain.py       sluice-bench drain
     scale.py       sluice-bench scale
+    services.py    sluice-bench services; servers.py starts and watches them
 """

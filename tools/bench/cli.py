@@ -9,7 +9,7 @@ from ..common.comparison import Comparison
 from ..common.errors import UsageError
 from ..common.places import Places
 
-from . import charts, drain, pages, report, scale, workloads
+from . import charts, drain, pages, report, scale, services, workloads
 
 TIMEOUT = 600
 # The commands, and the options that are refused with each.
@@ -18,6 +18,7 @@ IGNORED = {
               "threads", "time"),
     "drain": ("alloc", "allocs", "baseline", "list", "only", "scale", "sluice_options", "time"),
     "scale": ("baseline", "time"),
+    "services": ("baseline", "plot", "threads", "time"),
 }
 EPILOG = """\
 The order of allocators rotates from round to round. Single-threaded workloads are pinned to one
@@ -35,8 +36,10 @@ def parser(version):
     p.add_argument("command", nargs="?", metavar="COMMAND",
                    help="`pages`: measure the cost of the page layer by itself; `drain`: how soon "
                         "and at whose cost the pcps of threads are emptied; `scale`: compare "
-                        "allocators with 1 to 4,096 threads (default: compare allocators)")
-    command.add_arguments(p, "sluice-bench", version, repeat=f"7, scale {scale.REPEAT}",
+                        "allocators with 1 to 4,096 threads; `services`: real servers under "
+                        "load (default: compare allocators)")
+    command.add_arguments(p, "sluice-bench", version,
+                          repeat=f"7, scale and services {scale.REPEAT}",
                           timeout=f"{TIMEOUT}, scale {scale.TIMEOUT}",
                           quick="3 rounds of a tenth of the work, and smaller sizes",
                           plot="write charts, SVG and PNG, by gnuplot")
@@ -74,9 +77,10 @@ def options_of(argv, version):
         options.threads = options.threads[0]
     if options.repeat is None:
         if options.quick:
-            options.repeat = 2 if of_scale else 3
+            options.repeat = {"scale": 2, "services": 1}.get(options.command, 3)
         else:
-            options.repeat = scale.REPEAT if of_scale else 7
+            options.repeat = {"scale": scale.REPEAT,
+                              "services": services.REPEAT}.get(options.command, 7)
     if options.timeout is None:
         options.timeout = scale.TIMEOUT if of_scale else TIMEOUT
     options.time = options.time or "wall"
@@ -130,5 +134,7 @@ def main(argv, script, version, libdir, libexecdir):
             return drain.main(options, places)
         if options.command == "scale":
             return scale.main(options, places)
+        if options.command == "services":
+            return services.main(options, places, version)
         return compare(options, places, version)
     return command.run(work)

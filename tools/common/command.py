@@ -4,6 +4,7 @@
 import argparse
 import fnmatch
 import os
+import signal
 import sys
 
 from . import charts
@@ -120,7 +121,12 @@ def check_outputs(options):
 
 
 def run(command):
-    """Runs a command. Turns its exceptions into an error line and an exit status."""
+    """Runs a command. Turns its exceptions into an error line and an exit status. SIGTERM and
+    SIGHUP end it like ^C, so that what it started does not stay."""
+    def end(number, _):
+        raise SystemExit(128 + number)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     try:
         return command()
     except UsageError as e:

@@ -3,6 +3,7 @@
 all."""
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 
 from .errors import BenchError
 
+PR_SET_PDEATHSIG = 1
 ENVIRONMENT_OUT = ("LD_PRELOAD", "SLUICE_CONF", "MALLOC_CONF", "MALLOC_ARENA_MAX")
 
 
@@ -50,14 +52,28 @@ def kill_all(process):
     process.communicate()
 
 
+def die_with(parent):
+    """For preexec_fn: the program is killed when this process ends, however that happens."""
+    prctl = ctypes.CDLL(None).prctl
+
+    def begin():
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    return begin
+
+
 def run(argv, *, env, core=None, timeout=600, cwd=None, stdin=None):
     """Runs a program and returns its output. The core is set for the program, not for us."""
-    def pin():
+    die = die_with(os.getpid())
+
+    def begin():
+        die()
         if core is not None:
             os.sched_setaffinity(0, {core})
     with subprocess.Popen(argv, env=env, stdin=stdin or subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          errors="replace", cwd=cwd, preexec_fn=pin,
+                          errors="replace", cwd=cwd, preexec_fn=begin,
                           start_new_session=True) as process:
         try:
             out, err = process.communicate(timeout=timeout)
