@@ -224,12 +224,39 @@ static void begin_block(void *p, size_t size, bool *zero)
 
 	CHECK(was != LIVE_USED);
 	if (was == LIVE_ZEROED && page_kind(pg) == PAGE_SLAB) {
-		quarantine_check_zero(p, sizeof(struct object), slot, pg);
-		memset(p, 0, sizeof(struct object));
+		quarantine_check_zero(p, 0, slot, pg);
 		*zero = true;
 	}
 	if (options.canary)
 		trailer_put(p, size, slot);
+}
+
+/* An object that the heap has taken already. Returns NULL if there are few, and every
+ * DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what else is due. */
+static struct object *take_ready(size_t size)
+{
+	struct heap *h = heap_self;
+	struct object *o = NULL;
+
+	if (unlikely(heap_sampling) || unlikely(!heap_enter(h)))
+		return NULL;
+	if (heap_goes_past(h))
+		o = heap_pop_hidden(h, class_of(size));
+	heap_exit(h);
+	return o;
+}
+
+static void *take(size_t size, size_t align, bool *zero)
+{
+	size_t bytes = align_up(max_size(size, 1), align);
+	void *p = NULL;
+
+	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES))
+		p = take_ready(bytes);
+	if (unlikely(!p))
+		return heap_plain_alloc(size, align, zero);
+	*zero = false;
+	return p;
 }
 
 static void *harden_alloc(size_t size, size_t align, bool *zero)
@@ -242,7 +269,7 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 		*zero = true;
 		return p;
 	}
-	p = heap_plain_alloc(size + trailer_bytes(), align, zero);
+	p = take(size + trailer_bytes(), align, zero);
 	if (!p || !page_in_use(p))
 		return p;
 	if (unlikely(!live_ready(p))) {
@@ -251,6 +278,31 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 	}
 	begin_block(p, size, zero);
 	return p;
+}
+
+/* What heap_free_checked does with an object, if the heap can be used and nothing else is due.
+ * Returns false if not. */
+static bool free_here(struct page *pg, void *p)
+{
+	struct heap *h = heap_self;
+	struct due_list d;
+
+	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
+	    unlikely(!heap_enter(h)))
+		return false;
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
+	    unlikely(!heap_goes_past(h))) {
+		heap_exit(h);
+		return false;
+	}
+	d.n = 0;
+	heap_work_begin(true, false);
+	quarantine_put(h, p, &d);
+	heap_work_begin(false, false);
+	heap_exit_free(h);
+	for (unsigned i = 0; i < d.n; i++)
+		heap_adopt(d.due[i].pg, d.due[i].cls);
+	return true;
 }
 
 static void harden_free(void *p)
@@ -274,7 +326,8 @@ static void harden_free(void *p)
 		sampler_freed(pg, p);
 	if (!quarantine_hide(p, pg) && options.zero_on_free)
 		memset(p, 0, block_bytes(pg));
-	heap_free_checked(pg, p);
+	if (unlikely(!free_here(pg, p)))
+		heap_free_checked(pg, p);
 }
 
 static size_t harden_usable(void *p)

@@ -323,36 +323,80 @@ static void current_shuffle(struct heap *h, unsigned cls)
 	slab_place(h, pg);
 }
 
-struct object *heap_take_hidden(struct heap *h, unsigned cls)
+static unsigned hidden_most(unsigned cls)
+{
+	return bin_capacity(cls) < HIDDEN_MAX ? bin_capacity(cls) : HIDDEN_MAX;
+}
+
+/* Up to n objects out of the slab. Objects that were freed read as zero again: their links do not
+ * stay. */
+static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
+{
+	unsigned far = HIDDEN_MAX + 1;
+	unsigned carved = pg->carved;
+	unsigned got = slab_take(pg, o, n, &far);
+
+	if (options.zero_on_free)
+		for (unsigned i = 0; i < got - (pg->carved - carved); i++)
+			o[i]->link = 0;
+	return got;
+}
+
+static void hidden_fill(struct heap *h, unsigned cls)
 {
 	struct object **o = bin_bottom(h, cls) + 1;
-	unsigned most = bin_capacity(cls) < HIDDEN_MAX ? bin_capacity(cls) : HIDDEN_MAX;
+	unsigned most = hidden_most(cls);
 	unsigned n = h->hidden[cls];
-	unsigned far = HIDDEN_MAX + 1;
-	struct object *taken;
-	unsigned i;
+
+	if (options.random_slots)
+		current_shuffle(h, cls);
+	while (n < most) {
+		struct page *pg = current_slab(h, cls);
+
+		if (!pg)
+			break;
+		heap_work_count(0, 1);
+		n += take_clean(pg, o + n, most - n);
+	}
+	heap_work_count(n - h->hidden[cls], 0);
+	h->hidden[cls] = (uint8_t)n;
+}
+
+static struct object *hidden_pop(struct heap *h, unsigned cls, unsigned n)
+{
+	struct object **o = bin_bottom(h, cls) + 1;
+	unsigned i = options.random_slots ? random_below(n) : n - 1;
+	struct object *taken = o[i];
 
 	h->idle_rounds[cls] = 0;
-	if (n <= most / 2) {
-		if (options.random_slots)
-			current_shuffle(h, cls);
-		while (n < most) {
-			struct page *pg = current_slab(h, cls);
-
-			if (!pg)
-				break;
-			heap_work_count(0, 1);
-			n += slab_take(pg, o + n, most - n, &far);
-		}
-		heap_work_count(n - h->hidden[cls], 0);
-	}
-	if (!n)
-		return NULL;
-	i = options.random_slots ? random_below(n) : n - 1;
-	taken = o[i];
 	o[i] = o[n - 1];
 	h->hidden[cls] = (uint8_t)(n - 1);
 	return taken;
+}
+
+struct object *heap_take_hidden(struct heap *h, unsigned cls)
+{
+	if (h->hidden[cls] <= hidden_most(cls) / 2)
+		hidden_fill(h, cls);
+	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls]) : NULL;
+}
+
+struct object *heap_pop_hidden(struct heap *h, unsigned cls)
+{
+	unsigned n = h->hidden[cls];
+
+	return n > hidden_most(cls) / 2 ? hidden_pop(h, cls, n) : NULL;
+}
+
+bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
+{
+	unsigned n = h->hidden[cls];
+
+	if (n >= hidden_most(cls))
+		return false;
+	bin_bottom(h, cls)[1 + n] = o;
+	h->hidden[cls] = (uint8_t)(n + 1);
+	return true;
 }
 
 /* ---- objects go to their slabs ----------------------------------------------------------- */

@@ -70,13 +70,19 @@ bool heap_refill(struct heap *h, unsigned cls);
 
 /*
  * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
- * places above hold up to HIDDEN_MAX objects that were taken from slabs. heap_take_hidden takes one
- * of them, at random with the option random_slots, and more from the slabs first if there are few.
- * Returns NULL if the heap has none. heap_show_hidden makes them the bin's, for a flush.
+ * places above hold up to HIDDEN_MAX objects that were taken from slabs or have left the
+ * quarantine. With zero_on_free they read as zero, except newly carved ones.
+ *
+ * heap_take_hidden takes one of them, at random with the option random_slots, and more from the
+ * slabs first if there are few. Returns NULL if the heap has none. heap_pop_hidden does not look
+ * into slabs: it returns NULL if there are few. heap_put_hidden adds one; it returns false if there
+ * is no room. heap_show_hidden makes them the bin's, for a flush.
  */
 #define HIDDEN_MAX 16u
 _Static_assert(HIDDEN_MAX <= BIN_SMALL, "they fit into the row in which a bin begins");
 struct object *heap_take_hidden(struct heap *h, unsigned cls);
+struct object *heap_pop_hidden(struct heap *h, unsigned cls);
+bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o);
 void heap_random_fork_child(void); /* not the parent's choices */
 static inline void heap_show_hidden(struct heap *h, unsigned bin)
 {

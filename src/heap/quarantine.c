@@ -53,8 +53,15 @@ static inline struct quarantine *of_heap(const struct heap *h)
 /* from and to: multiples of 16. Returns the first word that is not zero, or `to`. */
 static size_t first_written(const char *at, size_t from, size_t to)
 {
+	uint64_t line[8];
 	uint64_t word[2];
 
+	for (; to - from >= sizeof(line); from += sizeof(line)) {
+		memcpy(line, at + from, sizeof(line));
+		if (unlikely(line[0] | line[1] | line[2] | line[3] | line[4] | line[5] | line[6] |
+			     line[7]))
+			break;
+	}
 	for (; from < to; from += sizeof(word)) {
 		memcpy(word, at + from, sizeof(word));
 		if (unlikely(word[0] | word[1]))
@@ -174,7 +181,9 @@ static void block_leaves(struct heap *h, void *p, struct due_list *d)
 				      page_kind(pg) == PAGE_SLAB ? sizeof(struct object)
 								 : large_usable(pg),
 				      pg);
-	heap_free_to_slab(h, p, d);
+	/* An object without link is found changed only if it is to read as zero. */
+	if (!options.zero_on_free || page_kind(pg) != PAGE_SLAB || !heap_put_hidden(h, pg->cls, p))
+		heap_free_to_slab(h, p, d);
 }
 
 static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d)
@@ -196,7 +205,8 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 
 void quarantine_put(struct heap *h, void *p, struct due_list *d)
 {
-	size_t weight = weight_of(page_of(p));
+	struct page *pg = page_of(p);
+	size_t weight = weight_of(pg);
 	struct quarantine *q = of_heap(h);
 
 	if (options.quarantine && unlikely(!q)) {
@@ -213,7 +223,7 @@ void quarantine_put(struct heap *h, void *p, struct due_list *d)
 		oldest_leaves(h, q, d);
 	}
 	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
-	count(q, page_of(p), 1);
+	count(q, pg, 1);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
