@@ -38,6 +38,7 @@
 #include "heap/sampler.h"
 #include "heap/trim.h"
 #include "os/vm.h"
+#include "page/region.h"
 #include "page/zone.h"
 
 #define TRAILER_BYTES sizeof(uint64_t)
@@ -272,10 +273,6 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 	p = take(size + trailer_bytes(), align, zero);
 	if (!p || !page_in_use(p))
 		return p;
-	if (unlikely(!live_ready(p))) {
-		heap_plain_free(p);
-		return NULL;
-	}
 	begin_block(p, size, zero);
 	return p;
 }
@@ -489,6 +486,8 @@ static bool mark_region(struct region *r)
 {
 	uint32_t n;
 
+	if (!live_ready(r))
+		return false;
 	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
 		struct page *pg = &r->page[i];
 
@@ -499,8 +498,6 @@ static bool mark_region(struct region *r)
 			n = pg->npages;
 		if (page_kind(pg) != PAGE_SLAB && page_kind(pg) != PAGE_LARGE)
 			continue;
-		if (!live_ready(pg))
-			return false;
 		if (page_kind(pg) == PAGE_SLAB)
 			mark_slab(pg);
 		else
@@ -552,6 +549,7 @@ void harden_init(void)
 			options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB "
 				    "of address space; allow more (ulimit -v)");
 	}
+	region_ready = live_ready;
 	if (options.quarantine)
 		heap_released_hook = quarantine_show;
 	heap_slow_only = true;

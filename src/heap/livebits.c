@@ -2,15 +2,17 @@
 /*
  * livebits.c - see livebits.h. Used by harden and slab; uses vm and pagemap.
  *
- * (A) A region's bits are mapped when the first block of it is handed out in a hardened process,
- *     and stay. The kernel backs only what is used: 1/64 of the memory in use, at most.
+ * (A) In a hardened process each region has its bits: those that were there at the start get them
+ *     then, a new one before it is published (region_ready). If the kernel refuses them there is no
+ *     new region, so no block is ever handed out that has none. They stay. The kernel backs only
+ *     what is used: 1/64 of the memory in use, at most.
  * (B) A block has two neighbouring bits. The upper one, `used`, decides: the thread that clears it
  *     owns the block, and it alone changes the lower one, `note`, until the block is handed out
  *     again. So one atomic operation does a malloc, and one a free.
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
- * Pairing: bits are published by a release CAS, and found by an acquire load.
+ * Pairing: bits are published by a release store, and found by an acquire load.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -19,20 +21,16 @@
 
 #include "os/vm.h"
 
-bool live_ready(const void *p)
+bool live_ready(struct region *r)
 {
-	struct live_bits *none = NULL;
-	struct live_bits *b;
+	struct live_bits *b = live_bits_of(r);
 
-	if (likely(live_bits_of(p) != NULL))
+	if (b)
 		return true;
 	b = vm_map(sizeof(*b), PG_BYTES);
-	if (!b)
-		return false;
-	if (!atomic_compare_exchange_strong_explicit(&region_of(p)->live, &none, b,
-						     memory_order_release, memory_order_relaxed))
-		vm_unmap(b, sizeof(*b));
-	return true;
+	/* Pairs with the acquire in live_bits_of. */
+	atomic_store_explicit(&r->live, b, memory_order_release);
+	return b != NULL;
 }
 
 uint64_t live_bytes(struct region *r)

@@ -42,8 +42,9 @@ static inline unsigned live_shift(const void *p)
 	return (uintptr_t)p / ALIGN_MIN % LIVE_IN_WORD * 2;
 }
 
-/* p: in a region of ours. Makes sure that the region has bits. Returns false if no memory. */
-bool live_ready(const void *p);
+/* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
+ * thread. Returns false if no memory. */
+bool live_ready(struct region *r);
 
 /* What the bits of the region cost, in bytes. */
 uint64_t live_bytes(struct region *r);

@@ -43,6 +43,8 @@
 #define AWAY_MAX 256u /* each splits a mapping; a process may have 65,530 mappings */
 #define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 
+bool (*region_ready)(struct region *r);
+
 /* ---- growth ------------------------------------------------------------------------------ */
 
 /* Adds pages [r->pages, pages) of a region as free blocks, clean unless their bits say otherwise.
@@ -105,8 +107,12 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 	return region_add_pages(z, r, r->pages + (uint32_t)(bytes >> PG_SHIFT));
 }
 
-static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
+/* Publishes a region whose metadata are usable. Returns false, and does nothing, if what else it
+ * needs is missing. Guarded by: grow. */
+static bool region_publish(struct zone *z, struct region *r, uint32_t reserved)
 {
+	if (unlikely(region_ready != NULL) && !region_ready(r))
+		return false;
 	r->zone = z;
 	r->pages = REGION_META_PAGES;
 	r->reserved = reserved;
@@ -115,6 +121,7 @@ static void region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	atomic_store_explicit(&z->regions, r, memory_order_release);
 	pagemap_add(r);
 	stat_add(STAT_regions_made, 1);
+	return true;
 }
 
 /*
@@ -193,19 +200,20 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 		reserve_space(z);
 	if (z->va.next != z->va.end) {
 		r = (struct region *)z->va.next;
-		if (!region_commit_meta(r))
-			return NULL;
+		if (!region_commit_meta(r) || !region_publish(z, r, REGION_PAGES))
+			return NULL; /* the next try finds it there, usable or not */
 		z->va.next += REGION_BYTES;
-		region_publish(z, r, REGION_PAGES);
 		return r;
 	}
 	bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
 	r = region_map(z, bytes);
-	if (r) {
-		region_guard(r);
-		region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT));
-	}
-	return r;
+	if (!r)
+		return NULL;
+	region_guard(r);
+	if (region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT)))
+		return r;
+	vm_unmap(r, bytes);
+	return NULL;
 }
 
 /*

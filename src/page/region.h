@@ -8,6 +8,12 @@
 #include "page/zone.h"
 
 /*
+ * Hardened: provides what each region needs besides its metadata. Called under zone.grow. Returns
+ * false if the kernel refused; then there is no such region.
+ */
+extern bool (*region_ready)(struct region *r);
+
+/*
  * Adds pages, so that a block of the order can be taken from them, unless zone.grown is no longer
  * `seen`. Returns 0; -ENOMEM if the kernel refused; -EBUSY, -EDEADLK or -EAGAIN if a lock cannot
  * be taken.

@@ -7,12 +7,14 @@
 #include "config.h"
 #endif
 #include <stdlib.h>
+#include <sys/syscall.h>
 
 #include "base/options.h"
 #include "heap/harden.h"
 #include "heap/heap.h"
 #include "lib/child.h"
 #include "lib/core.h"
+#include "lib/refuse.h"
 #include "lib/tap.h"
 
 #define BLOCKS 200u
@@ -101,11 +103,55 @@ static void test_blocks_before(void)
 	   "a second free of one is noticed");
 }
 
+#define TRIES 2600u
+#define BITS_BYTES (REGION_BYTES / ALIGN_MIN / 4) /* of a region's live bits */
+
+/* Blocks of many sizes, beyond one region, whose live bits the kernel refuses. */
+static void without_bits(void *arg)
+{
+	static const size_t sizes[] = { 480, 70000, 100, 114000, 3000, 20000 };
+	static char *p[TRIES];
+
+	begin("profile:hardened,guard_sample:0,zones:1");
+	harden_init();
+	if (!refuse(SYS_mmap, 1, BITS_BYTES, ENOMEM))
+		_exit(77);
+	for (unsigned i = 0; i < TRIES; i++) {
+		size_t n = sizes[i % 6];
+
+		p[i] = heap_alloc(n);
+		if (p[i])
+			memset(p[i], 'a', n);
+	}
+	for (unsigned i = 0; i < TRIES; i++)
+		heap_free(p[i]);
+	for (unsigned i = 0; i < TRIES; i++)
+		heap_free(heap_alloc(sizes[i % 6]));
+	(void)arg;
+}
+
+static void test_refused(void)
+{
+	struct child c;
+
+	child_run(&c, without_bits, NULL);
+	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 77) {
+		tap_skip(1, "no seccomp");
+		return;
+	}
+	ok(c.status == 0,
+	   "without memory for its bits a region is not made, and no block is stopped "
+	   "for bytes that nobody wrote");
+	if (c.status)
+		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
+}
+
 int main(void)
 {
-	tap_plan(3);
+	tap_plan(4);
 	heap_init();
 	test_start();
 	test_blocks_before();
+	test_refused();
 	return tap_done();
 }
