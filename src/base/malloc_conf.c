@@ -87,11 +87,14 @@ static bool raise_to_power(const struct counterpart *c, char *value)
 	return true;
 }
 
-/* Sets the option that corresponds to name:value. Returns false if there is none, or if its value
- * is refused. *nearest: see nearest_decay, left alone for other options. */
-static bool set_counterpart(const char *name, size_t name_len, const char *value, size_t value_len,
-			    const char **nearest)
+enum outcome { TAKEN, NO_COUNTERPART, REFUSED, OUTCOMES };
+
+/* Sets the option that corresponds to name:value. Says why if the value is refused. *nearest: see
+ * nearest_decay, left alone for other options. */
+static enum outcome set_counterpart(const char *name, size_t name_len, const char *value,
+				    size_t value_len, const char **nearest)
 {
+	const struct counterpart *named = NULL;
 	char same[VALUE_BYTES];
 
 	memcpy(same, value, min_size(value_len, sizeof(same) - 1));
@@ -100,22 +103,30 @@ static bool set_counterpart(const char *name, size_t name_len, const char *value
 		const struct counterpart *c = &counterparts[i];
 		const char *own = c->own_value;
 
-		if (!is_text(name, name_len, c->name) || (c->value && strcmp(same, c->value) != 0))
+		if (!is_text(name, name_len, c->name))
+			continue;
+		named = c;
+		if (c->value && strcmp(same, c->value) != 0)
 			continue;
 		if (value_len >= sizeof(same)) {
 			options_say("MALLOC_CONF: %s: the value is longer than %u characters",
 				    c->name, VALUE_BYTES - 1);
-			return false;
+			return REFUSED;
 		}
 		if (strcmp(c->own_name, "decay_ms") == 0) {
 			*nearest = own ? own : nearest_decay(same);
 			own = *nearest;
 		}
 		if (!own && c->lg_most && !raise_to_power(c, same))
-			return false;
-		return options_default(c->own_name, own ? own : same, "MALLOC_CONF");
+			return REFUSED;
+		return options_default(c->own_name, own ? own : same, "MALLOC_CONF") ? TAKEN
+										     : REFUSED;
 	}
-	return false;
+	if (!named)
+		return NO_COUNTERPART;
+	/* Those that have no counterpart for other values are flags. */
+	options_say("MALLOC_CONF: %s: '%s' is not valid, use true or false", named->name, same);
+	return REFUSED;
 }
 
 static bool list_has(const char *list, const char *name, size_t len)
@@ -143,10 +154,19 @@ static void list_add(char *list, const char *name, size_t len)
 	list[n + len] = '\0';
 }
 
+static void say_malformed(const char *text, size_t len)
+{
+	char word[VALUE_BYTES];
+
+	len = min_size(len, sizeof(word) - 1);
+	memcpy(word, text, len);
+	word[len] = '\0';
+	options_say("MALLOC_CONF: '%s' is not of the form NAME:VALUE", word);
+}
+
 static void parse(const char *text)
 {
-	char taken[LIST_BYTES] = "";
-	char ignored[LIST_BYTES] = "";
+	char list[OUTCOMES][LIST_BYTES] = { "" };
 	const char *nearest = NULL;
 
 	while (*text) {
@@ -157,15 +177,18 @@ static void parse(const char *text)
 
 		if (is_text(text, name_len, "confirm_conf"))
 			malloc_conf_confirmed = is_text(value, value_len, "true");
-		else if (set_counterpart(text, name_len, value, value_len, &nearest))
-			list_add(taken, text, name_len);
+		else if (name_len < len)
+			list_add(list[set_counterpart(text, name_len, value, value_len, &nearest)],
+				 text, name_len);
 		else if (len)
-			list_add(ignored, text, name_len);
+			say_malformed(text, len);
 		text += len + (text[len] == ',');
 	}
 	if (malloc_conf_confirmed)
-		options_say("MALLOC_CONF: taken: %s; without a counterpart here: %s%s%s%s",
-			    *taken ? taken : "nothing", *ignored ? ignored : "nothing",
+		options_say("MALLOC_CONF: taken: %s; without a counterpart here: %s%s%s%s%s%s",
+			    *list[TAKEN] ? list[TAKEN] : "nothing",
+			    *list[NO_COUNTERPART] ? list[NO_COUNTERPART] : "nothing",
+			    *list[REFUSED] ? "; refused: " : "", list[REFUSED],
 			    nearest ? "; dirty_decay_ms counts as " : "", nearest ? nearest : "",
 			    nearest ? ": decay_ms takes " DECAY_RANGE : "");
 }

@@ -368,9 +368,14 @@ bool cgroup_find(struct cgroup *g)
 					      usual ? OURFD_PROC : OURFD_ANY)
 				 : -1;
 	bool known = read_text(fd, text, sizeof(text));
+	struct stat st;
 
 	if (fd >= 0)
 		sys_close(fd);
+	if (!usual &&
+	    (sys_fstatat(AT_FDCWD, options.cgroup_root, &st, 0) != 0 || !S_ISDIR(st.st_mode)))
+		options_say("option cgroup_root: '%s' is not a directory that can be reached",
+			    options.cgroup_root);
 	return known && cgroup_find_in(g, options.cgroup_root, text, fs);
 }
 

@@ -130,6 +130,9 @@ static void faked(struct topology *t)
 			break;
 		at++;
 	}
+	if (*at || !t->processors)
+		options_say("option zones_topology: '%s' is not a list of numbers, as 4+4",
+			    options.zones_topology);
 }
 
 static void count_by_node(struct topology *t)

@@ -48,6 +48,7 @@
 #include "base/clock.h"
 #include "base/cpulist.h"
 #include "base/delay.h"
+#include "base/log.h"
 #include "base/options.h"
 #include "base/ourfd.h"
 #include "base/park.h"
@@ -136,6 +137,7 @@ static void set_mask(int how, const uint64_t *mask, uint64_t *before)
 #define CPU_BITS (8 * sizeof(unsigned long))
 static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* of our threads; written before the first one */
 static long cpus_bytes;                         /* 0 if they are not known */
+static _Atomic bool cpus_refused;               /* by the kernel, which was said */
 
 /* Reads a list as 0-3+8 (a comma would end the setting); returns false if it is not one. */
 static bool read_cpus(const char *text)
@@ -183,8 +185,11 @@ static void thread_begins(const char *name)
 
 	sandbox_own = true;
 	set_mask(SIG_SETMASK, &ours, NULL);
-	if (cpus_bytes)
-		(void)syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus);
+	if (cpus_bytes && syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus) != 0 &&
+	    options.background_cpus[0] && errno == EINVAL &&
+	    !atomic_exchange_explicit(&cpus_refused, true, memory_order_relaxed))
+		log_warn("option background_cpus: the process may use no processor of '%s'",
+			 options.background_cpus);
 	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
 }

@@ -80,6 +80,24 @@ static void environ_put_told(bool allocates)
 		environ_put(options_told());
 }
 
+/* Settings that others keep from having an effect. */
+static void say_useless(void)
+{
+	if (options.pcp_high_min > options.pcp_high_max)
+		options_say("option pcp_high_min is above option pcp_high_max: pcp_high_max is "
+			    "used for both");
+	if (options.control && options.background == BACKGROUND_NEVER)
+		options_say("option control has no effect with background:never: the background "
+			    "thread answers");
+	if (!options.prof && (options.prof_final || options.prof_leak || options.prof_interval ||
+			      options.prof_gdump))
+		options_say("option %s has no effect without the option prof",
+			    options.prof_final      ? "prof_final"
+			    : options.prof_leak     ? "prof_leak"
+			    : options.prof_interval ? "prof_interval"
+						    : "prof_gdump");
+}
+
 void sluice_init(void)
 {
 	static bool done;
@@ -93,6 +111,7 @@ void sluice_init(void)
 	heap_init();
 	heap_init_late();
 	harden_init();
+	say_useless();
 	sampler_init();
 	profile_by_class = info_by_class;
 	reserve_init();

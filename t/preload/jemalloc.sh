@@ -4,7 +4,7 @@
 # Programs that are made for jemalloc find its names: Debian's redis-server and BIND, a client by
 # ctypes, and MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it.
 . "${0%/*}/../lib/tap.sh"
-plan 25
+plan 28
 
 py=/usr/bin/python3
 cat >"$TMP/client.py" <<'END'
@@ -81,6 +81,15 @@ like "$(conf dirty_decay_ms:99999999999999999999)" 'counts as 3600000: [^:]*$' \
 	"one that is too long counts as the longest"
 is "$(with_sluice MALLOC_CONF=dirty_decay_ms:0 true 2>&1
 	with_sluice MALLOC_CONF=dirty_decay_ms:7200000 true 2>&1)" "" "neither is a bad value"
+is "$(conf background_thread:maybe)" "$(printf 'sluice: MALLOC_CONF: %s\n' \
+	"background_thread: 'maybe' is not valid, use true or false" \
+	"taken: nothing; without a counterpart here: nothing; refused: background_thread")" \
+	"a value that is refused does not count as one without a counterpart"
+like "$(conf thp:yes,dirty_decay_ms:abc,narenas:4 | tail -n 1)" \
+	'taken: nothing; without a counterpart here: narenas; refused: thp, dirty_decay_ms$' \
+	"neither do others"
+is "$(with_sluice MALLOC_CONF=junk,,narenas:4 true 2>&1)" \
+	"sluice: MALLOC_CONF: 'junk' is not of the form NAME:VALUE" "a word alone gets one line"
 like "$(with_sluice MALLOC_CONF=dirty_decay_ms:soon true 2>&1)" \
 	"^sluice: MALLOC_CONF: option decay_ms: 'soon' is not valid" "a bad value gets one line"
 for bad in lg_prof_sample:64 lg_prof_sample:33 lg_prof_sample:1K lg_prof_interval:51 \
@@ -91,7 +100,7 @@ for bad in lg_prof_sample:64 lg_prof_sample:33 lg_prof_sample:1K lg_prof_interva
 		"sluice: MALLOC_CONF: ${bad%:*}: '${bad#*:}' is not valid, use 0 to $most" \
 		"$bad gets one line, which names it"
 done
-is "$(with_sluice MALLOC_CONF=lg_prof_sample:32,lg_prof_interval:50 true 2>&1
+is "$(with_sluice MALLOC_CONF=prof:true,lg_prof_sample:32,lg_prof_interval:50 true 2>&1
 	with_sluice MALLOC_CONF=lg_prof_sample:0,lg_prof_interval:-1 true 2>&1)" "" \
 	"the least and the most are taken"
 is "$(with_sluice "MALLOC_CONF=prof_prefix:$(printf '%0256d' 0)" true 2>&1)" \

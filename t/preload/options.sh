@@ -4,7 +4,7 @@
 # SLUICE_CONF and the file: each fault gets one line, once for a tree of processes, and the program
 # runs.
 . "${0%/*}/../lib/tap.sh"
-plan 44
+plan 50
 
 if [ -e /etc/sluice.conf ]; then
 	diag "/etc/sluice.conf is read as well"
@@ -102,6 +102,22 @@ for list in "$last+" 3-1 8192 0-99999999999; do
 done
 tree "nothing is left in the environment where all is well" dirty_max:1M "" \
 	"if env | grep SLUICE_TOLD; then false; fi"
+none="option cgroup_root: '/nonexistent' is not a directory that can be reached"
+tree "a cgroup_root that is not there" cgroup_root:/nonexistent "$none"
+tree "a zones_topology that is no list" zones_topology:4+x \
+	"option zones_topology: '4+x' is not a list of numbers, as 4+4"
+tree "control without a thread that answers" control:1,background:never \
+	"option control has no effect with background:never: the background thread answers"
+tree "prof_final without prof" prof_final:1 \
+	"option prof_final has no effect without the option prof"
+tree "a pcp_high_min above pcp_high_max" pcp_high_min:8M \
+	"option pcp_high_min is above option pcp_high_max: pcp_high_max is used for both"
+# A minute for the thread to begin.
+err=$(SLUICE_CONF=background:always,background_cpus:8191 timeout 70 sh -c \
+	'LD_PRELOAD=$1 sleep 60 2>"$2" & while ! grep -q . "$2" 2>/dev/null; do sleep 0.1; done
+	kill $!; cat "$2"' sh "$SLUICE_LIB" "$TMP/cpus")
+is "$err" "sluice: option background_cpus: the process may use no processor of '8191'" \
+	"a processor that is not there"
 mkfifo "$TMP/fifo"
 tree "a stats_file whose directory is not there" "stats_file:$TMP/no/stats" \
 	"option stats_file: '$TMP/no/stats' cannot be written: No such file or directory"
