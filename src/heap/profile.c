@@ -33,7 +33,6 @@
 #include "page/meta.h"
 
 #define COPY_BYTES 1024
-#define PATH_BYTES 400
 #define DUMP_MODE 0600
 #define DUMP_FLAGS (O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
 #define NAMES_MAX 10000u /* tried if files of these names are there */
@@ -407,13 +406,12 @@ static void put_maps(struct out *o)
 }
 
 /* A name that no file has: what is there may be another's, or a link to it. */
-static int open_new(char why)
+static int open_new(char why, char *name)
 {
-	char name[PATH_BYTES];
 	int fd = -1;
 
 	for (unsigned i = 0; i < NAMES_MAX; i++) {
-		log_format(name, sizeof(name), "%s.%u.%u.%s.heap", options.prof_prefix,
+		log_format(name, PROFILE_NAME_MAX, "%s.%u.%u.%s.heap", options.prof_prefix,
 			   (unsigned)sys_getpid(),
 			   atomic_fetch_add_explicit(&dumps, 1, memory_order_relaxed),
 			   (char[]){ why, 0 });
@@ -425,9 +423,9 @@ static int open_new(char why)
 }
 
 /* A file or a terminal. A pipe may have no reader, and a disk is no file. */
-static int open_out(struct ourfd *o, const char *path, char why)
+static int open_out(struct ourfd *o, const char *path, char why, char *name)
 {
-	int fd = path ? sys_open(path, DUMP_FLAGS | O_TRUNC, DUMP_MODE) : open_new(why);
+	int fd = path ? sys_open(path, DUMP_FLAGS | O_TRUNC, DUMP_MODE) : open_new(why, name);
 	struct stat st;
 
 	if (fd < 0)
@@ -440,13 +438,13 @@ static int open_out(struct ourfd *o, const char *path, char why)
 	return o->fd < 0 ? EBADF : 0;
 }
 
-static int dump_to(const char *path, char why)
+static int dump_to(const char *path, char why, char *name)
 {
 	struct out o;
 	int err;
 
 	memset(&o, 0, sizeof(o));
-	err = open_out(&o.file, path, why);
+	err = open_out(&o.file, path, why, name);
 	if (err)
 		return err;
 	o.text.write = write_text;
@@ -458,11 +456,18 @@ static int dump_to(const char *path, char why)
 	return o.err;
 }
 
+const char *profile_error(int err)
+{
+	if (err == EAGAIN)
+		return "another profile is being written";
+	return err == ENXIO ? "it is neither a file nor a terminal" : log_error(err);
+}
+
 /* Of names that the program does not choose, once for each errno: a dump may be due often. */
 static void say_failed(const char *path, int err)
 {
 	uint64_t bit = UINT64_C(1) << err % 64;
-	char shown[PATH_BYTES];
+	char shown[PROFILE_NAME_MAX];
 
 	if (!path &&
 	    atomic_fetch_or_explicit(&said[(unsigned)err / 64 % 4], bit, memory_order_relaxed) &
@@ -471,8 +476,7 @@ static void say_failed(const char *path, int err)
 	log_format(shown, sizeof(shown), path ? "%s" : "%s.PID.NUMBER.WHY.heap",
 		   path ? path : options.prof_prefix);
 	log_clean(shown);
-	log_warn("heap profile: '%s' cannot be written: %s", shown,
-		 err == ENXIO ? "it is neither a file nor a terminal" : log_error(err));
+	log_warn("heap profile: '%s' cannot be written: %s", shown, profile_error(err));
 }
 
 /* Two dumps at once would be files of one name, and share `extra`. In a child of fork the process
@@ -496,12 +500,12 @@ static void give(void)
 }
 
 /* After take. */
-static int dump_taken(const char *path, char why)
+static int dump_taken(const char *path, char why, char *name)
 {
 	int err = EPERM;
 
 	if (sandbox_enter()) {
-		err = dump_to(path, why);
+		err = dump_to(path, why, name);
 		sandbox_leave();
 	}
 	give();
@@ -511,11 +515,12 @@ static int dump_taken(const char *path, char why)
 	return err;
 }
 
-int profile_dump(const char *path, char why)
+int profile_dump_named(const char *path, char why, char *name)
 {
 	int saved = errno;
 	int err;
 
+	log_format(name, PROFILE_NAME_MAX, "%s", path ? path : "");
 	if (!profile_on)
 		return ENOENT;
 	if (!path && !options.prof_prefix[0])
@@ -527,9 +532,16 @@ int profile_dump(const char *path, char why)
 		give();
 		return 0;
 	}
-	err = dump_taken(path, why);
+	err = dump_taken(path, why, name);
 	errno = saved;
 	return err;
+}
+
+int profile_dump(const char *path, char why)
+{
+	char name[PROFILE_NAME_MAX];
+
+	return profile_dump_named(path, why, name);
 }
 
 /* ---- the start and the end ------------------------------------------------------------------ */
@@ -620,6 +632,7 @@ static bool take_in_time(void)
 void profile_end(void)
 {
 	bool final = (options.prof_final || options.prof_leak) && options.prof_prefix[0];
+	char name[PROFILE_NAME_MAX];
 	int saved = errno;
 
 	if (!profile_on)
@@ -633,7 +646,7 @@ void profile_end(void)
 				 "%d ms",
 				 END_MS);
 	} else if (final) {
-		(void)dump_taken(NULL, 'f');
+		(void)dump_taken(NULL, 'f', name);
 	} else {
 		give();
 	}

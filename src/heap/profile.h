@@ -59,6 +59,14 @@ void profile_reset(void);
  */
 int profile_dump(const char *path, char why);
 
+/* The same; name: what the file is called, or would be, up to PROFILE_NAME_MAX with its end. Empty
+ * if none is written because prof_prefix is empty. */
+#define PROFILE_NAME_MAX 400u
+int profile_dump_named(const char *path, char why, char *name);
+
+/* The text of what they return. */
+const char *profile_error(int err);
+
 /* What the options ask for at the end of the process. Waits for a dump under way, up to 1 s. */
 void profile_end(void);
 

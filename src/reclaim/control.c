@@ -105,6 +105,11 @@ static void answer_get(struct answer *a, const char *name)
 		put_error(a, text);
 		return;
 	}
+	/* Not what it began with: answer_profile and mallctl change it. */
+	if (profile_on && strcmp(name, "prof_active") == 0)
+		log_format(text, sizeof(text),
+			   atomic_load_explicit(&profile_active, memory_order_relaxed) ? "on"
+										       : "off");
 	put_text(a, "ok");
 	a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "%s %s\n", name, text);
 }
@@ -127,11 +132,28 @@ static void answer_set(struct answer *a, char *words)
 		put_error(a, why);
 }
 
+static void answer_dump(struct answer *a, const char *path)
+{
+	char name[PROFILE_NAME_MAX];
+	char why[PROFILE_NAME_MAX + 100];
+	int err = profile_dump_named(path, 'm', name);
+
+	if (!err) {
+		put_text(a, "ok");
+		a->len += log_format(a->text + a->len, sizeof(a->text) - a->len, "file %s\n", name);
+		return;
+	}
+	if (*name)
+		log_format(why, sizeof(why), "'%s' cannot be written: %s", name,
+			   profile_error(err));
+	put_error(a, *name           ? why
+		     : err == ENOENT ? "prof_prefix is empty, so a file must be named"
+				     : profile_error(err));
+}
+
 /* words: start, stop, dump, or dump FILE. */
 static void answer_profile(struct answer *a, const char *words)
 {
-	int err = 0;
-
 	if (!profile_on) {
 		put_error(a, "the process has no heap profile (option prof)");
 		return;
@@ -141,14 +163,10 @@ static void answer_profile(struct answer *a, const char *words)
 	else if (strcmp(words, "stop") == 0)
 		atomic_store_explicit(&profile_active, 0, memory_order_relaxed);
 	else if (strcmp(words, "dump") == 0 || strncmp(words, "dump /", 6) == 0)
-		err = profile_dump(words[4] ? words + 5 : NULL, 'm');
+		answer_dump(a, words[4] ? words + 5 : NULL);
 	else
-		err = EINVAL;
-	if (err)
-		put_error(a, err == EINVAL   ? "a profile is started, stopped or dumped"
-			     : err == EAGAIN ? "another profile is being written"
-					     : "the profile cannot be written");
-	else
+		put_error(a, "a profile is started, stopped or dumped");
+	if (!a->len)
 		put_text(a, "ok");
 }
 

@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 47
+plan 52
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -215,7 +215,21 @@ for _ in $(seq 600); do
 done
 [ "$(sites during)" -gt 0 ]
 ok $? "and has sites then"
+try get prof_active "$profiled"
+is "$status $out" "0 prof_active on" "get says whether it notes objects now"
+try profile "$profiled"
+is "$status $([ -s "$out" ] && head -n 1 "$out")" "0 heap_v2/1024" \
+	"a file that nobody named is told"
+diag "$out"
+rm -f "$out"
+fails 1 "refused: '/nonexistent/x' cannot be written: No such file or directory" \
+	"a file that cannot be written is told, and why" profile dump /nonexistent/x "$profiled"
+kill -STOP "$profiled"
+fails 1 "does not answer because it is stopped" "a stopped process is told" stats "$profiled"
+kill -CONT "$profiled"
 try profile stop "$profiled"
+try get prof_active "$profiled"
+is "$status $out" "0 prof_active off" "and when it does not"
 ever=$(sites first >"$TMP/n"; sed -n '2s/.*\[\(.*\):.*/\1/p' "$TMP/first")
 sleep 0.2
 sites second >"$TMP/n"

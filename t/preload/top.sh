@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 36
+plan 39
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -82,8 +82,24 @@ is "$(printf '%s\n' "$out" | grep -v -E '^# (HELP [a-z_]+ .|TYPE [a-z_]+ (gauge|
 	grep -v -E '^sluice_[a-z_]+[{]pid="[0-9]+",program="pressure"(,layer="[a-z]+")?[}] [0-9]+$'
 )" \
 	"" "Prometheus' format has comments and samples only"
+umask 022
 try "$stat" --prometheus -o "$TMP/prom" "$holder"
 is "$status$(find "$TMP" -name 'prom*')" "0$TMP/prom" "it is written to a file as a whole"
+like "$(ls -l "$TMP/prom")" '^-rw-r--r--' "others may read it, as the umask says"
+echo mine >"$TMP/prom.new"
+ln -s prom "$TMP/prom.link"
+echo old >"$TMP/prom"
+try "$stat" --prometheus -o "$TMP/prom.link" "$holder"
+is "$status $(cat "$TMP/prom.new") $(readlink "$TMP/prom.link") $(grep -c old "$TMP/prom")" \
+	"0 mine prom 0" "a link to it stays one, and so does a file beside it"
+mkfifo "$TMP/prom.pipe"
+timeout 60 cat "$TMP/prom.pipe" >"$TMP/prom.out" &
+reader=$!
+try "$stat" --prometheus -o "$TMP/prom.pipe" "$holder"
+wait "$reader"
+is "$status $(ls "$TMP/prom.pipe") $(grep -c '^# HELP' "$TMP/prom.out" | grep -v '^0')" \
+	"0 $TMP/prom.pipe $(grep -c '^# HELP' "$TMP/prom")" \
+	"what is no file is written, not replaced"
 try "$stat" --plot -d 0.1 -n 3 "$holder"
 is "$status $(printf '%s\n' "$out" | grep -c -E '^[0-9.]+( [0-9.]+){9}$')" "0 3" \
 	"--plot has a row for each sample"

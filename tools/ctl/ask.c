@@ -130,6 +130,37 @@ static ssize_t receive(int fd, char *answer, size_t len, pid_t *peer)
 	return n;
 }
 
+/* Whether it is stopped by a signal or a debugger, and so does not answer. */
+static bool is_stopped(pid_t pid)
+{
+	char path[64];
+	char line[512] = "";
+	const char *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	state = strrchr(line, ')');
+	return state && (state[2] == 'T' || state[2] == 't');
+}
+
+/* As receive, in so many seconds, or less if the process is stopped. */
+static ssize_t await(int fd, char *answer, size_t len, pid_t pid, unsigned seconds, pid_t *peer)
+{
+	const struct timeval one = { .tv_sec = 1 };
+	ssize_t n;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &one, sizeof(one));
+	do
+		n = receive(fd, answer, len, peer);
+	while (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && --seconds && !is_stopped(pid));
+	return n;
+}
+
 static char *understood(char *answer, pid_t pid, char *why)
 {
 	char *to = why;
@@ -168,8 +199,10 @@ char *ask(pid_t pid, const char *request, unsigned seconds, char *why)
 		close(fd);
 		return NULL;
 	}
-	n = receive(fd, answer, sizeof(answer) - 1, &peer);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+	n = await(fd, answer, sizeof(answer) - 1, pid, seconds, &peer);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && is_stopped(pid))
+		say(why, pid, "does not answer because it is stopped (kill -CONT continues it)");
+	else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		say(why, pid, "no answer within %u s", seconds);
 	else if (n <= 0)
 		say(why, pid, "ended without an answer");

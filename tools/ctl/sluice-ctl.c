@@ -322,6 +322,23 @@ static void convert(struct wish *w)
 	unlink(w->dump);
 }
 
+/* The answer to a dump that the process has named: where the file is. */
+static void print_file(pid_t pid, const char *answer)
+{
+	char link[64];
+	char folder[PATH_MAX];
+	const char *name = answer + strlen("file ");
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/cwd", (int)pid);
+	n = *name == '/' ? 0 : readlink(link, folder, sizeof(folder) - 2);
+	if (n > 0)
+		folder[n++] = '/';
+	folder[n > 0 ? n : 0] = '\0';
+	ask_print(stdout, folder);
+	ask_print(stdout, name);
+}
+
 static int request_of_profile(struct wish *w, char *request, size_t room)
 {
 	if (w->words == 4)
@@ -381,7 +398,9 @@ int main(int argc, char **argv)
 		convert(&w);
 	if (w.json)
 		print_json(answer);
-	else
+	else if (strncmp(answer, "file ", 5) == 0 && w.words == 2)
+		print_file(pid, answer);
+	else if (strncmp(answer, "file ", 5) != 0)
 		ask_print(stdout, answer);
 	if (fflush(stdout) != 0 || ferror(stdout))
 		die(EXIT_REFUSED, "standard output: %s", strerror(errno));

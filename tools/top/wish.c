@@ -6,11 +6,14 @@
 #include "top/wish.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,7 +23,7 @@
 #define LISTED 16u
 #define HEAD_EVERY 20u
 #define PLOT_COUNT 60u
-#define PATH_BYTES 4096
+#define PATH_BYTES (PATH_MAX + sizeof(".XXXXXX"))
 
 const char *wish_me;
 
@@ -213,16 +216,62 @@ void wish_sleep(double seconds)
 	nanosleep(&t, NULL);
 }
 
-static FILE *open_output(const struct wish *w, char *temporary)
+static char temporary[PATH_BYTES]; /* a file that is to replace another; empty if none */
+
+static void remove_temporary(void)
+{
+	if (*temporary)
+		unlink(temporary);
+}
+
+/* A reader of metrics sees each sample whole: a new file replaces the one before. Not a device or a
+ * pipe, which is written itself. */
+static bool is_replaced(const struct wish *w)
+{
+	struct stat st;
+
+	return w->form == FORM_PROMETHEUS && (stat(w->file, &st) != 0 || S_ISREG(st.st_mode));
+}
+
+/* A name that nothing has, beside the file, or beside what a link leads to. */
+static int open_temporary(const struct wish *w)
+{
+	static bool known;
+	char place[PATH_MAX];
+	mode_t mask = umask(0);
+	int fd;
+
+	umask(mask);
+	if (!known)
+		atexit(remove_temporary);
+	known = true;
+	if (!realpath(w->file, place))
+		snprintf(place, sizeof(place), "%s", w->file);
+	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", place) >= (int)sizeof(temporary)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	fd = mkostemp(temporary, O_CLOEXEC);
+	if (fd < 0)
+		*temporary = '\0';
+	else
+		fchmod(fd, 0666 & ~mask);
+	return fd;
+}
+
+static FILE *open_output(const struct wish *w)
 {
 	FILE *out;
+	int fd;
 
 	if (!w->file)
 		return stdout;
-	snprintf(temporary, PATH_BYTES, "%s%s", w->file, w->form == FORM_PROMETHEUS ? ".new" : "");
-	out = fopen(temporary, "we");
+	fd = is_replaced(w)
+		     ? open_temporary(w)
+		     : open(w->file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+	out = fd < 0 ? NULL : fdopen(fd, "w");
 	if (!out)
-		die(EXIT_UNREAD, "%s: %s", temporary, strerror(errno));
+		die(EXIT_UNREAD, "%s: %s", w->file, strerror(errno));
 	return out;
 }
 
@@ -232,14 +281,17 @@ static void flush_output(const struct wish *w, FILE *out)
 		die(EXIT_UNREAD, "%s: %s", w->file ? w->file : "standard output", strerror(errno));
 }
 
-static void close_output(const struct wish *w, FILE *out, const char *temporary)
+static void close_output(const struct wish *w, FILE *out)
 {
+	char place[PATH_MAX];
+
 	flush_output(w, out);
 	if (out == stdout)
 		return;
 	if (fclose(out) != 0 ||
-	    (strcmp(temporary, w->file) != 0 && rename(temporary, w->file) != 0))
+	    (*temporary && rename(temporary, realpath(w->file, place) ? place : w->file) != 0))
 		die(EXIT_UNREAD, "%s: %s", w->file, strerror(errno));
+	*temporary = '\0';
 }
 
 static void print_one(const struct wish *w, FILE *out, struct sample *now,
@@ -284,9 +336,8 @@ static unsigned long samples_of(const struct wish *w)
 int wish_print(const struct wish *w, struct source *s)
 {
 	static struct sample sample[2];
-	static char temporary[PATH_BYTES];
 	unsigned long count = samples_of(w);
-	FILE *out = open_output(w, temporary);
+	FILE *out = open_output(w);
 	char why[ASK_WHY];
 	unsigned long n;
 
@@ -298,7 +349,7 @@ int wish_print(const struct wish *w, struct source *s)
 		if (n)
 			wish_sleep(w->delay);
 		if (n && w->form == FORM_PROMETHEUS && w->file)
-			out = open_output(w, temporary);
+			out = open_output(w);
 		if (n && source_has_ended(s))
 			break;
 		text = source_read(s, why);
@@ -309,11 +360,11 @@ int wish_print(const struct wish *w, struct source *s)
 		sample_parse(&sample[n % 2], text, w->pid);
 		print_one(w, out, &sample[n % 2], n ? &sample[(n + 1) % 2] : NULL, n);
 		if (w->form == FORM_PROMETHEUS && w->file)
-			close_output(w, out, temporary);
+			close_output(w, out);
 	}
 	if (w->form == FORM_PLOT)
 		output_plot_end(out, &sample[(n + 1) % 2], w->pid);
 	if (w->form != FORM_PROMETHEUS || !w->file)
-		close_output(w, out, temporary);
+		close_output(w, out);
 	return 0;
 }
