@@ -556,6 +556,7 @@ size_t heap_plain_usable(void *p)
 
 		if (unlikely(off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off)))
 			size_of_middle(p, pg);
+		heap_check_lately("size asked", p, pg);
 		return class_size(pg->cls);
 	}
 	if (pg && page_kind(pg) == PAGE_LARGE) {
@@ -735,7 +736,7 @@ void *heap_realloc(void *p, size_t size)
 		heap_check_object(p, pg);
 	old = class_size(pg->cls);
 	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
-		return p;
+		return heap_in_place(p, pg);
 	q = heap_alloc_small(size);
 	if (unlikely(!q))
 		return size > old ? NULL : p;

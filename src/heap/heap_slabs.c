@@ -441,6 +441,36 @@ void heap_check_object(void *p, const struct page *pg)
 		heap_bad_free(p, pg);
 }
 
+static noinline _Noreturn void used_freed(const char *what, const void *p, const struct page *pg)
+{
+	sluice_fatal("%s of an object that was freed: address %p, size class %u (%u bytes)", what,
+		     p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
+/* The same comparisons as those of heap_free. */
+void heap_check_lately(const char *what, void *p, const struct page *pg)
+{
+	struct heap *h = heap_self;
+	struct object **top;
+	bool found;
+
+	if (unlikely(!heap_enter(h)))
+		return;
+	top = h->bin[pg->cls].top;
+	found = *top == p || (*top && top[-1] == p);
+	heap_exit(h);
+	if (unlikely(found))
+		used_freed(what, p, pg);
+}
+
+void *heap_in_place(void *p, const struct page *pg)
+{
+	if (unlikely(mark_is_set(p, mark_base(pg))))
+		used_freed("realloc", p, pg);
+	heap_check_lately("realloc", p, pg);
+	return p;
+}
+
 /* The slab is h's: the n objects from `first` on its list are free again. */
 static void slab_freed(struct heap *h, struct page *pg, struct object *first, unsigned n)
 {

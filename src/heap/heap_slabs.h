@@ -138,6 +138,14 @@ void heap_check_object(void *p, const struct page *pg);
 _Noreturn void heap_bad_free(void *p, const struct page *pg);
 _Noreturn void heap_freed_twice(void *p, const struct page *pg);
 
+/* Outside of critical sections: stops the program if object p is one of the two on top of the
+ * calling thread's bin. what: what the program asked for. */
+void heap_check_lately(const char *what, void *p, const struct page *pg);
+
+/* Object p stays where it is at a realloc. Returns p. Stops the program if it is one of these two,
+ * or on a list of its slab. */
+void *heap_in_place(void *p, const struct page *pg);
+
 /* The calling thread's bins: stops the program if an object in them was freed twice. For its
  * end. */
 void heap_check_bins(void);
