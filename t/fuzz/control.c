@@ -55,7 +55,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	control_serve();
 	n = recv(peer, answer, sizeof(answer), MSG_DONTWAIT);
 	if (n <= 0 || n > CONTROL_ANSWER_MAX || answer[n - 1] != '\n' ||
-	    (memcmp(answer, "ok", 2) != 0 && memcmp(answer, "error ", 6) != 0))
+	    (memcmp(answer, "ok", 2) != 0 && memcmp(answer, "error ", 6) != 0)) {
+		if (n < 0)
+			perror("fuzz/control: no answer");
 		abort();
+	}
 	return 0;
 }
