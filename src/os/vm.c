@@ -187,6 +187,16 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 	return p + front;
 }
 
+bool vm_mappings_used_up(void)
+{
+	size_t limit;
+	void *p = map(NULL, vm_os_page, PROT_NONE, MAP_NORESERVE);
+
+	if (p)
+		unmap(p, vm_os_page);
+	return !p && !vm_address_limited(&limit);
+}
+
 void *vm_reserve(size_t bytes, size_t align)
 {
 	return map_aligned(bytes, align, PROT_NONE, MAP_NORESERVE);

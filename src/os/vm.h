@@ -19,6 +19,10 @@ void vm_init(void);
 /* Address space without memory, aligned (a power of two). Returns NULL if the kernel refuses. */
 void *vm_reserve(size_t bytes, size_t align);
 
+/* Whether the process may have no more mappings (vm.max_map_count), even for address space without
+ * memory. Asks the kernel: one or two calls. */
+bool vm_mappings_used_up(void);
+
 /* Maps read-write memory at exactly addr, where nothing may be mapped. Returns 0; -EEXIST if
  * something is there, or addr is not the start of a kernel page; -ENOMEM if the kernel refuses. On
  * an error nothing changes. */

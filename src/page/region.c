@@ -703,7 +703,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 	return bytes;
 }
 
-uint64_t zone_release_space(struct zone *z, uint64_t want)
+uint64_t zone_release_space(struct zone *z, uint64_t want, bool parts)
 {
 	uint64_t bytes;
 
@@ -712,7 +712,7 @@ uint64_t zone_release_space(struct zone *z, uint64_t want)
 	bytes = release_reserved(z);
 	if (bytes < want)
 		bytes += release_regions(z, want - bytes, true);
-	if (bytes < want)
+	if (bytes < want && parts)
 		bytes += release_blocks(z, want - bytes);
 	grow_unlock(z);
 	return bytes;
@@ -731,12 +731,16 @@ uint64_t zones_release_space(uint64_t want)
 {
 	uint64_t all = (zones_sum(total_pages) << PG_SHIFT) + REGION_BYTES;
 	uint64_t bytes = 0;
+	bool parts;
 
 	/* A request that giving back cannot help must not cost the process its free memory. */
 	if (want != UINT64_MAX && want / HOPELESS > all)
 		return 0;
+	/* If mappings are all that is missing, a block that goes needs one more, and the kernel
+	 * would refuse it when we grow again. */
+	parts = !vm_mappings_used_up();
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
-		bytes += zone_release_space(&zone_all[i], want - bytes);
+		bytes += zone_release_space(&zone_all[i], want - bytes, parts);
 	return bytes;
 }
 

@@ -30,12 +30,13 @@ uint64_t zone_release_regions(struct zone *z);
 /*
  * The kernel refuses a mapping of `want` bytes: gives back address space that nothing lies in, for
  * others to use, and for us when we grow. First goes what is reserved and what wholly free regions
- * have, then free blocks of 1 MiB or more out of other regions, the largest first. Returns its
- * bytes, which may be more than `want`.
+ * have, then, if `parts`, free blocks of 1 MiB or more out of other regions, the largest first.
+ * Returns its bytes, which may be more than `want`.
  */
-uint64_t zone_release_space(struct zone *z, uint64_t want);
+uint64_t zone_release_space(struct zone *z, uint64_t want, bool parts);
 
-/* The same for all zones of the process. */
+/* The same for all zones of the process; no parts of regions if the process may have no more
+ * mappings. */
 uint64_t zones_release_regions(void);
 uint64_t zones_release_space(uint64_t want);
 

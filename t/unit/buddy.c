@@ -848,11 +848,12 @@ static void test_space(void)
 	free_dirty(run[21]);
 	free_dirty(run[24]);
 	total = z->total_pages;
-	is_int(zone_release_space(z, 1), (uint64_t)1 << 20,
+	is_int(zone_release_space(z, 1, true), (uint64_t)1 << 20,
 	       "of a region in use one free block gives its address space, if that is enough");
-	is_int(zone_release_space(z, UINT64_MAX), (uint64_t)1 << 20,
+	is_int(zone_release_space(z, UINT64_MAX, true), (uint64_t)1 << 20,
 	       "all free blocks give their address space, if all is asked for");
-	is_int(zone_release_space(z, UINT64_MAX), 0, "a block's address space is released once");
+	is_int(zone_release_space(z, UINT64_MAX, true), 0,
+	       "a block's address space is released once");
 	ok(!mapped(away) && !mapped(page_address(run[24])), "released address space is not mapped");
 	is_int(total - z->total_pages, 128, "released address space does not count");
 	ok(page_of(away) == &r->page[0] && page_of(away + (1 << 20) - 1) == &r->page[0],
@@ -895,7 +896,7 @@ static void test_space_taken(void)
 	for (unsigned i = 1; i < n; i++)
 		free_dirty(run[i]);
 	p = page_address(run[n / 2]);
-	ok(zone_release_space(z, UINT64_MAX) > (uint64_t)(n - 2) << 20,
+	ok(zone_release_space(z, UINT64_MAX, true) > (uint64_t)(n - 2) << 20,
 	   "large blocks give their address space as well");
 	is_int(z->free_pages, small, "all free blocks of 1 MiB and more are released");
 	q = mmap(p, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -936,7 +937,7 @@ static void test_space_over(void)
 	for (unsigned i = 0; i < n; i++)
 		if (i != 9 && i != 10)
 			free_dirty(run[i]);
-	zone_release_space(z, UINT64_MAX);
+	zone_release_space(z, UINT64_MAX, true);
 	ok(z->away_count <= 3 && z->away->npages > 64,
 	   "blocks whose address space was released are joined");
 	zone_check(z);
@@ -1256,7 +1257,7 @@ static void test_random(void)
 		if (i % 3000 == 0)
 			zone_release_regions(z);
 		if (i % 1000 == 500)
-			zone_release_space(z, (uint64_t)rand_r(&state) % (16 << 20));
+			zone_release_space(z, (uint64_t)rand_r(&state) % (16 << 20), true);
 		if (i % 100)
 			continue;
 		zone_check(z);
@@ -1292,7 +1293,7 @@ static void *stress_thread(void *arg)
 		if (i % 2000 == 0)
 			zone_release_regions(st->z);
 		if (i % 2000 == 1000)
-			zone_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20));
+			zone_release_space(st->z, (uint64_t)rand_r(&state) % (16 << 20), true);
 		if (i % 1000 == 0)
 			zone_check(st->z);
 	}

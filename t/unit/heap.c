@@ -969,9 +969,39 @@ static void test_no_memory(void)
 	   "calls fail while the kernel refuses memory, and work when it gives some again");
 }
 
+/* The kernel refuses each further mapping. */
+static void keeps_free_blocks(void *arg)
+{
+	static char *p[21];
+
+	for (unsigned i = 0; i < 21; i++)
+		memset(p[i] = heap_alloc(2 << 20), 'a', 2 << 20);
+	for (unsigned i = 0; i < 20; i++)
+		heap_free(p[i]);
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	if (heap_alloc(64 << 20))
+		_exit(1);
+	for (unsigned i = 0; i < 20; i++) {
+		p[i] = heap_alloc(2 << 20);
+		if (!p[i])
+			_exit(2);
+		memset(p[i], 'b', 2 << 20);
+	}
+	if (p[20][0] != 'a')
+		_exit(3);
+	(void)arg;
+}
+
+static void test_mappings_used_up(void)
+{
+	ok(child_is_well(keeps_free_blocks, NULL),
+	   "a request for which there is no mapping left does not cost the heap its free blocks");
+}
+
 int main(void)
 {
-	tap_plan(67);
+	tap_plan(68);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -993,5 +1023,6 @@ int main(void)
 	test_signals();
 	test_misuse();
 	test_no_memory();
+	test_mappings_used_up();
 	return tap_done();
 }
