@@ -528,7 +528,7 @@ void heap_plain_free(void *p)
 			sluice_fatal("block freed twice, or not at its start: address %p", p);
 		if (pg)
 			heap_bad_free(p, pg);
-		sluice_fatal("free of memory that is not ours: address %p", p);
+		huge_stop("free", "", p);
 	} else if (unlikely(buddy_after_free != NULL)) {
 		buddy_after_free(&zone_main); /* less is in use */
 	}
@@ -571,7 +571,7 @@ size_t heap_plain_usable(void *p)
 	if (!n)
 		n = arena_usable(p);
 	if (!n)
-		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
+		huge_stop("size asked", " or was freed", p);
 	return n;
 }
 

@@ -35,6 +35,7 @@
 #include <errno.h>
 
 #include "base/atomics.h"
+#include "base/check.h"
 #include "base/delay.h"
 #include "base/probe.h"
 #include "base/stats.h"
@@ -469,4 +470,31 @@ void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
 		if (addr > SLOT_CLAIMED)
 			see(arg, (void *)addr, bytes_in(&slots[i]));
 	}
+}
+
+struct covering {
+	uintptr_t at;
+	void *block; /* NULL if none */
+	size_t bytes;
+};
+
+static void see_covering(void *arg, void *addr, size_t bytes)
+{
+	struct covering *c = arg;
+
+	if (c->at - (uintptr_t)addr < bytes) {
+		c->block = addr;
+		c->bytes = bytes;
+	}
+}
+
+void huge_stop(const char *what, const char *otherwise, const void *p)
+{
+	struct covering c = { .at = (uintptr_t)p };
+
+	huge_each(see_covering, &c);
+	if (c.block)
+		sluice_fatal("%s of the middle of a large block: address %p, block %p (%zu bytes)",
+			     what, p, c.block, c.bytes);
+	sluice_fatal("%s of memory that is not ours%s: address %p", what, otherwise, p);
 }

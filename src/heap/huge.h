@@ -42,4 +42,8 @@ void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg);
 /* Bytes of all huge objects, without a walk. */
 uint64_t huge_bytes(void);
 
+/* Stops the program, which did `what` at a place where no block begins. The line says whether that
+ * is in a mapping. */
+_Noreturn void huge_stop(const char *what, const char *otherwise, const void *p);
+
 #endif

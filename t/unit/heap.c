@@ -866,6 +866,11 @@ static void size_of_freed(void *arg)
 	heap_usable(p);
 }
 
+static void size_of_middle(void *arg)
+{
+	heap_usable((char *)alloc(*(size_t *)arg) + 16);
+}
+
 static void test_misuse(void)
 {
 	size_t small = 100;
@@ -886,6 +891,10 @@ static void test_misuse(void)
 	   "a free of the middle of an object stops the program");
 	ok(child_is_stopped(free_middle, &large, "free of the middle of a large block"),
 	   "a free of the middle of a large block stops the program");
+	ok(child_is_stopped(free_middle, &huge, "free of the middle of a large block"),
+	   "a free of the middle of a mapping does, and says so");
+	ok(child_is_stopped(size_of_middle, &huge, "size asked of the middle of a large block"),
+	   "so does asking for the size there");
 	ok(child_is_stopped(free_in_arena, &start, "block freed twice, or not at its start"),
 	   "an object of the arena freed twice stops the program");
 	ok(child_is_stopped(free_in_arena, &middle, "block freed twice, or not at its start") &&
@@ -1001,7 +1010,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(68);
+	tap_plan(70);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
