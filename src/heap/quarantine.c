@@ -12,10 +12,15 @@
  * (D) A hidden block (LIST_HIDDEN) is purged and has no access until its run has left the critical
  *     section in which it was released; no system call is made there. At most HIDDEN_BLOCKS are,
  *     none for a while after a refusal, and none where RLIMIT_AS or RLIMIT_DATA is known.
+ * (E) A run to which the kernel gives no access again (it has no mapping left to split the one that
+ *     hidden neighbours have become) waits in `refused`, in limbo, until a later call gets it.
+ *
+ * Pairing: the release push on `refused` with the acquire in page_stack_take_all, for the run.
  *
  * A heap's quarantine is made by its first free, and stays with the heap. A drain empties it.
- * Bound: QUARANTINE_STEP blocks. No lock; allocates 8 KiB for each heap. Signal handlers and fork:
- * as the critical section.
+ * Bound: QUARANTINE_STEP blocks. After a refusal every SHOW_AFTER-th call that releases nothing
+ * tries SHOW_TRIES runs, and links the others, at most HIDDEN_BLOCKS, again. No lock; allocates 8
+ * KiB for each heap. Signal handlers and fork: as the critical section.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,6 +31,7 @@
 
 #include "base/atomics.h"
 #include "base/check.h"
+#include "base/list.h"
 #include "base/options.h"
 #include "os/vm.h"
 #include "page/meta.h"
@@ -33,6 +39,8 @@
 #define PREFETCH_AHEAD 4u
 #define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
+#define SHOW_AFTER 64u      /* calls without another try after a refusal */
+#define SHOW_TRIES 16u      /* runs that are tried again in one call */
 
 struct quarantine {
 	uint32_t first;
@@ -126,21 +134,38 @@ bool quarantine_hide(void *p, struct page *pg)
 	return true;
 }
 
+static _Atomic(struct page *) refused;
+static _Atomic uint32_t unshown_next; /* how many of the next calls do not try `refused` */
+
+static bool has_access(struct page *pg)
+{
+	if (pg->list != LIST_HIDDEN)
+		return true;
+	if (!vm_commit(page_address(pg), (size_t)pg->npages << PG_SHIFT)) {
+		refusal_note(&unshown_next, SHOW_AFTER);
+		return false;
+	}
+	pg->list = LIST_NONE;
+	counter_add_shared(&hidden, UINT64_MAX);
+	return true;
+}
+
 struct page *quarantine_show(struct page *released)
 {
+	bool again = !released && atomic_load_explicit(&refused, memory_order_relaxed) &&
+		     !refusal_is_recent(&unshown_next);
+	unsigned tries = again ? SHOW_TRIES : UINT32_MAX;
 	struct page *first = NULL;
 	struct page **end = &first;
 	struct page *next;
 
-	for (struct page *pg = released; pg; pg = next) {
+	for (struct page *pg = again ? page_stack_take_all(&refused) : released; pg; pg = next) {
 		next = pg->stack_next;
-		if (pg->list == LIST_HIDDEN) {
-			pg->list = LIST_NONE;
-			counter_add_shared(&hidden, UINT64_MAX);
-			/* If the kernel refuses (no memory for its tables), the run is lost. */
-			if (!vm_commit(page_address(pg), (size_t)pg->npages << PG_SHIFT))
-				continue;
+		if (!tries || !has_access(pg)) {
+			page_stack_push(&refused, pg, DELAY_NONE);
+			continue;
 		}
+		tries -= again;
 		*end = pg;
 		end = &pg->stack_next;
 	}

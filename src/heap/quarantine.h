@@ -24,7 +24,7 @@
 bool quarantine_hide(void *p, struct page *pg);
 
 /* Runs that were released in a critical section, after it: gives access to hidden ones. Returns
- * those that have it. */
+ * those that have it. If none was released, some to which the kernel gave no access before. */
 struct page *quarantine_show(struct page *released);
 
 /* A block that is not in use any more: keep it, or give it to its slab or the pcp. Blocks that
