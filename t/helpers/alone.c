@@ -326,7 +326,7 @@ static int case_handler(void)
 {
 	struct sigaction sa = { .sa_handler = handles };
 
-	alarm(100);
+	alarm(test_limit(100));
 	sigaction(SIGUSR1, &sa, NULL);
 	for (int i = 0; i < 200; i++) {
 		raise(SIGUSR1);

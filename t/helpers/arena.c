@@ -106,7 +106,7 @@ static void child(void)
 {
 	uint64_t seed = 99;
 
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	for (int i = 0; i < 200; i++)
 		step(&seed);
 	for (int i = 0; i < BLOCKS; i++)

@@ -45,7 +45,7 @@ static void begin(const char *what)
 	step_length = 0;
 	step = what;
 	step_length = strlen(what);
-	alarm(PATIENCE_S);
+	alarm(test_limit(PATIENCE_S));
 }
 
 static void start(pthread_t *t, void *(*f)(void *), void *arg)
@@ -116,7 +116,7 @@ static void fork_once(void)
 	if (pid == 0) {
 		void *p;
 
-		alarm(PATIENCE_S / 2);
+		alarm(test_limit(PATIENCE_S / 2));
 		p = malloc(200);
 		_exit(p == NULL);
 	}
@@ -312,7 +312,7 @@ static void call_thread(void)
 static void call_fork(void)
 {
 	if (fork() == 0) {
-		alarm(PATIENCE_S / 2);
+		alarm(test_limit(PATIENCE_S / 2));
 		free(malloc(100));
 		_exit(0);
 	}

@@ -91,7 +91,7 @@ static int child(void)
 	unsigned seed = (unsigned)getpid();
 	int bad;
 
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	bad = churn(&seed, 300);
 	for (int i = 0; i < SLOTS; i++) {
 		bad += shared[i][0] != (unsigned char)i;

@@ -286,7 +286,7 @@ int main(int argc, char **argv)
 		{ "whole", whole },
 	};
 
-	alarm(60);
+	alarm(test_limit(60));
 	if (argc != 2)
 		return 2;
 	if (strcmp(argv[1], "stuck") == 0 || strcmp(argv[1], "slow") == 0)

@@ -90,7 +90,7 @@ static void *child_thread(void *arg)
 /* Returns 0 if the child could do everything, else the number of the step that failed. */
 static int child_work(int with_thread)
 {
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	for (size_t i = 0; i < PARENT_BLOCKS; i++) {
 		size_t n = parent_size[i];
 
@@ -202,7 +202,7 @@ static int case_generations(int argc, char **argv)
 		pid_t pid = fork();
 
 		if (pid == 0) {
-			alarm(TEST_SECONDS);
+			alarm(test_limit(TEST_SECONDS));
 			for (size_t i = depth * 8; i < depth * 8 + 8; i++) {
 				if (helper_verify(parent_block[i], parent_size[i], i) !=
 				    parent_size[i])
@@ -352,7 +352,7 @@ static int case_locked_file(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(TEST_SECONDS);
+	alarm(test_limit(TEST_SECONDS));
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");
@@ -389,7 +389,7 @@ static int case_flush_all(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	alarm(TEST_SECONDS);
+	alarm(test_limit(TEST_SECONDS));
 	if (pipe(fd) != 0)
 		return 2;
 	line_reader = fdopen(fd[0], "r");

@@ -581,7 +581,7 @@ static int case_signals(int argc, char **argv)
 	pthread_t t;
 
 	/* A run that is stuck fails. */
-	alarm((unsigned)seconds + 100);
+	alarm(test_limit((unsigned)seconds + 100));
 	sigaction(SIGUSR1, &sa, NULL);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	start(&t, storm_sender, &s);

@@ -20,6 +20,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "limit.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/limit.h"
 #include "lib/tap.h"
 
 #undef stderr /* musl's is "(stderr)", which cannot name a member */
@@ -24,7 +25,7 @@ struct child {
 	char stderr[4096]; /* what the child wrote, cut to this length */
 };
 
-/* Runs fn(arg) in a fork; a child that does not end within 110 s is killed. */
+/* Runs fn(arg) in a fork; a child that does not end within 110 s (test_limit) is killed. */
 static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 {
 	size_t len = 0;
@@ -44,7 +45,7 @@ static inline void child_run(struct child *c, void (*fn)(void *arg), void *arg)
 		dup2(fd[1], STDERR_FILENO);
 		close(fd[0]);
 		close(fd[1]);
-		alarm(110);
+		alarm(test_limit(110));
 		fn(arg);
 		_exit(0);
 	}

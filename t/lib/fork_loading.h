@@ -49,7 +49,7 @@ static void fork_loading(const char *module, unsigned forks, void *(*allocate)(v
 		int status = -1;
 
 		if (pid == 0) {
-			alarm(60);
+			alarm(test_limit(60));
 			allocate(NULL);
 			if (also)
 				also();

@@ -117,7 +117,7 @@ static void child_checks(void)
 	unsigned seed = (unsigned)getpid();
 	pthread_t t;
 
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	for (unsigned i = 0; i < 300; i++)
 		hot_step(&seed);
 	for (unsigned i = 0; i < TABLE; i++)
@@ -376,7 +376,7 @@ static void child_frees_all(void)
 	uint64_t most = 0;
 	pthread_t t;
 
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	/* A thread that ends keeps nothing; this thread's bins would. */
 	if (!MAY_START_THREADS)
 		free_kept(NULL);
@@ -471,7 +471,7 @@ static void child_with_quarantine(void)
 {
 	struct reclaim_report r;
 
-	alarm(CHILD_SECONDS);
+	alarm(test_limit(CHILD_SECONDS));
 	if (stat_sum(STAT_heaps_quarantined) != 1)
 		_exit(3);
 	for (unsigned k = 0; k < BLOCKS; k++)

@@ -315,7 +315,7 @@ static void test_reuse(void)
 {
 	unsigned bad = 0;
 
-	alarm(110);
+	alarm(test_limit(110));
 	for (unsigned i = 0; i < CYCLES && !bad; i++) {
 		void *p = huge_alloc(4096, 1);
 		void *q = huge_alloc(4096, 1);

@@ -39,6 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/limit.h"
 #include "lib/tap.h"
 
 #ifndef MODEL_PRELOAD
@@ -604,7 +605,7 @@ static _Noreturn void child_main(void)
 {
 	struct worker *w = &workers[0];
 
-	alarm(110);
+	alarm(test_limit(110));
 	memset(w, 0, sizeof(*w));
 	w->number = ~0u;
 	w->rng = rng_for(next_number);
