@@ -7,10 +7,14 @@
  * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A
  *     drain takes its room away again, and so do ageing steps, so that a cache starts small after
  *     them.
+ * (B) A bin of a small class has more room than its capacity only if its thread has freed and
+ *     allocated many more objects than that in turn (bin_spills), since its last drain. So what one
+ *     large teardown frees returns to the slabs, where a second free is noticed.
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
  * lock.
- * Bound: a move to a longer row copies BIN_MIDDLE pointers at most. No lock, no allocation.
+ * Bound: a move to a longer row copies BIN_MIDDLE pointers at most; a bin becomes wide in its row.
+ * No lock, no allocation.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,6 +30,12 @@
 
 const uint16_t bin_capacities[CLASSES] = {
 #define SIZECLASS(size, pages) (uint16_t) BIN_CAPACITY(size),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
+
+static const uint16_t wide_capacities[CLASSES] = {
+#define SIZECLASS(size, pages) (uint16_t) BIN_WIDE_CAPACITY(size),
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 };
@@ -71,6 +81,10 @@ void bin_begin(struct heap *h, unsigned bin)
 	h->bin_bottom[bin] = (uint16_t)(bin_first_row(bin) + heap_bins_from);
 	h->bin[bin].top = bin_bottom(h, bin);
 	bin_set_limit(h, bin, 0);
+	if (bin < WIDE_CLASSES) {
+		h->spills[bin] = 0;
+		h->turns[bin] = 0;
+	}
 	if (unlikely(heap_sampling) && bin < CLASSES)
 		returned_begin(h, bin);
 }
@@ -79,14 +93,21 @@ void bin_begin(struct heap *h, unsigned bin)
  * first. */
 static unsigned bin_row(unsigned bin, unsigned room)
 {
+	static const uint16_t long_row[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	(uint16_t)(offsetof(struct bin_long_rows, of_##size) / sizeof(struct object *)),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+	};
+
 	if (room <= BIN_SMALL)
 		return bin_first_row(bin);
 	if (room <= BIN_MIDDLE) {
 		DCHECK(bin < BIN_MIDDLE_ROWS);
 		return BIN_SMALL_SLOTS + bin * (BIN_MIDDLE + 1);
 	}
-	DCHECK(bin < BIN_LONG_ROWS);
-	return BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + bin * (BIN_MAX + 1);
+	DCHECK(bin < CLASSES && bin_capacities[bin] > BIN_MIDDLE);
+	return BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + long_row[bin];
 }
 
 /* To the row for that many places. The bin is in a longer one already if it had more before. */
@@ -128,8 +149,16 @@ unsigned bin_objects_now(struct heap *h, unsigned bin)
 	uintptr_t top = (uintptr_t)__atomic_load_n(&h->bin[bin].top, __ATOMIC_RELAXED);
 	uintptr_t bottom = (uintptr_t)bin_bottom(h, bin);
 
-	return top > bottom ? (unsigned)min_size((top - bottom) / sizeof(struct object *), BIN_MAX)
-			    : 0;
+	return top > bottom
+		       ? (unsigned)min_size((top - bottom) / sizeof(struct object *), BIN_WIDE_MAX)
+		       : 0;
+}
+
+unsigned bin_most(const struct heap *h, unsigned bin)
+{
+	if (bin < WIDE_CLASSES && h->turns[bin] >= BIN_TURNS)
+		return wide_capacities[bin];
+	return bin_capacity(bin);
 }
 
 /* All threads write this one line, so it is kept only where a limit needs it. */
@@ -159,15 +188,18 @@ void heap_bins_count_from(uint64_t bytes)
 bool bin_grow(struct heap *h, unsigned cls)
 {
 	unsigned old = bin_room(h, cls);
+	unsigned most = bin_most(h, cls);
 	unsigned room = old * 2;
 
 	h->idle_rounds[cls] = 0;
 	if (room < BIN_START)
 		room = BIN_START;
-	if (room > bin_capacity(cls))
-		room = bin_capacity(cls);
-	if (room == old)
+	if (room > most)
+		room = most;
+	if (room <= old)
 		return true;
+	if (old >= bin_capacity(cls) && cls < WIDE_CLASSES)
+		h->turns[cls] = 0;
 	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
 		return false;
 	if (bin_row(cls, room) != bin_row(cls, old))

@@ -18,6 +18,42 @@ static inline unsigned bin_capacity(unsigned bin)
 	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
 }
 
+/*
+ * A bin of a class may become wide when its thread frees and allocates more than it holds in turn:
+ * BIN_TURNS times, each with at least BIN_SPILLS spills of the full bin before it was empty again.
+ * Each doubling takes as many turns.
+ */
+#define BIN_TURNS 8u
+#define BIN_SPILLS 16u
+#define BIN_REFILLED 128u
+
+/* Objects the bin may have room for when it grows next. */
+unsigned bin_most(const struct heap *h, unsigned bin);
+
+/* The empty bin of cls is refilled. */
+static always_inline void bin_refilled(struct heap *h, unsigned cls)
+{
+	if (cls < WIDE_CLASSES)
+		h->spills[cls] |= BIN_REFILLED;
+}
+
+/* The full bin of cls spills. */
+static inline void bin_spills(struct heap *h, unsigned cls)
+{
+	unsigned n;
+
+	if (cls >= WIDE_CLASSES)
+		return;
+	n = h->spills[cls];
+	if (n & BIN_REFILLED) {
+		n -= BIN_REFILLED;
+		if (n == BIN_SPILLS && h->turns[cls] < BIN_TURNS)
+			h->turns[cls]++;
+		n = 0;
+	}
+	h->spills[cls] = (uint8_t)(n < BIN_SPILLS ? n + 1 : n);
+}
+
 /* The NULL below a bin's first place. */
 static inline struct object **bin_bottom(struct heap *h, unsigned bin)
 {

@@ -5,6 +5,7 @@
 #ifndef SLUICE_HEAP_H
 #define SLUICE_HEAP_H
 
+#include "heap/cache_bin.h"
 #include "heap/critical.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
@@ -185,6 +186,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 		heap_exit(h);
 		return NULL;
 	}
+	bin_refilled(h, cls);
 	if (unlikely(!pg) || unlikely(!pg->free))
 		return heap_alloc_refill(h, cls);
 	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far) - 1;

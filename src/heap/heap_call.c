@@ -36,10 +36,10 @@ void heap_ask_trim(void)
 
 /*
  * Another thread needs memory and could not take ours: the bins are flushed to the slabs, and some
- * slabs with room are abandoned, so that holes can be made in them. A few classes in each call, so
- * that none is long. Not an ageing step: that spares what was used in the last rounds and moves few
- * objects, this spares nothing and ends after the last bin. One function for both would need a flag
- * for each of these.
+ * slabs with room are abandoned, so that holes can be made in them. A few classes in each call, and
+ * BIN_MAX objects of each, so that none is long. Not an ageing step: that spares what was used in
+ * the last rounds and moves few objects, this spares nothing and ends after the last bin. One
+ * function for both would need a flag for each of these.
  */
 static inline void trim_if_asked(struct heap *h)
 {
@@ -50,7 +50,7 @@ static inline void trim_if_asked(struct heap *h)
 	if (h->trim_bin == 0)
 		h->trim_for = asked;
 	for (unsigned n = 0; n < TRIM_BATCH && h->trim_bin < BINS; n++)
-		heap_trim_bin(h, h->trim_bin++);
+		h->trim_bin += heap_trim_bin(h, h->trim_bin);
 	if (h->trim_bin < BINS)
 		return;
 	heap_trim_rest(h);

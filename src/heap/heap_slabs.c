@@ -198,29 +198,39 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
+/* Stops the program if one of the BIN_MAX objects from `top` down to the bottom is there twice. */
+static void check_twice(struct object **bottom, struct object **top)
+{
+	uint16_t seen[2 * BIN_MAX] = { 0 }; /* places above the bottom, by the object's hash */
+
+	for (struct object **o = top; *o; o--) {
+		uint32_t i = (uint32_t)((uintptr_t)*o >> 4) * UINT32_C(2654435761) >> 16;
+		uint16_t *at = &seen[i % (2 * BIN_MAX)];
+
+		while (*at) {
+			if (unlikely(bottom[*at] == *o))
+				heap_freed_twice(*o, page_of(*o));
+			at = &seen[++i % (2 * BIN_MAX)];
+		}
+		if (top - o < (ptrdiff_t)BIN_MAX)
+			*at = (uint16_t)(o - bottom);
+	}
+}
+
 /* Stops the program if an object is in the bin twice, or in the bin and on a list of its slab.
  * Writes nothing to objects, because this may be a child of fork that ends. */
 static void bin_check_twice(struct heap *h, unsigned bin)
 {
 	struct object **bottom = bin_bottom(h, bin);
-	uint16_t seen[2 * BIN_MAX] = { 0 }; /* places in the bin, by the object's hash */
+	struct object **top = h->bin[bin].top;
 
-	for (struct object **o = h->bin[bin].top; *o; o--) {
-		uint32_t i = (uint32_t)((uintptr_t)*o >> 4) * UINT32_C(2654435761) >> 16;
-
-		if (unlikely(bin < CLASSES && mark_is_set(*o, mark_base(page_of(*o)))))
+	for (struct object **o = top; *o && bin < CLASSES; o--) {
+		if (unlikely(mark_is_set(*o, mark_base(page_of(*o)))))
 			heap_freed_twice(*o, page_of(*o));
-		for (;; i++) {
-			uint16_t *at = &seen[i % (2 * BIN_MAX)];
-
-			if (!*at) {
-				*at = (uint16_t)(o - bottom);
-				break;
-			}
-			if (unlikely(bottom[*at] == *o))
-				heap_freed_twice(*o, page_of(*o));
-		}
 	}
+	for (; top - bottom > (ptrdiff_t)BIN_MAX; top -= BIN_MAX)
+		check_twice(bottom, top);
+	check_twice(bottom, top);
 }
 
 void heap_check_bins(void)
@@ -249,6 +259,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	unsigned far = TAKE_FAR;
 
 	counter_add(&h->refills, 1);
+	bin_refilled(h, cls);
 	bin_grow(h, cls);
 	o = bin_bottom(h, cls) + 1;
 	want = (bin_room(h, cls) + 1) / 2;
@@ -618,9 +629,9 @@ void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d
 
 /* The places that the bin of cls may have. A thread that allocates nothing of the class has no use
  * for many. */
-static unsigned bin_most(struct heap *h, unsigned cls)
+static unsigned bin_wants(struct heap *h, unsigned cls)
 {
-	unsigned most = bin_capacity(cls);
+	unsigned most = bin_most(h, cls);
 
 	return cls < CLASSES && !h->current[cls] && most > BIN_FREED ? BIN_FREED : most;
 }
@@ -641,7 +652,7 @@ static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
  */
 static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned n)
 {
-	unsigned i = h->bin_next[cls];
+	unsigned i = h->bin_next[cls] * FLUSH;
 
 	if (unlikely(room < 2 * n))
 		return room - n;
@@ -654,7 +665,7 @@ static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n
 	struct object **after = to + n;
 	struct object **end = h->bin[cls].top + 1;
 
-	h->bin_next[cls] = (uint8_t)(i + n);
+	h->bin_next[cls] = (uint8_t)((i + n + FLUSH - 1) / FLUSH);
 	h->bin[cls].top = end - 1 - n;
 	if (unlikely((size_t)(end - after) < n)) {
 		memmove(to, after, (size_t)(end - after) * sizeof(struct object *));
@@ -705,7 +716,7 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 	unsigned k;
 	unsigned done = 0;
 
-	if (room < bin_most(h, cls) || unlikely(!bins_may_have(0)))
+	if (room < bin_wants(h, cls) || unlikely(!bins_may_have(0)))
 		return false;
 	i = bin_leaves(h, cls, room, n);
 	o = bin_bottom(h, cls) + 1 + i;
@@ -715,6 +726,7 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 	} while (k && done < n);
 	if (unlikely(!done))
 		return false;
+	bin_spills(h, cls);
 	counter_add(&h->flushes, 1);
 	PROBE2(flush, cls < CLASSES ? class_size(cls) : 0, done);
 	heap_work_count(done, 0);
@@ -728,7 +740,7 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	unsigned room = bin_room(h, cls);
 	unsigned n = flush_of(h, cls, room);
 
-	if (room < bin_most(h, cls) && bin_grow(h, cls))
+	if (room < bin_wants(h, cls) && bin_grow(h, cls))
 		return;
 	h->idle_rounds[cls] = 0;
 	if (likely(cls < CLASSES))

@@ -41,7 +41,8 @@ struct cache_bin {
 
 _Static_assert(sizeof(struct cache_bin) == CLASS_SCALE, "a scaled class leads to its bin");
 
-/* Objects a cache bin holds at most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. */
+/* Objects a cache bin holds at most: BIN_BYTES of them, but BIN_MIN to BIN_MAX. A bin that is full
+ * and empty in turn may become wide: BIN_WIDE_BYTES of them, but BIN_WIDE_MAX at most. */
 #define BIN_MAX 256u
 #define BIN_MIN 2u
 #define BIN_BYTES 131072u
@@ -49,6 +50,12 @@ _Static_assert(sizeof(struct cache_bin) == CLASS_SCALE, "a scaled class leads to
 	(BIN_BYTES / (size) < BIN_MIN   ? BIN_MIN                                                  \
 	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
 					: BIN_BYTES / (size))
+#define BIN_WIDE_MAX 1024u
+#define BIN_WIDE_BYTES 65536u
+#define BIN_WIDE_CAPACITY(size)                                                                    \
+	(BIN_WIDE_BYTES / (size) < BIN_CAPACITY(size) ? BIN_CAPACITY(size)                         \
+	 : BIN_WIDE_BYTES / (size) > BIN_WIDE_MAX     ? BIN_WIDE_MAX                               \
+						      : BIN_WIDE_BYTES / (size))
 
 /* A cache bin for each size class, then those of large objects. */
 #define BINS (CLASSES + LARGE_BINS)
@@ -56,8 +63,9 @@ _Static_assert(BINS *CLASS_SCALE <= HEAD_NOTE, "a head says which bin its run's 
 
 /*
  * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most. When it grows
- * beyond that it moves to a row of BIN_MIDDLE, and then to one of BIN_MAX. Each row lies above a
- * bottom. So the bins of a thread that needs few places fill few pages, all of which a fork copies.
+ * beyond that it moves to a row of BIN_MIDDLE, and then to one of all that it may have when it is
+ * wide. Each row lies above a bottom. So the bins of a thread that needs few places fill few pages,
+ * all of which a fork copies.
  */
 #define BIN_SMALL 16u
 #define BIN_MIDDLE 64u
@@ -70,20 +78,28 @@ struct bin_rows {
 	struct object *large[LARGE_BINS][LARGE_BIN_MAX + 1];
 };
 _Static_assert(LARGE_BIN_MAX <= BIN_SMALL, "a bin of large objects has one row");
+struct bin_long_rows {
+#define SIZECLASS(size, pages)                                                                     \
+	struct object *of_##size[BIN_CAPACITY(size) > BIN_MIDDLE ? BIN_WIDE_CAPACITY(size) + 1 : 0];
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
 enum {
 	BIN_MIDDLE_ROWS = 0
 #define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_SMALL)
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 	,
-	BIN_LONG_ROWS = 0
-#define SIZECLASS(size, pages) +(BIN_CAPACITY(size) > BIN_MIDDLE)
+	/* The classes whose bins may become wide. */
+	WIDE_CLASSES = 0
+#define SIZECLASS(size, pages) +(BIN_WIDE_CAPACITY(size) > BIN_CAPACITY(size))
 #include "heap/sizeclass.def"
 #undef SIZECLASS
 	,
 	BIN_SMALL_SLOTS = sizeof(struct bin_rows) / sizeof(struct object *),
 	BIN_MIDDLE_SLOTS = BIN_MIDDLE_ROWS * (BIN_MIDDLE + 1),
-	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + BIN_LONG_ROWS * (BIN_MAX + 1)
+	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS +
+		    sizeof(struct bin_long_rows) / sizeof(struct object *)
 };
 
 struct heap {
@@ -105,9 +121,12 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
-	uint8_t bin_next[BINS];  /* the place whose object leaves the full bin next */
-	uint8_t age_next;        /* the bin of the next ageing step */
-	uint8_t hidden[CLASSES]; /* hardened: objects above the bin's top */
+	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next, in FLUSH */
+	/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty since. */
+	uint8_t spills[WIDE_CLASSES];
+	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
+	uint8_t age_next;                        /* the bin of the next ageing step */
+	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	uint32_t slow_calls;
 	_Atomic uint64_t refills; /* of its bins; statistics */

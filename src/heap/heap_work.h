@@ -13,8 +13,8 @@
 /* Objects that one call moves between a cache bin and slabs at most. */
 #define BIN_STEP 64u
 
-/* In one call at most: bins of a trim that was asked for, and slabs of each bin's class; slabs and
- * objects of an ageing step; slabs of the inbox. */
+/* In one call at most: bins of a trim that was asked for (BIN_MAX objects of each), and slabs of
+ * each bin's class; slabs and objects of an ageing step; slabs of the inbox. */
 #define TRIM_BATCH 2u
 #define ABANDON_BATCH 32u
 #define AGE_BATCH 8u

@@ -166,7 +166,8 @@ bool heap_abandon_some(struct heap *h, unsigned bin)
 	return bin < CLASSES && abandon_class(h, bin, SLAB_IDLE, ABANDON_BATCH);
 }
 
-_Static_assert(BIN_MAX % AGE_OBJECTS == 0, "a walk empties a bin in one ageing step");
+_Static_assert(BIN_MAX % AGE_OBJECTS == 0 && BIN_MAX % BIN_STEP == 0,
+	       "a walk empties a bin that is not wide in one ageing step");
 
 bool heap_age_next(struct heap *h, unsigned objects)
 {
@@ -271,8 +272,19 @@ void heap_trim(struct heap *h)
 		release_current(h, cls);
 }
 
-void heap_trim_bin(struct heap *h, unsigned bin)
+/* Up to BIN_MAX objects of the bin. Returns whether fewer were there. */
+static bool flush_most(struct heap *h, unsigned bin)
 {
+	for (unsigned n = 0; n < BIN_MAX; n += BIN_STEP)
+		if (bin_flush_some(h, bin, BIN_STEP) < BIN_STEP)
+			return true;
+	return *h->bin[bin].top == NULL;
+}
+
+bool heap_trim_bin(struct heap *h, unsigned bin)
+{
+	if (!flush_most(h, bin))
+		return false;
 	if (options.holes) {
 		heap_abandon_some(h, bin);
 	} else {
@@ -280,6 +292,7 @@ void heap_trim_bin(struct heap *h, unsigned bin)
 		if (bin < CLASSES)
 			release_current(h, bin);
 	}
+	return true;
 }
 
 bool heap_trim_quarantine(struct heap *h)

@@ -21,8 +21,9 @@ uint64_t heap_free_bytes(struct heap *h);
 void heap_trim(struct heap *h);
 
 /* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which
- * are abandoned; and after the last bin the outbox and some of the inbox. */
-void heap_trim_bin(struct heap *h, unsigned bin);
+ * are abandoned; and after the last bin the outbox and some of the inbox. Returns false if the bin
+ * has more objects than one call may move. */
+bool heap_trim_bin(struct heap *h, unsigned bin);
 void heap_trim_rest(struct heap *h);
 
 /* Hardened: some blocks of the quarantine go to their slabs. Returns false if it is empty. */

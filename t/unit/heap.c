@@ -21,12 +21,14 @@
 #include "lib/child.h"
 #include "lib/core.h"
 #include "heap/cache_bin.h"
+#include "heap/claim.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "heap/large.h"
 #include "heap/sweep.h"
+#include "heap/trim.h"
 #include "base/options.h"
 #include "base/stats.h"
 #include "lib/tap.h"
@@ -600,6 +602,77 @@ static void test_spill(void)
 	is_int(twice, 0, "objects that left a full bin are not in it any more, wherever they lay");
 }
 
+/* ---- bins that are full and empty in turn --------------------------------------------------- */
+
+#define WIDE_OBJECTS 4096u
+static void *wide_object[WIDE_OBJECTS];
+
+/* Allocates and frees n objects of the size, the last first. Returns the places that their bin has
+ * then. */
+static unsigned wide_turn(size_t size, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		wide_object[i] = alloc(size);
+	for (unsigned i = n; i; i--)
+		heap_free(wide_object[i - 1]);
+	return bin_room(heap_self, class_of(size));
+}
+
+/* The bin of a thread that allocates and frees `objects` in turn. */
+struct wide {
+	unsigned objects;
+	unsigned first; /* its places after the first turn, */
+	unsigned last;  /* after many, */
+	unsigned again; /* and after one that followed a trim of the whole bin */
+	unsigned parts; /* calls that the trim took */
+};
+
+static bool trim_bin(unsigned cls)
+{
+	bool done;
+
+	if (!heap_enter_slow(heap_self))
+		tap_bail_out("the heap is claimed");
+	done = heap_trim_bin(heap_self, cls);
+	heap_exit_free(heap_self);
+	return done;
+}
+
+static void *wide(void *arg)
+{
+	struct wide *w = arg;
+	unsigned cls = class_of(64);
+
+	w->first = wide_turn(64, w->objects);
+	for (unsigned i = 0; i < 64; i++)
+		w->last = wide_turn(64, w->objects);
+	heap_check();
+	heap_check_bins();
+	do {
+		w->parts++;
+	} while (!trim_bin(cls));
+	w->again = wide_turn(64, w->objects);
+	heap_check();
+	return NULL;
+}
+
+static void test_wide_bins(void)
+{
+	struct wide few = { .objects = 300 };
+	struct wide many = { .objects = WIDE_OBJECTS };
+
+	run_thread(wide, &few);
+	run_thread(wide, &many);
+	is_int(many.first, bin_capacity(class_of(64)),
+	       "a bin that is full once does not become wide");
+	is_int(few.last, bin_capacity(class_of(64)),
+	       "a bin that is full and empty in turn by few objects does not either");
+	is_int(many.last, 1024, "one that flushes many before it is empty becomes wide");
+	ok(many.parts > 2, "a trim takes a wide bin's objects in several calls");
+	is_int(many.again, bin_capacity(class_of(64)),
+	       "a bin that was trimmed is not wide any more");
+}
+
 /* ---- frees by others ------------------------------------------------------------------------ */
 
 static void *freer(void *arg)
@@ -1010,7 +1083,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(70);
+	tap_plan(75);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -1025,6 +1098,7 @@ int main(void)
 	test_late();
 	test_full_bins();
 	test_spill();
+	test_wide_bins();
 	test_inbox();
 	test_reentry();
 	test_held();
