@@ -168,7 +168,7 @@ static always_inline void *alloc_plain(size_t size)
 			continue;
 		}
 		do_what_is_due(true); /* it may have been the thread's first call */
-		heap_take_orphan();
+		heap_slab_needed();
 		pg = slab_obtain(&h->pcp, cls);
 		if (unlikely(!pg))
 			return emergency_alloc(class_size(cls), align);

@@ -17,8 +17,9 @@
  * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
  * free_take. Heaps are published by the CAS in heap_publish and found by the load in heap_next.
  * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
- * of fork, each call that needs a slab looks at ORPHAN_STEPS heaps, and abandons the slabs of one
- * orphan, until all were seen. The end of a thread abandons the slabs of its heap.
+ * of fork, each call that needs a slab, after the first ORPHAN_CALLS, looks at ORPHAN_STEPS heaps,
+ * and abandons the slabs of one orphan, until all were seen. The end of a thread abandons the slabs
+ * of its heap.
  * Only heap_abandon_slabs runs inside a critical section here.
  * Signal handlers: if the interrupted call holds the lock, the call uses the fallback heap.
  */
@@ -50,6 +51,7 @@
 
 #define REAP_STEPS 3u
 #define ORPHAN_STEPS 3u
+#define ORPHAN_CALLS 64u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
 /* TSan removes its own state of the thread in the last round, before our destructor runs. */
@@ -82,6 +84,9 @@ static struct {
 	/* Guarded by: lock; also read without it. In a child of fork: the next heap that may be an
 	 * orphan. */
 	_Atomic(struct heap *) orphan;
+	/* In a child of fork: calls that need a slab before the first one takes an orphan. Only
+	 * counted down, by plain stores: a lost step costs one more call. */
+	_Atomic uint32_t orphan_calls;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static pthread_key_t exit_key;
@@ -504,6 +509,19 @@ bool heap_take_orphan(void)
 	return h && end_heap(h);
 }
 
+void heap_slab_needed(void)
+{
+	uint32_t calls;
+
+	if (likely(!atomic_load_explicit(&registry.orphan, memory_order_relaxed)))
+		return;
+	calls = atomic_load_explicit(&registry.orphan_calls, memory_order_relaxed);
+	if (calls)
+		atomic_store_explicit(&registry.orphan_calls, calls - 1, memory_order_relaxed);
+	else
+		heap_take_orphan();
+}
+
 /* ---- fork -------------------------------------------------------------------------------- */
 
 /* The forking thread's own calls go on while the fork is under way, when no mark is taken back. */
@@ -635,5 +653,6 @@ void heap_fork_child(bool copy, bool draining)
 			fork_child_heap(h, copy);
 	}
 	registry.orphan = heap_first();
+	registry.orphan_calls = ORPHAN_CALLS;
 	lock_fork_child(&registry.lock);
 }

@@ -92,6 +92,10 @@ void heap_release(struct heap *h);
 /* Abandon what a fork left with a thread that the child does not have. Returns false if nothing. */
 bool heap_take_orphan(void);
 
+/* Called before a thread looks for a slab. In a child of fork that goes on to need slabs, takes an
+ * orphan. */
+void heap_slab_needed(void);
+
 /* The pcp of the calling thread; a thread without a heap uses the fallback's. heap_pcp makes a heap
  * if the thread has none. */
 struct pcp *heap_pcp(void);

@@ -404,6 +404,24 @@ static void child_frees_all(void)
 		_exit(7);
 }
 
+/* What the parent's threads had is taken only when the child needs many slabs. */
+static void child_needs_slabs(void)
+{
+	uint64_t before = stat_sum(STAT_slabs_abandoned);
+
+	for (size_t size = 16; size <= 2048; size *= 2)
+		if (!block_new(size))
+			_exit(3);
+	if (stat_sum(STAT_slabs_abandoned) != before)
+		_exit(4);
+	for (unsigned i = 0; i < 1000 && stat_sum(STAT_slabs_abandoned) == before; i++)
+		for (unsigned k = 0; k < 64; k++)
+			if (!block_new(2048))
+				_exit(5);
+	if (stat_sum(STAT_slabs_abandoned) == before)
+		_exit(6);
+}
+
 static void child_of_child(void)
 {
 	if (!fork_good(child_checks))
@@ -439,6 +457,8 @@ static void test_sleepers(void)
 	ok(fork_good(child_looks_at_locks), "no lock is held in the child");
 	ok(locks_are_free(), "no lock is held in the parent");
 	ok(fork_good(child_frees_all), "the child can give back all that sleeping threads had");
+	ok(fork_good(child_needs_slabs),
+	   "the child leaves the heaps of missing threads alone until it needs many slabs");
 	ok(fork_good(child_of_child), "a child can fork");
 	bedroom_wake();
 	for (unsigned i = 0; i < SLEEPERS; i++)
@@ -503,7 +523,7 @@ int main(void)
 {
 	if (tap_emulated())
 		tap_skip_all("the emulator cannot fork while it has several threads");
-	tap_plan(18);
+	tap_plan(19);
 	sluice_init();
 	test_sleepers();
 	test_inside();
