@@ -22,7 +22,8 @@
 #include "base/sys.h"
 
 #define NUMBER_MIN 100
-#define EVENT_MARK 61 /* signal of an eventfd (F_SETSIG), never sent */
+#define NUMBER_TOP 1024u /* from here on, select has no bit, and fork copies a longer table */
+#define EVENT_MARK 61    /* signal of an eventfd (F_SETSIG), never sent */
 
 #ifndef CGROUP2_SUPER_MAGIC
 #define CGROUP2_SUPER_MAGIC 0x63677270
@@ -158,6 +159,28 @@ int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs)
 		       fs);
 }
 
+/*
+ * A copy of the descriptor with the highest free number below the soft limit and NUMBER_TOP, or -1.
+ * Programs and scripts choose the numbers above 100 by hand (exec 200>lock), and bash takes one
+ * from 10 on that closes on exec for its own: it puts it back after the script's exec. A limit that
+ * the program lowers later leaves what is open above it in use.
+ */
+static int high_copy(int fd)
+{
+	struct rlimit limit;
+	int high = -1;
+
+	if (sys_getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return -1;
+	if (limit.rlim_cur > NUMBER_TOP)
+		limit.rlim_cur = NUMBER_TOP;
+	for (int n = (int)limit.rlim_cur - 1; n >= NUMBER_MIN && high < 0; n--) {
+		if (sys_fcntl(n, F_GETFD, 0) < 0)
+			high = sys_fcntl(fd, F_DUPFD_CLOEXEC, n);
+	}
+	return high;
+}
+
 void ourfd_set(struct ourfd *o, int fd)
 {
 	struct stat st;
@@ -166,10 +189,10 @@ void ourfd_set(struct ourfd *o, int fd)
 	o->fd = -1;
 	if (fd < 0)
 		return;
-	high = sys_fcntl(fd, F_DUPFD_CLOEXEC, NUMBER_MIN);
+	high = high_copy(fd);
 	sys_close(fd);
 	if (high < 0)
-		return; /* above the limit of descriptors */
+		return; /* the limit of descriptors is too low */
 	if (sys_fstat(high, &st) != 0) {
 		sys_close(high);
 		return;
@@ -181,7 +204,7 @@ void ourfd_set(struct ourfd *o, int fd)
 void ourfd_take(struct ourfd *o, int fd)
 {
 	struct stat st;
-	int high = fd < 0 ? -1 : sys_fcntl(fd, F_DUPFD_CLOEXEC, NUMBER_MIN);
+	int high = fd < 0 ? -1 : high_copy(fd);
 
 	o->fd = -1;
 	if (high >= 0) {

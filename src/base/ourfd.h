@@ -2,9 +2,10 @@
 /*
  * ourfd.h - file descriptors of the library in a program that does not know of them.
  *
- * They are above the low numbers that programs count on, and close on exec. A program that closes
- * all descriptors may give the number to a file of its own, so each use first compares the file
- * with the one that was opened.
+ * They have the highest numbers below 1024 and the limit (RLIMIT_NOFILE), and close on exec: the
+ * program counts on the low numbers, and chooses higher ones by hand. A program that closes all
+ * descriptors may give the number to a file of its own, so each use first compares the file with
+ * the one that was opened.
  *
  * All but those of ourfd_take are opened at the start. There no other thread can see the low number
  * that a new descriptor has for a moment, and paths have their meaning: later the program may be in

@@ -4,7 +4,7 @@
 # bash: arrays, string building, subshells, pipes, here documents, process substitution.
 . "${0%/*}/../lib/tap.sh"
 need bash
-plan 3
+plan 4
 
 cat >"$TMP/test.bash" <<'BASH'
 set -e
@@ -33,3 +33,20 @@ is "$?" 0 "bash ends well"
 is "$out" "$want" "bash says the same as without the library"
 # Debian's bash has no malloc of its own; one that has would not be served.
 proved_loaded "bash was served by the library" bash
+
+# bash takes a number from 10 on that closes on exec for a descriptor that it saved itself.
+cat >"$TMP/numbers.bash" <<'BASH'
+for n in 100 101 102 103 104 200 250; do
+	eval "exec $n>'$TMP/file$n'"
+	echo "$n $(readlink /proc/$$/fd/$n)"
+	eval "echo written >&$n"
+	cat "$TMP/file$n"
+done
+f() { echo in >&103; }
+f 103>"$TMP/locked"
+cat "$TMP/locked"
+BASH
+export TMP
+want=$(bash "$TMP/numbers.bash" 2>&1)
+is "$(with_sluice bash "$TMP/numbers.bash" 2>&1)" "$want" \
+	"exec takes the numbers that a script chooses"

@@ -20,7 +20,7 @@
 #include "base/ourfd.h"
 #include "lib/tap.h"
 
-#define NUMBERS 400
+#define NUMBERS 1100
 
 static char dir[] = "/tmp/sluice-ourfd.XXXXXX";
 
@@ -60,6 +60,16 @@ static void put_there(const struct ourfd *o, int fd)
 
 /* ---- ours ----------------------------------------------------------------------------------- */
 
+/* One above the highest number that is ours to take. */
+static int top(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		tap_bail_out("no limit of descriptors");
+	return limit.rlim_cur < 1024 ? (int)limit.rlim_cur : 1024;
+}
+
 static void test_set(void)
 {
 	unsigned before = open_numbers();
@@ -67,7 +77,7 @@ static void test_set(void)
 	struct ourfd o = OURFD_NONE;
 
 	ourfd_set(&o, low);
-	ok(o.fd >= 100, "a descriptor of ours has a number of 100 or more");
+	is_int(o.fd, top() - 1, "a descriptor of ours has the highest number below the limit");
 	ok(fcntl(low, F_GETFD) < 0, "the number at which a descriptor was opened is free again");
 	is_int(fcntl(o.fd, F_GETFD), FD_CLOEXEC, "a descriptor of ours does not outlive an exec");
 	ok(ourfd_good(&o), "a descriptor of ours is recognized");
@@ -134,6 +144,31 @@ static void few_numbers(void *arg)
 		_exit(5);
 }
 
+/* The limit falls to 102 while a descriptor of ours is above it. */
+static void limit_lowered(void *arg)
+{
+	struct rlimit limit;
+	struct ourfd high = OURFD_NONE;
+	struct ourfd o[3] = { OURFD_NONE, OURFD_NONE, OURFD_NONE };
+
+	(void)arg;
+	ourfd_set(&high, opened("a"));
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		_exit(3);
+	limit.rlim_cur = 102;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		_exit(4);
+	for (int i = 0; i < 3; i++)
+		ourfd_set(&o[i], opened("a"));
+	if (o[0].fd != 101 || o[1].fd != 100 || o[2].fd != -1)
+		_exit(5);
+	if (high.fd <= 101 || !ourfd_good(&high))
+		_exit(6);
+	ourfd_close(&high);
+	if (high.fd != -1)
+		_exit(7);
+}
+
 /* ---- what is not opened --------------------------------------------------------------------- */
 
 static void test_open(void)
@@ -195,7 +230,7 @@ int main(void)
 {
 	char command[128];
 
-	tap_plan(30);
+	tap_plan(31);
 	if (!mkdtemp(dir))
 		tap_bail_out("cannot make a directory in /tmp");
 	test_set();
@@ -203,6 +238,8 @@ int main(void)
 	test_event();
 	ok(child_is_well(few_numbers, NULL),
 	   "without free numbers of 100 or more no descriptor is kept or left open");
+	ok(child_is_well(limit_lowered, NULL),
+	   "with a lower limit the numbers are counted down to 100, and those above stay good");
 	test_open();
 	test_root();
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
