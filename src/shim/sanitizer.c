@@ -15,8 +15,8 @@
  *     (-z initfirst). If we are loaded later, by dlopen, LD_PRELOAD does not name us.
  *
  * A sanitizer runtime that is a library, or that clang has linked in, has a visible symbol. One
- * that gcc has linked in has none: if the program defines malloc, its constants are searched for
- * the name of the sanitizer's options variable.
+ * that gcc has linked in has none: if the program defines malloc and pthread_create, its constants
+ * are searched for the name of the sanitizer's options variable.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -74,27 +74,113 @@ static char letter_in(const char *at, size_t bytes)
 	return found;
 }
 
-/* The same for the constants of the program, if it defines malloc; else 0. */
+/* The program as it was mapped, and what its dynamic section names. */
+struct program {
+	const ElfW(Phdr) * headers;
+	size_t n;
+	uintptr_t base;
+	const ElfW(Sym) * symbols;
+	const char *names;
+	const uint32_t *gnu_hash; /* DT_GNU_HASH, or NULL */
+	const uint32_t *hash;     /* DT_HASH, or NULL */
+};
+
+/* An address of the dynamic section, in which glibc adds the base. */
+static const void *dynamic_at(const struct program *p, uintptr_t at)
+{
+	return (const void *)(at < p->base ? at + p->base : at);
+}
+
+/* Returns false if the program has no symbols that can be found. */
+static bool program_find(struct program *p)
+{
+	const ElfW(Dyn) *d = NULL;
+	bool based = false;
+
+	for (size_t i = 0; p->headers && i < p->n; i++) {
+		if (p->headers[i].p_type == PT_PHDR) {
+			p->base = (uintptr_t)p->headers - p->headers[i].p_vaddr;
+			based = true;
+		}
+	}
+	for (size_t i = 0; based && i < p->n; i++)
+		if (p->headers[i].p_type == PT_DYNAMIC)
+			d = (const ElfW(Dyn) *)(p->base + p->headers[i].p_vaddr);
+	for (; d && d->d_tag != DT_NULL; d++) {
+		if (d->d_tag == DT_SYMTAB)
+			p->symbols = dynamic_at(p, d->d_un.d_ptr);
+		else if (d->d_tag == DT_STRTAB)
+			p->names = dynamic_at(p, d->d_un.d_ptr);
+		else if (d->d_tag == DT_GNU_HASH)
+			p->gnu_hash = dynamic_at(p, d->d_un.d_ptr);
+		else if (d->d_tag == DT_HASH)
+			p->hash = dynamic_at(p, d->d_un.d_ptr);
+	}
+	return p->symbols && p->names && (p->gnu_hash || p->hash);
+}
+
+/* Whether the symbol has that name and is defined in the program. One that is not has an address
+ * all the same, its PLT entry, if a program that is no PIE takes the function's address. */
+static bool defined_as(const struct program *p, size_t i, const char *name)
+{
+	const char *s = p->names + p->symbols[i].st_name;
+
+	while (*name && *s == *name) {
+		s++;
+		name++;
+		KEEP();
+	}
+	return *s == *name && p->symbols[i].st_shndx != SHN_UNDEF;
+}
+
+/* Whether the program defines that symbol. Source of the tables: the ELF specification, and for
+ * DT_GNU_HASH that of the GNU linker. */
+static bool defines(const struct program *p, const char *name)
+{
+	const uint32_t *t = p->gnu_hash;
+	const uint32_t *buckets;
+	const uint32_t *chain;
+	uint32_t h = 5381;
+
+	for (size_t i = 0; !t && i < p->hash[1]; i++)
+		if (defined_as(p, i, name))
+			return true;
+	if (!t || !t[0])
+		return false;
+	for (const char *c = name; *c; c++)
+		h = h * 33 + (unsigned char)*c;
+	buckets = t + 4 + t[2] * (sizeof(ElfW(Addr)) / sizeof(*t));
+	chain = buckets + t[0];
+	for (uint32_t i = buckets[h % t[0]]; i >= t[1]; i++) {
+		uint32_t c = chain[i - t[1]];
+
+		if ((c | 1) == (h | 1) && defined_as(p, i, name))
+			return true;
+		if (c & 1)
+			break;
+	}
+	return false;
+}
+
+/* The same for the constants of the program, if it defines what every sanitizer does and no other
+ * malloc; else 0, and nothing of it is read. The text only if it has the constants, too. */
 static char letter_of_program(void)
 {
-	const ElfW(Phdr) *ph = (const ElfW(Phdr) *)getauxval(AT_PHDR);
-	uintptr_t own = (uintptr_t)malloc;
-	size_t n = getauxval(AT_PHNUM);
-	uintptr_t base = 0;
-	bool its = false;
+	struct program p = { .headers = (const ElfW(Phdr) *)getauxval(AT_PHDR),
+			     .n = getauxval(AT_PHNUM) };
 	char found = 0;
 
-	if (!ph)
+	if (!program_find(&p) || !defines(&p, "malloc") || !defines(&p, "pthread_create"))
 		return 0;
-	for (size_t i = 0; i < n; i++)
-		if (ph[i].p_type == PT_PHDR)
-			base = (uintptr_t)ph - ph[i].p_vaddr;
-	for (size_t i = 0; i < n; i++)
-		its |= ph[i].p_type == PT_LOAD && own - base - ph[i].p_vaddr < ph[i].p_memsz;
-	for (size_t i = 0; its && i < n && (!found || found == 'L'); i++) {
-		if (ph[i].p_type == PT_LOAD && ph[i].p_flags & PF_R && !(ph[i].p_flags & PF_W)) {
-			char c = letter_in((const char *)(base + ph[i].p_vaddr), ph[i].p_filesz);
+	for (unsigned text = 0; text <= PF_X && !found; text += PF_X) {
+		for (size_t i = 0; i < p.n && (!found || found == 'L'); i++) {
+			const ElfW(Phdr) *h = &p.headers[i];
+			char c;
 
+			if (h->p_type != PT_LOAD ||
+			    (h->p_flags & (PF_R | PF_W | PF_X)) != (PF_R | text))
+				continue;
+			c = letter_in((const char *)(p.base + h->p_vaddr), h->p_filesz);
 			found = c ? c : found;
 		}
 	}

@@ -5,7 +5,7 @@
 # works, and what cannot is refused in one line, or done without the library.
 # TIMEOUT: 900
 . "${0%/*}/../lib/tap.sh"
-plan 60
+plan 61
 tmpdir
 
 hosted=$builddir/t/helpers/hosted
@@ -93,6 +93,27 @@ finds() {
 }
 finds gcc-asan overflows 'ERROR: AddressSanitizer: heap-buffer-overflow'
 finds gcc-tsan races 'WARNING: ThreadSanitizer: data race'
+
+# A program that is no PIE and takes malloc's address has an address for it, and may ask for a
+# sanitizer's variable.
+cat >"$TMP/asks.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+void *(*volatile ours)(size_t);
+int main(void)
+{
+	ours = malloc;
+	return printf("%d %d\n", ours(3) != NULL, getenv("ASAN_OPTIONS") != NULL) < 0;
+}
+C
+if command -v gcc >/dev/null &&
+	gcc -no-pie -fno-pic -O1 "$TMP/asks.c" -o "$TMP/asks" 2>/dev/null; then
+	is "$(LD_PRELOAD=$SLUICE_LIB "$TMP/asks" 2>&1)" "1 0" \
+		"a program that asks for ASAN_OPTIONS is taken for none with a sanitizer"
+else
+	skip "a program that asks for ASAN_OPTIONS is taken for none with a sanitizer" \
+		"gcc makes no such program"
+fi
 
 asan=$(gcc -print-file-name=libasan.so 2>/dev/null)
 asan=$(readlink -f "$asan")
