@@ -183,7 +183,7 @@ static bool parse_word(const char *s, const char *words, uint64_t *out)
 
 /*
  * A process that has warned leaves a hash of its settings in its environment, so that child
- * processes with the same settings do not repeat the warnings.
+ * processes with the same settings do not repeat the warnings (man sluice.conf names exceptions).
  */
 #define TOLD_NAME "SLUICE_TOLD"
 static char told_entry[] = TOLD_NAME "=0123456789abcdef";

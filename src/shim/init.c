@@ -70,7 +70,8 @@ static void environ_put(char *entry)
 static void (*next_due)(bool allocates);
 
 /* In the first slow call of the program, because libc sets environ after our constructor: processes
- * that this one starts shall not repeat what we said about options (options_told). */
+ * that this one starts shall not repeat what we said about options (options_told). Those of bash,
+ * dash and make do: these take their environment before they allocate. */
 static void environ_put_told(bool allocates)
 {
 	(void)allocates;
