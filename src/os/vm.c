@@ -9,7 +9,7 @@
  *     this file rounds up.
  *
  * Bound: one system call. An aligned mapping takes at most 20, none for more than the mapping and
- * its alignment; a mapping that grows at most 8 more.
+ * its alignment; a mapping that grows at most 9 more.
  * No lock, no allocation; blocks in the kernel (mmap_lock); may run in a signal handler and in a
  * fork child.
  */
@@ -322,6 +322,27 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* Whether a place was lost once: then mappings move without room, so that none is lost again. */
+static _Atomic bool place_lost;
+
+/*
+ * The kernel refused to move a mapping to [at, at + bytes) in a place that was reserved for it. It
+ * may have unmapped that part of the place before, and another thread may have a mapping there
+ * since, so the part is unmapped only if it was free and is ours again. Otherwise it may still be
+ * reserved, and is lost: address space, but no memory.
+ */
+static void leave_place(char *place, size_t room, char *at, size_t bytes)
+{
+	if (map_exactly(at, bytes, PROT_NONE, MAP_NORESERVE) == 0) {
+		unmap(place, room);
+		return;
+	}
+	atomic_store_explicit(&place_lost, true, memory_order_relaxed);
+	if (at != place)
+		unmap(place, (size_t)(at - place));
+	unmap(at + bytes, room - bytes - (size_t)(at - place));
+}
+
 /*
  * Moves a mapping to a place with as much room behind it again, so that one that grows step by step
  * rarely moves. Keeps its distance from the start of a page table, so that the kernel moves tables
@@ -331,14 +352,22 @@ static void *move_to_room(char *addr, size_t old_bytes, size_t bytes, int *err)
 {
 	size_t front = (uintptr_t)addr & (TABLE_BYTES - 1);
 	size_t room = front + 2 * bytes;
-	char *place = room > bytes ? vm_reserve(room, TABLE_BYTES) : NULL;
+	size_t limit;
+	char *place;
 	char *p;
 
+	/* Where a limit is near the move would be refused, and room would count. */
+	if (*err == ENOMEM)
+		vm_limits_read();
+	if (room <= bytes || vm_address_limited(&limit) ||
+	    atomic_load_explicit(&place_lost, memory_order_relaxed))
+		return NULL;
+	place = vm_reserve(room, TABLE_BYTES);
 	if (!place)
 		return NULL;
 	p = remap(addr, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, place + front, err);
 	if (!p) {
-		unmap(place, room);
+		leave_place(place, room, place + front, bytes);
 		return NULL;
 	}
 	if (front)

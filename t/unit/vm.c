@@ -7,11 +7,13 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 #include "lib/backed.h"
 #include "lib/child.h"
@@ -412,6 +414,110 @@ static void no_memory_to_commit(void *arg)
 		_exit(4);
 }
 
+/* mremap that finds the place it was given, and fails after it has unmapped it, as the kernel may;
+ * before it returns another thread maps a page there. */
+static char *volatile other;
+
+static void fail_late(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+#if defined(__x86_64__)
+	greg_t *result = &uc->uc_mcontext.gregs[REG_RAX];
+	char *to = (char *)uc->uc_mcontext.gregs[REG_R8];
+	size_t bytes = (size_t)uc->uc_mcontext.gregs[REG_RDX];
+#else
+	__typeof__(uc->uc_mcontext.regs[0]) *result = &uc->uc_mcontext.regs[0];
+	char *to = (char *)uc->uc_mcontext.regs[4];
+	size_t bytes = (size_t)uc->uc_mcontext.regs[2];
+#endif
+
+	(void)sig;
+	(void)info;
+	munmap(to, bytes);
+	other = mmap(to + vm_os_page, vm_os_page, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	*other = 'o';
+	*result = (__typeof__(*result))-ENOMEM;
+}
+
+/* 2 MiB that cannot grow in place. */
+static char *walled(void)
+{
+	char *p = vm_map(3 * MIB, 1);
+
+	if (!p || mprotect(p + 2 * MIB, MIB, PROT_NONE) != 0)
+		_exit(3);
+	memset(p, 'k', 2 * MIB);
+	return p;
+}
+
+static void move_fails_late(void *arg)
+{
+	struct sigaction sa = { .sa_sigaction = fail_late, .sa_flags = SA_SIGINFO };
+	char *p = walled();
+	char *q;
+
+	(void)arg;
+	sigaction(SIGSYS, &sa, NULL);
+	if (!filter_call(SYS_mremap, 3, MREMAP_MAYMOVE | MREMAP_FIXED, SECCOMP_RET_TRAP))
+		_exit(0);
+	errno = 77;
+	q = vm_remap(p, 2 * MIB, 8 * MIB, &(int){ 0 });
+	if (!q || errno != 77 || !all_bytes(q, 2 * MIB, 'k'))
+		_exit(4);
+	if (!other || !mapped(other) || *other != 'o')
+		_exit(5);
+}
+
+/* The place is still reserved then, which nobody can tell; it is lost, but only once. */
+static void move_refused(void *arg)
+{
+	unsigned long before;
+
+	(void)arg;
+	if (!refuse(SYS_mremap, 3, MREMAP_MAYMOVE | MREMAP_FIXED, ENOMEM))
+		_exit(0);
+	before = address_pages();
+	for (unsigned i = 0; i < 5; i++) {
+		char *p = walled();
+
+		p = vm_remap(p, 2 * MIB, 8 * MIB, &(int){ 0 });
+		if (!p || !all_bytes(p, 2 * MIB, 'k'))
+			_exit(4);
+		vm_unmap(p, 8 * MIB);
+	}
+	if (address_pages() - before > (8 + 5 * 1) * MIB / vm_os_page)
+		_exit(5);
+}
+
+/* The kernel has unmapped the place before it refuses: it is known to be free, and nothing is
+ * lost. */
+static void move_over_limit(void *arg)
+{
+	const struct rlimit limit = { MIB, MIB }; /* less than it has */
+	char *p = walled();
+	unsigned long before = address_pages();
+
+	(void)arg;
+	setrlimit(RLIMIT_DATA, &limit);
+	if (vm_remap(p, 2 * MIB, 8 * MIB, &(int){ 0 }) || !all_bytes(p, 2 * MIB, 'k'))
+		_exit(4);
+	if (address_pages() != before)
+		_exit(5);
+}
+
+static void test_move_refused(void)
+{
+	ok(child_is_well(move_fails_late, NULL),
+	   "where a move fails, what another thread mapped in its place meanwhile stays");
+	ok(child_is_well(move_refused, NULL), "moves that are refused cost one place at most");
+	if (tap_emulated())
+		tap_skip(1, "the emulator's own address space is in the figure");
+	else
+		ok(child_is_well(move_over_limit, NULL),
+		   "a move that a limit refuses leaves no place mapped");
+}
+
 static void test_less(void)
 {
 	ok(child_is_well(no_populate, NULL),
@@ -447,7 +553,7 @@ static void test_errno(void)
 
 int main(void)
 {
-	tap_plan(56);
+	tap_plan(59);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();
@@ -460,6 +566,7 @@ int main(void)
 	test_faults();
 	test_align_trimmed();
 	test_remap_refused();
+	test_move_refused();
 	test_less();
 	test_errno();
 	return tap_done();
