@@ -4,7 +4,7 @@
 # sluice-prof: damaged profiles are refused in one line, files that they name are not waited for,
 # and an output that is no regular file stays what it is.
 . "${0%/*}/../lib/tap.sh"
-plan 29
+plan 31
 tmpdir
 cd "$TMP" || exit 1
 
@@ -82,6 +82,10 @@ ln -s links/target link
 "$tool" --format folded -o link heap
 is "$(readlink dangling link | tr '\n' ' ')$(cat links/none links/target | sort -u)" \
 	"links/none links/target no stack 105" "one that is a symbolic link is followed"
+out=$("$tool" "" 2>&1)
+is "$? $out" "1 sluice-prof: '': No such file or directory" "an empty name is shown"
+out=$("$tool" -o "" heap 2>&1)
+is "$? $out" "2 sluice-prof: --output '': cannot be written" "so is that of an output"
 mkdir folder
 out=$("$tool" -o folder heap 2>&1)
 is "$? $out $(ls -A folder)" "1 sluice-prof: folder: Is a directory " "a directory is refused"

@@ -4,7 +4,7 @@
 # sluice-run: what it runs, what it passes on, and what it prints for programs that cannot be
 # preloaded.
 . "${0%/*}/../lib/tap.sh"
-plan 32
+plan 35
 
 run=$builddir/tools/sluice-run
 real=$(readlink -f "$SLUICE_LIB")
@@ -34,6 +34,15 @@ is "$out" "$real:$m|unset" "an existing LD_PRELOAD is kept, behind the library"
 out=$(SLUICE_CONF=backtrace:0 "$run" -o backtrace:1 -ovm_fail_count:2 sh -c "$show")
 is "$out" "$real|backtrace:0,backtrace:1,vm_fail_count:2" \
 	"an existing SLUICE_CONF is kept, before -o"
+out=$(SLUICE_CONF='backtrace:0 # mine' "$run" -o '# ours' -o backtrace:1 -o vm_fail_count:2 \
+	sh -c "$show")
+is "$out" "$real|backtrace:0 # mine
+# ours
+backtrace:1
+vm_fail_count:2" "a comment ends before the next -o"
+: >"$STATS"
+SLUICE_CONF='decay_ms:500 # mine' "$run" -o "stats_file:$STATS" sort /dev/null
+proved_loaded "an option after a comment reaches the library" sort
 out=$("$run" -- printf '%s|' -o 'a b' '' c)
 is "$out" "-o|a b||c|" "arguments arrive as they were given"
 out=$(echo in | "$run" cat)
@@ -76,6 +85,7 @@ refused 126 ".*/plain: not executable" "a file that is not executable is refused
 refused 126 ".*: is a directory" "a directory is refused" "$TMP"
 refused 127 "no-such-program: not found in PATH" "a name that is not in PATH is refused" \
 	no-such-program
+refused 127 "'': not found in PATH" "an empty name is shown" ""
 refused 127 "/no/such: not found" "a path that does not exist is refused" /no/such
 refused 125 "no program given" "a missing program is refused"
 refused 125 "unknown option -x" "an unknown option is refused" -x sh

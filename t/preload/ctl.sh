@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 52
+plan 53
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -226,6 +226,17 @@ fails 1 "refused: '/nonexistent/x' cannot be written: No such file or directory"
 	"a file that cannot be written is told, and why" profile dump /nonexistent/x "$profiled"
 kill -STOP "$profiled"
 fails 1 "does not answer because it is stopped" "a stopped process is told" stats "$profiled"
+/usr/bin/python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.setblocking(False)
+try:
+    while True:
+        s.sendto(b"stats", "\0sluice." + sys.argv[1])
+except BlockingIOError:
+    pass' "$profiled"
+fails 1 "does not answer because it is stopped" "so it is if it has many requests to answer" \
+	stats "$profiled"
 kill -CONT "$profiled"
 try profile stop "$profiled"
 try get prof_active "$profiled"

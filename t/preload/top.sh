@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 39
+plan 42
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -143,6 +143,9 @@ if [ -x "$top" ]; then
 		TERM=dumb script -q -c "'$top' $holder" /dev/null </dev/null >"$TMP/dumb" \
 			2>&1
 		like "$(cat "$TMP/dumb")" "TERM is 'dumb'" "so it does on one that can do nothing"
+		TERM=nosuch script -q -c "'$top' $holder" /dev/null </dev/null >"$TMP/nosuch" 2>&1
+		like "$(tr -d '\r' <"$TMP/nosuch") $(grep -c '' "$TMP/nosuch")" \
+			"^sluice-top: TERM is 'nosuch', which .* 1$" "and on one that nobody knows"
 		# shellcheck disable=SC2016 # for the inner shell
 		(sleep 1; printf h; sleep 0.3; printf x; printf s; sleep 0.3; printf q) |
 			TERM=xterm timeout 60 script -q -e -c "stty rows 24 cols 80
@@ -152,12 +155,14 @@ if [ -x "$top" ]; then
 			"and it shows the layers"
 	else
 		skip "so it does on one that can do nothing" "no script"
+		skip "and on one that nobody knows" "no script"
 		skip "the live view takes keys, and ends by q" "no script"
 		skip "and it shows the layers" "no script"
 	fi
 else
 	for label in "sluice-top --once has a bar for free memory" "in 80 columns" \
 		"without a terminal it says what to use" "so it does on one that can do nothing" \
+		"and on one that nobody knows" \
 		"the live view takes keys, and ends by q" "and it shows the layers"; do
 		skip "$label" "built without ncurses"
 	done
@@ -220,5 +225,7 @@ fails 1 "does not listen" "a process with neither is named as such" "$stat" -n 1
 fails 2 "'0' is not a delay, use 0.1 to 3600" "a bad delay is refused" "$stat" -d 0 1
 fails 2 "'x' is not a number of samples" "a bad count is refused" "$stat" -n x 1
 fails 2 "'--frob' is not an option" "an unknown option is refused" "$stat" --frob
+fails 2 "'--sort' is not an option" "so is one of sluice-top" "$stat" --sort tid 1
+fails 2 "'' is not a file" "so is an empty name" "$stat" --json -o "" 1
 fails 2 "use one of --json, --prometheus, --plot" "two forms of output are refused" \
 	"$stat" --json --plot

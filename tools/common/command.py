@@ -3,12 +3,13 @@
 
 import argparse
 import fnmatch
+import io
 import os
 import signal
 import sys
 
 from . import charts
-from .errors import BenchError, UsageError
+from .errors import BenchError, OutputError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,12 +113,59 @@ def ours_failed(results, found):
 
 def check_outputs(options):
     """Checks before the measurement that the output files can be written."""
-    if options.json:
+    if options.plot == "":
+        raise UsageError("--plot '': cannot be written")
+    if options.json is not None:
         folder = os.path.dirname(os.path.abspath(options.json))
-        if not os.access(folder, os.W_OK) or os.path.isdir(options.json):
-            raise UsageError(f"--json {options.json}: cannot be written")
+        if not os.access(folder, os.W_OK) or os.path.isdir(options.json) or not options.json:
+            raise UsageError(f"--json {shown(options.json)}: cannot be written")
     if options.plot:
         charts.check(options.plot)
+
+
+class StandardOutput(io.FileIO):
+    """Standard output. After a failed write the rest goes nowhere, so that the interpreter does
+    not fail again when it ends."""
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as e:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if isinstance(e, BrokenPipeError):
+                raise
+            raise OutputError(f"standard output: {e.strerror}") from None
+
+
+def open_streams():
+    """A stream that is closed at the start stays one that cannot be written, whatever is opened
+    later."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    if sys.stdout is None:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 1)
+    else:
+        sys.stdout.flush()
+    raw = StandardOutput(1, "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=raw.isatty(),
+                                  encoding=sys.stdout and sys.stdout.encoding,
+                                  errors=sys.stdout and sys.stdout.errors)
+
+
+def status_of(command):
+    try:
+        return command()
+    except SystemExit as e:  # --help, --version, or a signal
+        return e.code
+    except UsageError as e:
+        complain(e)
+        return 2
+    except BenchError as e:
+        complain(e)
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return 130
 
 
 def run(command):
@@ -127,17 +175,13 @@ def run(command):
         raise SystemExit(128 + number)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
+    open_streams()
     try:
-        return command()
-    except UsageError as e:
-        complain(e)
-        return 2
-    except BenchError as e:
+        status = status_of(command)
+        sys.stdout.flush()
+        return status
+    except OutputError as e:
         complain(e)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\n")
-        return 130

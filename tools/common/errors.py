@@ -10,5 +10,9 @@ class BenchError(Exception):
     """The machine or a program fails us: exit status 1."""
 
 
+class OutputError(Exception):
+    """Standard output cannot be written: exit status 1."""
+
+
 class Skip(Exception):
     """This workload cannot be run here; the text says why."""

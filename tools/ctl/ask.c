@@ -75,11 +75,11 @@ static void say_unheard(char *why, pid_t pid)
 		fclose(f);
 }
 
-/* Returns a socket whose peer is the process, or -1. */
-static int reach(pid_t pid, unsigned seconds, char *why)
+/* Returns a socket whose peer is the process and whose calls wait for a second, or -1. */
+static int reach(pid_t pid, char *why)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct timeval patience = { .tv_sec = (time_t)seconds };
+	const struct timeval second = { .tv_sec = 1 };
 	const int on = 1;
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%d",
@@ -89,8 +89,8 @@ static int reach(pid_t pid, unsigned seconds, char *why)
 		say(why, pid, "cannot create a socket: %s", strerror(errno));
 		return -1;
 	}
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second));
 	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	/* The kernel chooses a name for the answer to come to. */
 	if (bind(fd, (struct sockaddr *)&(struct sockaddr_un){ .sun_family = AF_UNIX },
@@ -148,17 +148,10 @@ static bool is_stopped(pid_t pid)
 	return state && (state[2] == 'T' || state[2] == 't');
 }
 
-/* As receive, in so many seconds, or less if the process is stopped. */
-static ssize_t await(int fd, char *answer, size_t len, pid_t pid, unsigned seconds, pid_t *peer)
+/* Whether a call that the process has not answered for a second is made again. */
+static bool is_awaited(pid_t pid, unsigned *seconds)
 {
-	const struct timeval one = { .tv_sec = 1 };
-	ssize_t n;
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &one, sizeof(one));
-	do
-		n = receive(fd, answer, len, peer);
-	while (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && --seconds && !is_stopped(pid));
-	return n;
+	return (errno == EAGAIN || errno == EWOULDBLOCK) && --*seconds && !is_stopped(pid);
 }
 
 static char *understood(char *answer, pid_t pid, char *why)
@@ -185,26 +178,44 @@ static char *understood(char *answer, pid_t pid, char *why)
 	return NULL;
 }
 
+/* Says why there is no answer. */
+static void say_silent(char *why, pid_t pid, unsigned seconds, bool sent)
+{
+	int err = errno;
+
+	if (err != EAGAIN && err != EWOULDBLOCK && !sent)
+		say(why, pid, "cannot be asked: %s", strerror(err));
+	else if (err != EAGAIN && err != EWOULDBLOCK)
+		say(why, pid, "ended without an answer");
+	else if (is_stopped(pid))
+		say(why, pid, "does not answer because it is stopped (kill -CONT continues it)");
+	else
+		say(why, pid, "no answer within %u s", seconds);
+}
+
 char *ask(pid_t pid, const char *request, unsigned seconds, char *why)
 {
 	static char answer[CONTROL_ANSWER_MAX + 1];
-	int fd = reach(pid, seconds, why);
+	int fd = reach(pid, why);
+	unsigned left = seconds;
 	pid_t peer = 0;
+	bool sent;
 	ssize_t n;
 
 	if (fd < 0)
 		return NULL;
-	if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0) {
-		say(why, pid, "cannot be asked: %s", strerror(errno));
-		close(fd);
-		return NULL;
-	}
-	n = await(fd, answer, sizeof(answer) - 1, pid, seconds, &peer);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && is_stopped(pid))
-		say(why, pid, "does not answer because it is stopped (kill -CONT continues it)");
-	else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		say(why, pid, "no answer within %u s", seconds);
-	else if (n <= 0)
+	/* Waits if the process has many requests to answer. */
+	do
+		n = send(fd, request, strlen(request), MSG_NOSIGNAL);
+	while (n < 0 && is_awaited(pid, &left));
+	sent = n >= 0;
+	if (sent)
+		do
+			n = receive(fd, answer, sizeof(answer) - 1, &peer);
+		while (n < 0 && is_awaited(pid, &left));
+	if (n < 0)
+		say_silent(why, pid, seconds, sent);
+	else if (n == 0)
 		say(why, pid, "ended without an answer");
 	else if (peer != pid)
 		say(why, pid, "process %d listens in its name, its answer is ignored", (int)peer);

@@ -82,6 +82,12 @@ static _Noreturn __attribute__((format(printf, 2, 3))) void die(int status, cons
 	exit(status);
 }
 
+static void flush_output(void)
+{
+	if (fflush(stdout) != 0 || ferror(stdout))
+		die(EXIT_REFUSED, "standard output: %s", strerror(errno));
+}
+
 static void print_json(char *lines)
 {
 	const char *comma = "";
@@ -381,6 +387,7 @@ int main(int argc, char **argv)
 	parse(argc, argv, &w);
 	if (w.help || w.version) {
 		fputs(w.help ? usage : ME " " PACKAGE_VERSION "\n", stdout);
+		flush_output();
 		return 0;
 	}
 	c = command_of(&w);
@@ -402,7 +409,6 @@ int main(int argc, char **argv)
 		print_file(pid, answer);
 	else if (strncmp(answer, "file ", 5) != 0)
 		ask_print(stdout, answer);
-	if (fflush(stdout) != 0 || ferror(stdout))
-		die(EXIT_REFUSED, "standard output: %s", strerror(errno));
+	flush_output();
 	return 0;
 }

@@ -47,6 +47,8 @@ def checked(options):
         raise UsageError(f"--what {options.what}: --format {options.format} has all of them")
     if options.format in ("folded", "pprof") and options.top:
         raise UsageError(f"--top {options.top}: --format {options.format} is no table")
+    if options.output == "":
+        raise UsageError("--output '': cannot be written")
     if options.format == "pprof" and not options.output and sys.stdout.isatty():
         raise UsageError("--format pprof is not for a terminal, use -o FILE")
     return options

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from ..common.command import shown
 from ..common.errors import BenchError
 
 
@@ -161,4 +162,4 @@ def read(path):
             lines = iter(lambda: f.readline(LINE_MOST), "")
             return parse((line.rstrip("\n") for line in lines), path)
     except OSError as e:
-        raise BenchError(f"{path}: {e.strerror}") from None
+        raise BenchError(f"{shown(path)}: {e.strerror}") from None

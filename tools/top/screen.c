@@ -230,7 +230,13 @@ static const short colours[] = { COLOR_GREEN, COLOR_CYAN,    COLOR_BLUE, COLOR_R
 
 static void start_terminal(const struct wish *w)
 {
-	initscr();
+	/* Not initscr(), which prints a line of its own if it fails. */
+	if (!newterm(NULL, stdout, stdin))
+		die(EXIT_USAGE,
+		    "TERM is '%s', which ncurses does not know, use --once, --json or "
+		    "sluice-stat",
+		    getenv("TERM"));
+	def_prog_mode();
 	cbreak();
 	noecho();
 	keypad(stdscr, TRUE);

@@ -51,6 +51,12 @@ void die(int status, const char *fmt, ...)
 	exit(status);
 }
 
+static void flush_output(const char *file, FILE *out)
+{
+	if (fflush(out) != 0 || ferror(out))
+		die(EXIT_UNREAD, "%s: %s", file ? file : "standard output", strerror(errno));
+}
+
 /* ---- arguments ------------------------------------------------------------------------------- */
 
 static double parse_delay(const char *text)
@@ -101,18 +107,21 @@ static pid_t find_process(void)
 	die(EXIT_USAGE, "there are several processes, name one of%s", list);
 }
 
-static const char letters[] = ":d:n:o:s:h";
+/* sluice-stat has all but the first ones. */
+#define OF_SCREEN 3
+static const char letters[] = ":d:n:o:h";
+static const char letters_of_screen[] = ":d:n:o:hs:";
 enum { OPT_JSON = 256, OPT_PROMETHEUS, OPT_PLOT, OPT_ONCE, OPT_PLAIN, OPT_VERSION };
 static const struct option longs[] = {
+	{ "sort", required_argument, NULL, 's' },
+	{ "once", no_argument, NULL, OPT_ONCE },
+	{ "no-colour", no_argument, NULL, OPT_PLAIN },
 	{ "delay", required_argument, NULL, 'd' },
 	{ "count", required_argument, NULL, 'n' },
 	{ "output", required_argument, NULL, 'o' },
-	{ "sort", required_argument, NULL, 's' },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "prometheus", no_argument, NULL, OPT_PROMETHEUS },
 	{ "plot", no_argument, NULL, OPT_PLOT },
-	{ "once", no_argument, NULL, OPT_ONCE },
-	{ "no-colour", no_argument, NULL, OPT_PLAIN },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ NULL, 0, NULL, 0 },
@@ -148,6 +157,8 @@ static void apply(struct wish *w, int opt, const char *usage)
 		w->count = parse_count(optarg);
 		break;
 	case 'o':
+		if (!*optarg)
+			die(EXIT_USAGE, "'' is not a file");
 		w->file = optarg;
 		break;
 	case 's':
@@ -173,6 +184,7 @@ static void apply(struct wish *w, int opt, const char *usage)
 			printf("%s%s", usage, common);
 		else
 			printf("%s " PACKAGE_VERSION "\n", wish_me);
+		flush_output(NULL, stdout);
 		exit(0);
 	}
 }
@@ -180,16 +192,15 @@ static void apply(struct wish *w, int opt, const char *usage)
 void wish_parse(struct wish *w, int argc, char **argv, enum form form, const char *usage)
 {
 	bool screen = form == FORM_SCREEN;
+	const char *known = screen ? letters_of_screen : letters;
+	const struct option *known_longs = screen ? longs : longs + OF_SCREEN;
 	int opt;
 
 	*w = (struct wish){ .form = form, .delay = 1 };
 	opterr = 0;
-	while ((opt = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
-		if (opt == ':' || opt == '?' ||
-		    (!screen && (opt == 's' || opt == OPT_ONCE || opt == OPT_PLAIN))) {
-			optopt = opt == 's' ? 's' : optopt;
+	while ((opt = getopt_long(argc, argv, known, known_longs, NULL)) != -1) {
+		if (opt == ':' || opt == '?')
 			bad_option(opt, argv);
-		}
 		apply(w, opt, usage);
 	}
 	if (w->file && (w->form == FORM_SCREEN || w->form == FORM_ONCE))
@@ -275,17 +286,11 @@ static FILE *open_output(const struct wish *w)
 	return out;
 }
 
-static void flush_output(const struct wish *w, FILE *out)
-{
-	if (fflush(out) != 0 || ferror(out))
-		die(EXIT_UNREAD, "%s: %s", w->file ? w->file : "standard output", strerror(errno));
-}
-
 static void close_output(const struct wish *w, FILE *out)
 {
 	char place[PATH_MAX];
 
-	flush_output(w, out);
+	flush_output(w->file, out);
 	if (out == stdout)
 		return;
 	if (fclose(out) != 0 ||
@@ -317,7 +322,7 @@ static void print_one(const struct wish *w, FILE *out, struct sample *now,
 		output_line(out, now, before, n % HEAD_EVERY == 0);
 		break;
 	}
-	flush_output(w, out);
+	flush_output(w->file, out);
 }
 
 /* How many samples; 0: no end. */
