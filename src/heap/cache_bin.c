@@ -106,7 +106,7 @@ static unsigned bin_row(unsigned bin, unsigned room)
 		DCHECK(bin < BIN_MIDDLE_ROWS);
 		return BIN_SMALL_SLOTS + bin * (BIN_MIDDLE + 1);
 	}
-	DCHECK(bin < CLASSES && bin_capacities[bin] > BIN_MIDDLE);
+	DCHECK(bin_capacities[bin] > BIN_MIDDLE);
 	return BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + long_row[bin];
 }
 
