@@ -63,7 +63,7 @@ stops trapped-clone "where clone is refused by a signal" none refused
 # Three threads hold the lock of the core for most of the time.
 SLUICE_LIB=$modules/libsluice-delays.so
 SLUICE_DELAY=held_BUDDY=5000
-SLUICE_CONF=pcp_high_max:0
+SLUICE_CONF=pcp_high_min:0,pcp_high_max:0
 export SLUICE_DELAY SLUICE_CONF
 stops churn "while others have the lock of the core" whole
 stops churn-foreign "while others have the lock of the core, and the thread's heap could be used" \

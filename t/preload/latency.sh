@@ -21,7 +21,7 @@ is "$("$tool" --list | grep -c -x -E '(synthetic|programs):|  steady .*|  redis-
 like "$("$tool" --version)" '^sluice-latency [0-9]' "--version prints the version"
 
 out=$("$tool" --quick --repeat 1 --only synthetic --alloc sluice="$SLUICE_LIB" \
-	--allocs glibc,sluice,sluice:small --sluice-options small=pcp_high_max:0 \
+	--allocs glibc,sluice,sluice:small --sluice-options small=pcp_high_min:0,pcp_high_max:0 \
 	--json "$TMP/out.json" 2>"$TMP/err")
 is "$?, $(cat "$TMP/err")" "0, " "a small run of all workloads ends well and complains of nothing"
 is "$(printf '%s\n' "$out" | grep -c -E '^(steady|burst|periodic): ')" 3 \
