@@ -356,9 +356,7 @@ static void *move_to_room(char *addr, size_t old_bytes, size_t bytes, int *err)
 	char *place;
 	char *p;
 
-	/* Where a limit is near the move would be refused, and room would count. */
-	if (*err == ENOMEM)
-		vm_limits_read();
+	/* Where a limit is known the move may be refused, and room counts. */
 	if (room <= bytes || vm_address_limited(&limit) ||
 	    atomic_load_explicit(&place_lost, memory_order_relaxed))
 		return NULL;

@@ -490,8 +490,7 @@ static void move_refused(void *arg)
 		_exit(5);
 }
 
-/* The kernel has unmapped the place before it refuses: it is known to be free, and nothing is
- * lost. */
+/* Where a limit is known no place is looked for, so none is lost. */
 static void move_over_limit(void *arg)
 {
 	const struct rlimit limit = { MIB, MIB }; /* less than it has */
@@ -500,6 +499,7 @@ static void move_over_limit(void *arg)
 
 	(void)arg;
 	setrlimit(RLIMIT_DATA, &limit);
+	vm_limits_read();
 	if (vm_remap(p, 2 * MIB, 8 * MIB, &(int){ 0 }) || !all_bytes(p, 2 * MIB, 'k'))
 		_exit(4);
 	if (address_pages() != before)
