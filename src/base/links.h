@@ -35,17 +35,21 @@ struct link_key {
 	uint64_t multiplier; /* odd */
 	uint64_t inverse;    /* of the multiplier, mod 2^64 */
 	uint64_t addend;
-	uint64_t mark; /* from which slabs' numbers are made */
+	uint64_t mark;      /* from which slabs' numbers are made */
+	uint64_t random[2]; /* of link_random */
 } SEALED_TYPE;
 
 /* Set once, before the first object is handed out. */
 extern struct link_key link_key;
 
-/* Draws the key. */
+/* Draws the keys. */
 void link_init(void);
 
-/* Bytes that nobody else knows, 24 at most. Does not wait for the kernel. */
-void link_random(void *out, size_t bytes);
+/* A child, whose thread has this TID, gets other random numbers than its parent and siblings. */
+void link_fork_child(uint32_t tid);
+
+/* A number that nobody else knows. Makes no system call. */
+uint64_t link_random(void);
 
 /* Links o to next, or to nothing if NULL. */
 static always_inline void link_set(struct object *o, const struct object *next)

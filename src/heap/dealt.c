@@ -36,7 +36,7 @@ uint64_t dealt_random(struct heap *h)
 	struct sampling *s = sampling_of(h);
 
 	if (unlikely(!s->random)) {
-		link_random(&s->random, sizeof(s->random));
+		s->random = link_random();
 		s->random |= 1;
 	}
 	s->random ^= s->random >> 12;

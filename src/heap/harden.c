@@ -542,7 +542,7 @@ void harden_init(void)
 			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
 	}
-	link_random(&secret, sizeof(secret));
+	secret = link_random();
 	if (options.check == CHECK_FULL) {
 		zero_area = vm_reserve(ZERO_SLOTS * ALIGN_MIN, PG_BYTES);
 		if (!zero_area)

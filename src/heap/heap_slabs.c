@@ -301,7 +301,7 @@ static unsigned random_below(unsigned n)
 	uint64_t state = random_state;
 
 	if (unlikely(!state)) {
-		link_random(&state, sizeof(state));
+		state = link_random();
 		state |= 1;
 	}
 	state ^= state >> 12;

@@ -95,7 +95,7 @@ bool profile_large_due(size_t bytes)
 	static _Thread_local int64_t left TLS_FAST;
 
 	if (unlikely(!random)) {
-		link_random(&random, sizeof(random));
+		random = link_random();
 		random |= 1;
 		left = distance(mix(random));
 	}

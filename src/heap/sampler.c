@@ -157,7 +157,7 @@ static bool stays_sampled(size_t was, size_t bytes)
 
 	if (bytes >= was)
 		return true;
-	link_random(&random, sizeof(random));
+	random = link_random();
 	return (double)(random >> 11) < odds * (double)(UINT64_C(1) << 53);
 }
 

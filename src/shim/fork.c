@@ -39,6 +39,7 @@
 #endif
 
 #include "base/delay.h"
+#include "base/links.h"
 #include "base/lock.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
@@ -189,6 +190,7 @@ static void new_process(bool copy, uint32_t holder)
 	longrun_fork_child();
 	mapcache_fork_child(longrun_pages() != 0);
 	heap_fork_child(copy, draining);
+	link_fork_child(self_tid());
 	heap_random_fork_child();
 	lock_fork_child(&reclaim_control);
 }

@@ -5,7 +5,7 @@
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
-plan 17
+plan 20
 tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
@@ -36,6 +36,14 @@ lives "threads that ended before it leave nothing behind that ends in it" tsync 
 lives "nor where it is not for all" prctl joined
 lives "a child of fork" prctl fork
 lives "where mprotect is refused memory is still made usable in large pieces" prctl denied
+
+# It chooses at random after the filter as well.
+SLUICE_CONF=profile:hardened
+export SLUICE_CONF
+lives "profile:hardened: one thread" prctl one
+lives "one thread, with a filter for all" tsync one
+lives "a child of fork, which chooses by others than its parent" prctl fork
+unset SLUICE_CONF
 
 # abort() makes calls that the filter does not allow: they decide which signal it is.
 out=$(with_sluice timeout 60 "$seccomp" prctl twice 2>&1)

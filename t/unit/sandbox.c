@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Which threads may make a system call that memory does not need, while the program installs
- * seccomp filters; the key of links without getrandom.
+ * seccomp filters; the key of links without getrandom; random numbers.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -11,6 +11,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -177,7 +178,7 @@ static void no_random(void *arg)
 	struct object o[2];
 
 	(void)arg;
-	if (!refuse(SYS_getrandom, 1, 3 * sizeof(uint64_t), EPERM))
+	if (!refuse(SYS_getrandom, 1, 5 * sizeof(uint64_t), EPERM))
 		_exit(0);
 	errno = 77;
 	link_init();
@@ -193,14 +194,49 @@ static void no_random(void *arg)
 		_exit(7);
 }
 
+/* Numbers of this process, and of two children of it that drew none before. */
+static void draw_apart(uint64_t number[6])
+{
+	uint64_t *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+				0);
+	int status;
+
+	if (shared == MAP_FAILED)
+		tap_bail_out("no memory");
+	for (unsigned i = 0; i < 2; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			link_fork_child((uint32_t)getpid());
+			shared[2 * i] = link_random();
+			shared[2 * i + 1] = link_random();
+			_exit(0);
+		}
+		waitpid(pid, &status, 0);
+	}
+	memcpy(number, shared, 4 * sizeof(*number));
+	number[4] = link_random();
+	number[5] = link_random();
+	munmap(shared, 4096);
+}
+
 static void test_random(void)
 {
+	uint64_t number[6];
+	bool apart = true;
+
+	link_init();
+	draw_apart(number);
+	for (unsigned i = 0; i < 6; i++)
+		for (unsigned j = 0; j < i; j++)
+			apart = apart && number[i] != number[j];
+	ok(apart, "random numbers differ, and those of children of fork from their parent's");
 	ok(child_is_well(no_random, NULL), "links have a secret key where getrandom is refused");
 }
 
 int main(void)
 {
-	tap_plan(13);
+	tap_plan(14);
 	test_bits();
 	test_wait();
 	test_fork();
