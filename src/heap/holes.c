@@ -288,14 +288,14 @@ static uint64_t purge_units(struct page *pg, uint64_t units)
 	return done;
 }
 
-/* Clear the mark of an object that leaves the free list, so that it has none when it is carved
- * again. If the mark lies on a purged unit, it is gone already. */
+/* Clear link and mark of an object that leaves the free list, so that it has none when it is carved
+ * again: a hardened process expects zeros. If they lie on a purged unit, they are gone already. */
 static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
 {
 	size_t at = (size_t)i * class_size(pg->cls);
 
 	if (!(hole_units(at, at + sizeof(struct object)) & gone))
-		mark_clear((struct object *)(void *)(page_address(pg) + at));
+		memset(page_address(pg) + at, 0, sizeof(struct object));
 }
 
 /* `empty` are the units that cost no memory now: take the objects on them off the free list. Units

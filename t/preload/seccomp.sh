@@ -5,7 +5,7 @@
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
-plan 20
+plan 21
 tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
@@ -42,6 +42,7 @@ SLUICE_CONF=profile:hardened
 export SLUICE_CONF
 lives "profile:hardened: one thread" prctl one
 lives "one thread, with a filter for all" tsync one
+lives "threads that are made in it, and take objects out of holes" prctl threads
 lives "a child of fork, which chooses by others than its parent" prctl fork
 unset SLUICE_CONF
 
