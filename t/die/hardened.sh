@@ -5,7 +5,7 @@
 #
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
-plan 53
+plan 55
 
 # shellcheck disable=SC3045
 ulimit -c 0
@@ -90,6 +90,11 @@ for o in check:full quarantine:1M zero_on_free:1 canary:1 random_slots:1 \
 	seed=$((seed + 1))
 done
 is "$bad" "" "no correct program is stopped, nor its memory changed"
+
+for o in zero_on_free:1 profile:hardened; do
+	run_it holes-right "$o"
+	is "$status" 0 "$o: objects beside memory that the kernel took are used again"
+done
 
 # What the start cannot do it says: t/unit/harden.c, and here what needs no region.
 none=

@@ -268,6 +268,30 @@ static void zero_write(void)
 	*(volatile char *)block(0) = 'x';
 }
 
+/* Slabs whose ends, and parts between objects in use, are given to the kernel and used again. */
+static void holes_right(void)
+{
+	enum { N = 20000 };
+	static const size_t sizes[] = { 24, 72, 136, 200, 232, 400 };
+	static char *p[N];
+
+	for (unsigned s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+		for (unsigned round = 0; round < 4; round++) {
+			for (unsigned i = 0; i < N; i++)
+				if (!p[i])
+					memset(p[i] = get(sizes[s]), 7, sizes[s]);
+			for (unsigned i = 0; i < N; i++) {
+				if (i % 256 || round == 3) {
+					put(p[i]);
+					p[i] = NULL;
+				}
+			}
+			malloc_trim(0);
+		}
+	}
+	exit(0);
+}
+
 /* Parent and child make the same calls; at how many do they get the same address? */
 static void fork_slots(void)
 {
@@ -317,6 +341,7 @@ static const struct die_case cases[] = {
 	{ "sized-right", sized_right },
 	{ "zero-read", zero_read },
 	{ "zero-write", zero_write },
+	{ "holes-right", holes_right },
 	{ "fork-slots", fork_slots },
 };
 
