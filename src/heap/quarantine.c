@@ -161,13 +161,13 @@ struct page *quarantine_show(struct page *released)
 
 	for (struct page *pg = again ? page_stack_take_all(&refused) : released; pg; pg = next) {
 		next = pg->stack_next;
-		if (!tries || !has_access(pg)) {
+		if (tries && has_access(pg)) {
+			*end = pg;
+			end = &pg->stack_next;
+		} else {
 			page_stack_push(&refused, pg, DELAY_NONE);
-			continue;
 		}
-		tries -= again;
-		*end = pg;
-		end = &pg->stack_next;
+		tries -= again && tries;
 	}
 	*end = NULL;
 	return first;
