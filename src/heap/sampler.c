@@ -15,7 +15,6 @@
 #endif
 #include "heap/sampler.h"
 
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/links.h"
@@ -234,8 +233,10 @@ static void note_region(struct region *r)
 static void begin(struct heap *h)
 {
 	/* Objects that the bins have given away still stand in their places, and some rows become
-	 * struct sampling. */
-	memset(h->bin_slots, 0, BIN_SLOTS_BYTES + SAMPLING_BYTES);
+	 * struct sampling. Rows that were never used keep costing no memory. */
+	for (size_t i = 0; i < (BIN_SLOTS_BYTES + SAMPLING_BYTES) / sizeof(*h->bin_slots); i++)
+		if (h->bin_slots[i])
+			h->bin_slots[i] = NULL;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_begin(h, bin);
 	heap_past_again(h);

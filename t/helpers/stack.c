@@ -318,6 +318,15 @@ static void of_sallocx(void)
 	nothing(p);
 }
 
+/* Of what is loaded: what glibc needs to load something is not ours. */
+static void of_dlopen(void)
+{
+	void *(*fn)(const char *, int) = AS(void *(*)(const char *, int));
+
+	CHECK(fn(NULL, RTLD_LAZY) != NULL, "no handle of the program");
+	CHECK(fn("libc.so.6", RTLD_LAZY | RTLD_NOLOAD) != NULL, "no handle of libc");
+}
+
 static void of_mallctl(void)
 {
 	AS(int (*)(const char *, void *, size_t *, void *, size_t))
@@ -431,6 +440,7 @@ static const struct {
 	{ "nallocx", of_nallocx },
 	{ "dallocx", of_block },
 	{ "sdallocx", of_block },
+	{ "dlopen", of_dlopen },
 	{ "mallctl", of_mallctl },
 	{ "mallctlnametomib", of_mib },
 	{ "mallctlbymib", of_mallctlbymib },
