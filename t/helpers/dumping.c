@@ -85,7 +85,7 @@ static int other_end(void)
 	char name[64];
 	char file[64];
 
-	for (int fd = 0; fd < 256; fd++) {
+	for (int fd = 0; fd < 1024; fd++) {
 		ssize_t n;
 
 		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);

@@ -92,8 +92,8 @@ for threads in one threads; do
 		"no directory is open, with $threads"
 done
 if unshare -m sh -c 'umount /proc' 2>/dev/null; then
-	is "$(timeout 60 unshare -m env LD_PRELOAD="$SLUICE_LIB" "$places" unmount /proc 2>&1)" \
-		"204 checks, 0 failed" "/proc can be unmounted"
+	like "$(timeout 60 unshare -m env LD_PRELOAD="$SLUICE_LIB" "$places" unmount /proc 2>&1)" \
+		"^[1-9][0-9]* checks, 0 failed$" "/proc can be unmounted"
 else
 	skip "/proc can be unmounted" "it cannot without the library either"
 fi

@@ -574,7 +574,7 @@ static int psi_number(void)
 	char name[64];
 	char file[64];
 
-	for (int i = 100; i < 200; i++) {
+	for (int i = 100; i < 1024; i++) {
 		ssize_t n;
 
 		snprintf(name, sizeof(name), "/proc/self/fd/%d", i);
