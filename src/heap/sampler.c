@@ -234,7 +234,7 @@ static void begin(struct heap *h)
 {
 	/* Objects that the bins have given away still stand in their places, and some rows become
 	 * struct sampling. Rows that were never used keep costing no memory. */
-	for (size_t i = 0; i < (BIN_SLOTS_BYTES + SAMPLING_BYTES) / sizeof(*h->bin_slots); i++)
+	for (size_t i = 0; i < BIN_SLOTS + SAMPLING_SLOTS; i++)
 		if (h->bin_slots[i])
 			h->bin_slots[i] = NULL;
 	for (unsigned bin = 0; bin < BINS; bin++)
