@@ -98,12 +98,18 @@ static uint64_t lg_interval(void)
 				     : UINT64_MAX;
 }
 
-static int set_prof_active(const struct ctl_new *new)
+/* Without a profile false is what they are. */
+static int set_prof_flag(_Atomic uint32_t *flag, const struct ctl_new *new)
 {
 	if (!profile_on)
 		return new->value ? ENOENT : 0;
-	atomic_store_explicit(&profile_active, new->value != 0, memory_order_relaxed);
+	atomic_store_explicit(flag, new->value != 0, memory_order_relaxed);
 	return 0;
+}
+
+static int set_prof_active(const struct ctl_new *new)
+{
+	return set_prof_flag(&profile_active, new);
 }
 
 static bool prof_threads_are_active(void)
@@ -113,10 +119,7 @@ static bool prof_threads_are_active(void)
 
 static int set_prof_threads(const struct ctl_new *new)
 {
-	if (!profile_on)
-		return new->value ? ENOENT : 0;
-	atomic_store_explicit(&profile_thread_init, new->value != 0, memory_order_relaxed);
-	return 0;
+	return set_prof_flag(&profile_thread_init, new);
 }
 
 static bool thread_is_active(void)
@@ -139,10 +142,7 @@ static bool prof_gdump_is_on(void)
 
 static int set_prof_gdump(const struct ctl_new *new)
 {
-	if (!profile_on)
-		return new->value ? ENOENT : 0;
-	atomic_store_explicit(&profile_gdump, new->value != 0, memory_order_relaxed);
-	return 0;
+	return set_prof_flag(&profile_gdump, new);
 }
 
 static int do_prof_dump(const struct ctl_new *new)

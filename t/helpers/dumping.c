@@ -22,11 +22,11 @@
 #include <unistd.h>
 
 #include "../lib/check.h"
+#include "../lib/fd.h"
 
 typedef int mallctl_function(const char *name, void *old, size_t *old_bytes, void *new,
 			     size_t bytes);
 
-#define LOW_NUMBERS 100
 #define DEPTH 11
 
 static int dump(const char *file)
@@ -79,32 +79,14 @@ static void *dumps_there(void *arg)
 	return arg;
 }
 
-/* The descriptor of the other end; -1 if none. */
-static int other_end(void)
-{
-	char name[64];
-	char file[64];
-
-	for (int fd = 0; fd < 1024; fd++) {
-		ssize_t n;
-
-		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-		n = readlink(name, file, sizeof(file) - 1);
-		file[n < 0 ? 0 : n] = '\0';
-		if (strcmp(file, terminal_name) == 0)
-			return fd;
-	}
-	return -1;
-}
-
 /* Once a dump has opened it, and moved it if it does that. */
 static int dump_begun(void)
 {
 	int fd = -1;
 
-	for (int i = 0; fd < 0 || (fd < LOW_NUMBERS && i < 100); i++) {
+	for (int i = 0; fd < 0 || (fd < FD_LIBRARY_MIN && i < 100); i++) {
 		usleep(1000);
-		fd = other_end();
+		fd = fd_of(terminal_name, 0);
 	}
 	return fd;
 }
@@ -186,7 +168,7 @@ static void numbers(void)
 	pthread_t t;
 	int fd = begin(&t);
 
-	CHECK(fd >= LOW_NUMBERS, "its number is %d", fd);
+	CHECK(fd >= FD_LIBRARY_MIN, "its number is %d", fd);
 	CHECK(dump("/dev/null") == EFAULT, "one at a time");
 	read_on();
 	pthread_join(t, NULL);

@@ -18,6 +18,7 @@
 #
 #	skip_all REASON                 instead of the plan: this machine can run none of it; ends
 #	need PROGRAM [PACKAGE]          skip_all when PROGRAM is not installed
+#	need_stacks                     skip_all when the library cannot take stacks here
 #	diag TEXT...                    lines for the reader
 #	bail_out TEXT                   whatever comes next would mean nothing; ends
 #	tmpdir                          sets TMP to a new directory that is removed at the end
@@ -136,6 +137,11 @@ skip_all() {
 	echo "1..0 # SKIP $*"
 	tap_planned=0
 	exit 0
+}
+
+need_stacks() {
+	getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
+		skip_all "stacks need glibc 2.35"
 }
 
 need() {

@@ -6,8 +6,7 @@
 #
 # TIMEOUT: 400
 . "${0%/*}/../lib/tap.sh"
-getconf GNU_LIBC_VERSION 2>/dev/null | grep -q -E 'glibc 2\.(3[5-9]|[4-9][0-9])' ||
-	skip_all "stacks need glibc 2.35"
+need_stacks
 plan 51
 tmpdir
 

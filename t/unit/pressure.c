@@ -24,6 +24,7 @@
 #include "lib/child.h"
 #include "base/clock.h"
 #include "lib/core.h"
+#include "lib/fd.h"
 #include "heap/heap.h"
 #include "heap/cache_bin.h"
 #include "heap/heap_call.h"
@@ -568,24 +569,6 @@ static void test_soft_limit(void)
 
 /* ---- PSI ------------------------------------------------------------------------------------ */
 
-/* Returns the descriptor's number of the system's PSI file, or -1 if it is not open. */
-static int psi_number(void)
-{
-	char name[64];
-	char file[64];
-
-	for (int i = 100; i < 1024; i++) {
-		ssize_t n;
-
-		snprintf(name, sizeof(name), "/proc/self/fd/%d", i);
-		n = readlink(name, file, sizeof(file) - 1);
-		file[n > 0 ? n : 0] = '\0';
-		if (strcmp(file, "/proc/pressure/memory") == 0)
-			return i;
-	}
-	return -1;
-}
-
 static int psi_begin(void)
 {
 	int number;
@@ -594,7 +577,7 @@ static int psi_begin(void)
 	options.cgroup = 0;
 	options.background = BACKGROUND_AUTO;
 	pressure_init();
-	number = psi_number();
+	number = fd_of("/proc/pressure/memory", FD_LIBRARY_MIN);
 	if (number < 0)
 		_exit(3);
 	return number;

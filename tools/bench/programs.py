@@ -8,9 +8,8 @@ import os
 import shutil
 import tempfile
 
-from ..common.errors import Skip
 from ..common.measure import environment, json_line, run
-from ..common.places import program
+from ..common.places import programs
 from ..common.proof import debug_variables, memory_folder, prove
 from ..common.redis import Redis
 
@@ -34,12 +33,7 @@ class Program:
 
     @contextlib.contextmanager
     def ready(self, settings):
-        paths = []
-        for names, package in self.needs:
-            path = program(*names)
-            if not path:
-                raise Skip(f"{names[0]} is not installed (apt-get install {package})")
-            paths.append(path)
+        paths = programs(self.needs)
         self.folder = tempfile.mkdtemp(prefix="sluice-bench.", dir=memory_folder())
         try:
             for name, make in self.files.items():

@@ -15,7 +15,7 @@ import time
 
 from ..common.errors import Skip
 from ..common.measure import Failed, die_with, environment
-from ..common.places import program
+from ..common.places import programs
 from ..common.proof import debug_variables, memory_folder, prove
 
 SAMPLE_S = 0.5
@@ -114,13 +114,7 @@ class Server:
 
     def programs(self):
         """The paths of what is needed."""
-        paths = []
-        for names, package in self.needs:
-            path = program(*names)
-            if not path:
-                raise Skip(f"{names[0]} is not installed (apt-get install {package})")
-            paths.append(path)
-        return paths
+        return programs(self.needs)
 
     def prepare(self, settings):
         """Makes in self.folder what all runs begin with."""

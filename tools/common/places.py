@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 
-from .errors import BenchError
+from .errors import BenchError, Skip
 
 
 class Places:
@@ -63,3 +63,14 @@ def program(*names):
         if found:
             return found
     return None
+
+
+def programs(needs):
+    """The paths of what is needed: ((program names, Debian package), ...)."""
+    paths = []
+    for names, package in needs:
+        path = program(*names)
+        if not path:
+            raise Skip(f"{names[0]} is not installed (apt-get install {package})")
+        paths.append(path)
+    return paths
