@@ -607,11 +607,12 @@ bool arena_free(void *p)
 
 	if (!find(p, &at))
 		return false;
-	first = header_of(p)->block;
-	/* If two threads free the object, one of them clears the bit. Release orders the last use
-	 * of the object before its place is used again; acquire pairs with hand_out. */
+	/* If two threads free the object, one of them clears the bit, and it alone reads the header:
+	 * for the other the chunk may be gone. Release orders the last use of the object before its
+	 * place is used again; acquire pairs with hand_out. */
 	if (!(atomic_fetch_and_explicit(at.start, ~at.bit, memory_order_acq_rel) & at.bit))
 		return false;
+	first = header_of(p)->block;
 	DELAY_HERE(arena_freed);
 	release_object(at.slot, first);
 	return true;
