@@ -603,14 +603,16 @@ size_t arena_usable(const void *p)
 bool arena_free(void *p)
 {
 	struct place at;
+	uint64_t was;
 	unsigned first;
 
 	if (!find(p, &at))
 		return false;
-	/* If two threads free the object, one of them clears the bit, and it alone reads the header:
-	 * for the other the chunk may be gone. Release orders the last use of the object before its
-	 * place is used again; acquire pairs with hand_out. */
-	if (!(atomic_fetch_and_explicit(at.start, ~at.bit, memory_order_acq_rel) & at.bit))
+	/* If two threads free the object, one of them clears the bit, and it alone reads the
+	 * header: for the other the chunk may be gone. Release orders the last use of the object
+	 * before its place is used again; acquire pairs with hand_out. */
+	was = atomic_fetch_and_explicit(at.start, ~at.bit, memory_order_acq_rel);
+	if (!(was & at.bit))
 		return false;
 	first = header_of(p)->block;
 	DELAY_HERE(arena_freed);
