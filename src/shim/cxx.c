@@ -25,6 +25,7 @@
 #include "base/options.h"
 #include "heap/heap.h"
 #include "shim/cxx_nomem.h"
+#include "shim/init.h"
 
 static always_inline void *new_bytes(size_t size)
 {
@@ -211,9 +212,11 @@ DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, si
 DELETE_BY_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, size_t align,
 		  const struct nothrow *tag)
 
-/* After library_begins has read the options. */
+/* After library_begins has read the options. The call takes init.o out of the archive for a program
+ * that uses the operators, and no malloc: see start_ends in malloc.c. */
 __attribute__((constructor(102))) static void sizes_begin(void)
 {
+	sluice_init();
 	if (!options.check_sizes)
 		return;
 	check_aligned = true;

@@ -36,11 +36,11 @@
 #include "base/options.h"
 #include "base/stats.h"
 #include "heap/heap.h"
-#include "heap/heap_thread.h"
 #include "os/seal.h"
 #include "os/vm.h"
 #include "reclaim/reclaim.h"
 #include "shim/glibc_malloc.h"
+#include "shim/init.h"
 
 #define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
 
@@ -298,10 +298,12 @@ EXPORT int malloc_trim(size_t pad)
 	return r.bytes_purged != 0;
 }
 
-/* After the other constructors of the library, if there are any: a program that is linked with the
- * archive, but with the C library's shared object, may have taken malloc alone out of it. */
+/* After the other constructors of the library. In the shared library sluice_init has run by now.
+ * From the archive the linker takes only objects that something refers to, and nothing else refers
+ * to init.o: without it there are no fork handlers, and options such as profile:hardened and
+ * stats_file have no effect. */
 __attribute__((constructor(103))) static void start_ends(void)
 {
-	heap_init();
+	sluice_init();
 	seal_close();
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A C program that is linked statically with the library's archive. usage: static all|twice
+ * A C program that is linked statically with the library's archive.
+ * usage: static all|twice|beyond|none
  *
  *   all    threads of both kinds (POSIX, C11) allocate, free each other's objects, and fork; the
  *          library serves them
  *   twice  frees a block twice
+ *   beyond writes a byte behind a block and frees it
+ *   none   does no more than begin and end
  */
 #include "lib/check.h"
 
@@ -93,7 +96,14 @@ int main(int argc, char **argv)
 		free(p);
 		return 0;
 	}
+	if (argc == 2 && strcmp(argv[1], "beyond") == 0) {
+		((char *)p)[100] = 1;
+		free(p);
+		return 0;
+	}
 	free(p);
+	if (argc == 2 && strcmp(argv[1], "none") == 0)
+		return 0;
 	all();
 	return helper_end();
 }

@@ -15,7 +15,7 @@ if nm "$archive" 2>/dev/null | grep -q __gcov_merge_add; then
 fi
 gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all \
 	"there is no C library to link statically"
-plan 36
+plan 43
 
 # link OUTPUT COMPILER SOURCE FLAGS...: the linker has nothing to say.
 link() {
@@ -34,11 +34,27 @@ runs() {
 	out=$(timeout 100 "$TMP/$1" all 2>&1)
 	like "$out, status $?" "$2" "$3"
 }
+
+# begins NAME LABEL: the linker has taken what begins and ends the library, too.
+begins() {
+	rm -f "$TMP/stats"
+	SLUICE_CONF=stats_file:$TMP/stats timeout 60 "$TMP/$1" none >/dev/null 2>&1
+	like "$(cat "$TMP/stats" 2>&1)" 'slabs_made=[1-9]' "$2: stats_file is written at exit"
+}
+
+# hardened NAME LABEL
+hardened() {
+	out=$(SLUICE_CONF=profile:hardened timeout 60 "$TMP/$1" beyond 2>&1)
+	like "$?, $out" '^134, sluice: fatal: object written to beyond its end' \
+		"$2: profile:hardened notices a write beyond a block"
+}
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
 for how in -static -static-pie; do
 	link c gcc static.c $how "$archive"
 	runs c "$passed" "$how: threads of both kinds allocate, and a fork's child makes one"
+	begins c "$how"
+	hardened c "$how"
 	out=$(timeout 60 "$TMP/c" twice 2>&1)
 	like "$?, $(printf '%s' "$out" | tr '\n' ' ')" \
 		'^134, sluice: fatal: .*sluice: +(#0|no backtrace: )' \
@@ -59,8 +75,13 @@ for how in -static -rdynamic; do
 done
 link c gcc static.c "$archive"
 runs c "$passed" "the archive works in a program that is not linked statically"
+begins c "the archive in a program that is not linked statically"
+hardened c "the archive in a program that is not linked statically"
 link cc g++ static.cc -DCATCH=3 -DHANDLER "$archive"
 runs cc '^0 faults, status 0$' "the archive works in a C++ program that is not linked statically"
+echo 'int main() { delete new int; return 0; }' >"$TMP/new.cc"
+g++ -O0 -o "$TMP/new" "$TMP/new.cc" "$archive" >"$TMP/err" 2>&1
+begins new "the archive in a C++ program that calls no malloc"
 
 cat >"$TMP/frames.cc" <<'CC'
 #include <cstdlib>
