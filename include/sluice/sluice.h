@@ -222,7 +222,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *
  * Counters may lag while other threads run. Safe in a signal handler.
  * Cost: a gauge may take a walk over all page descriptors, about 50 us per GiB in use;
- * resident_bytes and untouched_bytes about 1 ms per GiB, in the kernel.
+ * resident_bytes and untouched_bytes about 2 ms per GiB.
  */
 int sluice_stat(const char *name, uint64_t *value);
 

@@ -172,6 +172,14 @@ size_t holes_bytes(struct page *pg)
 	return (n + (tail < units ? units - tail : 0)) << HOLE_SHIFT;
 }
 
+uint64_t holes_units_kept(struct page *pg)
+{
+	unsigned tail = tail_begin(pg);
+	unsigned units = units_of_class(pg->cls);
+
+	return ~(units_load(pg) | units_from(tail < units ? tail : units));
+}
+
 /* ---- carving again ----------------------------------------------------------------------- */
 
 /* Open the lowest hole, and the other holes that its first object lies on: these units are no

@@ -71,6 +71,9 @@ uint64_t holes_punch_slab(struct page *pg);
  * touched. Any thread may call it; exact if the caller holds the slab. */
 size_t holes_bytes(struct page *pg);
 
+/* The units of a slab whose memory holes_bytes does not count. The same holds. */
+uint64_t holes_units_kept(struct page *pg);
+
 /* Debug: the part of slab_check that is about holes. */
 void holes_check(struct page *pg);
 

@@ -473,8 +473,6 @@ bool vm_address_limited(size_t *limit)
 
 /* ---- what is backed ------------------------------------------------------------------------ */
 
-#define RESIDENT_PAGES 1024u
-
 static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
 {
 	bool good = sys_mincore((const void *)at, pages * vm_os_page, backed) == 0;
@@ -484,27 +482,43 @@ static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
 	return good;
 }
 
-static uint64_t count_resident(uintptr_t at, uintptr_t end)
+/* For each of n pages whether it is backed, in bit 0; what is not mapped is not. */
+static bool ask_pieces(uintptr_t at, size_t n, unsigned char *backed)
 {
-	unsigned char backed[RESIDENT_PAGES];
-	size_t most = RESIDENT_PAGES;
-	uint64_t pages = 0;
+	size_t most = n;
 
-	while (at < end) {
-		size_t n = min_size((end - at + vm_os_page - 1) / vm_os_page, most);
+	while (n) {
+		size_t here = min_size(n, most);
 
-		if (!ask_resident(at, n, backed)) {
+		if (!ask_resident(at, here, backed)) {
 			if (errno != ENOMEM)
-				return VM_UNKNOWN;
-			if (n > 1) {
-				most = n / 2; /* some of it is not mapped */
+				return false;
+			if (here > 1) {
+				most = here / 2; /* some of it is not mapped */
 				continue;
 			}
 		}
+		at += here * vm_os_page;
+		backed += here;
+		n -= here;
+		most *= 2;
+	}
+	return true;
+}
+
+static uint64_t count_resident(uintptr_t at, uintptr_t end)
+{
+	unsigned char backed[VM_BACKED_PAGES];
+	uint64_t pages = 0;
+
+	while (at < end) {
+		size_t n = min_size((end - at + vm_os_page - 1) / vm_os_page, VM_BACKED_PAGES);
+
+		if (!ask_pieces(at, n, backed))
+			return VM_UNKNOWN;
 		for (size_t i = 0; i < n; i++)
 			pages += backed[i] & 1;
 		at += n * vm_os_page;
-		most = min_size(most * 2, RESIDENT_PAGES);
 	}
 	return pages * vm_os_page;
 }
@@ -550,4 +564,17 @@ uint64_t vm_resident(const void *addr, size_t bytes)
 	}
 	errno = saved;
 	return n;
+}
+
+bool vm_backed(const void *addr, size_t n, unsigned char *backed)
+{
+	bool known = false;
+	int saved = errno;
+
+	if (sandbox_enter()) {
+		known = !is_filtered() && ask_pieces((uintptr_t)addr, n, backed);
+		sandbox_leave();
+	}
+	errno = saved;
+	return known;
 }

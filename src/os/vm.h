@@ -91,6 +91,11 @@ bool vm_purge(void *addr, size_t bytes);
 #define VM_UNKNOWN UINT64_MAX
 uint64_t vm_resident(const void *addr, size_t bytes);
 
+/* For each of n pages of the kernel from addr on, where one begins, whether the kernel backs it, in
+ * bit 0 of a byte. n: up to VM_BACKED_PAGES. Returns false where vm_resident returns VM_UNKNOWN. */
+#define VM_BACKED_PAGES ((size_t)1024)
+bool vm_backed(const void *addr, size_t n, unsigned char *backed);
+
 /* vm_address_limited: whether RLIMIT_AS limits the address space, or RLIMIT_DATA its usable part,
  * and the smaller of the two. vm_limits_read reads them: at the start, when a mapping was refused,
  * and in the background thread. */

@@ -274,31 +274,137 @@ void info_by_class(uint64_t *live, uint64_t *pinned)
 	}
 }
 
-static void add_backed(void *sum, void *at, size_t bytes)
+/* ---- what the kernel says -------------------------------------------------------------------- */
+
+struct measured {
+	uint64_t resident;
+	uint64_t untouched;
+	bool unknown;
+	const struct region *r; /* which the pages below belong to, from this place on */
+	uintptr_t from;
+	unsigned char backed[VM_BACKED_PAGES];
+};
+
+/* One unit of HOLE_BYTES of the region. counts: whether a layer counts it. */
+static void see_unit(struct measured *m, uintptr_t at, bool counts)
 {
-	uint64_t *all = sum;
+	size_t window = VM_BACKED_PAGES * vm_os_page;
+
+	if (at - m->from >= window) {
+		uintptr_t end = (uintptr_t)m->r + ((size_t)m->r->pages << PG_SHIFT);
+
+		m->from = align_down(at, vm_os_page);
+		if (!vm_backed((const void *)m->from,
+			       min_size((end - m->from + vm_os_page - 1) / vm_os_page,
+					VM_BACKED_PAGES),
+			       m->backed))
+			m->unknown = true;
+	}
+	if (m->backed[(at - m->from) / vm_os_page] & 1)
+		m->resident += HOLE_BYTES;
+	else if (counts)
+		m->untouched += HOLE_BYTES;
+}
+
+/* The units of page i that a layer counts, in the lowest bits. pg: the first page of its run. */
+static uint64_t counted_units(const struct region *r, struct page *pg, uint32_t i)
+{
+	const uint64_t all = (UINT64_C(1) << (PG_BYTES / HOLE_BYTES)) - 1;
+	uint32_t unit;
+
+	switch (page_kind(pg)) {
+	case PAGE_SLAB:
+		unit = (uint32_t)(&r->page[i] - pg) * (PG_BYTES / HOLE_BYTES);
+		return holes_units_kept(pg) >> unit % 64 & all;
+	case PAGE_LARGE:
+	case PAGE_RAW:
+	case PAGE_LIMBO: /* a long run that is kept */
+		return all;
+	case PAGE_PCP:
+		return pg->backing == BACKING_CLEAN ? 0 : all;
+	case PAGE_BUDDY:
+		if (pg->backing == BACKING_PREFAULTED)
+			return all;
+		return __atomic_load_n(&r->dirty[i / 64], __ATOMIC_RELAXED) >> i % 64 & 1 ? all : 0;
+	default:
+		return 0;
+	}
+}
+
+static uint32_t pages_of_run(const struct page *pg)
+{
+	switch (page_kind(pg)) {
+	case PAGE_SLAB:
+		return size_classes[pg->cls].pages;
+	case PAGE_BUDDY:
+	case PAGE_AWAY:
+		return 1u << (pg->cls & 15);
+	case PAGE_LARGE:
+	case PAGE_RAW:
+	case PAGE_LIMBO:
+	case PAGE_PCP:
+		return pg->npages;
+	default:
+		return 1;
+	}
+}
+
+static void measure_region(struct region *r, struct measured *m)
+{
+	uint32_t end = 0;
+	struct page *pg = NULL;
+
+	m->r = r;
+	m->from = 0; /* nothing of it is known yet */
+	for (uint32_t i = REGION_META_PAGES; i < r->pages && !m->unknown; i++) {
+		uint64_t counts;
+
+		if (i >= end) {
+			pg = &r->page[i];
+			end = i + (uint32_t)min_size(pages_of_run(pg), REGION_PAGES);
+		}
+		if (page_kind(pg) == PAGE_AWAY)
+			continue; /* memory of others may be there */
+		counts = counted_units(r, pg, i);
+		for (uint32_t unit = 0; unit < PG_BYTES / HOLE_BYTES; unit++)
+			see_unit(m, (uintptr_t)r + ((size_t)i << PG_SHIFT) + unit * HOLE_BYTES,
+				 counts >> unit & 1);
+	}
+}
+
+static void measure_mapping(void *arg, void *at, size_t bytes)
+{
+	struct measured *m = arg;
 	uint64_t backed = vm_resident(at, bytes);
 
-	*all = backed == VM_UNKNOWN || *all == VM_UNKNOWN ? VM_UNKNOWN : *all + backed;
+	m->unknown |= backed == VM_UNKNOWN;
+	m->resident += backed;
+	m->untouched += less(bytes, backed);
+}
+
+/* What is free in it is in no layer. */
+static void measure_arena(void *arg, void *at, size_t bytes)
+{
+	uint64_t untouched = ((struct measured *)arg)->untouched;
+
+	measure_mapping(arg, at, bytes);
+	((struct measured *)arg)->untouched = untouched;
 }
 
 void info_measure(struct info *in)
 {
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
-	uint64_t sum = in->meta_bytes;
+	struct measured m = { .resident = in->meta_bytes };
 
 	for (uint32_t i = 0; i < zones_count(); i++)
 		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
-			if (r->pages > REGION_META_PAGES)
-				add_backed(&sum, (char *)r + meta,
-					   ((size_t)r->pages << PG_SHIFT) - meta);
-	huge_each(add_backed, &sum);
-	mapcache_each(add_backed, &sum);
-	arena_each(add_backed, &sum);
-	if (sum == VM_UNKNOWN)
+			measure_region(r, &m);
+	huge_each(measure_mapping, &m);
+	mapcache_each(measure_mapping, &m);
+	arena_each(measure_arena, &m);
+	if (m.unknown)
 		return;
-	in->resident_bytes = sum;
-	in->untouched_bytes = less(in->layer_sum, sum);
+	in->resident_bytes = m.resident;
+	in->untouched_bytes = m.untouched;
 }
 
 /* ---- by name --------------------------------------------------------------------------------- */

@@ -42,7 +42,7 @@ void info_collect(struct info *in, struct info_class *by_class);
 /* For profile_by_class (heap/profile.h), which has one caller at a time. */
 void info_by_class(uint64_t *live, uint64_t *pinned);
 
-/* Sets these two: the kernel looks at each page, about 1 ms per GiB. They stay 0 in a sandbox. */
+/* Sets these two: the kernel looks at each page, about 2 ms per GiB. They stay 0 in a sandbox. */
 void info_measure(struct info *in);
 
 /* Calls see for every name that info_lookup knows. see must not allocate. measure: info_measure,

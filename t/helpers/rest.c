@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Preloaded before the library into a workload of sluice-bench: whether the layers of the
+ * statistics add up to what the kernel backs, within 1 % or 256 KiB, at rest: less what was never
+ * touched (untouched_bytes), and after a drain without that.
+ *
+ * Each block is touched as a whole, so what is untouched is the allocator's doing. Every call
+ * passes a gate, which is closed during a check, so all threads of the program are outside of the
+ * allocator then. A check is made when the program reads its CPU time (the workloads do so before
+ * and after their steady part) and at its end, there also after a drain. It is repeated while the
+ * background thread is at work.
+ *
+ * What the kernel backs: the private mappings without a name in smaps, less what the program mapped
+ * itself. Threads get shared stacks, so that these do not count. With REST_OTHERS=1, in a program
+ * whose libraries have such mappings as well: what the library asks the kernel (resident_bytes).
+ *
+ * Appends to the file REST_LOG a line for each check: "right" or "WRONG", when, and the figures in
+ * KiB.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLACK_KIB 256
+#define TRIES 40
+#define SMAPS ((size_t)8 << 20)
+#define STACK ((size_t)256 << 10)
+#define MAPS 4096u
+
+static const char *const layers[] = { "live",       "cached", "pcp",      "dirty",
+				      "prefaulted", "pinned", "mapcache", "metadata" };
+#define LAYERS (sizeof layers / sizeof layers[0])
+
+static struct {
+	uintptr_t at;
+	size_t bytes;
+} maps[MAPS]; /* what the program mapped */
+static _Atomic unsigned map_count;
+
+static pthread_rwlock_t gate = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static _Thread_local unsigned depth __attribute__((tls_model("initial-exec")));
+static pid_t process;
+static char *text; /* of smaps */
+
+static void *next(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
+}
+
+/* ---- the gate ------------------------------------------------------------------------------ */
+
+static void enter(void)
+{
+	if (depth++ == 0)
+		pthread_rwlock_rdlock(&gate);
+}
+
+static void leave(void)
+{
+	if (--depth == 0)
+		pthread_rwlock_unlock(&gate);
+}
+
+/* ---- what the kernel says ------------------------------------------------------------------ */
+
+static long own_kib(void)
+{
+	unsigned char vec[1024];
+	long pages = 0;
+
+	for (unsigned i = 0; i < map_count && i < MAPS; i++) {
+		for (size_t at = 0; at < maps[i].bytes; at += sizeof vec * 4096) {
+			size_t n = maps[i].bytes - at;
+
+			n = n < sizeof vec * 4096 ? n : sizeof vec * 4096;
+			if (mincore((void *)(maps[i].at + at), n, vec) != 0)
+				continue;
+			for (size_t j = 0; j < (n + 4095) / 4096; j++)
+				pages += vec[j] & 1;
+		}
+	}
+	return pages * 4;
+}
+
+static long smaps_kib(void)
+{
+	size_t len = 0;
+	bool anonymous = false;
+	long kib = 0;
+	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+
+	for (ssize_t n; fd >= 0 && (n = read(fd, text + len, SMAPS - 1 - len)) > 0;)
+		len += (size_t)n;
+	close(fd);
+	text[len] = '\0';
+	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		char perms[8];
+		char inode[24];
+		int at = 0;
+
+		*end = '\0';
+		if (sscanf(line, "%*x-%*x %7s %*s %*s %23s%n", perms, inode, &at) == 2 && at)
+			anonymous = perms[3] == 'p' && strcmp(inode, "0") == 0 &&
+				    !strchr(line + at, '[') && !strchr(line + at, '/');
+		else if (anonymous && strncmp(line, "Rss:", 4) == 0)
+			kib += atol(line + 4);
+	}
+	return kib;
+}
+
+static long stat_kib(const char *name)
+{
+	static int (*stat)(const char *, uint64_t *);
+	uint64_t n = 0;
+
+	if (!stat)
+		*(void **)&stat = next("sluice_stat");
+	if (!stat || stat(name, &n) != 0)
+		_exit(97);
+	return (long)(n >> 10);
+}
+
+static bool near(long a, long b)
+{
+	long off = a > b ? a - b : b - a;
+
+	return off <= SLACK_KIB || off * 100 <= b;
+}
+
+static void check(const char *when, bool drained)
+{
+	const char *log = getenv("REST_LOG");
+	const char *others = getenv("REST_OTHERS");
+	char line[600];
+	long sum;
+	long untouched;
+	long resident;
+	long kernel;
+	bool right;
+	int fd;
+	int n;
+
+	if (!log || getpid() != process || depth)
+		return;
+	depth++;
+	pthread_rwlock_wrlock(&gate);
+	for (int i = 0;; i++) {
+		sum = stat_kib("layer_sum");
+		untouched = stat_kib("untouched_bytes");
+		resident = stat_kib("resident_bytes");
+		kernel = others && *others ? resident : smaps_kib() - own_kib();
+		right = near(sum - untouched, kernel) && near(resident, kernel) &&
+			(!drained || near(sum, kernel));
+		if (right || i == TRIES)
+			break;
+		usleep(10000);
+	}
+	n = snprintf(line, sizeof line, "%s %s: sum %ld, untouched %ld, resident %ld, kernel %ld:",
+		     right ? "right" : "WRONG", when, sum, untouched, resident, kernel);
+	for (size_t i = 0; i < LAYERS; i++) {
+		char name[32];
+
+		snprintf(name, sizeof name, "layer_%s", layers[i]);
+		n += snprintf(line + n, sizeof line - (size_t)n, " %s %ld", layers[i],
+			      stat_kib(name));
+	}
+	line[n++] = '\n';
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, line, (size_t)n) != n)
+		_exit(98);
+	close(fd);
+	pthread_rwlock_unlock(&gate);
+	depth--;
+}
+
+/* ---- the allocator's functions ------------------------------------------------------------- */
+
+static void *touched(void *p, size_t from)
+{
+	size_t n = p ? malloc_usable_size(p) : 0;
+
+	if (n > from)
+		memset((char *)p + from, 1, n - from);
+	leave();
+	return p;
+}
+
+void *malloc(size_t n)
+{
+	static void *(*fn)(size_t);
+
+	if (!fn)
+		*(void **)&fn = next("malloc");
+	enter();
+	return touched(fn(n), 0);
+}
+
+void free(void *p)
+{
+	static void (*fn)(void *);
+
+	if (!fn)
+		*(void **)&fn = next("free");
+	enter();
+	fn(p);
+	leave();
+}
+
+void *calloc(size_t n, size_t size)
+{
+	static void *(*fn)(size_t, size_t);
+	void *p;
+
+	if (!fn)
+		*(void **)&fn = next("calloc");
+	enter();
+	p = fn(n, size);
+	if (p)
+		memset(p, 0, malloc_usable_size(p));
+	leave();
+	return p;
+}
+
+void *realloc(void *p, size_t n)
+{
+	static void *(*fn)(void *, size_t);
+	size_t had = p ? malloc_usable_size(p) : 0;
+
+	if (!fn)
+		*(void **)&fn = next("realloc");
+	enter();
+	return touched(fn(p, n), had);
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+	static void *(*fn)(size_t, size_t);
+
+	if (!fn)
+		*(void **)&fn = next("aligned_alloc");
+	enter();
+	return touched(fn(align, n), 0);
+}
+
+int posix_memalign(void **out, size_t align, size_t n)
+{
+	static int (*fn)(void **, size_t, size_t);
+	int err;
+
+	if (!fn)
+		*(void **)&fn = next("posix_memalign");
+	enter();
+	err = fn(out, align, n);
+	touched(err ? NULL : *out, 0);
+	return err;
+}
+
+/* ---- when, and what is not the library's --------------------------------------------------- */
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	if (clock == CLOCK_PROCESS_CPUTIME_ID)
+		check("at work", false);
+	return (int)syscall(SYS_clock_gettime, clock, ts);
+}
+
+void *mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+	void *p = (void *)syscall(SYS_mmap, at, bytes, prot, flags, fd, offset);
+
+	if (p != MAP_FAILED && flags & MAP_ANONYMOUS) {
+		unsigned i = map_count++;
+
+		if (i < MAPS) {
+			maps[i].at = (uintptr_t)p;
+			maps[i].bytes = bytes;
+		}
+	}
+	return p;
+}
+
+int munmap(void *at, size_t bytes)
+{
+	for (unsigned i = 0; i < map_count && i < MAPS; i++)
+		if (maps[i].at == (uintptr_t)at)
+			maps[i].bytes = 0;
+	return (int)syscall(SYS_munmap, at, bytes);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+{
+	static int (*fn)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	pthread_attr_t own;
+	void *stack = (void *)syscall(SYS_mmap, NULL, STACK, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+
+	if (!fn)
+		*(void **)&fn = next("pthread_create");
+	if (stack == MAP_FAILED)
+		return 11;
+	pthread_attr_init(&own);
+	if (attr)
+		own = *attr;
+	pthread_attr_setstack(&own, stack, STACK);
+	return fn(thread, &own, start, arg);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+	process = getpid();
+	text = (char *)syscall(SYS_mmap, NULL, SMAPS, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	int (*drain)(unsigned, uint64_t, void *);
+
+	check("at the end", false);
+	*(void **)&drain = next("sluice_drain");
+	if (!drain || drain(0, 0, NULL) != 0)
+		_exit(99);
+	check("drained", true);
+}
