@@ -13,7 +13,8 @@
  *     itself wait, inside libc, for a stdio lock of a thread that waits here. Once one wait ended
  *     so, no other call waits or spins for that fork. If any other holder is dead, or alive and
  *     keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK): no thread waits for
- *     it, and each call does without, until it is released after all.
+ *     it, and each call does without, until it is released after all. It is so at once if the
+ *     holder asks for it again after the call that took it was left (look_left).
  * (F) In debug builds a thread takes locks only in the order of lockrank.def, and does no more in
  *     one hold than lockrank.def allows (hold_step).
  *
@@ -62,6 +63,7 @@
 #define SPIN_PROBE 16u
 #define RT_WAIT_MS 20u /* one sleep of a real-time thread, between two checks of the holder */
 #define PAUSE_US 100
+#define FRAME_NEAR 512u /* bytes of stack; a signal takes 1 KiB or more */
 _Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
 
 _Thread_local uint32_t lock_tid TLS_FAST;
@@ -378,7 +380,23 @@ static int wait_for(struct lock *l, struct wait *w)
 	}
 }
 
-static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
+/*
+ * This thread holds the lock that it asks for, and `frame` is that of lock_acquire or lock_try now.
+ * A handler of a signal runs below the frames of the call that it interrupted. So if the hold began
+ * in a frame that is not above this one, that call was left by siglongjmp and never releases the
+ * lock: then nobody has to wait LOCK_STUCK_MS to see it. On a stack of its own a handler may be
+ * taken for such a call. Then others do without the lock until the interrupted call releases it.
+ */
+static noinline void look_left(struct lock *l, uint32_t frame)
+{
+	int saved = errno;
+
+	if ((int32_t)(frame - l->frame) > -(int32_t)FRAME_NEAR && !lock_is_stuck(l))
+		say_stuck(l);
+	errno = saved;
+}
+
+static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint32_t frame)
 {
 	struct wait w = { .tid = tid, .forker = forker };
 	int saved = errno;
@@ -387,8 +405,10 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 	uint64_t start;
 
 	w.holder = lock_holder(l);
-	if (w.holder == tid)
+	if (w.holder == tid) {
+		look_left(l, frame);
 		return -EDEADLK;
+	}
 	/* Not even spinning: each call of a thousand threads may come here while the forking thread
 	 * waits for a processor. */
 	if (lock_is_stuck(l) || fork_met_in_vain(&w))
@@ -415,20 +435,22 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker)
 
 /* lock_depth is raised before the lock is taken and lowered after its release, so that a handler in
  * between does not find a thread without locks. */
-static int acquire(struct lock *l, bool forker)
+static always_inline int acquire(struct lock *l, bool forker)
 {
+	uint32_t frame = (uint32_t)(uintptr_t)__builtin_frame_address(0);
 	uint32_t tid = self_tid();
 
 	lock_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (unlikely(!take(l, tid))) {
-		int err = acquire_slow(l, tid, forker);
+		int err = acquire_slow(l, tid, forker, frame);
 
 		if (err) {
 			lock_depth--;
 			return err;
 		}
 	}
+	l->frame = frame;
 	/* A handler may fork while the call that it interrupted holds a lock of a later rank. */
 	if (SLUICE_DEBUG && !forker)
 		rank_push(l->rank);
@@ -444,12 +466,17 @@ int lock_acquire(struct lock *l)
 
 bool lock_try(struct lock *l)
 {
+	uint32_t frame = (uint32_t)(uintptr_t)__builtin_frame_address(0);
+
 	lock_depth++;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!take(l, self_tid())) {
 		lock_depth--;
+		if (unlikely(lock_held(l)))
+			look_left(l, frame);
 		return false;
 	}
+	l->frame = frame;
 	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
 	return true;

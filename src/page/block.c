@@ -447,9 +447,9 @@ static int lock_or_try(struct lock *l, bool tries)
 	}
 	if (SLUICE_DEBUG) /* the ranks of the interrupted call and of this one are mixed */
 		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	if (lock_held(l))
-		return -EDEADLK;
-	return lock_try(l) ? 0 : -EBUSY;
+	if (lock_try(l))
+		return 0;
+	return lock_held(l) ? -EDEADLK : -EBUSY;
 }
 
 int zone_lock_err(struct zone *z)

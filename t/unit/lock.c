@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -363,6 +364,70 @@ static void test_lost(void)
 	lock_release(&lost);
 }
 
+/* ---- a hold whose call was left ------------------------------------------------------------- */
+
+static struct lock left = LOCK_INIT(LOCK_CONTROL); /* a waiter by itself gives up after 10 s */
+
+static volatile int handler_err;
+static volatile bool handler_stuck;
+
+static void ask_in_handler(int sig)
+{
+	(void)sig;
+	handler_err = lock_acquire(&left);
+	handler_stuck = lock_is_stuck(&left);
+}
+
+/* A frame that is gone when it returns, as after siglongjmp. */
+static noinline int take_and_leave(void)
+{
+	volatile int err = lock_acquire(&left);
+
+	return err;
+}
+
+static noinline bool try_and_leave(void)
+{
+	volatile bool got = lock_try(&left);
+
+	return got;
+}
+
+static void *ask_for_left(void *arg)
+{
+	(void)arg;
+	return (void *)(intptr_t)lock_acquire(&left);
+}
+
+static void test_left(void)
+{
+	const struct sigaction handler = { .sa_handler = ask_in_handler };
+	pthread_t t;
+	void *err;
+
+	sigaction(SIGUSR1, &handler, NULL);
+	is_int(lock_acquire(&left), 0, "a call takes a lock");
+	raise(SIGUSR1);
+	is_int(handler_err, -EDEADLK, "a handler that interrupts the call does not get it");
+	ok(!handler_stuck, "the lock is not stuck because a handler asked for it");
+	lock_release(&left);
+
+	is_int(take_and_leave(), 0, "a call is left by a jump while it holds a lock");
+	t = start(ask_for_left, NULL);
+	for (unsigned i = 0; i < PATIENCE_MS && !atomic_load(&left.sleepers); i++)
+		sleep_ms(1);
+	is_int(take_and_leave(), -EDEADLK, "the thread asks for the lock again");
+	ok(lock_is_stuck(&left), "then it is known that the hold does not end");
+	pthread_join(t, &err);
+	is_int((intptr_t)err, -EAGAIN, "a thread that waits for the lock is told so");
+	lock_release(&left);
+	is_int(atomic_load(&left.sleep) % LOCK_WAKES, 0, "a lock that is released can be taken");
+
+	ok(try_and_leave() && !try_and_leave(), "the same with a try");
+	ok(lock_is_stuck(&left), "a second try shows the same");
+	lock_release(&left);
+}
+
 /* ---- vfork (T6) ----------------------------------------------------------------------------- */
 
 static void *ask_realtime(void *arg)
@@ -687,7 +752,7 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(59);
+	tap_plan(69);
 	test_alone();
 	test_exclusion();
 	test_wait();
@@ -699,5 +764,6 @@ int main(void)
 	test_ranks();
 	test_holds();
 	test_priority();
+	test_left();
 	return tap_done();
 }
