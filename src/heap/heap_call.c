@@ -122,7 +122,8 @@ void heap_drain_fallback(void)
 	struct heap *h = heap_fallback.heap;
 
 	pcp_drain(&h->pcp);
-	if (atomic_load_explicit(&h->drained, memory_order_relaxed) || !fallback_lock())
+	/* A post may arrive after it was emptied. */
+	if ((heap_is_empty(h) && !heap_has_inbox(h)) || !fallback_lock())
 		return;
 	heap_abandon_slabs(h);
 	heap_call_end(h);

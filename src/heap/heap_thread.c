@@ -5,8 +5,8 @@
  *
  * (A) Heaps are recycled and never unmapped. So the list of heaps is walked without a lock, and a
  *     thread that posts to an inbox needs no reference.
- * (B) If a slab is being posted while its owner ends, it stays with the heap, and the next thread
- *     of the heap gets it.
+ * (B) If a slab is still on its way into the inbox when its owner has ended, it stays with the
+ *     heap. The next thread of the heap gets it, or a drain that claims heaps.
  * (C) A heap is unattached (on the list of registry), or has a live thread (tid), or is quarantined
  *     (fork), or its thread ended without telling us, or is one of a parent of this process (an
  *     orphan); reap finds the last two.

@@ -45,8 +45,9 @@ struct pool {
 	struct page_list_head fresh; /* with room, not scanned for holes yet */
 	struct page_list_head room;  /* with room, scanned */
 	struct page_list_head full;
-	struct page *cursor;        /* where pool_find_empty goes on; NULL: at the beginning */
-	struct page *pending;       /* taken from `waiting`, not on a list yet */
+	struct page *cursor; /* where pool_find_empty goes on; NULL: at the beginning */
+	/* Taken from `waiting`, not on a list yet; also read without the lock. */
+	_Atomic(struct page *) pending;
 	_Atomic uint64_t count;     /* slabs on all lists; also read without the lock */
 	_Atomic uint64_t count_new; /* slabs on fresh; also read without the lock */
 	/*
@@ -137,22 +138,25 @@ static void waiting_push(struct pool *pool, struct page *pg)
 
 static bool pool_has_waiting(struct pool *pool)
 {
-	return atomic_load_explicit(&pool->waiting, memory_order_relaxed) != NULL;
+	return atomic_load_explicit(&pool->waiting, memory_order_relaxed) ||
+	       atomic_load_explicit(&pool->pending, memory_order_relaxed);
 }
 
 /* Abandon some of the slabs that waited for the lock, which the caller holds. If one is empty by
  * now, count a free, so that slab_pool_take_empty finds it. */
 static noinline void add_waiting(struct pool *pool)
 {
-	if (!pool->pending) {
+	struct page *pg = atomic_load_explicit(&pool->pending, memory_order_relaxed);
+	struct page *next;
+
+	if (!pg) {
 		SHARE_COUNT(pool_waiting);
-		pool->pending = page_stack_take_all(&pool->waiting);
+		pg = page_stack_take_all(&pool->waiting);
 	}
-	for (unsigned n = 0; pool->pending && n < PENDING_BATCH; n++) {
-		struct page *pg = pool->pending;
+	for (unsigned n = 0; pg && n < PENDING_BATCH; n++, pg = next) {
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
-		pool->pending = pg->stack_next;
+		next = pg->stack_next;
 		SHARE_COUNT(slab_state);
 		/* Acquire and release as in slab_pool_put. */
 		while (!atomic_compare_exchange_weak_explicit(&pg->state, &s,
@@ -167,6 +171,7 @@ static noinline void add_waiting(struct pool *pool)
 		pool_add(pool, pg, state_count(s), SLAB_RECENT);
 		stat_add(STAT_slabs_abandoned, 1);
 	}
+	atomic_store_explicit(&pool->pending, pg, memory_order_relaxed);
 }
 
 /* Returns false if the lock is not available: a fork or this thread holds it. */
@@ -174,7 +179,7 @@ static bool pool_lock(struct pool *pool)
 {
 	if (lock_acquire(&pool->lock) != 0)
 		return false;
-	if (unlikely(pool->pending || pool_has_waiting(pool)))
+	if (unlikely(pool_has_waiting(pool)))
 		add_waiting(pool);
 	return true;
 }
@@ -390,7 +395,7 @@ struct page *slab_pool_take_empty(unsigned cls)
 					      memory_order_relaxed);
 		end &= whole;
 		pool_unlock_taken(pool, pg);
-	} while (!pg && !end);
+	} while (!pg && (!end || pool_has_waiting(pool)));
 	return pg;
 }
 

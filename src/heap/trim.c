@@ -236,9 +236,12 @@ void heap_abandon_slabs(struct heap *h)
 {
 	uint32_t steps;
 
+	/* Slabs that were posted meanwhile, too: each leaves the heap, so this ends. */
 	do {
 		steps = UINT32_MAX;
-	} while (!heap_abandon_part(h, SLAB_RECENT, &steps));
+	} while (!heap_abandon_part(h, SLAB_RECENT, &steps) ||
+		 (atomic_load_explicit(&h->drained, memory_order_relaxed) &&
+		  atomic_load_explicit(&h->inbox, memory_order_relaxed)));
 }
 
 void heap_purge_bins(struct heap *h)

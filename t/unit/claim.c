@@ -29,7 +29,7 @@
 #include "os/vm.h"
 #include "lib/worker.h"
 
-#define TESTS 120
+#define TESTS 125
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
@@ -263,6 +263,82 @@ static void test_late_post(void)
 	mark_and_take();
 	is_int(value("slab_bytes"), slabs, "a late post loses no object");
 	worker_end(&w);
+}
+
+static struct object *posted_late;
+
+/* Another thread frees an object of the heap that is being emptied. */
+static void post_late(enum delay_point p)
+{
+	struct object *o = posted_late;
+	struct page *pg;
+
+	if (p != DELAY_slab_abandon || !o)
+		return;
+	posted_late = NULL;
+	pg = page_of(o);
+	mark_set(o, mark_base(pg));
+	if (slab_free_remote(pg, o, o, 1) == SLAB_POST)
+		heap_post(pg);
+}
+
+/* Nobody may look at the heap of a thread that has ended before the next thread gets it. */
+static void test_late_post_end(void)
+{
+	static struct worker w;
+	struct page *pg;
+
+	posted_late = begin_and_give(&w);
+	pg = page_of(posted_late);
+	ok(atomic_load(&pg->owner) == w.heap, "a thread is about to end with a slab");
+	delay_hook(post_late);
+	worker_end(&w);
+	delay_hook(NULL);
+	ok(!posted_late, "another thread frees into the slab meanwhile");
+	ok(!atomic_load(&pg->owner) && !w.heap->inbox && emptied(w.heap),
+	   "the slab is abandoned nevertheless");
+	free_all(&w);
+	start_clean();
+}
+
+static void call_once(struct worker *w)
+{
+	(void)w;
+	heap_free(alloc(16));
+}
+
+static void claim_by_hand(struct worker *w, uint64_t word)
+{
+	atomic_store(&w->heap->claim, word);
+}
+
+/* The same for the fallback heap, which serves a thread while its heap is claimed. */
+static void test_late_post_fallback(void)
+{
+	static struct worker w;
+	struct object *o;
+	struct page *pg;
+
+	worker_begin(&w);
+	worker_do(&w, call_once);
+	claim_by_hand(&w, CLAIM_HELD);
+	worker_do(&w, fill);
+	claim_by_hand(&w, CLAIM_FREE);
+	o = (struct object *)(void *)w.p[7];
+	w.p[7] = NULL;
+	pg = page_of(o);
+	mark_set(o, mark_base(pg));
+	ok(atomic_load(&pg->owner) == heap_fallback.heap &&
+		   slab_free_remote(pg, o, o, 1) == SLAB_POST,
+	   "a remote free is about to post a slab of the fallback heap");
+	heap_sweep();
+	heap_post(pg);
+	heap_sweep();
+	ok(!atomic_load(&pg->owner) && !heap_fallback.heap->inbox,
+	   "a slab that was posted to the fallback heap after a drain is found by the next");
+	worker_do(&w, free_all);
+	worker_end(&w);
+	start_clean();
 }
 
 static unsigned open_inboxes(const struct heap *h)
@@ -895,6 +971,8 @@ int main(void)
 	test_computing();
 	test_one_pass();
 	test_late_post();
+	test_late_post_end();
+	test_late_post_fallback();
 	test_late_post_growth(open_inboxes, "without memory");
 	test_late_post_growth(mark_open, "before growth");
 	test_leave_own();

@@ -47,6 +47,7 @@
 #include "page/buddy.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
+#include "heap/heap_thread.h"
 #include "heap/huge.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
@@ -193,19 +194,56 @@ static void model_check(void)
 	zone_check(&zone_main);
 }
 
-/* At most a slab for each class may stay, in the fallback heap. */
+#define LATE_BYTES ((uint64_t)8 << 20)
+
+/* A slab that was on its way into the inbox of a heap when the heap's thread ended waits there for
+ * the next thread, or for a drain that claims heaps, as this one. Without membarrier none does:
+ * then some may stay. */
 static bool left_clean_now(struct info *in)
 {
 	struct reclaim_report report;
-	uint64_t most = 0;
+	uint64_t most;
 
-	reclaim_drain(RECLAIM_CACHES | RECLAIM_PURGE | RECLAIM_REGIONS, 0, &report);
+	reclaim_drain(RECLAIM_FLAGS, 0, &report);
 	zone_check(&zone_main);
 	info_collect(in, NULL);
-	for (unsigned i = 0; i < CLASSES; i++)
-		most += (uint64_t)size_classes[i].pages << PG_SHIFT;
+	most = in->membarrier_errno ? LATE_BYTES : 0;
 	return in->slab_bytes <= most && in->large_bytes == 0 && in->huge_objects == 0 &&
 	       in->pcp_bytes == 0 && in->free_bytes + in->slab_bytes == in->region_bytes;
+}
+
+#define SLABS_SAID 40u
+
+static void say_slab(struct page *pg)
+{
+	uint64_t s = atomic_load(&pg->state);
+	struct heap *h = atomic_load(&pg->owner);
+
+	tap_diag("slab of %u bytes: flags %u, list %u, %d used, %u of them on its remote list, "
+		 "%u carved, %u in holes",
+		 (unsigned)class_size(pg->cls), (unsigned)(s & STATE_FLAGS), pg->list, pg->used,
+		 state_count(s), pg->carved, (unsigned)slab_in_holes(pg));
+	if (h)
+		tap_diag("  heap %p%s: busy %u, claim 0x%jx, drained %u, inbox %d, todo %d, "
+			 "unattached %u, tid %u",
+			 (void *)h, h == heap_fallback.heap ? " (fallback)" : "",
+			 atomic_load(&h->busy), (uintmax_t)atomic_load(&h->claim),
+			 atomic_load(&h->drained), heap_has_inbox(h), h->inbox_todo != NULL,
+			 atomic_load(&h->unattached), atomic_load(&h->tid));
+}
+
+static void say_slabs(void)
+{
+	unsigned n = 0;
+
+	for (struct region *r = zone_first_region(&zone_main); r; r = r->next) {
+		for (uint32_t i = REGION_META_PAGES; i < r->pages; i++) {
+			struct page *pg = &r->page[i];
+
+			if (page_kind(pg) == PAGE_SLAB && n++ < SLABS_SAID)
+				say_slab(pg);
+		}
+	}
 }
 
 /* A block that the background thread purges just now is in no list, and is not counted as free. */
@@ -222,6 +260,8 @@ static bool model_left_clean(void)
 		 "caches; %ju free, %ju of them dirty",
 		 (uintmax_t)in.slab_bytes, (uintmax_t)in.large_bytes, (uintmax_t)in.huge_bytes,
 		 (uintmax_t)in.pcp_bytes, (uintmax_t)in.free_bytes, (uintmax_t)in.dirty_bytes);
+	if (in.slab_bytes)
+		say_slabs();
 	return clean;
 }
 

@@ -478,6 +478,34 @@ static void test_pool_waiting(void)
 	}
 }
 
+/* The next holder adds a few of those that waited: a drain adds the others. */
+static void test_waiting_rest(void)
+{
+	struct page *pg[WAITING];
+	struct object *o[WAITING];
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < WAITING; i++) {
+		pg[i] = slab_new(CLS);
+		take(pg[i], &o[i], 1);
+	}
+	if (lock_acquire(slab_pool_lock(CLS)) != 0)
+		tap_bail_out("the lock of a pool is held");
+	for (unsigned i = 0; i < WAITING; i++)
+		slab_pool_put(pg[i], SLAB_RECENT);
+	lock_release(slab_pool_lock(CLS));
+	ok(!slab_pool_take_empty(CLS), "no slab that waits is empty");
+	free_one(pg[0], o[0]);
+	ok(slab_pool_take_empty(CLS) == pg[0],
+	   "the slab that waits longest is found when it comes empty");
+	for (unsigned i = 1; i < WAITING; i++)
+		free_one(pg[i], o[i]);
+	for (struct page *e; (e = slab_pool_take_empty(CLS)) != NULL; found++)
+		slab_end(e);
+	is_int(found, WAITING - 1, "so are the others");
+	slab_end(pg[0]);
+}
+
 /* A waiting slab that is empty by then is found, also when another call has held the lock since. */
 static void test_waiting_empty(void)
 {
@@ -800,7 +828,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(94);
+	tap_plan(97);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));
@@ -820,5 +848,6 @@ int main(void)
 	test_waiting_empty();
 	test_misuse();
 	test_stress();
+	test_waiting_rest();
 	return tap_done();
 }
