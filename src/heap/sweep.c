@@ -3,8 +3,9 @@
  * sweep.c - see sweep.h.
  * Used by reclaim and mallctl; uses claim, heap_call, heap_slabs, heap_thread, slab_pool, outbox.
  *
- * Bound: a call walks bins, outbox and inbox of the caller, and the pools, a few objects in each
- * critical section, so that signal handlers can use the heap in between.
+ * Bound: a call walks bins, outbox and inbox of the caller, and the pools, in critical sections
+ * that each do what one call may (heap_work.h), so that signal handlers can use the heap in
+ * between.
  * Allocates nothing. May wait and enter the kernel.
  */
 #ifdef HAVE_CONFIG_H
@@ -17,6 +18,7 @@
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
+#include "heap/heap_work.h"
 #include "heap/outbox.h"
 #include "heap/slab_pool.h"
 #include "heap/trim.h"
@@ -50,8 +52,10 @@ void heap_abandon_own(void)
 	for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
 		more = heap_trim_quarantine(h);
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
+		for (bool more = true; more && heap_enter_slow(h); heap_call_end(h)) {
+			heap_work_begin(true, false);
 			more = heap_abandon_some(h, bin);
+		}
 	}
 }
 

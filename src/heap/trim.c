@@ -160,8 +160,19 @@ static bool flush_part(struct heap *h, uint32_t *steps)
 	return true;
 }
 
+/* Up to BIN_MAX objects of the bin. Returns whether fewer were there. */
+static bool flush_most(struct heap *h, unsigned bin)
+{
+	for (unsigned n = 0; n < BIN_MAX; n += BIN_STEP)
+		if (bin_flush_some(h, bin, BIN_STEP) < BIN_STEP)
+			return true;
+	return *h->bin[bin].top == NULL;
+}
+
 bool heap_abandon_some(struct heap *h, unsigned bin)
 {
+	if (!flush_most(h, bin))
+		return true;
 	bin_empty(h, bin);
 	return bin < CLASSES && abandon_class(h, bin, SLAB_IDLE, ABANDON_BATCH);
 }
@@ -273,15 +284,6 @@ void heap_trim(struct heap *h)
 		;
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		release_current(h, cls);
-}
-
-/* Up to BIN_MAX objects of the bin. Returns whether fewer were there. */
-static bool flush_most(struct heap *h, unsigned bin)
-{
-	for (unsigned n = 0; n < BIN_MAX; n += BIN_STEP)
-		if (bin_flush_some(h, bin, BIN_STEP) < BIN_STEP)
-			return true;
-	return *h->bin[bin].top == NULL;
 }
 
 bool heap_trim_bin(struct heap *h, unsigned bin)

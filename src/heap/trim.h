@@ -37,8 +37,8 @@ void heap_abandon_slabs(struct heap *h);
  * cannot be locked it returns true, and the heap is not drained. */
 bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps);
 
-/* The same for a bin and some slabs of its class that have room. Returns false if it has no
- * more. */
+/* The same for up to BIN_MAX objects of a bin, and once it is empty for some slabs of its class
+ * that have room. Returns false if it has no more. */
 bool heap_abandon_some(struct heap *h, unsigned bin);
 
 /* Give the memory of the bins' places back to the kernel. The heap is drained. Enters the kernel,

@@ -621,10 +621,11 @@ static unsigned wide_turn(size_t size, unsigned n)
 /* The bin of a thread that allocates and frees `objects` in turn. */
 struct wide {
 	unsigned objects;
-	unsigned first; /* its places after the first turn, */
-	unsigned last;  /* after many, */
-	unsigned again; /* and after one that followed a trim of the whole bin */
-	unsigned parts; /* calls that the trim took */
+	unsigned first;     /* its places after the first turn, */
+	unsigned last;      /* after many, */
+	unsigned again;     /* and after one that followed a trim of the whole bin */
+	unsigned parts;     /* calls that the trim took, */
+	unsigned abandoned; /* and critical sections that a drain of the bin by its owner takes */
 };
 
 static bool trim_bin(unsigned cls)
@@ -636,6 +637,17 @@ static bool trim_bin(unsigned cls)
 	done = heap_trim_bin(heap_self, cls);
 	heap_exit_free(heap_self);
 	return done;
+}
+
+static bool abandon_part(unsigned cls)
+{
+	bool more;
+
+	if (!heap_enter_slow(heap_self))
+		tap_bail_out("the heap is claimed");
+	more = heap_abandon_some(heap_self, cls) && *heap_self->bin[cls].top;
+	heap_exit_free(heap_self);
+	return more;
 }
 
 static void *wide(void *arg)
@@ -652,6 +664,13 @@ static void *wide(void *arg)
 		w->parts++;
 	} while (!trim_bin(cls));
 	w->again = wide_turn(64, w->objects);
+	for (unsigned i = 0; i < 64; i++)
+		wide_turn(64, w->objects);
+	while (abandon_part(cls))
+		w->abandoned++;
+	for (unsigned i = 0; i < 64; i++)
+		wide_turn(64, w->objects);
+	heap_abandon_own();
 	heap_check();
 	return NULL;
 }
@@ -671,6 +690,8 @@ static void test_wide_bins(void)
 	ok(many.parts > 2, "a trim takes a wide bin's objects in several calls");
 	is_int(many.again, bin_capacity(class_of(64)),
 	       "a bin that was trimmed is not wide any more");
+	ok(many.abandoned > 2,
+	   "a drain by its owner empties a wide bin in several critical sections");
 }
 
 /* ---- frees by others ------------------------------------------------------------------------ */
@@ -1083,7 +1104,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(75);
+	tap_plan(76);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
