@@ -269,10 +269,20 @@ static void see_live(void *arg, uint32_t i, uint32_t tid, uint64_t bytes, uint64
 	e->idle_bytes += bytes;
 }
 
+/* Those of sites that are not there are zero, and were never written. */
+static void clear_extra(void)
+{
+	struct site_figures f;
+
+	for (uint32_t i = 0; i < sites_count(); i++)
+		if (sites_get(i, &f))
+			extra[i] = (struct extra){ 0 };
+}
+
 static void find_extra(void)
 {
 	memset(class_live, 0, sizeof(class_live));
-	memset(extra, 0, sites_count() * sizeof(*extra));
+	clear_extra();
 	if (profile_by_class)
 		profile_by_class(class_live, class_pinned);
 	find_awake();

@@ -10,6 +10,9 @@
  *     It is looked for in all PROBES places of its address, so no place has to say that another was
  *     there.
  * (C) live of a site is the sum over the samples that name it, except while a call changes both.
+ * (D) The bit of a group of places is set before a place of it is taken, and stays. A walk reads
+ *     only groups with a bit: a read of memory that was never written makes the kernel map its page
+ *     of zeros there, which then counts as resident (mincore), and costs a page fault.
  *
  * The tables have fixed lengths, and cost memory as they fill. What finds no site counts for the
  * first one, which has no frames; what finds no place is counted as lost.
@@ -64,8 +67,13 @@ struct sample {
 	_Atomic uint32_t tid;
 };
 
+#define SITES_GROUP 8u /* some 4 KiB each */
+#define SAMPLES_GROUP 128u
+
 static struct site *sites; /* SITES of them; the first stands for stacks that found no place */
 static struct sample *samples;
+static _Atomic uint64_t sites_used[SITES / SITES_GROUP / 64]; /* bits of (D) */
+static _Atomic uint64_t samples_used[SAMPLES / SAMPLES_GROUP / 64];
 static _Atomic uint64_t lost;
 static _Atomic uint64_t homeless; /* counted for the first site */
 static _Atomic uint32_t epoch;
@@ -73,12 +81,28 @@ static _Atomic uint64_t live_bytes;
 static _Atomic uint64_t lost_said; /* how many were lost when that was last said, */
 static _Atomic uint64_t homeless_said;
 
+/* Relaxed: what a place has is read behind an acquire of its own word. A walk that does not see the
+ * bit yet goes past a place that is being taken. */
+static void use_group(_Atomic uint64_t *used, uint32_t group)
+{
+	uint64_t bit = UINT64_C(1) << group % 64;
+
+	if (!(atomic_load_explicit(&used[group / 64], memory_order_relaxed) & bit))
+		atomic_fetch_or_explicit(&used[group / 64], bit, memory_order_relaxed);
+}
+
+static bool is_used(const _Atomic uint64_t *used, uint32_t group)
+{
+	return atomic_load_explicit(&used[group / 64], memory_order_relaxed) >> group % 64 & 1;
+}
+
 bool sites_init(void)
 {
 	sites = meta_alloc(SITES * sizeof(*sites));
 	samples = meta_alloc(SAMPLES * sizeof(*samples));
 	if (!sites || !samples)
 		return false;
+	use_group(sites_used, 0);
 	atomic_store_explicit(&sites[0].state, SITE_READY, memory_order_relaxed);
 	return true;
 }
@@ -150,6 +174,8 @@ static struct site *site_of(const struct stack *s)
 		struct site *t = &sites[(hash + i) % (SITES - 1) + 1];
 		uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
 
+		if (state == SITE_NONE)
+			use_group(sites_used, (uint32_t)(t - sites) / SITES_GROUP);
 		if (state == SITE_NONE &&
 		    atomic_compare_exchange_strong_explicit(&t->state, &state, SITE_BUSY,
 							    memory_order_acquire,
@@ -184,7 +210,8 @@ const struct stack *sites_get(uint32_t i, struct site_figures *f)
 	const struct site *t = &sites[i];
 
 	*f = (struct site_figures){ 0 };
-	if (atomic_load_explicit(&t->state, memory_order_acquire) != SITE_READY)
+	if (!is_used(sites_used, i / SITES_GROUP) ||
+	    atomic_load_explicit(&t->state, memory_order_acquire) != SITE_READY)
 		return NULL;
 	*f = (struct site_figures){ figure(&t->live.objects),  figure(&t->live.bytes),
 				    figure(&t->ever.objects),  figure(&t->ever.bytes),
@@ -230,6 +257,7 @@ static bool note(const void *p, const struct profile_note *n)
 		struct sample *s = place((uintptr_t)p, i);
 		uintptr_t none = 0;
 
+		use_group(samples_used, (uint32_t)(s - samples) / SAMPLES_GROUP);
 		if (!atomic_compare_exchange_strong_explicit(&s->address, &none, PLACE_BUSY,
 							     memory_order_acquire,
 							     memory_order_relaxed))
@@ -329,7 +357,8 @@ void sites_each_live(sites_see *see, void *arg)
 	for (uint32_t i = 0; i < SAMPLES; i++) {
 		struct sample *s = &samples[i];
 
-		if (atomic_load_explicit(&s->address, memory_order_acquire) > PLACE_BUSY &&
+		if (is_used(samples_used, i / SAMPLES_GROUP) &&
+		    atomic_load_explicit(&s->address, memory_order_acquire) > PLACE_BUSY &&
 		    is_current(s))
 			see(arg, atomic_load_explicit(&s->site, memory_order_relaxed),
 			    atomic_load_explicit(&s->tid, memory_order_relaxed), load(&s->bytes),
@@ -361,7 +390,8 @@ void sites_reset(void)
 {
 	atomic_fetch_add_explicit(&epoch, 1, memory_order_relaxed);
 	for (uint32_t i = 0; i < SITES; i++)
-		if (atomic_load_explicit(&sites[i].state, memory_order_acquire) == SITE_READY)
+		if (is_used(sites_used, i / SITES_GROUP) &&
+		    atomic_load_explicit(&sites[i].state, memory_order_acquire) == SITE_READY)
 			clear_site(&sites[i]);
 	clear(&live_bytes);
 	clear(&lost);

@@ -134,12 +134,6 @@ static void shrunk(const char *file)
 	CHECK(ctl("prof.dump", &file, sizeof(file)) == 0, "prof.dump");
 }
 
-static void asks(void)
-{
-	CHECK(ctl("prof.dump", NULL, 0) == 0, "prof.dump without a name");
-	CHECK(ctl("prof.reset", NULL, 0) == 0, "prof.reset without a rate");
-}
-
 __attribute__((noinline)) static void allocate(void)
 {
 	for (unsigned i = 0; i < 64; i++) {
@@ -209,6 +203,20 @@ static uint64_t stat_of(const char *name)
 	memcpy(&f, &found, sizeof(f));
 	CHECK(f && f(name, &value) == 0, "sluice_stat %s", name);
 	return value;
+}
+
+/* The tables of a profile are large and nearly empty: what is not in use must cost no memory, nor
+ * count as if it did. */
+static void asks(void)
+{
+	uint64_t before = stat_of("meta_bytes");
+	uint64_t after;
+
+	CHECK(ctl("prof.dump", NULL, 0) == 0, "prof.dump without a name");
+	CHECK(ctl("prof.reset", NULL, 0) == 0, "prof.reset without a rate");
+	after = stat_of("meta_bytes");
+	CHECK(after < before + (1 << 20), "%lu bytes of metadata, and then %lu",
+	      (unsigned long)before, (unsigned long)after);
 }
 
 /* What a thread frees and keeps counts as cached, not as live. */
