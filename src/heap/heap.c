@@ -617,8 +617,8 @@ static bool grows_into_mapping(size_t old, size_t size)
 	       (size > LARGE_MAX || grows_by_steps(old, size));
 }
 
-/* Whether a block that grows by steps leaves its run for a mapping, before the copy becomes long
- * and backs what the program has not touched. */
+/* Whether a block that grows by steps leaves its run for a mapping, if the kernel gives one, before
+ * the copy becomes long and backs what the program has not touched. */
 static bool leaves_run(size_t old, size_t size)
 {
 	return old < REALLOC_RUN_MAX && size >= REALLOC_RUN_MAX && grows_by_steps(old, size);
@@ -641,17 +641,20 @@ static void *alloc_growing(size_t old, size_t size)
 	return counted(q);
 }
 
+static always_inline void *moved(void *q, void *p, size_t old, size_t size)
+{
+	memcpy(q, p, min_size(old, size));
+	heap_free(p);
+	return q;
+}
+
 void *heap_move(void *p, size_t old, size_t size)
 {
 	void *q = alloc_growing(old, size);
 
 	if (!q)
 		q = heap_alloc(size);
-	if (!q)
-		return NULL;
-	memcpy(q, p, min_size(old, size));
-	heap_free(p);
-	return q;
+	return q ? moved(q, p, old, size) : NULL;
 }
 
 /* What lies behind a block, or enough room elsewhere, may be kept by the thread. To fill the pcp
@@ -693,8 +696,11 @@ void *heap_plain_realloc(void *p, size_t size)
 		if (unlikely(pg->list == LIST_SAMPLED) && old <= SMALL_MAX && size <= old &&
 		    size > old / 2)
 			return p;
+		q = leaves_run(old, size) ? alloc_growing(old, size) : NULL;
+		if (q)
+			return moved(q, p, old, size);
 		/* Also below SMALL_MAX, unless half of its last page would be unused. */
-		if (size > PG_BYTES / 2 && !leaves_run(old, size) && heap_resize_large(pg, p, size))
+		if (size > PG_BYTES / 2 && heap_resize_large(pg, p, size))
 			return p;
 	} else if (guarded_owns(p)) {
 		if (size == old)
@@ -738,11 +744,7 @@ void *heap_realloc(void *p, size_t size)
 	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
 		return heap_in_place(p, pg);
 	q = heap_alloc_small(size);
-	if (unlikely(!q))
-		return size > old ? NULL : p;
-	memcpy(q, p, min_size(old, size));
-	heap_free(p);
-	return q;
+	return likely(q != NULL) ? moved(q, p, old, size) : size > old ? NULL : p;
 }
 
 size_t heap_resize(void *p, size_t size, size_t most)
@@ -770,12 +772,9 @@ size_t heap_resize(void *p, size_t size, size_t most)
 
 bool heap_fits(void *p, size_t size)
 {
-	size_t old;
+	size_t old = heap_hooks ? 0 : heap_plain_usable(p);
 
-	if (unlikely(heap_hooks != NULL))
-		return heap_hooks->resize(p, size);
-	old = heap_plain_usable(p);
-	return size <= old && size > old / 2;
+	return heap_hooks ? heap_hooks->resize(p, size) : size <= old && size > old / 2;
 }
 
 size_t heap_good_size(size_t size, size_t align)

@@ -1064,10 +1064,32 @@ static void resize_without(void *arg)
 		_exit(4);
 }
 
+/* A block that would leave its run for a mapping as it grows. What is free lies behind it, and is
+ * too short for a copy. */
+static void grow_without(void *arg)
+{
+	unsigned char *p = alloc(8 * MIB);
+
+	(void)arg;
+	for (unsigned i = 0; i < 1000; i++)
+		p[i] = (unsigned char)(i * 7);
+	options.vm_fail_count = 1 << 30;
+	options.vm_fail_at = 1;
+	for (size_t n = 8 * MIB; n >= 100000; n -= n / 8)
+		while (heap_alloc(n))
+			;
+	if (heap_realloc(p, 4 * MIB - MIB / 8) != p)
+		_exit(2);
+	if (heap_realloc(p, 4 * MIB + MIB / 4) != p || !holds(p, 1000))
+		_exit(3);
+}
+
 static void test_no_memory(void)
 {
 	ok(child_is_well(resize_without, NULL),
 	   "without memory a block that cannot grow keeps its data, and shrinking cannot fail");
+	ok(child_is_well(grow_without, NULL),
+	   "without memory a block that would leave its run grows in place");
 	ok(child_is_well(refuse_all, NULL),
 	   "calls fail while the kernel refuses memory, and work when it gives some again");
 }
@@ -1104,7 +1126,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(76);
+	tap_plan(77);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
