@@ -13,9 +13,10 @@
  *
  * (A) When nothing is cached anywhere, it parks: it sleeps without a timer until a thread caches
  *     something (park.h).
- * (B) It allocates nothing after its start, never holds a lock over a system call, and blocks all
- *     signals except SIGSYS and two of libc. A seccomp filter raises SIGSYS for a system call; if
- *     it is blocked, the kernel kills the process, whatever its handler would do.
+ * (B) It allocates nothing after its start, holds no lock over a system call but as reclaim.c (B)
+ *     says, and blocks all signals except SIGSYS and two of libc. A seccomp filter raises SIGSYS
+ *     for a system call; if it is blocked, the kernel kills the process, whatever its handler would
+ *     do.
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has ordinary priority and the processors that the process had at its start
