@@ -63,7 +63,8 @@
 #define SPIN_PROBE 16u
 #define RT_WAIT_MS 20u /* one sleep of a real-time thread, between two checks of the holder */
 #define PAUSE_US 100
-#define FRAME_NEAR 512u /* bytes of stack; a signal takes 1 KiB or more */
+#define FRAME_NEAR 512u      /* bytes of stack; a signal takes 1 KiB or more */
+#define FRAME_FAR (8u << 20) /* what is farther away is another stack */
 _Static_assert(FUTEX_TID_MASK == 0x3fffffff, "as lock_holder says");
 
 _Thread_local uint32_t lock_tid TLS_FAST;
@@ -380,18 +381,28 @@ static int wait_for(struct lock *l, struct wait *w)
 	}
 }
 
+static uint32_t fork_tid(struct lock *l)
+{
+	return atomic_load_explicit(&l->fork_tid, memory_order_relaxed);
+}
+
 /*
  * This thread holds the lock that it asks for, and `frame` is that of lock_acquire or lock_try now.
  * A handler of a signal runs below the frames of the call that it interrupted. So if the hold began
  * in a frame that is not above this one, that call was left by siglongjmp and never releases the
- * lock: then nobody has to wait LOCK_STUCK_MS to see it. On a stack of its own a handler may be
- * taken for such a call. Then others do without the lock until the interrupted call releases it.
+ * lock: then nobody has to wait LOCK_STUCK_MS to see it. On a stack of its own, not far above, a
+ * handler may be taken for such a call. Then others do without the lock until the interrupted call
+ * releases it.
+ *
+ * No frame is known (0) while the lock is being taken or released, and that of lock_fork_prepare
+ * says nothing: other fork handlers of this thread run beside it, not below.
  */
 static noinline void look_left(struct lock *l, uint32_t frame)
 {
+	uint32_t above = frame - l->frame + FRAME_NEAR;
 	int saved = errno;
 
-	if ((int32_t)(frame - l->frame) > -(int32_t)FRAME_NEAR && !lock_is_stuck(l))
+	if (l->frame && !fork_tid(l) && above - 1 < FRAME_FAR && !lock_is_stuck(l))
 		say_stuck(l);
 	errno = saved;
 }
@@ -523,6 +534,7 @@ void lock_release(struct lock *l)
 	DCHECK(lock_held(l));
 	if (SLUICE_DEBUG)
 		rank_pop(l->rank);
+	l->frame = 0;
 	/* Release pairs with the acquire in take. */
 	pi = !atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_seq_cst,
 						      memory_order_relaxed);
@@ -562,11 +574,6 @@ void lock_fork_new_process(void)
 	(void)self_tid();
 }
 
-static uint32_t fork_tid(struct lock *l)
-{
-	return atomic_load_explicit(&l->fork_tid, memory_order_relaxed);
-}
-
 void lock_fork_prepare(struct lock *l)
 {
 	int saved = errno;
@@ -598,6 +605,8 @@ void lock_fork_child(struct lock *l)
 	if (whole && !forker && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
 		return;
 	lock_depth -= forker && forker == parent_tid;
+	if (whole)
+		l->frame = 0;
 	atomic_store_explicit(&l->word, whole ? 0 : self_tid(), memory_order_relaxed);
 	atomic_store_explicit(&l->sleep, 0, memory_order_relaxed);
 	atomic_store_explicit(&l->sleepers, 0, memory_order_relaxed);

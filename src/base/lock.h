@@ -33,7 +33,7 @@ struct lock {
 	_Atomic uint16_t spins;    /* adaptive limit of the spin loop; inexact */
 	uint8_t rank;
 	_Atomic uint32_t fork_tid;  /* thread that took it in lock_fork_prepare, else 0 */
-	uint32_t frame;             /* guarded by the lock: stack frame of the call that took it */
+	uint32_t frame;             /* guarded by the lock: stack frame of the holder, or 0 */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
 	_Atomic uint64_t wait_ns;   /* time spent waiting; statistics, inexact */
 };

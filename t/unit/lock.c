@@ -428,6 +428,32 @@ static void test_left(void)
 	lock_release(&left);
 }
 
+/* A signal that arrives while this thread takes the lock, before it could note its frame. */
+static void test_taking(void)
+{
+	is_int(take_and_leave(), 0, "a call deeper in the stack takes the lock,");
+	lock_release(&left);
+	atomic_store(&left.word, self_tid());
+	is_int(lock_acquire(&left), -EDEADLK, "and a handler interrupts the next one that does");
+	ok(!lock_is_stuck(&left), "the frame of the earlier hold does not count");
+	atomic_store(&left.word, 0);
+
+	lock_fork_prepare(&left);
+	is_int(lock_acquire(&left), -EDEADLK, "a fork handler does not get what its fork holds");
+	ok(!lock_is_stuck(&left), "the lock is not stuck because a fork handler asked for it");
+	lock_fork_parent(&left);
+}
+
+/* A hold of a call on another stack, of which nobody knows whether it was left. */
+static void test_other_stack(void)
+{
+	is_int(lock_acquire(&left), 0, "a call takes the lock");
+	left.frame -= 256u << 20;
+	is_int(lock_acquire(&left), -EDEADLK, "a handler on a stack of its own interrupts it");
+	ok(!lock_is_stuck(&left), "the lock is not stuck because of it");
+	lock_release(&left);
+}
+
 /* ---- vfork (T6) ----------------------------------------------------------------------------- */
 
 static void *ask_realtime(void *arg)
@@ -752,7 +778,7 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(69);
+	tap_plan(77);
 	test_alone();
 	test_exclusion();
 	test_wait();
@@ -765,5 +791,7 @@ int main(void)
 	test_holds();
 	test_priority();
 	test_left();
+	test_taking();
+	test_other_stack();
 	return tap_done();
 }
