@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <threads.h>
@@ -33,6 +34,10 @@ typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), vo
  */
 create_fn __pthread_create __attribute__((weak));
 __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
+
+/* With -flto the linker does not see that a program calls malloc before it has been through the
+ * archives. Without this it took our fork from ours, and malloc from libc's. */
+__attribute__((used)) static void *(*const serves)(size_t) = malloc;
 
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
 			  void *arg)

@@ -15,7 +15,7 @@ if nm "$archive" 2>/dev/null | grep -q __gcov_merge_add; then
 fi
 gcc -static -o "$TMP/empty" "$TMP/empty.c" 2>/dev/null || skip_all \
 	"there is no C library to link statically"
-plan 43
+plan 44
 
 # link OUTPUT COMPILER SOURCE FLAGS...: the linker has nothing to say.
 link() {
@@ -82,6 +82,22 @@ runs cc '^0 faults, status 0$' "the archive works in a C++ program that is not l
 echo 'int main() { delete new int; return 0; }' >"$TMP/new.cc"
 g++ -O0 -o "$TMP/new" "$TMP/new.cc" "$archive" >"$TMP/err" 2>&1
 begins new "the archive in a C++ program that calls no malloc"
+cat >"$TMP/lto.c" <<'C'
+#include <pthread.h>
+#include <stdlib.h>
+static void *run(void *p) { free(p); return malloc(10); }
+int main(void)
+{
+	pthread_t t;
+	void *p = NULL;
+	int err = pthread_create(&t, NULL, run, malloc(10)) || pthread_join(t, &p);
+
+	free(p);
+	return err;
+}
+C
+gcc -O0 -flto -static -pthread -o "$TMP/lto" "$TMP/lto.c" "$archive" >"$TMP/err" 2>&1
+begins lto "the archive in a program with -static -flto, where threads bring malloc"
 
 cat >"$TMP/frames.cc" <<'CC'
 #include <cstdlib>
