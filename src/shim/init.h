@@ -10,4 +10,7 @@ void sluice_init(void);
 /* When it did that, by clock_ns. */
 extern uint64_t sluice_began_ns;
 
+/* The last constructor, in malloc.o. */
+void malloc_start_ends(void);
+
 #endif

@@ -302,7 +302,7 @@ EXPORT int malloc_trim(size_t pad)
  * From the archive the linker takes only objects that something refers to, and nothing else refers
  * to init.o: without it there are no fork handlers, and options such as profile:hardened and
  * stats_file have no effect. */
-__attribute__((constructor(103))) static void start_ends(void)
+__attribute__((constructor(103))) void malloc_start_ends(void)
 {
 	sluice_init();
 	seal_close();

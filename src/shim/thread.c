@@ -16,7 +16,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <threads.h>
@@ -24,6 +23,7 @@
 
 #include "base/export.h"
 #include "reclaim/background.h"
+#include "shim/init.h"
 
 typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
@@ -36,8 +36,9 @@ create_fn __pthread_create __attribute__((weak));
 __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
 
 /* With -flto the linker does not see that a program calls malloc before it has been through the
- * archives. Without this it took our fork from ours, and malloc from libc's. */
-__attribute__((used)) static void *(*const serves)(size_t) = malloc;
+ * archives. Without this it took our fork from ours, and malloc from libc's. Not malloc itself: the
+ * loader would bind it, and a program's malloc need not be this one. */
+__attribute__((used)) static void (*const serves)(void) = malloc_start_ends;
 
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
 			  void *arg)
