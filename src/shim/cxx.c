@@ -213,7 +213,7 @@ DELETE_BY_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, si
 		  const struct nothrow *tag)
 
 /* After library_begins has read the options. The call takes init.o out of the archive for a program
- * that uses the operators, and no malloc: see start_ends in malloc.c. */
+ * that uses the operators, and no malloc: see malloc_start_ends. */
 __attribute__((constructor(102))) static void sizes_begin(void)
 {
 	sluice_init();

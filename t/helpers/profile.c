@@ -410,7 +410,6 @@ static void *not_in_profile(void *arg)
 	return arg;
 }
 
-/* Needs prof_thread_active_init:0. */
 static void *by_init(void *arg)
 {
 	bool off = false;
@@ -429,6 +428,7 @@ static void in_thread(void *(*function)(void *))
 	CHECK(!pthread_create(&t, NULL, function, NULL) && !pthread_join(t, NULL), "thread");
 }
 
+/* Needs prof_thread_active_init:0. */
 static void threaded(const char *file)
 {
 	bool on = true;

@@ -31,15 +31,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLACK_KIB 256
+#include "../lib/layers.h"
+
 #define TRIES 40
-#define SMAPS ((size_t)8 << 20)
 #define STACK ((size_t)256 << 10)
 #define MAPS 4096u
-
-static const char *const layers[] = { "live",       "cached", "pcp",      "dirty",
-				      "prefaulted", "pinned", "mapcache", "metadata" };
-#define LAYERS (sizeof layers / sizeof layers[0])
 
 static struct {
 	uintptr_t at;
@@ -92,32 +88,6 @@ static long own_kib(void)
 	return pages * 4;
 }
 
-static long smaps_kib(void)
-{
-	size_t len = 0;
-	bool anonymous = false;
-	long kib = 0;
-	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
-
-	for (ssize_t n; fd >= 0 && (n = read(fd, text + len, SMAPS - 1 - len)) > 0;)
-		len += (size_t)n;
-	close(fd);
-	text[len] = '\0';
-	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		char perms[8];
-		char inode[24];
-		int at = 0;
-
-		*end = '\0';
-		if (sscanf(line, "%*x-%*x %7s %*s %*s %23s%n", perms, inode, &at) == 2 && at)
-			anonymous = perms[3] == 'p' && strcmp(inode, "0") == 0 &&
-				    !strchr(line + at, '[') && !strchr(line + at, '/');
-		else if (anonymous && strncmp(line, "Rss:", 4) == 0)
-			kib += atol(line + 4);
-	}
-	return kib;
-}
-
 static long stat_kib(const char *name)
 {
 	static int (*stat)(const char *, uint64_t *);
@@ -128,13 +98,6 @@ static long stat_kib(const char *name)
 	if (!stat || stat(name, &n) != 0)
 		_exit(97);
 	return (long)(n >> 10);
-}
-
-static bool near(long a, long b)
-{
-	long off = a > b ? a - b : b - a;
-
-	return off <= SLACK_KIB || off * 100 <= b;
 }
 
 static void check(const char *when, bool drained)
@@ -158,7 +121,7 @@ static void check(const char *when, bool drained)
 		sum = stat_kib("layer_sum");
 		untouched = stat_kib("untouched_bytes");
 		resident = stat_kib("resident_bytes");
-		kernel = others && *others ? resident : smaps_kib() - own_kib();
+		kernel = others && *others ? resident : smaps_kib(text) - own_kib();
 		right = near(sum - untouched, kernel) && near(resident, kernel) &&
 			(!drained || near(sum, kernel));
 		if (right || i == TRIES)
@@ -167,13 +130,7 @@ static void check(const char *when, bool drained)
 	}
 	n = snprintf(line, sizeof line, "%s %s: sum %ld, untouched %ld, resident %ld, kernel %ld:",
 		     right ? "right" : "WRONG", when, sum, untouched, resident, kernel);
-	for (size_t i = 0; i < LAYERS; i++) {
-		char name[32];
-
-		snprintf(name, sizeof name, "layer_%s", layers[i]);
-		n += snprintf(line + n, sizeof line - (size_t)n, " %s %ld", layers[i],
-			      stat_kib(name));
-	}
+	n += layers_print(line + n, sizeof line - (size_t)n, stat_kib);
 	line[n++] = '\n';
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, line, (size_t)n) != n)

@@ -13,6 +13,7 @@
  */
 #include "lib/barrier.h"
 #include "lib/check.h"
+#include "lib/layers.h"
 
 #include <dlfcn.h>
 #include <malloc.h>
@@ -23,8 +24,6 @@
 #define BLOCKS 200000u
 #define THREADS 12u
 #define STACK ((size_t)256 << 10)
-#define SMAPS ((size_t)8 << 20)
-#define SLACK_KIB 256
 
 static void **blocks;
 static char *text; /* of smaps */
@@ -61,58 +60,15 @@ static void drain(void)
 		_exit(98);
 }
 
-/* Resident KiB of all private mappings without a name. */
-static long smaps_kib(void)
-{
-	size_t len = 0;
-	bool anonymous = false;
-	long kib = 0;
-	int fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
-
-	for (ssize_t n; fd >= 0 && (n = read(fd, text + len, SMAPS - 1 - len)) > 0;)
-		len += (size_t)n;
-	close(fd);
-	text[len] = '\0';
-	for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-		char perms[8];
-		char inode[24];
-		int at = 0;
-
-		*end = '\0';
-		if (sscanf(line, "%*x-%*x %7s %*s %*s %23s%n", perms, inode, &at) == 2 && at)
-			anonymous = perms[3] == 'p' && strcmp(inode, "0") == 0 &&
-				    !strchr(line + at, '[') && !strchr(line + at, '/');
-		else if (anonymous && strncmp(line, "Rss:", 4) == 0)
-			kib += atol(line + 4);
-	}
-	return kib;
-}
-
-static bool near(long a, long b)
-{
-	long off = a > b ? a - b : b - a;
-
-	return off <= SLACK_KIB || off * 100 <= b;
-}
-
 static void agrees(const char *when, bool touched)
 {
-	static const char *const layers[] = { "live",       "cached", "pcp",      "dirty",
-					      "prefaulted", "pinned", "mapcache", "metadata" };
 	char line[400] = "";
-	size_t n = 0;
 	long sum = stat_kib("layer_sum");
 	long resident = stat_kib("resident_bytes");
 	long untouched = stat_kib("untouched_bytes");
-	long kernel = smaps_kib();
+	long kernel = smaps_kib(text);
 
-	for (unsigned i = 0; i < sizeof layers / sizeof *layers; i++) {
-		char name[32];
-
-		snprintf(name, sizeof name, "layer_%s", layers[i]);
-		n += (size_t)snprintf(line + n, sizeof line - n, " %s %ld", layers[i],
-				      stat_kib(name));
-	}
+	layers_print(line, sizeof line, stat_kib);
 	dprintf(2, "%s: sum %ld, resident %ld, untouched %ld, smaps %ld:%s\n", when, sum, resident,
 		untouched, kernel, line);
 	CHECK(near(resident, kernel), "%s: resident %ld, smaps %ld", when, resident, kernel);

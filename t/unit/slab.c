@@ -440,13 +440,9 @@ static void test_pool_locked(void)
 
 #define WAITING 20u
 
-/* Slabs without an owner must not be lost when the pool's lock is not available. */
-static void test_pool_waiting(void)
+/* Takes the pool's lock and abandons slabs with one object each. Returns how many were refused. */
+static unsigned put_waiting(struct page **pg, struct object **o)
 {
-	struct page *pg[WAITING];
-	struct object *o[WAITING];
-	unsigned freed = 0;
-	unsigned found = 0;
 	unsigned bad = 0;
 
 	for (unsigned i = 0; i < WAITING; i++) {
@@ -457,6 +453,19 @@ static void test_pool_waiting(void)
 		tap_bail_out("the lock of a pool is held");
 	for (unsigned i = 0; i < WAITING; i++)
 		bad += slab_pool_put(pg[i], SLAB_RECENT) != POOL_PUT;
+	return bad;
+}
+
+/* Slabs without an owner must not be lost when the pool's lock is not available. */
+static void test_pool_waiting(void)
+{
+	struct page *pg[WAITING];
+	struct object *o[WAITING];
+	unsigned freed = 0;
+	unsigned found = 0;
+	unsigned bad;
+
+	bad = put_waiting(pg, o);
 	is_int(bad, 0, "slabs in limbo can be abandoned without the pool's lock");
 	for (unsigned i = 0; i < WAITING; i += 4, freed++)
 		bad += free_one(pg[i], o[i]) != SLAB_PUT;
@@ -485,14 +494,7 @@ static void test_waiting_rest(void)
 	struct object *o[WAITING];
 	unsigned found = 0;
 
-	for (unsigned i = 0; i < WAITING; i++) {
-		pg[i] = slab_new(CLS);
-		take(pg[i], &o[i], 1);
-	}
-	if (lock_acquire(slab_pool_lock(CLS)) != 0)
-		tap_bail_out("the lock of a pool is held");
-	for (unsigned i = 0; i < WAITING; i++)
-		slab_pool_put(pg[i], SLAB_RECENT);
+	put_waiting(pg, o);
 	lock_release(slab_pool_lock(CLS));
 	ok(!slab_pool_take_empty(CLS), "no slab that waits is empty");
 	free_one(pg[0], o[0]);
