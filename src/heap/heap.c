@@ -479,7 +479,7 @@ noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin 
 	unsigned cls = (unsigned)(b - h->bin);
 
 	heap_work_begin(true, false);
-	if (unlikely(cls >= BINS) || unlikely(!heap_goes_past(h)) ||
+	if (unlikely(cls >= BINS) || unlikely(!heap_goes_past(h)) || unlikely(heap_hooks != NULL) ||
 	    unlikely(!heap_bin_spill(h, cls))) {
 		heap_past_again(h);
 		heap_exit(h);

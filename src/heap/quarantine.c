@@ -58,16 +58,20 @@ static inline struct quarantine *of_heap(const struct heap *h)
 	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
 }
 
+/* 16 bytes of the program's memory, read by one instruction. */
+typedef uint64_t pair __attribute__((vector_size(16), may_alias));
+#define PAIRS 8u
+
 /* from and to: multiples of 16. Returns the first word that is not zero, or `to`. */
 static size_t first_written(const char *at, size_t from, size_t to)
 {
-	uint64_t line[8];
 	uint64_t word[2];
 
-	for (; to - from >= sizeof(line); from += sizeof(line)) {
-		memcpy(line, at + from, sizeof(line));
-		if (unlikely(line[0] | line[1] | line[2] | line[3] | line[4] | line[5] | line[6] |
-			     line[7]))
+	for (; to - from >= PAIRS * sizeof(pair); from += PAIRS * sizeof(pair)) {
+		const pair *v = (const pair *)(const void *)(at + from);
+		pair all = v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7];
+
+		if (unlikely(all[0] | all[1]))
 			break;
 	}
 	for (; from < to; from += sizeof(word)) {
@@ -96,10 +100,8 @@ void quarantine_check_zero(const void *p, size_t from, size_t to, const struct p
 		     from, p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
-static size_t weight_of(const struct page *pg)
+static inline size_t weight_of(const struct page *pg, size_t bytes)
 {
-	size_t bytes = block_bytes(pg);
-
 	return pg->list == LIST_HIDDEN ? bytes / HIDDEN_PART : bytes;
 }
 
@@ -178,12 +180,10 @@ struct page *quarantine_show(struct page *released)
 	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
 			      memory_order_relaxed)
 
-/* A block comes, or with sign UINT64_MAX one leaves. */
-static void count(struct quarantine *q, const struct page *pg, uint64_t sign)
+/* A block of that many bytes comes, or with sign UINT64_MAX one leaves. */
+static inline void count(struct quarantine *q, const struct page *pg, size_t bytes, uint64_t sign)
 {
-	size_t bytes = block_bytes(pg);
-
-	q->weight += sign * weight_of(pg);
+	q->weight += sign * weight_of(pg, bytes);
 	own_add(q->bytes, sign * bytes);
 	if (page_kind(pg) == PAGE_SLAB)
 		own_add(q->of[pg->cls], (uint32_t)sign);
@@ -196,10 +196,8 @@ static uint64_t bytes_of(const struct quarantine *q)
 	return atomic_load_explicit(&q->bytes, memory_order_relaxed);
 }
 
-static void block_leaves(struct heap *h, void *p, struct due_list *d)
+static void block_leaves(struct heap *h, struct page *pg, void *p, struct due_list *d)
 {
-	struct page *pg = page_of(p);
-
 	/* What lies behind a link and a mark is checked when the object is used again. */
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
 		quarantine_check_zero(p, 0,
@@ -214,6 +212,7 @@ static void block_leaves(struct heap *h, void *p, struct due_list *d)
 static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d)
 {
 	void *p = q->block[q->first];
+	struct page *pg;
 
 	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
 	/* It was not touched for long: the one that leaves some frees later. */
@@ -224,14 +223,16 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 		__builtin_prefetch(page_of(later), 1);
 	}
 	q->count--;
-	count(q, page_of(p), UINT64_MAX);
-	block_leaves(h, p, d);
+	pg = page_of(p);
+	count(q, pg, block_bytes(pg), UINT64_MAX);
+	block_leaves(h, pg, p, d);
 }
 
 void quarantine_put(struct heap *h, void *p, struct due_list *d)
 {
 	struct page *pg = page_of(p);
-	size_t weight = weight_of(pg);
+	size_t bytes = block_bytes(pg);
+	size_t weight = weight_of(pg, bytes);
 	struct quarantine *q = of_heap(h);
 
 	if (options.quarantine && unlikely(!q)) {
@@ -248,7 +249,7 @@ void quarantine_put(struct heap *h, void *p, struct due_list *d)
 		oldest_leaves(h, q, d);
 	}
 	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
-	count(q, pg, 1);
+	count(q, pg, bytes, 1);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
