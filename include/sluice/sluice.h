@@ -206,7 +206,7 @@ void sluice_page_free_bulk_list(unsigned order, struct sluice_page_list *list);
  *   - layer_live, layer_cached, layer_pcp, layer_dirty, layer_prefaulted, layer_pinned,
  *     layer_mapcache, layer_metadata: memory that the kernel backs; they add up to layer_sum;
  *   - resident_bytes, untouched_bytes: what the kernel says that it backs, and what of layer_sum it
- *     does not, because it was handed out and never touched; 0 in a sandbox;
+ *     does not, because nobody touched it; 0 in a sandbox;
  *   - clean_bytes, hole_bytes: cost no memory;
  *   - gauges that overlap: pcp_bytes, free_bytes, dirty_bytes, reserve_bytes, region_bytes,
  *     slab_bytes, object_bytes, pinned_bytes, large_bytes, huge_bytes, huge_kept_bytes,

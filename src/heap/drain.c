@@ -74,7 +74,7 @@ static void put_back(struct heap *h)
 /* The caller's own heap, which others may have marked, is in use. */
 static enum claim_outcome claim(struct heap *h, uint64_t epoch)
 {
-	enum claim_outcome outcome = h == heap_self ? CLAIM_CALLED : claim_try(h, epoch);
+	enum claim_outcome outcome = h == heap_own() ? CLAIM_CALLED : claim_try(h, epoch);
 
 	if (likely(outcome != CLAIM_ENDED))
 		return outcome;
@@ -149,14 +149,14 @@ static bool is_asleep(const struct heap *h)
 /* Whether a drain that has just emptied the heaps of all other threads has left this one. */
 static bool is_at_work(const struct heap *h)
 {
-	return h != heap_self && h != heap_fallback.heap && !is_asleep(h) &&
+	return h != heap_own() && h != heap_fallback.heap && !is_asleep(h) &&
 	       !atomic_load_explicit(&h->drained, memory_order_relaxed);
 }
 
 bool heap_in_doubt(void)
 {
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h != heap_self && claim_is_pending(h) && heap_may_hold(h) &&
+		if (h != heap_own() && claim_is_pending(h) && heap_may_hold(h) &&
 		    !atomic_load_explicit(&h->unattached, memory_order_relaxed))
 			return true;
 	}
@@ -407,7 +407,7 @@ void heap_drain(struct heap *h, enum heap_action action, uint64_t epoch, unsigne
 			  << PG_SHIFT,
 	};
 	if (action != HEAP_PCP)
-		d->outcome = h == heap_self ? drain_own(h, how, d) : drain_other(h, epoch, how, d);
+		d->outcome = h == heap_own() ? drain_own(h, how, d) : drain_other(h, epoch, how, d);
 	heap_drain_pcp(h, d);
 }
 

@@ -402,6 +402,13 @@ void guarded_free(void *p)
 	slot_set(s, SLOT_FREED);
 }
 
+bool guarded_in_use(const void *p)
+{
+	struct slot *s = slot_of(p);
+
+	return s && slot_state(s) == SLOT_USED && p == s->object;
+}
+
 size_t guarded_usable(const void *p)
 {
 	return slot_used(p, "size asked of an object that was freed")->size;

@@ -24,6 +24,9 @@ bool guarded_init(void);
  * at one end of its page. Returns NULL if it is larger than a page or no page is free. */
 void *guarded_alloc(size_t size);
 
+/* Whether it is an object that is in use, of a pointer that guarded_owns. */
+bool guarded_in_use(const void *p);
+
 /* The others take pointers that guarded_owns, and stop the program unless the object is in use. */
 void guarded_free(void *p);
 size_t guarded_usable(const void *p);

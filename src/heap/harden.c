@@ -523,7 +523,7 @@ static bool wanted(void)
 
 void harden_init(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (!wanted())
 		return;

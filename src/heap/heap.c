@@ -40,6 +40,7 @@
 #include "heap/huge.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
+#include "heap/tally.h"
 #include "os/vm.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
@@ -136,7 +137,7 @@ static struct object *take_object(struct heap *h, unsigned cls, unsigned *due)
 	return *h->bin[cls].top || heap_refill(h, cls) ? *h->bin[cls].top-- : NULL;
 }
 
-static always_inline void *alloc_plain(size_t size)
+static always_inline void *alloc_small(size_t size)
 {
 	unsigned cls = class_of(size);
 	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
@@ -180,6 +181,11 @@ static always_inline void *alloc_plain(size_t size)
 		heap_attach(h, pg);
 		heap_call_end(h);
 	}
+}
+
+static void *alloc_plain(size_t size)
+{
+	return tally_alloc(alloc_small(size));
 }
 
 noinline void *heap_alloc_slow(size_t size)
@@ -255,7 +261,7 @@ static always_inline void *counted(void *p)
 {
 	if (unlikely(heap_sampling) && p)
 		sampler_large(p, heap_plain_usable(p));
-	return p;
+	return tally_alloc(p);
 }
 
 /* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
@@ -271,7 +277,12 @@ static void *alloc_run(size_t size, bool *zero)
 	}
 	pcp = heap_pcp();
 	do_what_is_due(true);
-	if (size <= LARGE_MAX)
+	/* A thread that counts found no bin. */
+	if (unlikely(tally_is_on()) && size <= LARGE_BIN_PAGES * PG_BYTES)
+		p = heap_alloc_binned(heap_own(), size);
+	if (p)
+		*zero = false;
+	else if (size <= LARGE_MAX)
 		p = large_alloc(pcp, size, 1, zero);
 	if (unlikely(!p) && arena_takes(size, 1)) {
 		*zero = false; /* the arena reuses memory */
@@ -287,7 +298,7 @@ static void *alloc_run(size_t size, bool *zero)
 /* *zero: as in alloc_run. */
 static void *alloc_large(size_t size, bool *zero)
 {
-	void *p = size <= LARGE_BIN_PAGES * PG_BYTES ? heap_alloc_binned(size) : NULL;
+	void *p = size <= LARGE_BIN_PAGES * PG_BYTES ? heap_alloc_binned(heap_self, size) : NULL;
 
 	if (unlikely(!p))
 		return alloc_run(size, zero);
@@ -502,6 +513,7 @@ noinline void heap_free_slow(void *p)
 		huge_free(p);
 		return;
 	}
+	tally_free(p);
 	if (unlikely(heap_hooks != NULL))
 		heap_hooks->free(p);
 	else
@@ -534,62 +546,12 @@ void heap_plain_free(void *p)
 	}
 }
 
-/* ---- what a pointer is ------------------------------------------------------------------- */
-
-static noinline _Noreturn void size_of_middle(const void *p, const struct page *pg)
-{
-	if (page_kind(pg) == PAGE_LARGE)
-		sluice_fatal("size asked of the middle of a large block: address %p, block %p (%zu "
-			     "bytes)",
-			     p, (void *)page_address(pg), large_usable(pg));
-	sluice_fatal("size asked of the middle of an object: address %p, size class %u (%u bytes)",
-		     p, pg->cls, (unsigned)class_size(pg->cls));
-}
-
-size_t heap_plain_usable(void *p)
-{
-	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
-	size_t n;
-
-	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg)) {
-		size_t off = (size_t)((char *)p - page_address(pg));
-
-		if (unlikely(off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off)))
-			size_of_middle(p, pg);
-		heap_check_lately("size asked", p, pg);
-		return class_size(pg->cls);
-	}
-	if (pg && page_kind(pg) == PAGE_LARGE) {
-		if (unlikely(p != page_address(pg)))
-			size_of_middle(p, pg);
-		n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
-		return n ? n : large_usable(pg);
-	}
-	if (unlikely(guarded_owns(p)))
-		return guarded_usable(p);
-	n = huge_usable(p);
-	if (!n)
-		n = arena_usable(p);
-	if (!n)
-		huge_stop("size asked", " or was freed", p);
-	return n;
-}
-
-bool heap_owns(const void *p)
-{
-	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) || guarded_owns(p) ||
-	       (heap_hooks && heap_hooks->owns(p));
-}
-
-size_t heap_usable(void *p)
-{
-	return unlikely(heap_hooks != NULL) ? heap_hooks->usable(p) : heap_plain_usable(p);
-}
+/* ---- realloc ------------------------------------------------------------------------------- */
 
 /* Stop the program if the block is in the thread's own bin: the descriptor does not tell. */
 static void check_not_in_bin(void *p, const struct page *pg)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (!slab_carved_bytes(pg) || !heap_enter(h))
 		return;
@@ -675,6 +637,8 @@ bool heap_resize_large(struct page *pg, void *p, size_t size)
 	bool done = large_resize(pg, size) || resized_drained(pg, size);
 
 	sampler_resized(p, done ? p : NULL, old, large_usable(pg), &was);
+	if (done)
+		tally_resized(was.bytes ? was.bytes : old, large_usable(pg));
 	return done;
 }
 
@@ -710,8 +674,10 @@ void *heap_plain_realloc(void *p, size_t size)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
 		q = sampler_resize_huge(p, old, size);
-		if (q)
+		if (q) {
+			tally_resized(old, huge_usable(q));
 			return q;
+		}
 	}
 	q = heap_move(p, old, size);
 	return q || size > old ? q : p; /* shrinking cannot fail */
@@ -766,34 +732,7 @@ size_t heap_resize(void *p, size_t size, size_t most)
 		return old;
 	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
 		large_resize(pg, size);
+	tally_resized(old, large_usable(pg));
 	sampler_grown(p, old, large_usable(pg));
 	return large_usable(pg);
-}
-
-bool heap_fits(void *p, size_t size)
-{
-	size_t old = heap_hooks ? 0 : heap_plain_usable(p);
-
-	return heap_hooks ? heap_hooks->resize(p, size) : size <= old && size > old / 2;
-}
-
-size_t heap_good_size(size_t size, size_t align)
-{
-	return unlikely(heap_hooks != NULL) ? heap_hooks->good_size(size, align)
-					    : heap_plain_good_size(size, align);
-}
-
-size_t heap_plain_good_size(size_t size, size_t align)
-{
-	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
-
-	if (guarded_bytes)
-		return size;
-	if (size <= SMALL_MAX && align <= PG_BYTES)
-		return class_size(class_of(align_up(size, align)));
-	if (size > LARGE_MAX || align > LARGE_MAX)
-		return align_up(size, vm_os_page);
-	if (pages <= PCP_RUN_MAX && align <= PG_BYTES)
-		pages = run_class_pages[run_class_of((uint32_t)pages)];
-	return pages << PG_SHIFT;
 }

@@ -199,9 +199,8 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow
  * path. Checks that the object is in the bin once, because the free did not. */
-static always_inline void *heap_alloc_binned(size_t size)
+static always_inline void *heap_alloc_binned(struct heap *h, size_t size)
 {
-	struct heap *h = heap_self;
 	struct cache_bin *b = &h->bin[large_bin(size)];
 	struct object *o;
 

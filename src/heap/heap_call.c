@@ -74,7 +74,7 @@ struct heap *heap_call_begin(bool create)
 	struct heap *h;
 
 	heap_copy_check();
-	h = heap_self;
+	h = heap_own();
 	heap_work_begin(true, false);
 	if (unlikely(h == &heap_none) && create)
 		h = heap_create_self();

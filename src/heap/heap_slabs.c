@@ -235,7 +235,7 @@ static void bin_check_twice(struct heap *h, unsigned bin)
 
 void heap_check_bins(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (!heap_is_real(h) || !heap_enter(h))
 		return;
@@ -461,7 +461,7 @@ static noinline _Noreturn void used_freed(const char *what, const void *p, const
 /* The same comparisons as those of heap_free. */
 void heap_check_lately(const char *what, void *p, const struct page *pg)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 	struct object **top;
 	bool found;
 
@@ -770,7 +770,7 @@ static void check_list(struct heap *h, struct page_list_head *l, enum page_list 
 
 void heap_check(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (!heap_is_real(h) || !heap_enter_slow(h))
 		return;

@@ -218,7 +218,7 @@ void heap_init_late(void)
 		options_known = options_load();
 		malloc_conf_load();
 		zones_init();
-		populate(heap_self);
+		populate(heap_own());
 	}
 	membarrier_init();
 }
@@ -381,7 +381,7 @@ noinline struct heap *heap_create_self(void)
 	populate(h);
 	if (unlikely(heap_self != &heap_none)) {
 		heap_retire(h); /* a signal handler made a heap meanwhile */
-		return heap_self;
+		return heap_own();
 	}
 	h->exit_rounds = 0;
 	heap_note_tid(h);
@@ -398,7 +398,7 @@ noinline struct heap *heap_create_self(void)
 
 struct pcp *heap_pcp_self(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	return heap_is_real(h) ? &h->pcp : &heap_fallback.heap->pcp;
 }
@@ -422,7 +422,7 @@ struct pcp *heap_pcp(void)
 	heap_copy_check();
 	if (unlikely(heap_self == &heap_none))
 		heap_create_self();
-	h = heap_self;
+	h = heap_own();
 	if (unlikely(!heap_is_real(h)))
 		return &heap_fallback.heap->pcp;
 	if (unlikely(claim_is_pending(h)))
@@ -446,7 +446,7 @@ static void thread_exit(void *arg)
 {
 	struct heap *h = arg;
 
-	if (heap_self != h)
+	if (heap_own() != h)
 		return;
 	if (++h->exit_rounds < EXIT_ROUND && pthread_setspecific(exit_key, h) == 0)
 		return;
@@ -527,7 +527,7 @@ void heap_slab_needed(void)
 /* The forking thread's own calls go on while the fork is under way, when no mark is taken back. */
 void heap_fork_begin(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (heap_is_real(h) && heap_enter_slow(h))
 		heap_exit(h);
@@ -540,7 +540,7 @@ static void wait_outside(void)
 	uint64_t end = clock_ns() + FORK_WAIT_NS;
 
 	for (struct heap *h = heap_first(); h; h = heap_next(h))
-		while (h != heap_self && atomic_load_explicit(&h->busy, memory_order_acquire) &&
+		while (h != heap_own() && atomic_load_explicit(&h->busy, memory_order_acquire) &&
 		       atomic_load_explicit(&h->tid, memory_order_relaxed) && clock_ns() < end)
 			park_sleep_us(20);
 }
@@ -647,7 +647,7 @@ void heap_fork_child(bool copy, bool draining)
 		lock_fork_child(slab_pool_lock(cls));
 	lock_fork_child(&heap_fallback.lock);
 	for (struct heap *h = heap_first(); h; h = heap_next(h)) {
-		if (h == heap_self)
+		if (h == heap_own())
 			fork_child_own(h);
 		else if (!heap_is_quarantined(h) && (!draining || !claim_is_held(h)))
 			fork_child_heap(h, copy);

@@ -56,7 +56,7 @@ static inline bool heap_has_inbox(const struct heap *h)
  * whose thread has ended, and page-level calls do not pass the critical section. */
 static inline bool heap_may_hold(const struct heap *h)
 {
-	return h != heap_self && !heap_is_quarantined(h) &&
+	return h != heap_own() && !heap_is_quarantined(h) &&
 	       (heap_has_inbox(h) || atomic_load_explicit(&h->pcp.count, memory_order_relaxed) ||
 		!heap_is_empty(h));
 }
@@ -64,7 +64,7 @@ static inline bool heap_may_hold(const struct heap *h)
 /* Whether the places of its bins cost memory, though they may be empty. */
 static inline bool heap_has_bins(const struct heap *h)
 {
-	return h != heap_self && !heap_is_quarantined(h) &&
+	return h != heap_own() && !heap_is_quarantined(h) &&
 	       !atomic_load_explicit(&h->bins_purged, memory_order_relaxed);
 }
 

@@ -242,11 +242,23 @@ static inline unsigned bin_space(const struct cache_bin *b)
 	return (b->limit - (uint32_t)(uintptr_t)b->top) / (uint32_t)sizeof(struct object *);
 }
 
-/* The calling thread's heap; heap_none before its first call, heap_gone after its exit. */
+/* The calling thread's heap; heap_none before its first call, heap_gone after its exit; heap_counts
+ * while the thread counts what it does (tally.h): its heap is heap_behind then. */
 extern _Thread_local struct heap *heap_self TLS_FAST;
+extern _Thread_local struct heap *heap_behind TLS_FAST;
 extern struct heap heap_none;
 extern struct heap heap_gone;
+extern struct heap heap_counts;
 
+/* For all but the fast paths. */
+static inline struct heap *heap_own(void)
+{
+	struct heap *h = heap_self;
+
+	return unlikely(h == &heap_counts) ? heap_behind : h;
+}
+
+/* h: of heap_own. */
 static inline bool heap_is_real(const struct heap *h)
 {
 	return h != &heap_none && h != &heap_gone;

@@ -106,7 +106,7 @@ void *sampler_alloc(size_t size, unsigned due)
 /* For profiles, which tell threads at work from others: these calls leave the heap alone. */
 static void note_call(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	if (heap_is_real(h))
 		atomic_store_explicit(&h->paged_ms, clock_ms_coarse(), memory_order_relaxed);
@@ -266,7 +266,7 @@ void sampler_init(void)
 		dealt_mean[SAMPLE_PROF] = options.prof_sample;
 	if (!dealt_mean[SAMPLE_GUARD] && !profile_on)
 		return;
-	h = heap_self; /* the calls so far may have made it */
+	h = heap_own(); /* the calls so far may have made it */
 	if (heap_is_real(h) && heap_enter_slow(h)) {
 		heap_trim(h);
 		heap_exit_free(h);

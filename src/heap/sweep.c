@@ -28,7 +28,7 @@
  * that signal handlers can use the heap in between. */
 static void flush_own(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 	struct outbox_adopt due = { NULL, 0 };
 	bool more = true;
 
@@ -47,7 +47,7 @@ static void flush_own(void)
 
 void heap_abandon_own(void)
 {
-	struct heap *h = heap_self;
+	struct heap *h = heap_own();
 
 	for (bool more = true; more && heap_enter_slow(h); heap_call_end(h))
 		more = heap_trim_quarantine(h);

@@ -280,9 +280,9 @@ static bool trim_own(struct run *r)
 {
 	struct heap_drain own;
 
-	if (!heap_is_real(heap_self))
+	if (!heap_is_real(heap_own()))
 		return false;
-	heap_drain(heap_self, HEAP_EMPTY, 0, false, &own);
+	heap_drain(heap_own(), HEAP_EMPTY, 0, false, &own);
 	r->report->bytes_drained += own.drained;
 	return false;
 }

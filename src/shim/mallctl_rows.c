@@ -22,6 +22,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/profile.h"
 #include "heap/sweep.h"
+#include "heap/tally.h"
 #include "os/seal.h"
 #include "os/vm.h"
 #include "page/zone.h"
@@ -291,6 +292,13 @@ static int do_thread_flush(const struct ctl_new *new)
 	(void)new;
 	heap_abandon_own();
 	heap_sweep();
+	return 0;
+}
+
+static int do_peak_reset(const struct ctl_new *new)
+{
+	(void)new;
+	tally_reset_peak();
 	return 0;
 }
 

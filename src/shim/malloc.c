@@ -81,7 +81,7 @@ static noinline void *malloc_large(size_t size)
 	void *p = NULL;
 
 	if (size <= LARGE_BIN_PAGES * PG_BYTES)
-		p = heap_alloc_binned(size);
+		p = heap_alloc_binned(heap_self, size);
 	return likely(p != NULL) ? p : malloc_slow(size);
 }
 

@@ -51,6 +51,13 @@ print("json", len(bins) == stats["arenas"]["nbins"] == len(stats["arenas"]["bin"
       sum(b["curregs"] * a["size"] for a, b in zip(stats["arenas"]["bin"], bins)) ==
       stats["stats.arenas"]["merged"]["small"]["allocated"])
 print("version", stats["version"][:2])
+
+def counted():
+    return [read("thread." + name, ctypes.c_uint64) for name in ("allocated", "deallocated")]
+
+was = counted()
+lib.free(lib.mallocx(1000000, 0))
+print("counted", [1000000 <= a - b < 1200000 for a, b in zip(counted(), was)])
 print("decay", read("opt.dirty_decay_ms", ctypes.c_ssize_t))
 END
 
@@ -61,6 +68,7 @@ aligned True True
 freed True
 json True True
 version 5.
+counted [True, True]
 decay 2500" "a client by ctypes finds mallctl, the x-functions and the JSON true"
 	is "$(cat "$TMP/err")" "" "MALLOC_CONF is read without a word"
 else

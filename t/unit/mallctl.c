@@ -7,9 +7,12 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/options.h"
 #include "heap/heap.h"
@@ -465,9 +468,175 @@ static void test_threads(void)
 	   "four threads read and renew the statistics at once");
 }
 
+/* ---- what a thread allocates ---------------------------------------------------------------- */
+
+static uint64_t word(const char *name)
+{
+	uint64_t v = UINT64_MAX;
+	size_t len = sizeof(v);
+
+	if (mallctl(name, &v, &len, NULL, 0))
+		tap_bail_out("mallctl %s fails", name);
+	return v;
+}
+
+static uint64_t *place(const char *name)
+{
+	return (uint64_t *)(uintptr_t)word(name);
+}
+
+struct counted {
+	const uint64_t *allocated;
+	const uint64_t *freed;
+	uint64_t wants; /* of either */
+	unsigned wrong;
+};
+
+/* One block of each kind is allocated, resized and freed, and the counters follow. */
+static void count_block(struct counted *c, size_t size, size_t then, int flags)
+{
+	uint64_t before = *c->allocated;
+	void *p = mallocx(size, flags);
+	size_t had = p ? sallocx(p, 0) : 0;
+
+	c->wrong += !p || *c->allocated - before != had || *c->freed != c->wants;
+	c->wants += had;
+	p = rallocx(p, then, 0);
+	if (sallocx(p, 0) != had)
+		c->wants += sallocx(p, 0);
+	dallocx(p, 0);
+	/* One that moved to a place of the same length counts again. */
+	c->wrong += *c->allocated != *c->freed || *c->freed < c->wants;
+	c->wants = *c->freed;
+}
+
+static void *counts_itself(void *arg)
+{
+	struct counted *c = arg;
+
+	dallocx(mallocx(100, 0), 0);
+	c->allocated = place("thread.allocatedp");
+	c->freed = place("thread.deallocatedp");
+	c->wants = 0;
+	for (size_t size = 1; size < (size_t)50 << 20; size += size / 3 + 1) {
+		count_block(c, size, size * 2, 0);
+		count_block(c, size, size / 2 + 1, MALLOCX_ZERO);
+		count_block(c, size, size + 100, 12);
+	}
+	c->wrong += word("thread.allocated") != *c->allocated ||
+		    word("thread.deallocated") != *c->freed ||
+		    place("thread.allocatedp") != c->allocated;
+	return NULL;
+}
+
+static void *peaks(void *arg)
+{
+	unsigned *wrong = arg;
+	void *p = NULL;
+
+	mallctl("thread.peak.reset", NULL, NULL, NULL, 0);
+	*wrong = word("thread.peak.read") != 0;
+	p = mallocx(1000000, 0);
+	dallocx(p, 0);
+	*wrong += word("thread.peak.read") < 1000000 || word("thread.peak.read") > 1100000;
+	p = mallocx(500000, 0);
+	mallctl("thread.peak.reset", NULL, NULL, NULL, 0);
+	*wrong += word("thread.peak.read") != 0;
+	dallocx(mallocx(2000, 0), 0);
+	*wrong += word("thread.peak.read") < 2000 || word("thread.peak.read") > 3000;
+	dallocx(p, 0);
+	*wrong += word("thread.peak.read") > 3000;
+	return NULL;
+}
+
+/* Others empty its heap meanwhile. */
+static void *stays_right(void *arg)
+{
+	struct counted *c = arg;
+
+	c->allocated = place("thread.allocatedp");
+	c->freed = place("thread.deallocatedp");
+	for (unsigned i = 0; i < 20000; i++)
+		count_block(c, 1 + i % 5000, 1 + i * 7 % 5000, 0);
+	return NULL;
+}
+
+static void *drains(void *arg)
+{
+	const _Atomic bool *done = arg;
+
+	while (!atomic_load_explicit(done, memory_order_relaxed))
+		mallctl("arena.0.purge", NULL, NULL, NULL, 0);
+	return NULL;
+}
+
+/* Asks for nothing, which would begin to count again. Exits with what is wrong. */
+static void counts_in_child(const uint64_t *allocated, const uint64_t *freed)
+{
+	uint64_t had = *allocated;
+	uint64_t gone = *freed;
+
+	dallocx(mallocx(5000, 0), 0);
+	dallocx(mallocx(100000, 0), 0);
+	had = *allocated - had;
+	gone = *freed - gone;
+	_exit(had == gone && had >= 105000 && had < 140000 ? 0 : 1);
+}
+
+static void *forks(void *arg)
+{
+	const uint64_t *allocated = place("thread.allocatedp");
+	const uint64_t *freed = place("thread.deallocatedp");
+	unsigned *wrong = arg;
+	int status = 1;
+	pid_t child;
+
+	*wrong = *allocated || *freed;
+	dallocx(mallocx(5000, 0), 0);
+	child = fork();
+	if (child == 0)
+		counts_in_child(allocated, freed);
+	if (child < 0 || waitpid(child, &status, 0) != child)
+		tap_bail_out("fork fails");
+	*wrong += status != 0;
+	return NULL;
+}
+
+static void in_thread(void *(*work)(void *), void *arg)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, work, arg))
+		tap_bail_out("pthread_create fails");
+	pthread_join(t, NULL);
+}
+
+static void test_tally(void)
+{
+	struct counted c = { 0 };
+	_Atomic bool done = false;
+	unsigned wrong = 9;
+	pthread_t t;
+
+	in_thread(counts_itself, &c);
+	is_int(c.wrong, 0, "a thread that asks counts what it allocates and frees, of each length");
+	in_thread(peaks, &wrong);
+	is_int(wrong, 0, "its peak is the most that it had since the last reset");
+	wrong = 9;
+	in_thread(forks, &wrong);
+	is_int(wrong, 0, "a new thread begins at 0, and a child of fork goes on counting");
+	c = (struct counted){ 0 };
+	if (pthread_create(&t, NULL, drains, &done))
+		tap_bail_out("pthread_create fails");
+	in_thread(stays_right, &c);
+	atomic_store_explicit(&done, true, memory_order_relaxed);
+	pthread_join(t, NULL);
+	is_int(c.wrong, 0, "nothing is missed while other threads empty its heap");
+}
+
 int main(void)
 {
-	tap_plan(57);
+	tap_plan(61);
 	sluice_init();
 	test_sizes();
 	test_rallocx();
@@ -480,5 +649,6 @@ int main(void)
 	test_order();
 	test_print();
 	test_threads();
+	test_tally();
 	return tap_done();
 }

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * heap_size.c - how large a block is, or would be.
+ * Used by the other files of the heap, shim; uses guarded, huge, arena, large, profile.
+ *
+ * No lock, allocates nothing. A pointer that is none of ours, or to the middle of a block, stops
+ * the program. Signal handlers and fork children: at any time.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/arena.h"
+#include "heap/guarded.h"
+#include "heap/heap.h"
+#include "heap/heap_slabs.h"
+#include "heap/huge.h"
+#include "heap/profile.h"
+
+#include "base/check.h"
+#include "os/vm.h"
+
+static noinline _Noreturn void size_of_middle(const void *p, const struct page *pg)
+{
+	if (page_kind(pg) == PAGE_LARGE)
+		sluice_fatal("size asked of the middle of a large block: address %p, block %p (%zu "
+			     "bytes)",
+			     p, (void *)page_address(pg), large_usable(pg));
+	sluice_fatal("size asked of the middle of an object: address %p, size class %u (%u bytes)",
+		     p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
+size_t heap_plain_usable(void *p)
+{
+	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+	size_t n;
+
+	if (pg && page_kind(pg) == PAGE_SLAB && slab_carved_bytes(pg)) {
+		size_t off = (size_t)((char *)p - page_address(pg));
+
+		if (unlikely(off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off)))
+			size_of_middle(p, pg);
+		heap_check_lately("size asked", p, pg);
+		return class_size(pg->cls);
+	}
+	if (pg && page_kind(pg) == PAGE_LARGE) {
+		if (unlikely(p != page_address(pg)))
+			size_of_middle(p, pg);
+		n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
+		return n ? n : large_usable(pg);
+	}
+	if (unlikely(guarded_owns(p)))
+		return guarded_usable(p);
+	n = huge_usable(p);
+	if (!n)
+		n = arena_usable(p);
+	if (!n)
+		huge_stop("size asked", " or was freed", p);
+	return n;
+}
+
+bool heap_owns(const void *p)
+{
+	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) || guarded_owns(p) ||
+	       (heap_hooks && heap_hooks->owns(p));
+}
+
+size_t heap_usable(void *p)
+{
+	return unlikely(heap_hooks != NULL) ? heap_hooks->usable(p) : heap_plain_usable(p);
+}
+
+bool heap_fits(void *p, size_t size)
+{
+	size_t old;
+
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->resize(p, size);
+	old = heap_plain_usable(p);
+	return size <= old && size > old / 2;
+}
+
+size_t heap_good_size(size_t size, size_t align)
+{
+	return unlikely(heap_hooks != NULL) ? heap_hooks->good_size(size, align)
+					    : heap_plain_good_size(size, align);
+}
+
+size_t heap_plain_good_size(size_t size, size_t align)
+{
+	size_t pages = (size + PG_BYTES - 1) >> PG_SHIFT;
+
+	if (guarded_bytes)
+		return size;
+	if (size <= SMALL_MAX && align <= PG_BYTES)
+		return class_size(class_of(align_up(size, align)));
+	if (size > LARGE_MAX || align > LARGE_MAX)
+		return align_up(size, vm_os_page);
+	if (pages <= PCP_RUN_MAX && align <= PG_BYTES)
+		pages = run_class_pages[run_class_of((uint32_t)pages)];
+	return pages << PG_SHIFT;
+}
