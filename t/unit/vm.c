@@ -551,9 +551,32 @@ static void test_errno(void)
 	   "a size that is too large is refused with an alignment as well");
 }
 
+/* As SLUICE_TEST_PAGE does, but at run time. */
+static void test_backed(void)
+{
+	size_t os_page = vm_os_page;
+	unsigned char backed[5] = { 9, 9, 9, 9, 9 };
+	char *p = vm_map(MIB, MIB);
+	bool known;
+
+	if (!p)
+		tap_bail_out("no memory");
+	vm_os_page = 65536;
+	p[0] = 'x';
+	p[2 * vm_os_page] = 'x';
+	known = vm_backed(p, 4, backed);
+	if (known)
+		ok((backed[0] & backed[2] & 1) && !((backed[1] | backed[3]) & 1) && backed[4] == 9,
+		   "what is backed is told in one byte for each page, also of larger pages");
+	else
+		tap_skip(1, "no mincore");
+	vm_os_page = os_page;
+	vm_unmap(p, MIB);
+}
+
 int main(void)
 {
-	tap_plan(59);
+	tap_plan(60);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();
@@ -569,5 +592,6 @@ int main(void)
 	test_move_refused();
 	test_less();
 	test_errno();
+	test_backed();
 	return tap_done();
 }
