@@ -40,6 +40,7 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/log.h"
 #include "base/options.h"
 #include "base/probe.h"
 #include "base/sandbox.h"
@@ -71,6 +72,7 @@
 #define CHECK_VAIN_MS 1000u /* the same for the background thread */
 #define CHECK_MS 250u       /* longest sleep between two checks of the background thread, */
 #define CHECK_NEAR_MS 50u   /* and while less than LEFT_SOME is left */
+#define KEEP_PART 32u       /* dirty_max is at most 1/KEEP_PART of the limit */
 #define BINS_PART 4u        /* cache bins may hold 1/BINS_PART of what may be kept */
 #define KEEP_CACHES 64u     /* pcps that one call of keep_below sees at most */
 
@@ -412,10 +414,23 @@ const struct cgroup *limits_find(void)
 	return &group;
 }
 
+/* A process with one thread does not notice what others of its group take, and a group may have
+ * many such processes. So what each keeps, unless it was told, is little beside the limit. */
+static void keep_part(uint64_t limit)
+{
+	char bytes[24];
+
+	limit = max_size(limit / KEEP_PART, MIB);
+	log_format(bytes, sizeof(bytes), "%lu", (unsigned long)limit);
+	if (limit < options.dirty_max)
+		options_default("dirty_max", bytes, "a limit");
+}
+
 void limits_begin(void)
 {
 	group_at = clock_ms();
 	read_files();
+	keep_part(cgroup_limit(&group));
 	growth_ask_others = before_growth;
 	if (options.soft_limit || options.cache_limit) {
 		heap_pcps_count_all();

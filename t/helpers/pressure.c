@@ -9,6 +9,9 @@
  * pressure eat MIB MS USAGE MOST
  *     Touches MIB of memory that is not malloc's, 1 MiB each MS. Before each MiB it waits, at most
  *     a minute, until the file USAGE has at most MOST bytes. Prints "eaten".
+ * pressure workers N MIB SIZE
+ *     N processes of one thread use and free MIB of blocks of SIZE bytes, one after the other, and
+ *     sleep. Prints how many are alive then.
  * pressure files
  *     Prints the descriptors that are not the program's own, closes them, and opens files of its
  *     own with their numbers. Prints "good" if these files are still open a while later and
@@ -17,12 +20,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -179,10 +184,58 @@ static int eat(long mib, long ms, const char *usage, long long most)
 	return 0;
 }
 
+static int work(size_t n, size_t size)
+{
+	char **p = malloc(n * sizeof(*p));
+
+	for (size_t i = 0; p && i < n; i++) {
+		p[i] = malloc(size);
+		if (p[i])
+			memset(p[i], 'w', size);
+	}
+	for (size_t i = 0; p && i < n; i++)
+		free(p[i]);
+	free(p);
+	return p ? 'w' : 0;
+}
+
+static int workers(int n, size_t bytes, size_t size)
+{
+	pid_t child[64];
+	int alive = 0;
+
+	for (int i = 0; i < n && i < 64; i++) {
+		int ends[2];
+		char done = 0;
+
+		if (pipe(ends) != 0)
+			return 1;
+		child[i] = fork();
+		if (child[i] == 0) {
+			done = (char)work(bytes / size, size);
+			if (write(ends[1], &done, 1) == 1)
+				sleeper(NULL);
+			_exit(1);
+		}
+		close(ends[1]);
+		if (read(ends[0], &done, 1) != 1)
+			fprintf(stderr, "worker %d has no answer\n", i);
+		close(ends[0]);
+	}
+	for (int i = 0; i < n && i < 64; i++) {
+		alive += waitpid(child[i], NULL, WNOHANG) == 0;
+		kill(child[i], SIGKILL);
+	}
+	printf("alive %d\n", alive);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t t;
 
+	if (argc == 5 && strcmp(argv[1], "workers") == 0)
+		return workers(atoi(argv[2]), (size_t)atol(argv[3]) * MIB, (size_t)atol(argv[4]));
 	if (pthread_create(&t, NULL, sleeper, NULL) != 0)
 		return 1;
 	if (argc == 4 && strcmp(argv[1], "back") == 0)
@@ -196,6 +249,7 @@ int main(int argc, char **argv)
 		return eat(atol(argv[2]), atol(argv[3]), argv[4], atoll(argv[5]));
 	if (argc == 2 && strcmp(argv[1], "files") == 0)
 		return files();
-	fprintf(stderr, "usage: pressure back|stay MIB SECONDS|eat MIB MS USAGE MOST|files\n");
+	fprintf(stderr, "usage: pressure back|stay MIB SECONDS|eat MIB MS USAGE MOST|"
+			"workers N MIB SIZE|files\n");
 	return 2;
 }

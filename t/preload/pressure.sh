@@ -7,7 +7,7 @@
 . "${0%/*}/../lib/tap.sh"
 # Both pressure.sh and pressure-tool.sh make the machine short of memory.
 one_at_a_time preload/pressure.sh
-plan 19
+plan 23
 tmpdir
 
 turns=$builddir/t/helpers/turns
@@ -73,6 +73,14 @@ if [ -n "$group" ]; then
 	is "$(SLUICE_CONF=holes:0 limited 130 "$scatter" blocks 90000 | grep changed)" "" \
 		"blocks find no room between scattered survivors with holes:0"
 
+	# None of them has a thread of ours, or hears of the others.
+	for size in 1000 20000 300000; do
+		is "$(limited 160 "$pressure" workers 8 40 "$size")" "alive 8" \
+			"8 processes of one thread free 40 MiB, blocks of $size bytes, each in 160 MiB"
+	done
+	is "$(SLUICE_CONF=dirty_max:64M limited 160 "$pressure" workers 8 40 1000 |
+		grep "alive 8")" "" "with a dirty_max of their own they keep too much"
+
 	# The process itself does nothing any more. Another one of the group grows, into the last 3
 	# MiB only when there are more: how fast the first one is depends on the machine.
 	: >"$TMP/out"
@@ -87,7 +95,7 @@ if [ -n "$group" ]; then
 	like "$(cat "$TMP/out")" "^back" "free memory goes without a call of the program"
 else
 	for label in "page blocks" "the library" "the look" "small objects" "handed" "holes" \
-		"holes:0" \
+		"holes:0" "workers of small blocks" "of middle ones" "of large ones" "told" \
 		"another" "nobody"; do
 		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
 	done
