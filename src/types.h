@@ -193,9 +193,12 @@ struct page {
 			/* Guarded by what guards the list in `list`. */
 			struct page *next;
 			struct page *prev;
-			/* In a stack (list.h): written by the thread that pushes; read by the
-			 * taker. */
-			struct page *stack_next;
+			union {
+				/* In a stack (list.h): written by the thread that pushes; read by
+				 * the taker. */
+				struct page *stack_next;
+				uint32_t dirty; /* a free block: how many of its pages are */
+			};
 		};
 		struct slab_holes holes; /* of a slab's second page */
 	};
@@ -237,7 +240,8 @@ struct region {
 	bool blocked;             /* another mapping lies behind it; grow lock */
 	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
 	_Atomic(struct live_bits *) live; /* any thread, atomic: livebits.h, set once */
-	cache_aligned uint64_t dirty[REGION_PAGES / 64]; /* of free pages; zone's lock */
+	cache_aligned uint64_t dirty[REGION_PAGES / 64];  /* of free pages; zone's lock */
+	cache_aligned uint64_t unused[REGION_PAGES / 64]; /* pages of free blocks; zone's lock */
 	cache_aligned uint32_t head[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
 };

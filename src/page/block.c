@@ -10,7 +10,8 @@
  *     purged, or the zone is segregated and they differ in backing. (zone_check)
  * (C) A page's bit in region.dirty has a meaning only while the page is free. Set: the kernel may
  *     back the page with written memory. Clear: it reads as zero. zone.dirty_pages counts the set
- *     bits of free blocks. A block with any bit set is on the dirty list. (zone_check)
+ *     bits of free blocks, page.dirty those of one. A block with any bit set is on the dirty list.
+ *     (zone_check)
  *     A zone with a reserve is segregated: blocks that differ in backing do not merge. So the
  *     kernel backs all of a prefaulted block, and memory that it does not back never joins a dirty
  *     one.
@@ -19,6 +20,8 @@
  * (F) Of a free block's descriptors other than its head, only the kind is read, and it is
  *     PAGE_NONE. So they may read as zero (zone_purge_descriptors), as may all descriptors and
  *     indices of a region without usable pages.
+ * (G) A page's bit in region.unused is set while the page is in a free block, except one that is
+ *     being purged. (zone_check)
  *
  * Locks: zone.lock (BUDDY) guards lists, bits and counters. In one hold, BUDDY_BATCH runs are
  * taken or freed, and as many deferred runs are freed, each in at most RUN_STEPS list operations
@@ -81,11 +84,10 @@ static void prefaulted_count(struct zone *z, unsigned order, uint64_t pages)
 }
 
 static void block_insert(struct zone *z, struct page *pg, unsigned order, bool to_tail,
-			 bool prefaulted)
+			 bool prefaulted, uint32_t dirty)
 {
 	struct region *r = region_of(pg);
 	uint32_t n = 1u << order;
-	uint32_t dirty = prefaulted ? 0 : dirty_bits(r, page_number(pg), n, BITS_COUNT);
 	enum backing backing = prefaulted ? BACKING_PREFAULTED
 			       : dirty    ? BACKING_DIRTY
 					  : BACKING_CLEAN;
@@ -95,6 +97,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 	pg->cls = (uint8_t)order;
 	pg->backing = (uint8_t)backing;
 	pg->npages = n;
+	pg->dirty = dirty;
 	pg->descriptors_purged = 0;
 	if (to_tail)
 		page_list_add_tail(&z->blocks[backing][order], pg, LIST_BUDDY);
@@ -102,6 +105,7 @@ static void block_insert(struct zone *z, struct page *pg, unsigned order, bool t
 		page_list_add(&z->blocks[backing][order], pg, LIST_BUDDY);
 	if (!(orders_of(z, backing) & 1u << order))
 		orders_set(z, backing, orders_of(z, backing) | 1u << order);
+	unused_flip(r, page_number(pg), order);
 	r->free_pages += n;
 	counter_add(&z->free_pages, n);
 	counter_add(&z->dirty_pages, dirty);
@@ -115,16 +119,15 @@ void block_remove(struct zone *z, struct page *pg, enum page_kind becomes)
 	unsigned order = pg->cls;
 	uint32_t n = 1u << order;
 	enum backing backing = pg->backing;
-	uint32_t dirty = backing == BACKING_DIRTY ? dirty_bits(r, page_number(pg), n, BITS_COUNT)
-						  : 0;
 
 	step(z, 1);
 	page_list_del(&z->blocks[backing][order], pg, LIST_BUDDY);
 	if (!z->blocks[backing][order].first)
 		orders_set(z, backing, orders_of(z, backing) & ~(1u << order));
+	unused_flip(r, page_number(pg), order);
 	r->free_pages -= n;
 	counter_add(&z->free_pages, (uint64_t)0 - n);
-	counter_add(&z->dirty_pages, (uint64_t)0 - dirty);
+	counter_add(&z->dirty_pages, (uint64_t)0 - pg->dirty);
 	if (unlikely(backing == BACKING_PREFAULTED))
 		prefaulted_count(z, order, (uint64_t)0 - n);
 	page_set_kind(pg, becomes);
@@ -144,6 +147,7 @@ static enum backing range_backing(struct zone *z, struct region *r, uint32_t i, 
 void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bool prefaulted)
 {
 	enum backing backing = range_backing(z, r, i, 1u << order, prefaulted);
+	uint32_t dirty = prefaulted ? 0 : block_dirty(r, i, order);
 	bool to_tail;
 
 	while (order < ORDER_MAX) {
@@ -152,6 +156,7 @@ void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bo
 		if (!is_free_block(r, b, order) || !may_join(z, backing, &r->page[b]))
 			break;
 		block_remove(z, &r->page[b], PAGE_NONE);
+		dirty += r->page[b].dirty;
 		page_set_kind(&r->page[i | b], PAGE_NONE);
 		i &= ~(1u << order);
 		order++;
@@ -160,7 +165,7 @@ void block_free(struct zone *z, struct region *r, uint32_t i, unsigned order, bo
 	 * two orders larger: put it where it is used last. */
 	to_tail = order + 1 < ORDERS &&
 		  is_free_block(r, (i & ~(1u << order)) ^ (2u << order), order + 1);
-	block_insert(z, &r->page[i], order, to_tail, prefaulted);
+	block_insert(z, &r->page[i], order, to_tail, prefaulted, dirty);
 }
 
 void range_free(struct zone *z, struct region *r, uint32_t i, uint32_t n, bool prefaulted)
@@ -218,6 +223,8 @@ struct page *block_take(struct zone *z, enum backing backing, unsigned order)
 
 uint32_t free_block_before(struct region *r, uint32_t i, enum backing backing)
 {
+	if (!is_unused(r, i - 1))
+		return i;
 	for (unsigned o = 0; o < ORDERS && (i & ((1u << o) - 1)) == 0 && i >= 1u << o; o++) {
 		if (is_free_block(r, i - (1u << o), o))
 			return may_join(r->zone, backing, &r->page[i - (1u << o)]) ? i - (1u << o)
@@ -235,6 +242,12 @@ static struct page *range_around(struct page *pg, uint32_t *pages)
 	enum backing backing = pg->backing;
 	uint32_t before;
 
+	if (likely(!r->zone->segregated)) {
+		step(r->zone, 1);
+		first = unused_from(r, first);
+		*pages = unused_until(r, end - 1) - first;
+		return &r->page[first];
+	}
 	while ((before = free_block_before(r, first, backing)) != first) {
 		step(r->zone, 1);
 		first = before;
@@ -255,22 +268,40 @@ struct range {
 	uint32_t pages;
 };
 
+/* Places for a run: the best one so far, and all that were looked at. */
+struct places {
+	struct range best;
+	unsigned n;
+	struct range seen[3 * RANGE_TRIES];
+};
+
+static bool place_seen(const struct places *p, const struct page *pg)
+{
+	for (unsigned i = 0; i < p->n; i++)
+		if (pg >= p->seen[i].first && pg < p->seen[i].first + p->seen[i].pages)
+			return true;
+	return false;
+}
+
 /* Looks at up to `tries` free blocks of a list for a better place for n pages. Returns how many
  * tries are left. */
 static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsigned tries,
-			   struct range *best)
+			   struct places *p)
 {
+	struct range *best = &p->best;
+
 	for (struct page *pg = blocks->first; pg && tries && best->pages != n;
 	     pg = pg->next, tries--) {
-		struct range r;
+		struct range *r = &p->seen[p->n];
 
-		if (best->first && pg >= best->first && pg < best->first + best->pages)
+		if (place_seen(p, pg))
 			continue;
-		r.first = range_around(pg, &r.pages);
-		r.block = pg;
-		if (r.pages >= n &&
-		    (r.pages < best->pages || (r.pages == best->pages && r.first < best->first)))
-			*best = r;
+		r->first = range_around(pg, &r->pages);
+		r->block = pg;
+		p->n++;
+		if (r->pages >= n &&
+		    (r->pages < best->pages || (r->pages == best->pages && r->first < best->first)))
+			*best = *r;
 	}
 	return tries;
 }
@@ -285,33 +316,35 @@ static struct page *range_take(struct zone *z, enum backing backing, uint32_t np
 	const struct page_list_head *blocks = z->blocks[backing];
 	uint32_t orders = orders_of(z, backing) >> (order - 2) << (order - 2);
 	uint32_t larger = orders >> order << order;
-	struct range best = { NULL, NULL, UINT32_MAX };
+	struct places p; /* only the places that were looked at are written */
 	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
 	uint32_t pages = 0;
 
 	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&
 	    !blocks[__builtin_ctz(orders)].first->next)
 		return block_take(z, backing, order); /* there is only one block */
+	p.best = (struct range){ NULL, NULL, UINT32_MAX };
+	p.n = 0;
 	for (unsigned tries = most; larger && tries; larger &= larger - 1)
-		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &best);
-	range_look(&blocks[order - 2], npages, most, &best);
-	range_look(&blocks[order - 1], npages, most, &best);
-	if (!best.first)
+		tries = range_look(&blocks[__builtin_ctz(larger)], npages, tries, &p);
+	range_look(&blocks[order - 2], npages, most, &p);
+	range_look(&blocks[order - 1], npages, most, &p);
+	if (!p.best.first)
 		return NULL;
 	/* Splitting and merging one block takes fewer steps than several. */
-	if (is_pow2(npages) && best.block->npages >= npages) {
-		block_remove(z, best.block, PAGE_LIMBO);
-		return best.block;
+	if (is_pow2(npages) && p.best.block->npages >= npages) {
+		block_remove(z, p.best.block, PAGE_LIMBO);
+		return p.best.block;
 	}
 	while (pages < npages) {
-		struct page *block = best.first + pages;
+		struct page *block = p.best.first + pages;
 
 		pages += block->npages;
 		block_remove(z, block, PAGE_NONE);
 	}
-	page_set_kind(best.first, PAGE_LIMBO);
-	best.first->npages = pages;
-	return best.first;
+	page_set_kind(p.best.first, PAGE_LIMBO);
+	p.best.first->npages = pages;
+	return p.best.first;
 }
 
 static struct page *backed_take(struct zone *z, enum backing backing, const struct want *want)
@@ -331,7 +364,7 @@ static void run_made(struct zone *z, struct page *pg, uint32_t npages, enum back
 		pg->backing = BACKING_PREFAULTED;
 		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
-	} else if (dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT)) {
+	} else if (any_dirty(region_of(pg), page_number(pg), npages)) {
 		pg->backing = BACKING_DIRTY;
 	} else {
 		pg->backing = BACKING_CLEAN;
@@ -495,6 +528,7 @@ void grow_unlock(struct zone *z)
 static void check_region(struct region *r, uint64_t pages[BACKINGS])
 {
 	uint32_t i = REGION_META_PAGES;
+	uint32_t unused = i; /* the first of the free pages before i */
 	uint32_t region_free = 0;
 	uint32_t away = 0;
 
@@ -514,6 +548,7 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 			dirty = dirty_bits(r, i, n, BITS_COUNT);
 			CHECK(pg->list == LIST_BUDDY);
 			CHECK((dirty != 0) == (pg->backing == BACKING_DIRTY));
+			CHECK(dirty == pg->dirty);
 			pages[pg->backing] += dirty ? dirty : n;
 			region_free += n;
 		} else if (page_kind(pg) == PAGE_AWAY) {
@@ -521,8 +556,13 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 			CHECK(i + n <= r->pages && r->head[i] == 0 && r->head[i + n - 1] == 0);
 			away += n;
 		}
+		if (page_kind(pg) != PAGE_BUDDY) {
+			CHECK(unused_from(r, i) == unused && unused_until(r, unused) == i);
+			unused = i + n;
+		}
 		i += n;
 	}
+	CHECK(unused == REGION_PAGES || unused_until(r, unused) == r->pages);
 	CHECK(region_free == r->free_pages && away == r->away_pages);
 	CHECK(page_kind(&r->page[0]) == PAGE_NONE && r->head[0] == 0);
 	/* Indices are cleared all at once, so the first and the last one show it. */

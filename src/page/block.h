@@ -78,6 +78,79 @@ static always_inline uint32_t dirty_bits(struct region *r, uint32_t first, uint3
 	return count;
 }
 
+/* How many of a block's pages have their bit set. */
+static always_inline uint32_t block_dirty(const struct region *r, uint32_t i, unsigned order)
+{
+	const uint64_t *word = &r->dirty[i / 64];
+	uint32_t n = 1u << order;
+	uint32_t here = n < 64 ? n : 64;
+	uint64_t mask = word_mask(i & 63, here);
+	uint32_t count = 0;
+
+	for (uint32_t at = 0; at < n; at += 64, word++) {
+		if ((*word & mask) == mask)
+			count += here;
+		else if (*word & mask)
+			count += (uint32_t)__builtin_popcountll(*word & mask);
+	}
+	return count;
+}
+
+/* Whether the bit of any of n pages is set. */
+static inline bool any_dirty(const struct region *r, uint32_t first, uint32_t n)
+{
+	uint32_t end = first + n;
+
+	for (; first < end; first = (first | 63) + 1) {
+		uint32_t here = 64 - (first & 63);
+		uint64_t mask = word_mask(first & 63, here < end - first ? here : end - first);
+
+		if (r->dirty[first / 64] & mask)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the bits of unused pages, under the zone's lock -------------------------------------- */
+
+static inline bool is_unused(const struct region *r, uint32_t i)
+{
+	return r->unused[i / 64] >> (i & 63) & 1;
+}
+
+/* Changes the bits of a block, all of which are equal. */
+static inline void unused_flip(struct region *r, uint32_t i, unsigned order)
+{
+	uint32_t n = 1u << order;
+	uint64_t mask = word_mask(i & 63, n < 64 ? n : 64);
+	uint64_t *word = &r->unused[i / 64];
+
+	for (uint32_t at = 0; at < n; at += 64)
+		*word++ ^= mask;
+}
+
+/* The first of the unused pages that end before page i; i if there are none. Page 0 is used. */
+static inline uint32_t unused_from(const struct region *r, uint32_t i)
+{
+	uint32_t at = i / 64;
+	uint64_t used = ~r->unused[at] & ((UINT64_C(1) << (i & 63)) - 1);
+
+	while (!used)
+		used = ~r->unused[--at];
+	return 64 * at + 64 - (uint32_t)__builtin_clzll(used);
+}
+
+/* The first page from i on, i < REGION_PAGES, that is not unused; REGION_PAGES if there is none. */
+static inline uint32_t unused_until(const struct region *r, uint32_t i)
+{
+	uint32_t at = i / 64;
+	uint64_t used = ~r->unused[at] >> (i & 63) << (i & 63);
+
+	while (!used && ++at < REGION_PAGES / 64)
+		used = ~r->unused[at];
+	return used ? 64 * at + (uint32_t)__builtin_ctzll(used) : REGION_PAGES;
+}
+
 /* ---- free blocks, under the zone's lock -------------------------------------------------- */
 
 /* Begins with one more run, or one more block of a purge, in this hold of the lock. */

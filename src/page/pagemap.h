@@ -71,14 +71,17 @@ static inline void page_set_heads(struct page *pg, uint32_t n, uint32_t note)
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
 	uint32_t head = first << PG_SHIFT | note;
-	uint64_t two = (uint64_t)head << 32 | head;
-	uint64_t eight[4] = { two, two, two, two };
+	uint32_t four __attribute__((vector_size(16))) = { head, head, head, head };
 	uint32_t i = 0;
 
-	for (; i + 8 <= n; i += 8)
-		memcpy(&r->head[first + i], eight, sizeof(eight));
-	for (; i + 2 <= n; i += 2)
-		memcpy(&r->head[first + i], &two, sizeof(two));
+	for (; i + 16 <= n; i += 16) {
+		memcpy(&r->head[first + i], &four, sizeof(four));
+		memcpy(&r->head[first + i + 4], &four, sizeof(four));
+		memcpy(&r->head[first + i + 8], &four, sizeof(four));
+		memcpy(&r->head[first + i + 12], &four, sizeof(four));
+	}
+	for (; i + 4 <= n; i += 4)
+		memcpy(&r->head[first + i], &four, sizeof(four));
 	for (; i < n; i++)
 		r->head[first + i] = head;
 }
