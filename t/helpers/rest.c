@@ -14,13 +14,17 @@
  * itself. Threads get shared stacks, so that these do not count. With REST_OTHERS=1, in a program
  * whose libraries have such mappings as well: what the library asks the kernel (resident_bytes).
  *
- * Appends to the file REST_LOG a line for each check: "right" or "WRONG", when, and the figures in
- * KiB.
+ * A server does not end by itself, and forks. With REST_GO, a thread in each process waits for that
+ * file to exist, and checks then, at rest and after a drain.
+ *
+ * Appends to the file REST_LOG a line for each check: "right" or "WRONG", when, which process, and
+ * the figures in KiB.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -43,10 +47,16 @@ static struct {
 } maps[MAPS]; /* what the program mapped */
 static _Atomic unsigned map_count;
 
-static pthread_rwlock_t gate = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+#define GATE ((pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP)
+
+static pthread_rwlock_t gate = GATE;
 static _Thread_local unsigned depth __attribute__((tls_model("initial-exec")));
 static pid_t process;
 static char *text; /* of smaps */
+static bool others;
+/* Copies, because a server may use the memory of its environment for its title. */
+static char log_file[256];
+static char go_file[256];
 
 static void *next(const char *name)
 {
@@ -100,10 +110,19 @@ static long stat_kib(const char *name)
 	return (long)(n >> 10);
 }
 
+static void drain_all(void)
+{
+	static int (*drain)(unsigned, uint64_t, void *);
+
+	if (!drain)
+		*(void **)&drain = next("sluice_drain");
+	if (!drain || drain(0, 0, NULL) != 0)
+		_exit(99);
+}
+
+/* A drain is made behind the closed gate, so that no thread takes anything after it. */
 static void check(const char *when, bool drained)
 {
-	const char *log = getenv("REST_LOG");
-	const char *others = getenv("REST_OTHERS");
 	char line[600];
 	long sum;
 	long untouched;
@@ -113,26 +132,30 @@ static void check(const char *when, bool drained)
 	int fd;
 	int n;
 
-	if (!log || getpid() != process || depth)
+	if (!*log_file || getpid() != process || depth)
 		return;
 	depth++;
 	pthread_rwlock_wrlock(&gate);
 	for (int i = 0;; i++) {
+		if (drained)
+			drain_all();
 		sum = stat_kib("layer_sum");
 		untouched = stat_kib("untouched_bytes");
 		resident = stat_kib("resident_bytes");
-		kernel = others && *others ? resident : smaps_kib(text) - own_kib();
+		kernel = others ? resident : smaps_kib(text) - own_kib();
 		right = near(sum - untouched, kernel) && near(resident, kernel) &&
 			(!drained || near(sum, kernel));
 		if (right || i == TRIES)
 			break;
 		usleep(10000);
 	}
-	n = snprintf(line, sizeof line, "%s %s: sum %ld, untouched %ld, resident %ld, kernel %ld:",
-		     right ? "right" : "WRONG", when, sum, untouched, resident, kernel);
+	n = snprintf(line, sizeof line,
+		     "%s %s: process %d, sum %ld, untouched %ld, resident %ld, kernel %ld:",
+		     right ? "right" : "WRONG", when, (int)process, sum, untouched, resident,
+		     kernel);
 	n += layers_print(line + n, sizeof line - (size_t)n, stat_kib);
 	line[n++] = '\n';
-	fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	fd = open(log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (fd < 0 || write(fd, line, (size_t)n) != n)
 		_exit(98);
 	close(fd);
@@ -222,6 +245,55 @@ int posix_memalign(void **out, size_t align, size_t n)
 	return err;
 }
 
+void *memalign(size_t align, size_t n)
+{
+	static void *(*fn)(size_t, size_t);
+
+	if (!fn)
+		*(void **)&fn = next("memalign");
+	enter();
+	return touched(fn(align, n), 0);
+}
+
+void *reallocarray(void *p, size_t n, size_t size)
+{
+	return size && n > SIZE_MAX / size ? NULL : realloc(p, n * size);
+}
+
+/* C++'s operators would pass the gate by. What they make is a block of malloc here. */
+
+#define OPERATOR(type, name, body, ...)                                                            \
+	type name(__VA_ARGS__);                                                                    \
+	type name(__VA_ARGS__)                                                                     \
+	{                                                                                          \
+		body;                                                                              \
+	}
+#define NEW(name, ...) OPERATOR(void *, name, return malloc(n), size_t n, ##__VA_ARGS__)
+#define NEW_ALIGNED(name, ...)                                                                     \
+	OPERATOR(void *, name, return aligned_alloc(align, n), size_t n, size_t align,             \
+		 ##__VA_ARGS__)
+#define DELETE(name, ...) OPERATOR(void, name, free(p), void *p, ##__VA_ARGS__)
+#define UNUSED(declaration) __attribute__((unused)) declaration
+
+NEW(_Znwm)
+NEW(_Znam)
+NEW(_ZnwmRKSt9nothrow_t, UNUSED(const void *tag))
+NEW(_ZnamRKSt9nothrow_t, UNUSED(const void *tag))
+NEW_ALIGNED(_ZnwmSt11align_val_t)
+NEW_ALIGNED(_ZnamSt11align_val_t)
+NEW_ALIGNED(_ZnwmSt11align_val_tRKSt9nothrow_t, UNUSED(const void *tag))
+NEW_ALIGNED(_ZnamSt11align_val_tRKSt9nothrow_t, UNUSED(const void *tag))
+DELETE(_ZdlPv)
+DELETE(_ZdaPv)
+DELETE(_ZdlPvm, UNUSED(size_t n))
+DELETE(_ZdaPvm, UNUSED(size_t n))
+DELETE(_ZdlPvRKSt9nothrow_t, UNUSED(const void *tag))
+DELETE(_ZdaPvRKSt9nothrow_t, UNUSED(const void *tag))
+DELETE(_ZdlPvSt11align_val_t, UNUSED(size_t align))
+DELETE(_ZdaPvSt11align_val_t, UNUSED(size_t align))
+DELETE(_ZdlPvmSt11align_val_t, UNUSED(size_t n), UNUSED(size_t align))
+DELETE(_ZdaPvmSt11align_val_t, UNUSED(size_t n), UNUSED(size_t align))
+
 /* ---- when, and what is not the library's --------------------------------------------------- */
 
 int clock_gettime(clockid_t clock, struct timespec *ts)
@@ -272,20 +344,67 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)
 	return fn(thread, &own, start, arg);
 }
 
+/* ---- the checks at the end ----------------------------------------------------------------- */
+
+static void *watch(void *arg)
+{
+	(void)arg;
+	while (access(go_file, F_OK) != 0)
+		usleep(20000);
+	check("at rest", false);
+	check("drained", true);
+	return NULL;
+}
+
+/* The signals of a server are for its own threads. */
+static void watch_begin(void)
+{
+	pthread_t thread;
+	sigset_t all;
+	sigset_t old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (pthread_create(&thread, NULL, watch, NULL) != 0)
+		_exit(96);
+	pthread_detach(thread);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+static void begin_in_child(void)
+{
+	process = getpid();
+	gate = GATE;
+	watch_begin();
+}
+
+static void copy_variable(char *to, size_t size, const char *name)
+{
+	const char *value = getenv(name);
+
+	if (value && (size_t)snprintf(to, size, "%s", value) >= size)
+		_exit(95);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
+	char word[2] = "";
+
 	process = getpid();
 	text = (char *)syscall(SYS_mmap, NULL, SMAPS, PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+	copy_variable(word, sizeof word, "REST_OTHERS");
+	others = *word;
+	copy_variable(log_file, sizeof log_file, "REST_LOG");
+	copy_variable(go_file, sizeof go_file, "REST_GO");
+	if (*go_file) {
+		pthread_atfork(NULL, NULL, begin_in_child);
+		watch_begin();
+	}
 }
 
 __attribute__((destructor)) static void end(void)
 {
-	int (*drain)(unsigned, uint64_t, void *);
-
 	check("at the end", false);
-	*(void **)&drain = next("sluice_drain");
-	if (!drain || drain(0, 0, NULL) != 0)
-		_exit(99);
 	check("drained", true);
 }

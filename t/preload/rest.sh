@@ -2,27 +2,29 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # In every workload of sluice-bench, in a short form: the layers of the statistics add up to what
-# the kernel backs, while the program is at work, at its end, and after a drain (t/helpers/rest.c).
-# TIMEOUT: 300
+# the kernel backs, while the program is at work, at its end, and after a drain (t/helpers/rest.c);
+# in each process of a server, when its load is over.
+# TIMEOUT: 900
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/compare.sh"
 comparer bench
-plan 5
+plan 6
 
 rest=$builddir/t/helpers/.libs/rest.so
 [ -e "$rest" ] || bail_out "$rest is not built: run make tests"
 
 cat >"$TMP/run.py" <<'END_PY'
-import contextlib, os, subprocess, sys
+import contextlib, os, re, subprocess, sys, time, types
 
 srcdir, work, preload, log, group = sys.argv[1:]
 sys.path.insert(0, srcdir)
-from tools.bench import programs, scale, workloads
+from tools.bench import programs, scale, servers, services, workloads
 from tools.common.errors import Skip
+from tools.common.redis import Redis
 
 
 class settings:
-    quick, scale, threads = True, 0.001, 3
+    quick, scale, threads, timeout = True, 0.001, 3, 300
 
 
 def check(name, argv, variables=None, **more):
@@ -69,7 +71,47 @@ def real():
             pass
 
 
-counts = list({"synthetic": synthetic, "scale": of_scale, "programs": real}[group]())
+def has_library(pid):
+    """Whether the process, which may be gone, has the library."""
+    return "/rest.so" in servers.read(f"/proc/{pid}/maps")
+
+
+def check_server(row, root, go):
+    """The checks of each process of the server: when it had rested, and after a drain."""
+    open(go, "w").close()
+    end = time.monotonic() + 30
+    while True:
+        lines = servers.read(go + ".log").splitlines()
+        done = {int(m[1]) for line in lines if (m := re.match(r"\w+ drained: process (\d+)", line))}
+        missing = [pid for pid in servers.tree(root) if has_library(pid) and pid not in done]
+        if not missing and done or time.monotonic() > end:
+            break
+        time.sleep(0.05)
+    wrong = [line for line in lines if not line.startswith("right ")]
+    if wrong or missing or not done:
+        print(f"{row.name}: no check of {missing}, {len(done)} made:", *wrong[:2])
+    return len(lines)
+
+
+def of_servers():
+    for row in (*services.all_rows(), *(r for r in programs.rows() if isinstance(r, Redis))):
+        with contextlib.suppress(Skip), row.ready(settings):
+            go = os.path.join(row.folder, "go")
+            variables = {"REST_LOG": go + ".log", "REST_GO": go, "REST_OTHERS": "1",
+                         "SLUICE_CONF": "psi:0,cgroup:0"}
+            ours = types.SimpleNamespace(malloc=preload, variables=lambda env=variables: env)
+            with row.server(ours) as pid:
+                if isinstance(row, Redis):
+                    row.load("LRANGE_100" if row.command == "LRANGE" else row.command, 2000,
+                             settings)
+                else:
+                    row.before_load(settings)
+                    row.load(settings)
+                yield check_server(row, pid, go)
+
+
+counts = list({"synthetic": synthetic, "scale": of_scale, "programs": real,
+               "servers": of_servers}[group]())
 print(len(counts) > 0 and sum(counts) >= len(counts) * 2)
 END_PY
 
@@ -82,6 +124,7 @@ adds() {
 adds synthetic "the layers add up in each synthetic workload"
 adds scale "in each row of scale"
 adds programs "in the real programs"
+adds servers "in each process of the servers"
 
 # What is handed out and not touched, and what dirty runs have that nobody wrote, is untouched.
 SLUICE_CONF=psi:0,cgroup:0 REST_LOG=$TMP/log LD_PRELOAD=$rest:$SLUICE_LIB "$work" brief threads=2 \
