@@ -15,7 +15,10 @@
  *     keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK): no thread waits for
  *     it, and each call does without, until it is released after all. It is so at once if the
  *     holder asks for it again after the call that took it was left (look_left).
- * (F) In debug builds a thread takes locks only in the order of lockrank.def, and does no more in
+ * (F) A thread waits for a lock only if all locks that it holds, those of the calls that its signal
+ *     handlers interrupted included, are of earlier ranks. So no two threads wait for each other. A
+ *     fork in a handler waits for each other lock for LOCK_FORK_WAIT_MS at most.
+ * (G) In debug builds a thread takes locks only in the order of lockrank.def, and does no more in
  *     one hold than lockrank.def allows (hold_step).
  *
  * A child of vfork shares the memory and the TLS of the thread that waits for it, so it takes locks
@@ -32,7 +35,7 @@
  * sleeps.
  *
  * Allocates nothing; may sleep; may run in a signal handler (-EDEADLK keeps it from waiting for the
- * thread that it interrupted).
+ * thread that it interrupted, -EBUSY from waiting for one that waits for that thread).
  * Source: the two-word sleep of eventcounts; barging and one wake-up at a time as in WTF::Lock
  * (Pizlo 2016); adaptive spinning after glibc's; Linux Documentation/locking/pi-futex.rst.
  */
@@ -72,8 +75,8 @@ _Atomic uint32_t lock_forking;
 static _Atomic uint32_t fork_in_vain; /* value of lock_forking during which a wait timed out */
 static _Atomic int32_t process;       /* ours; a child of vfork keeps that of its parent */
 _Atomic uint32_t lock_ranks_off;
-_Thread_local uint32_t lock_depth TLS_FAST;
-static _Thread_local uint32_t ranks_held TLS_FAST; /* debug: one bit for each rank */
+_Thread_local uint64_t lock_holds TLS_FAST;
+static _Thread_local uint64_t fork_holds TLS_FAST; /* those of lock_holds that a fork took */
 _Thread_local uint32_t hold_count[LOCK_RANKS] TLS_FAST;
 
 const uint32_t hold_most[LOCK_RANKS] = {
@@ -128,20 +131,22 @@ uint32_t lock_tid_slow(void)
 	return tid;
 }
 
-static void rank_push(uint8_t rank)
+/* The locks of this thread that are not its fork's. */
+static uint64_t holds_of_calls(void)
 {
-	CHECK((ranks_held >> rank) == 0 || lock_ranks_off);
-	ranks_held |= 1u << rank;
+	return lock_holds - fork_holds;
 }
 
-static void rank_pop(uint8_t rank)
+void lock_check_handler(void)
 {
-	ranks_held &= ~(1u << rank);
+	if (holds_of_calls())
+		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
 }
 
-static void rank_reset(void)
+/* The lock was just taken. */
+static void check_order(const struct lock *l)
 {
-	ranks_held = 0;
+	CHECK(holds_of_calls() < 2 * lock_one(l) || lock_ranks_off);
 }
 
 /* Acquire pairs with the release in lock_release. Sequentially consistent because it is the last
@@ -185,6 +190,7 @@ struct wait {
 	uint32_t tid;
 	uint32_t holder;   /* when the wait for this holder began */
 	uint64_t since_ns; /* time of that */
+	uint64_t end_ns;   /* when it ends at the latest; 0: no limit */
 	bool forker;       /* it waits on behalf of a fork, so a fork does not shorten it */
 	bool realtime;
 };
@@ -354,10 +360,9 @@ static bool fork_met_in_vain(const struct wait *w)
 /* Sleeps until it has the lock, or until waiting is pointless. */
 static int wait_for(struct lock *l, struct wait *w)
 {
-	unsigned ms = LOCK_STUCK_MS;
-
 	for (;;) {
 		uint32_t fork = fork_met(w);
+		bool brief = fork || w->end_ns;
 
 		if (take(l, w->tid))
 			return 0;
@@ -368,10 +373,12 @@ static int wait_for(struct lock *l, struct wait *w)
 			if (sleep_realtime(l))
 				return 0;
 		} else {
-			sleep_ordinary(l, fork ? LOCK_FORK_WAIT_MS : ms);
+			sleep_ordinary(l, brief ? LOCK_FORK_WAIT_MS : LOCK_STUCK_MS);
 		}
 		if (take(l, w->tid))
 			return 0;
+		if (w->end_ns && clock_ns() >= w->end_ns)
+			return -EBUSY;
 		if (fork && forking() == fork) {
 			if (clock_ns() - w->since_ns >= LOCK_FORK_WAIT_MS * UINT64_C(1000000))
 				atomic_store_explicit(&fork_in_vain, fork, memory_order_relaxed);
@@ -407,9 +414,16 @@ static noinline void look_left(struct lock *l, uint32_t frame)
 	errno = saved;
 }
 
+/* (F). lock_holds counts the lock already. */
+static bool may_wait(const struct lock *l, bool forker)
+{
+	return (forker ? holds_of_calls() : lock_holds) < 2 * lock_one(l);
+}
+
 static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint32_t frame)
 {
 	struct wait w = { .tid = tid, .forker = forker };
+	bool patient = may_wait(l, forker);
 	int saved = errno;
 	int err = 0;
 	uint64_t waited;
@@ -424,7 +438,11 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint
 	 * waits for a processor. */
 	if (lock_is_stuck(l) || fork_met_in_vain(&w))
 		return take(l, tid) ? 0 : -EAGAIN;
+	if (!patient && !forker)
+		return -EBUSY;
 	start = w.since_ns = clock_ns();
+	if (!patient)
+		w.end_ns = start + LOCK_FORK_WAIT_MS * UINT64_C(1000000);
 	if (!spin(l, tid)) {
 		w.realtime = is_realtime();
 		atomic_fetch_add_explicit(&l->sleepers, 1, memory_order_seq_cst);
@@ -444,27 +462,27 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint
 	return err;
 }
 
-/* lock_depth is raised before the lock is taken and lowered after its release, so that a handler in
+/* lock_holds is raised before the lock is taken and lowered after its release, so that a handler in
  * between does not find a thread without locks. */
 static always_inline int acquire(struct lock *l, bool forker)
 {
 	uint32_t frame = (uint32_t)(uintptr_t)__builtin_frame_address(0);
 	uint32_t tid = self_tid();
 
-	lock_depth++;
+	lock_holds += lock_one(l);
 	atomic_signal_fence(memory_order_seq_cst);
 	if (unlikely(!take(l, tid))) {
 		int err = acquire_slow(l, tid, forker, frame);
 
 		if (err) {
-			lock_depth--;
+			lock_holds -= lock_one(l);
 			return err;
 		}
 	}
 	l->frame = frame;
 	/* A handler may fork while the call that it interrupted holds a lock of a later rank. */
 	if (SLUICE_DEBUG && !forker)
-		rank_push(l->rank);
+		check_order(l);
 	hold_begin((enum lock_rank)l->rank);
 	DELAY_HELD(l->rank);
 	return 0;
@@ -479,10 +497,10 @@ bool lock_try(struct lock *l)
 {
 	uint32_t frame = (uint32_t)(uintptr_t)__builtin_frame_address(0);
 
-	lock_depth++;
+	lock_holds += lock_one(l);
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!take(l, self_tid())) {
-		lock_depth--;
+		lock_holds -= lock_one(l);
 		if (unlikely(lock_held(l)))
 			look_left(l, frame);
 		return false;
@@ -532,8 +550,6 @@ void lock_release(struct lock *l)
 	bool pi;
 
 	DCHECK(lock_held(l));
-	if (SLUICE_DEBUG)
-		rank_pop(l->rank);
 	l->frame = 0;
 	/* Release pairs with the acquire in take. */
 	pi = !atomic_compare_exchange_strong_explicit(&l->word, &mine, 0, memory_order_seq_cst,
@@ -541,7 +557,9 @@ void lock_release(struct lock *l)
 	if (unlikely(pi || sleep_flags(l)))
 		release_slow(l, pi);
 	atomic_signal_fence(memory_order_seq_cst);
-	lock_depth--;
+	lock_holds -= lock_one(l);
+	/* If this was a handler's, the interrupted hold of this rank starts counting again. */
+	hold_begin((enum lock_rank)l->rank);
 }
 
 void lock_pause(void)
@@ -570,6 +588,7 @@ void lock_fork_new_process(void)
 {
 	parent_tid = lock_tid;
 	lock_tid = 0;
+	fork_holds = 0;
 	atomic_store_explicit(&process, 0, memory_order_relaxed);
 	(void)self_tid();
 }
@@ -579,9 +598,10 @@ void lock_fork_prepare(struct lock *l)
 	int saved = errno;
 
 	/* Only the holder writes it: if acquire fails, another fork may hold the lock. */
-	if (acquire(l, true) == 0)
+	if (acquire(l, true) == 0) {
 		atomic_store_explicit(&l->fork_tid, self_tid(), memory_order_relaxed);
-	rank_reset(); /* fork holds several locks of one rank */
+		fork_holds += lock_one(l);
+	}
 	/* Threads that slept before the fork began now limit their wait to LOCK_FORK_WAIT_MS. */
 	if (atomic_load_explicit(&l->sleepers, memory_order_seq_cst))
 		wake(l, INT_MAX);
@@ -593,6 +613,7 @@ void lock_fork_parent(struct lock *l)
 	if (fork_tid(l) != self_tid())
 		return;
 	atomic_store_explicit(&l->fork_tid, 0, memory_order_relaxed);
+	fork_holds -= lock_one(l);
 	lock_release(l);
 }
 
@@ -604,7 +625,8 @@ void lock_fork_child(struct lock *l)
 	/* A write would cost the child a copy of the page. */
 	if (whole && !forker && !atomic_load_explicit(&l->sleepers, memory_order_relaxed))
 		return;
-	lock_depth -= forker && forker == parent_tid;
+	if (forker && forker == parent_tid)
+		lock_holds -= lock_one(l);
 	if (whole)
 		l->frame = 0;
 	atomic_store_explicit(&l->word, whole ? 0 : self_tid(), memory_order_relaxed);

@@ -7,7 +7,8 @@
  * inheritance (FUTEX_LOCK_PI) instead, so that it cannot livelock behind a preempted holder. Taking
  * a lock fails if this thread holds it already (a signal handler interrupted the holder), if a fork
  * holds everything for long, or if the holder does not release it (it died, or left by
- * siglongjmp). Each caller can do without the lock.
+ * siglongjmp). It is only tried if this thread holds a lock of the same or a later rank. Each
+ * caller can do without the lock.
  *
  * struct spin: the lock of a pcp. It is only ever tried; no thread waits in it, so it needs no
  * kernel.
@@ -77,10 +78,37 @@ extern _Thread_local uint32_t lock_tid TLS_FAST;
 uint32_t lock_tid_slow(void);
 
 /*
- * How many locks (struct lock) this thread holds. A call that begins with locks held runs in a
- * signal handler. It must not wait for a lock of an earlier rank.
+ * How many locks (struct lock) this thread holds or is about to take: one byte for each rank, later
+ * ranks higher. A call that begins with locks held runs in a signal handler, or in a fork.
  */
-extern _Thread_local uint32_t lock_depth TLS_FAST;
+extern _Thread_local uint64_t lock_holds TLS_FAST;
+_Static_assert(LOCK_RANKS <= sizeof(uint64_t), "a byte for each rank");
+
+static always_inline uint64_t lock_one(const struct lock *l)
+{
+	return UINT64_C(1) << 8 * l->rank;
+}
+
+/*
+ * Whether this thread holds a lock of the same or a later rank. Outside of a fork that is so only
+ * in a signal handler that interrupted a holder. Then lock_acquire does not wait: the holder may
+ * wait for the lock that is held here.
+ */
+static always_inline bool lock_only_tried(const struct lock *l)
+{
+	return lock_holds >= lock_one(l);
+}
+
+/* Debug: to be called where a call of the program begins. If it runs in a signal handler that
+ * interrupted a holder, the order is no longer checked, because the ranks of the two calls cannot
+ * be told apart. */
+void lock_check_handler(void);
+
+static always_inline void lock_call_begins(void)
+{
+	if (SLUICE_DEBUG)
+		lock_check_handler();
+}
 
 /* The process, and whether a thread of it has ended and left the kernel. Returns false if the
  * kernel cannot be asked, or if another process has the number now. Keeps errno. */
@@ -111,7 +139,8 @@ static inline bool lock_fork_under_way(void)
 /*
  * Returns 0, or -EDEADLK if this thread holds the lock, or -EAGAIN if a fork holds it, or if its
  * holder is dead or has held it for LOCK_STUCK_MS (LOCK_STUCK_CONTROL_MS for CONTROL, which may be
- * held longer). May sleep. Keeps errno. Safe in a signal handler.
+ * held longer), or -EBUSY if another thread holds it and it is only tried. May sleep. Keeps errno.
+ * Safe in a signal handler.
  */
 #define LOCK_STUCK_MS 500u
 #define LOCK_STUCK_CONTROL_MS 10000u
@@ -156,8 +185,7 @@ void lock_fork_child(struct lock *l);
 /* In the child of a fork, before lock_fork_child: the TID and the process are new. */
 void lock_fork_new_process(void);
 
-/* Debug: whether lock_acquire no longer checks the order. Set when a signal handler allocates while
- * the interrupted call holds a lock, because their ranks cannot be told apart. */
+/* Debug: whether lock_acquire no longer checks the order; see lock_call_begins. */
 extern _Atomic uint32_t lock_ranks_off;
 
 /* Acquire pairs with the release of spin_unlock. */

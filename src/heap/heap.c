@@ -394,6 +394,7 @@ void heap_adopt(struct page *pg, unsigned cls)
 {
 	struct heap *h;
 
+	lock_call_begins();
 	if (!slab_pool_adopt(pg, cls))
 		return;
 	h = heap_call_begin(true);

@@ -8,7 +8,7 @@
  *
  * Lock: the fallback heap's (FALLBACK), which stands for its critical section.
  * Bound: CALL_OBJECTS and CALL_SLABS (heap_work.h). Signal handlers: if the interrupted call holds
- * a lock, that of the fallback heap is only tried.
+ * this lock or one of a later rank, it is only tried.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -59,14 +59,9 @@ static inline void trim_if_asked(struct heap *h)
 	stat_add(STAT_trims_done, 1);
 }
 
-/* In a handler that interrupted the holder of a lock it is only tried: the holder of this one may
- * wait for that lock. */
 static bool fallback_lock(void)
 {
-	if (!lock_depth)
-		return lock_acquire(&heap_fallback.lock) == 0;
-	atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	return lock_try(&heap_fallback.lock);
+	return lock_acquire(&heap_fallback.lock) == 0;
 }
 
 struct heap *heap_call_begin(bool create)
@@ -74,6 +69,7 @@ struct heap *heap_call_begin(bool create)
 	struct heap *h;
 
 	heap_copy_check();
+	lock_call_begins();
 	h = heap_own();
 	heap_work_begin(true, false);
 	if (unlikely(h == &heap_none) && create)

@@ -21,7 +21,8 @@
  * and abandons the slabs of one orphan, until all were seen. The end of a thread abandons the slabs
  * of its heap.
  * Only heap_abandon_slabs runs inside a critical section here.
- * Signal handlers: if the interrupted call holds the lock, the call uses the fallback heap.
+ * Signal handlers: if the interrupted call holds this lock, or one of a later rank while another
+ * thread holds this one, the call uses the fallback heap.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -263,9 +264,7 @@ static void finish(struct heap *h)
  * or nobody. */
 static bool end_heap(struct heap *h)
 {
-	/* A handler may end a thread that holds a lock. */
-	if (unlikely(lock_depth))
-		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
+	lock_call_begins(); /* a handler may end a thread that holds a lock */
 	while (!heap_enter_slow(h)) {
 		/* If it is claimed, the claimer finishes it. If its thread ended inside a malloc
 		 * (pthread_exit in a signal handler, asynchronous cancellation), its heap stays as
@@ -345,6 +344,7 @@ noinline struct heap *heap_create_self(void)
 
 	if (unlikely(heap_in_copy))
 		return &heap_none;
+	lock_call_begins();
 	heap_init();
 	if (!atomic_load_explicit(&registry.free, memory_order_relaxed))
 		reap_some();

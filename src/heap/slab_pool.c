@@ -16,7 +16,10 @@
  * when slab_pool_put finds an empty slab.
  * Bound: one hold; slab_pool_take_empty, which is for drains, up to twice the pool's slabs /
  * POOL_STEPS holds.
- * Allocates nothing. A signal handler that interrupts a holder of the lock gets -EDEADLK from it.
+ * Allocates nothing. A signal handler that interrupts a holder of the lock gets -EDEADLK from it;
+ * one that interrupts the holder of another pool's lock, or of a lock of a later rank, gets -EBUSY
+ * if another thread holds this one. Without the lock a new slab is made, a slab to be abandoned
+ * stays on its heap or waits (slab_pool_put), and a freed object is found by the next walk (C).
  * slab_pool_punch enters the kernel, with no lock held. Fork: see fork.c.
  *
  * Source: abandoned pages of mimalloc (Leijen 2019).
@@ -174,7 +177,8 @@ static noinline void add_waiting(struct pool *pool)
 	atomic_store_explicit(&pool->pending, pg, memory_order_relaxed);
 }
 
-/* Returns false if the lock is not available: a fork or this thread holds it. */
+/* Returns false if the lock is not available: a fork or this thread holds it, or it is only tried
+ * (a signal handler) and another thread holds it. */
 static bool pool_lock(struct pool *pool)
 {
 	if (lock_acquire(&pool->lock) != 0)

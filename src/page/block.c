@@ -452,49 +452,31 @@ static noinline void pending_work(struct zone *z)
 	}
 }
 
-/*
- * How many zone locks, and how many grow locks, this thread holds or is about to take. Raised
- * before a lock is taken and lowered after it was released. A call that finds either above 0 runs
- * in a signal handler, and the interrupted call holds a lock. Another thread's handler may have
- * interrupted a call that holds a second lock, and want ours. So such a call waits for no lock, it
- * only tries.
- */
-_Thread_local uint32_t zone_locks_held TLS_FAST;
-static _Thread_local uint32_t grows_held TLS_FAST;
-
 /* A lock was once found stuck: from then on each is checked before it is taken. */
 static _Atomic bool lock_lost;
 
 /* Returns 0; -EBUSY if another thread holds it and will release it; -EDEADLK or -EAGAIN as
  * lock_acquire. */
-static int lock_or_try(struct lock *l, bool tries)
+static int lock_unless_lost(struct lock *l)
 {
+	int err;
+
 	if (unlikely(atomic_load_explicit(&lock_lost, memory_order_relaxed)) && lock_is_stuck(l))
 		return lock_held(l) ? -EDEADLK : -EAGAIN;
-	if (likely(!tries)) {
-		int err = lock_acquire(l);
-
-		if (unlikely(err == -EAGAIN) && !lock_fork_under_way())
-			atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
-		return err;
-	}
-	if (SLUICE_DEBUG) /* the ranks of the interrupted call and of this one are mixed */
-		atomic_store_explicit(&lock_ranks_off, 1, memory_order_relaxed);
-	if (lock_try(l))
-		return 0;
-	return lock_held(l) ? -EDEADLK : -EBUSY;
+	if (lock_only_tried(l))
+		lock_call_begins(); /* a handler's, which uses the pcp alone */
+	err = lock_acquire(l);
+	if (unlikely(err == -EAGAIN) && !lock_fork_under_way())
+		atomic_store_explicit(&lock_lost, true, memory_order_relaxed);
+	return err;
 }
 
 int zone_lock_err(struct zone *z)
 {
-	int err;
+	int err = lock_unless_lost(&z->lock);
 
-	zone_locks_held++;
-	err = lock_or_try(&z->lock, zone_locks_held > 1);
-	if (unlikely(err)) {
-		zone_locks_held--;
+	if (unlikely(err))
 		return err;
-	}
 	if (unlikely(z->pending || atomic_load_explicit(&z->deferred, memory_order_relaxed)))
 		pending_work(z);
 	return 0;
@@ -507,19 +489,12 @@ bool zone_lock(struct zone *z)
 
 int grow_lock(struct zone *z)
 {
-	int err;
-
-	grows_held++;
-	err = lock_or_try(&z->grow, grows_held > 1 || zone_locks_held);
-	if (unlikely(err))
-		grows_held--;
-	return err;
+	return lock_unless_lost(&z->grow);
 }
 
 void grow_unlock(struct zone *z)
 {
 	lock_release(&z->grow);
-	grows_held--;
 }
 
 /* ---- debug ------------------------------------------------------------------------------- */

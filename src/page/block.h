@@ -22,15 +22,9 @@ int zone_lock_err(struct zone *z);
 /* The same; returns whether the lock was taken. */
 bool zone_lock(struct zone *z);
 
-/* How many zone locks this thread holds or is about to take; see block.c. */
-extern _Thread_local uint32_t zone_locks_held TLS_FAST;
-
 static inline void zone_unlock(struct zone *z)
 {
 	lock_release(&z->lock);
-	zone_locks_held--;
-	if (SLUICE_DEBUG && unlikely(zone_locks_held))
-		hold_count[LOCK_BUDDY] = 0; /* the interrupted hold starts counting again */
 }
 
 /* The lock of the zone's regions, with the same results. Take it before the zone's lock. */

@@ -247,7 +247,7 @@ static bool before_growth(uint64_t pages)
 	uint64_t given = 0;
 	int saved = errno;
 
-	if (!lock_depth && check_begin()) {
+	if (!lock_holds && check_begin()) {
 		want = shortage(pages << PG_SHIFT);
 		if (want)
 			given = make_room(want);

@@ -505,6 +505,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 	uint64_t start = clock_ns();
 
 	heap_copy_check();
+	lock_call_begins();
 	PROBE1(drain_start, flags);
 	*report = (struct reclaim_report){ 0 };
 	if ((flags & RECLAIM_IDLE) || ((flags & RECLAIM_CACHES) && see)) {

@@ -205,14 +205,14 @@ static void child(void)
 }
 
 /* Another thread may have been inside a fork: what it held is consistent. Releasing its locks must
- * not lower the calling thread's lock_depth. */
+ * not lower the calling thread's lock_holds. */
 static void copy_begins(void)
 {
-	uint32_t depth = lock_depth;
+	uint64_t holds = lock_holds;
 	uint32_t holder = self_tid();
 
 	new_process(true, holder);
-	lock_depth = depth;
+	lock_holds = holds;
 	if (lock_fork_under_way())
 		lock_fork_end();
 	arena_fork_child(holder);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -598,6 +599,125 @@ static void test_fork(void)
 	lock_release(&lock);
 }
 
+/* ---- in a handler that interrupted a holder ------------------------------------------------- */
+
+static struct lock ranked[2][LOCK_RANKS]; /* what is held, and what is asked for */
+static sem_t told;
+
+/* Holds the lock until it is told to release it. */
+static void *hold_until_told(void *arg)
+{
+	struct lock *l = arg;
+
+	if (lock_acquire(l) != 0)
+		return (void *)1;
+	while (sem_wait(&told) != 0)
+		;
+	lock_release(l);
+	return NULL;
+}
+
+static pthread_t held_by_another(struct lock *l)
+{
+	pthread_t t = start(hold_until_told, l);
+
+	while (!atomic_load(&l->word))
+		sleep_ms(1);
+	return t;
+}
+
+static void *tell_sleeper(void *arg)
+{
+	struct lock *l = arg;
+
+	while (!atomic_load(&l->sleepers))
+		sleep_ms(1);
+	sem_post(&told);
+	return NULL;
+}
+
+/* Whether a thread that holds a lock of one rank may wait for one of another: as it must not, it
+ * does without. */
+static bool asks_well(unsigned held, unsigned wanted)
+{
+	struct lock *inner = &ranked[0][held];
+	struct lock *l = &ranked[1][wanted];
+	pthread_t holder = held_by_another(l);
+	pthread_t teller;
+	bool good;
+
+	if (lock_acquire(inner) != 0)
+		return false;
+	if (held >= wanted) {
+		good = lock_acquire(l) == -EBUSY && !lock_is_stuck(l) &&
+		       !atomic_load(&l->contended);
+		sem_post(&told);
+		pthread_join(holder, NULL);
+	} else {
+		teller = start(tell_sleeper, l);
+		good = lock_acquire(l) == 0;
+		pthread_join(teller, NULL);
+		pthread_join(holder, NULL);
+		lock_release(l);
+	}
+	lock_release(inner);
+	return good && !lock_holds;
+}
+
+/* A fork in a handler goes on without a lock whose holder may wait for what was interrupted. */
+static bool forks_well(unsigned held, unsigned wanted)
+{
+	struct lock *inner = &ranked[0][held];
+	struct lock *l = &ranked[1][wanted];
+	pthread_t holder = held_by_another(l);
+	bool good;
+
+	if (lock_acquire(inner) != 0)
+		return false;
+	lock_fork_prepare(l);
+	good = !lock_held(l) && !lock_is_stuck(l);
+	lock_fork_parent(l);
+	sem_post(&told);
+	pthread_join(holder, NULL);
+	lock_fork_prepare(l);
+	good = good && lock_held(l);
+	lock_fork_parent(l);
+	lock_release(inner);
+	return good && !lock_holds;
+}
+
+static void take_free(void *arg)
+{
+	(void)arg;
+	if (lock_acquire(&ranked[0][LOCK_BUDDY]) != 0)
+		_exit(3);
+	lock_call_begins(); /* the handler's call */
+	if (lock_acquire(&ranked[1][LOCK_POOL]) != 0)
+		_exit(4);
+	lock_release(&ranked[1][LOCK_POOL]);
+	lock_release(&ranked[0][LOCK_BUDDY]);
+}
+
+static void test_inside(void)
+{
+	bool asked = true;
+	bool forked = true;
+
+	sem_init(&told, 0, 0);
+	for (unsigned held = 0; held < LOCK_RANKS; held++) {
+		for (unsigned wanted = 0; wanted < LOCK_RANKS; wanted++) {
+			ranked[0][held] = (struct lock)LOCK_INIT((uint8_t)held);
+			ranked[1][wanted] = (struct lock)LOCK_INIT((uint8_t)wanted);
+			asked &= asks_well(held, wanted);
+			forked &= wanted == LOCK_CONTROL || held < wanted ||
+				  forks_well(held, wanted);
+		}
+	}
+	ok(asked, "a thread waits for a lock only if those that it holds are of earlier ranks");
+	ok(forked, "else a fork waits briefly");
+	ok(child_is_well(take_free, NULL), "a handler takes a free lock of any rank");
+}
+
 /* ---- debug: ranks --------------------------------------------------------------------------- */
 
 static void wrong_order(void *arg)
@@ -778,7 +898,7 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(77);
+	tap_plan(80);
 	test_alone();
 	test_exclusion();
 	test_wait();
@@ -787,6 +907,7 @@ int main(void)
 	test_vfork();
 	test_forking();
 	test_fork();
+	test_inside();
 	test_ranks();
 	test_holds();
 	test_priority();

@@ -24,6 +24,8 @@
 #include "lib/core.h"
 #include "base/delay.h"
 #include "heap/heap.h"
+#include "heap/slab.h"
+#include "heap/slab_pool.h"
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "page/pcp.h"
@@ -508,6 +510,63 @@ static void wait_rounds(unsigned n)
 		lock_pause();
 }
 
+/* One thread holds a pool's lock. A handler of another one, which holds the zone's, does without,
+ * because the first one's handler may wait for the zone's. */
+static _Atomic unsigned crossing; /* both hold their lock; the handler's call returned */
+
+static void cross(enum delay_point p)
+{
+	static _Thread_local bool crossed;
+	unsigned until = p == DELAY_held_POOL ? 3 : 2;
+
+	if ((p != DELAY_held_BUDDY && p != DELAY_held_POOL) || crossed)
+		return;
+	crossed = true;
+	atomic_fetch_add(&crossing, 1);
+	while (atomic_load(&crossing) < until)
+		lock_pause();
+	if (p == DELAY_held_POOL)
+		return;
+	must(!slab_pool_take(1), "a slab was taken from a pool that another thread holds");
+	must(!lock_is_stuck(slab_pool_lock(1)), "the handler waited for the pool");
+	atomic_fetch_add(&crossing, 1);
+}
+
+static void *take_run(void *arg)
+{
+	buddy_free(buddy_alloc(&zone_main, 1));
+	return arg;
+}
+
+static void *take_slab(void *arg)
+{
+	must(slab_pool_take(1) != NULL, "the abandoned slab is not there");
+	return arg;
+}
+
+static void try_across(void *arg)
+{
+	struct object *o;
+	struct page *pg;
+	unsigned far = TAKE_FAR;
+	pthread_t t[2];
+
+	(void)arg;
+	begin(1);
+	pg = buddy_alloc(&zone_main, run_class_pages[run_class_of(size_classes[1].pages)]);
+	slab_make(pg, 1);
+	must(slab_take(pg, &o, 1, &far) == 1, "a fresh slab has no object");
+	must(slab_pool_put(pg, SLAB_RECENT) == POOL_PUT, "a slab cannot be abandoned");
+	lock_ranks_off = 1;
+	delay_hook(cross);
+	pthread_create(&t[0], NULL, take_run, NULL);
+	pthread_create(&t[1], NULL, take_slab, NULL);
+	pthread_join(t[0], NULL);
+	pthread_join(t[1], NULL);
+	delay_hook(NULL);
+	check_all();
+}
+
 static void jumped(void *arg)
 {
 	const enum delay_point at[] = { DELAY_held_BUDDY, DELAY_held_GROW, DELAY_held_BUDDY };
@@ -541,6 +600,7 @@ static void test_lost(void)
 {
 	ok(child_is_well(lost, NULL), "another zone serves where a zone's lock is not available");
 	ok(child_is_well(tried, NULL), "a handler inside a zone's lock waits for no other zone's");
+	ok(child_is_well(try_across, NULL), "a handler inside a zone's lock waits for no pool's");
 	ok(child_is_well(jumped, NULL),
 	   "threads that jump out of a zone's locks stop no thread and cost bounded memory");
 }
@@ -686,7 +746,7 @@ static void test_topology(void)
 
 int main(void)
 {
-	tap_plan(45);
+	tap_plan(46);
 	test_lost();
 	test_order();
 	test_batches();
