@@ -51,7 +51,7 @@
 
 #define RANGE_TRIES 8u
 /* For one run: the blocks that it is cut from or into, those it merges with, and those beside the
- * places at which a long one is looked for, in three parts of the lists of each backing. */
+ * places that are compared, in three parts of the lists of each backing. */
 #define RUN_STEPS (6 * ORDERS + BACKINGS * 3 * RANGE_TRIES * 4 * ORDERS)
 
 /* ---- free blocks ------------------------------------------------------------------------ */
@@ -233,27 +233,41 @@ uint32_t free_block_before(struct region *r, uint32_t i, enum backing backing)
 	return i;
 }
 
-/* The first of the adjacent free blocks around pg, and how many pages they have together. */
-static struct page *range_around(struct page *pg, uint32_t *pages)
+/* Whether a run of n pages is to cost less time than a longer one, and no clean memory where there
+ * is dirty memory. Where address space is short that comes first. */
+static bool is_short(struct zone *z, uint32_t n)
+{
+	return n < RANGE_LONG && !zone_is_tight(z);
+}
+
+/* Whether a run of n pages may lie in both pg and `other`, adjacent free blocks. */
+static bool may_span(struct zone *z, uint32_t n, const struct page *pg, const struct page *other)
+{
+	return is_short(z, n) ? pg->backing == other->backing : may_join(z, pg->backing, other);
+}
+
+/* The first of the adjacent free blocks around pg in which a run of n pages may lie, and how many
+ * pages they have together. */
+static struct page *range_around(struct page *pg, uint32_t n, uint32_t *pages)
 {
 	struct region *r = region_of(pg);
 	uint32_t first = page_number(pg);
 	uint32_t end = first + pg->npages;
-	enum backing backing = pg->backing;
 	uint32_t before;
 
-	if (likely(!r->zone->segregated)) {
+	if (likely(!r->zone->segregated) && !is_short(r->zone, n)) {
 		step(r->zone, 1);
 		first = unused_from(r, first);
 		*pages = unused_until(r, end - 1) - first;
 		return &r->page[first];
 	}
-	while ((before = free_block_before(r, first, backing)) != first) {
+	while ((before = free_block_before(r, first, pg->backing)) != first &&
+	       may_span(r->zone, n, pg, &r->page[before])) {
 		step(r->zone, 1);
 		first = before;
 	}
 	while (end < r->pages && page_kind(&r->page[end]) == PAGE_BUDDY &&
-	       may_join(r->zone, backing, &r->page[end])) {
+	       may_span(r->zone, n, pg, &r->page[end])) {
 		step(r->zone, 1);
 		end += r->page[end].npages;
 	}
@@ -296,7 +310,7 @@ static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsi
 
 		if (place_seen(p, pg))
 			continue;
-		r->first = range_around(pg, &r->pages);
+		r->first = range_around(pg, n, &r->pages);
 		r->block = pg;
 		p->n++;
 		if (r->pages >= n &&
@@ -306,9 +320,18 @@ static unsigned range_look(const struct page_list_head *blocks, uint32_t n, unsi
 	return tries;
 }
 
+/* How many places are compared in each of three parts of a list. Of short runs a thread's pcp asks
+ * for eight in one call, which is to touch few cold lines. */
+static unsigned range_tries(struct zone *z, uint32_t npages)
+{
+	if (is_short(z, npages))
+		return RANGE_TRIES / 4;
+	return npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
+}
+
 /*
- * A long run comes from adjacent free blocks, which need not be buddies. Takes the shortest range
- * that is long enough, among those looked at, so that little is wasted.
+ * Takes adjacent free blocks, which need not be buddies: the shortest range that is long enough,
+ * among those looked at, so that little is wasted.
  */
 static struct page *range_take(struct zone *z, enum backing backing, uint32_t npages,
 			       unsigned order)
@@ -317,7 +340,7 @@ static struct page *range_take(struct zone *z, enum backing backing, uint32_t np
 	uint32_t orders = orders_of(z, backing) >> (order - 2) << (order - 2);
 	uint32_t larger = orders >> order << order;
 	struct places p; /* only the places that were looked at are written */
-	unsigned most = npages <= RANGE_SHORT ? RANGE_TRIES / 2 : RANGE_TRIES;
+	unsigned most = range_tries(z, npages);
 	uint32_t pages = 0;
 
 	if (is_pow2(npages) && larger == orders && is_pow2(orders) &&

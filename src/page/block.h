@@ -9,6 +9,7 @@
 #include "page/pagemap.h"
 #include "page/zone.h"
 
+#define RANGE_LONG 17u   /* pages: from here on places of mixed backing count (is_short) */
 #define RANGE_SHORT 128u /* pages: what remains of a shorter run is of use to others */
 
 /* ---- the zone's two locks ---------------------------------------------------------------- */

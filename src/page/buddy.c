@@ -9,10 +9,10 @@
  *     zones.
  *
  * Lock: zone.lock, by alloc_hold, free_batch and buddy_extend; never two zones' at once.
- * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds (n / RANGE_BATCH + 1 if long runs
- * are looked for), and two for each other zone that seems to have some. One that grows a zone has
- * one hold of zone.grow besides (region.c). A free of n runs has n / BUDDY_BATCH + 1 holds for each
- * zone that they are of; one that trims purges what trim says.
+ * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds (if places are compared,
+ * n / RANGE_BATCH + 1, or one for each long run), and two for each other zone that seems to have
+ * some. One that grows a zone has one hold of zone.grow besides (region.c). A free of n runs has
+ * n / BUDDY_BATCH + 1 holds for each zone that they are of; one that trims purges what trim says.
  * Allocates nothing; may block in the kernel outside its locks (growth, trim). Signal handlers: see
  * block.c.
  */
@@ -34,8 +34,8 @@
 #include "page/purge.h"
 #include "page/region.h"
 
-#define RANGE_PAGES_MIN 17u
-#define RANGE_BATCH 1u
+#define RANGE_PAGES_MIN 5u
+#define RANGE_BATCH 8u /* runs of fewer than RANGE_LONG pages in one hold of the lock */
 
 void (*buddy_after_free)(struct zone *z);
 
@@ -54,10 +54,18 @@ struct taking {
 #define BACKINGS_DIRTY (1u << BACKING_DIRTY)
 #define BACKINGS_ALL ((1u << BACKINGS) - 1)
 
-/* One hold of the lock: takes up to BUDDY_BATCH runs, until there are `end`. */
+/* How many runs one hold of the lock may take: fewer if places for them are compared. */
+static unsigned batch_of(const struct want *want)
+{
+	if (!want->anywhere)
+		return BUDDY_BATCH;
+	return want->npages < RANGE_LONG ? RANGE_BATCH : 1;
+}
+
+/* One hold of the lock: takes the runs of a batch at most, until there are `end`. */
 static int alloc_hold(struct zone *z, struct taking *t, unsigned backings, unsigned end)
 {
-	unsigned most = t->want.anywhere ? RANGE_BATCH : BUDDY_BATCH;
+	unsigned most = batch_of(&t->want);
 	int err = zone_lock_err(z);
 
 	if (err) {
@@ -202,7 +210,7 @@ static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, 
 unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned least,
 			  struct page **out)
 {
-	uint32_t odd = zone_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* a run is long from here on */
+	uint32_t odd = zone_is_tight(z) ? 3 : RANGE_PAGES_MIN; /* from here on compare places */
 	struct want want = { npages, order_of(npages),
 			     npages > RANGE_SHORT || (npages >= odd && !is_pow2(npages)) };
 

@@ -74,7 +74,7 @@ is "$(differs "$TMP/want" "$TMP/have")" "" "the counts are those of $golden (els
 
 # With smaller batches the pcps go to the buddy core more often.
 counted pcp_batch:16K >"$TMP/small"
-like "$(differs "$TMP/want" "$TMP/small")" '^pages lock_BUDDY: ' \
+like "$(differs "$TMP/want" "$TMP/small")" '^start lock_BUDDY: ' \
 	"a pcp with smaller batches is noticed"
 
 unused=

@@ -230,6 +230,46 @@ static void give_rest(struct page **run, unsigned n)
 
 static struct page *rest[REGION_PAGES];
 
+static void free_singles(struct page *first, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		free_dirty(first + i);
+}
+
+/* Gaps of 5 to 8 dirty pages, of which only the last is one block, and one of 4 dirty and 2 clean
+ * pages. */
+static void test_best_fit_short(void)
+{
+	struct zone *z = zone_with_region();
+	struct page *at = &zone_first_region(z)->page[align_up(REGION_META_PAGES, 128)];
+	struct page *const gap[] = { at + 5, at + 21, at + 37, at + 48, at + 68 };
+	unsigned n = take_rest(z, rest);
+	struct page *pg[4];
+
+	buddy_free(gap[4] + 4);
+	buddy_free(gap[4] + 5);
+	free_singles(gap[4], 4);
+	for (unsigned i = 4; i-- > 0;)
+		free_singles(gap[i], 5 + i);
+	for (unsigned i = 0; i < 3; i++) {
+		pg[i] = buddy_alloc(z, 5 + i);
+		ok(pg[i] == gap[i], "a run of %u pages goes into a gap that it fills", 5 + i);
+	}
+	free_dirty(pg[2]);
+	free_dirty(pg[1]);
+	is_int(buddy_alloc_bulk(z, 6, 3, 3, pg + 1), 3, "three runs of 6 pages find a place");
+	ok(pg[1] == gap[1] && pg[2] == gap[2] && pg[3] == gap[3],
+	   "each goes where the least is left over, and none into clean pages beside dirty ones");
+	zone_check(z);
+	for (unsigned i = 0; i < 4; i++)
+		free_dirty(pg[i]);
+	for (unsigned i = 0; i < n; i++)
+		if (page_kind(rest[i]) == PAGE_LIMBO)
+			buddy_free(rest[i]);
+	zone_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "all merges when short runs are freed");
+}
+
 /* A page whose buddy's neighbour pair is free is to stay, so that all four can merge. */
 static void test_merge_likely(void)
 {
@@ -1328,7 +1368,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(173);
+	tap_plan(179);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1336,6 +1376,7 @@ int main(void)
 	test_split_all();
 	test_exact_tail();
 	test_best_fit();
+	test_best_fit_short();
 	test_merge_likely();
 	test_dirty();
 	test_purge_bounds();
