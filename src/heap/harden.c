@@ -3,8 +3,10 @@
  * harden.c - what a hardened process does at each malloc and free. Used by init; uses heap,
  * livebits, quarantine, huge.
  *
- * The cache bins of a hardened process have no room, so that each call takes the slow path, and
- * heap_hooks leads here. The fast paths of other processes have no instruction for it.
+ * The cache bins of a hardened process have no room, so that each call leaves the fast path, and
+ * heap_hooks leads here. The fast paths of other processes have no instruction for it. Most calls
+ * are done in the critical section that the fast path has entered (harden_alloc_entered,
+ * harden_free_entered); the others, and every DIRECT_CALLS-th, go through the slow path.
  *
  * (A) Each block in a region has a bit that says whether it is in use (livebits.h). A free that
  *     finds it clear stops the program.
@@ -23,6 +25,7 @@
 #endif
 #include "heap/harden.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -216,44 +219,59 @@ static void zero_free(const void *p)
 
 /* ---- the calls ------------------------------------------------------------------------------ */
 
-/* The slot is the caller's. Sets *zero if it reads as zero. */
-static void begin_block(void *p, size_t size, bool *zero)
+/* The slot is the caller's. Returns whether it reads as zero. */
+static always_inline bool begin_block(void *p, size_t size, size_t slot, bool small)
 {
-	struct page *pg = page_of(p);
-	size_t slot = block_bytes(pg);
 	enum live was = live_begin(p);
+	bool zero = was == LIVE_ZEROED && small;
 
 	CHECK(was != LIVE_USED);
-	if (was == LIVE_ZEROED && page_kind(pg) == PAGE_SLAB) {
-		quarantine_check_zero(p, 0, slot, pg);
-		*zero = true;
-	}
+	if (zero)
+		quarantine_check_zero(p, slot);
 	if (options.canary)
 		trailer_put(p, size, slot);
+	return zero;
 }
 
-/* An object that the heap has taken already. Returns NULL if there are few, and every
- * DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what else is due. */
-static struct object *take_ready(size_t size)
+/* In the critical section of h, which it leaves: an object that the heap has taken already. Returns
+ * NULL if there are few, and every DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what
+ * else is due. */
+static always_inline struct object *take_ready(struct heap *h, unsigned cls)
 {
-	struct heap *h = heap_self;
 	struct object *o = NULL;
 
-	if (unlikely(heap_sampling) || unlikely(!heap_enter(h)))
-		return NULL;
-	if (heap_goes_past(h))
-		o = heap_pop_hidden(h, class_of(size));
+	if (likely(!heap_sampling) && heap_goes_past(h))
+		o = heap_pop_hidden(h, cls);
 	heap_exit(h);
+	return o;
+}
+
+/* For malloc, of an object that the heap has taken already; other calls go through harden_alloc. */
+static void *harden_alloc_entered(struct heap *h, size_t size)
+{
+	size_t full = size + trailer_bytes();
+	unsigned cls;
+	struct object *o;
+
+	if (unlikely(!size) || unlikely(full > SMALL_MAX)) {
+		heap_exit(h);
+		return NULL;
+	}
+	cls = class_of(full);
+	o = take_ready(h, cls);
+	if (likely(o != NULL))
+		begin_block(o, size, class_size(cls), true);
 	return o;
 }
 
 static void *take(size_t size, size_t align, bool *zero)
 {
 	size_t bytes = align_up(max_size(size, 1), align);
+	struct heap *h = heap_self;
 	void *p = NULL;
 
-	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES))
-		p = take_ready(bytes);
+	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h)))
+		p = take_ready(h, class_of(bytes));
 	if (unlikely(!p))
 		return heap_plain_alloc(size, align, zero);
 	*zero = false;
@@ -262,6 +280,7 @@ static void *take(size_t size, size_t align, bool *zero)
 
 static void *harden_alloc(size_t size, size_t align, bool *zero)
 {
+	struct page *pg;
 	void *p;
 
 	if (unlikely(heap_in_copy))
@@ -271,41 +290,65 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 		return p;
 	}
 	p = take(size + trailer_bytes(), align, zero);
-	if (!p || !page_in_use(p))
+	if (!p || (pg = page_in_use(p)) == NULL)
 		return p;
-	begin_block(p, size, zero);
+	if (begin_block(p, size, block_bytes(pg), page_kind(pg) == PAGE_SLAB))
+		*zero = true;
 	return p;
 }
 
-/* What heap_free_checked does with an object, if the heap can be used and nothing else is due.
- * Returns false if not. */
-static bool free_here(struct page *pg, void *p)
+/* p: where a block begins, if it is in use. Stops the program if it is not. */
+static always_inline void end_block(void *p, const struct page *pg)
 {
-	struct heap *h = heap_self;
+	enum live was = live_end(p, options.zero_on_free);
+
+	if (unlikely(was < LIVE_USED))
+		heap_freed_twice(p, pg);
+	(void)usable(p, pg, was);
+}
+
+/* Leave the critical section. What else is due is done, and errno kept. */
+static noinline void leave(struct heap *h, const struct due_list *d)
+{
+	int saved = errno;
+
+	heap_exit_free(h);
+	for (unsigned i = 0; i < d->n; i++)
+		heap_adopt(d->due[i].pg, d->due[i].cls);
+	errno = saved;
+}
+
+/* What harden_free does with an object of a slab, if nothing else is due. The fast path has checked
+ * what heap_check_object checks, except holes. */
+static void harden_free_entered(struct object *o, struct heap *h)
+{
+	struct page *pg = page_of(o);
 	struct due_list d;
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
-	    unlikely(!heap_enter(h)))
-		return false;
-	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
+	    unlikely(slab_in_holes(pg)) ||
+	    unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
 	    unlikely(!heap_goes_past(h))) {
 		heap_exit(h);
-		return false;
+		heap_free_slow(o);
+		return;
 	}
+	end_block(o, pg);
+	if (options.zero_on_free)
+		memset(o, 0, class_size(pg->cls));
 	d.n = 0;
 	heap_work_begin(true, false);
-	quarantine_put(h, p, &d);
+	quarantine_put(h, pg, o, &d);
 	heap_work_begin(false, false);
-	heap_exit_free(h);
-	for (unsigned i = 0; i < d.n; i++)
-		heap_adopt(d.due[i].pg, d.due[i].cls);
-	return true;
+	if (likely(!h->release && !d.n && !quarantine_shows_more()))
+		heap_exit(h);
+	else
+		leave(h, &d);
 }
 
 static void harden_free(void *p)
 {
 	struct page *pg = page_in_use(p);
-	enum live was;
 
 	if (!pg) {
 		if (is_zero_sized(p))
@@ -315,16 +358,12 @@ static void harden_free(void *p)
 		return;
 	}
 	heap_check_object(p, pg);
-	was = live_end(p, options.zero_on_free);
-	if (unlikely(was < LIVE_USED))
-		heap_freed_twice(p, pg);
-	(void)usable(p, pg, was);
+	end_block(p, pg);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	if (!quarantine_hide(p, pg) && options.zero_on_free)
 		memset(p, 0, block_bytes(pg));
-	if (unlikely(!free_here(pg, p)))
-		heap_free_checked(pg, p);
+	heap_free_checked(pg, p);
 }
 
 static size_t harden_usable(void *p)
@@ -470,6 +509,8 @@ static const struct heap_hooks hooks = {
 	.good_size = harden_good_size,
 	.owns = is_zero_sized,
 	.check_size = harden_check_size,
+	.alloc_entered = harden_alloc_entered,
+	.free_entered = harden_free_entered,
 };
 
 /* What was handed out before has no trailer. What is on the free list is not in use. */

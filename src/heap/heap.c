@@ -226,7 +226,7 @@ noinline void *heap_alloc_refill(struct heap *h, unsigned cls)
 
 static void *alloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_alloc_freed(h, scaled);
+	void *p = heap_alloc_freed(h, scaled, size);
 
 	return likely(p != NULL) ? p : heap_alloc_slow(size);
 }
@@ -474,7 +474,7 @@ void heap_free_checked(struct page *pg, void *p)
 	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
 		heap_freed_twice(p, pg);
 	if (unlikely(heap_hooks != NULL)) {
-		quarantine_put(h, p, &d);
+		quarantine_put(h, pg, p, &d);
 	} else if (unlikely(heap_sampling) && page_kind(pg) == PAGE_SLAB) {
 		sampler_put(h, pg, p, &d);
 	} else if (!heap_free_foreign(h, pg, p, &d)) {
@@ -490,9 +490,12 @@ noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin 
 {
 	unsigned cls = (unsigned)(b - h->bin);
 
+	if (unlikely(heap_hooks != NULL)) {
+		heap_hooks->free_entered(o, h);
+		return;
+	}
 	heap_work_begin(true, false);
-	if (unlikely(cls >= BINS) || unlikely(!heap_goes_past(h)) || unlikely(heap_hooks != NULL) ||
-	    unlikely(!heap_bin_spill(h, cls))) {
+	if (unlikely(cls >= BINS || !heap_goes_past(h) || !heap_bin_spill(h, cls))) {
 		heap_past_again(h);
 		heap_exit(h);
 		heap_free_slow(o);

@@ -62,6 +62,11 @@ struct heap_hooks {
 	size_t (*good_size)(size_t size, size_t align);
 	bool (*owns)(const void *p); /* what is in no region, mapping or arena */
 	void (*check_size)(void *p, size_t size, size_t align);
+	/* In the critical section of h, which they leave, when the fast path finds no object, or no
+	 * room for o, which is the start of one. alloc_entered: size <= SMALL_MAX; returns NULL if
+	 * heap_alloc_slow is to do it. */
+	void *(*alloc_entered)(struct heap *h, size_t size);
+	void (*free_entered)(struct object *o, struct heap *h);
 };
 extern const struct heap_hooks *heap_hooks;
 void *heap_plain_alloc(size_t size, size_t align, bool *zero);
@@ -160,12 +165,18 @@ static always_inline void *heap_alloc_small(size_t size)
 /*
  * Whether this call may move one object between the program and its slab, past a bin that is empty
  * or full and leaves it so. Every DIRECT_CALLS-th call does not, because the general way also does
- * what others have asked of the heap, and ages its bins.
+ * what others have asked of the heap, and ages its bins. An odd number: where mallocs and frees
+ * take turns, both take the general way.
  */
-#define DIRECT_CALLS 64u
+#define DIRECT_CALLS 61u
 static always_inline bool heap_goes_past(struct heap *h)
 {
-	return likely(++h->direct_calls % DIRECT_CALLS != 0);
+	if (likely(h->direct_left != 0)) {
+		h->direct_left--;
+		return true;
+	}
+	h->direct_left = DIRECT_CALLS - 1;
+	return false;
 }
 
 /*
@@ -173,7 +184,7 @@ static always_inline bool heap_goes_past(struct heap *h)
  * which is the only cold cache line. Leaves the critical section. Returns NULL if that is not
  * possible.
  */
-static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
+static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_t size)
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
@@ -182,6 +193,8 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 	unsigned far = TAKE_FAR;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
+		if (unlikely(heap_hooks != NULL))
+			return heap_hooks->alloc_entered(h, size);
 		heap_past_again(h);
 		heap_exit(h);
 		return NULL;

@@ -296,14 +296,17 @@ bool heap_refill(struct heap *h, unsigned cls)
 /* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
 static _Thread_local uint64_t random_state TLS_FAST;
 
-static unsigned random_below(unsigned n)
+static noinline uint64_t random_begin(void)
+{
+	return link_random() | 1;
+}
+
+static always_inline unsigned random_below(unsigned n)
 {
 	uint64_t state = random_state;
 
-	if (unlikely(!state)) {
-		state = link_random();
-		state |= 1;
-	}
+	if (unlikely(!state))
+		state = random_begin();
 	state ^= state >> 12;
 	state ^= state << 25;
 	state ^= state >> 27;

@@ -131,7 +131,7 @@ struct heap {
 	uint32_t slow_calls;
 	_Atomic uint64_t refills; /* of its bins; statistics */
 	_Atomic uint64_t flushes;
-	uint32_t direct_calls; /* that moved one object past its bin; heap_goes_past */
+	uint32_t direct_left; /* calls that may move one object past its bin; heap_goes_past */
 
 	/* Owner thread only. */
 	uint32_t trims_seen;  /* of heap_ask_trim */
@@ -222,12 +222,12 @@ _Static_assert(offsetof(struct sampling, returned) == 0 &&
 #define SAMPLING_BYTES (SAMPLING_SLOTS * sizeof(struct object *))
 #define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES + SAMPLING_BYTES)
 
-/* While allocations are sampled, no call goes past its bin (heap_goes_past): each sets the count so
- * that the next one does not either. */
+/* While allocations are sampled, no call goes past its bin (heap_goes_past): each also keeps the
+ * next one from it. */
 static always_inline void heap_past_again(struct heap *h)
 {
 	if (heap_sampling)
-		h->direct_calls = UINT32_MAX;
+		h->direct_left = 0;
 }
 
 /* The bin of a scaled class or of a head's note. */

@@ -62,42 +62,35 @@ static inline struct quarantine *of_heap(const struct heap *h)
 typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 #define PAIRS 8u
 
-/* from and to: multiples of 16. Returns the first word that is not zero, or `to`. */
-static size_t first_written(const char *at, size_t from, size_t to)
+/* One of the bytes of a freed block is not zero. */
+static noinline _Noreturn void written(const char *p, size_t bytes)
 {
-	uint64_t word[2];
+	const struct page *pg = page_of(p);
+	size_t at = 0;
 
-	for (; to - from >= PAIRS * sizeof(pair); from += PAIRS * sizeof(pair)) {
-		const pair *v = (const pair *)(const void *)(at + from);
-		pair all = v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7];
-
-		if (unlikely(all[0] | all[1]))
-			break;
-	}
-	for (; from < to; from += sizeof(word)) {
-		memcpy(word, at + from, sizeof(word));
-		if (unlikely(word[0] | word[1]))
-			break;
-	}
-	return from;
-}
-
-void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg)
-{
-	const char *at = p;
-
-	from = first_written(at, from, to);
-	if (likely(from == to))
-		return;
-	while (!at[from])
-		from++;
+	while (at < bytes - 1 && !p[at])
+		at++;
 	if (page_kind(pg) != PAGE_SLAB)
 		sluice_fatal("block written to after it was freed (its byte %zu): address %p, "
 			     "block %p (%zu bytes)",
-			     from, p, p, large_usable(pg));
+			     at, (const void *)p, (const void *)p, large_usable(pg));
 	sluice_fatal("object written to after it was freed (its byte %zu): address %p, size class "
 		     "%u (%u bytes)",
-		     from, p, pg->cls, (unsigned)class_size(pg->cls));
+		     at, (const void *)p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
+void quarantine_check_zero(const void *p, size_t bytes)
+{
+	const pair *v = p;
+	const pair *end = v + bytes / sizeof(pair);
+	pair all = { 0, 0 };
+
+	for (; end - v >= PAIRS; v += PAIRS)
+		all |= v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7];
+	for (; v < end; v++)
+		all |= *v;
+	if (unlikely(all[0] | all[1]))
+		written(p, bytes);
 }
 
 static inline size_t weight_of(const struct page *pg, size_t bytes)
@@ -152,6 +145,11 @@ static bool has_access(struct page *pg)
 	return true;
 }
 
+bool quarantine_shows_more(void)
+{
+	return atomic_load_explicit(&refused, memory_order_relaxed) != NULL;
+}
+
 struct page *quarantine_show(struct page *released)
 {
 	bool again = !released && atomic_load_explicit(&refused, memory_order_relaxed) &&
@@ -181,11 +179,12 @@ struct page *quarantine_show(struct page *released)
 			      memory_order_relaxed)
 
 /* A block of that many bytes comes, or with sign UINT64_MAX one leaves. */
-static inline void count(struct quarantine *q, const struct page *pg, size_t bytes, uint64_t sign)
+static always_inline void count(struct quarantine *q, const struct page *pg, bool object,
+				size_t bytes, uint64_t sign)
 {
-	q->weight += sign * weight_of(pg, bytes);
+	q->weight += sign * (object ? bytes : weight_of(pg, bytes));
 	own_add(q->bytes, sign * bytes);
-	if (page_kind(pg) == PAGE_SLAB)
+	if (object)
 		own_add(q->of[pg->cls], (uint32_t)sign);
 	else
 		own_add(q->large_bytes, sign * bytes);
@@ -196,23 +195,21 @@ static uint64_t bytes_of(const struct quarantine *q)
 	return atomic_load_explicit(&q->bytes, memory_order_relaxed);
 }
 
-static void block_leaves(struct heap *h, struct page *pg, void *p, struct due_list *d)
+static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d)
 {
 	/* What lies behind a link and a mark is checked when the object is used again. */
-	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		quarantine_check_zero(p, 0,
-				      page_kind(pg) == PAGE_SLAB ? sizeof(struct object)
-								 : large_usable(pg),
-				      pg);
+	if (options.zero_on_free && unlikely(o->link | o->mark))
+		written((const char *)o, sizeof(*o));
 	/* An object without link is found changed only if it is to read as zero. */
-	if (!options.zero_on_free || page_kind(pg) != PAGE_SLAB || !heap_put_hidden(h, pg->cls, p))
-		heap_free_to_slab(h, p, d);
+	if (!options.zero_on_free || !heap_put_hidden(h, cls, o))
+		heap_free_to_slab(h, o, d);
 }
 
 static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d)
 {
 	void *p = q->block[q->first];
-	struct page *pg;
+	struct page *pg = page_of(p);
+	bool object = page_kind(pg) == PAGE_SLAB;
 
 	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
 	/* It was not touched for long: the one that leaves some frees later. */
@@ -223,16 +220,21 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 		__builtin_prefetch(page_of(later), 1);
 	}
 	q->count--;
-	pg = page_of(p);
-	count(q, pg, block_bytes(pg), UINT64_MAX);
-	block_leaves(h, pg, p, d);
+	count(q, pg, object, block_bytes(pg), UINT64_MAX);
+	if (likely(object)) {
+		object_leaves(h, pg->cls, p, d);
+		return;
+	}
+	if (options.zero_on_free && pg->list != LIST_HIDDEN)
+		quarantine_check_zero(p, large_usable(pg));
+	heap_free_to_slab(h, p, d);
 }
 
-void quarantine_put(struct heap *h, void *p, struct due_list *d)
+void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
 {
-	struct page *pg = page_of(p);
+	bool object = page_kind(pg) == PAGE_SLAB;
 	size_t bytes = block_bytes(pg);
-	size_t weight = weight_of(pg, bytes);
+	size_t weight = object ? bytes : weight_of(pg, bytes);
 	struct quarantine *q = of_heap(h);
 
 	if (options.quarantine && unlikely(!q)) {
@@ -249,7 +251,7 @@ void quarantine_put(struct heap *h, void *p, struct due_list *d)
 		oldest_leaves(h, q, d);
 	}
 	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
-	count(q, pg, bytes, 1);
+	count(q, pg, object, bytes, 1);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)

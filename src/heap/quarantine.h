@@ -27,9 +27,12 @@ bool quarantine_hide(void *p, struct page *pg);
  * those that have it. If none was released, some to which the kernel gave no access before. */
 struct page *quarantine_show(struct page *released);
 
-/* A block that is not in use any more: keep it, or give it to its slab or the pcp. Blocks that
- * leave for it go there as well. */
-void quarantine_put(struct heap *h, void *p, struct due_list *d);
+/* Whether there are some of these. */
+bool quarantine_shows_more(void);
+
+/* A block of pg that is not in use any more: keep it, or give it to its slab or the pcp. Blocks
+ * that leave for it go there as well. */
+void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d);
 
 /* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
@@ -41,7 +44,8 @@ uint64_t quarantine_bytes(const struct heap *h);
 uint64_t quarantine_objects(const struct heap *h, unsigned cls);
 uint64_t quarantine_large_bytes(const struct heap *h);
 
-/* Any thread: stops the program unless bytes `from` to `to` - 1 of a freed block are zero. */
-void quarantine_check_zero(const void *p, size_t from, size_t to, const struct page *pg);
+/* Any thread: stops the program unless the first bytes of a freed block, a multiple of 16, are
+ * zero. */
+void quarantine_check_zero(const void *p, size_t bytes);
 
 #endif

@@ -69,7 +69,7 @@ static noinline void *malloc_slow(size_t size)
 
 static noinline void *malloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_alloc_freed(h, scaled);
+	void *p = heap_alloc_freed(h, scaled, size);
 
 	if (unlikely(!p))
 		p = heap_alloc_slow(size);

@@ -137,6 +137,7 @@ static uint64_t used_after(unsigned frees)
 		heap_free(heap_alloc(128 << 10));
 		heap_free(heap_alloc(100)); /* a call that releases no run tries again */
 	}
+	pcp_drain(heap_pcp());
 	return zone_used_pages(&zone_main);
 }
 
