@@ -55,8 +55,8 @@ psi_total() {
 
 if [ -n "$group" ]; then
 	at_exit 'rmdir "$group"'
-	like "$(limited 78 "$turns" blocks 16 48)" "^peak " \
-		"16 threads in turn, 48 MiB of blocks each, survive in a cgroup of 78 MiB"
+	like "$(limited 70 "$turns" blocks 16 48)" "^peak " \
+		"16 threads in turn, 48 MiB of blocks each, survive in a cgroup of 70 MiB"
 	proved_loaded "the program was served by the library" turns
 	diag \
 		"checks that found little: $(stat_of pressure_near_limit), purged: $(stat_of purged_bytes)"
