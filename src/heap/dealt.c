@@ -120,20 +120,20 @@ void dealt_take_returned(struct heap *h, unsigned cls)
 	unsigned fits = bin_space(b) ? bin_space(b) - 1 : 0;
 	unsigned n = have < fits ? have : fits;
 
+	if (!n)
+		return;
 	memcpy(b->top + 1, from, n * sizeof(struct object *));
 	memmove(from, from + n, (have - n) * sizeof(struct object *));
 	b->top += n;
 	s->returned[cls].top -= n;
 }
 
-void dealt_show(struct heap *h, unsigned bin)
+unsigned dealt_show_bin(struct heap *h, unsigned bin)
 {
 	struct sampling *s = sampling_of(h);
 	struct object **stop;
 	unsigned n;
 
-	if (bin >= CLASSES || heap_slow_only)
-		return;
 	stop = bin_bottom(h, bin);
 	if (s->under[bin])
 		stop += s->under[bin] + 1;
@@ -147,6 +147,14 @@ void dealt_show(struct heap *h, unsigned bin)
 		h->bin[bin].top--;
 		s->under[bin] = 0;
 	}
+	return (unsigned)(s->returned[bin].top - s->places[bin]);
+}
+
+void dealt_show(struct heap *h, unsigned bin)
+{
+	if (bin >= CLASSES || heap_slow_only)
+		return;
+	(void)dealt_show_bin(h, bin);
 	dealt_take_returned(h, bin);
 }
 

@@ -18,6 +18,10 @@
  * malloc pops may be seen by it then: dealt_hide follows before the critical section ends. */
 void dealt_show(struct heap *h, unsigned bin);
 
+/* As dealt_show, without the freed ones, of which it returns the number. Of a class that is dealt
+ * (dealt.c (D)). */
+unsigned dealt_show_bin(struct heap *h, unsigned bin);
+
 /* What fits of the freed ones goes on top of the bin, in which one place stays. */
 void dealt_take_returned(struct heap *h, unsigned cls);
 

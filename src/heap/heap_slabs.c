@@ -49,6 +49,7 @@
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
+_Static_assert(RETURNED_MAX + FLUSH_FREED <= BIN_STEP, "a due list takes what sampler_put flushes");
 #define SLAB_CHANGE 4u /* refills until another slab is chosen, on average */
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
 

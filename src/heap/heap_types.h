@@ -192,7 +192,7 @@ _Static_assert(HEAP_OFFSET % CACHE_LINE == 0 && HEAP_OFFSET != 0, "a place of it
  * While allocations are sampled (dealt.h), malloc pops bin and free pushes to `returned`: a slab's
  * heads say so. Owner thread in its critical section, or the claimer.
  */
-#define RETURNED_MAX 32u
+#define RETURNED_MAX 48u
 enum { SAMPLE_GUARD, SAMPLE_PROF, SAMPLE_KINDS };
 #define SAMPLE_COUNTED (1u << SAMPLE_KINDS) /* beside a bit for each kind */
 struct sampling {

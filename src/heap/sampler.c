@@ -7,8 +7,8 @@
  * heads of the slabs say so, those of slabs that were made before, too. Large objects are in no
  * cache bin, so each allocation of one takes a slow path.
  *
- * No lock; allocates nothing after sampler_init. Bound: a call moves the freed objects of one bin,
- * RETURNED_MAX at most, to slabs. Signal handlers and fork: as the critical section.
+ * No lock; allocates nothing after sampler_init. Bound: a call refills a bin, or moves at most
+ * RETURNED_MAX freed objects to slabs. Signal handlers and fork: as the critical section.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -32,11 +32,26 @@
 #include "page/region.h"
 #include "page/zone.h"
 
+#define SPARE_BYTES 4096u /* of a class that a loop allocates and frees in turn */
+
+/* What malloc takes next. If a loop has few objects of the class, it would come here for each of
+ * them, so the bin gets more. */
+static void supply(struct heap *h, unsigned cls)
+{
+	unsigned freed = dealt_show_bin(h, cls);
+
+	if (freed && freed < RETURNED_MAX / 2 && freed * class_size(cls) < SPARE_BYTES &&
+	    !*h->bin[cls].top)
+		(void)heap_refill(h, cls);
+	dealt_take_returned(h, cls);
+}
+
 struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due)
 {
 	struct object *o = NULL;
 
-	dealt_show(h, cls);
+	if (likely(!heap_slow_only))
+		supply(h, cls);
 	if (!*due)
 		*due = dealt_count(h, cls) | SAMPLE_COUNTED;
 	if (likely(*due == SAMPLE_COUNTED)) {
@@ -56,7 +71,7 @@ static void push(struct heap *h, unsigned cls, struct object *o, struct due_list
 	struct cache_bin *b = &h->bin[cls];
 
 	*++b->top = o;
-	if (!bin_space(b))
+	if (!bin_space(b) && !heap_bin_spill(h, cls))
 		heap_bin_room(h, cls, d);
 }
 
@@ -64,20 +79,25 @@ void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_l
 {
 	unsigned cls = pg->cls;
 	struct cache_bin *freed = &sampling_of(h)->returned[cls];
+	struct object **from = sampling_of(h)->places[cls] + 1;
+	unsigned n;
 
 	if (unlikely(*freed->top && (*freed->top == o || freed->top[-1] == o)))
 		heap_freed_twice(o, pg);
 	heap_past_again(h);
 	if (heap_free_foreign(h, pg, o, d))
 		return;
-	dealt_show(h, cls);
+	n = dealt_show_bin(h, cls);
 	if (!bin_room(h, cls))
 		heap_bin_room(h, cls, d);
-	while (*freed->top) {
-		push(h, cls, *freed->top--, d);
-		dealt_take_returned(h, cls);
-	}
+	(void)heap_open_inbox(h); /* a thread that only frees may own slabs, too */
+	freed->top -= n;
+	for (unsigned i = 0; i < n; i++)
+		push(h, cls, from[i], d);
 	push(h, cls, o, d);
+	/* The freed ones have half of the bin's room. */
+	if (h->current[cls] && bin_room(h, cls) < 2 * RETURNED_MAX)
+		(void)bin_grow(h, cls);
 	dealt_hide(h, cls);
 	dealt_open(h, cls);
 }
