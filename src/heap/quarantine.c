@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quarantine.c - see quarantine.h. Used by heap, harden and trim; uses heap_slabs, meta.
+ * quarantine.c - see quarantine.h. Used by heap, harden, trim and init (quarantine_check_own);
+ * uses heap_slabs, critical, meta.
  *
  * (A) A block in a quarantine counts as used in its slab, or is PAGE_LARGE still, and its live bit
  *     is clear.
@@ -18,9 +19,10 @@
  * Pairing: the release push on `refused` with the acquire in page_stack_take_all, for the run.
  *
  * A heap's quarantine is made by its first free, and stays with the heap. A drain empties it.
- * Bound: QUARANTINE_STEP blocks. After a refusal every SHOW_AFTER-th call that releases nothing
- * tries SHOW_TRIES runs, and links the others, at most HIDDEN_BLOCKS, again. No lock; allocates 8
- * KiB for each heap. Signal handlers and fork: as the critical section.
+ * Bound: QUARANTINE_STEP blocks; quarantine_check_own reads all. After a refusal every
+ * SHOW_AFTER-th call that releases nothing tries SHOW_TRIES runs, and links the others, at most
+ * HIDDEN_BLOCKS, again. No lock; allocates 8 KiB for each heap. Signal handlers and fork: as the
+ * critical section.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -33,10 +35,12 @@
 #include "base/check.h"
 #include "base/list.h"
 #include "base/options.h"
+#include "heap/critical.h"
 #include "os/vm.h"
 #include "page/meta.h"
 
 #define PREFETCH_AHEAD 4u
+#define SHORT_BYTES 128u
 #define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
 #define SHOW_AFTER 64u      /* calls without another try after a refusal */
@@ -195,17 +199,21 @@ static uint64_t bytes_of(const struct quarantine *q)
 	return atomic_load_explicit(&q->bytes, memory_order_relaxed);
 }
 
-static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d)
+/* What lies behind a link and a mark is checked when the object is used again, but its slab may be
+ * released before that. So the whole of it is checked here if it is short, and in a drain. */
+static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
+			  bool whole)
 {
-	/* What lies behind a link and a mark is checked when the object is used again. */
-	if (options.zero_on_free && unlikely(o->link | o->mark))
+	if (options.zero_on_free && (whole || class_size(cls) <= SHORT_BYTES))
+		quarantine_check_zero(o, class_size(cls));
+	else if (options.zero_on_free && unlikely(o->link | o->mark))
 		written((const char *)o, sizeof(*o));
 	/* An object without link is found changed only if it is to read as zero. */
 	if (!options.zero_on_free || !heap_put_hidden(h, cls, o))
 		heap_free_to_slab(h, o, d);
 }
 
-static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d)
+static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
 {
 	void *p = q->block[q->first];
 	struct page *pg = page_of(p);
@@ -222,7 +230,7 @@ static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list 
 	q->count--;
 	count(q, pg, object, block_bytes(pg), UINT64_MAX);
 	if (likely(object)) {
-		object_leaves(h, pg->cls, p, d);
+		object_leaves(h, pg->cls, p, d, whole);
 		return;
 	}
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
@@ -248,7 +256,7 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 	for (unsigned n = 0; n < QUARANTINE_STEP && q->count; n++) {
 		if (q->count < QUARANTINE_BLOCKS && q->weight + weight <= options.quarantine)
 			break;
-		oldest_leaves(h, q, d);
+		oldest_leaves(h, q, d, false);
 	}
 	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
 	count(q, pg, object, bytes, 1);
@@ -260,8 +268,28 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 	unsigned done = 0;
 
 	for (; q && q->count && done < n && done < QUARANTINE_STEP; done++)
-		oldest_leaves(h, q, d);
+		oldest_leaves(h, q, d, true);
 	return done;
+}
+
+void quarantine_check_own(void)
+{
+	struct heap *h = heap_own();
+	const struct quarantine *q;
+
+	if (!options.zero_on_free || !heap_is_real(h) || !heap_enter(h))
+		return;
+	q = of_heap(h);
+	for (uint32_t i = 0; q && i < q->count; i++) {
+		const void *p = q->block[(q->first + i) % QUARANTINE_BLOCKS];
+		const struct page *pg = page_of(p);
+
+		if (page_kind(pg) == PAGE_SLAB)
+			quarantine_check_zero(p, class_size(pg->cls));
+		else if (pg->list != LIST_HIDDEN)
+			quarantine_check_zero(p, large_usable(pg));
+	}
+	heap_exit(h);
 }
 
 uint64_t quarantine_bytes(const struct heap *h)

@@ -37,6 +37,10 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 /* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
 
+/* At the end of the program, which holds nothing: stops it if a block of the calling thread's
+ * quarantine was written to after it was freed, and is to read as zero. */
+void quarantine_check_own(void);
+
 /* Bytes of the blocks. */
 uint64_t quarantine_bytes(const struct heap *h);
 

@@ -29,6 +29,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
 #include "heap/profile.h"
+#include "heap/quarantine.h"
 #include "heap/sampler.h"
 #include "os/vm.h"
 #include "reclaim/background.h"
@@ -150,6 +151,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 	int err;
 
 	heap_check_bins();
+	quarantine_check_own();
 	export_end();
 	profile_end();
 	if (options.stats_print)

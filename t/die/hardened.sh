@@ -5,7 +5,7 @@
 #
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
-plan 55
+plan 59
 
 # shellcheck disable=SC3045
 ulimit -c 0
@@ -38,6 +38,8 @@ written='object written to after it was freed \(its byte'
 stops written-first zero_on_free:1,quarantine:64K "$written 0\)" "a freed object's first byte"
 stops written-later zero_on_free:1 "$written 400\)" "a later byte of a freed object"
 stops written-later profile:hardened "$written 400\)" "the same with all options"
+stops written-last profile:hardened "$written 400\)" "seen at the end of the program"
+stops written-drained profile:hardened "$written 400\)" "seen by a drain"
 twice='(object|block) freed twice.*'
 stops double-far check:full "$twice" "a second free after 5,000 others"
 stops double-thread check:full "$twice" "a second free, after another thread's"

@@ -110,6 +110,22 @@ static void written_later(void)
 	written(500, 400);
 }
 
+/* Nothing uses it again. */
+static void written_last(void)
+{
+	char *p = block(500);
+
+	put(p);
+	p[400] = 'x';
+}
+
+static void written_drained(void)
+{
+	written_last();
+	malloc_trim(0);
+	_exit(5);
+}
+
 static void read_freed(void)
 {
 	char *p = block(200);
@@ -325,6 +341,8 @@ static const struct die_case cases[] = {
 	{ "overflow-usable", overflow_usable },
 	{ "written-first", written_first },
 	{ "written-later", written_later },
+	{ "written-last", written_last },
+	{ "written-drained", written_drained },
 	{ "read-freed", read_freed },
 	{ "large-read", large_read },
 	{ "large-write", large_write },
