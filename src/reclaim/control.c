@@ -31,6 +31,7 @@
 #include "base/sys.h"
 #include "heap/profile.h"
 #include "os/seal.h"
+#include "os/user.h"
 #include "reclaim/export.h"
 #include "reclaim/info.h"
 #include "reclaim/reclaim.h"
@@ -227,7 +228,7 @@ static bool may_ask(const struct msghdr *m)
 	    c->cmsg_len < CMSG_LEN(sizeof(peer)))
 		return false;
 	memcpy(&peer, CMSG_DATA(c), sizeof(peer));
-	return peer.uid == 0 || peer.uid == geteuid();
+	return peer.uid == 0 || user_is_own(peer.uid);
 }
 
 enum served { SERVED_NONE, SERVED_REFUSAL, SERVED_ANSWER };

@@ -35,6 +35,7 @@
 #include "base/ourfd.h"
 #include "base/sandbox.h"
 #include "base/sys.h"
+#include "os/user.h"
 #include "reclaim/info.h"
 
 #define PATH_BYTES 256u
@@ -55,8 +56,9 @@ static bool is_safe(int dir)
 
 	if (sys_fstat(dir, &st) != 0 || !S_ISDIR(st.st_mode))
 		return false;
-	return (st.st_uid == geteuid() && !(st.st_mode & 022)) ||
-	       (st.st_uid == 0 && (!(st.st_mode & 022) || (st.st_mode & S_ISVTX)));
+	if (st.st_uid == 0)
+		return !(st.st_mode & 022) || (st.st_mode & S_ISVTX);
+	return !(st.st_mode & 022) && user_is_own(st.st_uid);
 }
 
 /* Removes the file of a process that had this number, or of this process before it called exec. */

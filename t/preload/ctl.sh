@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 53
+plan 55
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -62,6 +62,37 @@ else
 	skip "another user is refused" "not root, or no setpriv"
 	skip "a refused drain gives nothing back" "not root, or no setpriv"
 fi
+
+# asked USER LABEL TEXT PYTHON...: what a process of the user 65534, or of one without number in its
+# user namespace, tells USER.
+asked() {
+	user=$1 label=$2 text=$3
+	shift 3
+	if [ "$(id -u)" != 0 ] || ! command -v setpriv >/dev/null 2>&1 ||
+		! setpriv --reuid 1234 unshare -U true 2>/dev/null; then
+		skip "$label" "not root, no setpriv, or no user namespaces"
+		return
+	fi
+	start "asked$user" control:1,background:always \
+		/usr/bin/python3 -c "import os, sys, time, ctypes
+$1
+print('ready', flush=True)
+time.sleep(600)"
+	until grep -q ready "$TMP/asked$user"; do sleep 0.05; done
+	for _ in $(seq 200); do
+		out=$(setpriv --reuid "$user" --regid "$user" --clear-groups "$TMP/ctl" get \
+			dirty_max "$pid" 2>&1)
+		case $out in *denied* | dirty_max*) break ;; esac
+		sleep 0.1
+	done
+	is "${out#sluice-ctl: "$pid": }" "$text" "$label"
+	kill "$pid"
+	wait "$pid"
+}
+asked 65534 "a process of user 65534 answers its user" "dirty_max 64M" "os.setuid(65534)"
+asked 1235 "one whose user has no number in its namespace answers nobody" \
+	"permission denied, only its user and root may ask" \
+	"os.setuid(1234); ctypes.CDLL(None).unshare(0x10000000) == 0 or sys.exit(1)"
 
 try drain "$holder"
 is "$status" 0 "a drain is answered"
