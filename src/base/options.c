@@ -529,6 +529,11 @@ bool options_default(const char *name, const char *value, const char *from)
 	return given[row - rows] || row_set(row, value, &at);
 }
 
+bool options_given(const char *name)
+{
+	return given[row_find(name) - rows];
+}
+
 bool options_change(const char *name, const char *value, char *why, size_t room)
 {
 	const struct place at = { .from = "", .why = why, .room = room };

@@ -56,6 +56,9 @@ unsigned options_parse(const char *text, const char *from);
  * name. Returns false, after a warning, if the value is not valid. At the start. */
 bool options_default(const char *name, const char *value, const char *from);
 
+/* Whether an option that exists was set by name, not by a profile. */
+bool options_given(const char *name);
+
 /* While the process runs: sets an option marked `any`; shows the value of an option. Return false,
  * and why in the buffer, if that cannot be. One thread at a time. */
 bool options_change(const char *name, const char *value, char *why, size_t room);

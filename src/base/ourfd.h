@@ -64,9 +64,9 @@ void ourfd_fork_child(bool copy);
 /* Whether the root directory is the same as at the start. */
 bool ourfd_same_root(void);
 
-/* Open a directory, and a file in it. At the start only. They do not wait, and do not follow a link
- * at the end of the path. They return a descriptor to close or to pass to ourfd_set, or -1 if there
- * is no such file, or not in that file system. */
+/* Open a directory, and a file in it. At the start only; later in the same root, with ourfd_take.
+ * They do not wait, and do not follow a link at the end of the path. They return a descriptor to
+ * close or to pass to ourfd_set, or -1 if there is no such file, or not in that file system. */
 int ourfd_directory(const char *path, enum ourfd_fs fs);
 int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs);
 

@@ -235,13 +235,17 @@ static always_inline bool begin_block(void *p, size_t size, size_t slot, bool sm
 
 /* In the critical section of h, which it leaves: an object that the heap has taken already. Returns
  * NULL if there are few, and every DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what
- * else is due. */
-static always_inline struct object *take_ready(struct heap *h, unsigned cls)
+ * else is due. again: before that, the call comes here once more, and must not find one then. */
+static always_inline struct object *take_ready(struct heap *h, unsigned cls, bool again)
 {
 	struct object *o = NULL;
 
-	if (likely(!heap_sampling) && heap_goes_past(h))
-		o = heap_pop_hidden(h, cls);
+	if (likely(!heap_sampling)) {
+		if (heap_goes_past(h))
+			o = heap_pop_hidden(h, cls);
+		else if (again)
+			h->direct_left = 0;
+	}
 	heap_exit(h);
 	return o;
 }
@@ -258,7 +262,7 @@ static void *harden_alloc_entered(struct heap *h, size_t size)
 		return NULL;
 	}
 	cls = class_of(full);
-	o = take_ready(h, cls);
+	o = take_ready(h, cls, true);
 	if (likely(o != NULL))
 		begin_block(o, size, class_size(cls), true);
 	return o;
@@ -271,7 +275,7 @@ static void *take(size_t size, size_t align, bool *zero)
 	void *p = NULL;
 
 	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h)))
-		p = take_ready(h, class_of(bytes));
+		p = take_ready(h, class_of(bytes), false);
 	if (unlikely(!p))
 		return heap_plain_alloc(size, align, zero);
 	*zero = false;

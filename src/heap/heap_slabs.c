@@ -238,7 +238,7 @@ void heap_check_bins(void)
 {
 	struct heap *h = heap_own();
 
-	if (!heap_is_real(h) || !heap_enter(h))
+	if (!heap_is_real(h) || !heap_enter_slow(h)) /* which takes a mark back */
 		return;
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		if (unlikely(heap_sampling))

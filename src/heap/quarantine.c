@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * quarantine.c - see quarantine.h. Used by heap, harden, trim and init (quarantine_check_own);
- * uses heap_slabs, critical, meta.
+ * uses heap_slabs, claim, critical, meta.
  *
  * (A) A block in a quarantine counts as used in its slab, or is PAGE_LARGE still, and its live bit
  *     is clear.
@@ -35,6 +35,7 @@
 #include "base/check.h"
 #include "base/list.h"
 #include "base/options.h"
+#include "heap/claim.h"
 #include "heap/critical.h"
 #include "os/vm.h"
 #include "page/meta.h"
@@ -277,7 +278,7 @@ void quarantine_check_own(void)
 	struct heap *h = heap_own();
 	const struct quarantine *q;
 
-	if (!options.zero_on_free || !heap_is_real(h) || !heap_enter(h))
+	if (!options.zero_on_free || !heap_is_real(h) || !heap_enter_slow(h))
 		return;
 	q = of_heap(h);
 	for (uint32_t i = 0; q && i < q->count; i++) {

@@ -11,21 +11,27 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/ourfd.h"
 #include "base/sys.h"
 
 #define UID_OVERFLOW 65534u /* the kernel's overflowuid, unless the system sets another */
 
-/* Whether each user of the system has a number here, and it is his own: "0 0 4294967295". */
+/* Whether each user of the system has a number here, and it is his own: "0 0 4294967295". Unknown
+ * in another root directory, which may belong to the user who asks. */
 static bool all_have_numbers(void)
 {
 	static const char all[] = "004294967295";
 	char text[256];
-	int fd = sys_open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC, 0);
-	ssize_t n = fd < 0 ? 0 : sys_read(fd, text, sizeof(text));
+	struct ourfd map = OURFD_NONE;
+	ssize_t n = 0;
 	size_t same = 0;
 
-	if (fd >= 0)
-		sys_close(fd);
+	if (!ourfd_same_root())
+		return false;
+	ourfd_take(&map, ourfd_open(AT_FDCWD, "/proc/self/uid_map", O_RDONLY, OURFD_PROC));
+	if (ourfd_good(&map))
+		n = sys_read(map.fd, text, sizeof(text));
+	ourfd_drop(&map);
 	for (ssize_t i = 0; i < n && text[i] != '\n'; i++) {
 		if (text[i] == ' ')
 			continue;

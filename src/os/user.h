@@ -4,7 +4,8 @@
  *
  * In a user namespace all users that have no number there look like one, 65534, to the processes
  * inside: the process's own user may be among them, or be another one that has this number there.
- * So that number is ours only where each user has a number.
+ * So that number is ours only where each user has a number, and in the root directory of the start,
+ * where /proc can be believed.
  */
 #ifndef SLUICE_USER_H
 #define SLUICE_USER_H

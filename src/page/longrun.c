@@ -32,6 +32,7 @@
 #include "base/park.h"
 #include "base/share.h"
 #include "base/stats.h"
+#include "page/purge.h"
 
 #define LINES STAT_SHARDS
 #define LINE_SLOTS 2u
@@ -159,7 +160,7 @@ struct page *longrun_take(uint32_t npages)
 
 static uint64_t most_pages(void)
 {
-	return min_size(KEEP_BYTES, options.dirty_max / 2) >> PG_SHIFT;
+	return min_size(KEEP_BYTES, dirty_most() / 2) >> PG_SHIFT;
 }
 
 /* Puts a run into an empty slot of the line. Returns false if there is none. */

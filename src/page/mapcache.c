@@ -211,7 +211,7 @@ static bool keeps_nothing(void)
 static uint64_t most_bytes(uint64_t in_use)
 {
 	uint64_t used = (zone_used_pages(&zone_main) << PG_SHIFT) + in_use;
-	uint64_t most = MOST_DIRTY * options.dirty_max + used / 4;
+	uint64_t most = MOST_DIRTY * dirty_most() + used / 4;
 
 	if (unlikely(keeps_nothing()))
 		return 0;
@@ -243,7 +243,7 @@ void mapcache_missed(size_t bytes)
 {
 	uint64_t gone = atomic_load_explicit(&history.gone, memory_order_relaxed);
 	uint64_t earned = atomic_load_explicit(&history.earned, memory_order_relaxed);
-	uint64_t most = MOST_DIRTY * options.dirty_max;
+	uint64_t most = MOST_DIRTY * dirty_most();
 	uint64_t again;
 
 	if (!gone || since(clock_ms(), &history.gone_at) > options.decay_ms)

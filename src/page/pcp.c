@@ -44,6 +44,7 @@
 #include "base/probe.h"
 #include "base/stats.h"
 #include "page/pagemap.h"
+#include "page/purge.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
 #define BULK_BATCH 128u
@@ -173,7 +174,7 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struc
 static noinline void borrow_locked(struct pcp *p, uint32_t pages)
 {
 	_Atomic uint64_t *lent = &zone_lead(p->zone)->trim.lent;
-	uint64_t most = min_size(LENT_BYTES, options.dirty_max / 2) >> PG_SHIFT;
+	uint64_t most = min_size(LENT_BYTES, dirty_most() / 2) >> PG_SHIFT;
 	uint64_t others = atomic_load_explicit(&opened, memory_order_relaxed);
 	uint64_t part = zone_used_pages(p->zone) / 3;
 

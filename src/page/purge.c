@@ -29,6 +29,7 @@
 #define DESCRIPTORS_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 
 bool trim_inline = true;
+struct dirty_part dirty_part;
 
 /* Blocks taken off the lists to be purged. */
 struct purge {
@@ -376,7 +377,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 void trim(struct zone *z, uint64_t freed)
 {
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
-	uint64_t max = options.dirty_max >> PG_SHIFT;
+	uint64_t max = dirty_most() >> PG_SHIFT;
 	uint64_t used;
 	uint64_t soft;
 	uint64_t last;

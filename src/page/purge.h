@@ -5,6 +5,7 @@
 #ifndef SLUICE_PURGE_H
 #define SLUICE_PURGE_H
 
+#include "base/options.h"
 #include "page/zone.h"
 
 /*
@@ -30,6 +31,19 @@ void zones_purge_descriptors(void);
  * thread.
  */
 extern bool trim_inline;
+
+/* What counts meanwhile instead of the option's value `of`, until that is changed. Written at the
+ * start. */
+extern struct dirty_part {
+	size_t of;
+	size_t bytes;
+} dirty_part;
+
+static inline size_t dirty_most(void)
+{
+	return trim_inline && options.dirty_max == dirty_part.of ? dirty_part.bytes
+								 : options.dirty_max;
+}
 
 /* After `freed` pages were freed to z, without its lock: purges if trim_inline says so. */
 void trim(struct zone *z, uint64_t freed);

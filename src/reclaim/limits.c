@@ -40,7 +40,6 @@
 
 #include "base/clock.h"
 #include "base/lock.h"
-#include "base/log.h"
 #include "base/options.h"
 #include "base/probe.h"
 #include "base/sandbox.h"
@@ -414,16 +413,15 @@ const struct cgroup *limits_find(void)
 	return &group;
 }
 
-/* A process with one thread does not notice what others of its group take, and a group may have
- * many such processes. So what each keeps, unless it was told, is little beside the limit. */
+/* A process without background thread does not notice what others of its group take, and a group
+ * may have many such processes. So what each keeps, unless it was told, is little beside the
+ * limit. */
 static void keep_part(uint64_t limit)
 {
-	char bytes[24];
+	size_t part = max_size(limit / KEEP_PART, MIB);
 
-	limit = max_size(limit / KEEP_PART, MIB);
-	log_format(bytes, sizeof(bytes), "%lu", (unsigned long)limit);
-	if (limit < options.dirty_max)
-		options_default("dirty_max", bytes, "a limit");
+	if (part < options.dirty_max && !options_given("dirty_max"))
+		dirty_part = (struct dirty_part){ options.dirty_max, part };
 }
 
 void limits_begin(void)

@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 55
+plan 56
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -78,7 +78,7 @@ asked() {
 $1
 print('ready', flush=True)
 time.sleep(600)"
-	until grep -q ready "$TMP/asked$user"; do sleep 0.05; done
+	until grep -q ready "$TMP/asked$user" || ! kill -0 "$pid"; do sleep 0.05; done
 	for _ in $(seq 200); do
 		out=$(setpriv --reuid "$user" --regid "$user" --clear-groups "$TMP/ctl" get \
 			dirty_max "$pid" 2>&1)
@@ -90,9 +90,15 @@ time.sleep(600)"
 	wait "$pid"
 }
 asked 65534 "a process of user 65534 answers its user" "dirty_max 64M" "os.setuid(65534)"
-asked 1235 "one whose user has no number in its namespace answers nobody" \
-	"permission denied, only its user and root may ask" \
+denied="permission denied, only its user and root may ask"
+asked 1235 "one whose user has no number in its namespace refuses another" "$denied" \
 	"os.setuid(1234); ctypes.CDLL(None).unshare(0x10000000) == 0 or sys.exit(1)"
+mkdir -p "$TMP/root/proc/self"
+echo "0 0 4294967295" >"$TMP/root/proc/self/uid_map"
+chmod -R a+rX "$TMP"
+asked 1236 "in a chroot with a false uid_map, too" "$denied" \
+	"os.setuid(1234); ctypes.CDLL(None).unshare(0x10000000) == 0 or sys.exit(1)
+os.chroot('$TMP/root')"
 
 try drain "$holder"
 is "$status" 0 "a drain is answered"
