@@ -470,19 +470,9 @@ static void test_threads(void)
 
 /* ---- what a thread allocates ---------------------------------------------------------------- */
 
-static uint64_t word(const char *name)
-{
-	uint64_t v = UINT64_MAX;
-	size_t len = sizeof(v);
-
-	if (mallctl(name, &v, &len, NULL, 0))
-		tap_bail_out("mallctl %s fails", name);
-	return v;
-}
-
 static uint64_t *place(const char *name)
 {
-	return (uint64_t *)(uintptr_t)word(name);
+	return (uint64_t *)(uintptr_t)size_value(name);
 }
 
 struct counted {
@@ -523,8 +513,8 @@ static void *counts_itself(void *arg)
 		count_block(c, size, size / 2 + 1, MALLOCX_ZERO);
 		count_block(c, size, size + 100, 12);
 	}
-	c->wrong += word("thread.allocated") != *c->allocated ||
-		    word("thread.deallocated") != *c->freed ||
+	c->wrong += size_value("thread.allocated") != *c->allocated ||
+		    size_value("thread.deallocated") != *c->freed ||
 		    place("thread.allocatedp") != c->allocated;
 	return NULL;
 }
@@ -535,17 +525,18 @@ static void *peaks(void *arg)
 	void *p = NULL;
 
 	mallctl("thread.peak.reset", NULL, NULL, NULL, 0);
-	*wrong = word("thread.peak.read") != 0;
+	*wrong = size_value("thread.peak.read") != 0;
 	p = mallocx(1000000, 0);
 	dallocx(p, 0);
-	*wrong += word("thread.peak.read") < 1000000 || word("thread.peak.read") > 1100000;
+	*wrong += size_value("thread.peak.read") < 1000000 ||
+		  size_value("thread.peak.read") > 1100000;
 	p = mallocx(500000, 0);
 	mallctl("thread.peak.reset", NULL, NULL, NULL, 0);
-	*wrong += word("thread.peak.read") != 0;
+	*wrong += size_value("thread.peak.read") != 0;
 	dallocx(mallocx(2000, 0), 0);
-	*wrong += word("thread.peak.read") < 2000 || word("thread.peak.read") > 3000;
+	*wrong += size_value("thread.peak.read") < 2000 || size_value("thread.peak.read") > 3000;
 	dallocx(p, 0);
-	*wrong += word("thread.peak.read") > 3000;
+	*wrong += size_value("thread.peak.read") > 3000;
 	return NULL;
 }
 
