@@ -521,17 +521,17 @@ static bool setting_apply(char *word, const struct place *at)
 	return true;
 }
 
+bool options_given(const char *name)
+{
+	return given[row_find(name) - rows];
+}
+
 bool options_default(const char *name, const char *value, const char *from)
 {
 	const struct place at = { .from = from };
 	const struct option_row *row = row_find(name);
 
-	return given[row - rows] || row_set(row, value, &at);
-}
-
-bool options_given(const char *name)
-{
-	return given[row_find(name) - rows];
+	return options_given(name) || row_set(row, value, &at);
 }
 
 bool options_change(const char *name, const char *value, char *why, size_t room)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_size.c - how large a block is, or would be.
- * Used by the other files of the heap, shim; uses guarded, huge, arena, large, profile.
+ * Used by the other files of the heap, tally, shim; uses guarded, huge, arena, large, profile.
  *
  * No lock, allocates nothing. A pointer that is none of ours, or to the middle of a block, stops
  * the program. Signal handlers and fork children: at any time.
@@ -9,6 +9,8 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#include "heap/heap_size.h"
+
 #include "heap/arena.h"
 #include "heap/guarded.h"
 #include "heap/heap.h"
@@ -29,6 +31,33 @@ static noinline _Noreturn void size_of_middle(const void *p, const struct page *
 		     p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
+static size_t large_bytes(const void *p, const struct page *pg)
+{
+	size_t n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
+
+	return n ? n : large_usable(pg);
+}
+
+static size_t mapped_bytes(const void *p)
+{
+	size_t n = huge_usable(p);
+
+	return n ? n : arena_usable(p);
+}
+
+size_t heap_bytes_at(const void *p)
+{
+	const struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+
+	if (pg && page_kind(pg) == PAGE_SLAB)
+		return class_size(pg->cls);
+	if (pg && page_kind(pg) == PAGE_LARGE)
+		return large_bytes(p, pg);
+	if (unlikely(guarded_owns(p)))
+		return guarded_in_use(p) ? guarded_usable(p) : 0;
+	return mapped_bytes(p);
+}
+
 size_t heap_plain_usable(void *p)
 {
 	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
@@ -45,14 +74,11 @@ size_t heap_plain_usable(void *p)
 	if (pg && page_kind(pg) == PAGE_LARGE) {
 		if (unlikely(p != page_address(pg)))
 			size_of_middle(p, pg);
-		n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
-		return n ? n : large_usable(pg);
+		return large_bytes(p, pg);
 	}
 	if (unlikely(guarded_owns(p)))
 		return guarded_usable(p);
-	n = huge_usable(p);
-	if (!n)
-		n = arena_usable(p);
+	n = mapped_bytes(p);
 	if (!n)
 		huge_stop("size asked", " or was freed", p);
 	return n;

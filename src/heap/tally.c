@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tally.c - see tally.h. Used by heap, mallctl; uses heap_thread, and what blocks consist of.
+ * tally.c - see tally.h. Used by heap, mallctl, background; uses heap_size, heap_thread.
  *
  * Owner thread only: a thread's counters are its own words. A signal handler that interrupts a
  * change of one may lose what it counts itself.
@@ -12,13 +12,9 @@
 #endif
 #include "heap/tally.h"
 
-#include "heap/arena.h"
 #include "heap/critical.h"
-#include "heap/guarded.h"
+#include "heap/heap_size.h"
 #include "heap/heap_thread.h"
-#include "heap/huge.h"
-#include "heap/profile.h"
-#include "page/pagemap.h"
 
 struct heap heap_counts = HEAP_NEVER;
 _Thread_local struct heap *heap_behind TLS_FAST;
@@ -40,24 +36,6 @@ struct tally *tally_of_thread(void)
 	return &tally;
 }
 
-/* As heap_plain_usable, but 0 for what is no block: the free that follows says so. */
-static size_t bytes_of(const void *p)
-{
-	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
-	size_t n = 0;
-
-	if (pg && page_kind(pg) == PAGE_SLAB)
-		return class_size(pg->cls);
-	if (pg && page_kind(pg) == PAGE_LARGE) {
-		n = pg->list == LIST_SAMPLED ? profile_bytes(p) : 0;
-		return n ? n : large_usable(pg);
-	}
-	if (unlikely(guarded_owns(p)))
-		return guarded_in_use(p) ? guarded_usable(p) : 0;
-	n = huge_usable(p);
-	return n ? n : arena_usable(p);
-}
-
 static int64_t balance(void)
 {
 	return (int64_t)(tally.allocated - tally.freed);
@@ -72,12 +50,12 @@ static void add(uint64_t bytes)
 
 void tally_add(const void *p)
 {
-	add(bytes_of(p));
+	add(heap_bytes_at(p));
 }
 
 void tally_remove(const void *p)
 {
-	tally.freed += bytes_of(p);
+	tally.freed += heap_bytes_at(p);
 }
 
 void tally_resize(uint64_t old, uint64_t bytes)
@@ -86,6 +64,16 @@ void tally_resize(uint64_t old, uint64_t bytes)
 		return;
 	tally.freed += old;
 	add(bytes);
+}
+
+struct tally tally_save(void)
+{
+	return tally;
+}
+
+void tally_restore(const struct tally *saved)
+{
+	tally = *saved;
 }
 
 void tally_reset_peak(void)

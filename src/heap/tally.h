@@ -25,6 +25,11 @@ struct tally {
 struct tally *tally_of_thread(void);
 void tally_reset_peak(void);
 
+/* What the calling thread allocates and frees between the two does not count: the library's own
+ * calls of libc. Signals are blocked in between. */
+struct tally tally_save(void);
+void tally_restore(const struct tally *saved);
+
 static always_inline bool tally_is_on(void)
 {
 	return heap_self == &heap_counts;

@@ -59,6 +59,7 @@
 #include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
 #include "heap/slab_pool.h"
+#include "heap/tally.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
 #include "page/longrun.h"
@@ -484,12 +485,14 @@ static void *background_main(void *arg)
 	return NULL;
 }
 
-/* A detached thread with all signals blocked and ordinary priority, whichever thread makes it. */
+/* A detached thread with all signals blocked and ordinary priority, whichever thread makes it. What
+ * libc allocates for it does not count as the maker's. */
 static bool start(void *(*main)(void *), enum from from)
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
 	const uint64_t all = OUR_MASK;
 	uint64_t before = 0;
+	struct tally tally;
 	pthread_attr_t attr;
 	pthread_t t;
 	bool good = false;
@@ -501,6 +504,7 @@ static bool start(void *(*main)(void *), enum from from)
 	set_mask(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
 		signals = before; /* the background thread itself keeps what it was started with */
+	tally = tally_save();
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -510,6 +514,7 @@ static bool start(void *(*main)(void *), enum from from)
 	if (from == FROM_LIBC || may_make_threads(before, from == FROM_ALLOC))
 		good = pthread_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
+	tally_restore(&tally);
 	set_mask(SIG_SETMASK, &before, NULL);
 	if (!good)
 		sandbox_leave();

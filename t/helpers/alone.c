@@ -4,7 +4,9 @@
  * single thread may do. Usage: alone CASE. Status 77: the machine cannot do it.
  */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -275,6 +277,51 @@ static int case_c11(void)
 			thrd_join(t[i], NULL);
 		CHECK(becomes(NULL, 1), "%u threads are left", threads(NULL));
 	}
+	return helper_end();
+}
+
+static uint64_t counted(void)
+{
+	static int (*ctl)(const char *, void *, size_t *, void *, size_t);
+	uint64_t bytes = 0;
+	size_t len = sizeof bytes;
+
+	if (!ctl)
+		*(void **)&ctl = dlsym(RTLD_DEFAULT, "mallctl");
+	if (!ctl || ctl("thread.allocated", &bytes, &len, NULL, 0) != 0)
+		_exit(96);
+	return bytes;
+}
+
+/* It makes our thread by one of its calls, and that costs memory. */
+static int counting_thread(void *arg)
+{
+	unsigned *wrong = arg;
+
+	for (int i = 0; i < 1000; i++) {
+		uint64_t before = counted();
+		void *p = malloc(100);
+
+		*wrong += counted() - before != malloc_usable_size(p);
+		free(p);
+	}
+	while (hold)
+		nap();
+	return 0;
+}
+
+static int case_counted(void)
+{
+	unsigned wrong = 0;
+	thrd_t t;
+
+	counted(); /* finds mallctl */
+	hold = 1;
+	CHECK(thrd_create(&t, counting_thread, &wrong) == thrd_success, "no thread");
+	CHECK(becomes("sluice", 1), "it does not start");
+	hold = 0;
+	thrd_join(t, NULL);
+	CHECK(wrong == 0, "%u calls count wrongly", wrong);
 	return helper_end();
 }
 
@@ -563,6 +610,7 @@ int main(int argc, char **argv)
 		{ "churn", case_churn },
 		{ "limit", case_limit },
 		{ "c11", case_c11 },
+		{ "counted", case_counted },
 		{ "timer", case_timer },
 		{ "handler", case_handler },
 		{ "children", case_children },

@@ -222,16 +222,6 @@ void *realloc(void *p, size_t n)
 	return touched(fn(p, n), had);
 }
 
-void *aligned_alloc(size_t align, size_t n)
-{
-	static void *(*fn)(size_t, size_t);
-
-	if (!fn)
-		*(void **)&fn = next("aligned_alloc");
-	enter();
-	return touched(fn(align, n), 0);
-}
-
 int posix_memalign(void **out, size_t align, size_t n)
 {
 	static int (*fn)(void **, size_t, size_t);
@@ -253,6 +243,11 @@ void *memalign(size_t align, size_t n)
 		*(void **)&fn = next("memalign");
 	enter();
 	return touched(fn(align, n), 0);
+}
+
+void *aligned_alloc(size_t align, size_t n)
+{
+	return memalign(align, n);
 }
 
 void *reallocarray(void *p, size_t n, size_t size)

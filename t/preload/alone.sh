@@ -4,7 +4,7 @@
 # The background thread ends with the program's last other thread, starts with the next one, and
 # takes no place in the limit of threads.
 . "${0%/*}/../lib/tap.sh"
-plan 19
+plan 20
 
 alone=$builddir/t/helpers/alone
 quiet=psi:0,cgroup:0
@@ -21,6 +21,8 @@ passes "at a limit of threads the program has all of them" "there is no other us
 passes "at a limit of threads the program has all of them, with a reserve as well" \
 	"there is no other user" "reserve:8M,$quiet" "$alone" limit
 passes "threads of C11 start ours, and it ends with them" "" "$quiet" "$alone" c11
+passes "the memory of our thread does not count as that of the thread which makes it" "" "$quiet" \
+	"$alone" counted
 passes "threads that the C library makes for itself start ours" "there are no timers" "$quiet" \
 	"$alone" timer
 passes "signal handlers make threads" "" "$quiet" "$alone" handler
