@@ -229,7 +229,7 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
  */
 #define HEAD_NOTE ((uint32_t)PG_BYTES - 1)
 struct region {
-	char guard[REGION_GUARD]; /* inaccessible: an overrun of the region in front faults here */
+	char guard[REGION_GUARD]; /* an overrun of the region in front faults here; see bare */
 	struct zone *zone;        /* set once */
 	struct region *next;      /* zone's list, set once */
 	uint32_t pages;           /* usable from page 0 on; guarded by the zone's lock */
@@ -238,7 +238,8 @@ struct region {
 	uint32_t offline;         /* its address space was returned to the kernel */
 	uint32_t away_pages;      /* in blocks that are away; grow lock */
 	bool blocked;             /* another mapping lies behind it; grow lock */
-	bool populated; /* all metadata is backed by memory; the reserve's thread, grow lock */
+	bool populated;    /* all metadata is backed by memory; the reserve's thread, grow lock */
+	_Atomic bool bare; /* its guards are usable, or about to be; any thread, atomic */
 	_Atomic(struct live_bits *) live; /* any thread, atomic: livebits.h, set once */
 	cache_aligned uint64_t dirty[REGION_PAGES / 64];  /* of free pages; zone's lock */
 	cache_aligned uint64_t unused[REGION_PAGES / 64]; /* pages of free blocks; zone's lock */

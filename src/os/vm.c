@@ -192,12 +192,17 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 
 bool vm_mappings_used_up(void)
 {
+	int saved = errno;
 	size_t limit;
-	void *p = map(NULL, vm_os_page, PROT_NONE, MAP_NORESERVE);
+	char *p = map(NULL, 3 * vm_os_page, PROT_NONE, MAP_NORESERVE);
+	/* The middle becomes a mapping of its own: two more. */
+	bool room = p &&
+		    (sys_mprotect(p + vm_os_page, vm_os_page, PROT_READ) == 0 || errno != ENOMEM);
 
 	if (p)
-		unmap(p, vm_os_page);
-	return !p && !vm_address_limited(&limit);
+		unmap(p, 3 * vm_os_page);
+	errno = saved;
+	return !room && !vm_address_limited(&limit);
 }
 
 void *vm_reserve(size_t bytes, size_t align)
@@ -214,6 +219,19 @@ void *vm_map(size_t bytes, size_t align)
 {
 	return map_aligned(align_up(bytes, vm_os_page), max_size(align, vm_os_page),
 			   PROT_READ | PROT_WRITE, 0);
+}
+
+void *vm_map_joined(size_t bytes, size_t align)
+{
+	/* Lengths of whole huge pages the kernel aligns, with a gap behind the mapping. */
+	size_t length = align_up(bytes, vm_os_page) + vm_os_page;
+	char *p = map(NULL, length, PROT_READ | PROT_WRITE, 0);
+	char *at = (char *)align_down((uintptr_t)p, align);
+
+	if (!p || at == p || vm_try_map_at(at, (size_t)(p - at)) == 0)
+		return at;
+	unmap(p, length);
+	return vm_map(bytes, align);
 }
 
 void *vm_map_wiped(void)

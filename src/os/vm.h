@@ -19,8 +19,8 @@ void vm_init(void);
 /* Address space without memory, aligned (a power of two). Returns NULL if the kernel refuses. */
 void *vm_reserve(size_t bytes, size_t align);
 
-/* Whether the process may have no more mappings (vm.max_map_count), even for address space without
- * memory. Asks the kernel: one or two calls. */
+/* Whether the process may have fewer than two more mappings (vm.max_map_count), even for address
+ * space without memory. Asks the kernel: three calls at most. */
 bool vm_mappings_used_up(void);
 
 /* Maps read-write memory at exactly addr, where nothing may be mapped. Returns 0; -EEXIST if
@@ -31,6 +31,13 @@ int vm_try_map_at(void *addr, size_t bytes);
 /* Read-write memory at any place, aligned (a power of two), that reads as zero. Returns NULL if the
  * kernel refuses. */
 void *vm_map(size_t bytes, size_t align);
+
+/*
+ * The same where the process may have no more mappings (vm.max_map_count): begins below another
+ * mapping without a gap, so that the kernel joins the two if both are read-write memory. What lies
+ * between the bytes and that mapping, less than `align`, stays mapped and is not used.
+ */
+void *vm_map_joined(size_t bytes, size_t align);
 
 /* A page of memory that reads as zero in a copy of this process (MADV_WIPEONFORK). Returns NULL if
  * the kernel has no such memory. */

@@ -32,10 +32,12 @@
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/block.h"
+#include "page/region_guard.h"
 
 #define STEP_MIN ((size_t)1 << 20)
 #define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
 #define STEP_FIRST ((size_t)2 << 20)
+#define BARE_AFTER 64u     /* regions without guards after mappings were used up */
 #define RETRY_REFUSALS 64u /* of growth, until the blocked places are tried again */
 #define RESERVE_PART 4u    /* of what is usable: what is reserved beyond it */
 #define HOPELESS 4u   /* times all that we have: giving back does not help a request of that size */
@@ -152,36 +154,52 @@ static void reserve_space(struct zone *z)
 }
 
 /* Maps bytes for a region: below the last region if that place is free, or elsewhere. */
-static struct region *region_map(struct zone *z, size_t bytes)
+static struct region *region_map(struct zone *z, size_t bytes, bool bare)
 {
 	struct region *last = zone_first_region(z);
 	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
 	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
 
 	if (err == -EEXIST)
-		return vm_map(bytes, REGION_BYTES);
+		return bare ? vm_map_joined(bytes, REGION_BYTES) : vm_map(bytes, REGION_BYTES);
 	return err ? NULL : r;
 }
 
-/* Makes the metadata of a reserved region usable, except the guards around them. */
-static bool region_commit_meta(struct region *r)
+/*
+ * Unmaps what is reserved for the next regions. Returns false if the kernel refused. Guarded by:
+ * grow.
+ */
+static bool release_va(struct zone *z)
 {
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
-
-	if (vm_os_page > REGION_GUARD)
-		return vm_commit(r, meta);
-	return vm_commit((char *)r + REGION_GUARD, meta - 2 * REGION_GUARD);
+	if (z->va.next != z->va.end && !vm_unmap((void *)z->va.next, z->va.end - z->va.next))
+		return false;
+	z->va.end = z->va.next;
+	return true;
 }
 
-/* Takes access away from the guards of a region that was mapped as a whole. */
-static void region_guard(struct region *r)
+/*
+ * Maps a region with room for step bytes. If mappings are what is missing, all of its address space
+ * is usable, so that the kernel makes one mapping of it and the next region below. Guarded by:
+ * grow.
+ */
+static struct region *region_map_new(struct zone *z, size_t step, bool bare)
 {
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	size_t bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
+	struct region *r;
 
-	if (vm_os_page > REGION_GUARD)
-		return;
-	(void)vm_guard(r, REGION_GUARD);
-	(void)vm_guard((char *)r + meta - REGION_GUARD, REGION_GUARD);
+	if (bare && !atomic_load_explicit(&z->locked, memory_order_relaxed))
+		bytes = REGION_BYTES;
+	r = region_map(z, bytes, bare);
+	if (!r)
+		return NULL;
+	if (!bare)
+		region_guard(r);
+	atomic_store_explicit(&r->bare, bare, memory_order_relaxed);
+	if (region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT)))
+		return r;
+	vm_unmap(r, bytes);
+	return NULL;
 }
 
 /*
@@ -191,29 +209,28 @@ static void region_guard(struct region *r)
  */
 static struct region *region_new(struct zone *z, bool limited, size_t step)
 {
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	bool bare = z->bare_next != 0;
 	struct region *r;
-	size_t bytes;
 
-	if (!limited && z->va.next == z->va.end && !z->va.refused &&
+	if (bare)
+		z->bare_next--;
+	if (!limited && !bare && z->va.next == z->va.end && !z->va.refused &&
 	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
 		reserve_space(z);
 	if (z->va.next != z->va.end) {
 		r = (struct region *)z->va.next;
-		if (!region_commit_meta(r) || !region_publish(z, r, REGION_PAGES))
-			return NULL; /* the next try finds it there, usable or not */
-		z->va.next += REGION_BYTES;
-		return r;
+		if (region_commit_meta(r, bare)) {
+			atomic_store_explicit(&r->bare, bare, memory_order_relaxed);
+			if (region_publish(z, r, REGION_PAGES)) {
+				z->va.next += REGION_BYTES;
+				return r;
+			}
+		}
+		/* The next try finds it there, usable or not. */
+		if (!bare || !release_va(z))
+			return NULL;
 	}
-	bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
-	r = region_map(z, bytes);
-	if (!r)
-		return NULL;
-	region_guard(r);
-	if (region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT)))
-		return r;
-	vm_unmap(r, bytes);
-	return NULL;
+	return region_map_new(z, step, bare);
 }
 
 /*
@@ -372,6 +389,24 @@ static void try_blocked_again(struct zone *z)
 		pg->blocked = 0;
 }
 
+/*
+ * The process may have no more mappings (vm.max_map_count): does without guards, whose mappings
+ * then serve for growth, and keeps a new region in one mapping. Guarded by: grow.
+ */
+static bool grow_bare(struct zone *z, size_t step, size_t least)
+{
+	struct region *r;
+
+	z->bare_next = BARE_AFTER;
+	regions_unguard(z);
+	for (r = zone_first_region(z); r; r = r->next) {
+		if (region_grow(z, r, step, least))
+			return true;
+	}
+	r = region_new(z, false, step);
+	return r && region_grow(z, r, step, least);
+}
+
 /* Room that a region has reserved comes first, then address space, less and less while the kernel
  * refuses. After a refused growth the next one asks only once, so that repeated failures cost
  * little. */
@@ -399,6 +434,8 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 		good = grow_space(z, limited, step, least);
 		step = step > least ? max_size(align_down(step / 2, vm_os_page), least) : 0;
 	}
+	if (!good && !limited && vm_mappings_used_up())
+		good = grow_bare(z, max_size(STEP_FIRST, least), least);
 	z->refused = !good;
 	if (!good && ++z->refusals % RETRY_REFUSALS == 0)
 		try_blocked_again(z);
@@ -597,10 +634,9 @@ static uint64_t release_reserved(struct zone *z)
 {
 	uint64_t bytes = 0;
 
-	if (z->va.next != z->va.end && vm_unmap((void *)z->va.next, z->va.end - z->va.next)) {
-		bytes += z->va.end - z->va.next;
-		z->va.end = z->va.next;
-	}
+	bytes = z->va.end - z->va.next;
+	if (!release_va(z))
+		bytes = 0;
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
 

@@ -12,6 +12,9 @@
  *        limits measure SIZE         the same once, with its cost; no check (the tables of
  *                                    doc/reclaim.md)
  *        limits late MIB             what a program that uses MIB can do after it has set a limit
+ *        limits mappings LEFT MIB    the process has no mapping but LEFT (vm.max_map_count), and
+ *                                    allocates MIB in blocks of up to 1 MiB, some of them by
+ *                                    realloc; ends with status 77 if the kernel allows too many
  *
  * exhaust and faults print on stderr how many requests failed.
  */
@@ -528,6 +531,78 @@ static int late(size_t mib)
 	return helper_end();
 }
 
+/* ---- no mapping left ------------------------------------------------------------------------- */
+
+enum { MAPPINGS_MOST = 300000 };
+
+static long map_count_limit(void)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
+	long n = 0;
+
+	if (f == NULL || fscanf(f, "%ld", &n) != 1)
+		n = 0;
+	if (f != NULL)
+		fclose(f);
+	return n;
+}
+
+/* Every second page of one mapping gets another protection, until the kernel refuses that; then
+ * some of them are changed back, two mappings each. Returns where they are; NULL on an error. */
+static char *use_up_mappings(size_t bytes, int left)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *area = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			  0);
+	char *at = area + page;
+
+	if (area == MAP_FAILED)
+		return NULL;
+	while (at < area + bytes && mprotect(at, page, PROT_READ) == 0)
+		at += 2 * page;
+	if (at >= area + bytes)
+		return NULL;
+	while (left > 0) {
+		at -= 2 * page;
+		mprotect(at, page, PROT_NONE);
+		left -= 2;
+	}
+	return area;
+}
+
+static int few_mappings(int left, size_t mib)
+{
+	static const size_t sizes[] = { 24, 300, 2000, 9000, 70000, 300000, 1000000 };
+	long most = map_count_limit();
+	size_t bytes = 2 * (size_t)most * (size_t)sysconf(_SC_PAGESIZE);
+	size_t total = 0;
+
+	if (most <= 0 || most > MAPPINGS_MOST)
+		return 77;
+	char *area = use_up_mappings(bytes, left);
+	if (area == NULL)
+		return 98;
+	for (unsigned i = 0; total < mib << 20; i++) {
+		size_t n = sizes[i % (sizeof sizes / sizeof *sizes)];
+		struct node *p = request(0, i % 5 == 0 ? n / 2 : n);
+
+		if (p != NULL && i % 5 == 0)
+			p = realloc(p, n);
+		CHECK(p != NULL, "%zu bytes after %zu KiB", n, total >> 10);
+		if (p == NULL)
+			break;
+		p->next = all;
+		p->size = n;
+		memset(p + 1, 'e', n - sizeof *p);
+		all = p;
+		total += n;
+	}
+	free_nodes();
+	munmap(area, bytes);
+	free(request(0, 40 << 20));
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	static char buffer[1024];
@@ -545,8 +620,10 @@ int main(int argc, char **argv)
 		return measure((size_t)atol(argv[2]));
 	if (argc == 3 && strcmp(argv[1], "late") == 0)
 		return late((size_t)atol(argv[2]));
+	if (argc == 4 && strcmp(argv[1], "mappings") == 0)
+		return few_mappings(atoi(argv[2]), (size_t)atol(argv[3]));
 	fprintf(stderr,
 		"usage: limits exhaust MEMBER MIB|faults|churn|fill SIZE PERCENT|measure SIZE|"
-		"late MIB\n");
+		"late MIB|mappings LEFT MIB\n");
 	return 2;
 }

@@ -10,7 +10,7 @@ limits=$builddir/t/helpers/limits
 mib=1048576
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
-plan 55
+plan 58
 
 # Programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
@@ -141,6 +141,19 @@ out=$(with_sluice "$limits" churn 2>"$TMP/err")
 like "$out, status $?" "$passed" \
 	"growing and purging with 8 threads keeps the number of mappings bounded"
 diag "$(cat "$TMP/err")"
+
+# A process that may have few more mappings (vm.max_map_count).
+for left in 2 4 10; do
+	label="with $left mappings left, 200 MiB can be allocated"
+	out=$(with_sluice "$limits" mappings $left 200 2>"$TMP/err")
+	status=$?
+	if [ $status -eq 77 ]; then
+		skip "$label" "the kernel allows too many mappings"
+		continue
+	fi
+	like "$out, status $status" "$passed" "$label"
+	diag "$(cat "$TMP/err")"
+done
 
 proved_loaded "the program was served by the library" limits
 
