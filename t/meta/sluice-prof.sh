@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# sluice-prof: damaged profiles are refused in one line, files that they name are not waited for,
-# and an output that is no regular file stays what it is.
+# sluice-prof: damaged profiles are refused in one line, files that they name are not waited for, a
+# function without a symbol gets no other one's name, and an output that is no regular file stays
+# what it is.
 . "${0%/*}/../lib/tap.sh"
-plan 31
+plan 33
 tmpdir
 cd "$TMP" || exit 1
 
@@ -67,6 +68,30 @@ for file in size far end 'a\0000b' fifo .; do
 done
 is "$(printf '%s\n' "$out" | sed 's/^.*+/+/' | sort -u)" "
 +0xfff 105 0" "a damaged ELF file, or what is no file, gives no names"
+
+# named FILE ADDRESS: the function, not those inlined into it, that an address in the file is called
+named() {
+	profile 100 "$(printf '0x%x' $((0x7f0000000000 + 0x$2 + 1)))" "$good"
+	printf '7f0000000000-7f0001000000 r-xp 00000000 00:00 1 %s\n' "$TMP/$1" >>heap
+	"$tool" --format folded heap | sed "s/[; ].*//"
+}
+whole="a function without a symbol is named by its file and offset"
+part="one with a symbol by that"
+lib=$builddir/.libs/libsluice.so.0
+if [ -e "$lib" ] && command -v addr2line nm strip >/dev/null &&
+	cp "$lib" whole && strip -o stripped whole; then
+	address() {
+		nm whole | awk -v name="$1" '$3 == name { sub(/^0+/, "", $1); print $1 }'
+	}
+	inner=$(address heap_init)
+	is "$(named whole "$inner") $(named stripped "$inner")" \
+		"heap_init stripped+0x$inner" "$whole"
+	is "$(named whole "$(address sluice_drain)") $(named stripped "$(address sluice_drain)")" \
+		"sluice_drain sluice_drain" "$part"
+else
+	skip "$whole" "no library, or no addr2line, nm and strip (binutils)"
+	skip "$part" "no library, or no addr2line, nm and strip (binutils)"
+fi
 
 profile 100 0x1 "$good"
 mkfifo pipe

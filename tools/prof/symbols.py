@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from ..common.command import complain
 
 PHDR_BYTES = 56  # of a program header of ELF, 64 bits
+SHDR_BYTES = 64
+SYMBOL_BYTES = 24
+SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
+IN_TEXT = (0, 2, 10)  # STT_NOTYPE, STT_FUNC, STT_GNU_IFUNC
 
 
 @dataclass
@@ -53,6 +57,43 @@ def segments(path):
         if kind == 1:
             found.append((offset, length, address))
     return found
+
+
+def symbol_tables(f):
+    """The contents of the symbol tables of an ELF file."""
+    size = os.fstat(f.fileno()).st_size
+    head = f.read(64)
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return
+    at, = struct.unpack_from("<Q", head, 40)
+    row, count = struct.unpack_from("<HH", head, 58)
+    if row != SHDR_BYTES or at + row * count > size:
+        return
+    f.seek(at)
+    for _, kind, _, _, offset, length, *_ in struct.iter_unpack("<IIQQQQIIQQ", f.read(row * count)):
+        if kind in SYMBOL_TABLES and offset + length <= size:
+            f.seek(offset)
+            yield f.read(length - length % SYMBOL_BYTES)
+
+
+def functions(path):
+    """(address, size) of the functions in an ELF file's symbol tables, in order."""
+    found = set()
+    try:
+        with open_regular(path) as f:
+            for table in symbol_tables(f):
+                found.update((address, size) for _, info, _, section, address, size
+                             in struct.iter_unpack("<IBBHQQ", table)
+                             if section and info & 15 in IN_TEXT)
+    except (OSError, ValueError):
+        return []
+    return sorted(found)
+
+
+def is_behind(symbols, address):
+    """Whether the address belongs to none of the functions, but to one without a symbol."""
+    at = bisect.bisect(symbols, (address, 1 << 64)) - 1
+    return at >= 0 and 0 < symbols[at][1] <= address - symbols[at][0]
 
 
 def addr2line(path, addresses):
@@ -105,9 +146,14 @@ class Symbols:
                 if offset <= at < offset + length:
                     virtual[pc] = at - offset + address
         names = addr2line(path, sorted(set(virtual.values()))) if virtual else {}
+        # Without debug information addr2line takes the symbol before the address, however far. In a
+        # stripped file that is often another function.
+        nearest = any(line.function != "??" and not line.file for n in names.values() for line in n)
+        symbols = functions(path) if nearest else []
         for pc, mapping in found:
             lines = names.get(virtual.get(pc), [])
-            if not lines or lines[0].function == "??":
+            if not lines or lines[0].function == "??" or (
+                    not lines[-1].file and is_behind(symbols, virtual[pc])):
                 at = pc - 1 - mapping.start + mapping.offset
                 lines = [Line(f"{os.path.basename(path)}+{at:#x}")]
             self.lines[pc] = lines
