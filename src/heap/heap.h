@@ -189,8 +189,9 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
 	struct page *pg = h->current[cls];
-	struct object *o;
+	struct object *taken[TAKE_NEAR];
 	unsigned far = TAKE_FAR;
+	unsigned got;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
 		if (unlikely(heap_hooks != NULL))
@@ -202,12 +203,14 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 	bin_refilled(h, cls);
 	if (unlikely(!pg) || unlikely(!pg->free))
 		return heap_alloc_refill(h, cls);
-	b->top += slab_take_freed(pg, b->top + 1, TAKE_NEAR, &far) - 1;
-	o = b->top[1];
+	got = slab_take_freed(pg, taken, TAKE_NEAR, &far);
+	/* In the order of the list, in which runs of addresses stay together. */
+	for (unsigned i = got - 1; i; i--)
+		*++b->top = taken[i];
 	slab_prefetch_next(h, cls);
 	h->idle_rounds[cls] = 0;
 	heap_exit(h);
-	return o;
+	return taken[0];
 }
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow

@@ -16,9 +16,10 @@
  * lock.
  * Under it: list steps, CAS on state words; no page is asked for or given back.
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
- * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, and stops at the first that is far from
- * the one before; carving reads none. A flush by free writes FLUSH objects, whose cache lines their
- * frees have prefetched. Debug builds count the cold lines (cold_count; t/unit/cold.c).
+ * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, prefetches some that may follow, and
+ * stops at the first that is far from the one before; carving reads none. A flush by free writes
+ * FLUSH objects, whose cache lines their frees have prefetched. Debug builds count the cold lines
+ * (cold_count; t/unit/cold.c).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */

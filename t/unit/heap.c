@@ -727,6 +727,46 @@ static void test_inbox(void)
 
 /* ---- a heap that its thread cannot use ------------------------------------------------------ */
 
+#define PASSED 4096u
+#define PASSED_BYTES 64u
+static char *passed[PASSED];
+
+/* All but each 16th, so that their slabs stay. */
+static void *free_passed(void *arg)
+{
+	for (unsigned i = 0; i < PASSED; i++)
+		if (i % 16)
+			heap_free(passed[i]);
+	return arg;
+}
+
+static void test_passed_order(void)
+{
+	unsigned even = 0;
+	ptrdiff_t before = 0;
+	char *last = NULL;
+
+	for (unsigned i = 0; i < PASSED; i++)
+		passed[i] = alloc(PASSED_BYTES);
+	run_thread(free_passed, NULL);
+	for (unsigned i = 0; i < PASSED; i++) {
+		if (i % 16 == 0)
+			continue;
+		passed[i] = alloc(PASSED_BYTES);
+		if (last) {
+			even += passed[i] - last == before;
+			before = passed[i] - last;
+		}
+		last = passed[i];
+	}
+	ok(even > PASSED / 2,
+	   "objects that another thread freed in their order come back in runs of addresses (%u "
+	   "of %u)",
+	   even, PASSED);
+	for (unsigned i = 0; i < PASSED; i++)
+		heap_free(passed[i]);
+}
+
 static void *free_one(void *arg)
 {
 	heap_free(arg);
@@ -1126,7 +1166,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(77);
+	tap_plan(78);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -1143,6 +1183,7 @@ int main(void)
 	test_spill();
 	test_wide_bins();
 	test_inbox();
+	test_passed_order();
 	test_reentry();
 	test_held();
 	test_no_lock();
