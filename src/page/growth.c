@@ -40,7 +40,8 @@ bool growth_ask_if_due(struct zone *any, uint64_t pages)
 
 	if (likely(growth(z) < at))
 		return false;
-	/* A process may take its first GROWTH_ASK_PAGES without asking. */
+	/* A process may take its first GROWTH_ASK_PAGES without asking, unless its limit is that
+	 * low (growth_ask_within). */
 	if (at == 0) {
 		atomic_store_explicit(&z->growth.ask_at, GROWTH_ASK_PAGES, memory_order_relaxed);
 		if (growth(z) + pages < GROWTH_ASK_PAGES)
@@ -54,9 +55,10 @@ void growth_ask_within(struct zone *any, uint64_t pages)
 {
 	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
+	uint64_t ask_at = atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed);
 
 	atomic_store_explicit(&z->growth.ask_most, pages, memory_order_relaxed);
-	if (pages && at < atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed))
+	if (pages && at < (ask_at ? ask_at : GROWTH_ASK_PAGES))
 		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
 }
 

@@ -24,7 +24,7 @@ bool growth_ask_if_due(struct zone *z, uint64_t pages);
 /* The same, due or not. z: of zone_lead. Returns whether pages came free. */
 bool growth_ask(struct zone *z, uint64_t pages);
 
-/* Sets the most pages of growth between two calls; 0: no limit. */
+/* Sets the most pages of growth between two calls, and until the first one; 0: no limit. */
 void growth_ask_within(struct zone *z, uint64_t pages);
 
 /* The next call comes after at most so many pages of growth: the last one did not do all that it

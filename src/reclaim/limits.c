@@ -430,6 +430,7 @@ void limits_begin(void)
 	read_files();
 	keep_part(cgroup_limit(&group));
 	growth_ask_others = before_growth;
+	(void)shortage(0); /* sets how soon growth asks for the first time */
 	if (options.soft_limit || options.cache_limit) {
 		heap_pcps_count_all();
 		heap_bins_count_all();

@@ -7,7 +7,7 @@
 . "${0%/*}/../lib/tap.sh"
 # Both pressure.sh and pressure-tool.sh make the machine short of memory.
 one_at_a_time preload/pressure.sh
-plan 23
+plan 24
 tmpdir
 
 turns=$builddir/t/helpers/turns
@@ -66,6 +66,9 @@ if [ -n "$group" ]; then
 		"16 threads in turn, 48 MiB of small objects each, survive in 62 MiB"
 	like "$(limited 62 "$turns" handed 16 48)" "^peak " \
 		"small objects that the next thread frees survive in 62 MiB"
+	# Less than a process may take without a limit before it looks for the first time.
+	like "$(limited 10 "$turns" small 16 4)" "^peak " \
+		"16 threads in turn, 4 MiB of small objects each, survive in 10 MiB"
 
 	# 105 MiB of small objects, of which one in twenty stays, and then 95 MiB of blocks.
 	like "$(limited 130 "$scatter" blocks 90000)" "changed 0$" \
@@ -94,9 +97,9 @@ if [ -n "$group" ]; then
 	is "$eaten" eaten "free memory goes when another process of the group needs it"
 	like "$(cat "$TMP/out")" "^back" "free memory goes without a call of the program"
 else
-	for label in "page blocks" "the library" "the look" "small objects" "handed" "holes" \
-		"holes:0" "workers of small blocks" "of middle ones" "of large ones" "told" \
-		"another" "nobody"; do
+	for label in "page blocks" "the library" "the look" "small objects" "handed" \
+		"a small group" "holes" "holes:0" "workers of small blocks" "of middle ones" \
+		"of large ones" "told" "another" "nobody"; do
 		skip "in a memory cgroup: $label" "no memory cgroup can be made here"
 	done
 fi
