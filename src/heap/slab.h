@@ -80,13 +80,13 @@ void slab_make(struct page *pg, unsigned cls);
 /*
  * Objects that another thread freed lie in the cache of its processor, so reading a link may take
  * longer than all else of the call. Often they follow each other at one step, as they were freed.
- * So the three after `next` are prefetched before their links are read, unless the step is longer
- * than AHEAD_BYTES: then it says little about the next one.
+ * So the three after `next` are prefetched before their links are read, unless `next` is NULL (the
+ * end of the list) or the step is longer than AHEAD_BYTES: then it says little about the next one.
  */
 #define AHEAD_BYTES 1024
 static always_inline void prefetch_ahead(const struct object *next, ptrdiff_t step)
 {
-	if (step < -AHEAD_BYTES || step > AHEAD_BYTES)
+	if (!next || step < -AHEAD_BYTES || step > AHEAD_BYTES)
 		return;
 	__builtin_prefetch((const char *)next + step, 1);
 	__builtin_prefetch((const char *)next + 2 * step, 1);
