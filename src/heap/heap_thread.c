@@ -16,10 +16,10 @@
  * Lock: registry (REGISTRY), list steps. A heap is pushed on registry.free without the lock,
  * because a thread may end while another one forks: by a release CAS that pairs with the acquire in
  * free_take. Heaps are published by the CAS in heap_publish and found by the load in heap_next.
- * Bound: the first call of a thread tries REAP_STEPS heaps and has one hold of the lock. In a child
- * of fork, each call that needs a slab, after the first ORPHAN_CALLS, looks at ORPHAN_STEPS heaps,
- * and abandons the slabs of one orphan, until all were seen. The end of a thread abandons the slabs
- * of its heap.
+ * Bound: the first call of a thread tries REAP_STEPS heaps or none and has one hold of the lock. In
+ * a child of fork, each call that needs a slab, after the first ORPHAN_CALLS, looks at ORPHAN_STEPS
+ * heaps, and abandons the slabs of one orphan, until all were seen. The end of a thread abandons
+ * the slabs of its heap.
  * Only heap_abandon_slabs runs inside a critical section here.
  * Signal handlers: if the interrupted call holds this lock, or one of a later rank while another
  * thread holds this one, the call uses the fallback heap.
@@ -51,6 +51,7 @@
 #include "page/zone.h"
 
 #define REAP_STEPS 3u
+#define REAP_GAP 16u /* the most new heaps between two looks */
 #define ORPHAN_STEPS 3u
 #define ORPHAN_CALLS 64u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
@@ -88,6 +89,10 @@ static struct {
 	/* In a child of fork: calls that need a slab before the first one takes an orphan. Only
 	 * counted down, by plain stores: a lost step costs one more call. */
 	_Atomic uint32_t orphan_calls;
+	/* New heaps between two looks of reap_some, and until the next. Plain stores: a lost step
+	 * costs one more. */
+	_Atomic uint32_t reap_gap;
+	_Atomic uint32_t reap_left;
 } registry = { .lock = LOCK_INIT(LOCK_REGISTRY) };
 
 static pthread_key_t exit_key;
@@ -323,19 +328,32 @@ static bool reap(struct heap *h)
 /*
  * A thread ends without telling us if its first call is made by its last thread-specific
  * destructor, or if it was made by a raw clone. So before a new heap is made, try to reap a few,
- * round robin.
+ * round robin. Each costs a system call and most processes have no such thread: the longer none is
+ * found, the fewer new heaps look.
  */
 static void reap_some(void)
 {
 	static _Atomic(struct heap *) cursor;
-	struct heap *h = atomic_load_explicit(&cursor, memory_order_acquire);
+	uint32_t wait = atomic_load_explicit(&registry.reap_left, memory_order_relaxed);
+	uint32_t next = atomic_load_explicit(&registry.reap_gap, memory_order_relaxed);
+	struct heap *h;
 
+	if (wait) {
+		atomic_store_explicit(&registry.reap_left, wait - 1, memory_order_relaxed);
+		return;
+	}
+	h = atomic_load_explicit(&cursor, memory_order_acquire);
+	next = next < REAP_GAP ? next + 1 : REAP_GAP;
 	for (unsigned i = 0; i < REAP_STEPS; i++) {
 		h = h ? heap_next(h) : heap_first();
-		if (h && reap(h))
+		if (h && reap(h)) {
+			next = 0;
 			break;
+		}
 	}
 	atomic_store_explicit(&cursor, h, memory_order_release);
+	atomic_store_explicit(&registry.reap_gap, next, memory_order_relaxed);
+	atomic_store_explicit(&registry.reap_left, next, memory_order_relaxed);
 }
 
 noinline struct heap *heap_create_self(void)
@@ -654,5 +672,8 @@ void heap_fork_child(bool copy, bool draining)
 	}
 	registry.orphan = heap_first();
 	registry.orphan_calls = ORPHAN_CALLS;
+	/* There is something to find. */
+	registry.reap_gap = 0;
+	registry.reap_left = 0;
 	lock_fork_child(&registry.lock);
 }

@@ -16,7 +16,9 @@
 #endif
 #include "heap/trim.h"
 
+#include "base/atomics.h"
 #include "base/options.h"
+#include "base/probe.h"
 #include "heap/cache_bin.h"
 #include "heap/dealt.h"
 #include "heap/heap_slabs.h"
@@ -66,6 +68,38 @@ static void pool_refresh(struct heap *h, struct outbox_adopt *due)
 		heap_release_slab(h, due->pg);
 }
 
+/*
+ * If the n objects of the bin are all that its current slab ever handed out, the slab is empty: it
+ * goes as it is, and none of them is linked into its list, for many a page of theirs may be cold,
+ * or was never touched. None is there twice, so none is live. Returns false if it is not so.
+ */
+static bool release_handed_out(struct heap *h, unsigned cls, unsigned n)
+{
+	struct page *pg = cls < CLASSES ? h->current[cls] : NULL;
+	uint64_t seen = 0;
+
+	if (!pg || n > 64 || n != pg->carved || (int)n != pg->used || slab_in_holes(pg) ||
+	    state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)))
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		size_t off = (size_t)((char *)h->bin[cls].top[-(ptrdiff_t)i] - page_address(pg));
+		uint64_t bit = UINT64_C(1) << off / class_size(cls) % 64;
+
+		if (off >= slab_carved_bytes(pg) || seen & bit)
+			return false;
+		seen |= bit;
+	}
+	counter_add(&h->flushes, 1);
+	PROBE2(flush, class_size(cls), n);
+	heap_work_count(n, 1);
+	h->bin[cls].top = bin_bottom(h, cls);
+	h->current[cls] = NULL;
+	pg->list = LIST_NONE;
+	pg->used = 0;
+	heap_release_slab(h, pg);
+	return true;
+}
+
 /* Up to n objects of the bin go to their slabs, n being at most BIN_STEP. Returns how many there
  * were. */
 static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
@@ -81,7 +115,8 @@ static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 	if (!have)
 		return 0;
 	d.n = 0;
-	heap_bin_flush(h, cls, have < n ? have : n, &d);
+	if (have > n || !release_handed_out(h, cls, have))
+		heap_bin_flush(h, cls, have < n ? have : n, &d);
 	if (unlikely(heap_sampling))
 		dealt_hide(h, cls);
 	for (unsigned i = 0; i < d.n; i++)

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "lib/barrier.h"
+#include "lib/child.h"
 #include "page/block.h"
 #include "page/buddy.h"
 #include "page/growth.h"
@@ -26,7 +27,7 @@
 #include "lib/worker.h"
 #include "os/vm.h"
 
-#define TESTS 64
+#define TESTS 67
 #define ROOM 64u
 #define LARGE 65536u
 
@@ -41,6 +42,11 @@ static void drain_threads(unsigned flags)
 	memset(list, 0x55, sizeof(list));
 	if (sluice_drain_threads(flags, &report, list, &listed) != 0)
 		tap_bail_out("a drain was refused: errno %d", errno);
+}
+
+static bool all_bytes(const unsigned char *p, size_t n, unsigned char byte)
+{
+	return p[0] == byte && memcmp(p, p + 1, n - 1) == 0;
 }
 
 static const struct sluice_thread_drain *entry(uint32_t tid)
@@ -530,6 +536,67 @@ static void test_small(struct worker *w)
 	drain_threads(0);
 }
 
+/* ---- a slab all of whose objects are in the bin --------------------------------------------- */
+
+#define WHOLE 3000u /* bytes; nothing else here has objects of the class */
+
+/* All objects that their slab has handed out, 4 or more, each filled. */
+static void take_slab(struct worker *w)
+{
+	w->n = 0;
+	do {
+		w->p[w->n] = alloc(WHOLE);
+		memset(w->p[w->n++], 0xa5, WHOLE);
+	} while (w->n < 4 || (w->n < ROOM && w->n != page_of(w->p[0])->carved));
+}
+
+/* One is still in use, and the first is freed twice. */
+static void free_but_one(struct worker *w)
+{
+	for (unsigned i = 0; i < w->n - 1; i++)
+		heap_free(w->p[i]);
+	heap_free(w->p[0]);
+}
+
+static void drain_twice(void *arg)
+{
+	static struct worker w;
+
+	(void)arg;
+	worker_begin(&w);
+	worker_do(&w, take_slab);
+	worker_do(&w, free_but_one);
+	drain_threads(SLUICE_DRAIN_IDLE);
+}
+
+static void test_whole(void)
+{
+	static struct worker w;
+	struct child c;
+	unsigned char *p[ROOM];
+	uint64_t slabs;
+	unsigned same = 0;
+	unsigned n;
+
+	drain_threads(0);
+	slabs = value("slab_bytes");
+	worker_begin(&w);
+	worker_do(&w, take_slab);
+	n = w.n;
+	memcpy(p, w.p, sizeof(p));
+	worker_do(&w, free_all);
+	drain_threads(SLUICE_DRAIN_IDLE);
+	is_int(value("slab_bytes"), slabs,
+	       "a drain frees a slab all of whose objects are in a bin");
+	for (unsigned i = 0; i < n; i++)
+		same += all_bytes(p[i], WHOLE, 0xa5);
+	is_int(same, n, "and writes to none of its objects");
+	worker_end(&w);
+	child_run(&c, drain_twice, NULL);
+	ok(WIFSIGNALED(c.status) && strstr(c.stderr, "freed twice"),
+	   "but one of them that is there twice stops the program");
+}
+
 int main(void)
 {
 	static struct worker w;
@@ -545,6 +612,7 @@ int main(void)
 		     "a drain reports heaps as out of reach where membarrier is forbidden");
 	child_result(run_child(without_quiet),
 		     "a drain uses the expedited barrier where the global one is refused");
+	test_whole();
 	test_emptied();
 	test_as_owner();
 	test_own();
