@@ -632,9 +632,8 @@ uint64_t zone_release_regions(struct zone *z)
 /* Unmaps what is reserved and was not used yet. Guarded by: grow. */
 static uint64_t release_reserved(struct zone *z)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = z->va.end - z->va.next;
 
-	bytes = z->va.end - z->va.next;
 	if (!release_va(z))
 		bytes = 0;
 	for (struct region *r = zone_first_region(z); r; r = r->next) {

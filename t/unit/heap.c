@@ -725,8 +725,6 @@ static void test_inbox(void)
 	heap_check();
 }
 
-/* ---- a heap that its thread cannot use ------------------------------------------------------ */
-
 #define PASSED 4096u
 #define PASSED_BYTES 64u
 static char *passed[PASSED];
@@ -766,6 +764,8 @@ static void test_passed_order(void)
 	for (unsigned i = 0; i < PASSED; i++)
 		heap_free(passed[i]);
 }
+
+/* ---- a heap that its thread cannot use ------------------------------------------------------ */
 
 static void *free_one(void *arg)
 {
