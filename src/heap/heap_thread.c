@@ -145,11 +145,20 @@ static struct heap *free_take(void)
 	return h;
 }
 
+/* Acquire pairs with the release of the CAS in heap_publish. */
+static struct heap *find_ahead(struct heap *next)
+{
+	for (unsigned i = 1; i < HEAPS_AHEAD && next; i++)
+		next = atomic_load_explicit(&next->next, memory_order_acquire);
+	return next;
+}
+
 static void heap_publish(struct heap *h)
 {
 	_Atomic(struct heap *) *list = &heap_fallback.heap->next;
-	struct heap *head = atomic_load_explicit(list, memory_order_relaxed);
+	struct heap *head = atomic_load_explicit(list, memory_order_acquire);
 
+	h->ahead = find_ahead(head);
 	SHARE_COUNT(heap_list);
 	do {
 		atomic_store_explicit(&h->next, head, memory_order_relaxed);

@@ -23,12 +23,27 @@ void heap_init(void);
 void heap_init_late(void);
 
 /*
+ * What most walks read of a heap, in three lines. Of a thousand heaps few are in the processor's
+ * caches, all the less since they begin at the same offset of their pages, so that a walk waits for
+ * memory three times for each. So the heap that is HEAPS_AHEAD further on is prefetched.
+ */
+#define HEAPS_AHEAD 8u
+static inline void heap_prefetch(const struct heap *h)
+{
+	__builtin_prefetch(&h->claim);
+	__builtin_prefetch(&h->inbox);
+	__builtin_prefetch(&h->pcp);
+}
+
+/*
  * The list of all heaps, for walks without a lock. Its head is the fallback heap, which no thread
  * owns and nobody claims: walks over pcps begin there, walks over heaps behind it. seq_cst for
  * pcp_open.
  */
 static inline struct heap *heap_next(struct heap *h)
 {
+	if (h->ahead)
+		heap_prefetch(h->ahead);
 	return atomic_load_explicit(&h->next, memory_order_seq_cst);
 }
 static inline struct heap *heap_first(void)

@@ -150,6 +150,7 @@ struct heap {
 
 	/* Set once, before the heap is published. */
 	_Atomic(struct heap *) next; /* all heaps; never taken off */
+	struct heap *ahead;          /* HEAPS_AHEAD further on in that list, or NULL */
 
 	/* Owner thread in its critical section, or the claimer; others read them. */
 	_Atomic uint32_t drained;     /* nothing is in it */
