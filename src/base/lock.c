@@ -417,7 +417,7 @@ static noinline void look_left(struct lock *l, uint32_t frame)
 /* (F). lock_holds counts the lock already. */
 static bool may_wait(const struct lock *l, bool forker)
 {
-	return (forker ? holds_of_calls() : lock_holds) < 2 * lock_one(l);
+	return !lock_reached_by(l, (forker ? holds_of_calls() : lock_holds) - lock_one(l));
 }
 
 static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint32_t frame)
@@ -584,9 +584,9 @@ void lock_fork_end(void)
 
 static uint32_t parent_tid; /* in a child: TID of the thread that made it */
 
-void lock_fork_new_process(void)
+void lock_fork_new_process(uint32_t holder)
 {
-	parent_tid = lock_tid;
+	parent_tid = holder;
 	lock_tid = 0;
 	fork_holds = 0;
 	atomic_store_explicit(&process, 0, memory_order_relaxed);

@@ -94,9 +94,14 @@ static always_inline uint64_t lock_one(const struct lock *l)
  * in a signal handler that interrupted a holder. Then lock_acquire does not wait: the holder may
  * wait for the lock that is held here.
  */
+static always_inline bool lock_reached_by(const struct lock *l, uint64_t holds)
+{
+	return holds >= lock_one(l);
+}
+
 static always_inline bool lock_only_tried(const struct lock *l)
 {
-	return lock_holds >= lock_one(l);
+	return lock_reached_by(l, lock_holds);
 }
 
 /* Debug: to be called where a call of the program begins. If it runs in a signal handler that
@@ -182,8 +187,9 @@ void lock_fork_prepare(struct lock *l);
 void lock_fork_parent(struct lock *l);
 void lock_fork_child(struct lock *l);
 
-/* In the child of a fork, before lock_fork_child: the TID and the process are new. */
-void lock_fork_new_process(void);
+/* In the child of a fork, before lock_fork_child: the TID and the process are new. holder: the TID
+ * by which this thread took locks in the parent. */
+void lock_fork_new_process(uint32_t holder);
 
 /* Debug: whether lock_acquire no longer checks the order; see lock_call_begins. */
 extern _Atomic uint32_t lock_ranks_off;

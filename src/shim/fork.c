@@ -177,7 +177,7 @@ static void new_process(bool copy, uint32_t holder)
 
 	atomic_store_explicit(heap_copy_word(), 1, memory_order_relaxed);
 	sandbox_fork_child();
-	lock_fork_new_process();
+	lock_fork_new_process(holder);
 	background_fork_child(copy);
 	pressure_fork_child(copy);
 	control_fork_child(copy);

@@ -523,14 +523,57 @@ static void test_inside(void)
 	zone_check(&zone_main);
 }
 
+/* ---- a child of vfork ----------------------------------------------------------------------- */
+
+static noinline void fork_and_look(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(lock_holds ? 3 : 0);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		_exit(4);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 5);
+}
+
+/* The TID of this thread is not known yet. Its child of vfork, in which it may not be noted, takes
+ * the locks by its own. */
+static void *vfork_that_forks(void *arg)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)arg;
+	if (lock_tid)
+		return (void *)(intptr_t)status;
+	pid = vfork();
+	if (pid == 0)
+		fork_and_look();
+	waitpid(pid, &status, 0);
+	return (void *)(intptr_t)status;
+}
+
+static void test_vfork(void)
+{
+	pthread_t t;
+	void *status;
+
+	pthread_create(&t, NULL, vfork_that_forks, NULL);
+	pthread_join(t, &status);
+	is_int((intptr_t)status, 0,
+	       "if a child of vfork forks, no lock counts as held in that child");
+}
+
 int main(void)
 {
 	if (tap_emulated())
 		tap_skip_all("the emulator cannot fork while it has several threads");
-	tap_plan(19);
+	tap_plan(20);
 	sluice_init();
 	test_sleepers();
 	test_inside();
+	test_vfork();
 	test_hot();
 	test_ending();
 	test_scarce();

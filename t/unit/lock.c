@@ -556,7 +556,7 @@ static void in_child(void *arg)
 {
 	struct lock *l = arg;
 
-	lock_fork_new_process();
+	lock_fork_new_process(lock_tid);
 	lock_fork_child(l);
 	if (atomic_load(&l->word) != 0 || lock_acquire(l) != 0)
 		_exit(3);
@@ -571,7 +571,7 @@ static void in_child_held(void *arg)
 {
 	struct lock *l = arg;
 
-	lock_fork_new_process();
+	lock_fork_new_process(lock_tid);
 	lock_fork_child(l);
 	if (!lock_held(l) || lock_acquire(l) != -EDEADLK)
 		_exit(3);

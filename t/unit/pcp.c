@@ -612,7 +612,7 @@ static void in_child(void *arg)
 {
 	bool interrupted = arg != NULL;
 
-	lock_fork_new_process();
+	lock_fork_new_process(lock_tid);
 	pcp_fork_child(forked, parent);
 	if (atomic_load(&forked->lock.word) != (interrupted ? self_tid() : 0))
 		_exit(3);
@@ -627,7 +627,7 @@ static void in_child(void *arg)
 static void in_child_of_other(void *arg)
 {
 	(void)arg;
-	lock_fork_new_process();
+	lock_fork_new_process(lock_tid);
 	pcp_fork_child(forked, 1);
 	if (atomic_load(&forked->lock.word) || pcp_drain(forked).pages)
 		_exit(3);
