@@ -359,7 +359,8 @@ static bool mark_for_drain(struct run *r)
 }
 
 /* One heap. wait_ns: the time left for waiting, for all heaps together. The lock is held for this
- * heap only, so that a fork does not wait for more. */
+ * heap only, so that a fork does not wait for more. The caller empties its own heap without it,
+ * which is most of the work while other threads are busy: a debugger may stop it there. */
 static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, struct heap_drain *d)
 {
 	unsigned how = (r->see ? HEAP_COUNTS : 0) | (r->flags & SPARES_HOT ? HEAP_SPARES : 0);
@@ -368,6 +369,8 @@ static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, s
 
 	if (!(r->flags & RECLAIM_IDLE)) {
 		heap_drain(h, HEAP_PCP, 0, how, d);
+	} else if (h == heap_own()) {
+		heap_drain(h, HEAP_EMPTY, 0, how, d);
 	} else if (lock_acquire(&reclaim_control) == 0) {
 		heap_drain(h, HEAP_EMPTY, r->epoch, how, d);
 		lock_release(&reclaim_control);

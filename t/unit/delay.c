@@ -709,6 +709,39 @@ static void test_orphan(enum delay_point p, bool at_first)
 	munmap(stand_up, sizeof(*stand_up));
 }
 
+/* ---- what a drain holds
+ * ---------------------------------------------------------------------------
+ */
+
+static unsigned own_calls;
+static unsigned own_under_control;
+
+static void count_own_calls(enum delay_point p)
+{
+	if (p != DELAY_critical_exit || !slow)
+		return;
+	own_calls++;
+	own_under_control += lock_held(&reclaim_control);
+}
+
+/* A fork waits for reclaim_control: a thread that is stopped in its own heap must not hold it. */
+static void test_own_heap(void)
+{
+	void *p[RUN];
+
+	for (unsigned i = 0; i < RUN; i++)
+		p[i] = alloc(200);
+	for (unsigned i = 0; i < RUN; i++)
+		heap_free(p[i]);
+	slow = true;
+	delay_hook(count_own_calls);
+	drain_all();
+	delay_hook(at_point);
+	slow = false;
+	ok(own_calls > 0, "a drain empties the heap of its own thread");
+	is_int(own_under_control, 0, "it does so without the lock that a fork waits for");
+}
+
 /* ---- the variable
  * ---------------------------------------------------------------------------
  */
@@ -758,7 +791,7 @@ int main(void)
 	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
-	tap_plan(6 + 3 * DELAY_POINTS + 3); /* test_orphan twice */
+	tap_plan(6 + 3 * DELAY_POINTS + 3 + 2); /* test_orphan twice */
 	test_variable();
 	delay_hook(at_point);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
@@ -770,6 +803,7 @@ int main(void)
 		} else if (!is_park(p))
 			test_step(p);
 	}
+	test_own_heap();
 	options.idle_ms = 20;
 	options.decay_ms = 20;
 	options.background = BACKGROUND_ALWAYS; /* so that it stays when the program
