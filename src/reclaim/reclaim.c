@@ -515,7 +515,7 @@ bool reclaim_drain_each(unsigned flags, uint64_t keep, struct reclaim_report *re
 		if (lock_acquire(&reclaim_control) == 0) {
 			lock_release(&reclaim_control);
 			r.flags |= DOES_HEAPS;
-		} else if (see) { /* a fork is under way */
+		} else if (see) { /* a fork is under way, or the lock cannot be had here */
 			errno = saved;
 			return false;
 		} else {
@@ -633,14 +633,21 @@ int reclaim_pcp_disable(void)
 	return err;
 }
 
-/* Waits for a fork, but not for a lost lock: nobody else can disable or enable pcps then. */
+/*
+ * Waits for a fork, but not for a lost lock: nobody else can disable or enable pcps then. In a
+ * signal handler that interrupted the holder of a later lock (-EBUSY), too: whoever holds this one
+ * waits for that for LOCK_STUCK_MS at most. If it died nobody may see it, so the wait has an end.
+ */
 void reclaim_pcp_enable(void)
 {
+	uint64_t end = clock_ns() + LOCK_STUCK_CONTROL_MS * UINT64_C(1000000);
 	int err;
 
-	while ((err = lock_acquire(&reclaim_control)) == -EAGAIN &&
-	       !lock_is_stuck(&reclaim_control))
+	while ((err = lock_acquire(&reclaim_control)) == -EAGAIN || err == -EBUSY) {
+		if (lock_is_stuck(&reclaim_control) || (err == -EBUSY && clock_ns() >= end))
+			break;
 		lock_pause();
+	}
 	heap_pcps_enable();
 	if (!err)
 		lock_release(&reclaim_control);

@@ -8,6 +8,7 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sluice/sluice.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,6 +29,13 @@
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"
+
+/* A sanitizer's own locks do not survive a fork, so its child must not start threads. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define ENABLE_IN_CHILD 0
+#else
+#define ENABLE_IN_CHILD 1
+#endif
 
 #define ALL_FLAGS (SLUICE_DRAIN_CACHES | SLUICE_DRAIN_PURGE | SLUICE_DRAIN_REGIONS)
 #define SLEEPERS 64u
@@ -456,6 +464,44 @@ static void enable_with_lost_lock(void *arg)
 	_exit(value("pcp_bytes") > 0 ? 0 : 4);
 }
 
+static bool still_off;
+static sem_t control_held;
+
+static void *hold_control(void *arg)
+{
+	struct pcp *p = &heap_fallback.heap->pcp;
+
+	if (lock_acquire(&reclaim_control) != 0)
+		_exit(3);
+	sem_post(&control_held);
+	still_off = true;
+	for (unsigned i = 0; i < 50; i++) {
+		lock_pause();
+		still_off &= (p->flags & PCP_DISABLED) != 0;
+	}
+	lock_release(&reclaim_control);
+	return arg;
+}
+
+/* As in a handler of a signal that interrupted a call which holds the zone's lock. */
+static void enable_in_handler(void *arg)
+{
+	pthread_t t;
+
+	(void)arg;
+	sem_init(&control_held, 0, 0);
+	if (sluice_pcp_disable() != 0 || lock_acquire(&zone_main.lock) != 0)
+		_exit(2);
+	pthread_create(&t, NULL, hold_control, NULL);
+	while (sem_wait(&control_held) != 0)
+		;
+	lock_call_begins();
+	sluice_pcp_enable();
+	lock_release(&zone_main.lock);
+	pthread_join(t, NULL);
+	_exit(still_off && !(heap_fallback.heap->pcp.flags & PCP_DISABLED) ? 0 : 4);
+}
+
 static void enable_only(void *arg)
 {
 	(void)arg;
@@ -466,6 +512,11 @@ static void test_enable(void)
 {
 	ok(child_is_well(enable_with_lost_lock, NULL),
 	   "the pcps can be turned on again when the holder of the drains' lock is gone");
+	if (ENABLE_IN_CHILD)
+		ok(child_is_well(enable_in_handler, NULL),
+		   "in a signal handler, the pcps are turned on only when no drain is at them");
+	else
+		tap_skip(1, "a child of a process with threads cannot start threads here");
 	ok(child_is_stopped(enable_only, NULL, "sluice_pcp_enable without sluice_pcp_disable"),
 	   "turning the pcps on that are on stops the program");
 }
@@ -628,7 +679,7 @@ static void test_class_stats(void)
 
 int main(void)
 {
-	tap_plan(95);
+	tap_plan(96);
 	options.va_reserve = (uint64_t)1 << 30;
 	options.region_step = 64 << 20;
 	options.decay_ms = 3600000; /* dirty memory stays dirty, however slow the machine is */
