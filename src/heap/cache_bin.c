@@ -123,12 +123,24 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 
 void heap_init_bins(struct heap *h)
 {
+	h->looks = HEAP_LOOKS;
 	for (unsigned bin = 0; bin < BINS; bin++) {
-		/* Large objects are looked at in ALIGN_MIN bytes. */
-		h->bin[bin].divisor = bin < CLASSES ? size_classes[bin].inverse
-						    : CLASS_INVERSE(ALIGN_MIN);
+		/* Of a large object the first ALIGN_MIN bytes; malloc looks for it in the bin. */
+		h->bin[bin].divisor = bin < CLASSES ? 0 : CLASS_INVERSE(ALIGN_MIN);
 		bin_begin(h, bin);
 	}
+}
+
+bool bin_look(struct heap *h, unsigned cls, const struct object *o)
+{
+	h->looks--;
+	for (unsigned i = 0; !h->looks && i < CLASSES; i++)
+		h->bin[i].divisor = size_classes[i].inverse;
+	for (struct object **at = h->bin[cls].top; *at; at--) {
+		if (unlikely(*at == o))
+			return true;
+	}
+	return false;
 }
 
 _Atomic uint64_t heap_bins_bytes;

@@ -60,6 +60,16 @@ static inline struct object **bin_bottom(struct heap *h, unsigned bin)
 	return h->bin_bottom[bin] + h->bin_slots;
 }
 
+/*
+ * The first HEAP_LOOKS frees of small objects by a heap take the slow path, which looks whether the
+ * object is in the bin; a free that hits compares the two on top only. Most programs and threads
+ * free few objects, so their second frees are found. For the others it is no cost that lasts.
+ */
+#define HEAP_LOOKS 512u
+
+/* One of these frees, of a small object. Returns whether o is in the bin. */
+bool bin_look(struct heap *h, unsigned cls, const struct object *o);
+
 /* Places the bin has now. */
 static inline unsigned bin_room(struct heap *h, unsigned bin)
 {

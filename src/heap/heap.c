@@ -471,7 +471,8 @@ void heap_free_checked(struct page *pg, void *p)
 	b = &h->bin[cls];
 	/* The bottom holds NULL; below it lies another bin, so b->top[-1] is read only if *b->top
 	 * is an object. */
-	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)))
+	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)) ||
+	    unlikely(h->looks && cls < CLASSES && bin_look(h, cls, p)))
 		heap_freed_twice(p, pg);
 	if (unlikely(heap_hooks != NULL)) {
 		quarantine_put(h, pg, p, &d);

@@ -31,7 +31,8 @@
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom; limit
  * is the highest place that top may have (the low 32 bits of its address: all places of a heap lie
- * side by side). divisor: the inverse of its objects' size, see class_divides; set once.
+ * side by side). divisor: the inverse of its objects' size, see class_divides; 0, which no object
+ * passes, while each free looks through the bin (heap.looks).
  */
 struct cache_bin {
 	struct object **top;
@@ -129,6 +130,7 @@ struct heap {
 	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	uint32_t slow_calls;
+	uint32_t looks;           /* frees that are still to look through their bin */
 	_Atomic uint64_t refills; /* of its bins; statistics */
 	_Atomic uint64_t flushes;
 	uint32_t direct_left; /* calls that may move one object past its bin; heap_goes_past */

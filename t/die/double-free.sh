@@ -4,7 +4,7 @@
 # The same block freed twice stops the program.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/die.sh"
-plan 96
+plan 116
 
 dies double-16 small "an object of 16 bytes is freed twice"
 dies double-small small "an object of 100 bytes is freed twice"
@@ -26,6 +26,11 @@ dies late-2000-16 small "an object is freed twice, with 2,000 of 16 bytes in bet
 dies late-1000-4k other "an object is freed twice, with 1,000 of 4 KiB in between"
 dies late-30-20k other "an object is freed twice, with 30 of 20,000 bytes in between"
 dies late-3-64k large "an object is freed twice, with three of 64 KiB in between"
+dies now-2 small "the second free itself is noticed, after two others of 24 bytes"
+dies now-20 small "... after 20 of 64 bytes"
+dies now-200 small "... after 200 of 1,000 bytes"
+dies now-10-9k small "... after 10 of 9,000 bytes"
+dies now-thread small "... after 20 of 100 bytes, where the first free was another thread's"
 dies late-thread-own small "an object is freed by another thread, then by its own"
 dies late-own-thread small "an object is freed by its own thread, then by another one"
 dies late-threads small "an object is freed by two other threads"

@@ -187,6 +187,31 @@ LATE_CASE(late_1000_4k, 4096, 1000)
 LATE_CASE(late_30_20k, 20000, 30)
 LATE_CASE(late_3_64k, 65536, 3)
 
+/* The same, and nothing comes after the second free, which has to notice it. */
+#define NOW_CASE(name, size, n)                                                                    \
+	static void name(void)                                                                     \
+	{                                                                                          \
+		late(size, n);                                                                     \
+		_exit(0);                                                                          \
+	}
+NOW_CASE(now_2, 24, 2)
+NOW_CASE(now_20, 64, 20)
+NOW_CASE(now_200, 1000, 200)
+NOW_CASE(now_10_9k, 9000, 10)
+
+/* By another thread, by its own after 20 others of the same size. */
+static void now_thread(void)
+{
+	for (int i = 0; i < 20; i++)
+		others[i] = malloc(100);
+	aim(block(100));
+	by_thread();
+	for (int i = 0; i < 20; i++)
+		free(others[i]);
+	free(victim);
+	_exit(0);
+}
+
 static void late_thread_own(void)
 {
 	aim(block(100));
@@ -589,6 +614,11 @@ static const struct die_case cases[] = {
 	{ "late-1000-4k", late_1000_4k },
 	{ "late-30-20k", late_30_20k },
 	{ "late-3-64k", late_3_64k },
+	{ "now-2", now_2 },
+	{ "now-20", now_20 },
+	{ "now-200", now_200 },
+	{ "now-10-9k", now_10_9k },
+	{ "now-thread", now_thread },
 	{ "late-thread-own", late_thread_own },
 	{ "late-own-thread", late_own_thread },
 	{ "late-threads", late_threads },
