@@ -34,7 +34,7 @@ const uint16_t bin_capacities[CLASSES] = {
 #undef SIZECLASS
 };
 
-static const uint16_t wide_capacities[CLASSES] = {
+const uint16_t bin_wide_capacities[CLASSES] = {
 #define SIZECLASS(size, pages) (uint16_t) BIN_WIDE_CAPACITY(size),
 #include "heap/sizeclass.def"
 #undef SIZECLASS
@@ -164,13 +164,6 @@ unsigned bin_objects_now(struct heap *h, unsigned bin)
 	return top > bottom
 		       ? (unsigned)min_size((top - bottom) / sizeof(struct object *), BIN_WIDE_MAX)
 		       : 0;
-}
-
-unsigned bin_most(const struct heap *h, unsigned bin)
-{
-	if (bin < WIDE_CLASSES && h->turns[bin] >= BIN_TURNS)
-		return wide_capacities[bin];
-	return bin_capacity(bin);
 }
 
 /* All threads write this one line, so it is kept only where a limit needs it. */

@@ -11,8 +11,9 @@
 
 void heap_init_bins(struct heap *h);
 
-/* Objects the bin may hold at most. */
+/* Objects the bin may hold at most, and if it is wide. */
 extern const uint16_t bin_capacities[CLASSES];
+extern const uint16_t bin_wide_capacities[CLASSES];
 static inline unsigned bin_capacity(unsigned bin)
 {
 	return bin < CLASSES ? bin_capacities[bin] : large_bin_capacity(bin);
@@ -28,7 +29,12 @@ static inline unsigned bin_capacity(unsigned bin)
 #define BIN_REFILLED 128u
 
 /* Objects the bin may have room for when it grows next. */
-unsigned bin_most(const struct heap *h, unsigned bin);
+static inline unsigned bin_most(const struct heap *h, unsigned bin)
+{
+	if (bin < WIDE_CLASSES && h->turns[bin] >= BIN_TURNS)
+		return bin_wide_capacities[bin];
+	return bin_capacity(bin);
+}
 
 /* The empty bin of cls is refilled. */
 static always_inline void bin_refilled(struct heap *h, unsigned cls)

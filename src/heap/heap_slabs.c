@@ -45,12 +45,13 @@
 
 #define WAKE_NEVER (-1) /* except if a count falls below zero */
 #define FLUSH 8u
-#define FLUSH_FREED 16u /* where nothing is allocated: more objects of one slab at once */
+/* Of objects that share cache lines, and where nothing is allocated: more of one slab at once. */
+#define FLUSH_MANY 16u
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
-_Static_assert(RETURNED_MAX + FLUSH_FREED <= BIN_STEP, "a due list takes what sampler_put flushes");
+_Static_assert(RETURNED_MAX + FLUSH_MANY <= BIN_STEP, "a due list takes what sampler_put flushes");
 #define SLAB_CHANGE 4u /* refills until another slab is chosen, on average */
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
 
@@ -298,17 +299,12 @@ bool heap_refill(struct heap *h, unsigned cls)
 /* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
 static _Thread_local uint64_t random_state TLS_FAST;
 
-static noinline uint64_t random_begin(void)
-{
-	return link_random() | 1;
-}
-
 static always_inline unsigned random_below(unsigned n)
 {
 	uint64_t state = random_state;
 
 	if (unlikely(!state))
-		state = random_begin();
+		state = link_random() | 1;
 	state ^= state >> 12;
 	state ^= state << 25;
 	state ^= state >> 27;
@@ -487,16 +483,11 @@ void *heap_in_place(void *p, const struct page *pg)
 	return p;
 }
 
-/* The slab is h's: the n objects from `first` on its list are free again. */
-static void slab_freed(struct heap *h, struct page *pg, struct object *first, unsigned n)
+/* So many objects of h's slab are free now that it goes to another list, or is given back. */
+static noinline void slab_wakes(struct heap *h, struct page *pg)
 {
-	pg->free = first;
-	pg->used = (int16_t)(pg->used - (int)n);
-	cold_count(1);
-	if (likely(pg->used > pg->wake))
-		return;
 	if (unlikely(pg->used < 0))
-		heap_freed_twice(first, pg);
+		heap_freed_twice(pg->free, pg);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
 	else if (pg->list == LIST_PARTIAL)
@@ -506,22 +497,27 @@ static void slab_freed(struct heap *h, struct page *pg, struct object *first, un
 	slab_place(h, pg);
 }
 
-/* Link those of the n objects that follow each other in slab pg in front of *list. Returns how
- * many, at least one. */
-static always_inline unsigned link_run(struct page *pg, struct object **o, unsigned n,
-				       struct object **list)
+/* How many of the n objects link_run may be given: in a slab with holes, each one is looked at. */
+static always_inline unsigned run_most(struct page *pg, struct object **o, unsigned n)
 {
-	uintptr_t start = (uintptr_t)page_address(pg);
+	if (likely(!slab_in_holes(pg)))
+		return n;
+	heap_check_object(*o, pg);
+	return 1;
+}
+
+/* Link those of the n objects that follow each other in slab pg, whose memory begins at start, in
+ * front of *list. Returns how many, at least one. */
+static always_inline unsigned link_run(struct page *pg, uintptr_t start, struct object **o,
+				       unsigned n, struct object **list)
+{
 	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
 	struct object *first = *list;
 	unsigned i = 0;
 
-	if (unlikely(slab_in_holes(pg))) {
-		heap_check_object(*o, pg);
-		n = 1;
-	}
-
+	if (unlikely(*o == first))
+		heap_freed_twice(first, pg);
 	do {
 		uintptr_t off = (uintptr_t)o[i] - start;
 
@@ -531,8 +527,6 @@ static always_inline unsigned link_run(struct page *pg, struct object **o, unsig
 				break;
 			heap_bad_free(o[i], pg);
 		}
-		if (unlikely(o[i] == first))
-			heap_freed_twice(first, pg);
 		if (unlikely(mark_is_set(o[i], base)))
 			heap_freed_twice(o[i], pg);
 		mark_set(o[i], base);
@@ -546,20 +540,24 @@ static always_inline unsigned link_run(struct page *pg, struct object **o, unsig
 
 /* The slab is h's: those of the n objects that follow each other in it are free again. Returns how
  * many. */
-static always_inline unsigned put_own(struct heap *h, struct page *pg, struct object **o,
-				      unsigned n)
+static always_inline unsigned put_own(struct heap *h, struct page *pg, uintptr_t start,
+				      struct object **o, unsigned n)
 {
 	struct object *list = pg->free;
 
-	n = link_run(pg, o, n, &list);
-	slab_freed(h, pg, list, n);
+	n = link_run(pg, start, o, n, &list);
+	pg->free = list;
+	pg->used = (int16_t)(pg->used - (int)n);
+	cold_count(1);
+	if (unlikely(pg->used <= pg->wake))
+		slab_wakes(h, pg);
 	return n;
 }
 
 /* The slab is another heap's: those of the n objects that follow each other in it go into the
  * outbox, if that takes few steps. Returns how many. */
-static always_inline unsigned put_foreign(struct heap *h, struct page *pg, struct object **o,
-					  unsigned n)
+static always_inline unsigned put_foreign(struct heap *h, struct page *pg, uintptr_t start,
+					  struct object **o, unsigned n)
 {
 	struct object *list;
 
@@ -567,7 +565,7 @@ static always_inline unsigned put_foreign(struct heap *h, struct page *pg, struc
 	if (unlikely(!n) || unlikely(slab_in_holes(pg)))
 		return 0;
 	list = outbox_set(&h->outbox, pg)->first;
-	n = link_run(pg, o, n, &list);
+	n = link_run(pg, start, o, n, &list);
 	outbox_add(&h->outbox, pg, list, n);
 	return n;
 }
@@ -576,23 +574,25 @@ static always_inline unsigned put_foreign(struct heap *h, struct page *pg, struc
 static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, struct due_list *d)
 {
 	struct page *pg = page_of(*o);
+	uintptr_t start = (uintptr_t)page_address(pg);
 	struct object *list = NULL;
 	struct outbox_adopt due;
 	struct page *posted = NULL;
 	unsigned k;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
-		return put_own(h, pg, o, n);
+		return put_own(h, pg, start, o, run_most(pg, o, n));
 	if (page_kind(pg) != PAGE_SLAB) {
 		heap_check_object(*o, pg);
 		large_unmake(pg);
 		release_run(h, pg);
 		return 1;
 	}
-	k = put_foreign(h, pg, o, n);
+	k = put_foreign(h, pg, start, o, n);
 	if (likely(k))
 		return k;
-	n = link_run(pg, o, n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls), &list);
+	n = n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls);
+	n = link_run(pg, start, o, run_most(pg, o, n), &list);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
 	if (due.pg)
@@ -644,7 +644,8 @@ static unsigned bin_wants(struct heap *h, unsigned cls)
 /* How many objects leave the full bin: at most half. */
 static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
 {
-	unsigned most = cls < CLASSES && !h->current[cls] ? FLUSH_FREED : FLUSH;
+	bool many = cls < CLASSES && (cls < DENSE_CLASSES || !h->current[cls]);
+	unsigned most = many ? FLUSH_MANY : FLUSH;
 
 	return room / 2 < most ? (room + 1) / 2 : most;
 }
@@ -667,23 +668,22 @@ static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned
 static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n)
 {
 	struct object **to = bin_bottom(h, cls) + 1 + i;
-	struct object **after = to + n;
 	struct object **end = h->bin[cls].top + 1;
+	size_t above = (size_t)(end - to) - n;
 
 	h->bin_next[cls] = (uint8_t)((i + n + FLUSH - 1) / FLUSH);
 	h->bin[cls].top = end - 1 - n;
-	if (unlikely((size_t)(end - after) < n)) {
-		memmove(to, after, (size_t)(end - after) * sizeof(struct object *));
+	if (unlikely(above < n || n % FLUSH)) {
+		above = above < n ? above : n;
+		memmove(to, end - above, above * sizeof(struct object *));
 		return;
 	}
-	if (likely(n == FLUSH)) {
+	for (; n; n -= FLUSH, to += FLUSH, end -= FLUSH) {
 		struct object *moved[FLUSH];
 
 		memcpy(moved, end - FLUSH, sizeof(moved));
 		memcpy(to, moved, sizeof(moved));
-		return;
 	}
-	memcpy(to, end - n, n * sizeof(struct object *));
 }
 
 static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, struct due_list *d)
@@ -703,13 +703,16 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
  * that takes few steps. Returns how many. */
 static always_inline unsigned put_run(struct heap *h, struct object **o, unsigned n)
 {
-	struct page *pg = page_of(*o);
+	struct region *r = region_of(*o);
+	uint32_t head = r->head[page_index_of(*o)];
+	struct page *pg = &r->page[head >> PG_SHIFT];
+	uintptr_t start = (uintptr_t)r + (head & ~HEAD_NOTE);
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)))
 		return 0;
 	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h))
-		return put_foreign(h, pg, o, n);
-	return put_own(h, pg, o, n);
+		return put_foreign(h, pg, start, o, n);
+	return put_own(h, pg, start, o, n);
 }
 
 bool heap_bin_spill(struct heap *h, unsigned cls)

@@ -51,7 +51,7 @@ _Static_assert(sizeof(struct cache_bin) == CLASS_SCALE, "a scaled class leads to
 	(BIN_BYTES / (size) < BIN_MIN   ? BIN_MIN                                                  \
 	 : BIN_BYTES / (size) > BIN_MAX ? BIN_MAX                                                  \
 					: BIN_BYTES / (size))
-#define BIN_WIDE_MAX 1024u
+#define BIN_WIDE_MAX 4096u
 #define BIN_WIDE_BYTES 65536u
 #define BIN_WIDE_CAPACITY(size)                                                                    \
 	(BIN_WIDE_BYTES / (size) < BIN_CAPACITY(size) ? BIN_CAPACITY(size)                         \

@@ -17,6 +17,14 @@ struct size_class {
 
 extern const struct size_class size_classes[CLASSES];
 
+/* The classes of which two objects or more lie in a cache line. */
+enum {
+	DENSE_CLASSES = 0
+#define SIZECLASS(size, pages) +((size) <= CACHE_LINE / 2)
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
+
 /*
  * Up to CLASS_TABLE_MAX, a table with an entry for each 16 bytes of size; above, a formula. The
  * fast paths want a class times CLASS_SCALE, which is the offset of its cache bin.

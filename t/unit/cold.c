@@ -19,7 +19,7 @@
 #define SIZE_MOST 3800u
 
 /* A hit that fails and stays in its critical section: of a malloc TAKE_NEAR objects and a change of
- * the slab; of a free FLUSH_FREED objects, each in a slab of its own. Any call: an ageing step, or
+ * the slab; of a free FLUSH_MANY objects, each in a slab of its own. Any call: an ageing step, or
  * slabs that are made or freed by way of the buddy core. */
 static const unsigned direct_most[] = { 8, 32 };
 #define CALL_MOST 512u

@@ -605,7 +605,7 @@ static void test_spill(void)
 /* ---- bins that are full and empty in turn --------------------------------------------------- */
 
 #define WIDE_OBJECTS 4096u
-static void *wide_object[WIDE_OBJECTS];
+static void *wide_object[WIDE_OBJECTS + 512];
 
 /* Allocates and frees n objects of the size, the last first. Returns the places that their bin has
  * then. */
@@ -620,6 +620,7 @@ static unsigned wide_turn(size_t size, unsigned n)
 
 /* The bin of a thread that allocates and frees `objects` in turn. */
 struct wide {
+	size_t size;
 	unsigned objects;
 	unsigned first;     /* its places after the first turn, */
 	unsigned last;      /* after many, */
@@ -653,23 +654,23 @@ static bool abandon_part(unsigned cls)
 static void *wide(void *arg)
 {
 	struct wide *w = arg;
-	unsigned cls = class_of(64);
+	unsigned cls = class_of(w->size);
 
-	w->first = wide_turn(64, w->objects);
+	w->first = wide_turn(w->size, w->objects);
 	for (unsigned i = 0; i < 64; i++)
-		w->last = wide_turn(64, w->objects);
+		w->last = wide_turn(w->size, w->objects);
 	heap_check();
 	heap_check_bins();
 	do {
 		w->parts++;
 	} while (!trim_bin(cls));
-	w->again = wide_turn(64, w->objects);
+	w->again = wide_turn(w->size, w->objects);
 	for (unsigned i = 0; i < 64; i++)
-		wide_turn(64, w->objects);
+		wide_turn(w->size, w->objects);
 	while (abandon_part(cls))
 		w->abandoned++;
 	for (unsigned i = 0; i < 64; i++)
-		wide_turn(64, w->objects);
+		wide_turn(w->size, w->objects);
 	heap_abandon_own();
 	heap_check();
 	return NULL;
@@ -677,16 +678,19 @@ static void *wide(void *arg)
 
 static void test_wide_bins(void)
 {
-	struct wide few = { .objects = 300 };
-	struct wide many = { .objects = WIDE_OBJECTS };
+	struct wide few = { .size = 64, .objects = 300 };
+	struct wide many = { .size = 64, .objects = WIDE_OBJECTS };
+	struct wide small = { .size = 16, .objects = WIDE_OBJECTS + 512 };
 
 	run_thread(wide, &few);
 	run_thread(wide, &many);
+	run_thread(wide, &small);
 	is_int(many.first, bin_capacity(class_of(64)),
 	       "a bin that is full once does not become wide");
 	is_int(few.last, bin_capacity(class_of(64)),
 	       "a bin that is full and empty in turn by few objects does not either");
 	is_int(many.last, 1024, "one that flushes many before it is empty becomes wide");
+	is_int(small.last, 4096, "of 16 bytes it may hold 64 KiB as well");
 	ok(many.parts > 2, "a trim takes a wide bin's objects in several calls");
 	is_int(many.again, bin_capacity(class_of(64)),
 	       "a bin that was trimmed is not wide any more");
@@ -1166,7 +1170,7 @@ static void test_mappings_used_up(void)
 
 int main(void)
 {
-	tap_plan(78);
+	tap_plan(79);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
