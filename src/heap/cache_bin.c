@@ -2,7 +2,7 @@
 /*
  * cache_bin.c - how much room the cache bins of a heap have.
  * Used by heap_slabs, trim, heap_thread (heap_init_bins), drain and limits (the room of all bins);
- * uses sizeclass, large.
+ * uses sizeclass, large, meta.
  *
  * (A) A bin begins without room and doubles it each time it is full or empty, up to its capacity. A
  *     drain takes its room away again, and so do ageing steps, so that a cache starts small after
@@ -14,7 +14,7 @@
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
  * lock.
  * Bound: a move to a longer row copies BIN_MIDDLE pointers at most; a bin becomes wide in its row.
- * No lock, no allocation.
+ * No lock. The first bin that needs a longer row allocates all of them (meta).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -25,6 +25,7 @@
 
 #include "base/check.h"
 #include "base/share.h"
+#include "page/meta.h"
 
 #define BIN_START 2u
 
@@ -89,8 +90,8 @@ void bin_begin(struct heap *h, unsigned bin)
 		returned_begin(h, bin);
 }
 
-/* Where the row of a bin with that many places begins; the classes that have longer rows come
- * first. */
+/* Where the row of a bin with that many places begins, as in bin_bottom; the classes that have
+ * longer rows come first. */
 static unsigned bin_row(unsigned bin, unsigned room)
 {
 	static const uint16_t long_row[CLASSES] = {
@@ -101,13 +102,20 @@ static unsigned bin_row(unsigned bin, unsigned room)
 	};
 
 	if (room <= BIN_SMALL)
-		return bin_first_row(bin);
+		return bin_first_row(bin) + heap_bins_from;
 	if (room <= BIN_MIDDLE) {
 		DCHECK(bin < BIN_MIDDLE_ROWS);
-		return BIN_SMALL_SLOTS + bin * (BIN_MIDDLE + 1);
+		return BIN_IN_ROWS + BIN_MIDDLE_BEGIN + bin * (BIN_MIDDLE + 1);
 	}
 	DCHECK(bin_capacities[bin] > BIN_MIDDLE);
-	return BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS + long_row[bin];
+	return BIN_IN_ROWS + BIN_LONG_BEGIN + long_row[bin];
+}
+
+bool bin_rows_make(struct heap *h)
+{
+	if (!h->rows)
+		h->rows = meta_alloc(BIN_ROWS_BYTES);
+	return h->rows != NULL;
 }
 
 /* To the row for that many places. The bin is in a longer one already if it had more before. */
@@ -116,7 +124,7 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 	struct object **from = bin_bottom(h, cls);
 	size_t n = (size_t)(h->bin[cls].top - from);
 
-	h->bin_bottom[cls] = (uint16_t)(heap_bins_from + bin_row(cls, room));
+	h->bin_bottom[cls] = (uint16_t)bin_row(cls, room);
 	memmove(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }
@@ -207,8 +215,11 @@ bool bin_grow(struct heap *h, unsigned cls)
 		h->turns[cls] = 0;
 	if (unlikely(!bins_may_have(bin_bytes(cls, room - old))) && old)
 		return false;
-	if (bin_row(cls, room) != bin_row(cls, old))
+	if (bin_row(cls, room) != bin_row(cls, old)) {
+		if (unlikely(!bin_rows_make(h)))
+			return false;
 		bin_move(h, cls, room);
+	}
 	bin_set_limit(h, cls, room);
 	bins_count(bin_bytes(cls, room - old));
 	return true;

@@ -63,7 +63,9 @@ static inline void bin_spills(struct heap *h, unsigned cls)
 /* The NULL below a bin's first place. */
 static inline struct object **bin_bottom(struct heap *h, unsigned bin)
 {
-	return h->bin_bottom[bin] + h->bin_slots;
+	unsigned at = h->bin_bottom[bin];
+
+	return at & BIN_IN_ROWS ? h->rows + (at - BIN_IN_ROWS) : h->bin_slots + at;
 }
 
 /*
@@ -87,8 +89,11 @@ static inline unsigned bin_room(struct heap *h, unsigned bin)
 void bin_begin(struct heap *h, unsigned bin);
 
 /* Doubles the room, up to the capacity. Returns false if the bins of all heaps have as much as a
- * limit allows. */
+ * limit allows, or if there is no memory for longer rows. */
 bool bin_grow(struct heap *h, unsigned bin);
+
+/* Gives the heap its longer rows unless it has them. Returns false if there is no memory. */
+bool bin_rows_make(struct heap *h);
 
 /* Bytes of n objects of the bin. */
 uint64_t bin_bytes(unsigned bin, unsigned n);

@@ -177,8 +177,11 @@ static void begin_copy(void)
 /* With a reserve, the first touches of the heap should meet no page fault either. */
 static void populate(struct heap *h)
 {
-	if (options.reserve && h != &heap_none)
-		vm_populate(h, HEAP_BYTES);
+	if (!options.reserve || h == &heap_none)
+		return;
+	vm_populate(h, heap_bytes());
+	if (h->rows)
+		vm_populate(h->rows, BIN_ROWS_BYTES);
 }
 
 static void make_copy_mark(void)
@@ -233,6 +236,8 @@ void heap_init_late(void)
 		options_known = options_load();
 		malloc_conf_load();
 		zones_init();
+		if (options.reserve && heap_is_real(heap_own()))
+			bin_rows_make(heap_own());
 		populate(heap_own());
 	}
 	membarrier_init();
@@ -390,13 +395,15 @@ noinline struct heap *heap_create_self(void)
 		stat_add(STAT_heaps_reused, 1);
 		pcp_set_zone(&h->pcp, zone_pick());
 	} else {
-		char *place = meta_alloc(HEAP_OFFSET + HEAP_BYTES);
+		char *place = meta_alloc(HEAP_OFFSET + (heap_first() ? heap_bytes() : HEAP_BYTES));
 
 		if (!place)
 			return &heap_none;
 		h = (struct heap *)(void *)(place + HEAP_OFFSET);
 		pcp_init(&h->pcp, zone_pick());
 		heap_init_bins(h);
+		if (options.reserve)
+			bin_rows_make(h);
 		heap_past_again(h);
 		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);

@@ -65,8 +65,9 @@ _Static_assert(BINS *CLASS_SCALE <= HEAD_NOTE, "a head says which bin its run's 
 /*
  * Each cache bin begins in a row of as many places as it may have, BIN_SMALL at most. When it grows
  * beyond that it moves to a row of BIN_MIDDLE, and then to one of all that it may have when it is
- * wide. Each row lies above a bottom. So the bins of a thread that needs few places fill few pages,
- * all of which a fork copies.
+ * wide. Each row lies above a bottom. The first rows are in the heap, the longer ones in a place of
+ * their own, which a heap gets when it needs one (bin_rows_make). So the heaps of threads that need
+ * few places lie close together and fill few pages: a fork copies these, and their page tables.
  */
 #define BIN_SMALL 16u
 #define BIN_MIDDLE 64u
@@ -98,10 +99,14 @@ enum {
 #undef SIZECLASS
 	,
 	BIN_SMALL_SLOTS = sizeof(struct bin_rows) / sizeof(struct object *),
-	BIN_MIDDLE_SLOTS = BIN_MIDDLE_ROWS * (BIN_MIDDLE + 1),
-	BIN_SLOTS = BIN_SMALL_SLOTS + BIN_MIDDLE_SLOTS +
-		    sizeof(struct bin_long_rows) / sizeof(struct object *)
+	/* The slot before the rows may be read, below an empty bin. */
+	BIN_MIDDLE_BEGIN = 1,
+	BIN_LONG_BEGIN = BIN_MIDDLE_BEGIN + BIN_MIDDLE_ROWS * (BIN_MIDDLE + 1),
+	BIN_ROWS_SLOTS = BIN_LONG_BEGIN + sizeof(struct bin_long_rows) / sizeof(struct object *),
+	BIN_IN_ROWS = 0x8000 /* in a place of bin_bottom: one of heap->rows */
 };
+#define BIN_ROWS_BYTES (BIN_ROWS_SLOTS * sizeof(struct object *))
+_Static_assert(BIN_ROWS_SLOTS <= BIN_IN_ROWS, "a place fits into the other bits");
 
 struct heap {
 	/*
@@ -119,7 +124,7 @@ struct heap {
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* runs for the pcp, after the critical section */
-	uint16_t bin_bottom[BINS];              /* where in bin_slots it is now */
+	uint16_t bin_bottom[BINS];              /* where in bin_slots or rows it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
 	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next, in FLUSH */
@@ -131,6 +136,7 @@ struct heap {
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	uint32_t slow_calls;
 	uint32_t looks;           /* frees that are still to look through their bin */
+	struct object **rows;     /* BIN_ROWS_SLOTS; NULL until a bin needs more than BIN_SMALL */
 	_Atomic uint64_t refills; /* of its bins; statistics */
 	_Atomic uint64_t flushes;
 	uint32_t direct_left; /* calls that may move one object past its bin; heap_goes_past */
@@ -174,13 +180,12 @@ struct heap {
 	struct pcp pcp;
 
 	/* Owner thread in its critical section, or the claimer: frees into slabs of others, and the
-	 * places of the bins, BIN_SLOTS of them, which heap_none and heap_gone lack. All zero is
+	 * first rows of the bins, BIN_SMALL_SLOTS, which heap_none and heap_gone lack. All zero is
 	 * right while they are empty, so a claimer may give this memory back; it begins at a page,
 	 * see HEAP_OFFSET. */
 	cache_aligned struct outbox outbox;
 	cache_aligned struct object *bin_slots[];
 };
-#define BIN_SLOTS_BYTES (BIN_SLOTS * sizeof(struct object *))
 _Static_assert(offsetof(struct heap, outbox) <= 4096,
 	       "an idle heap costs one of the kernel's pages");
 
@@ -207,8 +212,8 @@ struct sampling {
 	struct object *places[CLASSES][RETURNED_MAX + 1];
 };
 
-/* Set once, before the second thread. heap_bins_from: where in bin_slots the places of bins begin,
- * behind a struct sampling. */
+/* Set once, before the second thread. heap_bins_from: where in bin_slots the first rows of bins
+ * begin, behind a struct sampling. */
 extern bool heap_sampling;
 extern uint16_t heap_bins_from;
 
@@ -222,8 +227,16 @@ static inline struct sampling *sampling_of(struct heap *h)
 _Static_assert(offsetof(struct sampling, returned) == 0 &&
 		       RETURNED_NOTE + sizeof(struct cache_bin) * CLASSES <= HEAD_NOTE,
 	       "a head leads to these bins, too");
-#define SAMPLING_BYTES (SAMPLING_SLOTS * sizeof(struct object *))
-#define HEAP_BYTES (sizeof(struct heap) + BIN_SLOTS_BYTES + SAMPLING_BYTES)
+_Static_assert(SAMPLING_SLOTS + BIN_SMALL_SLOTS <= BIN_IN_ROWS, "a place fits as well");
+
+/* A heap without its longer rows; with room for a struct sampling, as the heaps have that are there
+ * before it is known whether allocations are sampled. */
+#define HEAP_SLOTS_BYTES(slots) (sizeof(struct heap) + (slots) * sizeof(struct object *))
+#define HEAP_BYTES HEAP_SLOTS_BYTES(BIN_SMALL_SLOTS + SAMPLING_SLOTS)
+static inline size_t heap_bytes(void)
+{
+	return HEAP_SLOTS_BYTES(BIN_SMALL_SLOTS + (size_t)heap_bins_from);
+}
 
 /* While allocations are sampled, no call goes past its bin (heap_goes_past): each also keeps the
  * next one from it. */

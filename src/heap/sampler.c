@@ -252,9 +252,9 @@ static void note_region(struct region *r)
 /* Of a heap that the caller holds, and that is empty. */
 static void begin(struct heap *h)
 {
-	/* Objects that the bins have given away still stand in their places, and some rows become
-	 * struct sampling. Rows that were never used keep costing no memory. */
-	for (size_t i = 0; i < BIN_SLOTS + SAMPLING_SLOTS; i++)
+	/* Objects that the bins have given away still stand in their places, and some of the first
+	 * rows become struct sampling. Rows that were never used keep costing no memory. */
+	for (size_t i = 0; i < BIN_SMALL_SLOTS + SAMPLING_SLOTS; i++)
 		if (h->bin_slots[i])
 			h->bin_slots[i] = NULL;
 	for (unsigned bin = 0; bin < BINS; bin++)

@@ -295,9 +295,12 @@ void heap_purge_bins(struct heap *h)
 	/* The bins of a struct sampling are not right when they are zero. */
 	size_t keep = heap_sampling ? 2 * META_ALIGN : 0;
 
-	if (!options.reserve) /* else they are to be touched without a page fault */
-		vm_purge((char *)&h->outbox + keep,
-			 align_up(HEAP_BYTES - offsetof(struct heap, outbox), META_ALIGN) - keep);
+	if (options.reserve) /* they are to be touched without a page fault */
+		return;
+	vm_purge((char *)&h->outbox + keep,
+		 align_up(heap_bytes() - offsetof(struct heap, outbox), META_ALIGN) - keep);
+	if (h->rows)
+		vm_purge(h->rows, align_up(BIN_ROWS_BYTES, META_ALIGN));
 }
 
 /* The current slab of a class, if it is empty. */

@@ -8,6 +8,7 @@
 #endif
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,16 +30,16 @@
 #include "os/vm.h"
 #include "lib/worker.h"
 
-#define TESTS 125
+#define TESTS 128
 
 static uint32_t all_steps = UINT32_MAX; /* never used up */
 
 /* ---- what a heap that was emptied by another thread looks like ------------------------------ */
 
-static bool bins_empty(const struct heap *h)
+static bool bins_empty(struct heap *h)
 {
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		struct object *const *bottom = h->bin_slots + h->bin_bottom[cls];
+		struct object *const *bottom = bin_bottom(h, cls);
 
 		if (h->bin[cls].top != bottom || bin_space(&h->bin[cls]) || *bottom)
 			return false;
@@ -54,14 +55,14 @@ static bool owns_nothing(const struct heap *h)
 	return !h->full.first && !h->inbox && !h->inbox_todo && !h->release && !h->outbox.bytes;
 }
 
-static bool emptied(const struct heap *h)
+static bool emptied(struct heap *h)
 {
 	return bins_empty(h) && owns_nothing(h) && h->pcp.count == 0 && h->drained &&
 	       h->claim == CLAIM_FREE && !h->busy;
 }
 
 /* Untouched by others: its cache bins hold something, and it is not marked. */
-static bool left_alone(const struct heap *h)
+static bool left_alone(struct heap *h)
 {
 	return !bins_empty(h) && !h->drained && h->claim == CLAIM_FREE;
 }
@@ -87,19 +88,27 @@ static void start_clean(void)
 	heap_sweep();
 }
 
-/* The number of the kernel's pages under its bins' rows that cost memory. */
-static unsigned bin_pages(struct heap *h)
+/* The number of the kernel's whole pages there that cost memory. */
+static unsigned pages_of(void *start, size_t bytes)
 {
-	static unsigned char vec[HEAP_BYTES / 4096 + 1];
-	char *first = (char *)align_up((uintptr_t)h->bin_slots, vm_os_page);
-	size_t bytes = align_down((uintptr_t)h + HEAP_BYTES, vm_os_page) - (uintptr_t)first;
+	static unsigned char vec[BIN_ROWS_BYTES / 4096 + 1];
+	char *first = (char *)align_up((uintptr_t)start, vm_os_page);
+	uintptr_t end = align_down((uintptr_t)start + bytes, vm_os_page);
 	unsigned n = 0;
 
-	if (backed_pages(first, bytes, vec) != 0)
+	if (end <= (uintptr_t)first || backed_pages(first, end - (uintptr_t)first, vec) != 0)
 		return 0;
-	for (size_t i = 0; i < bytes / vm_os_page; i++)
+	for (size_t i = 0; i < (end - (uintptr_t)first) / vm_os_page; i++)
 		n += vec[i] & 1;
 	return n;
+}
+
+/* The same under its bins' rows. */
+static unsigned bin_pages(struct heap *h)
+{
+	unsigned n = pages_of(h->bin_slots, heap_bytes() - sizeof(*h));
+
+	return n + (h->rows ? pages_of(h->rows, BIN_ROWS_BYTES) : 0);
 }
 
 /* ---- threads that make no call -------------------------------------------------------------- */
@@ -136,8 +145,7 @@ static void test_asleep(void)
 	ok(!w.heap->drained, "the next call after a take is an ordinary call");
 	for (unsigned cls = 0; cls < CLASSES; cls++)
 		room += bin_space(&w.heap->bin[cls]) +
-			(unsigned)(w.heap->bin[cls].top -
-				   (w.heap->bin_slots + w.heap->bin_bottom[cls]));
+			(unsigned)(w.heap->bin[cls].top - bin_bottom(w.heap, cls));
 	ok(room <= 8, "the cache of a thread starts small after a take");
 	worker_do(&w, free_all);
 	worker_do(&w, check);
@@ -581,12 +589,11 @@ static void use_one_class(struct worker *w)
 		heap_free(p[i]);
 }
 
-static unsigned room_of(const struct heap *h, size_t size)
+static unsigned room_of(struct heap *h, size_t size)
 {
 	unsigned cls = class_of(size);
 
-	return bin_space(&h->bin[cls]) +
-	       (unsigned)(h->bin[cls].top - (h->bin_slots + h->bin_bottom[cls]));
+	return bin_space(&h->bin[cls]) + (unsigned)(h->bin[cls].top - bin_bottom(h, cls));
 }
 
 static void test_ageing(void)
@@ -954,6 +961,65 @@ static int without_global(void)
 	return good ? CHILD_GOOD : CHILD_BAD;
 }
 
+/* ---- the longer rows of bins ---------------------------------------------------------------- */
+
+#define BIN_OBJECT 100u
+
+static void use_bin(unsigned n)
+{
+	void *p[4 * BIN_SMALL];
+
+	for (unsigned i = 0; i < n; i++)
+		p[i] = alloc(BIN_OBJECT);
+	for (unsigned i = 0; i < n; i++)
+		heap_free(p[i]);
+}
+
+static void use_bin_a_little(struct worker *w)
+{
+	(void)w;
+	use_bin(BIN_SMALL / 2);
+}
+
+static void use_bin_much(struct worker *w)
+{
+	(void)w;
+	use_bin(4 * BIN_SMALL);
+}
+
+static void test_rows(void)
+{
+	static struct worker w;
+
+	worker_begin(&w);
+	worker_do(&w, use_bin_a_little);
+	ok(!w.heap->rows, "the heap of a thread that caches little has short rows only");
+	worker_do(&w, use_bin_much);
+	ok(w.heap->rows && bin_room(w.heap, class_of(BIN_OBJECT)) > BIN_SMALL,
+	   "it gets longer rows when a bin needs one");
+	worker_end(&w);
+}
+
+/* No mapping can be made, and what there is for metadata is used up. */
+static int without_rows(void)
+{
+	struct rlimit rl;
+	struct heap *h = heap_self;
+	unsigned n = 0;
+
+	if (h->rows || getrlimit(RLIMIT_AS, &rl) != 0)
+		return CHILD_CANNOT;
+	rl.rlim_cur = 0;
+	if (setrlimit(RLIMIT_AS, &rl) != 0)
+		return CHILD_CANNOT;
+	while (meta_alloc(BIN_ROWS_BYTES))
+		if (++n == 100) /* an emulator ignores the limit */
+			return CHILD_CANNOT;
+	use_bin(4 * BIN_SMALL);
+	use_bin(4 * BIN_SMALL);
+	return !h->rows && bin_room(h, class_of(BIN_OBJECT)) == BIN_SMALL ? CHILD_GOOD : CHILD_BAD;
+}
+
 int main(void)
 {
 	if (UNDER_TSAN)
@@ -967,6 +1033,9 @@ int main(void)
 		     "where membarrier is forbidden no heap is taken and nothing breaks");
 	child_result(run_child(without_global),
 		     "where the global barrier is refused the expedited barrier is used");
+	child_result(run_child(without_rows),
+		     "where there is no memory for longer rows, bins keep their short ones");
+	test_rows();
 	test_asleep();
 	test_computing();
 	test_one_pass();

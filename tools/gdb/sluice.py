@@ -294,12 +294,14 @@ class View:
         """(bin, objects, places) of each cache bin that has places or objects."""
         f = self.lib.heap
         slots = h + f.bytes
+        rows = f.get(data, "rows")
         sampling = bool(self.lib.value("heap_sampling"))
         returned = self.lib.fields("struct sampling") if sampling else None
         base, each = f.at("bin"), f.place["bin"][1] // f.count("bin")
         for b in range(f.count("bin")):
             top, limit = struct.unpack_from("<QI", data, base + b * each)
-            bottom = slots + 8 * struct.unpack_from("<H", data, f.at("bin_bottom") + 2 * b)[0]
+            at = struct.unpack_from("<H", data, f.at("bin_bottom") + 2 * b)[0]
+            bottom = rows + 8 * (at - 0x8000) if at & 0x8000 else slots + 8 * at
             n = (top - bottom) // 8
             places = ((limit - bottom) & 0xffffffff) // 8
             if b < f.count("hidden"):
