@@ -10,7 +10,7 @@
 need gdb
 need gcc
 need pgrep procps
-plan 36
+plan 37
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -88,7 +88,7 @@ proved_loaded "the program was served by the library" waits
 # ---- our commands ----
 
 if ! readelf -S "$SLUICE_LIB" | grep -q '[.]debug_info'; then
-	for label in $(seq 28); do
+	for label in $(seq 29); do
 		skip "our commands say what they should ($label)" "the library was built without -g"
 	done
 	exit
@@ -260,7 +260,7 @@ python gdb.execute("sluice slab many[%d]" % i)')" \
 out=$(asks "-p $pid" 'echo == refused\n
 python
 for asked in ("find \"\"", "find \"", "block \"abc\"", "block other(0)", "block {1,2,3}", "slab (",
-              "block nosuch"):
+              "block nosuch", "buddy 3", "summary all"):
     try:
         gdb.execute("sluice " + asked)
     except gdb.error as e:
@@ -275,6 +275,8 @@ other(0): Cannot call functions in the program: may-call-functions is off.
 {1,2,3}: Cannot call functions in the program: may-call-functions is off.
 (: A syntax error in expression, near `'")'"'.
 nosuch: No symbol "nosuch" in current context.
+usage: sluice buddy
+usage: sluice summary
 Permission to call functions in the program is on.' \
 	"nothing is called, and what is no expression is one line"
 kill "$pid"
@@ -295,6 +297,7 @@ int main(void)
 	}
 	for (int i = 0; i < 300; i++)
 		free(freed[i]);
+	free(malloc(100000));
 	puts("ready");
 	fflush(stdout);
 	return pause();
@@ -314,10 +317,19 @@ for name in "live", "freed":
         n += out.splitlines()[0].endswith(": live")
     print("%s %d," % (name, n))
 end
-sluice find "lively"')
+sluice find "lively"
+echo == heap\n
+sluice heap '"$pid"'
+echo == summary\n
+sluice summary')
 	is "$(part all | sed -n 's/^\([a-z]* [0-9]*,\)$/\1/p; s/^\([0-9]* in live\) .*/\1/p' |
 		tr '\n' ' ')" "live 300, freed 0, 300 in live " \
 		"block and find are right with $settings"
+	if [ "$settings" = profile:hardened ]; then
+		is "$(part heap | grep -c '^quarantine: [0-9]* objects$') $(part summary |
+			awk '/^live/ { of = $2 } /in quarantine/ && of == "large" { print $4 }')" \
+			"1 114688" "heap and summary show the quarantine"
+	fi
 	kill "$pid"
 done
 

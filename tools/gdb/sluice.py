@@ -546,7 +546,7 @@ class Answer(gdb.Command):
 
     def __init__(self, name, usage):
         super().__init__("sluice " + name, gdb.COMMAND_DATA)
-        self.usage = "usage: sluice %s %s" % (name, usage)
+        self.usage = ("usage: sluice %s %s" % (name, usage)).rstrip()
 
     def lines(self, view, arg):
         raise NotImplementedError
@@ -561,6 +561,10 @@ class Answer(gdb.Command):
             raise gdb.GdbError("%s (a core need not have all of the memory)" % e)
         for text in view.notes:
             gdb.write("note: %s\n" % text)
+
+    def no_argument(self, arg):
+        if arg:
+            raise gdb.GdbError(self.usage)
 
     def address(self, arg):
         if not arg:
@@ -794,6 +798,9 @@ its cache bins, its outbox and its pcp are listed."""
         for run, objects in view.outbox_entries(h):
             yield "outbox: %d objects of %d bytes for the slab 0x%x, %s" % (
                 len(objects), view.slab(run)["size"], run.at, view.owner_text(view.slab(run)))
+        kept = view.quarantine(data)
+        if kept:
+            yield "quarantine: %d objects" % len(kept)
         f = view.lib.heap
         yield "pcp: %d pages of at most %d" % (f.get(data, "pcp.count"), f.get(data, "pcp.high"))
         for npages, runs in pcp_runs(view, h, data):
@@ -811,6 +818,7 @@ Walks the lists and compares each block with its descriptor and with the zone's 
         super().__init__("buddy", "")
 
     def lines(self, view, arg):
+        self.no_argument(arg)
         for i, at in view.zones():
             yield from self.zone(view, i, read(at, view.lib.zone.bytes))
 
@@ -910,6 +918,7 @@ Bytes by layer, and the size classes that have most."""
         super().__init__("summary", "")
 
     def lines(self, view, arg):
+        self.no_argument(arg)
         kinds = collections.Counter()
         free = collections.Counter()
         classes = collections.defaultdict(collections.Counter)
@@ -948,7 +957,7 @@ Bytes by layer, and the size classes that have most."""
                 classes[cls]["cached"] += 1
                 cached[kind] += view.lib.classes[cls][0]
             elif run.kind == "large":
-                cached["large"] += run.npages << view.lib.pg_shift
+                cached["large in " + kind] += run.npages << view.lib.pg_shift
 
     @staticmethod
     def layers(view, kinds, free, classes, cached):
@@ -963,8 +972,10 @@ Bytes by layer, and the size classes that have most."""
             ("  free: in quarantine", cached["quarantine"]),
             ("  rest of their slabs", kinds["slab"] - live - cached["bin"] - cached["outbox"] -
              cached["quarantine"]),
-            ("live large objects", kinds["large"] - cached["large"]),
-            ("  free: in cache bins", cached["large"]),
+            ("live large objects", kinds["large"] - cached["large in bin"] -
+             cached["large in quarantine"]),
+            ("  free: in cache bins", cached["large in bin"]),
+            ("  free: in quarantine", cached["large in quarantine"]),
             ("live huge objects", sum(n for _, n in view.huge())),
             ("  mappings that are kept", sum(n for _, n in view.kept())),
             ("guarded objects", sum(n for _, n in view.guarded_objects())),
