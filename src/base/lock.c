@@ -118,9 +118,11 @@ uint32_t lock_tid_slow(void)
 
 	if (!sandbox_enter())
 		return tid_in_sandbox();
-	tid = (uint32_t)syscall(SYS_gettid);
+	tid = (uint32_t)sys_gettid();
 	pid = (int32_t)sys_getpid();
 	sandbox_leave();
+	if ((int32_t)tid < 0 || pid < 0) /* refused by a filter that the library does not know */
+		return tid_in_sandbox();
 
 	if (!atomic_load_explicit(&process, memory_order_relaxed))
 		atomic_compare_exchange_strong_explicit(&process, &none, pid, memory_order_relaxed,

@@ -72,9 +72,23 @@ static inline void *sys_mremap(void *at, size_t old_len, size_t len, int flags, 
 	return (void *)syscall(SYS_mremap, at, old_len, len, flags, to);
 }
 
+/* These two fail in a sandbox only: -1. They leave errno alone, because malloc calls them. */
 static inline pid_t sys_getpid(void)
 {
-	return (pid_t)syscall(SYS_getpid);
+	int saved = errno;
+	pid_t pid = (pid_t)syscall(SYS_getpid);
+
+	errno = saved;
+	return pid;
+}
+
+static inline pid_t sys_gettid(void)
+{
+	int saved = errno;
+	pid_t tid = (pid_t)syscall(SYS_gettid);
+
+	errno = saved;
+	return tid;
 }
 
 static inline int sys_getrlimit(int resource, struct rlimit *limit)

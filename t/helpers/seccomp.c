@@ -15,8 +15,10 @@
  *   fork     a fork child allocates
  *   denied   mprotect is refused (EPERM): many small objects do not need many mappings
  *   twice    an object is freed twice: the error line is written
+ *   refused  all calls are allowed, but getpid and gettid fail (EPERM)
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
@@ -71,14 +73,21 @@ static void name_call(int number, uint32_t what)
 	put(BPF_RET | BPF_K, what, 0, 0);
 }
 
-static void install(const char *cas)
+/* Only getpid and gettid do not work. */
+static void refuse(void)
+{
+	put(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+	name_call(SYS_getpid, SECCOMP_RET_ERRNO | EPERM);
+	name_call(SYS_gettid, SECCOMP_RET_ERRNO | EPERM);
+	put(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+static void list(const char *cas)
 {
 	static const int always[] = { SYS_brk,     SYS_mmap,  SYS_munmap,     SYS_mremap,
 				      SYS_madvise, SYS_futex, SYS_read,       SYS_write,
 				      SYS_exit,    SYS_lseek, SYS_exit_group, SYS_rt_sigprocmask };
 	static const int making[] = { SYS_clone3, SYS_clone, SYS_set_robust_list, SYS_rseq };
-	struct sock_fprog program = { 0, code };
-	long r;
 
 	put(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
@@ -93,6 +102,17 @@ static void install(const char *cas)
 	if (strcmp(cas, "fork") == 0)
 		name_call(SYS_wait4, SECCOMP_RET_ALLOW);
 	put(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+}
+
+static void install(const char *cas)
+{
+	struct sock_fprog program = { 0, code };
+	long r;
+
+	if (strcmp(cas, "refused") == 0)
+		refuse();
+	else
+		list(cas);
 	program.len = length;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		exit(77);
@@ -122,6 +142,7 @@ static void use(char **object, unsigned n)
 {
 	unsigned bad = 0;
 
+	errno = E2BIG;
 	for (unsigned i = 0; i < n; i++) {
 		object[i] = malloc(size_of(i));
 		if (!object[i])
@@ -134,6 +155,7 @@ static void use(char **object, unsigned n)
 		if ((object[i] = realloc(object[i], size_of(i) * 3)) == NULL)
 			bad++;
 	CHECK(bad == 0, "as it says");
+	CHECK(errno == E2BIG, "calls that succeed change errno");
 }
 
 static void drop(char **object, unsigned n)
@@ -315,7 +337,7 @@ int main(int argc, char **argv)
 	atomic_store(&stay, 0);
 	if (before)
 		join_all(t);
-	if (strcmp(cas, "threads") == 0) {
+	if (strcmp(cas, "threads") == 0 || strcmp(cas, "refused") == 0) {
 		start_all(t);
 		join_all(t);
 		one();

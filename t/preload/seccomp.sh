@@ -5,7 +5,7 @@
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
-plan 21
+plan 22
 tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
@@ -36,6 +36,7 @@ lives "threads that ended before it leave nothing behind that ends in it" tsync 
 lives "nor where it is not for all" prctl joined
 lives "a child of fork" prctl fork
 lives "where mprotect is refused memory is still made usable in large pieces" prctl denied
+lives "errno stays where getpid and gettid are refused" raw refused
 
 # It chooses at random after the filter as well.
 SLUICE_CONF=profile:hardened
