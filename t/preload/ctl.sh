@@ -3,7 +3,7 @@
 #
 # sluice-ctl: a running process gives memory back when it is asked, and answers no other user.
 . "${0%/*}/../lib/tap.sh"
-plan 56
+plan 60
 tmpdir
 
 ctl=$builddir/tools/sluice-ctl
@@ -307,3 +307,33 @@ fails 2 "use start, stop or dump" "a command that a profile has not is refused" 
 start alone control:1 sleep 600
 fails 1 "does not listen.*background:always" \
 	"a process with one thread is not listening without background:always" stats "$pid"
+
+# Processes that listen where sluice-ctl cannot hear them.
+if unshare -p -n -f true 2>/dev/null; then
+	start inner control:1,background:always unshare -p -n -f sleep 600
+	until inner=$(pgrep -P "$pid"); do sleep 0.05; done
+	jobs="$jobs $inner"
+	fails 1 "process 1 of another PID namespace, ask it from there: nsenter -t $inner -p -n$" \
+		"a process of another PID namespace is told" stats "$inner"
+	for _ in $(seq 600); do
+		out=$(nsenter -t "$inner" -p -n "$ctl" get idle_ms 1 2>&1) && break
+		sleep 0.1
+	done
+	is "$out" "idle_ms 600000" "and answers from there"
+	start apart control:1,background:always unshare -n sleep 600
+	until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.05; done
+	fails 1 "another network namespace, ask it from there: nsenter -t $pid -n$" \
+		"so is one of another network namespace" stats "$pid"
+else
+	for label in "a process of another PID namespace is told" "and answers from there" \
+		"so is one of another network namespace"; do
+		skip "$label" "no namespace can be made here"
+	done
+fi
+sh -c 'sleep 0 & echo $! >"$1"; exec sleep 600' sh "$TMP/zombie" >"$TMP/parent" &
+jobs="$jobs $!"
+until [ -s "$TMP/zombie" ] && grep -q '^State:.Z' "/proc/$(cat "$TMP/zombie")/status"; do
+	sleep 0.05
+done
+fails 1 "has no memory: it has ended" "a process that has ended and is not waited for is told" \
+	stats "$(cat "$TMP/zombie")"

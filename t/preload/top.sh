@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 42
+plan 45
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -146,6 +146,11 @@ if [ -x "$top" ]; then
 		TERM=nosuch script -q -c "'$top' $holder" /dev/null </dev/null >"$TMP/nosuch" 2>&1
 		like "$(tr -d '\r' <"$TMP/nosuch") $(grep -c '' "$TMP/nosuch")" \
 			"^sluice-top: TERM is 'nosuch', which .* 1$" "and on one that nobody knows"
+		TERM=xterm script -q -c "stty rows 24 cols 65535; '$top' $holder" /dev/null \
+			</dev/null >"$TMP/wide" 2>&1
+		like "$(tr -d '\r' <"$TMP/wide")" \
+			"^sluice-top: a terminal of 65535 columns and 24 lines is too small or too" \
+			"so it does on one that is too large for ncurses"
 		# shellcheck disable=SC2016 # for the inner shell
 		(sleep 1; printf h; sleep 0.3; printf x; printf s; sleep 0.3; printf q) |
 			TERM=xterm timeout 60 script -q -e -c "stty rows 24 cols 80
@@ -156,13 +161,14 @@ if [ -x "$top" ]; then
 	else
 		skip "so it does on one that can do nothing" "no script"
 		skip "and on one that nobody knows" "no script"
+		skip "so it does on one that is too large for ncurses" "no script"
 		skip "the live view takes keys, and ends by q" "no script"
 		skip "and it shows the layers" "no script"
 	fi
 else
 	for label in "sluice-top --once has a bar for free memory" "in 80 columns" \
 		"without a terminal it says what to use" "so it does on one that can do nothing" \
-		"and on one that nobody knows" \
+		"and on one that nobody knows" "so it does on one that is too large for ncurses" \
 		"the live view takes keys, and ends by q" "and it shows the layers"; do
 		skip "$label" "built without ncurses"
 	done
@@ -178,6 +184,7 @@ else
 fi
 
 # The process ends while it is read.
+: >"$TMP/until"
 "$stat" -d 0.1 "$holder" >"$TMP/until" 2>&1 &
 reader=$!
 until [ "$(wc -l <"$TMP/until")" -gt 3 ]; do sleep 0.05; done
@@ -190,6 +197,45 @@ try "$stat" -n 1
 is "$(printf '%s\n' "$out" | grep "are several.* $holder\b")" "" \
 	"a file of a process that is gone is no process"
 is "$(test -e "$file" && echo left)" "" "and it is removed"
+
+# The process calls exec while it is read. follows NAME COMMAND...: reads it, COMMAND is called.
+# shellcheck disable=SC2016 # for the inner shell
+follows() {
+	file=$TMP/$1
+	shift
+	rm -f "$file.go" "$TMP/execs.pid"
+	mkfifo "$file.go"
+	start execs export:1,background:always sh -c 'read -r _ <"$1"; shift; exec "$@"' sh \
+		"$file.go" "$@"
+	answers "$pid"
+	: >"$file"
+	"$stat" -d 0.1 --json "$pid" >"$file" 2>"$file.err" &
+	reader=$!
+	until [ "$(wc -l <"$file")" -gt 2 ]; do sleep 0.05; done
+	echo >"$file.go"
+}
+follows other env -u LD_PRELOAD sleep 600
+wait "$reader"
+is "$? $(cat "$TMP/other.err")" \
+	"1 sluice-stat: $pid: does not use Sluice, libsluice.so is not loaded" \
+	"a reader says that another program without the library runs now"
+kill "$pid"
+# On a busy machine the new program may need longer than a reader waits.
+for _ in 1 2 3 4 5; do
+	follows same env SLUICE_CONF=export:1,background:always /usr/bin/python3 -c '
+import time
+time.sleep(600)'
+	until grep -q '"program": *"python' "$TMP/same" || ! kill -0 "$reader" 2>/dev/null; do
+		sleep 0.1
+	done
+	! grep -q '"program": *"python' "$TMP/same" || break
+	kill "$pid"
+done
+kill "$pid"
+wait "$reader"
+status=$?
+rm -f "$XDG_RUNTIME_DIR"/sluice.* # killed processes leave theirs
+is "$status $(cat "$TMP/same.err")" "0 " "and reads on if it runs with the library, until it ends"
 
 start ends export:1,background:always sleep 2
 file=$XDG_RUNTIME_DIR/sluice.$pid

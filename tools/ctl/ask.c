@@ -42,10 +42,78 @@ pid_t ask_pid(const char *text)
 	return (pid_t)pid;
 }
 
+static FILE *open_proc(pid_t pid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	return fopen(path, "re");
+}
+
+bool ask_has_memory(pid_t pid)
+{
+	FILE *f = open_proc(pid, "statm");
+	unsigned long pages = 0;
+	bool has = f && fscanf(f, "%lu", &pages) == 1 && pages;
+
+	if (f)
+		fclose(f);
+	return has;
+}
+
+/* The ID of the process in its own PID namespace. */
+static pid_t inner_pid(pid_t pid)
+{
+	FILE *f = open_proc(pid, "status");
+	char line[512];
+	pid_t inner = pid;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *last = strrchr(line, '\t');
+
+		if (strncmp(line, "NSpid:", 6) == 0 && last)
+			inner = (pid_t)atoi(last + 1);
+	}
+	if (f)
+		fclose(f);
+	return inner;
+}
+
+static bool is_in_other_network(pid_t pid)
+{
+	char path[64];
+	char ours[64] = "";
+	char its[64] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	return readlink("/proc/self/ns/net", ours, sizeof(ours) - 1) > 0 &&
+	       readlink(path, its, sizeof(its) - 1) > 0 && strcmp(ours, its) != 0;
+}
+
+/* Says why a process that uses Sluice is not heard. */
+static void say_deaf(char *why, pid_t pid)
+{
+	pid_t inner = inner_pid(pid);
+	bool network = is_in_other_network(pid);
+
+	if (inner != pid)
+		say(why, pid,
+		    "is process %d of another PID namespace, ask it from there: nsenter -t %d "
+		    "-p%s",
+		    (int)inner, (int)pid, network ? " -n" : "");
+	else if (network)
+		say(why, pid,
+		    "is in another network namespace, ask it from there: nsenter -t %d -n",
+		    (int)pid);
+	else
+		say(why, pid,
+		    "does not listen, start it with SLUICE_CONF=control:1 (and with one "
+		    "thread, or background:never, it cannot: background:always)");
+}
+
 /* Says why no process listens. */
 static void say_unheard(char *why, pid_t pid)
 {
-	char path[64];
 	char *line = NULL;
 	size_t len = 0;
 	bool loaded = false;
@@ -55,21 +123,22 @@ static void say_unheard(char *why, pid_t pid)
 		say(why, pid, "there is no such process");
 		return;
 	}
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	if (!f || getline(&line, &len, f) < 0) {
+	f = open_proc(pid, "maps");
+	if (!f && geteuid() != 0)
 		say(why, pid, DENIED);
-	} else {
-		do {
-			loaded |= strstr(line, "/libsluice.so") != NULL;
-		} while (getline(&line, &len, f) > 0);
-		if (loaded)
-			say(why, pid,
-			    "does not listen, start it with SLUICE_CONF=control:1 (and with one "
-			    "thread, or background:never, it cannot: background:always)");
-		else
-			say(why, pid, "does not use Sluice, libsluice.so is not loaded");
-	}
+	else if (!f)
+		say(why, pid, "does not listen, and its memory maps cannot be read: %s",
+		    strerror(errno));
+	while (f && getline(&line, &len, f) > 0)
+		loaded |= strstr(line, "/libsluice.so") != NULL;
+	if (loaded)
+		say_deaf(why, pid);
+	else if (f && !ask_has_memory(pid))
+		say(why, pid,
+		    "does not listen, and has no memory: it has ended, or its first thread has, or "
+		    "it is a thread of the kernel");
+	else if (f)
+		say(why, pid, "does not use Sluice, libsluice.so is not loaded");
 	free(line);
 	if (f)
 		fclose(f);
@@ -133,13 +202,10 @@ static ssize_t receive(int fd, char *answer, size_t len, pid_t *peer)
 /* Whether it is stopped by a signal or a debugger, and so does not answer. */
 static bool is_stopped(pid_t pid)
 {
-	char path[64];
 	char line[512] = "";
 	const char *state;
-	FILE *f;
+	FILE *f = open_proc(pid, "stat");
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
 	if (f && !fgets(line, sizeof(line), f))
 		line[0] = '\0';
 	if (f)

@@ -25,4 +25,7 @@ void ask_print(FILE *out, const char *text);
 /* Whether a line is a name, which is a word, and a number. */
 bool ask_is_pair(const char *name, const char *value);
 
+/* One that has ended and is not waited for, or whose first thread has ended, seems to have none. */
+bool ask_has_memory(pid_t pid);
+
 #endif

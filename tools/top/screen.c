@@ -11,7 +11,10 @@
 #include <ncurses.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <term.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ctl/ask.h"
 
@@ -228,14 +231,28 @@ static const short colours[] = { COLOR_GREEN, COLOR_CYAN,    COLOR_BLUE, COLOR_R
 				 COLOR_WHITE, COLOR_MAGENTA, COLOR_BLUE, COLOR_YELLOW };
 #define PAIR_WARN 20
 
-static void start_terminal(const struct wish *w)
+static _Noreturn void die_of_terminal(void)
 {
-	/* Not initscr(), which prints a line of its own if it fails. */
-	if (!newterm(NULL, stdout, stdin))
+	struct winsize size = { 0 };
+	int known;
+
+	if (setupterm(NULL, STDOUT_FILENO, &known) != OK)
 		die(EXIT_USAGE,
 		    "TERM is '%s', which ncurses does not know, use --once, --json or "
 		    "sluice-stat",
 		    getenv("TERM"));
+	ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+	die(EXIT_USAGE,
+	    "a terminal of %u columns and %u lines is too small or too large, use --once, "
+	    "--json or sluice-stat",
+	    size.ws_col, size.ws_row);
+}
+
+static void start_terminal(const struct wish *w)
+{
+	/* Not initscr(), which prints a line of its own if it fails. */
+	if (!newterm(NULL, stdout, stdin))
+		die_of_terminal();
 	def_prog_mode();
 	cbreak();
 	noecho();
@@ -399,7 +416,7 @@ int screen_run(struct wish *w, struct source *s, bool *ended)
 
 	start_terminal(w);
 	for (unsigned long n = 0; !w->count || n < w->count; n++) {
-		char *text = n && source_has_ended(s) ? NULL : source_read(s, why);
+		char *text = source_read(s, why);
 
 		if (!text) {
 			*ended = n && source_has_ended(s);

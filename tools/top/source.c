@@ -23,6 +23,7 @@
 
 #define ANSWER_SECONDS 10
 #define TRIES 50
+#define AGAIN_TRIES 30
 #define NEW_SECONDS 10 /* a file may be without its lock for a moment after it was made */
 
 static const char *const dirs[] = { EXPORT_DIRS };
@@ -112,11 +113,31 @@ static bool read_whole(int fd, char *text)
 	return export_sum(text, len) == sum;
 }
 
+/* After the process has called exec, or has closed the file. A new program needs a moment until it
+ * can be read. */
+static bool open_again(struct source *s, char *why)
+{
+	const struct timespec moment = { .tv_nsec = 100000000 };
+
+	close(s->fd);
+	for (unsigned i = 0; i < AGAIN_TRIES; i++) {
+		if (i)
+			nanosleep(&moment, NULL);
+		if (source_open(s, s->pid, why))
+			return true;
+		if (source_has_ended(s))
+			break;
+	}
+	return false;
+}
+
 char *source_read(struct source *s, char *why)
 {
 	static char text[EXPORT_TEXT_MAX + 1];
 	const struct timespec moment = { .tv_nsec = 10000000 };
 
+	if (s->fd >= 0 && flock(s->fd, LOCK_SH | LOCK_NB) == 0 && !open_again(s, why))
+		return NULL;
 	if (s->fd < 0)
 		return ask(s->pid, "top", ANSWER_SECONDS, why);
 	for (unsigned i = 0; i < TRIES; i++) {
@@ -133,15 +154,7 @@ char *source_read(struct source *s, char *why)
 
 bool source_has_ended(const struct source *s)
 {
-	char proc[64];
-
-	snprintf(proc, sizeof(proc), "/proc/%d", (int)s->pid);
-	if (access(proc, F_OK) != 0)
-		return true;
-	if (s->fd < 0 || flock(s->fd, LOCK_SH | LOCK_NB) != 0)
-		return false;
-	flock(s->fd, LOCK_UN); /* it has called exec */
-	return true;
+	return !ask_has_memory(s->pid);
 }
 
 /* ---- all ------------------------------------------------------------------------------------- */

@@ -18,10 +18,11 @@ struct source {
 /* Returns false, and writes one line to why (ASK_WHY bytes), if the process cannot be read. */
 bool source_open(struct source *s, pid_t pid, char *why);
 
-/* Returns the text (src/reclaim/export.h). On failure returns NULL and writes one line to why. */
+/* Returns the text (src/reclaim/export.h). On failure returns NULL and writes one line to why. If
+ * the process has called exec, or has closed its file, it is opened again. */
 char *source_read(struct source *s, char *why);
 
-/* Whether the process has ended: its last figures are not read. */
+/* Whether a process that could not be read has ended, also if its parent has not waited for it. */
 bool source_has_ended(const struct source *s);
 
 /* The processes that can be looked at, at most n. Removes files of this user's processes that are

@@ -345,6 +345,7 @@ int wish_print(const struct wish *w, struct source *s)
 	FILE *out = open_output(w);
 	char why[ASK_WHY];
 	unsigned long n;
+	bool lost = false;
 
 	if (w->form == FORM_PLOT)
 		output_plot_begin(out, w->pid);
@@ -355,21 +356,22 @@ int wish_print(const struct wish *w, struct source *s)
 			wish_sleep(w->delay);
 		if (n && w->form == FORM_PROMETHEUS && w->file)
 			out = open_output(w);
-		if (n && source_has_ended(s))
-			break;
 		text = source_read(s, why);
-		if (!text && n && source_has_ended(s))
+		lost = !text;
+		if (lost)
 			break;
-		if (!text)
-			die(EXIT_UNREAD, "%s", why);
 		sample_parse(&sample[n % 2], text, w->pid);
 		print_one(w, out, &sample[n % 2], n ? &sample[(n + 1) % 2] : NULL, n);
 		if (w->form == FORM_PROMETHEUS && w->file)
 			close_output(w, out);
 	}
+	if (lost && !n)
+		die(EXIT_UNREAD, "%s", why);
 	if (w->form == FORM_PLOT)
 		output_plot_end(out, &sample[(n + 1) % 2], w->pid);
 	if (w->form != FORM_PROMETHEUS || !w->file)
 		close_output(w, out);
+	if (lost && !source_has_ended(s))
+		die(EXIT_UNREAD, "%s", why);
 	return 0;
 }
