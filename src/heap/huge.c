@@ -186,11 +186,22 @@ static size_t guard_for(size_t bytes, size_t align)
 
 static void guard_ends(const struct span *m)
 {
-	if (!m->guard)
+	char *end = m->at + m->bytes - m->guard;
+	bool front;
+	bool back;
+
+	if (!m->guard || (!m->front && !m->back))
 		return;
-	if ((m->front && !vm_guard(m->at, m->guard)) ||
-	    (m->back && !vm_guard(m->at + m->bytes - m->guard, m->guard)))
-		refusal_note(&unguarded_next, UNGUARDED_AFTER); /* too many mappings? */
+	front = !m->front || vm_guard(m->at, m->guard);
+	back = front && (!m->back || vm_guard(end, m->guard));
+	if (back && vm_mappings_refused() != -ENOMEM)
+		return;
+	/* A guard must not take the last mapping (vm.max_map_count). */
+	if (front)
+		(void)vm_commit(m->at, m->guard);
+	if (back)
+		(void)vm_commit(end, m->guard);
+	refusal_note(&unguarded_next, UNGUARDED_AFTER);
 }
 
 static bool unguard_front(struct span *m)

@@ -190,19 +190,22 @@ static void *map_aligned(size_t bytes, size_t align, int prot, int flags)
 	return p + front;
 }
 
-bool vm_mappings_used_up(void)
+int vm_mappings_refused(void)
 {
 	int saved = errno;
 	size_t limit;
-	char *p = map(NULL, 3 * vm_os_page, PROT_NONE, MAP_NORESERVE);
-	/* The middle becomes a mapping of its own: two more. */
-	bool room = p &&
-		    (sys_mprotect(p + vm_os_page, vm_os_page, PROT_READ) == 0 || errno != ENOMEM);
+	int err;
+	char *p = try_map(NULL, 3 * vm_os_page, PROT_NONE, MAP_NORESERVE, &err);
 
-	if (p)
+	if (p) {
+		/* The middle becomes a mapping of its own: two more. */
+		err = sys_mprotect(p + vm_os_page, vm_os_page, PROT_READ) != 0 && errno == ENOMEM
+			      ? ENOMEM
+			      : 0;
 		unmap(p, 3 * vm_os_page);
+	}
 	errno = saved;
-	return !room && !vm_address_limited(&limit);
+	return vm_address_limited(&limit) ? 0 : -err;
 }
 
 void *vm_reserve(size_t bytes, size_t align)
@@ -221,17 +224,14 @@ void *vm_map(size_t bytes, size_t align)
 			   PROT_READ | PROT_WRITE, 0);
 }
 
-void *vm_map_joined(size_t bytes, size_t align)
+void *vm_map_once(size_t bytes, size_t align)
 {
-	/* Lengths of whole huge pages the kernel aligns, with a gap behind the mapping. */
-	size_t length = align_up(bytes, vm_os_page) + vm_os_page;
-	char *p = map(NULL, length, PROT_READ | PROT_WRITE, 0);
-	char *at = (char *)align_down((uintptr_t)p, align);
+	char *p = map(NULL, bytes + align, PROT_READ | PROT_WRITE, MAP_NORESERVE);
+	char *at = (char *)align_up((uintptr_t)p, align);
 
-	if (!p || at == p || vm_try_map_at(at, (size_t)(p - at)) == 0)
-		return at;
-	unmap(p, length);
-	return vm_map(bytes, align);
+	if (at != p)
+		unmap(p, (size_t)(at - p));
+	return at;
 }
 
 void *vm_map_wiped(void)

@@ -19,9 +19,10 @@ void vm_init(void);
 /* Address space without memory, aligned (a power of two). Returns NULL if the kernel refuses. */
 void *vm_reserve(size_t bytes, size_t align);
 
-/* Whether the process may have fewer than two more mappings (vm.max_map_count), even for address
- * space without memory. Asks the kernel: three calls at most. */
-bool vm_mappings_used_up(void);
+/* Asks the kernel for two more mappings of address space without memory: three calls at most.
+ * Returns 0 if the process may have them, or has a limit on its address space; -ENOMEM if it may
+ * not (vm.max_map_count); another negated errno if something else refuses, such as a filter. */
+int vm_mappings_refused(void);
 
 /* Maps read-write memory at exactly addr, where nothing may be mapped. Returns 0; -EEXIST if
  * something is there, or addr is not the start of a kernel page; -ENOMEM if the kernel refuses. On
@@ -33,11 +34,11 @@ int vm_try_map_at(void *addr, size_t bytes);
 void *vm_map(size_t bytes, size_t align);
 
 /*
- * The same where the process may have no more mappings (vm.max_map_count): begins below another
- * mapping without a gap, so that the kernel joins the two if both are read-write memory. What lies
- * between the bytes and that mapping, less than `align`, stays mapped and is not used.
+ * The same by one call that maps, for a process that may have no more mappings (vm.max_map_count):
+ * the kernel refuses them all from then on, also those that it would join to others. The kernel
+ * keeps no memory for it (MAP_NORESERVE). Up to `align` bytes behind it stay mapped and unused.
  */
-void *vm_map_joined(size_t bytes, size_t align);
+void *vm_map_once(size_t bytes, size_t align);
 
 /* A page of memory that reads as zero in a copy of this process (MADV_WIPEONFORK). Returns NULL if
  * the kernel has no such memory. */

@@ -13,9 +13,9 @@
  *
  * Lock: zone.grow (GROW), for all functions here; zone.lock inside it, for what changes pages.
  * System calls are made under zone.grow only.
- * Bound: zone_grow looks at each region once. It asks the kernel at most 2 * ORDERS times, for less
- * and less, and once for each place behind which others had a mapping when it was last tried; once
- * or twice in all if the last growth was refused.
+ * Bound: zone_grow looks at each region twice. It asks the kernel at most 2 * ORDERS times, for
+ * less and less, and once for each place behind which others had a mapping when it was last tried;
+ * once or twice in all if the last growth was refused, 6 more if mappings are used up.
  * Allocates nothing; blocks in the kernel. Signal handlers: see block.c. Fork: see fork.c.
  */
 #ifdef HAVE_CONFIG_H
@@ -33,13 +33,12 @@
 #include "os/vm.h"
 #include "page/block.h"
 #include "page/region_guard.h"
+#include "page/region_va.h"
 
 #define STEP_MIN ((size_t)1 << 20)
 #define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
 #define STEP_FIRST ((size_t)2 << 20)
-#define BARE_AFTER 64u     /* regions without guards after mappings were used up */
 #define RETRY_REFUSALS 64u /* of growth, until the blocked places are tried again */
-#define RESERVE_PART 4u    /* of what is usable: what is reserved beyond it */
 #define HOPELESS 4u   /* times all that we have: giving back does not help a request of that size */
 #define AWAY_ORDER 6u /* 1 MiB */
 #define AWAY_MAX 256u /* each splits a mapping; a process may have 65,530 mappings */
@@ -126,76 +125,28 @@ static bool region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	return true;
 }
 
-/*
- * Reserves address space for some regions, or for fewer if the kernel refuses. Guarded by: grow. At
- * first for one region, later for a part of what is usable, because a program may set a limit on
- * its address space at any time, and reserved space counts. Each reservation makes a mapping or
- * two, so the number of mappings grows with the logarithm of the size, up to the option's bytes.
- */
-static void reserve_space(struct zone *z)
-{
-	uint64_t part = (zone_sum(z, total_pages) << PG_SHIFT) / RESERVE_PART / zone_family(z);
-	size_t bytes = min_size(align_down(options.va_reserve, REGION_BYTES),
-				max_size(align_down(part, REGION_BYTES), REGION_BYTES));
-
-	if (!zone_first_region(z))
-		bytes = min_size(bytes, REGION_BYTES);
-
-	for (; bytes >= REGION_BYTES; bytes = align_down(bytes / 2, REGION_BYTES)) {
-		void *p = vm_reserve(bytes, REGION_BYTES);
-
-		if (p) {
-			z->va.next = (uintptr_t)p;
-			z->va.end = (uintptr_t)p + bytes;
-			return;
-		}
-	}
-	z->va.refused = true;
-}
-
 /* Maps bytes for a region: below the last region if that place is free, or elsewhere. */
-static struct region *region_map(struct zone *z, size_t bytes, bool bare)
+static struct region *region_map(struct zone *z, size_t bytes)
 {
 	struct region *last = zone_first_region(z);
 	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
 	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
 
 	if (err == -EEXIST)
-		return bare ? vm_map_joined(bytes, REGION_BYTES) : vm_map(bytes, REGION_BYTES);
+		return vm_map(bytes, REGION_BYTES);
 	return err ? NULL : r;
 }
 
-/*
- * Unmaps what is reserved for the next regions. Returns false if the kernel refused. Guarded by:
- * grow.
- */
-static bool release_va(struct zone *z)
-{
-	if (z->va.next != z->va.end && !vm_unmap((void *)z->va.next, z->va.end - z->va.next))
-		return false;
-	z->va.end = z->va.next;
-	return true;
-}
-
-/*
- * Maps a region with room for step bytes. If mappings are what is missing, all of its address space
- * is usable, so that the kernel makes one mapping of it and the next region below. Guarded by:
- * grow.
- */
-static struct region *region_map_new(struct zone *z, size_t step, bool bare)
+/* Maps a region with room for step bytes. Guarded by: grow. */
+static struct region *region_map_new(struct zone *z, size_t step)
 {
 	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
 	size_t bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
-	struct region *r;
+	struct region *r = region_map(z, bytes);
 
-	if (bare && !atomic_load_explicit(&z->locked, memory_order_relaxed))
-		bytes = REGION_BYTES;
-	r = region_map(z, bytes, bare);
 	if (!r)
 		return NULL;
-	if (!bare)
-		region_guard(r);
-	atomic_store_explicit(&r->bare, bare, memory_order_relaxed);
+	region_guard(r);
 	if (region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT)))
 		return r;
 	vm_unmap(r, bytes);
@@ -209,28 +160,26 @@ static struct region *region_map_new(struct zone *z, size_t step, bool bare)
  */
 static struct region *region_new(struct zone *z, bool limited, size_t step)
 {
-	bool bare = z->bare_next != 0;
-	struct region *r;
+	struct region *r = (struct region *)z->va.next;
 
-	if (bare)
-		z->bare_next--;
-	if (!limited && !bare && z->va.next == z->va.end && !z->va.refused &&
-	    !atomic_load_explicit(&z->locked, memory_order_relaxed))
-		reserve_space(z);
-	if (z->va.next != z->va.end) {
+	if (z->va.next == z->va.end) {
+		z->va.bare = false;
+		if (limited || z->va.refused ||
+		    atomic_load_explicit(&z->locked, memory_order_relaxed))
+			return region_map_new(z, step);
+		va_reserve(z);
+		if (z->va.refused)
+			return region_map_new(z, step);
 		r = (struct region *)z->va.next;
-		if (region_commit_meta(r, bare)) {
-			atomic_store_explicit(&r->bare, bare, memory_order_relaxed);
-			if (region_publish(z, r, REGION_PAGES)) {
-				z->va.next += REGION_BYTES;
-				return r;
-			}
-		}
-		/* The next try finds it there, usable or not. */
-		if (!bare || !release_va(z))
-			return NULL;
 	}
-	return region_map_new(z, step, bare);
+	/* If it fails, the next try finds it there, usable or not. */
+	if (!region_commit_meta(r, z->va.bare))
+		return NULL;
+	atomic_store_explicit(&r->bare, z->va.bare, memory_order_relaxed);
+	if (!region_publish(z, r, REGION_PAGES))
+		return NULL;
+	z->va.next += REGION_BYTES;
+	return r;
 }
 
 /*
@@ -389,22 +338,45 @@ static void try_blocked_again(struct zone *z)
 		pg->blocked = 0;
 }
 
+/* Grows into what regions have reserved. Guarded by: grow. */
+static bool grow_reserved(struct zone *z, size_t step, size_t least)
+{
+	for (struct region *r = zone_first_region(z); r; r = r->next) {
+		if (region_grow(z, r, step, least))
+			return true;
+	}
+	return false;
+}
+
 /*
  * The process may have no more mappings (vm.max_map_count): does without guards, whose mappings
- * then serve for growth, and keeps a new region in one mapping. Guarded by: grow.
+ * then serve for growth, and maps the next regions at once. Guarded by: grow.
  */
 static bool grow_bare(struct zone *z, size_t step, size_t least)
 {
 	struct region *r;
 
-	z->bare_next = BARE_AFTER;
-	regions_unguard(z);
-	for (r = zone_first_region(z); r; r = r->next) {
-		if (region_grow(z, r, step, least))
-			return true;
-	}
+	(void)regions_unguard(z);
+	if (grow_reserved(z, step, least))
+		return true;
+	if (!z->va.bare)
+		va_map_bare(z);
 	r = region_new(z, false, step);
 	return r && region_grow(z, r, step, least);
+}
+
+/* The same where the mapping of a huge block was refused. Returns whether mappings became free. */
+static bool make_bare(struct zone *z)
+{
+	bool any;
+
+	if (grow_lock(z) != 0)
+		return false;
+	any = regions_unguard(z);
+	if (any && !z->va.bare)
+		va_map_bare(z);
+	grow_unlock(z);
+	return any;
 }
 
 /* Room that a region has reserved comes first, then address space, less and less while the kernel
@@ -414,10 +386,9 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
 				(size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
-	struct region *r;
 	size_t step;
 	bool limited;
-	bool good = false;
+	bool good;
 	int err = grow_lock(z);
 
 	if (err)
@@ -428,13 +399,12 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 	}
 	limited = zone_is_tight(z);
 	step = max_size(z->refused ? 0 : step_bytes(z, &limited), least);
-	for (r = zone_first_region(z); r && !good; r = r->next)
-		good = region_grow(z, r, step, least);
+	good = grow_reserved(z, step, least);
 	while (!good && step >= least) {
 		good = grow_space(z, limited, step, least);
 		step = step > least ? max_size(align_down(step / 2, vm_os_page), least) : 0;
 	}
-	if (!good && !limited && vm_mappings_used_up())
+	if (!good && !limited && vm_mappings_refused() == -ENOMEM)
 		good = grow_bare(z, max_size(STEP_FIRST, least), least);
 	z->refused = !good;
 	if (!good && ++z->refusals % RETRY_REFUSALS == 0)
@@ -585,12 +555,15 @@ static uint64_t release_region(struct zone *z, struct region *r, bool dirty)
 	return (uint64_t)given << PG_SHIFT;
 }
 
-static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty)
+/* Unless `parts`, not those that may be a part of a mapping. */
+static uint64_t release_regions(struct zone *z, uint64_t want, bool dirty, bool parts)
 {
 	uint64_t bytes = 0;
 
-	for (struct region *r = zone_first_region(z); r && bytes < want; r = r->next)
-		bytes += release_region(z, r, dirty);
+	for (struct region *r = zone_first_region(z); r && bytes < want; r = r->next) {
+		if (parts || !atomic_load_explicit(&r->bare, memory_order_relaxed))
+			bytes += release_region(z, r, dirty);
+	}
 	return bytes;
 }
 
@@ -624,7 +597,7 @@ uint64_t zone_release_regions(struct zone *z)
 
 	if (grow_lock(z) != 0)
 		return 0;
-	bytes = release_regions(z, UINT64_MAX, true);
+	bytes = release_regions(z, UINT64_MAX, true, true);
 	grow_unlock(z);
 	return bytes;
 }
@@ -634,7 +607,7 @@ static uint64_t release_reserved(struct zone *z)
 {
 	uint64_t bytes = z->va.end - z->va.next;
 
-	if (!release_va(z))
+	if (!va_release(z))
 		bytes = 0;
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		size_t n = (size_t)(r->reserved - r->pages) << PG_SHIFT;
@@ -744,9 +717,9 @@ uint64_t zone_release_space(struct zone *z, uint64_t want, bool parts)
 
 	if (grow_lock(z) != 0)
 		return 0;
-	bytes = release_reserved(z);
+	bytes = parts ? release_reserved(z) : 0;
 	if (bytes < want)
-		bytes += release_regions(z, want - bytes, true);
+		bytes += release_regions(z, want - bytes, true, parts);
 	if (bytes < want && parts)
 		bytes += release_blocks(z, want - bytes);
 	grow_unlock(z);
@@ -766,17 +739,20 @@ uint64_t zones_release_space(uint64_t want)
 {
 	uint64_t all = (zones_sum(total_pages) << PG_SHIFT) + REGION_BYTES;
 	uint64_t bytes = 0;
-	bool parts;
+	bool freed = false; /* mappings */
+	int err;
 
 	/* A request that giving back cannot help must not cost the process its free memory. */
 	if (want != UINT64_MAX && want / HOPELESS > all)
 		return 0;
-	/* If mappings are all that is missing, a block that goes needs one more, and the kernel
+	/* If mappings are all that is missing, a part that goes needs one more, and the kernel
 	 * would refuse it when we grow again. */
-	parts = !vm_mappings_used_up();
+	err = vm_mappings_refused();
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
-		bytes += zone_release_space(&zone_all[i], want - bytes, parts);
-	return bytes;
+		bytes += zone_release_space(&zone_all[i], want - bytes, err == 0);
+	for (uint32_t i = 0; i < zones_count() && err == -ENOMEM; i++)
+		freed |= make_bare(&zone_all[i]);
+	return bytes ? bytes : freed;
 }
 
 /* From now on growth acts as if memory were locked; the next one finds out whether it is. */
@@ -785,7 +761,7 @@ static void forget_reserved(struct zone *z)
 	if (grow_lock(z) != 0)
 		return;
 	release_reserved(z);
-	release_regions(z, UINT64_MAX, false); /* those that wait to be grown into */
+	release_regions(z, UINT64_MAX, false, true); /* those that wait to be grown into */
 	atomic_store_explicit(&z->locked, true, memory_order_relaxed);
 	grow_unlock(z);
 }

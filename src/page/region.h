@@ -30,14 +30,16 @@ uint64_t zone_release_regions(struct zone *z);
 /*
  * The kernel refuses a mapping of `want` bytes: gives back address space that nothing lies in, for
  * others to use, and for us when we grow. First goes what is reserved and what wholly free regions
- * have, then, if `parts`, free blocks of 1 MiB or more out of other regions, the largest first.
- * Returns its bytes, which may be more than `want`.
+ * have, then free blocks of 1 MiB or more out of other regions, the largest first. Unless `parts`,
+ * only whole mappings. Returns its bytes, which may be more than `want`.
  */
 uint64_t zone_release_space(struct zone *z, uint64_t want, bool parts);
 
-/* The same for all zones of the process; no parts of regions if the process may have no more
- * mappings. */
-uint64_t zones_release_regions(void);
+uint64_t zones_release_regions(void); /* of all zones of the process */
+
+/* The same for all zones of the process. If the process may have no more mappings
+ * (vm.max_map_count), no part of one goes, but regions do without guards: also then does not
+ * return 0 if some became free. */
 uint64_t zones_release_space(uint64_t want);
 
 /*

@@ -42,20 +42,23 @@ void region_guard(struct region *r)
 	(void)vm_guard((char *)r + META_BYTES - REGION_GUARD, REGION_GUARD);
 }
 
-static void unguard(struct region *r)
+static bool unguard(struct region *r)
 {
 	if (atomic_exchange_explicit(&r->bare, true, memory_order_relaxed) || !has_guards())
-		return;
+		return false;
 	(void)vm_commit(r, REGION_GUARD);
 	(void)vm_commit((char *)r + META_BYTES - REGION_GUARD, REGION_GUARD);
+	return true;
 }
 
-void regions_unguard(struct zone *z)
+bool regions_unguard(struct zone *z)
 {
 	struct zone *first = zone_lead(z);
+	bool any = false;
 
 	for (uint32_t i = 0; i < zone_family(first); i++) {
 		for (struct region *r = zone_first_region(&first[i]); r; r = r->next)
-			unguard(r);
+			any |= unguard(r);
 	}
+	return any;
 }

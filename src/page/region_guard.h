@@ -15,7 +15,7 @@ bool region_commit_meta(struct region *r, bool bare);
 void region_guard(struct region *r);
 
 /* Makes the guards of all regions that share their memory with z usable: each region then takes up
- * to three mappings fewer. Any thread. */
-void regions_unguard(struct zone *z);
+ * to three mappings fewer. Returns false if none had any. Any thread. */
+bool regions_unguard(struct zone *z);
 
 #endif

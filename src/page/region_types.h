@@ -11,6 +11,7 @@
 struct va_rest {
 	uintptr_t next; /* where the next region begins */
 	uintptr_t end;
+	bool bare;    /* it is usable already; see va_map_bare */
 	bool refused; /* the kernel reserves no more */
 };
 

@@ -61,7 +61,6 @@ struct zone {
 	struct va_rest va;
 	bool refused;           /* the last growth was refused: the next one asks for little */
 	uint32_t refusals;      /* how many growths were refused */
-	uint32_t bare_next;     /* so many of the next regions get no guards */
 	struct page *away;      /* blocks whose address space was given back, linked by next */
 	uint32_t away_count;    /* at most AWAY_MAX */
 	_Atomic bool locked;    /* memory made usable last is locked; read by any thread */

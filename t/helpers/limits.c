@@ -12,9 +12,11 @@
  *        limits measure SIZE         the same once, with its cost; no check (the tables of
  *                                    doc/reclaim.md)
  *        limits late MIB             what a program that uses MIB can do after it has set a limit
- *        limits mappings LEFT MIB    the process has no mapping but LEFT (vm.max_map_count), and
- *                                    allocates MIB in blocks of up to 1 MiB, some of them by
- *                                    realloc; ends with status 77 if the kernel allows too many
+ *        limits mappings LEFT MIB [SIZE]
+ *                                    the process has no mapping but LEFT (vm.max_map_count), and
+ *                                    allocates MIB in blocks of SIZE, or of up to 1 MiB, some of
+ *                                    these by realloc; ends with status 77 if the kernel allows too
+ *                                    many
  *
  * exhaust and faults print on stderr how many requests failed.
  */
@@ -535,16 +537,17 @@ static int late(size_t mib)
 
 enum { MAPPINGS_MOST = 300000 };
 
+/* Allocates nothing, so that the library has to map its first region later. */
 static long map_count_limit(void)
 {
-	FILE *f = fopen("/proc/sys/vm/max_map_count", "re");
-	long n = 0;
+	int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	char text[32];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
-	if (f == NULL || fscanf(f, "%ld", &n) != 1)
-		n = 0;
-	if (f != NULL)
-		fclose(f);
-	return n;
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return atol(text);
 }
 
 /* Every second page of one mapping gets another protection, until the kernel refuses that; then
@@ -570,7 +573,7 @@ static char *use_up_mappings(size_t bytes, int left)
 	return area;
 }
 
-static int few_mappings(int left, size_t mib)
+static int few_mappings(int left, size_t mib, size_t size)
 {
 	static const size_t sizes[] = { 24, 300, 2000, 9000, 70000, 300000, 1000000 };
 	long most = map_count_limit();
@@ -583,10 +586,11 @@ static int few_mappings(int left, size_t mib)
 	if (area == NULL)
 		return 98;
 	for (unsigned i = 0; total < mib << 20; i++) {
-		size_t n = sizes[i % (sizeof sizes / sizeof *sizes)];
-		struct node *p = request(0, i % 5 == 0 ? n / 2 : n);
+		size_t n = size != 0 ? size : sizes[i % (sizeof sizes / sizeof *sizes)];
+		int later = size == 0 && i % 5 == 0;
+		struct node *p = request(0, later ? n / 2 : n);
 
-		if (p != NULL && i % 5 == 0)
+		if (p != NULL && later)
 			p = realloc(p, n);
 		CHECK(p != NULL, "%zu bytes after %zu KiB", n, total >> 10);
 		if (p == NULL)
@@ -620,10 +624,11 @@ int main(int argc, char **argv)
 		return measure((size_t)atol(argv[2]));
 	if (argc == 3 && strcmp(argv[1], "late") == 0)
 		return late((size_t)atol(argv[2]));
-	if (argc == 4 && strcmp(argv[1], "mappings") == 0)
-		return few_mappings(atoi(argv[2]), (size_t)atol(argv[3]));
+	if ((argc == 4 || argc == 5) && strcmp(argv[1], "mappings") == 0)
+		return few_mappings(atoi(argv[2]), (size_t)atol(argv[3]),
+				    argc == 5 ? (size_t)atol(argv[4]) : 0);
 	fprintf(stderr,
 		"usage: limits exhaust MEMBER MIB|faults|churn|fill SIZE PERCENT|measure SIZE|"
-		"late MIB|mappings LEFT MIB\n");
+		"late MIB|mappings LEFT MIB [SIZE]\n");
 	return 2;
 }
