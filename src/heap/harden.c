@@ -66,7 +66,7 @@ static struct page *page_in_use(const void *p)
 
 /* A multiplication and a rotation, twice: what an attacker who cannot read trailers does not
  * guess. */
-static uint64_t hash_of(const void *p, size_t size)
+static always_inline uint64_t hash_of(const void *p, size_t size)
 {
 	uint64_t v = ((uint64_t)(uintptr_t)p ^ secret) * UINT64_C(0x9e3779b97f4a7c15);
 
@@ -74,7 +74,7 @@ static uint64_t hash_of(const void *p, size_t size)
 	return v ^ (v >> 32);
 }
 
-static uint64_t trailer_of(uint64_t hash, size_t size)
+static always_inline uint64_t trailer_of(uint64_t hash, size_t size)
 {
 	return hash << 32 | (uint32_t)(size ^ secret);
 }
@@ -104,7 +104,7 @@ static uint64_t word_at(const void *p, size_t at)
 	return v;
 }
 
-static void trailer_put(void *p, size_t size, size_t slot)
+static always_inline void trailer_put(void *p, size_t size, size_t slot)
 {
 	uint64_t hash = hash_of(p, size);
 	uint64_t fill = fill_of(hash);
@@ -124,7 +124,7 @@ static void trailer_put(void *p, size_t size, size_t slot)
 		memcpy((char *)p + at, &fill, sizeof(fill));
 }
 
-static _Noreturn void overrun(const void *p, const struct page *pg)
+static noinline _Noreturn void overrun(const void *p, const struct page *pg)
 {
 	if (page_kind(pg) != PAGE_SLAB)
 		sluice_fatal("block written to beyond its end: address %p, block %p (%zu bytes)", p,
@@ -133,10 +133,11 @@ static _Noreturn void overrun(const void *p, const struct page *pg)
 		     pg->cls, (unsigned)class_size(pg->cls));
 }
 
-/* The size that was asked for. Stops the program if the bytes behind it have changed. */
-static size_t trailer_check(const void *p, const struct page *pg)
+/* The size that was asked for. Stops the program if the bytes behind it have changed. slot: the
+ * bytes of the block. */
+static always_inline size_t trailer_check(const void *p, const struct page *pg, size_t slot)
 {
-	size_t room = block_bytes(pg) - TRAILER_BYTES;
+	size_t room = slot - TRAILER_BYTES;
 	uint64_t t = word_at(p, room);
 	size_t size = (uint32_t)(t ^ secret);
 	uint64_t hash = hash_of(p, size);
@@ -144,7 +145,8 @@ static size_t trailer_check(const void *p, const struct page *pg)
 	size_t at;
 	size_t end;
 
-	if (unlikely(size > room || t != trailer_of(hash, size)))
+	/* The lower half has told the size. */
+	if (unlikely(size > room) || unlikely(t >> 32 != (uint32_t)hash))
 		overrun(p, pg);
 	if (size == room)
 		return size;
@@ -161,7 +163,9 @@ static size_t trailer_check(const void *p, const struct page *pg)
 /* Bytes that the program may use. */
 static size_t usable(const void *p, const struct page *pg, enum live was)
 {
-	return options.canary && was == LIVE_USED ? trailer_check(p, pg) : block_bytes(pg);
+	size_t slot = block_bytes(pg);
+
+	return options.canary && was == LIVE_USED ? trailer_check(p, pg, slot) : slot;
 }
 
 /* ---- malloc(0) ------------------------------------------------------------------------------ */
@@ -301,14 +305,15 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 	return p;
 }
 
-/* p: where a block begins, if it is in use. Stops the program if it is not. */
-static always_inline void end_block(void *p, const struct page *pg)
+/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. */
+static always_inline void end_block(void *p, const struct page *pg, size_t slot)
 {
 	enum live was = live_end(p, options.zero_on_free);
 
 	if (unlikely(was < LIVE_USED))
 		heap_freed_twice(p, pg);
-	(void)usable(p, pg, was);
+	if (options.canary && likely(was == LIVE_USED))
+		(void)trailer_check(p, pg, slot);
 }
 
 /* Leave the critical section. What else is due is done, and errno kept. */
@@ -328,6 +333,7 @@ static void harden_free_entered(struct object *o, struct heap *h)
 {
 	struct page *pg = page_of(o);
 	struct due_list d;
+	size_t slot;
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
 	    unlikely(slab_in_holes(pg)) ||
@@ -337,12 +343,13 @@ static void harden_free_entered(struct object *o, struct heap *h)
 		heap_free_slow(o);
 		return;
 	}
-	end_block(o, pg);
+	slot = class_size(pg->cls);
+	end_block(o, pg, slot);
 	if (options.zero_on_free)
-		memset(o, 0, class_size(pg->cls));
+		memset(o, 0, slot);
 	d.n = 0;
 	heap_work_begin(true, false);
-	quarantine_put(h, pg, o, &d);
+	quarantine_put_object(h, pg, o, &d);
 	heap_work_begin(false, false);
 	if (likely(!h->release && !d.n && !quarantine_shows_more()))
 		heap_exit(h);
@@ -362,7 +369,7 @@ static void harden_free(void *p)
 		return;
 	}
 	heap_check_object(p, pg);
-	end_block(p, pg);
+	end_block(p, pg, block_bytes(pg));
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	if (!quarantine_hide(p, pg) && options.zero_on_free)

@@ -487,14 +487,10 @@ void heap_free_checked(struct page *pg, void *p)
 	due_adopt(&d);
 }
 
-noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)
+static noinline void free_full(struct object *o, struct heap *h, struct cache_bin *b)
 {
 	unsigned cls = (unsigned)(b - h->bin);
 
-	if (unlikely(heap_hooks != NULL)) {
-		heap_hooks->free_entered(o, h);
-		return;
-	}
 	heap_work_begin(true, false);
 	if (unlikely(cls >= BINS || !heap_goes_past(h) || !heap_bin_spill(h, cls))) {
 		heap_past_again(h);
@@ -505,6 +501,14 @@ noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin 
 	heap_work_begin(false, false);
 	*++b->top = o;
 	leave(h);
+}
+
+noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)
+{
+	if (unlikely(heap_hooks != NULL))
+		heap_hooks->free_entered(o, h);
+	else
+		free_full(o, h, b);
 }
 
 noinline void heap_free_slow(void *p)

@@ -298,8 +298,9 @@ bool heap_refill(struct heap *h, unsigned cls)
 
 /* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
 static _Thread_local uint64_t random_state TLS_FAST;
+_Thread_local uint64_t heap_random_bytes TLS_FAST;
 
-static always_inline unsigned random_below(unsigned n)
+static uint64_t random_next(void)
 {
 	uint64_t state = random_state;
 
@@ -309,12 +310,23 @@ static always_inline unsigned random_below(unsigned n)
 	state ^= state << 25;
 	state ^= state >> 27;
 	random_state = state;
-	return (unsigned)((state * UINT64_C(0x2545f4914f6cdd1d) >> 32) * n >> 32);
+	return state * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned random_below(unsigned n)
+{
+	return (unsigned)((random_next() >> 32) * n >> 32);
+}
+
+noinline uint64_t heap_random_more(void)
+{
+	return random_next() >> 8 | UINT64_C(1) << 56;
 }
 
 void heap_random_fork_child(void)
 {
 	random_state = 0;
+	heap_random_bytes = 0;
 }
 
 /* One of the heap's slabs with room becomes the one that the next objects come from. */
@@ -333,11 +345,6 @@ static void current_shuffle(struct heap *h, unsigned cls)
 	next->wake = WAKE_NEVER;
 	pg->list = LIST_NONE;
 	slab_place(h, pg);
-}
-
-static unsigned hidden_most(unsigned cls)
-{
-	return bin_capacity(cls) < HIDDEN_MAX ? bin_capacity(cls) : HIDDEN_MAX;
 }
 
 /* Up to n objects out of the slab. Objects that were freed read as zero again: their links do not
@@ -374,41 +381,11 @@ static void hidden_fill(struct heap *h, unsigned cls)
 	h->hidden[cls] = (uint8_t)n;
 }
 
-static struct object *hidden_pop(struct heap *h, unsigned cls, unsigned n)
-{
-	struct object **o = bin_bottom(h, cls) + 1;
-	unsigned i = options.random_slots ? random_below(n) : n - 1;
-	struct object *taken = o[i];
-
-	h->idle_rounds[cls] = 0;
-	o[i] = o[n - 1];
-	h->hidden[cls] = (uint8_t)(n - 1);
-	return taken;
-}
-
 struct object *heap_take_hidden(struct heap *h, unsigned cls)
 {
 	if (h->hidden[cls] <= hidden_most(cls) / 2)
 		hidden_fill(h, cls);
 	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls]) : NULL;
-}
-
-struct object *heap_pop_hidden(struct heap *h, unsigned cls)
-{
-	unsigned n = h->hidden[cls];
-
-	return n > hidden_most(cls) / 2 ? hidden_pop(h, cls, n) : NULL;
-}
-
-bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
-{
-	unsigned n = h->hidden[cls];
-
-	if (n >= hidden_most(cls))
-		return false;
-	bin_bottom(h, cls)[1 + n] = o;
-	h->hidden[cls] = (uint8_t)(n + 1);
-	return true;
 }
 
 /* ---- objects go to their slabs ----------------------------------------------------------- */

@@ -8,7 +8,9 @@
 #ifndef SLUICE_HEAP_SLABS_H
 #define SLUICE_HEAP_SLABS_H
 
+#include "base/options.h"
 #include "base/park.h"
+#include "heap/cache_bin.h"
 #include "heap/critical.h"
 #include "heap/heap_types.h"
 #include "heap/heap_work.h"
@@ -81,9 +83,59 @@ bool heap_refill(struct heap *h, unsigned cls);
 #define HIDDEN_MAX 16u
 _Static_assert(HIDDEN_MAX <= BIN_SMALL, "they fit into the row in which a bin begins");
 struct object *heap_take_hidden(struct heap *h, unsigned cls);
-struct object *heap_pop_hidden(struct heap *h, unsigned cls);
-bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o);
 void heap_random_fork_child(void); /* not the parent's choices */
+
+/* Random bytes that were not used yet, below a 1. heap_random_more: seven others. */
+extern _Thread_local uint64_t heap_random_bytes TLS_FAST;
+uint64_t heap_random_more(void);
+
+/* One of n places, HIDDEN_MAX at most. None is more than 1/16 likelier than another. */
+static always_inline unsigned hidden_choice(unsigned n)
+{
+	uint64_t bytes = heap_random_bytes;
+
+	if (unlikely(bytes <= 1))
+		bytes = heap_random_more();
+	heap_random_bytes = bytes >> 8;
+	return (unsigned)((bytes & 0xff) * n >> 8);
+}
+
+static always_inline unsigned hidden_most(unsigned cls)
+{
+	return bin_capacities[cls] < HIDDEN_MAX ? bin_capacities[cls] : HIDDEN_MAX;
+}
+
+/* n: h->hidden[cls], not 0. */
+static always_inline struct object *hidden_pop(struct heap *h, unsigned cls, unsigned n)
+{
+	struct object **o = bin_bottom(h, cls) + 1;
+	unsigned i = options.random_slots ? hidden_choice(n) : n - 1;
+	struct object *taken = o[i];
+
+	h->idle_rounds[cls] = 0;
+	o[i] = o[n - 1];
+	h->hidden[cls] = (uint8_t)(n - 1);
+	return taken;
+}
+
+static always_inline struct object *heap_pop_hidden(struct heap *h, unsigned cls)
+{
+	unsigned n = h->hidden[cls];
+
+	return n > hidden_most(cls) / 2 ? hidden_pop(h, cls, n) : NULL;
+}
+
+static always_inline bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
+{
+	unsigned n = h->hidden[cls];
+
+	if (n >= hidden_most(cls))
+		return false;
+	bin_bottom(h, cls)[1 + n] = o;
+	h->hidden[cls] = (uint8_t)(n + 1);
+	return true;
+}
+
 static inline void heap_show_hidden(struct heap *h, unsigned bin)
 {
 	if (unlikely(bin < CLASSES && h->hidden[bin])) {

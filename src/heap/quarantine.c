@@ -5,8 +5,8 @@
  *
  * (A) A block in a quarantine counts as used in its slab, or is PAGE_LARGE still, and its live bit
  *     is clear.
- * (B) bytes is the sum of the blocks' sizes. weight counts a part of the sizes of hidden ones;
- *     after each quarantine_put it is at most the option's bytes, unless QUARANTINE_STEP blocks
+ * (B) weight is the sum of the blocks' sizes, of which those of hidden ones count in part; after
+ *     each quarantine_put it is at most the option's bytes, unless QUARANTINE_STEP blocks
  *     left and that was not enough.
  * (C) of[] counts the blocks for statistics. Any thread reads it: each element is one word, so what
  *     it reads is inexact at most.
@@ -41,7 +41,6 @@
 #include "page/meta.h"
 
 #define PREFETCH_AHEAD 4u
-#define SHORT_BYTES 128u
 #define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
 #define SHOW_AFTER 64u      /* calls without another try after a refusal */
@@ -51,11 +50,20 @@ struct quarantine {
 	uint32_t first;
 	uint32_t count;
 	uint64_t weight; /* of the blocks: (B) */
-	_Atomic uint64_t bytes;
 	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
 	_Atomic uint32_t of[CLASSES];
-	void *block[QUARANTINE_BLOCKS];
+	/* Addresses; above them the size class, or NO_CLASS. So an object that leaves is known without
+	 * its descriptor. */
+	uint64_t block[QUARANTINE_BLOCKS];
 };
+#define CLASS_SHIFT 48
+#define NO_CLASS CLASSES
+_Static_assert(ADDRESS_BITS <= CLASS_SHIFT && NO_CLASS < 1u << (64 - CLASS_SHIFT), "both fit");
+
+static inline void *block_address(uint64_t block)
+{
+	return (void *)(uintptr_t)(block & ((UINT64_C(1) << CLASS_SHIFT) - 1));
+}
 
 /* Acquire pairs with the release in quarantine_put. */
 static inline struct quarantine *of_heap(const struct heap *h)
@@ -63,12 +71,10 @@ static inline struct quarantine *of_heap(const struct heap *h)
 	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
 }
 
-/* 16 bytes of the program's memory, read by one instruction. */
-typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 #define PAIRS 8u
 
 /* One of the bytes of a freed block is not zero. */
-static noinline _Noreturn void written(const char *p, size_t bytes)
+noinline _Noreturn void quarantine_written(const char *p, size_t bytes)
 {
 	const struct page *pg = page_of(p);
 	size_t at = 0;
@@ -84,18 +90,18 @@ static noinline _Noreturn void written(const char *p, size_t bytes)
 		     at, (const void *)p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
-void quarantine_check_zero(const void *p, size_t bytes)
+noinline void quarantine_check_long(const void *p, size_t bytes)
 {
-	const pair *v = p;
-	const pair *end = v + bytes / sizeof(pair);
-	pair all = { 0, 0 };
+	const zero_pair *v = p;
+	const zero_pair *end = v + bytes / sizeof(zero_pair);
+	zero_pair all = { 0, 0 };
 
 	for (; end - v >= PAIRS; v += PAIRS)
 		all |= v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7];
 	for (; v < end; v++)
 		all |= *v;
 	if (unlikely(all[0] | all[1]))
-		written(p, bytes);
+		quarantine_written(p, bytes);
 }
 
 static inline size_t weight_of(const struct page *pg, size_t bytes)
@@ -183,74 +189,75 @@ struct page *quarantine_show(struct page *released)
 	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
 			      memory_order_relaxed)
 
-/* A block of that many bytes comes, or with sign UINT64_MAX one leaves. */
-static always_inline void count(struct quarantine *q, const struct page *pg, bool object,
-				size_t bytes, uint64_t sign)
-{
-	q->weight += sign * (object ? bytes : weight_of(pg, bytes));
-	own_add(q->bytes, sign * bytes);
-	if (object)
-		own_add(q->of[pg->cls], (uint32_t)sign);
-	else
-		own_add(q->large_bytes, sign * bytes);
-}
-
-static uint64_t bytes_of(const struct quarantine *q)
-{
-	return atomic_load_explicit(&q->bytes, memory_order_relaxed);
-}
-
 /* What lies behind a link and a mark is checked when the object is used again, but its slab may be
  * released before that. So the whole of it is checked here if it is short, and in a drain. */
-static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
-			  bool whole)
+static always_inline void object_leaves(struct heap *h, unsigned cls, struct object *o,
+					struct due_list *d, bool whole)
 {
-	if (options.zero_on_free && (whole || class_size(cls) <= SHORT_BYTES))
-		quarantine_check_zero(o, class_size(cls));
+	size_t bytes = class_size(cls);
+
+	if (options.zero_on_free && (whole || bytes <= QUARANTINE_SHORT))
+		quarantine_check_zero(o, bytes);
 	else if (options.zero_on_free && unlikely(o->link | o->mark))
-		written((const char *)o, sizeof(*o));
+		quarantine_written((const char *)o, sizeof(*o));
 	/* An object without link is found changed only if it is to read as zero. */
 	if (!options.zero_on_free || !heap_put_hidden(h, cls, o))
 		heap_free_to_slab(h, o, d);
 }
 
-static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
+static noinline void large_leaves(struct heap *h, struct quarantine *q, void *p, struct due_list *d)
 {
-	void *p = q->block[q->first];
 	struct page *pg = page_of(p);
-	bool object = page_kind(pg) == PAGE_SLAB;
+	size_t bytes = large_usable(pg);
 
-	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
-	/* It was not touched for long: the one that leaves some frees later. */
-	if (q->count > PREFETCH_AHEAD + 1) {
-		const void *later = q->block[(q->first + PREFETCH_AHEAD) % QUARANTINE_BLOCKS];
-
-		__builtin_prefetch(later, 1);
-		__builtin_prefetch(page_of(later), 1);
-	}
-	q->count--;
-	count(q, pg, object, block_bytes(pg), UINT64_MAX);
-	if (likely(object)) {
-		object_leaves(h, pg->cls, p, d, whole);
-		return;
-	}
+	q->weight -= weight_of(pg, bytes);
+	own_add(q->large_bytes, 0 - bytes);
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		quarantine_check_zero(p, large_usable(pg));
+		quarantine_check_zero(p, bytes);
 	heap_free_to_slab(h, p, d);
 }
 
-void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
+static always_inline void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d,
+					bool whole)
 {
-	bool object = page_kind(pg) == PAGE_SLAB;
-	size_t bytes = block_bytes(pg);
+	uint64_t block = q->block[q->first];
+	unsigned cls = (unsigned)(block >> CLASS_SHIFT);
+	void *p = block_address(block);
+
+	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
+	/* It was not touched for long: the one that leaves some frees later. */
+	if (q->count > PREFETCH_AHEAD + 1)
+		__builtin_prefetch(
+			block_address(q->block[(q->first + PREFETCH_AHEAD) % QUARANTINE_BLOCKS]),
+			1);
+	q->count--;
+	if (unlikely(cls == NO_CLASS)) {
+		large_leaves(h, q, p, d);
+		return;
+	}
+	q->weight -= class_size(cls);
+	own_add(q->of[cls], UINT32_MAX);
+	object_leaves(h, cls, p, d, whole);
+}
+
+static noinline struct quarantine *make(struct heap *h)
+{
+	struct quarantine *q = meta_alloc(sizeof(*q));
+
+	atomic_store_explicit(&h->quarantine, q, memory_order_release);
+	return q;
+}
+
+static always_inline void put(struct heap *h, struct page *pg, void *p, struct due_list *d,
+			      bool object)
+{
+	size_t bytes = object ? class_size(pg->cls) : large_usable(pg);
 	size_t weight = object ? bytes : weight_of(pg, bytes);
 	struct quarantine *q = of_heap(h);
 
-	if (options.quarantine && unlikely(!q)) {
-		q = meta_alloc(sizeof(*q));
-		atomic_store_explicit(&h->quarantine, q, memory_order_release);
-	}
-	if (!q || weight > options.quarantine / 2) {
+	if (unlikely(!q) && options.quarantine)
+		q = make(h);
+	if (unlikely(!q) || unlikely(weight > options.quarantine / 2)) {
 		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
 		return;
 	}
@@ -259,8 +266,26 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 			break;
 		oldest_leaves(h, q, d, false);
 	}
-	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = p;
-	count(q, pg, object, bytes, 1);
+	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] =
+		(uint64_t)(uintptr_t)p | (uint64_t)(object ? pg->cls : NO_CLASS) << CLASS_SHIFT;
+	q->weight += weight;
+	if (object)
+		own_add(q->of[pg->cls], 1);
+	else
+		own_add(q->large_bytes, bytes);
+}
+
+void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
+{
+	if (page_kind(pg) == PAGE_SLAB)
+		quarantine_put_object(h, pg, p, d);
+	else
+		put(h, pg, p, d, false);
+}
+
+void quarantine_put_object(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+{
+	put(h, pg, o, d, true);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
@@ -282,7 +307,7 @@ void quarantine_check_own(void)
 		return;
 	q = of_heap(h);
 	for (uint32_t i = 0; q && i < q->count; i++) {
-		const void *p = q->block[(q->first + i) % QUARANTINE_BLOCKS];
+		const void *p = block_address(q->block[(q->first + i) % QUARANTINE_BLOCKS]);
 		const struct page *pg = page_of(p);
 
 		if (page_kind(pg) == PAGE_SLAB)
@@ -296,8 +321,11 @@ void quarantine_check_own(void)
 uint64_t quarantine_bytes(const struct heap *h)
 {
 	const struct quarantine *q = of_heap(h);
+	uint64_t bytes = 0;
 
-	return q ? bytes_of(q) : 0;
+	for (unsigned cls = 0; q && cls < CLASSES; cls++)
+		bytes += quarantine_objects(h, cls) * class_size(cls);
+	return bytes + quarantine_large_bytes(h);
 }
 
 uint64_t quarantine_objects(const struct heap *h, unsigned cls)

@@ -34,6 +34,9 @@ bool quarantine_shows_more(void);
  * that leave for it go there as well. */
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d);
 
+/* The same where pg is a slab. */
+void quarantine_put_object(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
+
 /* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
 
@@ -41,7 +44,7 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
  * quarantine was written to after it was freed, and is to read as zero. */
 void quarantine_check_own(void);
 
-/* Bytes of the blocks. */
+/* Any thread: bytes of the blocks, inexact while the owner uses it. */
 uint64_t quarantine_bytes(const struct heap *h);
 
 /* Any thread, for statistics: how many objects of a class there are, and bytes of large blocks. */
@@ -50,6 +53,31 @@ uint64_t quarantine_large_bytes(const struct heap *h);
 
 /* Any thread: stops the program unless the first bytes of a freed block, a multiple of 16, are
  * zero. */
-void quarantine_check_zero(const void *p, size_t bytes);
+void quarantine_check_long(const void *p, size_t bytes);
+_Noreturn void quarantine_written(const char *p, size_t bytes);
+
+/* 16 bytes of the program's memory, read by one instruction. */
+typedef uint64_t zero_pair __attribute__((vector_size(16), may_alias));
+
+/* Up to QUARANTINE_SHORT bytes are read from both ends, without a loop. */
+#define QUARANTINE_SHORT 128u
+static always_inline void quarantine_check_zero(const void *p, size_t bytes)
+{
+	const zero_pair *v = p;
+	const zero_pair *end = v + bytes / sizeof(zero_pair);
+	zero_pair all;
+
+	if (bytes > QUARANTINE_SHORT) {
+		quarantine_check_long(p, bytes);
+		return;
+	}
+	all = v[0] | end[-1];
+	if (bytes > 32)
+		all |= v[1] | end[-2];
+	if (bytes > 64)
+		all |= v[2] | end[-3] | v[3] | end[-4];
+	if (unlikely(all[0] | all[1]))
+		quarantine_written(p, bytes);
+}
 
 #endif

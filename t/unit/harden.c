@@ -176,12 +176,50 @@ static void test_refused(void)
 		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
 }
 
+#define PAIRS (50 * DIRECT_CALLS)
+
+/* Most calls are done in the fast path's critical section; one in DIRECT_CALLS, of mallocs as of
+ * frees, does what others asked of the heap. */
+static void counts_slow(void *arg)
+{
+	uint32_t mallocs = 0;
+	uint32_t frees = 0;
+
+	begin("profile:hardened,guard_sample:0");
+	harden_init();
+	for (unsigned i = 0; i < 2000; i++) /* the quarantine is full then */
+		heap_free(heap_alloc(64));
+	for (unsigned i = 0; i < PAIRS; i++) {
+		uint32_t before = heap_self->slow_calls;
+		void *p = heap_alloc(64);
+		uint32_t between = heap_self->slow_calls;
+
+		heap_free(p);
+		mallocs += between - before;
+		frees += heap_self->slow_calls - between;
+	}
+	/* Two calls in a pair, so each kind makes PAIRS / DIRECT_CALLS of them. An object that the
+	 * slabs lack costs a malloc two more. */
+	if (mallocs < 50 || mallocs > 100)
+		_exit(1);
+	if (frees < 45 || frees > 55)
+		_exit(2);
+	(void)arg;
+}
+
+static void test_slow(void)
+{
+	ok(child_is_well(counts_slow, NULL),
+	   "one in DIRECT_CALLS mallocs and frees takes the general way");
+}
+
 int main(void)
 {
-	tap_plan(5);
+	tap_plan(6);
 	heap_init();
 	test_start();
 	test_blocks_before();
 	test_refused();
+	test_slow();
 	return tap_done();
 }

@@ -20,7 +20,7 @@ import gdb
 REGION_SHIFT = 26                 # types.h
 HOLE_SHIFT = 12                   # holes.h
 STATE_OWNED, STATE_ABANDONED, STATE_POSTED = 1, 2, 4  # slab.h
-LOW_48 = (1 << 48) - 1            # longrun.c
+LOW_48 = (1 << 48) - 1            # longrun.c, quarantine.h
 KEPT_UNIT, KEPT_ADDRESS, KEPT_OLD = 12, 36, 1 << 63   # mapcache.c
 HUGE_GUARDED, HUGE_CLAIMED = 1, 2  # huge.c
 ARENA_SCALE_SLOTS, ARENA_BLOCK_BITS, ARENA_GRANULE_BITS = 16, 14, 4  # arena.c
@@ -342,7 +342,7 @@ class View:
         ring = read(q, f.bytes)
         blocks = struct.unpack_from("<%dQ" % f.count("block"), ring, f.at("block"))
         first, count = f.get(ring, "first"), f.get(ring, "count")
-        return [blocks[(first + i) % len(blocks)] for i in range(count)]
+        return [blocks[(first + i) % len(blocks)] & LOW_48 for i in range(count)]
 
     def cached(self):
         """Where each object is that is in a cache of a heap."""
