@@ -47,7 +47,9 @@
 #define TRAILER_BYTES sizeof(uint64_t)
 #define FILL_MAX ((size_t)64)
 
-static uint64_t secret; /* of trailers */
+/* Of trailers. */
+static uint64_t secret;
+static uint64_t factor; /* odd */
 
 static size_t trailer_bytes(void)
 {
@@ -64,25 +66,22 @@ static struct page *page_in_use(const void *p)
 
 /* ---- trailers ------------------------------------------------------------------------------- */
 
-/* A multiplication and a rotation, twice: what an attacker who cannot read trailers does not
- * guess. */
+/* What an attacker who cannot read trailers does not guess: multiply-shift with a random factor and
+ * summand, of which the upper half is used (Dietzfelbinger 1996). Sizes of blocks have 25 bits. */
 static always_inline uint64_t hash_of(const void *p, size_t size)
 {
-	uint64_t v = ((uint64_t)(uintptr_t)p ^ secret) * UINT64_C(0x9e3779b97f4a7c15);
-
-	v = (v ^ (v >> 29) ^ size) * UINT64_C(0xbf58476d1ce4e5b9);
-	return v ^ (v >> 32);
+	return ((uint64_t)(uintptr_t)p ^ (uint64_t)size << 38) * factor + secret;
 }
 
 static always_inline uint64_t trailer_of(uint64_t hash, size_t size)
 {
-	return hash << 32 | (uint32_t)(size ^ secret);
+	return (hash & ~UINT64_C(0xffffffff)) | (uint32_t)(size ^ secret);
 }
 
 /* No zero, no text, and other bytes behind each block: a program seldom writes them by chance. */
 static uint64_t fill_of(uint64_t hash)
 {
-	return hash | UINT64_C(0x8080808080808080);
+	return (hash ^ hash >> 32) | UINT64_C(0x8080808080808080);
 }
 
 /* The end of what is filled, and the bytes of the first word that belong to the block. */
@@ -146,7 +145,7 @@ static always_inline size_t trailer_check(const void *p, const struct page *pg, 
 	size_t end;
 
 	/* The lower half has told the size. */
-	if (unlikely(size > room) || unlikely(t >> 32 != (uint32_t)hash))
+	if (unlikely(size > room) || unlikely((t ^ hash) >> 32))
 		overrun(p, pg);
 	if (size == room)
 		return size;
@@ -226,7 +225,7 @@ static void zero_free(const void *p)
 /* The slot is the caller's. Returns whether it reads as zero. */
 static always_inline bool begin_block(void *p, size_t size, size_t slot, bool small)
 {
-	enum live was = live_begin(p);
+	enum live was = live_begin(p, slot);
 	bool zero = was == LIVE_ZEROED && small;
 
 	CHECK(was != LIVE_USED);
@@ -316,15 +315,42 @@ static always_inline void end_block(void *p, const struct page *pg, size_t slot)
 		(void)trailer_check(p, pg, slot);
 }
 
-/* Leave the critical section. What else is due is done, and errno kept. */
-static noinline void leave(struct heap *h, const struct due_list *d)
+/* Leaves the critical section as well. What else is due is done, and errno kept. */
+static noinline void put_and_leave(struct heap *h, struct page *pg, struct object *o)
 {
 	int saved = errno;
+	struct due_list d;
 
+	d.n = 0;
+	heap_work_begin(true, false);
+	quarantine_put(h, pg, o, &d);
+	heap_work_begin(false, false);
+	if (likely(!h->release && !d.n && !quarantine_shows_more())) {
+		heap_exit(h);
+		return;
+	}
 	heap_exit_free(h);
-	for (unsigned i = 0; i < d->n; i++)
-		heap_adopt(d->due[i].pg, d->due[i].cls);
+	for (unsigned i = 0; i < d.n; i++)
+		heap_adopt(d.due[i].pg, d.due[i].cls);
 	errno = saved;
+}
+
+/* Up to QUARANTINE_SHORT bytes are written from both ends, without a loop. */
+static always_inline void fill_zero(void *p, size_t bytes)
+{
+	static const zero_pair none = { 0, 0 };
+	zero_pair *v = p;
+	zero_pair *end = v + bytes / sizeof(zero_pair);
+
+	if (bytes > QUARANTINE_SHORT) {
+		memset(p, 0, bytes);
+		return;
+	}
+	v[0] = end[-1] = none;
+	if (bytes > 32)
+		v[1] = end[-2] = none;
+	if (bytes > 64)
+		v[2] = end[-3] = v[3] = end[-4] = none;
 }
 
 /* What harden_free does with an object of a slab, if nothing else is due. The fast path has checked
@@ -332,7 +358,6 @@ static noinline void leave(struct heap *h, const struct due_list *d)
 static void harden_free_entered(struct object *o, struct heap *h)
 {
 	struct page *pg = page_of(o);
-	struct due_list d;
 	size_t slot;
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
@@ -346,15 +371,11 @@ static void harden_free_entered(struct object *o, struct heap *h)
 	slot = class_size(pg->cls);
 	end_block(o, pg, slot);
 	if (options.zero_on_free)
-		memset(o, 0, slot);
-	d.n = 0;
-	heap_work_begin(true, false);
-	quarantine_put_object(h, pg, o, &d);
-	heap_work_begin(false, false);
-	if (likely(!h->release && !d.n && !quarantine_shows_more()))
+		fill_zero(o, slot);
+	if (likely(!quarantine_shows_more()) && likely(quarantine_swap(h, pg->cls, o)))
 		heap_exit(h);
 	else
-		leave(h, &d);
+		put_and_leave(h, pg, o);
 }
 
 static void harden_free(void *p)
@@ -595,6 +616,7 @@ void harden_init(void)
 		return;
 	}
 	secret = link_random();
+	factor = link_random() | 1;
 	if (options.check == CHECK_FULL) {
 		zero_area = vm_reserve(ZERO_SLOTS * ALIGN_MIN, PG_BYTES);
 		if (!zero_area)

@@ -8,7 +8,8 @@
  *     what is used: 1/64 of the memory in use, at most.
  * (B) A block has two neighbouring bits. The upper one, `used`, decides: the thread that clears it
  *     owns the block, and it alone changes the lower one, `note`, until the block is handed out
- *     again. So one atomic operation does a malloc, and one a free.
+ *     again. So one atomic operation does a free, and one store a malloc from LIVE_ALONE bytes on:
+ *     no other block of its slab has bits in the same byte.
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
@@ -43,13 +44,13 @@ uint64_t live_bytes(struct region *r)
 
 void live_mark(const void *p, enum live state)
 {
-	_Atomic uint64_t *w = live_word(live_bits_of(p), p);
-	uint64_t both = (uint64_t)LIVE_PLAIN << live_shift(p);
+	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
+	uint8_t both = (uint8_t)(LIVE_PLAIN << live_shift(p));
 
 	if (state == LIVE_PLAIN)
-		atomic_fetch_or_explicit(w, both, memory_order_relaxed);
+		atomic_fetch_or_explicit(at, both, memory_order_relaxed);
 	else
-		atomic_fetch_and_explicit(w, ~both, memory_order_relaxed);
+		atomic_fetch_and_explicit(at, (uint8_t)~both, memory_order_relaxed);
 }
 
 void live_forget(const struct page *pg, uint32_t npages)

@@ -19,12 +19,16 @@ enum live {
 	LIVE_PLAIN, /* in use since before the bits were kept: nothing lies behind it */
 };
 
-#define LIVE_IN_WORD 32u /* blocks of ALIGN_MIN bytes */
-#define LIVE_WORDS (REGION_BYTES / ALIGN_MIN / LIVE_IN_WORD)
-#define LIVE_PAGE_WORDS (PG_BYTES / ALIGN_MIN / LIVE_IN_WORD)
+#define LIVE_IN_BYTE 4u                               /* blocks of ALIGN_MIN bytes */
+#define LIVE_ALONE ((size_t)ALIGN_MIN * LIVE_IN_BYTE) /* from that size on a block has a byte */
+#define LIVE_BYTES (REGION_BYTES / LIVE_ALONE)
+#define LIVE_PAGE_WORDS (PG_BYTES / LIVE_ALONE / sizeof(uint64_t))
 
 struct live_bits {
-	_Atomic uint64_t word[LIVE_WORDS];
+	union {
+		_Atomic uint8_t byte[LIVE_BYTES];
+		_Atomic uint64_t word[LIVE_BYTES / sizeof(uint64_t)];
+	};
 };
 
 static inline struct live_bits *live_bits_of(const void *p)
@@ -32,14 +36,14 @@ static inline struct live_bits *live_bits_of(const void *p)
 	return atomic_load_explicit(&region_of(p)->live, memory_order_acquire);
 }
 
-static inline _Atomic uint64_t *live_word(struct live_bits *b, const void *p)
+static inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p)
 {
-	return &b->word[((uintptr_t)p & (REGION_BYTES - 1)) / ALIGN_MIN / LIVE_IN_WORD];
+	return &b->byte[((uintptr_t)p & (REGION_BYTES - 1)) / LIVE_ALONE];
 }
 
 static inline unsigned live_shift(const void *p)
 {
-	return (uintptr_t)p / ALIGN_MIN % LIVE_IN_WORD * 2;
+	return (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
 }
 
 /* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
@@ -55,22 +59,28 @@ static inline enum live live_of(const void *p)
 
 	if (unlikely(!b || (uintptr_t)p % ALIGN_MIN))
 		return LIVE_NONE;
-	return (enum live)(atomic_load_explicit(live_word(b, p), memory_order_relaxed) >>
+	return (enum live)(atomic_load_explicit(live_byte(b, p), memory_order_relaxed) >>
 				   live_shift(p) &
 			   LIVE_PLAIN);
 }
 
-/* The block, which the caller has got, is in use now. Returns what it was before. Nobody else
- * changes its bits: one addition does it. */
-static inline enum live live_begin(const void *p)
+/* The block of slot bytes, which the caller has got, is in use now. Returns what it was before.
+ * Nobody else changes its bits: one addition does it, and a store, if its byte has no others. */
+static always_inline enum live live_begin(const void *p, size_t slot)
 {
-	_Atomic uint64_t *w = live_word(live_bits_of(p), p);
+	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
 	unsigned shift = live_shift(p);
-	uint64_t old = atomic_load_explicit(w, memory_order_relaxed) >> shift & LIVE_PLAIN;
+	uint8_t bits = atomic_load_explicit(at, memory_order_relaxed);
+	unsigned was = bits >> shift & LIVE_PLAIN;
+	uint8_t more = (uint8_t)((LIVE_USED - was) << shift);
 
-	if (likely(old < LIVE_USED))
-		atomic_fetch_add_explicit(w, (LIVE_USED - old) << shift, memory_order_relaxed);
-	return (enum live)old;
+	if (unlikely(was >= LIVE_USED))
+		return (enum live)was;
+	if (likely(slot >= LIVE_ALONE))
+		atomic_store_explicit(at, (uint8_t)(bits + more), memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(at, more, memory_order_relaxed);
+	return (enum live)was;
 }
 
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
@@ -83,20 +93,21 @@ static inline enum live live_end(const void *p, bool zeroed)
 {
 	struct live_bits *b = live_bits_of(p);
 	unsigned shift = live_shift(p);
-	uint64_t to = zeroed ? LIVE_ZEROED : LIVE_NONE;
-	_Atomic uint64_t *w;
-	uint64_t old;
-	uint64_t was;
+	unsigned to = zeroed ? LIVE_ZEROED : LIVE_NONE;
+	_Atomic uint8_t *at;
+	uint8_t old;
+	unsigned was;
 
 	if (unlikely(!b || (uintptr_t)p % ALIGN_MIN))
 		return LIVE_NONE;
-	w = live_word(b, p);
-	old = atomic_load_explicit(w, memory_order_relaxed);
+	at = live_byte(b, p);
+	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {
 		was = old >> shift & LIVE_PLAIN;
 		if (unlikely(was < LIVE_USED))
 			return LIVE_NONE;
-	} while (!atomic_compare_exchange_weak_explicit(w, &old, old ^ (was ^ to) << shift,
+	} while (!atomic_compare_exchange_weak_explicit(at, &old,
+							(uint8_t)(old ^ (was ^ to) << shift),
 							memory_order_relaxed,
 							memory_order_relaxed));
 	return (enum live)was;

@@ -40,36 +40,10 @@
 #include "os/vm.h"
 #include "page/meta.h"
 
-#define PREFETCH_AHEAD 4u
 #define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
 #define SHOW_AFTER 64u      /* calls without another try after a refusal */
 #define SHOW_TRIES 16u      /* runs that are tried again in one call */
-
-struct quarantine {
-	uint32_t first;
-	uint32_t count;
-	uint64_t weight; /* of the blocks: (B) */
-	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
-	_Atomic uint32_t of[CLASSES];
-	/* Addresses; above them the size class, or NO_CLASS. So an object that leaves is known without
-	 * its descriptor. */
-	uint64_t block[QUARANTINE_BLOCKS];
-};
-#define CLASS_SHIFT 48
-#define NO_CLASS CLASSES
-_Static_assert(ADDRESS_BITS <= CLASS_SHIFT && NO_CLASS < 1u << (64 - CLASS_SHIFT), "both fit");
-
-static inline void *block_address(uint64_t block)
-{
-	return (void *)(uintptr_t)(block & ((UINT64_C(1) << CLASS_SHIFT) - 1));
-}
-
-/* Acquire pairs with the release in quarantine_put. */
-static inline struct quarantine *of_heap(const struct heap *h)
-{
-	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
-}
 
 #define PAIRS 8u
 
@@ -140,7 +114,7 @@ bool quarantine_hide(void *p, struct page *pg)
 	return true;
 }
 
-static _Atomic(struct page *) refused;
+_Atomic(struct page *) quarantine_refused;
 static _Atomic uint32_t unshown_next; /* how many of the next calls do not try `refused` */
 
 static bool has_access(struct page *pg)
@@ -156,27 +130,23 @@ static bool has_access(struct page *pg)
 	return true;
 }
 
-bool quarantine_shows_more(void)
-{
-	return atomic_load_explicit(&refused, memory_order_relaxed) != NULL;
-}
-
 struct page *quarantine_show(struct page *released)
 {
-	bool again = !released && atomic_load_explicit(&refused, memory_order_relaxed) &&
+	bool again = !released && atomic_load_explicit(&quarantine_refused, memory_order_relaxed) &&
 		     !refusal_is_recent(&unshown_next);
 	unsigned tries = again ? SHOW_TRIES : UINT32_MAX;
 	struct page *first = NULL;
 	struct page **end = &first;
 	struct page *next;
 
-	for (struct page *pg = again ? page_stack_take_all(&refused) : released; pg; pg = next) {
+	for (struct page *pg = again ? page_stack_take_all(&quarantine_refused) : released; pg;
+	     pg = next) {
 		next = pg->stack_next;
 		if (tries && has_access(pg)) {
 			*end = pg;
 			end = &pg->stack_next;
 		} else {
-			page_stack_push(&refused, pg, DELAY_NONE);
+			page_stack_push(&quarantine_refused, pg, DELAY_NONE);
 		}
 		tries -= again && tries;
 	}
@@ -184,63 +154,47 @@ struct page *quarantine_show(struct page *released)
 	return first;
 }
 
-/* The owner alone writes them. */
-#define own_add(word, n)                                                                           \
-	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
-			      memory_order_relaxed)
-
 /* What lies behind a link and a mark is checked when the object is used again, but its slab may be
  * released before that. So the whole of it is checked here if it is short, and in a drain. */
-static always_inline void object_leaves(struct heap *h, unsigned cls, struct object *o,
-					struct due_list *d, bool whole)
+static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
+			  bool whole)
 {
-	size_t bytes = class_size(cls);
-
-	if (options.zero_on_free && (whole || bytes <= QUARANTINE_SHORT))
-		quarantine_check_zero(o, bytes);
-	else if (options.zero_on_free && unlikely(o->link | o->mark))
-		quarantine_written((const char *)o, sizeof(*o));
+	if (whole && options.zero_on_free)
+		quarantine_check_zero(o, class_size(cls));
+	else
+		quarantine_check_left(o, class_size(cls));
 	/* An object without link is found changed only if it is to read as zero. */
 	if (!options.zero_on_free || !heap_put_hidden(h, cls, o))
 		heap_free_to_slab(h, o, d);
 }
 
-static noinline void large_leaves(struct heap *h, struct quarantine *q, void *p, struct due_list *d)
+static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct due_list *d)
 {
 	struct page *pg = page_of(p);
 	size_t bytes = large_usable(pg);
 
 	q->weight -= weight_of(pg, bytes);
-	own_add(q->large_bytes, 0 - bytes);
+	quarantine_add(q->large_bytes, 0 - bytes);
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
 		quarantine_check_zero(p, bytes);
 	heap_free_to_slab(h, p, d);
 }
 
-static always_inline void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d,
-					bool whole)
+static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
 {
-	uint64_t block = q->block[q->first];
-	unsigned cls = (unsigned)(block >> CLASS_SHIFT);
-	void *p = block_address(block);
+	uint64_t block = quarantine_take(q);
+	unsigned cls = quarantine_class(block);
+	void *p = quarantine_address(block);
 
-	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
-	/* It was not touched for long: the one that leaves some frees later. */
-	if (q->count > PREFETCH_AHEAD + 1)
-		__builtin_prefetch(
-			block_address(q->block[(q->first + PREFETCH_AHEAD) % QUARANTINE_BLOCKS]),
-			1);
-	q->count--;
-	if (unlikely(cls == NO_CLASS)) {
+	if (unlikely(cls == QUARANTINE_LARGE)) {
 		large_leaves(h, q, p, d);
 		return;
 	}
-	q->weight -= class_size(cls);
-	own_add(q->of[cls], UINT32_MAX);
+	quarantine_count(q, cls, UINT64_MAX);
 	object_leaves(h, cls, p, d, whole);
 }
 
-static noinline struct quarantine *make(struct heap *h)
+static struct quarantine *make(struct heap *h)
 {
 	struct quarantine *q = meta_alloc(sizeof(*q));
 
@@ -248,49 +202,34 @@ static noinline struct quarantine *make(struct heap *h)
 	return q;
 }
 
-static always_inline void put(struct heap *h, struct page *pg, void *p, struct due_list *d,
-			      bool object)
+void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
 {
-	size_t bytes = object ? class_size(pg->cls) : large_usable(pg);
+	bool object = page_kind(pg) == PAGE_SLAB;
+	size_t bytes = block_bytes(pg);
 	size_t weight = object ? bytes : weight_of(pg, bytes);
-	struct quarantine *q = of_heap(h);
+	struct quarantine *q = quarantine_of(h);
 
-	if (unlikely(!q) && options.quarantine)
+	if (!q && options.quarantine)
 		q = make(h);
-	if (unlikely(!q) || unlikely(weight > options.quarantine / 2)) {
+	if (!q || weight > options.quarantine / 2) {
 		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
 		return;
 	}
-	for (unsigned n = 0; n < QUARANTINE_STEP && q->count; n++) {
-		if (q->count < QUARANTINE_BLOCKS && q->weight + weight <= options.quarantine)
-			break;
+	for (unsigned n = 0; n < QUARANTINE_STEP && q->count && !quarantine_has_room(q, weight);
+	     n++)
 		oldest_leaves(h, q, d, false);
+	quarantine_push(q, p, object ? pg->cls : QUARANTINE_LARGE);
+	if (object) {
+		quarantine_count(q, pg->cls, 1);
+	} else {
+		q->weight += weight;
+		quarantine_add(q->large_bytes, bytes);
 	}
-	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] =
-		(uint64_t)(uintptr_t)p | (uint64_t)(object ? pg->cls : NO_CLASS) << CLASS_SHIFT;
-	q->weight += weight;
-	if (object)
-		own_add(q->of[pg->cls], 1);
-	else
-		own_add(q->large_bytes, bytes);
-}
-
-void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
-{
-	if (page_kind(pg) == PAGE_SLAB)
-		quarantine_put_object(h, pg, p, d);
-	else
-		put(h, pg, p, d, false);
-}
-
-void quarantine_put_object(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
-{
-	put(h, pg, o, d, true);
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 {
-	struct quarantine *q = of_heap(h);
+	struct quarantine *q = quarantine_of(h);
 	unsigned done = 0;
 
 	for (; q && q->count && done < n && done < QUARANTINE_STEP; done++)
@@ -305,9 +244,9 @@ void quarantine_check_own(void)
 
 	if (!options.zero_on_free || !heap_is_real(h) || !heap_enter_slow(h))
 		return;
-	q = of_heap(h);
+	q = quarantine_of(h);
 	for (uint32_t i = 0; q && i < q->count; i++) {
-		const void *p = block_address(q->block[(q->first + i) % QUARANTINE_BLOCKS]);
+		const void *p = quarantine_address(q->block[(q->first + i) % QUARANTINE_BLOCKS]);
 		const struct page *pg = page_of(p);
 
 		if (page_kind(pg) == PAGE_SLAB)
@@ -320,7 +259,7 @@ void quarantine_check_own(void)
 
 uint64_t quarantine_bytes(const struct heap *h)
 {
-	const struct quarantine *q = of_heap(h);
+	const struct quarantine *q = quarantine_of(h);
 	uint64_t bytes = 0;
 
 	for (unsigned cls = 0; q && cls < CLASSES; cls++)
@@ -330,14 +269,14 @@ uint64_t quarantine_bytes(const struct heap *h)
 
 uint64_t quarantine_objects(const struct heap *h, unsigned cls)
 {
-	const struct quarantine *q = of_heap(h);
+	const struct quarantine *q = quarantine_of(h);
 
 	return q ? atomic_load_explicit(&q->of[cls], memory_order_relaxed) : 0;
 }
 
 uint64_t quarantine_large_bytes(const struct heap *h)
 {
-	const struct quarantine *q = of_heap(h);
+	const struct quarantine *q = quarantine_of(h);
 
 	return q ? atomic_load_explicit(&q->large_bytes, memory_order_relaxed) : 0;
 }

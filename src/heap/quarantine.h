@@ -28,14 +28,15 @@ bool quarantine_hide(void *p, struct page *pg);
 struct page *quarantine_show(struct page *released);
 
 /* Whether there are some of these. */
-bool quarantine_shows_more(void);
+extern _Atomic(struct page *) quarantine_refused;
+static inline bool quarantine_shows_more(void)
+{
+	return atomic_load_explicit(&quarantine_refused, memory_order_relaxed) != NULL;
+}
 
 /* A block of pg that is not in use any more: keep it, or give it to its slab or the pcp. Blocks
  * that leave for it go there as well. */
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d);
-
-/* The same where pg is a slab. */
-void quarantine_put_object(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
 /* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
@@ -78,6 +79,121 @@ static always_inline void quarantine_check_zero(const void *p, size_t bytes)
 		all |= v[2] | end[-3] | v[3] | end[-4];
 	if (unlikely(all[0] | all[1]))
 		quarantine_written(p, bytes);
+}
+
+/* ---- most frees ----------------------------------------------------------------------------- */
+
+struct quarantine {
+	uint32_t first;
+	uint32_t count;
+	uint64_t weight;              /* of the blocks: (B) of quarantine.c */
+	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
+	_Atomic uint32_t of[CLASSES];
+	/* Addresses; above them the size class, or QUARANTINE_LARGE. So an object that leaves is
+	 * known without its descriptor. */
+	uint64_t block[QUARANTINE_BLOCKS];
+};
+#define QUARANTINE_SHIFT 48
+#define QUARANTINE_LARGE CLASSES
+_Static_assert(ADDRESS_BITS <= QUARANTINE_SHIFT && QUARANTINE_LARGE < 1u << (64 - QUARANTINE_SHIFT),
+	       "both fit");
+#define QUARANTINE_PREFETCH 4u
+
+/* The owner alone writes them. */
+#define quarantine_add(word, n)                                                                    \
+	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
+			      memory_order_relaxed)
+
+/* Acquire pairs with the release when it is made. */
+static inline struct quarantine *quarantine_of(const struct heap *h)
+{
+	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
+}
+
+static inline void *quarantine_address(uint64_t block)
+{
+	return (void *)(uintptr_t)(block & ((UINT64_C(1) << QUARANTINE_SHIFT) - 1));
+}
+
+static inline unsigned quarantine_class(uint64_t block)
+{
+	return (unsigned)(block >> QUARANTINE_SHIFT);
+}
+
+static inline bool quarantine_has_room(const struct quarantine *q, size_t weight)
+{
+	return q->count < QUARANTINE_BLOCKS && q->weight + weight <= options.quarantine;
+}
+
+/* An object comes, or with sign UINT64_MAX one leaves. */
+static inline void quarantine_count(struct quarantine *q, unsigned cls, uint64_t sign)
+{
+	q->weight += sign * class_size(cls);
+	quarantine_add(q->of[cls], (uint32_t)sign);
+}
+
+static inline void quarantine_push(struct quarantine *q, void *p, unsigned cls)
+{
+	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = (uint64_t)(uintptr_t)p |
+								(uint64_t)cls << QUARANTINE_SHIFT;
+}
+
+/* The oldest; there is one. */
+static inline uint64_t quarantine_take(struct quarantine *q)
+{
+	uint64_t block = q->block[q->first];
+
+	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
+	/* It was not touched for long: the one that leaves some frees later. If there is none, an
+	 * address of before, which does no harm. */
+	__builtin_prefetch(quarantine_address(
+				   q->block[(q->first + QUARANTINE_PREFETCH) % QUARANTINE_BLOCKS]),
+			   1);
+	q->count--;
+	return block;
+}
+
+/* What lies behind a link and a mark is checked when the object is used again, but its slab may be
+ * released before that. So the whole of it is checked here if it is short. */
+static always_inline void quarantine_check_left(const struct object *o, size_t bytes)
+{
+	if (options.zero_on_free && bytes <= QUARANTINE_SHORT)
+		quarantine_check_zero(o, bytes);
+	else if (options.zero_on_free && unlikely(o->link | o->mark))
+		quarantine_written((const char *)o, sizeof(*o));
+}
+
+/* What quarantine_put does, if all that is to be done is to keep o, of a slab, and to let one other
+ * leave for those that lie ready. Returns false, and has done nothing, if it is more. */
+static always_inline bool quarantine_swap(struct heap *h, unsigned cls, struct object *o)
+{
+	struct quarantine *q = quarantine_of(h);
+	uint64_t block;
+	unsigned leaves;
+	struct object *old;
+
+	if (unlikely(!q) || unlikely(!options.zero_on_free))
+		return false;
+	block = q->block[q->first];
+	leaves = quarantine_class(block);
+	old = quarantine_address(block);
+	if (quarantine_has_room(q, class_size(cls))) {
+		quarantine_push(q, o, cls);
+		quarantine_count(q, cls, 1);
+		return true;
+	}
+	if (unlikely(!q->count) || unlikely(leaves == QUARANTINE_LARGE) ||
+	    unlikely(q->weight - class_size(leaves) + class_size(cls) > options.quarantine) ||
+	    !heap_put_hidden(h, leaves, old))
+		return false;
+	quarantine_take(q);
+	quarantine_push(q, o, cls);
+	if (leaves != cls) {
+		quarantine_count(q, leaves, UINT64_MAX);
+		quarantine_count(q, cls, 1);
+	}
+	quarantine_check_left(old, class_size(leaves));
+	return true;
 }
 
 #endif
