@@ -168,7 +168,6 @@ static always_inline void *heap_alloc_small(size_t size)
  * what others have asked of the heap, and ages its bins. An odd number: where mallocs and frees
  * take turns, both take the general way.
  */
-#define DIRECT_CALLS 61u
 static always_inline bool heap_goes_past(struct heap *h)
 {
 	if (likely(h->direct_left != 0)) {

@@ -40,6 +40,7 @@
 
 #define POOL_STEPS 64u
 #define PENDING_BATCH 8u
+#define PUNCH_SLABS 8u
 #define EPOCHS_DUE 2u /* epochs begun since the slab was abandoned: one decay has passed in full */
 
 struct pool {
@@ -415,16 +416,18 @@ static void put_back(struct page *pg)
 	}
 }
 
-uint64_t slab_pool_punch(bool all, uint64_t most)
+/* The largest classes first: they have the fewest objects to look at. */
+static uint64_t punch(bool all, uint64_t most, uint64_t slabs)
 {
 	uint64_t bytes = 0;
 
-	for (unsigned cls = 0; cls < CLASSES && options.holes; cls++) {
+	for (unsigned cls = CLASSES; cls-- > 0 && options.holes;) {
 		struct page *pg;
 
 		/* Slabs that are abandoned meanwhile wait for the next call. */
 		for (uint64_t n = slab_pool_count_new(cls);
-		     n && bytes < most && (pg = take_new(cls, all)) != NULL; n--) {
+		     n && slabs && bytes < most && (pg = take_new(cls, all)) != NULL;
+		     n--, slabs--) {
 			if (pg->used)
 				bytes += holes_punch_slab(pg);
 			put_back(pg);
@@ -432,6 +435,16 @@ uint64_t slab_pool_punch(bool all, uint64_t most)
 	}
 	stat_add(STAT_holes_purged_bytes, bytes);
 	return bytes;
+}
+
+uint64_t slab_pool_punch(bool all, uint64_t most)
+{
+	return punch(all, most, UINT64_MAX);
+}
+
+uint64_t slab_pool_punch_some(uint64_t most)
+{
+	return punch(true, most, PUNCH_SLABS);
 }
 
 bool slab_pool_wants_punch(void)

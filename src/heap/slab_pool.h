@@ -65,6 +65,9 @@ struct lock *slab_pool_lock(unsigned cls);
  */
 uint64_t slab_pool_punch(bool all, uint64_t most);
 
+/* The same for few slabs, whenever they were abandoned, and `most` bytes. */
+uint64_t slab_pool_punch_some(uint64_t most);
+
 /* Whether an abandoned slab waits to be scanned by slab_pool_punch. */
 bool slab_pool_wants_punch(void);
 

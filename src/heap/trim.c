@@ -27,6 +27,7 @@
 #include "os/vm.h"
 
 #define IDLE_ROUNDS 3u
+#define AGE_LOOKS 4u
 
 static enum slab_put slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 {
@@ -239,6 +240,14 @@ bool heap_age_next(struct heap *h, unsigned objects)
 	if (bin >= CLASSES || !abandon_class(h, bin, SLAB_RECENT, AGE_BATCH))
 		h->age_next = next;
 	return true;
+}
+
+void heap_age_some(struct heap *h)
+{
+	for (unsigned n = 0; n < AGE_LOOKS; n++) {
+		if (heap_age_next(h, AGE_OBJECTS))
+			break;
+	}
 }
 
 bool heap_open_part(struct heap *h, uint32_t *steps)

@@ -49,4 +49,7 @@ void heap_purge_bins(struct heap *h);
  * it, a multiple of AGE_OBJECTS, go to their slabs. Returns false if there was nothing to do. */
 bool heap_age_next(struct heap *h, unsigned objects);
 
+/* The owner does such steps, of AGE_OBJECTS, until one has something to do, or for a few bins. */
+void heap_age_some(struct heap *h);
+
 #endif

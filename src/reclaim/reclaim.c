@@ -6,7 +6,8 @@
  *
  *   trigger             steps, in this order
  *   ------------------  -------------------------------------------------------------------------
- *   growth              heap_growth_step: a bounded part of pcps and heaps of sleeping threads
+ *   growth              heap_growth_step: a bounded part of pcps and heaps of sleeping threads;
+ *                       without a background thread some holes
  *   idle round          heaps of sleeping threads, sweep, holes; purge what that gave;
  *                       mark for the next round; an ageing step for threads in a short sleep
  *   drain, malloc_trim  mark and empty heaps now, abandon the caller's slabs, sweep, pcps, holes,
@@ -576,7 +577,8 @@ static bool reclaim_for_alloc(void)
  * Before the process grows: take what pcps hold, what the heaps of threads hold that made no call
  * since the last time, and what other threads freed into slabs of threads that do not collect it.
  * Each growth takes a part, and the next one comes soon if there is more. One thread at a time does
- * it; others grow meanwhile. The pages are dirty, and are used again as they are.
+ * it; others grow meanwhile. The pages are dirty, and are used again as they are. Without a
+ * background thread as much goes to the kernel, in holes, as the growth takes until it asks again.
  */
 bool reclaim_before_growth(void)
 {
@@ -592,6 +594,9 @@ bool reclaim_before_growth(void)
 	mapcache_drain();
 	more = heap_growth_step();
 	lock_release(&reclaim_control);
+	/* Nobody else makes them. A process that does not grow keeps what it has. */
+	if (trim_inline && slab_pool_punch_some(AGAIN_PAGES << PG_SHIFT))
+		more = true;
 	after = zones_sum(free_pages);
 	gave = after > before;
 	if (more)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What one growth does for others is bounded, however many threads there are and whatever they
- * hold. The growths that follow go on where it ended, and reach every thread.
+ * hold. The growths that follow go on where it ended, and reach every thread. Where there is no
+ * background thread they make holes, too.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -11,13 +12,17 @@
 #include "lib/barrier.h"
 #include "lib/bedroom.h"
 #include "page/buddy.h"
+#include "os/vm.h"
 #include "page/growth.h"
+#include "page/purge.h"
 #include "lib/core.h"
 #include "heap/heap.h"
 #include "heap/claim.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
+#include "heap/holes.h"
+#include "heap/slab_pool.h"
 #include "heap/sweep.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
@@ -129,6 +134,40 @@ static void test_large(void)
 	ok(value("slab_bytes") <= slabs, "growths lose nothing");
 }
 
+/* Slabs that are abandoned, with few live objects. */
+static void test_holes(void)
+{
+	static void *o[4000];
+	unsigned cls = class_of(1000);
+	uint64_t wait;
+	uint64_t bytes;
+
+	for (unsigned i = 0; i < 4000; i++)
+		o[i] = alloc(1000);
+	for (unsigned i = 0; i < 4000; i++)
+		if (i % 40)
+			heap_free(o[i]);
+	heap_abandon_own();
+	wait = slab_pool_count_new(cls);
+	bytes = value("holes_purged_bytes");
+	trim_inline = false;
+	reclaim_before_growth();
+	is_int(value("holes_purged_bytes"), bytes, "a growth leaves holes to a background thread");
+	trim_inline = true;
+	reclaim_before_growth();
+	ok(slab_pool_count_new(cls) < wait && slab_pool_count_new(cls) + 20 > wait,
+	   "without one a growth looks at a bounded number of abandoned slabs");
+	if (vm_os_page == HOLE_BYTES)
+		ok(value("holes_purged_bytes") > bytes, "and gives back the holes in them");
+	else
+		tap_skip(1, "the kernel's pages are not of 4 KiB");
+	for (unsigned i = 0; slab_pool_count_new(cls) && i < 1000; i++)
+		reclaim_before_growth();
+	is_int(slab_pool_count_new(cls), 0, "further growths look at all of them");
+	for (unsigned i = 0; i < 4000; i += 40)
+		heap_free(o[i]);
+}
+
 int main(void)
 {
 	if (UNDER_TSAN)
@@ -138,8 +177,9 @@ int main(void)
 	growth_ask_others = NULL; /* only the test causes growths */
 	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
-	tap_plan(10);
+	tap_plan(14);
 	test_many();
 	test_large();
+	test_holes();
 	return tap_done();
 }

@@ -1168,9 +1168,33 @@ static void test_mappings_used_up(void)
 	   "a request for which there is no mapping left does not cost the heap its free blocks");
 }
 
+/* The bin of a class that the thread does not use any more. While it uses another class, most calls
+ * go past that one's bin; the ageing of bins must not wait for the few that do not. */
+static void test_ageing_past(void)
+{
+	static void *p[4096];
+	const struct cache_bin *b = &heap_self->bin[class_of(400)];
+	uint64_t turns = 0;
+
+	for (unsigned i = 0; i < 300; i++)
+		p[i] = alloc(400);
+	for (unsigned i = 0; i < 300; i++)
+		heap_free(p[i]);
+	ok(*b->top != NULL, "a bin holds what a thread has freed");
+	for (; *b->top && turns < 1000; turns++) {
+		for (unsigned i = 0; i < 4096; i++)
+			p[i] = alloc(512);
+		for (unsigned i = 4096; i-- > 0;)
+			heap_free(p[i]);
+	}
+	tap_diag("empty after %u times 4,096 objects of another class", (unsigned)turns);
+	ok(turns < 10, "a thread that uses another class empties it soon");
+	heap_check();
+}
+
 int main(void)
 {
-	tap_plan(79);
+	tap_plan(81);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
@@ -1186,6 +1210,7 @@ int main(void)
 	test_full_bins();
 	test_spill();
 	test_wide_bins();
+	test_ageing_past();
 	test_inbox();
 	test_passed_order();
 	test_reentry();
