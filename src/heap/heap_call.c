@@ -5,7 +5,7 @@
  *
  * A call is served by its thread's own heap, or by the fallback heap under its lock. In its own
  * heap it does a part of a trim that was asked for. It does ageing steps if it is the one of
- * DIRECT_CALLS that does not go past its bin, and every AGE_EVERY calls.
+ * DIRECT_CALLS that does not go past its bin, and one every AGE_EVERY calls.
  *
  * Lock: the fallback heap's (FALLBACK), which stands for its critical section.
  * Bound: CALL_OBJECTS and CALL_SLABS (heap_work.h). Signal handlers: if the interrupted call holds
@@ -24,7 +24,7 @@
 #include "heap/heap_work.h"
 #include "heap/trim.h"
 
-#define AGE_EVERY 8u
+#define AGE_EVERY 32u
 
 static _Atomic uint32_t trims_asked;
 
@@ -80,7 +80,9 @@ struct heap *heap_call_begin(bool create)
 		trim_if_asked(h);
 		if (unlikely(!atomic_load_explicit(&h->tid, memory_order_relaxed)))
 			heap_note_tid(h);
-		if (unlikely(++h->slow_calls % AGE_EVERY == 0) || heap_went_past(h))
+		if (unlikely(++h->slow_calls % AGE_EVERY == 0))
+			heap_age_next(h, AGE_OBJECTS);
+		else if (heap_went_past(h))
 			heap_age_some(h);
 		return h;
 	}

@@ -238,13 +238,16 @@ static inline size_t heap_bytes(void)
 	return HEAP_SLOTS_BYTES(BIN_SMALL_SLOTS + (size_t)heap_bins_from);
 }
 
-/* Whether this call is, as it seems, the one of DIRECT_CALLS that heap_goes_past kept from going
- * past its bin: no other call has gone past one since. Not so while allocations are sampled or in a
- * hardened process, where direct_left stays 0. */
+/* Whether this call is the one of DIRECT_CALLS that heap_goes_past kept from going past its bin;
+ * true once. Never while allocations are sampled or in a hardened process, where direct_left stays
+ * 0. */
 #define DIRECT_CALLS 61u
-static always_inline bool heap_went_past(const struct heap *h)
+static always_inline bool heap_went_past(struct heap *h)
 {
-	return h->direct_left == DIRECT_CALLS - 1;
+	if (h->direct_left != DIRECT_CALLS - 1)
+		return false;
+	h->direct_left--;
+	return true;
 }
 
 /* While allocations are sampled, no call goes past its bin (heap_goes_past): each also keeps the

@@ -27,7 +27,7 @@
 #include "os/vm.h"
 
 #define IDLE_ROUNDS 3u
-#define AGE_LOOKS 4u
+#define AGE_LOOKS 8u
 
 static enum slab_put slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 {
