@@ -64,6 +64,7 @@ static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
 
 bool heap_sampling;
 uint16_t heap_bins_from;
+_Atomic bool heap_bins_known;
 
 /* Without room, as its bin. */
 static void returned_begin(struct heap *h, unsigned cls)

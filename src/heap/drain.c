@@ -12,8 +12,10 @@
  * its steps are used up, plus PART_OBJECTS and PART_SLABS. A growth, which a malloc does, looks at
  * GROWTH_HEAPS heaps three times, makes one barrier, and moves what GROWTH_STEPS allow; debug
  * builds count it (heap_reach_count, heap_work_count).
- * Locks: callers hold reclaim_control. Under it: a hold of each pcp and of pools. Allocates
- * nothing.
+ * Locks: callers hold reclaim_control, or drain their own heap only. Under it: a hold of each pcp
+ * and of pools. Allocates nothing.
+ * Fork: its child loses the runs that another thread's drain of its own heap has on the way to a
+ * pcp.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

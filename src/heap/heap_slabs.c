@@ -627,6 +627,15 @@ static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
 	return room / 2 < most ? (room + 1) / 2 : most;
 }
 
+/* What bin_next counts. The widest bin has as many of these as bin_next has values. */
+static unsigned leave_unit(unsigned cls)
+{
+	return cls < DENSE_CLASSES ? FLUSH_MANY : FLUSH;
+}
+_Static_assert(BIN_WIDE_MAX / FLUSH_MANY <= UINT8_MAX + 1 &&
+		       BIN_WIDE_BYTES / (CACHE_LINE / 2 + 16) / FLUSH <= UINT8_MAX + 1,
+	       "each place of a bin leaves");
+
 /*
  * n objects leave the bin, which is full, for their slabs. Those freed last are what malloc returns
  * next, and those freed first may be out of the cache again. So they leave from places that rotate,
@@ -635,7 +644,7 @@ static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
  */
 static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned n)
 {
-	unsigned i = h->bin_next[cls] * FLUSH;
+	unsigned i = h->bin_next[cls] * leave_unit(cls);
 
 	if (unlikely(room < 2 * n))
 		return room - n;
@@ -648,7 +657,7 @@ static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n
 	struct object **end = h->bin[cls].top + 1;
 	size_t above = (size_t)(end - to) - n;
 
-	h->bin_next[cls] = (uint8_t)((i + n + FLUSH - 1) / FLUSH);
+	h->bin_next[cls] = (uint8_t)((i + n + leave_unit(cls) - 1) / leave_unit(cls));
 	h->bin[cls].top = end - 1 - n;
 	if (unlikely(above < n || n % FLUSH)) {
 		above = above < n ? above : n;

@@ -395,7 +395,9 @@ noinline struct heap *heap_create_self(void)
 		stat_add(STAT_heaps_reused, 1);
 		pcp_set_zone(&h->pcp, zone_pick());
 	} else {
-		char *place = meta_alloc(HEAP_OFFSET + (heap_first() ? heap_bytes() : HEAP_BYTES));
+		bool known = heap_first() &&
+			     atomic_load_explicit(&heap_bins_known, memory_order_acquire);
+		char *place = meta_alloc(HEAP_OFFSET + (known ? heap_bytes() : HEAP_BYTES));
 
 		if (!place)
 			return &heap_none;

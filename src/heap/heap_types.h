@@ -30,7 +30,7 @@
 
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom; limit
- * is the highest place that top may have (the low 32 bits of its address: all places of a heap lie
+ * is the highest place that top may have (the low 32 bits of its address: the places of a bin lie
  * side by side). divisor: the inverse of its objects' size, see class_divides; 0, which no object
  * passes, while each free looks through the bin (heap.looks).
  */
@@ -127,7 +127,7 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots or rows it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
-	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next, in FLUSH */
+	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next, in leave_unit */
 	/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty since. */
 	uint8_t spills[WIDE_CLASSES];
 	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
@@ -216,6 +216,10 @@ struct sampling {
  * begin, behind a struct sampling. */
 extern bool heap_sampling;
 extern uint16_t heap_bins_from;
+
+/* Whether sampler_init has run, so that heap_bins_from stays as it is. Its release store pairs with
+ * the acquire load before a heap gets its place. */
+extern _Atomic bool heap_bins_known;
 
 static inline struct sampling *sampling_of(struct heap *h)
 {

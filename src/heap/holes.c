@@ -20,7 +20,8 @@
  * objects as asked for, of as many holes.
  * Fork: the child of a fork loses one slab for each thread that is in holes_punch_slab; the live
  * objects of that slab stay usable.
- * Allocates nothing. Only holes_take may run in a signal handler, in the heap that serves it.
+ * Allocates nothing. May run in a signal handler: holes_take in the heap that serves it,
+ * holes_punch_slab with a slab that nobody else has.
  * Source: giving back parts of a size-class run is the aim of Redis's active defragmentation, here
  * without moving anything, and of Mesh (Powers et al. 2019), here without its second mapping.
  */

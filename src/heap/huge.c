@@ -158,6 +158,7 @@ struct span {
 	size_t guard; /* bytes without access at each end, or 0 */
 	bool front;   /* whether the guard is accessible now */
 	bool back;
+	bool fresh; /* mapped by this call */
 };
 
 static struct span span_of(void *p, size_t slot_bytes)
@@ -194,7 +195,7 @@ static void guard_ends(const struct span *m)
 		return;
 	front = !m->front || vm_guard(m->at, m->guard);
 	back = front && (!m->back || vm_guard(end, m->guard));
-	if (back && vm_mappings_refused() != -ENOMEM)
+	if (back && !(m->fresh && vm_mappings_refused() == -ENOMEM))
 		return;
 	/* A guard must not take the last mapping (vm.max_map_count). */
 	if (front)
@@ -263,6 +264,7 @@ void *huge_alloc(size_t size, size_t align)
 	m.guard = guard_for(bytes, align);
 	m.bytes += 2 * m.guard;
 	m.at = fresh(m.bytes, align);
+	m.fresh = true;
 	return m.at ? begin(&m) : none();
 }
 
@@ -310,6 +312,7 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 		m.at = lengthened(m.bytes);
 	if (!m.at) {
 		m.at = fresh(m.bytes, 1);
+		m.fresh = true;
 		*zero = true;
 	}
 	return m.at ? begin(&m) : none();

@@ -267,12 +267,10 @@ static bool wanted(void)
 	return options.guard_sample || options.prof;
 }
 
-void sampler_init(void)
+static void start(void)
 {
 	struct heap *h;
 
-	if (!wanted())
-		return;
 	/* Other threads may be in their fast paths. */
 	if (heap_first() && heap_next(heap_first())) {
 		options_say(
@@ -302,4 +300,11 @@ void sampler_init(void)
 	for (uint32_t i = 0; i < zones_count(); i++)
 		for (struct region *r = zone_first_region(&zone_all[i]); r; r = r->next)
 			note_region(r);
+}
+
+void sampler_init(void)
+{
+	if (wanted())
+		start();
+	atomic_store_explicit(&heap_bins_known, true, memory_order_release);
 }

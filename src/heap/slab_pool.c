@@ -20,7 +20,8 @@
  * one that interrupts the holder of another pool's lock, or of a lock of a later rank, gets -EBUSY
  * if another thread holds this one. Without the lock a new slab is made, a slab to be abandoned
  * stays on its heap or waits (slab_pool_put), and a freed object is found by the next walk (C).
- * slab_pool_punch enters the kernel, with no lock held. Fork: see fork.c.
+ * slab_pool_punch enters the kernel, with no lock held; slab_pool_punch_some for one slab. Fork:
+ * see fork.c.
  *
  * Source: abandoned pages of mimalloc (Leijen 2019).
  */
@@ -40,8 +41,8 @@
 
 #define POOL_STEPS 64u
 #define PENDING_BATCH 8u
-#define PUNCH_SLABS 8u
-#define EPOCHS_DUE 2u /* epochs begun since the slab was abandoned: one decay has passed in full */
+#define PUNCH_SLABS 1u /* of one call of malloc: see the bound in holes.c */
+#define EPOCHS_DUE 2u  /* epochs begun since the slab was abandoned: one decay has passed in full */
 
 struct pool {
 	cache_aligned struct lock lock;

@@ -15,7 +15,8 @@
  * System calls are made under zone.grow only.
  * Bound: zone_grow looks at each region twice. It asks the kernel at most 2 * ORDERS times, for
  * less and less, and once for each place behind which others had a mapping when it was last tried;
- * once or twice in all if the last growth was refused, 6 more if mappings are used up.
+ * once or twice in all if the last growth was refused. If mappings are used up, it asks 10 times
+ * more, and twice for each region that has guards.
  * Allocates nothing; blocks in the kernel. Signal handlers: see block.c. Fork: see fork.c.
  */
 #ifdef HAVE_CONFIG_H
@@ -363,20 +364,6 @@ static bool grow_bare(struct zone *z, size_t step, size_t least)
 		va_map_bare(z);
 	r = region_new(z, false, step);
 	return r && region_grow(z, r, step, least);
-}
-
-/* The same where the mapping of a huge block was refused. Returns whether mappings became free. */
-static bool make_bare(struct zone *z)
-{
-	bool any;
-
-	if (grow_lock(z) != 0)
-		return false;
-	any = regions_unguard(z);
-	if (any && !z->va.bare)
-		va_map_bare(z);
-	grow_unlock(z);
-	return any;
 }
 
 /* Room that a region has reserved comes first, then address space, less and less while the kernel
@@ -742,16 +729,16 @@ uint64_t zones_release_space(uint64_t want)
 	bool freed = false; /* mappings */
 	int err;
 
-	/* A request that giving back cannot help must not cost the process its free memory. */
-	if (want != UINT64_MAX && want / HOPELESS > all)
-		return 0;
 	/* If mappings are all that is missing, a part that goes needs one more, and the kernel
 	 * would refuse it when we grow again. */
 	err = vm_mappings_refused();
+	for (uint32_t i = 0; i < zones_count() && err == -ENOMEM; i++)
+		freed |= regions_unguard(&zone_all[i]);
+	/* A request that giving back cannot help must not cost the process its free memory. */
+	if (want != UINT64_MAX && want / HOPELESS > all)
+		return freed;
 	for (uint32_t i = 0; i < zones_count() && bytes < want; i++)
 		bytes += zone_release_space(&zone_all[i], want - bytes, err == 0);
-	for (uint32_t i = 0; i < zones_count() && err == -ENOMEM; i++)
-		freed |= make_bare(&zone_all[i]);
 	return bytes ? bytes : freed;
 }
 

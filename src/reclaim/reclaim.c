@@ -578,7 +578,7 @@ static bool reclaim_for_alloc(void)
  * since the last time, and what other threads freed into slabs of threads that do not collect it.
  * Each growth takes a part, and the next one comes soon if there is more. One thread at a time does
  * it; others grow meanwhile. The pages are dirty, and are used again as they are. Without a
- * background thread as much goes to the kernel, in holes, as the growth takes until it asks again.
+ * background thread holes in one slab go to the kernel as well, whichever thread grows.
  */
 bool reclaim_before_growth(void)
 {

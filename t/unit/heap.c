@@ -627,7 +627,25 @@ struct wide {
 	unsigned again;     /* and after one that followed a trim of the whole bin */
 	unsigned parts;     /* calls that the trim took, */
 	unsigned abandoned; /* and critical sections that a drain of the bin by its owner takes */
+	unsigned old;       /* of the objects that filled it, those that it holds much later */
 };
+
+/* Fills the bin, frees twice as many objects more, and returns how many of the first it holds. */
+static unsigned old_objects(size_t size)
+{
+	static void *p[3 * WIDE_OBJECTS];
+	unsigned old = 0;
+
+	for (unsigned i = 0; i < 3 * WIDE_OBJECTS; i++)
+		p[i] = alloc(size);
+	for (unsigned i = 0; i < 3 * WIDE_OBJECTS; i++)
+		heap_free(p[i]);
+	for (struct object **o = heap_self->bin[class_of(size)].top; *o; o--) {
+		for (unsigned i = 0; i < WIDE_OBJECTS; i++)
+			old += *o == p[i];
+	}
+	return old;
+}
 
 static bool trim_bin(unsigned cls)
 {
@@ -661,6 +679,7 @@ static void *wide(void *arg)
 		w->last = wide_turn(w->size, w->objects);
 	heap_check();
 	heap_check_bins();
+	w->old = old_objects(w->size);
 	do {
 		w->parts++;
 	} while (!trim_bin(cls));
@@ -691,6 +710,8 @@ static void test_wide_bins(void)
 	       "a bin that is full and empty in turn by few objects does not either");
 	is_int(many.last, 1024, "one that flushes many before it is empty becomes wide");
 	is_int(small.last, 4096, "of 16 bytes it may hold 64 KiB as well");
+	ok(small.old < 64 && many.old < 64, "what filled a wide bin leaves it (%u, %u)", small.old,
+	   many.old);
 	ok(many.parts > 2, "a trim takes a wide bin's objects in several calls");
 	is_int(many.again, bin_capacity(class_of(64)),
 	       "a bin that was trimmed is not wide any more");
@@ -1194,7 +1215,7 @@ static void test_ageing_past(void)
 
 int main(void)
 {
-	tap_plan(81);
+	tap_plan(82);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
