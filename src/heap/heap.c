@@ -447,8 +447,6 @@ static void free_large(struct page *pg)
 static void free_object(struct page *pg, void *p)
 {
 	heap_check_object(p, pg);
-	if (unlikely(page_kind(pg) == PAGE_SLAB && mark_is_set(p, mark_base(pg))))
-		heap_freed_twice(p, pg);
 	heap_free_checked(pg, p);
 }
 
@@ -456,11 +454,16 @@ void heap_free_checked(struct page *pg, void *p)
 {
 	struct due_list d;
 	unsigned cls = pg->cls;
+	unsigned kind = page_kind(pg);
 	struct heap *h;
 	struct cache_bin *b;
 
 	d.n = 0;
 	h = heap_call_begin(true);
+	/* After that: it may have trimmed or aged the bin that holds the block since its first
+	 * free. */
+	if (unlikely(page_kind(pg) != kind || (kind == PAGE_SLAB && mark_is_set(p, mark_base(pg)))))
+		heap_freed_twice(p, pg);
 	if (unlikely(!h)) {
 		if (page_kind(pg) == PAGE_SLAB)
 			free_remote(pg, p);

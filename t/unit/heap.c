@@ -979,6 +979,19 @@ static void free_twice(void *arg)
 	heap_free(p);
 }
 
+/* The call of the second free begins with an ageing step that empties the bin. */
+static void free_aged(void *arg)
+{
+	void *p = alloc(*(size_t *)arg);
+	unsigned bin = page_of(p)->cls;
+
+	heap_free(p);
+	heap_self->idle_rounds[bin] = UINT8_MAX;
+	heap_self->age_next = (uint8_t)bin;
+	heap_self->slow_calls = UINT32_MAX;
+	heap_free(p);
+}
+
 static void free_middle(void *arg)
 {
 	char *p = alloc(*(size_t *)arg);
@@ -1042,6 +1055,9 @@ static void test_misuse(void)
 
 	ok(child_is_stopped(free_twice, &small, "object freed twice"),
 	   "an object freed twice in a row stops the program");
+	ok(child_is_stopped(free_aged, &small, "object freed twice"),
+	   "also if its bin ages between");
+	ok(child_is_stopped(free_aged, &large, "block freed twice"), "and so does a large one");
 	ok(child_is_stopped(free_twice, &large, "block freed twice"),
 	   "a large block freed twice stops the program");
 	ok(child_is_stopped(free_twice, &huge, "free of memory that is not ours"),
@@ -1215,7 +1231,7 @@ static void test_ageing_past(void)
 
 int main(void)
 {
-	tap_plan(82);
+	tap_plan(84);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
