@@ -1035,7 +1035,7 @@ static void test_extended(void)
 		z = zone_new();
 		run[0] = buddy_alloc(z, 1);
 		r = zone_first_region(z);
-	} while (!has_room(r));
+	} while (r && !has_room(r));
 	n = 1;
 	ok(r && r->reserved < 128, "a region without a reservation has what a growth takes");
 	while (z->total_pages < 1024)
