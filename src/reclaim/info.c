@@ -280,26 +280,14 @@ struct measured {
 	uint64_t resident;
 	uint64_t untouched;
 	bool unknown;
-	const struct region *r; /* which the pages below belong to, from this place on */
-	uintptr_t from;
+	uintptr_t from; /* the place of the first page below */
+	uint32_t past;  /* the page of the region behind the last one */
 	unsigned char backed[VM_BACKED_PAGES];
 };
 
 /* One unit of HOLE_BYTES of the region. counts: whether a layer counts it. */
 static void see_unit(struct measured *m, uintptr_t at, bool counts)
 {
-	size_t window = VM_BACKED_PAGES * vm_os_page;
-
-	if (at - m->from >= window) {
-		uintptr_t end = (uintptr_t)m->r + ((size_t)m->r->pages << PG_SHIFT);
-
-		m->from = align_down(at, vm_os_page);
-		if (!vm_backed((const void *)m->from,
-			       min_size((end - m->from + vm_os_page - 1) / vm_os_page,
-					VM_BACKED_PAGES),
-			       m->backed))
-			m->unknown = true;
-	}
 	if (m->backed[(at - m->from) / vm_os_page] & 1)
 		m->resident += HOLE_BYTES;
 	else if (counts)
@@ -337,8 +325,8 @@ static uint32_t pages_of_run(const struct page *pg)
 	case PAGE_SLAB:
 		return size_classes[pg->cls].pages;
 	case PAGE_BUDDY:
-	case PAGE_AWAY:
 		return 1u << (pg->cls & 15);
+	case PAGE_AWAY: /* joined blocks */
 	case PAGE_LARGE:
 	case PAGE_RAW:
 	case PAGE_LIMBO:
@@ -349,22 +337,53 @@ static uint32_t pages_of_run(const struct page *pg)
 	}
 }
 
+/* pg may change at any moment. */
+static uint32_t run_length(const struct page *pg)
+{
+	return (uint32_t)max_size(min_size(pages_of_run(pg), REGION_PAGES), 1);
+}
+
+/* Pages from i on, up to `end` at least, of which none is away: for each page that is not mapped the
+ * kernel would be asked once or twice. */
+static uint32_t pages_to_ask(struct region *r, uint32_t i, uint32_t end)
+{
+	uint32_t most = (uint32_t)(VM_BACKED_PAGES * vm_os_page >> PG_SHIFT);
+
+	while (end < r->pages && end - i < most && page_kind(&r->page[end]) != PAGE_AWAY)
+		end += run_length(&r->page[end]);
+	return (uint32_t)max_size(min_size(min_size(end, r->pages) - i, most), 1);
+}
+
+/* What the kernel backs from page i on, of a run that ends before page end. */
+static void ask(struct measured *m, struct region *r, uint32_t i, uint32_t end)
+{
+	m->past = i + pages_to_ask(r, i, end);
+	m->from = (uintptr_t)r + ((size_t)i << PG_SHIFT);
+	m->from = align_down(m->from, vm_os_page);
+	if (!vm_backed((const void *)m->from,
+		       ((uintptr_t)r + ((size_t)m->past << PG_SHIFT) - m->from + vm_os_page - 1) /
+			       vm_os_page,
+		       m->backed))
+		m->unknown = true;
+}
+
 static void measure_region(struct region *r, struct measured *m)
 {
 	uint32_t end = 0;
 	struct page *pg = NULL;
 
-	m->r = r;
-	m->from = 0; /* nothing of it is known yet */
+	m->past = 0; /* nothing of it is known yet */
 	for (uint32_t i = REGION_META_PAGES; i < r->pages && !m->unknown; i++) {
 		uint64_t counts;
 
 		if (i >= end) {
 			pg = &r->page[i];
-			end = i + (uint32_t)min_size(pages_of_run(pg), REGION_PAGES);
+			end = i + run_length(pg);
 		}
 		if (page_kind(pg) == PAGE_AWAY)
 			continue; /* memory of others may be there */
+		if (i >= m->past)
+			ask(m, r, i, end);
 		counts = counted_units(r, pg, i);
 		for (uint32_t unit = 0; unit < PG_BYTES / HOLE_BYTES; unit++)
 			see_unit(m, (uintptr_t)r + ((size_t)i << PG_SHIFT) + unit * HOLE_BYTES,

@@ -10,11 +10,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/stats.h"
 #include "lib/tap.h"
+#include "page/buddy.h"
+#include "page/pagemap.h"
+#include "page/region.h"
+#include "reclaim/info.h"
+#include "shim/init.h"
 
 #define NUMBERS 100
 
@@ -102,16 +108,64 @@ static void test_refused(void)
 	is_int(open_numbers(), before, "no descriptor is left open");
 }
 
+static uint64_t resident(void)
+{
+	struct info in;
+
+	info_collect(&in, NULL);
+	info_measure(&in);
+	return in.resident_bytes;
+}
+
+/* Address space that a region has given back may belong to others. Adjacent blocks of it are one
+ * run. */
+static void test_away(void)
+{
+	enum { RUNS = 16, RUN_PAGES = 64 };
+	struct page *run[RUNS];
+	uint64_t before;
+	size_t bytes = (size_t)3 * RUN_PAGES << PG_SHIFT;
+	char *p;
+	char *q;
+
+	sluice_init();
+	if (buddy_alloc_blocks(&zone_main, 6, RUNS, run) != RUNS)
+		tap_bail_out("no memory");
+	for (unsigned i = 0; i < RUNS; i++)
+		*page_address(run[i]) = 'r';
+	p = page_address(run[4]) < page_address(run[7]) ? page_address(run[4])
+							: page_address(run[7]);
+	if (page_address(run[7]) - page_address(run[4]) != (ptrdiff_t)bytes &&
+	    page_address(run[4]) - page_address(run[7]) != (ptrdiff_t)bytes)
+		tap_bail_out("the blocks are not adjacent");
+	for (unsigned i = 4; i < 8; i++)
+		buddy_free(run[i]);
+	zone_release_space(&zone_main, UINT64_MAX, true);
+	before = resident();
+	q = mmap(p, bytes, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (q != p)
+		tap_bail_out("the address space was not given back");
+	memset(q, 'q', bytes);
+	if (!before)
+		tap_skip(1, "the kernel cannot be asked what it backs");
+	else
+		ok(resident() < before + bytes / 4,
+		   "memory that others have in address space of a region is not counted");
+	munmap(q, bytes);
+}
+
 int main(void)
 {
 	char command[128];
 
-	tap_plan(13);
+	tap_plan(14);
 	umask(022);
 	if (!mkdtemp(dir))
 		tap_bail_out("cannot make a directory in /tmp");
 	test_line();
 	test_refused();
+	test_away();
 	snprintf(command, sizeof(command), "rm -rf '%s'", dir);
 	if (system(command) != 0)
 		tap_diag("%s is left over", dir);
