@@ -61,6 +61,13 @@ struct slot {
 };
 
 static struct slot slots[SLOTS]; /* in .bss, so the kernel backs only the pages that are used */
+
+/* Which groups of slots were ever claimed, a bit each. A walk reads no others, because a kernel that
+ * has no page of zeros backs also what is only read. Set before the claim, never cleared; an object
+ * that a walk must see was made before the walk. */
+#define GROUP ((uint32_t)(4096 / sizeof(struct slot)))
+static _Atomic uint64_t groups[SLOTS / GROUP / 64];
+
 static _Atomic uint32_t used;
 static _Atomic uint64_t mapped; /* bytes of live objects */
 
@@ -88,6 +95,28 @@ static struct slot *find(uintptr_t addr)
 	return NULL;
 }
 
+static bool group_is_used(uint32_t i)
+{
+	return atomic_load_explicit(&groups[i / GROUP / 64], memory_order_relaxed) >>
+		       i / GROUP % 64 &
+	       1;
+}
+
+static void group_use(uint32_t i)
+{
+	if (!group_is_used(i))
+		atomic_fetch_or_explicit(&groups[i / GROUP / 64], UINT64_C(1) << i / GROUP % 64,
+					 memory_order_relaxed);
+}
+
+/* For walks over all slots, from i on: the next one that may hold an object; SLOTS if none. */
+static uint32_t next_used(uint32_t i)
+{
+	while (i < SLOTS && !group_is_used(i))
+		i += GROUP - i % GROUP;
+	return i;
+}
+
 /* Count one more slot in use. Returns false if the table is full. */
 static bool count_in(void)
 {
@@ -104,7 +133,10 @@ static struct slot *claim(uintptr_t addr)
 	uint32_t i = hash(addr);
 
 	for (;; i = (i + 1) & (SLOTS - 1)) {
-		uintptr_t a = atomic_load_explicit(&slots[i].addr, memory_order_relaxed);
+		uintptr_t a;
+
+		group_use(i);
+		a = atomic_load_explicit(&slots[i].addr, memory_order_relaxed);
 
 		if (a <= SLOT_GONE &&
 		    atomic_compare_exchange_strong_explicit(&slots[i].addr, &a, SLOT_CLAIMED,
@@ -468,7 +500,7 @@ void huge_count(uint64_t *objects, uint64_t *bytes)
 
 	*objects = 0;
 	*bytes = 0;
-	for (uint32_t i = 0; i < SLOTS && *objects < left; i++) {
+	for (uint32_t i = next_used(0); i < SLOTS && *objects < left; i = next_used(i + 1)) {
 		if (atomic_load_explicit(&slots[i].addr, memory_order_acquire) > SLOT_CLAIMED) {
 			(*objects)++;
 			*bytes += bytes_in(&slots[i]);
@@ -478,7 +510,7 @@ void huge_count(uint64_t *objects, uint64_t *bytes)
 
 void huge_each(void (*see)(void *arg, void *addr, size_t bytes), void *arg)
 {
-	for (uint32_t i = 0; i < SLOTS; i++) {
+	for (uint32_t i = next_used(0); i < SLOTS; i = next_used(i + 1)) {
 		uintptr_t addr = atomic_load_explicit(&slots[i].addr, memory_order_acquire);
 
 		if (addr > SLOT_CLAIMED)
