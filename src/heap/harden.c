@@ -39,6 +39,7 @@
 #include "heap/livebits.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
+#include "heap/slab.h"
 #include "heap/trim.h"
 #include "os/vm.h"
 #include "page/region.h"
@@ -557,23 +558,18 @@ static bool mark_slab(struct page *pg)
 
 static bool mark_region(struct region *r)
 {
-	uint32_t n;
+	uint32_t end;
 
 	if (!live_ready(r))
 		return false;
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
+		enum page_kind kind = page_kind(pg);
 
-		n = 1;
-		if (page_kind(pg) == PAGE_SLAB)
-			n = size_classes[pg->cls].pages;
-		else if (page_kind(pg) == PAGE_LARGE)
-			n = pg->npages;
-		if (page_kind(pg) != PAGE_SLAB && page_kind(pg) != PAGE_LARGE)
-			continue;
-		if (page_kind(pg) == PAGE_SLAB)
+		end = region_run_end(r, i, kind);
+		if (kind == PAGE_SLAB)
 			mark_slab(pg);
-		else
+		else if (kind == PAGE_LARGE)
 			live_mark(page_address(pg), LIVE_PLAIN);
 	}
 	return true;

@@ -62,9 +62,9 @@ struct slot {
 
 static struct slot slots[SLOTS]; /* in .bss, so the kernel backs only the pages that are used */
 
-/* Which groups of slots were ever claimed, a bit each. A walk reads no others, because a kernel that
- * has no page of zeros backs also what is only read. Set before the claim, never cleared; an object
- * that a walk must see was made before the walk. */
+/* Which groups of slots were ever claimed, a bit each. A walk reads no others, because a kernel
+ * without a page of zeros backs also what is only read. Set before the claim, never cleared; an
+ * object that a walk must see was made before it. */
 #define GROUP ((uint32_t)(4096 / sizeof(struct slot)))
 static _Atomic uint64_t groups[SLOTS / GROUP / 64];
 

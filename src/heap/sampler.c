@@ -28,6 +28,7 @@
 #include "heap/heap_thread.h"
 #include "heap/huge.h"
 #include "heap/sites.h"
+#include "heap/slab.h"
 #include "heap/trim.h"
 #include "page/region.h"
 #include "page/zone.h"
@@ -232,20 +233,17 @@ void sampler_freed(struct page *pg, void *p)
 /* What was handed out before is freed as what comes. */
 static void note_region(struct region *r)
 {
-	uint32_t n;
+	uint32_t end;
 
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
+		enum page_kind kind = page_kind(pg);
 
-		n = 1;
-		if (page_kind(pg) == PAGE_LARGE) {
-			n = pg->npages;
+		end = region_run_end(r, i, kind);
+		if (kind == PAGE_LARGE)
 			large_unbin(pg);
-		}
-		if (page_kind(pg) != PAGE_SLAB)
-			continue;
-		n = size_classes[pg->cls].pages;
-		page_set_heads(pg, n, pg->cls * CLASS_SCALE + slab_note);
+		else if (kind == PAGE_SLAB)
+			page_set_heads(pg, end - i, pg->cls * CLASS_SCALE + slab_note);
 	}
 }
 

@@ -172,4 +172,19 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 /* Debug: check the counting equation of a slab that the caller holds. */
 void slab_check(struct page *pg);
 
+/* For walks over a region without a lock: the end of the run or block that begins at page i, which
+ * others may change meanwhile. So it is beyond i, and not beyond the region. kind: of page i. What
+ * lies inside a block without address space costs no memory until it is read. */
+static inline uint32_t region_run_end(const struct region *r, uint32_t i, enum page_kind kind)
+{
+	const struct page *pg = &r->page[i];
+	uint32_t pages = 1;
+
+	if (kind == PAGE_SLAB)
+		pages = size_classes[pg->cls < CLASSES ? pg->cls : 0].pages;
+	else if (kind != PAGE_NONE)
+		pages = pg->npages ? pg->npages : 1;
+	return i + (pages < r->pages - i ? pages : r->pages - i);
+}
+
 #endif

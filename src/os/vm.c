@@ -524,11 +524,12 @@ static bool ask_pieces(uintptr_t at, size_t n, unsigned char *backed)
 				most = here / 2; /* some of it is not mapped */
 				continue;
 			}
+		} else {
+			most *= 2;
 		}
 		at += here * vm_os_page;
 		backed += here;
 		n -= here;
-		most *= 2;
 	}
 	return true;
 }

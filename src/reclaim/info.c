@@ -75,36 +75,24 @@ static uint64_t region_meta(struct region *r)
 
 static void add_region(struct region *r, struct walk *w)
 {
-	uint32_t n;
+	uint32_t end;
 
 	w->in->meta_bytes += region_meta(r);
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
+		enum page_kind kind = page_kind(pg);
+		uint64_t bytes;
 
-		n = 1;
-		switch (page_kind(pg)) {
-		case PAGE_SLAB:
-			n = size_classes[pg->cls].pages;
+		end = region_run_end(r, i, kind);
+		bytes = (uint64_t)(end - i) << PG_SHIFT;
+		if (kind == PAGE_SLAB)
 			add_slab(pg, w);
-			break;
-		case PAGE_LARGE:
-		case PAGE_RAW:
-			n = pg->npages;
-			w->in->large_bytes += (uint64_t)n << PG_SHIFT;
-			break;
-		case PAGE_PCP:
-			n = pg->npages;
-			w->pcp_clean += pg->backing == BACKING_CLEAN ? (uint64_t)n << PG_SHIFT : 0;
-			break;
-		case PAGE_BUDDY:
-			n = 1u << (pg->cls & 15);
+		else if (kind == PAGE_LARGE || kind == PAGE_RAW)
+			w->in->large_bytes += bytes;
+		else if (kind == PAGE_PCP && pg->backing == BACKING_CLEAN)
+			w->pcp_clean += bytes;
+		else if (kind == PAGE_BUDDY)
 			w->in->free_blocks++;
-			break;
-		default:
-			break;
-		}
-		if (n == 0 || n > REGION_PAGES)
-			n = 1;
 	}
 }
 
@@ -280,12 +268,24 @@ struct measured {
 	uint64_t resident;
 	uint64_t untouched;
 	bool unknown;
-	uintptr_t from; /* the place of the first page below */
-	uint32_t past;  /* the page of the region behind the last one */
+	uintptr_t from; /* what `backed` tells of */
+	uintptr_t to;
 	unsigned char backed[VM_BACKED_PAGES];
 };
 
-/* One unit of HOLE_BYTES of the region. counts: whether a layer counts it. */
+/* Asks for the pages from `at` on, at most up to `end`. */
+static void ask_window(struct measured *m, uintptr_t at, uintptr_t end)
+{
+	size_t pages;
+
+	m->from = align_down(at, vm_os_page);
+	pages = min_size((end - m->from + vm_os_page - 1) / vm_os_page, VM_BACKED_PAGES);
+	m->to = m->from + pages * vm_os_page;
+	if (!vm_backed((const void *)m->from, pages, m->backed))
+		m->unknown = true;
+}
+
+/* One unit of HOLE_BYTES. counts: whether a layer counts it. */
 static void see_unit(struct measured *m, uintptr_t at, bool counts)
 {
 	if (m->backed[(at - m->from) / vm_os_page] & 1)
@@ -319,75 +319,56 @@ static uint64_t counted_units(const struct region *r, struct page *pg, uint32_t 
 	}
 }
 
-static uint32_t pages_of_run(const struct page *pg)
+/* The end of the pages that have address space, from the run on that begins at page i. The kernel
+ * must be asked for each page of a range alone if a part of the range is not mapped. */
+static uint32_t mapped_end(const struct region *r, uint32_t i)
 {
-	switch (page_kind(pg)) {
-	case PAGE_SLAB:
-		return size_classes[pg->cls].pages;
-	case PAGE_BUDDY:
-		return 1u << (pg->cls & 15);
-	case PAGE_AWAY: /* joined blocks */
-	case PAGE_LARGE:
-	case PAGE_RAW:
-	case PAGE_LIMBO:
-	case PAGE_PCP:
-		return pg->npages;
-	default:
-		return 1;
+	uint32_t window = (uint32_t)(VM_BACKED_PAGES * vm_os_page >> PG_SHIFT);
+	uint32_t most = window < r->pages - i ? i + window : r->pages;
+
+	while (i < most) {
+		enum page_kind kind = page_kind(&r->page[i]);
+
+		if (kind == PAGE_AWAY)
+			break;
+		i = region_run_end(r, i, kind);
 	}
+	return i;
 }
 
-/* pg may change at any moment. */
-static uint32_t run_length(const struct page *pg)
+static uintptr_t page_at(const struct region *r, uint32_t i)
 {
-	return (uint32_t)max_size(min_size(pages_of_run(pg), REGION_PAGES), 1);
+	return (uintptr_t)r + ((size_t)i << PG_SHIFT);
 }
 
-/* Pages from i on, up to `end` at least, of which none is away: for each page that is not mapped the
- * kernel would be asked once or twice. */
-static uint32_t pages_to_ask(struct region *r, uint32_t i, uint32_t end)
+static void measure_run(struct region *r, uint32_t first, uint32_t end, struct measured *m)
 {
-	uint32_t most = (uint32_t)(VM_BACKED_PAGES * vm_os_page >> PG_SHIFT);
+	for (uint32_t i = first; i < end; i++) {
+		uint64_t counts = counted_units(r, &r->page[first], i);
 
-	while (end < r->pages && end - i < most && page_kind(&r->page[end]) != PAGE_AWAY)
-		end += run_length(&r->page[end]);
-	return (uint32_t)max_size(min_size(min_size(end, r->pages) - i, most), 1);
-}
+		for (uint32_t unit = 0; unit < PG_BYTES / HOLE_BYTES; unit++) {
+			uintptr_t at = page_at(r, i) + unit * HOLE_BYTES;
 
-/* What the kernel backs from page i on, of a run that ends before page end. */
-static void ask(struct measured *m, struct region *r, uint32_t i, uint32_t end)
-{
-	m->past = i + pages_to_ask(r, i, end);
-	m->from = (uintptr_t)r + ((size_t)i << PG_SHIFT);
-	m->from = align_down(m->from, vm_os_page);
-	if (!vm_backed((const void *)m->from,
-		       ((uintptr_t)r + ((size_t)m->past << PG_SHIFT) - m->from + vm_os_page - 1) /
-			       vm_os_page,
-		       m->backed))
-		m->unknown = true;
+			if (at >= m->to)
+				ask_window(m, at, page_at(r, mapped_end(r, end)));
+			if (m->unknown)
+				return;
+			see_unit(m, at, counts >> unit & 1);
+		}
+	}
 }
 
 static void measure_region(struct region *r, struct measured *m)
 {
-	uint32_t end = 0;
-	struct page *pg = NULL;
+	uint32_t end;
 
-	m->past = 0; /* nothing of it is known yet */
-	for (uint32_t i = REGION_META_PAGES; i < r->pages && !m->unknown; i++) {
-		uint64_t counts;
+	m->to = 0; /* nothing of it is known yet */
+	for (uint32_t i = REGION_META_PAGES; i < r->pages && !m->unknown; i = end) {
+		enum page_kind kind = page_kind(&r->page[i]);
 
-		if (i >= end) {
-			pg = &r->page[i];
-			end = i + run_length(pg);
-		}
-		if (page_kind(pg) == PAGE_AWAY)
-			continue; /* memory of others may be there */
-		if (i >= m->past)
-			ask(m, r, i, end);
-		counts = counted_units(r, pg, i);
-		for (uint32_t unit = 0; unit < PG_BYTES / HOLE_BYTES; unit++)
-			see_unit(m, (uintptr_t)r + ((size_t)i << PG_SHIFT) + unit * HOLE_BYTES,
-				 counts >> unit & 1);
+		end = region_run_end(r, i, kind);
+		if (kind != PAGE_AWAY) /* memory of others may be there */
+			measure_run(r, i, end, m);
 	}
 }
 

@@ -29,7 +29,7 @@
 #include "base/options.h"
 #include "base/park.h"
 #include "heap/heap_pcps.h"
-#include "heap/sizeclass.h"
+#include "heap/slab.h"
 #include "os/vm.h"
 #include "page/pagemap.h"
 #include "page/prefault.h"
@@ -149,17 +149,15 @@ static bool held(uint64_t now)
  */
 static void populate_slabs(struct region *r)
 {
-	uint32_t n;
+	uint32_t end;
 
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i += n) {
+	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
+		enum page_kind kind = page_kind(pg);
 
-		n = 1;
-		if (page_kind(pg) != PAGE_SLAB)
-			continue;
-		n = size_classes[pg->cls < CLASSES ? pg->cls : 0].pages;
-		if (atomic_load_explicit(&pg->owner, memory_order_relaxed))
-			vm_populate(page_address(pg), (size_t)n << PG_SHIFT);
+		end = region_run_end(r, i, kind);
+		if (kind == PAGE_SLAB && atomic_load_explicit(&pg->owner, memory_order_relaxed))
+			vm_populate(page_address(pg), (size_t)(end - i) << PG_SHIFT);
 	}
 }
 

@@ -17,11 +17,14 @@
  *                                    allocates MIB in blocks of SIZE, or of up to 1 MiB, some of
  *                                    these by realloc; ends with status 77 if the kernel allows too
  *                                    many
+ *        limits away MIB             the program takes address space that the library gave up under
+ *                                    a limit: nothing of it may count as the library's
  *
  * exhaust and faults print on stderr how many requests failed.
  */
 #include "lib/check.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -607,6 +610,69 @@ static int few_mappings(int left, size_t mib, size_t size)
 	return helper_end();
 }
 
+/* ---- address space that was given up --------------------------------------------------------- */
+
+static uint64_t resident_bytes(void)
+{
+	int (*stat)(const char *, uint64_t *);
+	uint64_t value = 0;
+
+	*(void **)&stat = dlsym(RTLD_DEFAULT, "sluice_stat");
+	CHECK(stat != NULL && stat("resident_bytes", &value) == 0, "no resident_bytes");
+	return value;
+}
+
+static int away(size_t mib)
+{
+	enum { PART = 1 << 20, KEEP = 40 };
+	struct rlimit none;
+	struct rlimit limit;
+	void *p[2048];
+	void *m[2048];
+	size_t n = 0;
+	size_t mapped = 0;
+
+	getrlimit(RLIMIT_AS, &none);
+	limit = none;
+	limit.rlim_cur = (rlim_t)mib << 20;
+	setrlimit(RLIMIT_AS, &limit);
+	while (n < 2048 && (p[n] = request(0, PART)) != NULL)
+		n++;
+	CHECK(n > mib / 2 && n < 2048, "%zu MiB of %zu", n, mib);
+	for (size_t i = 0; i < n; i++)
+		if (i % KEEP != 0)
+			free(p[i]);
+	void *q = request(0, mib << 19);
+	CHECK(q != NULL, "half of the limit after all but a few blocks were freed");
+	limit.rlim_cur = none.rlim_cur;
+	setrlimit(RLIMIT_AS, &limit);
+	uint64_t before = resident_bytes();
+	for (size_t i = 0; i < n; i++) {
+		uintptr_t at = ((uintptr_t)p[i] | 4095) + 1;
+
+		m[i] = MAP_FAILED;
+		if (i % KEEP != 0)
+			m[i] = mmap((void *)at, PART / 2, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		if (m[i] == MAP_FAILED)
+			continue;
+		memset(m[i], 'm', PART / 2);
+		mapped += PART / 2;
+	}
+	CHECK(mapped >= mib << 17, "the program could map %zu KiB where its blocks were",
+	      mapped >> 10);
+	uint64_t after = resident_bytes();
+	CHECK(after < before + (1 << 20), "%zu KiB resident after %zu, of %zu that are ours",
+	      (size_t)(after >> 10), (size_t)(before >> 10), mapped >> 10);
+	for (size_t i = 0; i < n; i++)
+		if (m[i] != MAP_FAILED)
+			munmap(m[i], PART / 2);
+	free(q);
+	for (size_t i = 0; i < n; i += KEEP)
+		free(p[i]);
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	static char buffer[1024];
@@ -624,11 +690,13 @@ int main(int argc, char **argv)
 		return measure((size_t)atol(argv[2]));
 	if (argc == 3 && strcmp(argv[1], "late") == 0)
 		return late((size_t)atol(argv[2]));
+	if (argc == 3 && strcmp(argv[1], "away") == 0)
+		return away((size_t)atol(argv[2]));
 	if ((argc == 4 || argc == 5) && strcmp(argv[1], "mappings") == 0)
 		return few_mappings(atoi(argv[2]), (size_t)atol(argv[3]),
 				    argc == 5 ? (size_t)atol(argv[4]) : 0);
 	fprintf(stderr,
 		"usage: limits exhaust MEMBER MIB|faults|churn|fill SIZE PERCENT|measure SIZE|"
-		"late MIB|mappings LEFT MIB [SIZE]\n");
+		"late MIB|mappings LEFT MIB [SIZE]|away MIB\n");
 	return 2;
 }

@@ -10,7 +10,7 @@ limits=$builddir/t/helpers/limits
 mib=1048576
 passed='^[1-9][0-9]* checks, 0 failed, status 0$'
 
-plan 64
+plan 66
 
 # Programs that fit still run. under LIMIT PROGRAM ARGS...: the limit is the program's only.
 under() {
@@ -163,6 +163,19 @@ for left in 2 4 10; do
 			$left 400 ${mb}000000
 	done
 done
+
+label="what the program maps where the library gave up address space is not counted as ours"
+out=$(with_sluice "$limits" away 1024 2>"$TMP/err")
+like "$out, status $?" "$passed" "$label"
+diag "$(cat "$TMP/err")"
+label="the kernel is not asked for each page that is not mapped"
+if ! strace -f -o "$TMP/trace" true 2>"$TMP/err"; then
+	skip "$label" "strace cannot trace here: $(tail -n 1 "$TMP/err")"
+else
+	with_sluice strace -f -e trace=mincore -o "$TMP/trace" "$limits" away 1024 >"$TMP/out" 2>&1
+	n=$(grep -c 'mincore(' "$TMP/trace")
+	ok $((n < 20 || n > 2000)) "$label ($n calls)"
+fi
 
 proved_loaded "the program was served by the library" limits
 
