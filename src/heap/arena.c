@@ -387,7 +387,7 @@ static bool make(unsigned slot, unsigned need)
 		atomic_store_explicit(&chunk[slot].map, 0, memory_order_release);
 		return false;
 	}
-	vm_thp_as_set(p, lengths[at] * block_bytes(slot), false);
+	vm_thp_as_set(p, lengths[at] * block_bytes(slot));
 	stat_add(STAT_emergency_maps, 1);
 	atomic_fetch_add_explicit(&mapped, lengths[at] * block_bytes(slot), memory_order_relaxed);
 	atomic_store_explicit(&chunk[slot].base, (uintptr_t)p, memory_order_release);

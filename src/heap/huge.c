@@ -282,7 +282,7 @@ static void *fresh(size_t bytes, size_t align)
 	if (unlikely(!p) && mapcache_drain())
 		p = vm_map(bytes, align);
 	if (p)
-		vm_thp_as_set(p, bytes, false);
+		vm_thp_as_set(p, bytes);
 	return p;
 }
 

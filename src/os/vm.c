@@ -297,11 +297,11 @@ static void vm_thp(void *addr, size_t bytes, bool wanted)
 	errno = saved;
 }
 
-void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants)
+void vm_thp_as_set(void *addr, size_t bytes)
 {
 	if (options.thp == THP_NEVER || options.thp == THP_RESERVE)
 		vm_thp(addr, bytes, false);
-	else if (options.thp == THP_ALWAYS || (options.thp == THP_AUTO && auto_wants))
+	else if (options.thp == THP_ALWAYS)
 		vm_thp(addr, bytes, true);
 }
 

@@ -58,8 +58,8 @@ bool vm_hide(void *addr, size_t bytes);
 /* Takes away access to memory that is not in use. Returns false if refused; nothing changes. */
 bool vm_guard(void *addr, size_t bytes);
 
-/* Applies the option thp to memory that was made usable. auto_wants: what thp:auto means for it. */
-void vm_thp_as_set(void *addr, size_t bytes, bool auto_wants);
+/* Applies the option thp to memory that was made usable. */
+void vm_thp_as_set(void *addr, size_t bytes);
 
 /*
  * Backs [addr, addr + bytes), which is aligned to its size and not backed yet, with a huge page, if

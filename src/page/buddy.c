@@ -195,12 +195,23 @@ static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
 		alloc_grow(z, t, true);
 }
 
+/* Of larger requests a program may touch little. A zone with a reserve has that. */
+static bool wants_huge_page(const struct zone *z, uint64_t pages)
+{
+	return options.thp == THP_AUTO && !z->segregated && pages <= PREFAULT_LARGE / 2 &&
+	       !(orders_of(z, BACKING_DIRTY) >> order_of((uint32_t)pages));
+}
+
 static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, unsigned least,
 			   struct page **out)
 {
 	bool asked = growth_ask_if_due(z, (uint64_t)want->npages * least);
 	struct taking t = { .want = *want, .n = n, .least = least, .out = out };
-	int err = alloc_grow(z, &t, asked);
+	int err;
+
+	if (unlikely(wants_huge_page(z, (uint64_t)want->npages * n)))
+		prefault_huge(z);
+	err = alloc_grow(z, &t, asked);
 
 	if (unlikely(t.got < least) && zone_is_one_of_all(z))
 		alloc_elsewhere(z, &t, err);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * prefault.c - the reserve of a zone: free blocks that read as zero and that the kernel backs.
- * Used by reserve (its thread fills and trims it), reclaim and limits (which give it back); uses
- * block, region, growth and vm.
+ * prefault.c - the reserve of a zone: free blocks that read as zero and that the kernel backs; and
+ * growth by huge pages.
+ * Used by reserve (its thread fills and trims it), reclaim and limits (which give it back), and
+ * buddy (prefault_huge); uses block, region, growth and vm.
  *
  * (A) A block on a prefaulted list reads as zero and is backed as a whole. So are the parts that it
  *     is split into, and what two such blocks merge into. Blocks of other kinds never join it.
@@ -16,8 +17,9 @@
  *
  * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
  * Bound: populating a block takes two holds, and one of zone.grow if there is no clean memory;
- * giving one back takes two; prefault_wake takes none. Allocates nothing. Filling and releasing
- * block in the kernel; prefault_wake does not, and may be called in a signal handler.
+ * giving one back takes two; prefault_wake takes none. prefault_huge takes two, two system calls
+ * and a page fault. Allocates nothing. Filling and releasing block in the kernel; prefault_wake
+ * does not. It and prefault_huge may be called in a signal handler.
  * Fork: a block that is being populated at that moment is lost to the child.
  * Pairing: prefault_wake's fence, after the counter changed under the lock, with the fence of the
  * reserve's thread between setting marks.word and reading the counter again.
@@ -46,6 +48,7 @@
 
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
+#define HUGE_FROM (UINT64_C(16) << (20 - PG_SHIFT)) /* pages in use, for thp:auto */
 
 void prefault_wake(struct zone *z)
 {
@@ -93,37 +96,36 @@ static void put_back(struct zone *z, struct page *pg)
 
 /* ---- filling ----------------------------------------------------------------------------- */
 
-/* Takes a whole block of PREFAULT_LARGE pages, or the smallest block; at most `most` pages of
- * it. */
-static struct page *clean_take(struct zone *z, bool whole, uint32_t most)
+/* Takes the smallest block of that order or more, at most `most` pages of it. */
+static struct page *clean_take(struct zone *z, unsigned order, uint32_t most)
 {
-	unsigned order = order_of(PREFAULT_LARGE);
 	struct page *pg;
 
 	if (!zone_lock(z))
 		return NULL;
 	run_begin(z);
-	pg = block_take(z, BACKING_CLEAN, whole ? order : 0);
+	pg = block_take(z, BACKING_CLEAN, order);
 	if (pg) {
 		run_cut_locked(z, pg, pg->npages < most ? pg->npages : most, BACKING_CLEAN);
 		counter_add_shared(&zone_lead(z)->growth.clean_taken, pg->npages);
-		counter_add(&z->prefaulted_made, pg->npages);
 	}
 	zone_unlock(z);
 	return pg;
 }
 
-/* The same; grows the zone if there is none. */
+/* A whole block of PREFAULT_LARGE pages, or the smallest block; at most `most` pages of it. Grows
+ * the zone if there is none. */
 static struct page *clean_get(struct zone *z, bool whole, uint32_t most)
 {
 	uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
-	struct page *pg = clean_take(z, whole, most);
+	unsigned order = whole ? order_of(PREFAULT_LARGE) : 0;
+	struct page *pg = clean_take(z, order, most);
 
 	if (pg)
 		return pg;
 	if (zone_grow(z, order_of(PREFAULT_LARGE), seen) == 0)
-		pg = clean_take(z, whole, most);
-	return pg || !whole ? pg : clean_take(z, false, most);
+		pg = clean_take(z, order, most);
+	return pg || !whole ? pg : clean_take(z, 0, most);
 }
 
 /* Populates a block and its descriptors: splitting the block writes to them, and reads those of its
@@ -157,6 +159,7 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	if (!pg)
 		return 0;
 	n = pg->npages;
+	counter_add_shared(&z->prefaulted_made, n);
 	DELAY_HERE(prefault_taken);
 	good = populate(pg);
 	DELAY_HERE(prefault_filled);
@@ -170,6 +173,24 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 		return 0;
 	stat_add(STAT_reserve_filled_bytes, (uint64_t)n << PG_SHIFT);
 	return n;
+}
+
+void prefault_huge(struct zone *z)
+{
+	uint64_t step = atomic_load_explicit(&zone_lead(z)->growth.ask_most, memory_order_relaxed);
+	struct page *pg;
+
+	if (zone_used_pages(z) < HUGE_FROM || zone_sum(z, dirty_pages) >= PREFAULT_LARGE ||
+	    (step && step < PREFAULT_LARGE) || zone_is_tight(z) ||
+	    atomic_load_explicit(&z->locked, memory_order_relaxed))
+		return;
+	pg = clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE);
+	if (!pg)
+		return;
+	DELAY_HERE(prefault_taken);
+	vm_populate_thp(page_address(pg), (size_t)PREFAULT_LARGE << PG_SHIFT);
+	pg->backing = BACKING_DIRTY;
+	put_back(z, pg);
 }
 
 /* ---- giving back ------------------------------------------------------------------------- */

@@ -15,6 +15,14 @@
  */
 uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most);
 
+/*
+ * Before memory is taken of which the zone has only clean blocks: backs a whole block of
+ * PREFAULT_LARGE pages with a huge page and frees it as dirty memory, if the process is large
+ * enough and nearly all of its memory is in use. Makes system calls; waits for no other lock than
+ * the zone's. Any context.
+ */
+void prefault_huge(struct zone *z);
+
 /* Gives prefaulted pages back to the kernel until at most `keep` are left or `most` were given, in
  * steps, with no lock held over a system call. Returns bytes given back. */
 uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most);

@@ -43,7 +43,6 @@
 #define HOPELESS 4u   /* times all that we have: giving back does not help a request of that size */
 #define AWAY_ORDER 6u /* 1 MiB */
 #define AWAY_MAX 256u /* each splits a mapping; a process may have 65,530 mappings */
-#define THP_PAGES (UINT64_C(256) << (20 - PG_SHIFT)) /* in use, for thp:auto */
 
 bool (*region_ready)(struct region *r);
 
@@ -101,7 +100,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	vm_thp_as_set(at, bytes, zone_used_pages(z) >= THP_PAGES);
+	vm_thp_as_set(at, bytes);
 	PROBE2(growth, at, bytes);
 	DELAY_HERE(grow_committed);
 	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),

@@ -8,7 +8,7 @@
 if ! grep -q '^VmFlags' /proc/self/smaps 2>/dev/null; then
 	skip_all "this kernel does not tell the flags of mappings"
 fi
-plan 9
+plan 12
 
 # flags OPTIONS: how many of the process's mappings have hg (huge pages wanted), and nh (forbidden).
 flags() {
@@ -32,5 +32,24 @@ told() {
 told thp:never nh "no object is on a huge page, and a write after a fork copies a small one"
 told thp:always hg "all objects may be on huge pages"
 proved_loaded "the program was served by the library" snapshot
+
+# grown OPTIONS MIB CONDITION TEXT: what the helper says of a program that grows, as awk's $1, $2.
+grown() {
+	if grep -q '\[always\]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null; then
+		skip "$4" "this system gives huge pages unasked"
+		return
+	fi
+	tap_out=$(SLUICE_CONF=$1 with_sluice "$builddir/t/helpers/grows" "$2")
+	if [ $? -eq 77 ]; then
+		skip "$4" "the kernel gives no huge page"
+		return
+	fi
+	is "$(echo "$tap_out" | awk "$3 { print \"so\" }")" so "$4"
+	diag "KiB of huge pages, and KiB left after malloc_trim: $tap_out"
+}
+grown thp:auto 80 '$1 >= 40960 && $2 < 4096' \
+	"thp:auto: a large process grows by huge pages, and gives them back"
+grown thp:auto 12 '$1 == 0' "thp:auto: a process of 12 MiB has none"
+grown thp:system 80 '$1 == 0' "thp:system: nor has any other one"
 like "$(SLUICE_CONF=thp:maybe with_sluice true 2>&1)" "thp.*never\|auto\|always" \
 	"an unknown word is refused"

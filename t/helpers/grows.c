@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * grows MIB: a program that grows by small objects to MIB mebibytes and frees them all. Prints how
+ * many of its KiB the kernel backs with huge pages when it is large, and how many KiB it has more
+ * than at the start when all is given back. Ends with 77 where the kernel gives no huge page.
+ */
+#include "lib/check.h"
+
+#include <malloc.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#define HUGE ((size_t)2 << 20)
+#define OBJECT 1000u
+
+static long field_kib(const char *field)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	size_t n = strlen(field);
+	char line[512];
+	long kib = 0;
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, field, n) == 0)
+			kib = strtol(line + n, NULL, 10);
+	if (f != NULL)
+		fclose(f);
+	return kib;
+}
+
+static bool has_huge_pages(void)
+{
+	char *p = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at;
+	bool have;
+
+	if (p == MAP_FAILED)
+		return false;
+	at = p + (HUGE - (uintptr_t)p % HUGE) % HUGE;
+	if (madvise(at, HUGE, MADV_HUGEPAGE) != 0)
+		return false;
+	*(volatile char *)at = 1;
+	have = field_kib("AnonHugePages:") > 0;
+	munmap(p, 2 * HUGE);
+	return have;
+}
+
+int main(int argc, char **argv)
+{
+	size_t n = (size_t)(argc > 1 ? atol(argv[1]) : 1) * (1u << 20) / OBJECT;
+	char **o = malloc(n * sizeof(*o));
+	long start;
+	long huge;
+
+	if (!has_huge_pages())
+		return 77;
+	memset(o, 0, n * sizeof(*o));
+	start = field_kib("Rss:");
+	for (size_t i = 0; i < n; i++) {
+		o[i] = malloc(OBJECT);
+		if (o[i] == NULL)
+			abort();
+		memset(o[i], 1, OBJECT);
+	}
+	huge = field_kib("AnonHugePages:");
+	for (size_t i = 0; i < n; i++)
+		free(o[i]);
+	malloc_trim(0);
+	printf("%ld %ld\n", huge, field_kib("Rss:") - start);
+	free(o);
+	return 0;
+}
