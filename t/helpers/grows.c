@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * grows MIB: a program that grows by small objects to MIB mebibytes and frees them all. Prints how
- * many of its KiB the kernel backs with huge pages when it is large, and how many KiB it has more
- * than at the start when all is given back. Ends with 77 where the kernel gives no huge page.
+ * grows MIB [FILE]: a program that grows by small objects to MIB mebibytes and frees them all.
+ * Prints how many of its KiB the kernel backs with huge pages when it is large, and how many KiB it
+ * has more than at the start when all is given back. FILE: where the kernel tells how much memory
+ * its cgroup uses; of this it prints how many KiB came back when it had freed and trimmed three
+ * quarters, in pieces of 400 objects. Ends with 77 where the kernel gives no huge page.
  */
 #include "lib/check.h"
 
@@ -12,6 +14,7 @@
 
 #define HUGE ((size_t)2 << 20)
 #define OBJECT 1000u
+#define PIECE 400u
 
 static long field_kib(const char *field)
 {
@@ -26,6 +29,17 @@ static long field_kib(const char *field)
 	if (f != NULL)
 		fclose(f);
 	return kib;
+}
+
+static long number_kib(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	char line[64] = "";
+
+	if (f == NULL || fgets(line, sizeof(line), f) == NULL)
+		abort();
+	fclose(f);
+	return (long)(strtoull(line, NULL, 10) >> 10);
 }
 
 static bool has_huge_pages(void)
@@ -51,6 +65,7 @@ int main(int argc, char **argv)
 	char **o = malloc(n * sizeof(*o));
 	long start;
 	long huge;
+	long back = 0;
 
 	if (!has_huge_pages())
 		return 77;
@@ -63,10 +78,21 @@ int main(int argc, char **argv)
 		memset(o[i], 1, OBJECT);
 	}
 	huge = field_kib("AnonHugePages:");
+	if (argc > 2) {
+		long full = number_kib(argv[2]);
+
+		for (size_t i = 0; i < n; i++)
+			if (i / PIECE % 4 != 0) {
+				free(o[i]);
+				o[i] = NULL;
+			}
+		malloc_trim(0);
+		back = full - number_kib(argv[2]);
+	}
 	for (size_t i = 0; i < n; i++)
 		free(o[i]);
 	malloc_trim(0);
-	printf("%ld %ld\n", huge, field_kib("Rss:") - start);
+	printf("%ld %ld %ld\n", huge, field_kib("Rss:") - start, back);
 	free(o);
 	return 0;
 }

@@ -8,7 +8,7 @@
 if ! grep -q '^VmFlags' /proc/self/smaps 2>/dev/null; then
 	skip_all "this kernel does not tell the flags of mappings"
 fi
-plan 12
+plan 13
 
 # flags OPTIONS: how many of the process's mappings have hg (huge pages wanted), and nh (forbidden).
 flags() {
@@ -51,5 +51,22 @@ grown thp:auto 80 '$1 >= 40960 && $2 < 4096' \
 	"thp:auto: a large process grows by huge pages, and gives them back"
 grown thp:auto 12 '$1 == 0' "thp:auto: a process of 12 MiB has none"
 grown thp:system 80 '$1 == 0' "thp:system: nor has any other one"
+
+# RSS tells what is mapped; only the cgroup tells what is left of a huge page mapped in part.
+label="thp:auto: what is given back of a huge page is free at once"
+group=/sys/fs/cgroup/memory/sluice-thp-$$
+if ! mkdir "$group" 2>/dev/null; then
+	skip "$label" "no memory cgroup can be made here"
+else
+	tap_out=$(echo 0 >"$group/cgroup.procs" && SLUICE_CONF=thp:auto \
+		with_sluice "$builddir/t/helpers/grows" 80 "$group/memory.usage_in_bytes")
+	if [ $? -eq 77 ]; then
+		skip "$label" "the kernel gives no huge page"
+	else
+		ok $(($(echo "$tap_out" | awk '{ print $3 + 0 }') < 45000)) "$label"
+		diag "KiB of huge pages, KiB left, KiB given back: $tap_out"
+	fi
+	rmdir "$group" 2>/dev/null || (sleep 1 && rmdir "$group")
+fi
 like "$(SLUICE_CONF=thp:maybe with_sluice true 2>&1)" "thp.*never\|auto\|always" \
 	"an unknown word is refused"
