@@ -36,10 +36,10 @@
 #include "page/meta.h"
 
 #define SITES (1u << 14)
-#define SAMPLES (1u << 17)
 #define PROBES 64u
 #define PLACE_BUSY 1u /* no object has this address */
 
+enum { SAMPLES = 1 << 17 }; /* tools/gdb reads it */
 enum { SITE_NONE, SITE_BUSY, SITE_READY };
 
 struct counts {
@@ -421,5 +421,5 @@ void sites_say_missing(void)
 			 (unsigned long)none, SITES);
 	if (is_news(&lost_said, gone))
 		log_warn("heap profile: %lu samples lost, because the table of %u is full",
-			 (unsigned long)gone, SAMPLES);
+			 (unsigned long)gone, (unsigned)SAMPLES);
 }

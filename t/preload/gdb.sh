@@ -10,7 +10,7 @@
 need gdb
 need gcc
 need pgrep procps
-plan 37
+plan 38
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -315,6 +315,8 @@ for name in "live", "freed":
     for i in range(300):
         out = gdb.execute("sluice block %s[%d]" % (name, i), to_string=True)
         n += out.splitlines()[0].endswith(": live")
+        if i and name == "live" and "sampled" in out:
+            print(out.splitlines()[0])
     print("%s %d," % (name, n))
 end
 sluice find "lively"
@@ -329,6 +331,11 @@ sluice summary')
 		is "$(part heap | grep -c '^quarantine: [0-9]* objects$') $(part summary |
 			awk '/^live/ { of = $2 } /in quarantine/ && of == "large" { print $4 }')" \
 			"1 114688" "heap and summary show the quarantine"
+	fi
+	if [ "$settings" = prof:true,prof_sample:1K ]; then
+		like "$(part all | grep sampled | head -n 1)" \
+			'^sampled object 0x[0-9a-f]*, 48 bytes, offset 0: live$' \
+			"block says which large object is a sampled small one"
 	fi
 	kill "$pid"
 done

@@ -98,10 +98,12 @@ class Library:
             "struct outbox_entry")
         self.kinds = self.enum("enum page_kind", "PAGE_")
         self.lists = self.enum("enum page_list", "LIST_")
+        self.sampled = next(n for n, name in self.lists.items() if name == "sampled")
         self.region_pages = self.region.count("head")
         self.pg_shift = REGION_SHIFT - (self.region_pages.bit_length() - 1)
         self.classes = self._classes()
         self.run_pages = self.array("run_class_pages")
+        self.bin_in_rows = int(self.value("BIN_IN_ROWS", "heap.c"))
         key = self.value("link_key")
         self.addend, self.inverse = int(key["addend"]), int(key["inverse"])
 
@@ -294,14 +296,14 @@ class View:
         """(bin, objects, places) of each cache bin that has places or objects."""
         f = self.lib.heap
         slots = h + f.bytes
-        rows = f.get(data, "rows")
+        rows, in_rows = f.get(data, "rows"), self.lib.bin_in_rows
         sampling = bool(self.lib.value("heap_sampling"))
         returned = self.lib.fields("struct sampling") if sampling else None
         base, each = f.at("bin"), f.place["bin"][1] // f.count("bin")
         for b in range(f.count("bin")):
             top, limit = struct.unpack_from("<QI", data, base + b * each)
             at = struct.unpack_from("<H", data, f.at("bin_bottom") + 2 * b)[0]
-            bottom = rows + 8 * (at - 0x8000) if at & 0x8000 else slots + 8 * at
+            bottom = rows + 8 * (at - in_rows) if at & in_rows else slots + 8 * at
             n = (top - bottom) // 8
             places = ((limit - bottom) & 0xffffffff) // 8
             if b < f.count("hidden"):
@@ -315,9 +317,22 @@ class View:
                 yield b, [o for o in objects if o], places
 
     def _returned(self, slots, f, cls):
-        places = slots + f.at("places") + cls * (f.place["places"][1] // len(self.lib.classes))
+        each = f.place["places"][1] // len(self.lib.classes)
+        places = slots + f.at("places") + cls * each
         n = (read_word(slots + f.at("returned") + 16 * cls) - places) // 8
-        return struct.unpack("<%dQ" % n, read(places + 8, 8 * n)) if 0 < n <= 64 else ()
+        return struct.unpack("<%dQ" % n, read(places + 8, 8 * n)) if 0 < n < each // 8 else ()
+
+    def sampled(self, at):
+        """(bytes, TID of the thread that allocated it) of the heap profile's sample; or None."""
+        f = self.lib.fields("struct sample")
+        table = int(self.lib.value("samples", "sites.c"))
+        places = int(self.lib.value("SAMPLES", "sites.c"))
+        data = read(table, f.bytes * places) if table else b""
+        i = data.find(at.to_bytes(8, "little"))
+        while i >= 0 and i % f.bytes != f.at("address"):
+            i = data.find(at.to_bytes(8, "little"), i + 1)
+        i -= f.at("address")
+        return (f.get(data, "bytes", i), f.get(data, "tid", i)) if i >= 0 else None
 
     def outbox_entries(self, h):
         """(slab's run, objects) of each entry."""
@@ -621,6 +636,14 @@ def describe_in_region(view, region, addr):
     if run.kind == "slab":
         return describe_object(view, run, addr) + [where]
     what = "0x%x, %s" % (run.at, size_text(run.npages << view.lib.pg_shift))
+    sample = view.sampled(run.at) if view.get(run, "list") == view.lib.sampled else None
+    if run.kind == "large" and sample:
+        n, tid = sample
+        if addr - run.at >= n:
+            return ["the rest of the pages of a sampled object, 0x%x, %d bytes" % (run.at, n),
+                    where]
+        return ["sampled object 0x%x, %d bytes, offset %d: live" % (run.at, n, addr - run.at),
+                "in the heap profile; allocated by thread %d" % tid, where]
     if run.kind == "large":
         cached = view.cached().get(run.at)
         return ["large object %s, offset %d: %s" % (
