@@ -17,9 +17,9 @@
  *
  * Lock: zone.lock (BUDDY), for one block at a time; no system call under it.
  * Bound: populating a block takes two holds, and one of zone.grow if there is no clean memory;
- * giving one back takes two; prefault_wake takes none. prefault_huge takes two, two system calls
- * and a page fault. Allocates nothing. Filling and releasing block in the kernel; prefault_wake
- * does not. It and prefault_huge may be called in a signal handler.
+ * giving one back takes two; prefault_wake takes none. prefault_huge takes two, and under zone.grow
+ * two system calls and a page fault. Allocates nothing. Filling and releasing block in the kernel;
+ * prefault_wake does not. It and prefault_huge may be called in a signal handler.
  * Fork: a block that is being populated at that moment is lost to the child.
  * Pairing: prefault_wake's fence, after the counter changed under the lock, with the fence of the
  * reserve's thread between setting marks.word and reading the counter again.
@@ -175,22 +175,30 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	return n;
 }
 
-void prefault_huge(struct zone *z)
+static bool huge_page_is_due(struct zone *z)
 {
 	uint64_t step = atomic_load_explicit(&zone_lead(z)->growth.ask_most, memory_order_relaxed);
+
+	return zone_used_pages(z) >= HUGE_FROM && zone_sum(z, dirty_pages) < PREFAULT_LARGE &&
+	       !(step && step < PREFAULT_LARGE) && !zone_is_tight(z) &&
+	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
+}
+
+void prefault_huge(struct zone *z)
+{
 	struct page *pg;
 
-	if (zone_used_pages(z) < HUGE_FROM || zone_sum(z, dirty_pages) >= PREFAULT_LARGE ||
-	    (step && step < PREFAULT_LARGE) || zone_is_tight(z) ||
-	    atomic_load_explicit(&z->locked, memory_order_relaxed))
+	/* Of threads that grow at the same time one does it. */
+	if (!huge_page_is_due(z) || !lock_try(&z->grow))
 		return;
-	pg = clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE);
-	if (!pg)
-		return;
-	DELAY_HERE(prefault_taken);
-	vm_populate_thp(page_address(pg), (size_t)PREFAULT_LARGE << PG_SHIFT);
-	pg->backing = BACKING_DIRTY;
-	put_back(z, pg);
+	pg = huge_page_is_due(z) ? clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE) : NULL;
+	if (pg) {
+		DELAY_HERE(prefault_taken);
+		vm_populate_thp(page_address(pg), (size_t)PREFAULT_LARGE << PG_SHIFT);
+		pg->backing = BACKING_DIRTY;
+		put_back(z, pg);
+	}
+	lock_release(&z->grow);
 }
 
 /* ---- giving back ------------------------------------------------------------------------- */

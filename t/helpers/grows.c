@@ -5,10 +5,14 @@
  * has more than at the start when all is given back. FILE: where the kernel tells how much memory
  * its cgroup uses; of this it prints how many KiB came back when it had freed and trimmed three
  * quarters, in pieces of 400 objects. Ends with 77 where the kernel gives no huge page.
+ *
+ * grows threads: 64 threads grow by 1 MB each, all at once. Prints how many KiB of it the kernel
+ * backs with huge pages, and how many KiB are resident beyond what the objects take.
  */
 #include "lib/check.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 
@@ -59,6 +63,43 @@ static bool has_huge_pages(void)
 	return have;
 }
 
+static pthread_barrier_t barrier;
+
+static void grow(size_t bytes)
+{
+	for (size_t i = 0; i < bytes / OBJECT; i++)
+		memset(malloc(OBJECT), 1, OBJECT);
+}
+
+static void *grower(void *arg)
+{
+	pthread_barrier_wait(&barrier);
+	grow(1000000);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	return arg;
+}
+
+static int threads(void)
+{
+	enum { THREADS = 64 };
+	pthread_t t[THREADS];
+	long start = field_kib("Rss:");
+
+	grow(HUGE * 9); /* a process of this size grows by huge pages */
+	pthread_barrier_init(&barrier, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++)
+		pthread_create(&t[i], NULL, grower, NULL);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	printf("%ld %ld\n", field_kib("AnonHugePages:"),
+	       field_kib("Rss:") - start - (long)(HUGE * 9 / 1024) - THREADS * 1000000 / 1024);
+	pthread_barrier_wait(&barrier);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	size_t n = (size_t)(argc > 1 ? atol(argv[1]) : 1) * (1u << 20) / OBJECT;
@@ -69,6 +110,8 @@ int main(int argc, char **argv)
 
 	if (!has_huge_pages())
 		return 77;
+	if (argc > 1 && strcmp(argv[1], "threads") == 0)
+		return threads();
 	memset(o, 0, n * sizeof(*o));
 	start = field_kib("Rss:");
 	for (size_t i = 0; i < n; i++) {
