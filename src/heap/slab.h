@@ -178,13 +178,16 @@ void slab_check(struct page *pg);
 static inline uint32_t region_run_end(const struct region *r, uint32_t i, enum page_kind kind)
 {
 	const struct page *pg = &r->page[i];
+	uint32_t end = __atomic_load_n(&r->pages, __ATOMIC_RELAXED);
 	uint32_t pages = 1;
 
 	if (kind == PAGE_SLAB)
 		pages = size_classes[pg->cls < CLASSES ? pg->cls : 0].pages;
 	else if (kind != PAGE_NONE)
-		pages = pg->npages ? pg->npages : 1;
-	return i + (pages < r->pages - i ? pages : r->pages - i);
+		pages = __atomic_load_n(&pg->npages, __ATOMIC_RELAXED);
+	if (end <= i || pages == 0)
+		return i + 1;
+	return i + (pages < end - i ? pages : end - i);
 }
 
 #endif

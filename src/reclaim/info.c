@@ -324,7 +324,8 @@ static uint64_t counted_units(const struct region *r, struct page *pg, uint32_t 
 static uint32_t mapped_end(const struct region *r, uint32_t i)
 {
 	uint32_t window = (uint32_t)(VM_BACKED_PAGES * vm_os_page >> PG_SHIFT);
-	uint32_t most = window < r->pages - i ? i + window : r->pages;
+	uint32_t pages = __atomic_load_n(&r->pages, __ATOMIC_RELAXED); /* others may shrink it */
+	uint32_t most = pages < window || pages - window < i ? pages : i + window;
 
 	while (i < most) {
 		enum page_kind kind = page_kind(&r->page[i]);

@@ -64,11 +64,12 @@ static bool has_huge_pages(void)
 }
 
 static pthread_barrier_t barrier;
+static _Thread_local void *newest; /* no object is freed */
 
 static void grow(size_t bytes)
 {
 	for (size_t i = 0; i < bytes / OBJECT; i++)
-		memset(malloc(OBJECT), 1, OBJECT);
+		memset(newest = malloc(OBJECT), 1, OBJECT);
 }
 
 static void *grower(void *arg)
