@@ -124,7 +124,7 @@ static struct marks marks_of(uint64_t size)
 {
 	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size), 1 };
 
-	if (options.thp > THP_AUTO && m.high >= HUGE_FROM)
+	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
 		m.step = PREFAULT_LARGE;
 	if (m.low > m.high)
 		m.low = m.high;
