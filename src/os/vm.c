@@ -315,6 +315,33 @@ void vm_thp_as_set(void *addr, size_t bytes)
 		vm_thp(addr, bytes, true);
 }
 
+void vm_thp_forbid(void *addr, size_t bytes)
+{
+	vm_thp(addr, bytes, false);
+}
+
+bool vm_thp_on_request;
+
+void vm_thp_init(void)
+{
+	const char *path = "/sys/kernel/mm/transparent_hugepage/enabled";
+	int saved = errno;
+	char text[64];
+	int fd;
+	ssize_t n;
+
+	if (vm_os_page != 4096 || !sandbox_enter())
+		return; /* with larger pages, huge ones are larger, too */
+	fd = sys_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+	n = fd < 0 ? 0 : sys_read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		sys_close(fd);
+	sandbox_leave();
+	text[n > 0 ? n : 0] = '\0';
+	vm_thp_on_request = strstr(text, "[madvise]") != NULL;
+	errno = saved;
+}
+
 /*
  * Touches the memory: a page fault takes only the lock of the mapping, which no other thread uses
  * while it is marked. MADV_POPULATE_WRITE would hold the lock of the address space while the kernel

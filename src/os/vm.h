@@ -61,6 +61,14 @@ bool vm_guard(void *addr, size_t bytes);
 /* Applies the option thp to memory that was made usable. */
 void vm_thp_as_set(void *addr, size_t bytes);
 
+/* Forbids the kernel to back memory by huge pages unless vm_populate_thp asks for one. */
+void vm_thp_forbid(void *addr, size_t bytes);
+
+/* Whether the kernel is configured to give huge pages to those who ask for them, and only to those.
+ * Written at the start, by vm_thp_init, which opens a file. */
+extern bool vm_thp_on_request;
+void vm_thp_init(void);
+
 /*
  * Backs [addr, addr + bytes), which is aligned to its size and not backed yet, with a huge page, if
  * the kernel has huge pages of at most that size. Then forbids huge pages there, so that memory

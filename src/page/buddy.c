@@ -27,6 +27,7 @@
 #include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
+#include "os/vm.h"
 #include "page/block.h"
 #include "page/growth.h"
 #include "page/mapcache.h"
@@ -198,7 +199,7 @@ static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
 /* Of larger requests a program may touch little. A zone with a reserve has that. */
 static bool wants_huge_page(const struct zone *z, uint64_t pages)
 {
-	return options.thp == THP_AUTO && !z->segregated && pages <= PREFAULT_LARGE / 2 &&
+	return vm_thp_on_request && !z->segregated && pages <= PREFAULT_LARGE / 2 &&
 	       !(orders_of(z, BACKING_DIRTY) >> order_of((uint32_t)pages));
 }
 

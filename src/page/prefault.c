@@ -48,7 +48,10 @@
 
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
-#define HUGE_FROM (UINT64_C(16) << (20 - PG_SHIFT)) /* pages in use, for thp:auto */
+
+/* thp:auto */
+#define HUGE_FROM (UINT64_C(16) << (20 - PG_SHIFT)) /* pages in use */
+#define HUGE_NONE_MS UINT64_C(1000) /* how long none is asked for if the kernel had none */
 
 void prefault_wake(struct zone *z)
 {
@@ -175,13 +178,34 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	return n;
 }
 
+/* ms: until then the kernel is not asked for a huge page. Relaxed: a thread that reads an older
+ * value asks once more. */
+static _Atomic uint64_t huge_after;
+
 static bool huge_page_is_due(struct zone *z)
 {
 	uint64_t step = atomic_load_explicit(&zone_lead(z)->growth.ask_most, memory_order_relaxed);
 
 	return zone_used_pages(z) >= HUGE_FROM && zone_sum(z, dirty_pages) < PREFAULT_LARGE &&
-	       !(step && step < PREFAULT_LARGE) && !zone_is_tight(z) &&
-	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
+	       !(step && step < PREFAULT_LARGE) && !options.cache_limit && !zone_is_tight(z) &&
+	       !atomic_load_explicit(&z->locked, memory_order_relaxed) &&
+	       clock_ms() >= atomic_load_explicit(&huge_after, memory_order_relaxed);
+}
+
+/* Returns the backing that the block has then. If the kernel has no huge page, it backs one small
+ * page, which is given back. */
+static enum backing populate_huge(struct page *pg)
+{
+	char *at = page_address(pg);
+	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
+	unsigned char backed = 1;
+
+	region_thp_on_request(region_of(pg));
+	vm_populate_thp(at, bytes);
+	if (!vm_backed(at + bytes - vm_os_page, 1, &backed) || backed & 1)
+		return BACKING_DIRTY;
+	atomic_store_explicit(&huge_after, clock_ms() + HUGE_NONE_MS, memory_order_relaxed);
+	return vm_purge(at, bytes) ? BACKING_CLEAN : BACKING_DIRTY;
 }
 
 void prefault_huge(struct zone *z)
@@ -194,8 +218,7 @@ void prefault_huge(struct zone *z)
 	pg = huge_page_is_due(z) ? clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE) : NULL;
 	if (pg) {
 		DELAY_HERE(prefault_taken);
-		vm_populate_thp(page_address(pg), (size_t)PREFAULT_LARGE << PG_SHIFT);
-		pg->backing = BACKING_DIRTY;
+		pg->backing = populate_huge(pg);
 		put_back(z, pg);
 	}
 	lock_release(&z->grow);

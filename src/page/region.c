@@ -93,6 +93,26 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	return step_whole(step);
 }
 
+/* Tells the kernel whether it may use huge pages for memory of r that was mapped or made usable.
+ * Guarded by: grow. */
+static void region_thp(const struct region *r, void *at, size_t bytes)
+{
+	if (r->thp_on_request)
+		vm_thp_forbid(at, bytes);
+	else
+		vm_thp_as_set(at, bytes);
+}
+
+void region_thp_on_request(struct region *r)
+{
+	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+
+	if (r->thp_on_request)
+		return;
+	r->thp_on_request = true;
+	vm_thp_forbid((char *)r + meta, ((size_t)r->pages << PG_SHIFT) - meta);
+}
+
 /* Makes the next bytes of a region's reserved address space usable. Guarded by: grow. */
 static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 {
@@ -100,7 +120,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	vm_thp_as_set(at, bytes);
+	region_thp(r, at, bytes);
 	PROBE2(growth, at, bytes);
 	DELAY_HERE(grow_committed);
 	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),
@@ -247,6 +267,8 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	err = mapped ? 0 : vm_try_map_at(page_address(pg), (size_t)n << PG_SHIFT);
 	if (err)
 		return err;
+	if (!mapped)
+		region_thp(region_of(pg), page_address(pg), (size_t)n << PG_SHIFT);
 	if (!zone_lock(z)) {
 		if (!mapped)
 			vm_unmap(page_address(pg), (size_t)n << PG_SHIFT);

@@ -20,6 +20,7 @@
 #include "page/pagemap.h"
 #include "page/prefault.h"
 #include "page/purge.h"
+#include "page/region.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "lib/zone.h"
@@ -213,25 +214,39 @@ static void test_most(void)
 
 /* ---- huge pages ----------------------------------------------------------------------------- */
 
+struct mapping {
+	unsigned long from;
+	unsigned long to;
+	long huge_kib;
+	bool no_huge; /* marked to have no huge pages */
+};
+
+/* The mapping that has p, as the kernel describes it. */
+static struct mapping mapping_of(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	struct mapping m = { 0, 0, 0, false };
+	bool inside = false;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &m.from, &m.to) == 2)
+			inside = m.from <= (uintptr_t)p && (uintptr_t)p < m.to;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			break;
+		else if (inside)
+			sscanf(line, "AnonHugePages: %ld", &m.huge_kib);
+	}
+	m.no_huge = inside && strstr(line, " nh") != NULL;
+	if (f)
+		fclose(f);
+	return m;
+}
+
 /* KiB of huge pages in the mapping that has p. */
 static long huge_kib(const void *p)
 {
-	FILE *f = fopen("/proc/self/smaps", "r");
-	unsigned long from;
-	unsigned long to;
-	bool inside = false;
-	char line[512];
-	long kib = 0;
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-			inside = from <= (uintptr_t)p && (uintptr_t)p < to;
-		else if (inside && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
-			break;
-	}
-	if (f)
-		fclose(f);
-	return kib;
+	return mapping_of(p).huge_kib;
 }
 
 static bool machine_has_huge_pages(void)
@@ -277,6 +292,52 @@ static void test_huge(void)
 	   "a touch of such memory without a reserve costs a small page");
 	options.thp = THP_SYSTEM;
 	zone_check(z);
+}
+
+/* A zone of which one block was away and is in use again. Returns an address in that block. */
+static char *away_and_back(struct zone *z, bool on_request)
+{
+	struct page *run[3];
+	char *away;
+
+	for (unsigned i = 0; i < 3; i++)
+		run[i] = take(z, PREFAULT_LARGE);
+	if (on_request)
+		region_thp_on_request(region_of(run[0]));
+	away = page_address(run[1]);
+	buddy_free(run[1]);
+	zone_release_space(z, UINT64_MAX, true);
+	if (page_kind(&region_of(run[0])->page[page_index_of(away)]) != PAGE_AWAY)
+		tap_bail_out("the block is not away");
+	while (page_address(take(z, PREFAULT_LARGE)) != away)
+		;
+	return away;
+}
+
+/* All memory of a region has one mark, or each change of it would be one more mapping. */
+static void test_forbidden(void)
+{
+	const size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
+	struct mapping m;
+	char *p;
+
+	if (!mapping_of(&m).to || !machine_has_huge_pages()) {
+		tap_skip(4, "this kernel has no huge pages, or does not say which mappings may");
+		return;
+	}
+	options.thp = THP_NEVER;
+	p = away_and_back(zone_with_options(false), false);
+	ok(mapping_of(p).no_huge, "thp:never holds for memory that was away");
+	options.thp = THP_SYSTEM;
+	p = away_and_back(zone_with_options(false), false);
+	ok(!mapping_of(p).no_huge, "thp:system leaves memory that was away as the system has it");
+	p = away_and_back(zone_with_options(false), true);
+	ok(mapping_of(p).no_huge, "in a region with huge pages on request also memory that was "
+				  "away has none");
+	m = mapping_of(p);
+	vm_populate_thp((void *)align_up((uintptr_t)p, bytes), bytes);
+	ok(mapping_of(p).from == m.from && mapping_of(p).to == m.to,
+	   "there a huge page is no mapping of its own");
 }
 
 /* ---- segregated ----------------------------------------------------------------------------- */
@@ -442,7 +503,7 @@ static void test_marks(void)
 
 int main(void)
 {
-	tap_plan(56);
+	tap_plan(60);
 	test_fill();
 	test_order();
 	test_returned();
@@ -450,6 +511,7 @@ int main(void)
 	test_large_blocks();
 	test_most();
 	test_huge();
+	test_forbidden();
 	test_apart();
 	test_not_apart();
 	test_extend();
