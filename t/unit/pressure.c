@@ -635,6 +635,7 @@ static void test_psi(void)
 int main(void)
 {
 	options.background = BACKGROUND_NEVER;
+	options.decay_ms = 3600000; /* what is free stays, however slow the machine is */
 	sluice_init();
 	tap_plan(0);
 	test_v1();
