@@ -36,6 +36,7 @@
 #include "heap/freelist.h"
 #include "os/vm.h"
 #include "page/pagemap.h"
+#include "page/thp.h"
 
 #define OBJECTS_MAX 2048u
 #define PURGES_MAX 32u /* every other unit of 64 */
@@ -289,8 +290,8 @@ static uint64_t purge_units(struct page *pg, uint64_t units)
 										<< HOLE_SHIFT);
 
 		DCHECK(++calls <= PURGES_MAX);
-		if (vm_purge(page_address(pg) + ((size_t)first << HOLE_SHIFT),
-			     (size_t)n << HOLE_SHIFT))
+		if (thp_purge(page_address(pg) + ((size_t)first << HOLE_SHIFT),
+			      (size_t)n << HOLE_SHIFT))
 			done |= mask;
 		units &= ~mask;
 	}

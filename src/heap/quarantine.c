@@ -39,6 +39,7 @@
 #include "heap/critical.h"
 #include "os/vm.h"
 #include "page/meta.h"
+#include "page/thp.h"
 
 #define HIDDEN_BLOCKS 4096u /* blocks of the process; 8,192 of the 65,530 mappings */
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
@@ -105,6 +106,7 @@ bool quarantine_hide(void *p, struct page *pg)
 	if (page_kind(pg) != PAGE_LARGE || bytes < HIDE_MIN ||
 	    bytes / HIDDEN_PART > options.quarantine / 2 || !may_hide())
 		return false;
+	thp_split(p, bytes);
 	if (!vm_hide(p, bytes)) {
 		refusal_note(&unhidden_next, UNHIDDEN_AFTER);
 		return false;

@@ -289,17 +289,10 @@ bool vm_guard(void *addr, size_t bytes)
 	return good;
 }
 
-#define HUGE_PAGE ((size_t)2 << 20)
-static _Atomic bool huge_asked; /* the kernel was asked for a huge page: never cleared */
-
 /* Lets the kernel back [addr, addr + bytes) with huge pages as they are touched, or forbids it. */
 static void vm_thp(void *addr, size_t bytes, bool wanted)
 {
 	int saved = errno;
-
-	/* Relaxed: who purges that memory got it from here. */
-	if (wanted && !atomic_load_explicit(&huge_asked, memory_order_relaxed))
-		atomic_store_explicit(&huge_asked, true, memory_order_relaxed);
 
 	check_page(addr);
 	/* A kernel without huge pages refuses, which does no harm. */
@@ -471,17 +464,13 @@ bool vm_unmap(void *addr, size_t bytes)
 	return unmap(addr, bytes);
 }
 
-/*
- * Before a part of a huge page is purged: of such a huge page the kernel keeps all until memory is
- * short, although it counts as given back in RSS (not in the cgroup's memory). It splits a huge
- * page at once when it is told that a part is cold, and then frees what is purged.
- */
-static void split_huge(uintptr_t first, uintptr_t last)
+void vm_cold(void *addr, size_t bytes)
 {
-	if (first % HUGE_PAGE || last - first < HUGE_PAGE)
-		(void)sys_madvise((void *)first, vm_os_page, MADV_COLD);
-	if (last % HUGE_PAGE && (last - 1) / HUGE_PAGE != first / HUGE_PAGE)
-		(void)sys_madvise((void *)(last - vm_os_page), vm_os_page, MADV_COLD);
+	int saved = errno;
+
+	check_page(addr);
+	(void)sys_madvise(addr, bytes, MADV_COLD);
+	errno = saved;
 }
 
 bool vm_purge(void *addr, size_t bytes)
@@ -496,8 +485,6 @@ bool vm_purge(void *addr, size_t bytes)
 	stat_add(STAT_purge_calls, 1);
 	PROBE2(purge, first, last - first);
 	DELAY_HERE(vm_purge);
-	if (atomic_load_explicit(&huge_asked, memory_order_relaxed))
-		split_huge(first, last);
 	if (sys_madvise((void *)first, last - first, MADV_DONTNEED) != 0)
 		whole = false; /* locked in memory (EINVAL): it stays dirty */
 	errno = saved;

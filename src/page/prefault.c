@@ -11,7 +11,7 @@
  * (B) While a block is populated or given back it is on no list (PAGE_LIMBO), so no thread sees it
  *     half done. It has at most PREFAULT_LARGE pages and is populated in steps of STEP_BYTES, so
  *     that others do not wait long for the lock of the address space. A huge page is populated by a
- *     fault, which does not take that lock (vm_populate_thp).
+ *     fault, which does not take that lock (thp_populate).
  * (C) A thread that crosses a mark only wakes the reserve's thread, by at most one futex call per
  *     sleep.
  *
@@ -45,6 +45,7 @@
 #include "page/block.h"
 #include "page/growth.h"
 #include "page/region.h"
+#include "page/thp.h"
 
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
@@ -143,7 +144,7 @@ static bool populate(struct page *pg)
 		r->populated = vm_populate(&r->zone, sizeof(*r) - REGION_GUARD);
 	vm_populate(pg, pg->npages * sizeof(*pg));
 	if (options.thp == THP_RESERVE && pg->npages == PREFAULT_LARGE)
-		vm_populate_thp(at, bytes);
+		thp_populate(pg);
 	for (size_t done = 0; done < bytes; done += STEP_BYTES)
 		if (!vm_populate(at + done, min_size(bytes - done, STEP_BYTES)))
 			return false;
@@ -169,8 +170,8 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	if (good)
 		pg->backing = BACKING_PREFAULTED;
 	else
-		pg->backing = vm_purge(page_address(pg), (size_t)n << PG_SHIFT) ? BACKING_CLEAN
-										: BACKING_DIRTY;
+		pg->backing = thp_purge(page_address(pg), (size_t)n << PG_SHIFT) ? BACKING_CLEAN
+										 : BACKING_DIRTY;
 	put_back(z, pg);
 	if (!good)
 		return 0;
@@ -200,12 +201,12 @@ static enum backing populate_huge(struct page *pg)
 	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
 	unsigned char backed = 1;
 
-	region_thp_on_request(region_of(pg));
-	vm_populate_thp(at, bytes);
+	thp_on_request(region_of(pg));
+	thp_populate(pg);
 	if (!vm_backed(at + bytes - vm_os_page, 1, &backed) || backed & 1)
 		return BACKING_DIRTY;
 	atomic_store_explicit(&huge_after, clock_ms() + HUGE_NONE_MS, memory_order_relaxed);
-	return vm_purge(at, bytes) ? BACKING_CLEAN : BACKING_DIRTY;
+	return thp_purge(at, bytes) ? BACKING_CLEAN : BACKING_DIRTY;
 }
 
 void prefault_huge(struct zone *z)
@@ -257,7 +258,7 @@ uint64_t prefault_release(struct zone *z, uint64_t keep, uint64_t most)
 	while (good && given < most && (pg = prefaulted_take(z, keep, most - given)) != NULL) {
 		uint32_t n = pg->npages;
 
-		good = vm_purge(page_address(pg), (size_t)n << PG_SHIFT);
+		good = thp_purge(page_address(pg), (size_t)n << PG_SHIFT);
 		pg->backing = good ? BACKING_CLEAN : BACKING_PREFAULTED; /* locked in memory */
 		put_back(z, pg);
 		given += good ? n : 0;

@@ -21,6 +21,7 @@
 #include "os/vm.h"
 #include "page/block.h"
 #include "page/region.h"
+#include "page/thp.h"
 
 #define TRIM_PAGES 64u
 #define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
@@ -142,7 +143,7 @@ static void purge_sort(struct purge *p)
 
 static bool purge_stretch(const struct page *first, const struct page *end)
 {
-	return vm_purge(page_address(first), (size_t)(end - first) << PG_SHIFT);
+	return thp_purge(page_address(first), (size_t)(end - first) << PG_SHIFT);
 }
 
 static bool shares_os_page(const struct page *pg)

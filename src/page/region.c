@@ -35,6 +35,7 @@
 #include "page/block.h"
 #include "page/region_guard.h"
 #include "page/region_va.h"
+#include "page/thp.h"
 
 #define STEP_MIN ((size_t)1 << 20)
 #define STEP_LEAST ((size_t)128 << 10) /* when the kernel refuses more */
@@ -93,26 +94,6 @@ static size_t step_bytes(struct zone *z, bool *limited)
 	return step_whole(step);
 }
 
-/* Tells the kernel whether it may use huge pages for memory of r that was mapped or made usable.
- * Guarded by: grow. */
-static void region_thp(const struct region *r, void *at, size_t bytes)
-{
-	if (r->thp_on_request)
-		vm_thp_forbid(at, bytes);
-	else
-		vm_thp_as_set(at, bytes);
-}
-
-void region_thp_on_request(struct region *r)
-{
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
-
-	if (r->thp_on_request)
-		return;
-	r->thp_on_request = true;
-	vm_thp_forbid((char *)r + meta, ((size_t)r->pages << PG_SHIFT) - meta);
-}
-
 /* Makes the next bytes of a region's reserved address space usable. Guarded by: grow. */
 static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 {
@@ -120,7 +101,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	region_thp(r, at, bytes);
+	thp_as_set(r, at, bytes);
 	PROBE2(growth, at, bytes);
 	DELAY_HERE(grow_committed);
 	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),
@@ -268,7 +249,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	if (err)
 		return err;
 	if (!mapped)
-		region_thp(region_of(pg), page_address(pg), (size_t)n << PG_SHIFT);
+		thp_as_set(region_of(pg), page_address(pg), (size_t)n << PG_SHIFT);
 	if (!zone_lock(z)) {
 		if (!mapped)
 			vm_unmap(page_address(pg), (size_t)n << PG_SHIFT);
@@ -706,6 +687,7 @@ static uint64_t release_blocks(struct zone *z, uint64_t want)
 			/* Before others can get the address space; see region_forget. */
 			memset(&region_of(pg)->head[page_number(pg)], 0,
 			       pg->npages * sizeof(uint32_t));
+			thp_split(page_address(pg), n);
 			gone = vm_unmap(page_address(pg), n);
 			pg->backing = gone ? BACKING_CLEAN : BACKING_DIRTY; /* it is still mapped */
 			pg->blocked = 0;

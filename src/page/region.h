@@ -20,14 +20,6 @@ extern bool (*region_ready)(struct region *r);
  */
 int zone_grow(struct zone *z, unsigned order, uint64_t seen);
 
-/*
- * From now on the kernel backs memory of r by a huge page only where it is asked to
- * (vm_populate_thp), so that what was given back and is touched again costs only what is touched.
- * All of a region has the same mark, because each change of it would be one more mapping. Guarded
- * by: zone.grow.
- */
-void region_thp_on_request(struct region *r);
-
 /* Takes the pages of wholly free and clean regions out of the zone, which grows into them again,
  * and gives the memory of their metadata back. */
 void zone_purge_regions(struct zone *z);

@@ -21,6 +21,7 @@
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
+#include "page/thp.h"
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "lib/zone.h"
@@ -303,7 +304,7 @@ static char *away_and_back(struct zone *z, bool on_request)
 	for (unsigned i = 0; i < 3; i++)
 		run[i] = take(z, PREFAULT_LARGE);
 	if (on_request)
-		region_thp_on_request(region_of(run[0]));
+		thp_on_request(region_of(run[0]));
 	away = page_address(run[1]);
 	buddy_free(run[1]);
 	zone_release_space(z, UINT64_MAX, true);
