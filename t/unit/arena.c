@@ -23,6 +23,7 @@
 #include "base/options.h"
 #include "lib/refuse.h"
 #include "base/stats.h"
+#include "lib/pace.h"
 #include "lib/tap.h"
 #include "os/vm.h"
 
@@ -409,7 +410,9 @@ static void put_back(size_t *p)
 /* mostly_empty: few objects live at a time, so that chunks come and go. */
 static void stress(unsigned seed, bool mostly_empty)
 {
-	for (unsigned i = 0; i < TURNS / (mostly_empty ? 4 : 1); i++) {
+	struct pace pace = { 0 };
+
+	while (pace_goes_on(&pace, TURNS / (mostly_empty ? 4 : 1))) {
 		unsigned r = (unsigned)rand_r(&seed);
 		size_t size = 16 + (r % 8 ? r % 600 : r % 64 ? r % 20000 : r % 250000) / 8 * 8;
 		size_t *p = arena_alloc(size, (size_t)1 << r % 8);

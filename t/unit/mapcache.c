@@ -18,6 +18,7 @@
 #include "heap/huge.h"
 #include "lib/core.h"
 #include "lib/statm.h"
+#include "lib/pace.h"
 #include "lib/tap.h"
 #include "os/vm.h"
 #include "page/longrun.h"
@@ -482,8 +483,10 @@ static void *worker(void *arg)
 {
 	char me = (char)(uintptr_t)arg;
 	uint64_t seed = (uint64_t)(uintptr_t)arg * UINT64_C(0x9e3779b97f4a7c15);
+	struct pace pace = { 0 };
 
-	for (unsigned i = 0; i < TURNS; i++) {
+	while (pace_goes_on(&pace, TURNS)) {
+		unsigned i = pace.done - 1;
 		size_t bytes;
 		bool zero = i % 8 == 0;
 		bool wants = zero;
