@@ -9,7 +9,7 @@
  * falls by an eighth in each TICK_MS in which the process took less, down to nothing; while the
  * size is not zero, the thread wakes every TICK_MS.
  *
- * If the option thp asks for huge pages, the thread fills whole blocks of 2 MiB only and leaves a
+ * With thp:always and thp:reserve the thread fills whole blocks of 2 MiB only and leaves a
  * smaller rest missing, unless the whole reserve has less than HUGE_FROM pages.
  *
  * (A) Nothing is populated before the process has taken FROM_PAGES, nor while memory is short:
@@ -124,7 +124,7 @@ static struct marks marks_of(uint64_t size)
 {
 	struct marks m = { mark_pages(options.low, size), mark_pages(options.high, size), 1 };
 
-	if (options.thp >= THP_AUTO && m.high >= HUGE_FROM)
+	if (options.thp > THP_AUTO && m.high >= HUGE_FROM)
 		m.step = PREFAULT_LARGE;
 	if (m.low > m.high)
 		m.low = m.high;

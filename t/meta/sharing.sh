@@ -21,8 +21,8 @@ tmpdir
 
 # counted [OPTIONS]: the counts under these options of the library.
 counted() {
-	SLUICE_CONF=psi:0,cgroup:0,background:never,decay_ms:3600000${1:+,$1} "$sharing" \
-		2>"$TMP/err"
+	SLUICE_CONF=thp:system,psi:0,cgroup:0,background:never,decay_ms:3600000${1:+,$1} \
+		"$sharing" 2>"$TMP/err"
 }
 
 # differs WANT HAVE: the lines that differ.

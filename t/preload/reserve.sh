@@ -38,7 +38,7 @@ run "a reserve of 64 MiB alone, without a profile, does so" \
 run "its whole blocks are huge pages, but no more than it may have" profile:latency,$quiet huge 32
 run "with thp:never it has none" profile:latency,thp:never,$quiet nohuge 32
 run "nor has a small one more than it may" profile:latency,reserve:6M,thp:never,$quiet nohuge 6
-run "with the default profile there is none, and page faults" $quiet faults
+run "with the default profile there is none, and page faults" thp:system,$quiet faults
 is "$(stat_of reserve_filled_bytes)" 0 "without a reserve nothing is prefaulted"
 run "nor is there one in profile:memory" profile:memory,$quiet faults
 run "with reserve:0 beside the profile there is none, before it" reserve:0,profile:latency,$quiet \
