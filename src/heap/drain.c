@@ -14,8 +14,8 @@
  * builds count it (heap_reach_count, heap_work_count).
  * Locks: callers hold reclaim_control, or drain their own heap only. Under it: a hold of each pcp
  * and of pools. Allocates nothing.
- * Fork: its child loses the runs that another thread's drain of its own heap has on the way to a
- * pcp.
+ * Fork: its child loses the runs that another thread's drain of its own heap has just taken out of
+ * it, BUDDY_BATCH at most.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -338,19 +338,30 @@ bool heap_growth_step(void)
 
 /* ---- one heap, with a report ---------------------------------------------------------------- */
 
+/*
+ * What it releases stays in the heap, and leaves it in batches. If another thread forks meanwhile,
+ * the child finds the rest there. If the heap is claimed between two batches, its claimer frees the
+ * rest; if a fork is under way, the next drain does.
+ */
 static enum heap_outcome drain_own(struct heap *h, unsigned how, struct heap_drain *d)
 {
-	struct page *released;
+	struct page *batch;
 
 	if (!heap_enter_slow(h))
 		return HEAP_INSIDE;
 	if (how & HEAP_COUNTS)
 		d->cached += heap_free_bytes(h);
 	heap_trim(h);
-	released = heap_take_released(h);
-	heap_exit(h);
-	d->drained += free_runs(released) << PG_SHIFT;
-	return HEAP_EMPTIED;
+	heap_drain_released(h);
+	do {
+		batch = heap_take_draining(h);
+		heap_exit(h);
+		if (!batch)
+			return HEAP_EMPTIED;
+		DELAY_HERE(drain_batch);
+		d->drained += free_runs(batch) << PG_SHIFT;
+	} while (heap_enter_slow(h));
+	return HEAP_HELD;
 }
 
 static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, unsigned how,

@@ -124,6 +124,7 @@ struct heap {
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
 	struct page *release;                   /* runs for the pcp, after the critical section */
+	struct page *draining;                  /* what a drain by the owner has still to free */
 	uint16_t bin_bottom[BINS];              /* where in bin_slots or rows it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */

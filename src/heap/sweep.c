@@ -5,7 +5,7 @@
  *
  * Bound: a call walks bins, outbox and inbox of the caller, and the pools, in critical sections
  * that each do what one call may (heap_work.h), so that signal handlers can use the heap in
- * between.
+ * between. In a child of fork it looks at each heap.
  * Allocates nothing. May wait and enter the kernel.
  */
 #ifdef HAVE_CONFIG_H
@@ -59,9 +59,20 @@ void heap_abandon_own(void)
 	}
 }
 
+/* Nobody else looks at heaps that a fork left half changed. Their pcps are whole. */
+static uint64_t drain_quarantined(void)
+{
+	uint64_t pages = 0;
+
+	for (struct heap *h = heap_first(); h && heap_process; h = heap_next(h))
+		if (heap_is_quarantined(h))
+			pages += pcp_drain(&h->pcp).pages;
+	return pages << PG_SHIFT;
+}
+
 uint64_t heap_sweep(void)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = drain_quarantined();
 
 	flush_own();
 	heap_drain_fallback();

@@ -258,6 +258,34 @@ bool heap_open_part(struct heap *h, uint32_t *steps)
 	return true;
 }
 
+struct page *heap_take_draining(struct heap *h)
+{
+	struct page *first = h->draining;
+	struct page **end = &h->draining;
+
+	for (unsigned n = 0; n < BUDDY_BATCH && *end; n++)
+		end = &(*end)->stack_next;
+	h->draining = *end;
+	*end = NULL;
+	return first;
+}
+
+/* From one list of runs to the other. */
+static void move_run(struct page **from, struct page **to)
+{
+	struct page *pg = *from;
+
+	*from = pg->stack_next;
+	pg->stack_next = *to;
+	*to = pg;
+}
+
+void heap_drain_released(struct heap *h)
+{
+	while (h->release)
+		move_run(&h->release, &h->draining);
+}
+
 bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 {
 	struct page *pg;
@@ -265,6 +293,12 @@ bool heap_abandon_part(struct heap *h, enum slab_age age, uint32_t *steps)
 
 	if (!flush_part(h, steps) || !heap_open_part(h, steps))
 		return false;
+	/* Its owner is between two batches of a drain, or ended or was lost by a fork there. */
+	while (h->draining) {
+		move_run(&h->draining, &h->release);
+		if (!heap_spend(steps, 1))
+			return false;
+	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		while (h->current[cls] || h->partial[cls].first) {
 			abandon_class(h, cls, age, 1);

@@ -20,7 +20,12 @@ uint64_t heap_free_bytes(struct heap *h);
  * own. */
 void heap_trim(struct heap *h);
 
-/* The same gradually, as memory is short: a bin, and some slabs of its class that have room, which
+/* What was released waits in the heap for a drain by the owner, which takes up to BUDDY_BATCH runs
+ * out of it at a time, linked by stack_next. Returns NULL if there are none. */
+void heap_drain_released(struct heap *h);
+struct page *heap_take_draining(struct heap *h);
+
+/* A trim gradually, as memory is short: a bin, and some slabs of its class that have room, which
  * are abandoned; and after the last bin the outbox and some of the inbox. Returns false if the bin
  * has more objects than one call may move. */
 bool heap_trim_bin(struct heap *h, unsigned bin);

@@ -212,6 +212,20 @@ static void *hold_zone(void *arg)
 	return NULL;
 }
 
+/* A slab of each class, and more, waits in the bins. */
+static void drain_all_classes(void)
+{
+	void *p[8];
+
+	for (unsigned cls = 0; cls < CLASSES; cls++) {
+		for (unsigned i = 0; i < 8; i++)
+			p[i] = alloc(class_size(cls));
+		for (unsigned i = 0; i < 8; i++)
+			heap_free(p[i]);
+	}
+	drain_all();
+}
+
 static void wait_for_zone(void)
 {
 	pthread_t t;
@@ -424,6 +438,7 @@ static const struct {
 	[DELAY_claim_taken] = { drain_all, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_emptied] = { drain_all, all_kinds, BARRIER, owner_is_held },
 	[DELAY_claim_aged] = { age_heaps, all_kinds, BARRIER, owner_is_held },
+	[DELAY_drain_batch] = { drain_all_classes, all_kinds, DRAIN, NULL },
 	[DELAY_claim_exit] = { one_call, all_kinds, DRAIN, NULL },
 	[DELAY_orphan_taken] = { take_orphans, NULL, 0, NULL }, /* test_orphan */
 	[DELAY_slab_remote] = { free_sleepers, all_kinds, DRAIN, NULL },
@@ -742,6 +757,63 @@ static void test_own_heap(void)
 	is_int(own_under_control, 0, "it does so without the lock that a fork waits for");
 }
 
+static uint64_t used_pages(void)
+{
+	drain_all();
+	return zones_sum(total_pages) - zones_sum(free_pages);
+}
+
+static uint64_t used_before;
+
+/* The batch that was out of the heap is lost: slabs of the first classes, which are small. */
+static void child_takes_rest(void *arg)
+{
+	uint64_t used = used_pages();
+	uint64_t lost = used > used_before ? used - used_before : 0;
+	uint64_t all = 0;
+
+	(void)arg;
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		all += size_classes[cls].pages;
+	fprintf(stderr, "%lu of at least %lu pages are lost\n", (unsigned long)lost,
+		(unsigned long)all);
+	if (lost > all / 2)
+		_exit(3);
+}
+
+static void *drains_slowly(void *arg)
+{
+	slow = true;
+	drain_all_classes();
+	return arg;
+}
+
+/* A child gets what another thread's drain of its own heap has not freed yet. */
+static void test_own_batches(void)
+{
+	pthread_t t;
+	bool arrived;
+
+	if (tap_emulated()) {
+		tap_skip(1, "the emulator cannot fork while it has several threads");
+		return;
+	}
+	used_before = used_pages();
+	stop.at = DELAY_drain_batch;
+	stop.anybody = false;
+	stop.when = NULL;
+	atomic_store(&stop.arrived, false);
+	atomic_store(&stop.go, false);
+	atomic_store(&stop.armed, true);
+	start(&t, drains_slowly, NULL);
+	arrived = arrives();
+	ok(arrived && child_is_well(child_takes_rest, NULL),
+	   "a child finds what a drain of the own heap has not freed yet, but for a batch");
+	atomic_store(&stop.armed, false);
+	atomic_store(&stop.go, true);
+	pthread_join(t, NULL);
+}
+
 /* ---- the variable
  * ---------------------------------------------------------------------------
  */
@@ -791,7 +863,7 @@ int main(void)
 	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
-	tap_plan(6 + 3 * DELAY_POINTS + 3 + 2); /* test_orphan twice */
+	tap_plan(6 + 3 * DELAY_POINTS + 3 + 2 + 1); /* test_orphan twice */
 	test_variable();
 	delay_hook(at_point);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
@@ -804,6 +876,7 @@ int main(void)
 			test_step(p);
 	}
 	test_own_heap();
+	test_own_batches();
 	options.idle_ms = 20;
 	options.decay_ms = 20;
 	options.background = BACKGROUND_ALWAYS; /* so that it stays when the program

@@ -24,6 +24,7 @@
 #include "lib/pace.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
+#include "heap/sweep.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
 #include "reclaim/reclaim.h"
@@ -486,6 +487,8 @@ static void test_sleepers(void)
 
 /* ---- a thread that was inside a call -------------------------------------------------------- */
 
+#define HAS_RUN 100000u
+
 static struct heap *heap_inside;
 
 static void *stays_inside(void *arg)
@@ -495,6 +498,9 @@ static void *stays_inside(void *arg)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		mine[i] = block_new(16 + (size_t)i * 80);
 	heap_inside = heap_self;
+	heap_free(heap_alloc(HAS_RUN));
+	if (!atomic_load(&heap_self->pcp.count))
+		tap_bail_out("a freed block of %u bytes is not in the pcp", HAS_RUN);
 	atomic_store(&heap_self->busy, 1); /* as in the middle of a malloc */
 	bedroom_sleep();
 	atomic_store(&heap_self->busy, 0);
@@ -502,6 +508,16 @@ static void *stays_inside(void *arg)
 	for (unsigned i = 0; i < BLOCKS; i++)
 		give_block(mine[i]);
 	return NULL;
+}
+
+/* A background thread would not park while something is in a pcp, and looks at no such heap. */
+static void child_sweeps_quarantine(void)
+{
+	if (!heap_is_quarantined(heap_inside) || !atomic_load(&heap_inside->pcp.count))
+		_exit(3);
+	heap_sweep();
+	if (atomic_load(&heap_inside->pcp.count))
+		_exit(4);
 }
 
 /* The heap is left alone, but its objects can be freed. */
@@ -529,6 +545,7 @@ static void test_inside(void)
 	bedroom_wait(1);
 	ok(fork_good(child_with_quarantine),
 	   "the child leaves the heap of a thread that stays in malloc alone");
+	ok(fork_good(child_sweeps_quarantine), "a sweep of the child empties the pcp of that heap");
 	ok(atomic_load(&heap_inside->busy), "the fork waits a bounded time for a thread in malloc");
 	bedroom_wake();
 	pthread_join(t, NULL);
@@ -583,7 +600,7 @@ int main(void)
 {
 	if (tap_emulated())
 		tap_skip_all("the emulator cannot fork while it has several threads");
-	tap_plan(20);
+	tap_plan(21);
 	sluice_init();
 	test_sleepers();
 	test_inside();
