@@ -9,7 +9,8 @@
  *
  * --seconds N   length of the run (default 60); a warm-up of N/4 s, at most 15 s, precedes it
  * --seed S      seed of all random numbers, printed; by default it comes from the clock
- * --patience N  a thread without progress for N seconds counts as hanging (default 60)
+ * --patience N  a thread that is in one call for N seconds counts as hanging (default 60), unless
+ *               it only waits for the kernel again and again; then after 4 N seconds
  * --waves N     number of threads that start waves of up to 100 other threads (default 3)
  *
  * KIND: see kinds[]. All threads allocate, free and realloc; each kind adds what kinds[] says.
@@ -200,7 +201,87 @@ static void stacks_of_children(pid_t pid, pid_t tid)
 			stacks((pid_t)child);
 }
 
-static bool looks_bad(pid_t pid, unsigned long *moved, unsigned *still)
+/* What the watcher knows of a seat. ran_ns, slices: of schedstat, when the call was first seen and
+ * when half of the patience was over. */
+static struct look {
+	unsigned long moved;
+	unsigned still; /* seconds in one call */
+	bool told;
+	unsigned long long ran_ns, slices;
+} look_at[SEATS];
+
+/* Processor time of a thread, and how often it got a processor. Returns false if the kernel does
+ * not say. */
+static bool schedule_of(pid_t pid, pid_t tid, unsigned long long *ran_ns,
+			unsigned long long *slices)
+{
+	char path[64];
+	FILE *f;
+	bool good;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", pid, tid);
+	f = fopen(path, "re");
+	good = f != NULL && fscanf(f, "%llu %*u %llu", ran_ns, slices) == 2;
+	if (f != NULL)
+		fclose(f);
+	return good;
+}
+
+static void say_slow(pid_t pid, pid_t tid, const char *what, unsigned still, double ms,
+		     unsigned long long slices)
+{
+	char path[64], where[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/wchan", pid, tid);
+	f = fopen(path, "re");
+	if (f != NULL) {
+		if (fgets(where, sizeof where, f) == NULL)
+			*where = 0;
+		fclose(f);
+	}
+	helper_say("slow: thread %d has been in %s for %u s: it ran for %.1f ms, got a processor "
+		   "%llu times in the second half, and waits in %s",
+		   tid, what, still, ms, slices, where);
+}
+
+/*
+ * A thread that makes many system calls waits for the processor and for the kernel's lock of the
+ * address space each time. On a busy machine that can take longer than the patience. It is no hang:
+ * unlike a thread whose wake-up was lost it runs now and then, and unlike one in a livelock it uses
+ * little processor time.
+ */
+static bool is_slow(pid_t pid, pid_t tid, struct look *l, const char *what)
+{
+	unsigned long long ran_ns, slices;
+
+	if (l->still >= 4 * patience || !schedule_of(pid, tid, &ran_ns, &slices) ||
+	    slices == l->slices || ran_ns - l->ran_ns > patience * 250000000ull)
+		return false;
+	if (!l->told)
+		say_slow(pid, tid, what, l->still, (double)(ran_ns - l->ran_ns) / 1e6,
+			 slices - l->slices);
+	l->told = true;
+	return true;
+}
+
+static void look_on(pid_t pid, pid_t tid, struct look *l, unsigned long now)
+{
+	unsigned long long ran_ns = 0, slices = 0;
+
+	if (tid == 0 || now != l->moved)
+		*l = (struct look){ .moved = now };
+	else
+		l->still++;
+	if (l->still != 1 && l->still != patience / 2 + 1)
+		return;
+	schedule_of(pid, tid, &ran_ns, &slices);
+	if (l->still == 1)
+		l->ran_ns = ran_ns;
+	l->slices = slices;
+}
+
+static bool looks_bad(pid_t pid)
 {
 	pid_t bad = atomic_load(&watched->bad_pid);
 	bool found = false;
@@ -218,13 +299,14 @@ static bool looks_bad(pid_t pid, unsigned long *moved, unsigned *still)
 		struct seat *s = &watched->seat[i];
 		unsigned long now = atomic_load(&s->moved);
 		pid_t tid = atomic_load(&s->tid);
+		struct look *l = &look_at[i];
+		const char *what = atomic_load(&s->what);
 
-		still[i] = tid == 0 || now != moved[i] ? 0 : still[i] + 1;
-		moved[i] = now;
-		if (still[i] < patience)
+		look_on(pid, tid, l, now);
+		if (l->still < patience || is_slow(pid, tid, l, what))
 			continue;
-		helper_say("HANG: thread %d has been in %s for %u s (seed %llu)", tid,
-			   atomic_load(&s->what), still[i], (unsigned long long)run_seed);
+		helper_say("HANG: thread %d has been in %s for %u s (seed %llu)", tid, what,
+			   l->still, (unsigned long long)run_seed);
 		if (!found)
 			stacks_of_children(pid, tid);
 		found = true;
@@ -237,14 +319,11 @@ static bool looks_bad(pid_t pid, unsigned long *moved, unsigned *still)
 /* A separate process, so that a stop of the program does not stop it. */
 static void watch(pid_t pid)
 {
-	static unsigned long moved[SEATS];
-	static unsigned still[SEATS];
-
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	unsetenv("LD_PRELOAD");
 	while (getppid() == pid && !atomic_load(&watched->done)) {
 		sleep(1);
-		if (looks_bad(pid, moved, still)) {
+		if (looks_bad(pid)) {
 			kill(pid, SIGKILL);
 			_exit(1);
 		}
