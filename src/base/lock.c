@@ -564,6 +564,23 @@ void lock_release(struct lock *l)
 	hold_begin((enum lock_rank)l->rank);
 }
 
+/* A free lock with sleepers has a woken thread on its way, (D). One that takes it and releases it
+ * between two of these loads was not kept from it either. */
+void lock_give_way(struct lock *l, uint64_t ns)
+{
+	uint64_t end = 0;
+
+	while (atomic_load_explicit(&l->sleepers, memory_order_relaxed) && !lock_holder(l)) {
+		uint64_t now = clock_ns();
+
+		if (!end)
+			end = now + ns;
+		if (now >= end)
+			return;
+		lock_pause();
+	}
+}
+
 void lock_pause(void)
 {
 	park_sleep_us(PAUSE_US);

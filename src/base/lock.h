@@ -154,6 +154,13 @@ bool lock_try(struct lock *l);
 void lock_release(struct lock *l);
 
 /*
+ * Between two holds of a lock by one call: if other threads sleep for the lock, waits until one of
+ * them has it, ns at most. Otherwise the next hold would begin before the thread that was woken
+ * runs, again and again. Keeps errno; no cancellation point.
+ */
+void lock_give_way(struct lock *l, uint64_t ns);
+
+/*
  * A short sleep between two loads of a word that another thread will change, if there is no lock or
  * futex to wait for. Unlike sched_yield in a SCHED_FIFO thread, it lets a thread of any priority
  * run. Keeps errno; no cancellation point.

@@ -364,6 +364,11 @@ static enum heap_outcome drain_own(struct heap *h, unsigned how, struct heap_dra
 	return HEAP_HELD;
 }
 
+bool heap_drain_claims(const struct heap *h)
+{
+	return heap_is_quarantined(h) || heap_may_hold(h) || heap_has_bins(h);
+}
+
 static enum heap_outcome drain_other(struct heap *h, uint64_t epoch, unsigned how,
 				     struct heap_drain *d)
 {

@@ -124,6 +124,9 @@ enum heap_drain_how {
 	HEAP_SPARES = 2, /* a thread at work keeps its working set */
 };
 
+/* Whether there is anything to do in the heap of another thread. */
+bool heap_drain_claims(const struct heap *h);
+
 /*
  * Empty one heap, a marked one of others' or the caller's own, and its pcp; or its pcp alone
  * (HEAP_PCP). epoch: of the marks, 0 if marking was in vain. how: enum heap_drain_how. One caller

@@ -40,6 +40,10 @@
  * then walks all heaps once, and again as long as that gave something; at a limit it does so in
  * parts of PART_STEPS, no more of them than needed.
  *
+ * Between two holds of reclaim_control a call lets those have it who sleep for it, if they run
+ * within GIVE_WAY_NS: the lock is free for most of the time then, so a fork is not passed over for
+ * a whole walk.
+ *
  * Lock: reclaim_control (CONTROL) around heap_pcps_disable and enable, marks and claims. Allocates
  * nothing; sleeps; not for signal handlers. A fork holds reclaim_control, so that no disable is
  * half done. Source: Linux mm/page_alloc.c, drain_all_pages since "Drain remote per-cpu directly"
@@ -77,6 +81,9 @@
  * the clock, because a sleep takes longer than asked for. */
 #define DRAIN_WAIT_NS UINT64_C(5000000)
 #define HEAP_WAIT_NS UINT64_C(1000000)
+
+/* How long the next hold of reclaim_control waits for those who sleep for it, a fork above all. */
+#define GIVE_WAY_NS UINT64_C(10000000)
 
 /* Done in one hold of reclaim_control: steps of a walk, and heaps that are marked. */
 #define PART_STEPS 16384u
@@ -133,7 +140,9 @@ static void run_step(struct run *r, const struct step *s)
 	bool more = true;
 
 	r->walking = false;
-	while (more && r->given < r->want) {
+	for (bool again = false; more && r->given < r->want; again = true) {
+		if (again && (s->how & LOCKED) && !r->tries)
+			lock_give_way(&reclaim_control, GIVE_WAY_NS);
 		if ((s->how & LOCKED) && !control(r))
 			return;
 		more = s->part(r);
@@ -360,8 +369,9 @@ static bool mark_for_drain(struct run *r)
 }
 
 /* One heap. wait_ns: the time left for waiting, for all heaps together. The lock is held for this
- * heap only, so that a fork does not wait for more. The caller empties its own heap without it,
- * which is most of the work while other threads are busy: a debugger may stop it there. */
+ * heap only, so that a fork does not wait for more, and not at all if the heap holds nothing: each
+ * hold may have to be waited for. The caller empties its own heap without it, which is most of the
+ * work while other threads are busy: a debugger may stop it there. */
 static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, struct heap_drain *d)
 {
 	unsigned how = (r->see ? HEAP_COUNTS : 0) | (r->flags & SPARES_HOT ? HEAP_SPARES : 0);
@@ -372,9 +382,13 @@ static void drain_heap(struct heap *h, const struct run *r, uint64_t *wait_ns, s
 		heap_drain(h, HEAP_PCP, 0, how, d);
 	} else if (h == heap_own()) {
 		heap_drain(h, HEAP_EMPTY, 0, how, d);
+	} else if (!heap_drain_claims(h)) {
+		heap_drain(h, HEAP_PCP, 0, how, d);
+		d->outcome = HEAP_EMPTIED;
 	} else if (lock_acquire(&reclaim_control) == 0) {
 		heap_drain(h, HEAP_EMPTY, r->epoch, how, d);
 		lock_release(&reclaim_control);
+		lock_give_way(&reclaim_control, GIVE_WAY_NS);
 	} else {
 		heap_drain(h, HEAP_PCP, 0, how, d);
 		d->outcome = HEAP_HELD;

@@ -224,6 +224,44 @@ static void test_wait(void)
 	is_int(atomic_load(&lock.sleep) % LOCK_WAKES, 0, "no thread is left to be woken");
 }
 
+#define ROUNDS 20u
+#define GIVE_WAY_NS (UINT64_C(60) * 1000000000)
+
+static atomic_uint taken;
+
+static void *take_once(void *arg)
+{
+	(void)arg;
+	if (lock_acquire(&lock) == 0) {
+		atomic_fetch_add(&taken, 1);
+		lock_release(&lock);
+	}
+	return NULL;
+}
+
+/* A holder that comes back at once would have the lock again before the woken thread runs. */
+static void test_give_way(void)
+{
+	unsigned first = 0;
+	pthread_t t;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		atomic_store(&taken, 0);
+		if (lock_acquire(&lock) != 0)
+			tap_bail_out("the lock is held");
+		t = start(take_once, NULL);
+		if (!waited_for())
+			tap_bail_out("the thread does not wait");
+		lock_release(&lock);
+		lock_give_way(&lock, GIVE_WAY_NS);
+		first += lock_holder(&lock) || atomic_load(&taken);
+		pthread_join(t, NULL);
+	}
+	is_int(first, ROUNDS, "a holder that gives way lets a thread that sleeps have the lock");
+	lock_give_way(&lock, GIVE_WAY_NS);
+	is_int(atomic_load(&lock.word), 0, "nobody waits if no thread sleeps for the lock");
+}
+
 /* ---- many sleepers (T1, T2) ----------------------------------------------------------------- */
 
 #define MANY 200u
@@ -898,10 +936,11 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(80);
+	tap_plan(82);
 	test_alone();
 	test_exclusion();
 	test_wait();
+	test_give_way();
 	test_many();
 	test_lost();
 	test_vfork();
