@@ -12,9 +12,9 @@
  * (E) No wait is endless. A wait for a fork ends after LOCK_FORK_WAIT_MS: the forking thread may
  *     itself wait, inside libc, for a stdio lock of a thread that waits here. Once one wait ended
  *     so, no other call waits or spins for that fork. If any other holder is dead, or alive and
- *     keeps the lock for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK): no thread waits for
- *     it, and each call does without, until it is released after all. It is so at once if the
- *     holder asks for it again after the call that took it was left (look_left).
+ *     keeps the lock in one hold for LOCK_STUCK_MS, the lock becomes stuck (LOCK_STUCK): no thread
+ *     waits for it, and each call does without, until it is released after all. It is so at once
+ *     if the holder asks for it again after the call that took it was left (look_left).
  * (F) A thread waits for a lock only if all locks that it holds, those of the calls that its signal
  *     handlers interrupted included, are of earlier ranks. So no two threads wait for each other. A
  *     fork in a handler waits for each other lock for LOCK_FORK_WAIT_MS at most.
@@ -190,7 +190,8 @@ static void wake(struct lock *l, int n)
 
 struct wait {
 	uint32_t tid;
-	uint32_t holder;   /* when the wait for this holder began */
+	uint32_t holder;   /* when the wait for this hold began */
+	uint32_t wakes;    /* the count of wake-ups then */
 	uint64_t since_ns; /* time of that */
 	uint64_t end_ns;   /* when it ends at the latest; 0: no limit */
 	bool forker;       /* it waits on behalf of a fork, so a fork does not shorten it */
@@ -268,13 +269,23 @@ static uint64_t patience_ns(const struct lock *l)
 	       UINT64_C(1000000);
 }
 
-/* Called after a sleep that timed out. Returns true if waiting for this holder is pointless. */
+/* How many wake-ups there were. */
+static uint32_t wakes_of(struct lock *l)
+{
+	return atomic_load_explicit(&l->sleep, memory_order_relaxed) / LOCK_WAKES;
+}
+
+/* Called after a sleep. Returns true if waiting for this holder is pointless. A release during the
+ * sleep counted a wake-up, because the flag for sleepers was set: a thread that takes the lock
+ * again and again does not keep it. */
 static bool is_stuck(struct lock *l, struct wait *w)
 {
 	uint32_t holder = lock_holder(l);
+	uint32_t wakes = wakes_of(l);
 
-	if (holder != w->holder) {
+	if (holder != w->holder || wakes != w->wakes) {
 		w->holder = holder;
+		w->wakes = wakes;
 		w->since_ns = clock_ns();
 		return false;
 	}
@@ -432,6 +443,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint
 	uint64_t start;
 
 	w.holder = lock_holder(l);
+	w.wakes = wakes_of(l);
 	if (w.holder == tid) {
 		look_left(l, frame);
 		return -EDEADLK;

@@ -262,6 +262,55 @@ static void test_give_way(void)
 	is_int(atomic_load(&lock.word), 0, "nobody waits if no thread sleeps for the lock");
 }
 
+#define AGAIN 60u /* holds, which take 25 ms each: three times LOCK_STUCK_MS */
+#define TRIES 50u
+
+static struct lock retaken = LOCK_INIT(LOCK_BUDDY);
+static double longest_hold;
+
+/* It has the lock again before the woken thread runs. */
+static void *take_again(void *arg)
+{
+	double since = now();
+
+	longest_hold = 0;
+	for (unsigned i = 0; i < AGAIN; i++) {
+		if (lock_acquire(&retaken) != 0)
+			return (void *)1;
+		sem_post(arg);
+		sleep_ms(25);
+		lock_release(&retaken);
+		if (now() - since > longest_hold)
+			longest_hold = now() - since;
+		since = now();
+	}
+	return NULL;
+}
+
+/* Repeats if the machine let one hold last that long. */
+static void test_retaken(void)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		pthread_t t;
+		sem_t held;
+		void *failed;
+
+		sem_init(&held, 0, 0);
+		t = start(take_again, &held);
+		while (sem_wait(&held) != 0)
+			;
+		err = lock_acquire(&retaken);
+		if (err == 0)
+			lock_release(&retaken);
+		pthread_join(t, &failed);
+		if (!failed && (err == 0 || longest_hold < LOCK_STUCK_MS / 1e3))
+			break;
+	}
+	is_int(err, 0, "a lock whose holder takes it again and again is not stuck");
+}
+
 /* ---- many sleepers (T1, T2) ----------------------------------------------------------------- */
 
 #define MANY 200u
@@ -936,11 +985,12 @@ static void test_priority(void)
 
 int main(void)
 {
-	tap_plan(82);
+	tap_plan(83);
 	test_alone();
 	test_exclusion();
 	test_wait();
 	test_give_way();
+	test_retaken();
 	test_many();
 	test_lost();
 	test_vfork();
