@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 45
+plan 46
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -236,6 +236,31 @@ wait "$reader"
 status=$?
 rm -f "$XDG_RUNTIME_DIR"/sluice.* # killed processes leave theirs
 is "$status $(cat "$TMP/same.err")" "0 " "and reads on if it runs with the library, until it ends"
+
+# The process has called exec, and a reader on a terminal waits whether it can be read again.
+if [ -x "$top" ] && command -v script >/dev/null 2>&1; then
+	mkfifo "$TMP/go" "$TMP/keys"
+	# shellcheck disable=SC2016 # for the inner shell
+	start execs export:1,background:always sh -c \
+		'read -r _ <"$1"; exec env -u LD_PRELOAD sleep 600' sh "$TMP/go"
+	answers "$pid"
+	: >"$TMP/screen"
+	TERM=xterm script -q -e -c "stty rows 24 cols 80; '$top' -d 3600 $pid" /dev/null \
+		<"$TMP/keys" >"$TMP/screen" 2>&1 &
+	reader=$!
+	exec 3>"$TMP/keys"
+	until grep -q metadata "$TMP/screen" || ! kill -0 "$reader" 2>/dev/null; do sleep 0.1; done
+	echo >"$TMP/go"
+	until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.05; done
+	printf ' xq' >&3
+	wait "$reader"
+	is "$? $(grep -c 'does not use Sluice' "$TMP/screen")" "0 0" "q ends a reader that waits"
+	exec 3>&-
+	kill "$pid"
+else
+	skip "q ends a reader that waits" "built without ncurses, or no script"
+fi
+rm -f "$XDG_RUNTIME_DIR"/sluice.*
 
 start ends export:1,background:always sleep 2
 file=$XDG_RUNTIME_DIR/sluice.$pid

@@ -408,6 +408,23 @@ static enum act wait_keys(struct wish *w, struct sample *now, const struct sampl
 	}
 }
 
+/* While the process cannot be read: other keys are dropped. */
+static bool wait_for_quit(unsigned ms)
+{
+	uint64_t end = monotonic_ns() + (uint64_t)ms * 1000000;
+	uint64_t at;
+
+	while ((at = monotonic_ns()) < end) {
+		int c;
+
+		timeout((int)((end - at) / 1000000) + 1);
+		c = getch();
+		if (c == 'q' || c == 'Q')
+			return true;
+	}
+	return false;
+}
+
 int screen_run(struct wish *w, struct source *s, bool *ended)
 {
 	static struct sample sample[2];
@@ -415,6 +432,7 @@ int screen_run(struct wish *w, struct source *s, bool *ended)
 	bool paused = false;
 
 	start_terminal(w);
+	source_wait = wait_for_quit;
 	for (unsigned long n = 0; !w->count || n < w->count; n++) {
 		char *text = source_read(s, why);
 

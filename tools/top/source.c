@@ -24,6 +24,8 @@
 #define ANSWER_SECONDS 10
 #define TRIES 50
 #define AGAIN_TRIES 30
+#define TRY_MS 10u
+#define AGAIN_MS 100u
 #define NEW_SECONDS 10 /* a file may be without its lock for a moment after it was made */
 
 static const char *const dirs[] = { EXPORT_DIRS };
@@ -113,16 +115,26 @@ static bool read_whole(int fd, char *text)
 	return export_sum(text, len) == sum;
 }
 
+static bool sleep_ms(unsigned ms)
+{
+	const struct timespec t = { .tv_nsec = (long)ms * 1000000 };
+
+	nanosleep(&t, NULL);
+	return false;
+}
+
+bool (*source_wait)(unsigned ms) = sleep_ms;
+
 /* After the process has called exec, or has closed the file. A new program needs a moment until it
  * can be read. */
 static bool open_again(struct source *s, char *why)
 {
-	const struct timespec moment = { .tv_nsec = 100000000 };
-
 	close(s->fd);
 	for (unsigned i = 0; i < AGAIN_TRIES; i++) {
-		if (i)
-			nanosleep(&moment, NULL);
+		if (i && source_wait(AGAIN_MS)) {
+			why[0] = '\0';
+			break;
+		}
 		if (source_open(s, s->pid, why))
 			return true;
 		if (source_has_ended(s))
@@ -134,7 +146,6 @@ static bool open_again(struct source *s, char *why)
 char *source_read(struct source *s, char *why)
 {
 	static char text[EXPORT_TEXT_MAX + 1];
-	const struct timespec moment = { .tv_nsec = 10000000 };
 
 	if (s->fd >= 0 && flock(s->fd, LOCK_SH | LOCK_NB) == 0 && !open_again(s, why))
 		return NULL;
@@ -143,7 +154,10 @@ char *source_read(struct source *s, char *why)
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (read_whole(s->fd, text))
 			return text;
-		nanosleep(&moment, NULL);
+		if (source_wait(TRY_MS)) {
+			why[0] = '\0';
+			return NULL;
+		}
 	}
 	snprintf(why, ASK_WHY,
 		 "%d: %.100s has no figures: its background thread has not run (with one thread: "

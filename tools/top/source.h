@@ -18,6 +18,10 @@ struct source {
 /* Returns false, and writes one line to why (ASK_WHY bytes), if the process cannot be read. */
 bool source_open(struct source *s, pid_t pid, char *why);
 
+/* Waits for so many ms. Returns whether the user wants no more; source_read then returns NULL with
+ * an empty line. */
+extern bool (*source_wait)(unsigned ms);
+
 /* Returns the text (src/reclaim/export.h). On failure returns NULL and writes one line to why. If
  * the process has called exec, or has closed its file, it is opened again. */
 char *source_read(struct source *s, char *why);
