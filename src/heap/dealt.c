@@ -99,6 +99,17 @@ static uint32_t may_take(struct heap *h, unsigned cls)
 	return least - 1;
 }
 
+bool dealt_count_plain(struct heap *h, unsigned cls)
+{
+	uint32_t *left = sampling_of(h)->left[cls];
+
+	if (may_take(h, cls) == 0)
+		return false;
+	for (unsigned kind = 0; kind < SAMPLE_KINDS; kind++)
+		left[kind]--;
+	return true;
+}
+
 unsigned dealt_count(struct heap *h, unsigned cls)
 {
 	uint32_t *left = sampling_of(h)->left[cls];
@@ -110,22 +121,31 @@ unsigned dealt_count(struct heap *h, unsigned cls)
 	return due;
 }
 
-/* The oldest first; (C). */
-void dealt_take_returned(struct heap *h, unsigned cls)
+void dealt_move(struct heap *h, unsigned cls, unsigned n)
 {
 	struct sampling *s = sampling_of(h);
 	struct cache_bin *b = &h->bin[cls];
 	struct object **from = s->places[cls] + 1;
-	unsigned have = (unsigned)(s->returned[cls].top + 1 - from);
-	unsigned fits = bin_space(b) ? bin_space(b) - 1 : 0;
-	unsigned n = have < fits ? have : fits;
+	unsigned left = (unsigned)(s->returned[cls].top + 1 - from) - n;
 
-	if (!n)
-		return;
+	DCHECK(n < bin_space(b));
 	memcpy(b->top + 1, from, n * sizeof(struct object *));
-	memmove(from, from + n, (have - n) * sizeof(struct object *));
+	if (left)
+		memmove(from, from + n, left * sizeof(struct object *));
 	b->top += n;
 	s->returned[cls].top -= n;
+}
+
+/* The oldest first; (C). */
+void dealt_take_returned(struct heap *h, unsigned cls)
+{
+	struct sampling *s = sampling_of(h);
+	unsigned have = (unsigned)(s->returned[cls].top - s->places[cls]);
+	unsigned space = bin_space(&h->bin[cls]);
+	unsigned fits = space ? space - 1 : 0;
+
+	if (have && fits)
+		dealt_move(h, cls, have < fits ? have : fits);
 }
 
 unsigned dealt_show_bin(struct heap *h, unsigned bin)

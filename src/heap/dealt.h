@@ -22,8 +22,10 @@ void dealt_show(struct heap *h, unsigned bin);
  * (dealt.c (D)). */
 unsigned dealt_show_bin(struct heap *h, unsigned bin);
 
-/* What fits of the freed ones goes on top of the bin, in which one place stays. */
+/* What fits of the freed ones goes on top of the bin, in which one place stays; the n oldest ones,
+ * which fit. */
 void dealt_take_returned(struct heap *h, unsigned cls);
+void dealt_move(struct heap *h, unsigned cls, unsigned n);
 
 /* Hides from malloc what it must not take before a sample is due. There is a place above the top
  * unless the bin is empty. */
@@ -31,6 +33,9 @@ void dealt_hide(struct heap *h, unsigned bin);
 
 /* Frees of the class need no slow path until there are as many as the bin's room allows. */
 void dealt_open(struct heap *h, unsigned cls);
+
+/* Counts an allocation of the class unless it is to be sampled. Returns whether it did. */
+bool dealt_count_plain(struct heap *h, unsigned cls);
 
 /* An allocation of the class: which kinds of samples are due (bits). */
 unsigned dealt_count(struct heap *h, unsigned cls);

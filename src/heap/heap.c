@@ -11,9 +11,10 @@
  *     uses the fallback heap under its lock. If that lock is not available, an allocation uses the
  *     arena, and a free is a remote free, which needs no lock. In the copy of the process that
  *     writes a backtrace, each object is a mapping, and older objects are never freed.
- * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_refill and
- *     heap_free_full do what one heap has and takes few steps. Everything else, a bin without room
- *     and every DIRECT_CALLS-th of these calls go through heap_alloc_slow or free_object.
+ * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_refill,
+ *     heap_alloc_sampled and heap_free_full do what one heap has and takes few steps. Everything
+ *     else, a bin without room and every DIRECT_CALLS-th of these calls (while allocations are
+ *     sampled every ENTERED_CALLS-th) go through heap_alloc_slow or free_object.
  *
  * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
  * lock and one call of pcp. free has one critical section, and one hold of a pool's lock for each
@@ -219,6 +220,18 @@ noinline void *heap_alloc_refill(struct heap *h, unsigned cls)
 	heap_work_begin(true, false);
 	if (heap_refill(h, cls))
 		o = *h->bin[cls].top--;
+	heap_work_begin(false, false);
+	leave(h);
+	return o;
+}
+
+/* Returns NULL if heap_alloc_slow is to do it. */
+noinline void *heap_alloc_sampled(struct heap *h, unsigned cls)
+{
+	struct object *o;
+
+	heap_work_begin(true, false);
+	o = sampler_next(h, cls);
 	heap_work_begin(false, false);
 	leave(h);
 	return o;
@@ -493,11 +506,15 @@ void heap_free_checked(struct page *pg, void *p)
 static noinline void free_full(struct object *o, struct heap *h, struct cache_bin *b)
 {
 	unsigned cls = (unsigned)(b - h->bin);
+	bool room;
 
 	heap_work_begin(true, false);
-	if (unlikely(cls >= BINS || !heap_goes_past(h) || !heap_bin_spill(h, cls))) {
-		heap_past_again(h);
-		heap_exit(h);
+	if (likely(cls < BINS))
+		room = heap_goes_past(h) && heap_bin_spill(h, cls);
+	else
+		room = sampler_makes_room(h, b);
+	if (unlikely(!room)) {
+		leave(h);
 		heap_free_slow(o);
 		return;
 	}

@@ -32,6 +32,7 @@ void *heap_alloc_again(size_t size); /* size <= SMALL_MAX */
 
 /* In the critical section of h, which they leave: the bin of the class is empty, or full. */
 void *heap_alloc_refill(struct heap *h, unsigned cls);
+void *heap_alloc_sampled(struct heap *h, unsigned cls);
 void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b);
 _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
@@ -195,7 +196,8 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
 		if (unlikely(heap_hooks != NULL))
 			return heap_hooks->alloc_entered(h, size);
-		heap_past_again(h);
+		if (unlikely(heap_sampling))
+			return heap_alloc_sampled(h, cls);
 		heap_exit(h);
 		return NULL;
 	}

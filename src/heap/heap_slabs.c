@@ -13,8 +13,7 @@
  *     heap's bins have no room, and inbox_take. (DCHECKs where an emptying of the heap ends early)
  *
  * The caller is in the heap's critical section, or has claimed it, or (fallback heap) holds its
- * lock.
- * Under it: list steps, CAS on state words; no page is asked for or given back.
+ * lock. Under it: list steps, CAS on state words; no page is asked for or given back.
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
  * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, prefetches some that may follow, and
  * stops at the first that is far from the one before; carving reads none. A flush by free writes
@@ -637,18 +636,18 @@ _Static_assert(BIN_WIDE_MAX / FLUSH_MANY <= UINT8_MAX + 1 &&
 	       "each place of a bin leaves");
 
 /*
- * n objects leave the bin, which is full, for their slabs. Those freed last are what malloc returns
- * next, and those freed first may be out of the cache again. So they leave from places that rotate,
- * and the top of the bin takes their places: of each, free has prefetched the cache line as many
- * frees ago as the bin has places. If there are fewer than n above them, all of these move down.
+ * n objects leave the bin, which has `have`, for their slabs. Those freed last are what malloc
+ * returns next, and those freed first may be out of the cache again. So they leave from places that
+ * rotate, and the top of the bin takes their places: of each, free has prefetched the cache line as
+ * many frees ago as the bin has places. Fewer than n above them all move down.
  */
-static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned room, unsigned n)
+static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned have, unsigned n)
 {
 	unsigned i = h->bin_next[cls] * leave_unit(cls);
 
-	if (unlikely(room < 2 * n))
-		return room - n;
-	return i <= room - 2 * n ? i : 0;
+	if (unlikely(have < 2 * n))
+		return have - n;
+	return i <= have - 2 * n ? i : 0;
 }
 
 static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n)
@@ -701,9 +700,9 @@ static always_inline unsigned put_run(struct heap *h, struct object **o, unsigne
 	return put_own(h, pg, start, o, n);
 }
 
-bool heap_bin_spill(struct heap *h, unsigned cls)
+/* have: what is in the bin, at least half of its room. */
+static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, unsigned have)
 {
-	unsigned room = bin_room(h, cls);
 	unsigned n = flush_of(h, cls, room);
 	struct object **o;
 	unsigned i;
@@ -712,7 +711,7 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 
 	if (room < bin_wants(h, cls) || unlikely(!bins_may_have(0)))
 		return false;
-	i = bin_leaves(h, cls, room, n);
+	i = bin_leaves(h, cls, have, n);
 	o = bin_bottom(h, cls) + 1 + i;
 	do {
 		k = put_run(h, o + done, n - done);
@@ -727,6 +726,23 @@ bool heap_bin_spill(struct heap *h, unsigned cls)
 	h->idle_rounds[cls] = 0;
 	bin_left(h, cls, i, done);
 	return true;
+}
+
+bool heap_bin_spill(struct heap *h, unsigned cls)
+{
+	unsigned room = bin_room(h, cls);
+
+	return spill(h, cls, room, room);
+}
+
+bool heap_bin_ease(struct heap *h, unsigned cls)
+{
+	unsigned room = bin_room(h, cls);
+	unsigned have = room - bin_space(&h->bin[cls]);
+
+	if (room < bin_wants(h, cls))
+		return bin_grow(h, cls);
+	return have >= (room + 1) / 2 && spill(h, cls, room, have);
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)

@@ -160,6 +160,10 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
  * was done. */
 bool heap_bin_spill(struct heap *h, unsigned cls);
 
+/* More room in a bin that has some: more places, or, if half of them are taken, as above. Returns
+ * false if nothing was done. */
+bool heap_bin_ease(struct heap *h, unsigned cls);
+
 /*
  * Send the object to its slab if another heap owns that and the bin of its class has no room yet.
  * Returns false if it was not sent. So a thread that frees a few objects of another thread does not

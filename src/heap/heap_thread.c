@@ -406,7 +406,6 @@ noinline struct heap *heap_create_self(void)
 		heap_init_bins(h);
 		if (options.reserve)
 			bin_rows_make(h);
-		heap_past_again(h);
 		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 		atomic_store_explicit(&h->drained, 1, memory_order_relaxed);
 		atomic_store_explicit(&h->bins_purged, 1, memory_order_relaxed);

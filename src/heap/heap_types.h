@@ -244,8 +244,8 @@ static inline size_t heap_bytes(void)
 }
 
 /* Whether this call is the one of DIRECT_CALLS that heap_goes_past kept from going past its bin;
- * true once. Never while allocations are sampled or in a hardened process, where direct_left stays
- * 0. */
+ * true once. Never while allocations are sampled or in a hardened process, whose calls have ways of
+ * their own. */
 #define DIRECT_CALLS 61u
 static always_inline bool heap_went_past(struct heap *h)
 {
@@ -253,14 +253,6 @@ static always_inline bool heap_went_past(struct heap *h)
 		return false;
 	h->direct_left--;
 	return true;
-}
-
-/* While allocations are sampled, no call goes past its bin (heap_goes_past): each also keeps the
- * next one from it. */
-static always_inline void heap_past_again(struct heap *h)
-{
-	if (heap_sampling)
-		h->direct_left = 0;
 }
 
 /* The bin of a scaled class or of a head's note. */

@@ -5,16 +5,17 @@
  *
  * The fast paths know nothing of it. Frees of objects push to bins of their own (dealt.h); the
  * heads of the slabs say so, those of slabs that were made before, too. Large objects are in no
- * cache bin, so each allocation of one takes a slow path.
+ * cache bin, so each allocation of one takes a slow path. A hit that finds no object, or no room,
+ * mostly stays in its critical section (sampler_next, sampler_makes_room), as heap.c (C) says.
  *
  * No lock; allocates nothing after sampler_init. Bound: a call refills a bin, or moves at most
- * RETURNED_MAX freed objects to slabs. Signal handlers and fork: as the critical section.
+ * RETURNED_MAX freed objects to the bin and as many from there to slabs. Signal handlers and fork:
+ * as the critical section.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
 #include "heap/sampler.h"
-
 
 #include "base/clock.h"
 #include "base/links.h"
@@ -33,6 +34,7 @@
 #include "page/region.h"
 #include "page/zone.h"
 
+#define ENTERED_CALLS 16u /* calls of which one takes the general way */
 #define SPARE_BYTES 4096u /* of a class that a loop allocates and frees in turn */
 
 /* What malloc takes next. If a loop has few objects of the class, it would come here for each of
@@ -62,8 +64,75 @@ struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due)
 			o = *h->bin[cls].top--;
 	}
 	dealt_hide(h, cls);
-	heap_past_again(h);
 	return o;
+}
+
+/*
+ * Whether a call stays in the critical section that it entered as a hit. Every ENTERED_CALLS-th
+ * does not, because the general way also does what others have asked of the heap, and ages its
+ * bins. heap_call_begin alone counts on from there, so that it sees each multiple of AGE_EVERY. A
+ * bin without room may be that of a drained heap (heap_touched).
+ */
+static bool stays(struct heap *h, unsigned cls)
+{
+	if (!bin_room(h, cls) || h->slow_calls % ENTERED_CALLS == ENTERED_CALLS - 1)
+		return false;
+	h->slow_calls++;
+	return true;
+}
+
+struct object *sampler_next(struct heap *h, unsigned cls)
+{
+	struct object *o = NULL;
+
+	h->direct_left = 0;
+	if (unlikely(!stays(h, cls)))
+		return NULL;
+	supply(h, cls);
+	if (likely(*h->bin[cls].top || heap_refill(h, cls)) && likely(dealt_count_plain(h, cls)))
+		o = *h->bin[cls].top--;
+	dealt_hide(h, cls);
+	return o;
+}
+
+/* The freed ones have half of the bin's room. */
+static void grow(struct heap *h, unsigned cls)
+{
+	if (h->current[cls] && bin_room(h, cls) < 2 * RETURNED_MAX)
+		(void)bin_grow(h, cls);
+}
+
+/* Whether the bin has n places, and one more: see dealt.c, (C). */
+static bool has_places(struct heap *h, unsigned cls, unsigned n)
+{
+	while (bin_space(&h->bin[cls]) <= n)
+		if (!heap_bin_ease(h, cls))
+			return false;
+	return true;
+}
+
+/* Of n freed ones. The one freed last stays: free compares the next ones with it. */
+static unsigned to_move(unsigned n)
+{
+	return n > 2 ? n - 1 : n;
+}
+
+bool sampler_makes_room(struct heap *h, const struct cache_bin *freed)
+{
+	unsigned cls = (unsigned)(freed - sampling_of(h)->returned);
+	bool done;
+	unsigned n;
+
+	if (unlikely(!stays(h, cls)))
+		return false;
+	n = to_move(dealt_show_bin(h, cls));
+	grow(h, cls);
+	done = has_places(h, cls, n);
+	if (likely(done))
+		dealt_move(h, cls, n);
+	dealt_hide(h, cls);
+	dealt_open(h, cls);
+	return done;
 }
 
 /* Puts it on top of a bin that has a place, and makes a place if it was the last. */
@@ -85,22 +154,26 @@ void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_l
 
 	if (unlikely(*freed->top && (*freed->top == o || freed->top[-1] == o)))
 		heap_freed_twice(o, pg);
-	heap_past_again(h);
 	if (heap_free_foreign(h, pg, o, d))
 		return;
 	n = dealt_show_bin(h, cls);
 	if (!bin_room(h, cls))
 		heap_bin_room(h, cls, d);
 	(void)heap_open_inbox(h); /* a thread that only frees may own slabs, too */
-	freed->top -= n;
-	for (unsigned i = 0; i < n; i++)
-		push(h, cls, from[i], d);
-	push(h, cls, o, d);
-	/* The freed ones have half of the bin's room. */
-	if (h->current[cls] && bin_room(h, cls) < 2 * RETURNED_MAX)
-		(void)bin_grow(h, cls);
-	dealt_hide(h, cls);
+	grow(h, cls);
 	dealt_open(h, cls);
+	if (likely(has_places(h, cls, to_move(n)))) {
+		dealt_move(h, cls, to_move(n));
+	} else {
+		freed->top -= n;
+		for (unsigned i = 0; i < n; i++)
+			push(h, cls, from[i], d);
+	}
+	if (bin_space(freed))
+		*++freed->top = o;
+	else
+		push(h, cls, o, d);
+	dealt_hide(h, cls);
 }
 
 void *sampler_alloc(size_t size, unsigned due)
@@ -257,7 +330,7 @@ static void begin(struct heap *h)
 			h->bin_slots[i] = NULL;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		bin_begin(h, bin);
-	heap_past_again(h);
+	h->direct_left = 0;
 }
 
 static bool wanted(void)

@@ -20,6 +20,14 @@ void sampler_init(void);
  */
 struct object *sampler_take(struct heap *h, unsigned cls, unsigned *due);
 
+/*
+ * In the critical section of h, which malloc and free entered before they found no object, or no
+ * room: an object; whether there is room in `freed`, the bin of `returned` that is full. NULL and
+ * false, with the heap as it was, if the call is to leave it and take the general way.
+ */
+struct object *sampler_next(struct heap *h, unsigned cls);
+bool sampler_makes_room(struct heap *h, const struct cache_bin *freed);
+
 /* In the critical section of h: an object of a slab was freed. */
 void sampler_put(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
