@@ -3,7 +3,7 @@
 #
 # sluice-top and sluice-stat: what they read of a running process, from its file and by its socket.
 . "${0%/*}/../lib/tap.sh"
-plan 46
+plan 47
 tmpdir
 
 top=$builddir/tools/sluice-top
@@ -291,6 +291,12 @@ chmod 700 "$XDG_RUNTIME_DIR"
 start socket control:1,background:always sleep 600
 answers "$pid"
 is "$status" 0 "without a file the socket is asked"
+if [ -x "$top" ]; then
+	try "$top" --once "$pid"
+	like "$out" " sleep +1 thread, 1 heap +every" "sluice-top counts one thread in the singular"
+else
+	skip "sluice-top counts one thread in the singular" "built without ncurses"
+fi
 start neither background:always sleep 600
 fails 1 "does not listen" "a process with neither is named as such" "$stat" -n 1 "$pid"
 fails 2 "'0' is not a delay, use 0.1 to 3600" "a bad delay is refused" "$stat" -d 0 1

@@ -79,9 +79,11 @@ static void add_head(struct view *v, const struct sample *now, const struct wish
 
 	if (localtime_r(&t, &tm))
 		strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
-	add(v, LOOK_TITLE, "sluice-top  %d %s  %llu threads, %llu heaps  every %.1f s  %s",
-	    (int)w->pid, now->program, (unsigned long long)now->value[V_threads],
-	    (unsigned long long)now->value[V_heaps], w->delay, clock);
+	add(v, LOOK_TITLE, "sluice-top  %d %s  %llu %s, %llu %s  every %.1f s  %s", (int)w->pid,
+	    now->program, (unsigned long long)now->value[V_threads],
+	    now->value[V_threads] == 1 ? "thread" : "threads",
+	    (unsigned long long)now->value[V_heaps], now->value[V_heaps] == 1 ? "heap" : "heaps",
+	    w->delay, clock);
 	add(v, LOOK_PLAIN, "RSS %s; Sluice %s with untouched; costs nothing: clean %s, holes %s",
 	    sample_bytes(rss, now->rss), sample_bytes(sum, now->value[V_layer_sum]),
 	    sample_bytes(clean, now->value[V_clean_bytes]),
