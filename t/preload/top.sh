@@ -241,7 +241,7 @@ is "$status $(cat "$TMP/same.err")" "0 " "and reads on if it runs with the libra
 if [ -x "$top" ] && command -v script >/dev/null 2>&1; then
 	mkfifo "$TMP/go" "$TMP/keys"
 	# shellcheck disable=SC2016 # for the inner shell
-	start execs export:1,background:always sh -c \
+	start waits export:1,background:always sh -c \
 		'read -r _ <"$1"; exec env -u LD_PRELOAD sleep 600' sh "$TMP/go"
 	answers "$pid"
 	: >"$TMP/screen"
@@ -251,7 +251,7 @@ if [ -x "$top" ] && command -v script >/dev/null 2>&1; then
 	exec 3>"$TMP/keys"
 	until grep -q metadata "$TMP/screen" || ! kill -0 "$reader" 2>/dev/null; do sleep 0.1; done
 	echo >"$TMP/go"
-	until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.05; done
+	until [ "$(cat "/proc/$pid/comm")" = sleep ] || ! kill -0 "$pid"; do sleep 0.05; done
 	printf ' xq' >&3
 	wait "$reader"
 	is "$? $(grep -c 'does not use Sluice' "$TMP/screen")" "0 0" "q ends a reader that waits"
