@@ -141,6 +141,7 @@ struct slab_holes {
 	uint16_t open_end;      /* end of these objects */
 	_Atomic uint8_t tail;   /* units from here on cost no memory, except where carved since */
 	uint8_t epoch;          /* decay epoch in which the slab was abandoned */
+	uint16_t fence;         /* carved when slab_fence wrote behind the carved objects, or 0 */
 	uint64_t mark;          /* of the slab's free objects: links.h; set once */
 };
 
@@ -150,8 +151,8 @@ struct slab_holes {
  *
  * For a slab these equations hold (slab_check):
  *   carved == used + length of free + in_holes
- *   used   == objects that the program holds + objects in cache bins and outboxes of all heaps
- *             + objects on the remote list in state
+ *   used   == objects that the program holds + objects in cache bins, outboxes and quarantines of
+ *             all heaps + objects on the remote list in state
  */
 struct page {
 	/* Written by the owner in a critical section; read by any thread, atomic. NULL if this is

@@ -10,10 +10,11 @@
 
 /* Another name of a function, with the attributes that the C library declares for the function. */
 #if __has_attribute(copy)
-#define ALIAS(name) EXPORT __attribute__((alias(#name), copy(name)))
+#define OWN_ALIAS(name) __attribute__((alias(#name), copy(name)))
 #else
-#define ALIAS(name) EXPORT __attribute__((alias(#name)))
+#define OWN_ALIAS(name) __attribute__((alias(#name)))
 #endif
+#define ALIAS(name) EXPORT OWN_ALIAS(name)
 
 /* The function `as` under a second name. In the file that defines it. */
 #define SAME(type, name, as, ...)                                                                  \

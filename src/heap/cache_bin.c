@@ -24,8 +24,11 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/options.h"
 #include "base/share.h"
+#include "heap/quarantine_types.h"
 #include "page/meta.h"
+#include "page/pagemap.h"
 
 #define BIN_START 2u
 
@@ -132,24 +135,56 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 
 void heap_init_bins(struct heap *h)
 {
-	h->looks = HEAP_LOOKS;
+	h->looks = options.early_checks ? HEAP_LOOKS : 0;
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		/* Of a large object the first ALIGN_MIN bytes; malloc looks for it in the bin. */
-		h->bin[bin].divisor = bin < CLASSES ? 0 : CLASS_INVERSE(ALIGN_MIN);
+		h->bin[bin].divisor = bin >= CLASSES ? CLASS_INVERSE(ALIGN_MIN)
+				      : h->looks     ? 0
+						     : size_classes[bin].inverse;
 		bin_begin(h, bin);
 	}
 }
 
+bool bin_keeps(const struct object *o, const struct page *pg)
+{
+	const struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
+	struct quarantine *q = h ? quarantine_of(h) : NULL;
+
+	if (!q || !q->early || !atomic_load_explicit(quarantine_hash(q, o), memory_order_relaxed))
+		return false;
+	for (uint32_t i = 0; i <= q->mask; i++) {
+		if (unlikely(quarantine_address(quarantine_at(q, i)) == o))
+			return true;
+	}
+	return false;
+}
+
 bool bin_look(struct heap *h, unsigned cls, const struct object *o)
 {
+	const struct object *next = (const void *)((uintptr_t)o + class_size(cls));
+	const struct object *behind = NULL;
+
 	h->looks--;
 	for (unsigned i = 0; !h->looks && i < CLASSES; i++)
 		h->bin[i].divisor = size_classes[i].inverse;
 	for (struct object **at = h->bin[cls].top; *at; at--) {
 		if (unlikely(*at == o))
 			return true;
+		if (*at == next)
+			behind = next;
 	}
-	return false;
+	if (behind && !heap_sampling)
+		slab_fence_check(page_of(behind), behind);
+	return bin_keeps(o, page_of(o));
+}
+
+bool bin_would_find(struct heap *h, const struct object *o, const struct page *pg)
+{
+	struct object **top = h->bin[pg->cls].top;
+
+	if (*top == o || (*top && top[-1] == o))
+		return true;
+	return h->looks && (mark_is_set(o, mark_base(pg)) || bin_keeps(o, pg));
 }
 
 _Atomic uint64_t heap_bins_bytes;

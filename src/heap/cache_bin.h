@@ -70,13 +70,20 @@ static inline struct object **bin_bottom(struct heap *h, unsigned bin)
 
 /*
  * The first HEAP_LOOKS frees of small objects by a heap take the slow path, which looks whether the
- * object is in the bin; a free that hits compares the two on top only. Most programs and threads
- * free few objects, so their second frees are found. For the others it is no cost that lasts.
+ * object is in the bin, and does what early.c says; a free that hits compares the two on top only.
+ * With the option early_checks:0 there are none.
  */
 #define HEAP_LOOKS 512u
 
-/* One of these frees, of a small object. Returns whether o is in the bin. */
+/* One of these frees, of a small object. Returns whether o is in the bin, or bin_keeps it. */
 bool bin_look(struct heap *h, unsigned cls, const struct object *o);
+
+/* Whether a free of o, an object of pg, would be noticed as a second one. */
+bool bin_would_find(struct heap *h, const struct object *o, const struct page *pg);
+
+/* Whether o, an object of pg that the caller uses or has freed, is one that early.c keeps: (C)
+ * there. Any thread. */
+bool bin_keeps(const struct object *o, const struct page *pg);
 
 /* Places the bin has now. */
 static inline unsigned bin_room(struct heap *h, unsigned bin)

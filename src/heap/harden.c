@@ -41,7 +41,7 @@
 #include "heap/sampler.h"
 #include "heap/slab.h"
 #include "heap/trim.h"
-#include "os/vm.h"
+#include "heap/zero.h"
 #include "page/region.h"
 #include "page/zone.h"
 
@@ -166,59 +166,6 @@ static size_t usable(const void *p, const struct page *pg, enum live was)
 	size_t slot = block_bytes(pg);
 
 	return options.canary && was == LIVE_USED ? trailer_check(p, pg, slot) : slot;
-}
-
-/* ---- malloc(0) ------------------------------------------------------------------------------ */
-
-/* Addresses without access, ALIGN_MIN bytes each; a bit for each. */
-#define ZERO_SLOTS ((size_t)1 << 20)
-static char *zero_area;
-static _Atomic uint64_t zero_used[ZERO_SLOTS / 64];
-static _Atomic size_t zero_next;
-
-static void *zero_alloc(void)
-{
-	for (unsigned tries = 0; zero_area && tries < 64; tries++) {
-		size_t w = atomic_fetch_add_explicit(&zero_next, 1, memory_order_relaxed) %
-			   (ZERO_SLOTS / 64);
-		uint64_t used = atomic_load_explicit(&zero_used[w], memory_order_relaxed);
-
-		while (~used) {
-			unsigned i = (unsigned)__builtin_ctzll(~used);
-
-			if (atomic_compare_exchange_weak_explicit(&zero_used[w], &used,
-								  used | UINT64_C(1) << i,
-								  memory_order_relaxed,
-								  memory_order_relaxed))
-				return zero_area + (w * 64 + i) * ALIGN_MIN;
-		}
-	}
-	return NULL;
-}
-
-static bool is_zero_sized(const void *p)
-{
-	return zero_area && (uintptr_t)p - (uintptr_t)zero_area < ZERO_SLOTS * ALIGN_MIN;
-}
-
-/* Stops the program unless it is in use. */
-static void zero_check(const void *p)
-{
-	size_t i = ((uintptr_t)p - (uintptr_t)zero_area) / ALIGN_MIN;
-
-	if ((uintptr_t)p % ALIGN_MIN ||
-	    !(atomic_load_explicit(&zero_used[i / 64], memory_order_relaxed) >> i % 64 & 1))
-		sluice_fatal("block freed twice, or not at its start: address %p", p);
-}
-
-static void zero_free(const void *p)
-{
-	size_t i = ((uintptr_t)p - (uintptr_t)zero_area) / ALIGN_MIN;
-	uint64_t bit = UINT64_C(1) << i % 64;
-
-	zero_check(p);
-	if (!(atomic_fetch_and_explicit(&zero_used[i / 64], ~bit, memory_order_relaxed) & bit))
-		sluice_fatal("block freed twice: address %p", p);
 }
 
 /* ---- the calls ------------------------------------------------------------------------------ */
@@ -384,7 +331,7 @@ static void harden_free(void *p)
 	struct page *pg = page_in_use(p);
 
 	if (!pg) {
-		if (is_zero_sized(p))
+		if (zero_owns(p))
 			zero_free(p);
 		else
 			heap_plain_free(p);
@@ -404,7 +351,7 @@ static size_t harden_usable(void *p)
 	struct page *pg = page_in_use(p);
 	enum live is;
 
-	if (is_zero_sized(p)) {
+	if (zero_owns(p)) {
 		zero_check(p);
 		return 0;
 	}
@@ -469,7 +416,7 @@ static void *harden_realloc(void *p, size_t size)
 	size_t old;
 	void *q;
 
-	if (heap_in_copy || (!pg && !is_zero_sized(p)))
+	if (heap_in_copy || (!pg && !zero_owns(p)))
 		return heap_plain_realloc(p, size);
 	if (pg)
 		check_used(p, pg);
@@ -506,7 +453,7 @@ static void harden_check_size(void *p, size_t size, size_t align)
 	if (!p || heap_in_copy)
 		return;
 	have = harden_usable(p);
-	if (is_zero_sized(p))
+	if (zero_owns(p))
 		good = size <= 1;
 	else if (pg && options.canary && live_of(p) == LIVE_USED)
 		good = size == have || (size <= 1 && have <= 1); /* sdallocx: 0 counts as 1 */
@@ -524,7 +471,7 @@ static size_t harden_good_size(size_t size, size_t align)
 {
 	size_t full = size + trailer_bytes();
 
-	if (!size && align <= ALIGN_MIN && zero_area)
+	if (!size && align <= ALIGN_MIN && zero_has_area())
 		return 0;
 	if (!options.canary || full > LARGE_MAX || align > LARGE_MAX)
 		return heap_plain_good_size(full, align);
@@ -540,7 +487,6 @@ static const struct heap_hooks hooks = {
 	.usable = harden_usable,
 	.resize = harden_resize,
 	.good_size = harden_good_size,
-	.owns = is_zero_sized,
 	.check_size = harden_check_size,
 	.alloc_entered = harden_alloc_entered,
 	.free_entered = harden_free_entered,
@@ -613,12 +559,9 @@ void harden_init(void)
 	}
 	secret = link_random();
 	factor = link_random() | 1;
-	if (options.check == CHECK_FULL) {
-		zero_area = vm_reserve(ZERO_SLOTS * ALIGN_MIN, PG_BYTES);
-		if (!zero_area)
-			options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB "
-				    "of address space; allow more (ulimit -v)");
-	}
+	if (options.check == CHECK_FULL && !zero_has_area())
+		options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB of "
+			    "address space; allow more (ulimit -v)");
 	region_ready = live_ready;
 	if (options.quarantine)
 		heap_released_hook = quarantine_show;

@@ -35,6 +35,7 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/claim.h"
+#include "heap/early.h"
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
@@ -42,6 +43,7 @@
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
 #include "heap/tally.h"
+#include "heap/zero.h"
 #include "os/vm.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
@@ -140,7 +142,7 @@ static struct object *take_object(struct heap *h, unsigned cls, unsigned *due)
 
 static always_inline void *alloc_small(size_t size)
 {
-	unsigned cls = class_of(size);
+	unsigned cls = class_of(max_size(size, 1));
 	/* The alignment that objects of the class have: heap_alloc_aligned relies on it. */
 	size_t align = class_size(cls) & (0 - class_size(cls));
 	unsigned due = 0;
@@ -196,6 +198,12 @@ noinline void *heap_alloc_slow(size_t size)
 	if (unlikely(heap_hooks != NULL))
 		/* cppcheck-suppress returnDanglingLifetime */
 		return heap_hooks->alloc(size, 1, &zero);
+	if (unlikely(!size)) {
+		void *p = zero_alloc();
+
+		if (p)
+			return tally_alloc(p);
+	}
 	return alloc_plain(size);
 }
 
@@ -290,6 +298,11 @@ static void *alloc_run(size_t size, bool *zero)
 	}
 	pcp = heap_pcp();
 	do_what_is_due(true);
+	p = early_large(size);
+	if (unlikely(p != NULL)) {
+		*zero = true;
+		return counted(p);
+	}
 	/* A thread that counts found no bin. */
 	if (unlikely(tally_is_on()) && size <= LARGE_BIN_PAGES * PG_BYTES)
 		p = heap_alloc_binned(heap_own(), size);
@@ -379,11 +392,12 @@ void *heap_calloc_slow(size_t size)
 	void *p = unlikely(heap_hooks != NULL) ? heap_hooks->alloc(size, 1, &zero)
 					       : heap_alloc_again(size);
 
-	if (!p || zero)
+	if (!p || zero || zero_owns(p))
 		return p;
 	/* Each other path of a call gives the full size of the class. */
 	return memset(p, 0,
-		      heap_hooks || guarded_owns(p) ? heap_usable(p) : class_size(class_of(size)));
+		      heap_hooks || guarded_owns(p) ? heap_usable(p)
+						    : class_size(class_of(max_size(size, 1))));
 }
 
 void *heap_alloc_aligned(size_t size, size_t align)
@@ -470,6 +484,7 @@ void heap_free_checked(struct page *pg, void *p)
 	unsigned kind = page_kind(pg);
 	struct heap *h;
 	struct cache_bin *b;
+	bool early;
 
 	d.n = 0;
 	h = heap_call_begin(true);
@@ -487,13 +502,16 @@ void heap_free_checked(struct page *pg, void *p)
 	b = &h->bin[cls];
 	/* The bottom holds NULL; below it lies another bin, so b->top[-1] is read only if *b->top
 	 * is an object. */
+	early = h->looks && cls < CLASSES;
 	if (unlikely(*b->top == p || (*b->top && b->top[-1] == p)) ||
-	    unlikely(h->looks && cls < CLASSES && bin_look(h, cls, p)))
+	    unlikely(early && bin_look(h, cls, p)))
 		heap_freed_twice(p, pg);
 	if (unlikely(heap_hooks != NULL)) {
 		quarantine_put(h, pg, p, &d);
 	} else if (unlikely(heap_sampling) && page_kind(pg) == PAGE_SLAB) {
 		sampler_put(h, pg, p, &d);
+	} else if (unlikely(early) && page_kind(pg) == PAGE_SLAB) {
+		early_put(h, pg, p, &d);
 	} else if (!heap_free_foreign(h, pg, p, &d)) {
 		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
@@ -564,6 +582,8 @@ void heap_plain_free(void *p)
 		free_large(pg);
 	} else if (unlikely(guarded_owns(p))) {
 		guarded_free(p);
+	} else if (unlikely(zero_owns(p))) {
+		zero_free(p);
 	} else if (!huge_free(p) && !arena_free(p)) {
 		if (arena_covers(p))
 			sluice_fatal("block freed twice, or not at its start: address %p", p);
@@ -698,7 +718,12 @@ void *heap_plain_realloc(void *p, size_t size)
 	} else if (guarded_owns(p)) {
 		if (size == old)
 			return p;
+	} else if (zero_owns(p)) {
+		/* There is nothing in it. */
 	} else if (arena_usable(p)) {
+		if (size <= old && size > old / 2)
+			return p;
+	} else if (unlikely(huge_is_early(p))) {
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {
@@ -709,7 +734,7 @@ void *heap_plain_realloc(void *p, size_t size)
 		}
 	}
 	q = heap_move(p, old, size);
-	return q || size > old ? q : p; /* shrinking cannot fail */
+	return q || size > old ? q : heap_shrunk_in_place(p);
 }
 
 static noinline void *realloc_slow(void *p, size_t size)
@@ -739,7 +764,9 @@ void *heap_realloc(void *p, size_t size)
 	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
 		return heap_in_place(p, pg);
 	q = heap_alloc_small(size);
-	return likely(q != NULL) ? moved(q, p, old, size) : size > old ? NULL : p;
+	if (unlikely(!q))
+		return size > old ? NULL : heap_shrunk_in_place(p);
+	return moved(q, p, old, size);
 }
 
 size_t heap_resize(void *p, size_t size, size_t most)

@@ -61,7 +61,6 @@ struct heap_hooks {
 	size_t (*usable)(void *p);
 	bool (*resize)(void *p, size_t size);
 	size_t (*good_size)(size_t size, size_t align);
-	bool (*owns)(const void *p); /* what is in no region, mapping or arena */
 	void (*check_size)(void *p, size_t size, size_t align);
 	/* In the critical section of h, which they leave, when the fast path finds no object, or no
 	 * room for o, which is the start of one. alloc_entered: size <= SMALL_MAX; returns NULL if
@@ -85,13 +84,20 @@ void *heap_move(void *p, size_t old, size_t size);
 /* For calloc when heap_alloc_hit returns NULL; size <= SMALL_MAX. All usable bytes are zero. */
 void *heap_calloc_slow(size_t size);
 
-/* Stops a hardened process unless p was allocated with this size, for frees that know it. align: 1
- * if unknown. */
-static inline void heap_check_size(void *p, size_t size, size_t align)
-{
-	if (heap_hooks)
-		heap_hooks->check_size(p, size, align);
-}
+/* What a realloc returns that has no memory for a shorter block, since shrinking cannot fail: p,
+ * which has more than its size tells. From then on such sizes are not checked. */
+void *heap_shrunk_in_place(void *p);
+
+/*
+ * Stops the program if p cannot have been allocated with this size. A hardened process with
+ * check_sizes knows more about it. align: 1 if unknown. exact: whether no realloc can have changed
+ * the block, as of C++'s operators; then a small one has the class of the size. What is no block in
+ * use is left to the free that follows.
+ */
+void heap_check_size(void *p, size_t size, size_t align, bool exact);
+
+/* What heap_free_sized does not do itself: checks the size, then frees. */
+void heap_free_other_size(void *p, size_t size);
 
 /* Adopt an abandoned slab of the class that was freed into. Outside of critical sections. */
 void heap_adopt(struct page *pg, unsigned cls);
@@ -188,9 +194,9 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
-	struct page *pg = h->current[cls];
 	struct object *taken[TAKE_NEAR];
 	unsigned far = TAKE_FAR;
+	struct page *pg;
 	unsigned got;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
@@ -202,6 +208,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 		return NULL;
 	}
 	bin_refilled(h, cls);
+	pg = h->current[cls];
 	if (unlikely(!pg) || unlikely(!pg->free))
 		return heap_alloc_refill(h, cls);
 	got = slab_take_freed(pg, taken, TAKE_NEAR, &far);
@@ -239,33 +246,20 @@ static always_inline void *heap_alloc(size_t size)
 	return likely(size <= SMALL_MAX) ? heap_alloc_small(size) : heap_alloc_large(size);
 }
 
-/* Whose slab it is does not matter here: the bin takes objects of any. */
-static always_inline void heap_free(void *p)
+/* In the critical section of h, which it leaves: p lies in the run of r that begins `first` bytes
+ * after r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects of
+ * any. */
+static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t first,
+					 struct cache_bin *b)
 {
-	struct heap *h = heap_self;
+	struct page *pg = (struct page *)(void *)((char *)r->page +
+						  first / (PG_BYTES / sizeof(struct page)));
 	struct object *o = p;
-	struct object **top;
-	struct region *r;
-	struct page *pg;
-	uint32_t head;
-	uint32_t first;
-	uint32_t offset;
-	uint32_t divisor;
-	struct cache_bin *b;
-
-	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
-		heap_free_slow(p);
-		return;
-	}
-	r = region_of(p);
-	head = r->head[page_index_of(p)];
-	b = bin_at(h, head & HEAD_NOTE);
-	first = head & ~HEAD_NOTE;
-	pg = (struct page *)(void *)((char *)r->page + first / (PG_BYTES / sizeof(struct page)));
+	struct object **top = b->top;
+	uint32_t divisor = b->divisor;
 	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
-	offset = (uint32_t)(uintptr_t)p - (uint32_t)(uintptr_t)r - first;
-	top = b->top;
-	divisor = b->divisor;
+	uint32_t offset = (uint32_t)(uintptr_t)p - (uint32_t)(uintptr_t)r - first;
+
 	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
 	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
 	 * object, aligned or not, is no multiple of the size. A second free is noticed here if
@@ -286,6 +280,47 @@ static always_inline void heap_free(void *p)
 	top[1] = o;
 	b->top = top + 1;
 	heap_exit(h);
+}
+
+static always_inline void heap_free(void *p)
+{
+	struct heap *h = heap_self;
+	struct region *r;
+	uint32_t head;
+
+	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
+		heap_free_slow(p);
+		return;
+	}
+	r = region_of(p);
+	head = r->head[page_index_of(p)];
+	heap_free_into(p, h, r, head & ~HEAD_NOTE, bin_at(h, head & HEAD_NOTE));
+}
+
+/* The same for a caller that knows the size that was asked for when p was allocated. If the head
+ * names another class, heap_free_other_size looks whether that can be. */
+static always_inline void heap_free_sized(void *p, size_t size)
+{
+	struct heap *h = heap_self;
+	struct region *r;
+	size_t scaled;
+	uint32_t first;
+
+	if (unlikely(size > CLASS_TABLE_MAX) || unlikely(!pagemap_ours(p)) ||
+	    unlikely(!heap_enter(h))) {
+		heap_free_other_size(p, size);
+		return;
+	}
+	scaled = class_scaled(size);
+	r = region_of(p);
+	/* The head is a multiple of PG_BYTES, plus the scaled class. */
+	first = r->head[page_index_of(p)] - (uint32_t)scaled;
+	if (unlikely(first & HEAD_NOTE)) {
+		heap_exit(h);
+		heap_free_other_size(p, size);
+		return;
+	}
+	heap_free_into(p, h, r, first, bin_at(h, scaled));
 }
 
 #endif

@@ -17,6 +17,7 @@
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
 #include "heap/profile.h"
+#include "heap/zero.h"
 
 #include "base/check.h"
 #include "os/vm.h"
@@ -78,6 +79,10 @@ size_t heap_plain_usable(void *p)
 	}
 	if (unlikely(guarded_owns(p)))
 		return guarded_usable(p);
+	if (unlikely(zero_owns(p))) {
+		zero_check(p);
+		return 0;
+	}
 	n = mapped_bytes(p);
 	if (!n)
 		huge_stop("size asked", " or was freed", p);
@@ -87,7 +92,7 @@ size_t heap_plain_usable(void *p)
 bool heap_owns(const void *p)
 {
 	return pagemap_ours(p) || huge_usable(p) || arena_covers(p) || guarded_owns(p) ||
-	       (heap_hooks && heap_hooks->owns(p));
+	       zero_owns(p);
 }
 
 size_t heap_usable(void *p)
@@ -117,11 +122,83 @@ size_t heap_plain_good_size(size_t size, size_t align)
 
 	if (guarded_bytes)
 		return size;
+	if (!size && align <= ALIGN_MIN && zero_has_area())
+		return 0;
 	if (size <= SMALL_MAX && align <= PG_BYTES)
-		return class_size(class_of(align_up(size, align)));
+		return class_size(class_of(align_up(max_size(size, 1), align)));
 	if (size > LARGE_MAX || align > LARGE_MAX)
 		return align_up(size, vm_os_page);
 	if (pages <= PCP_RUN_MAX && align <= PG_BYTES)
 		pages = run_class_pages[run_class_of((uint32_t)pages)];
 	return pages << PG_SHIFT;
+}
+
+/* ---- frees that tell a size ----------------------------------------------------------------- */
+
+static _Atomic bool shrinks_failed; /* relaxed: who frees p has it from that realloc */
+
+noinline void *heap_shrunk_in_place(void *p)
+{
+	atomic_store_explicit(&shrinks_failed, true, memory_order_relaxed);
+	return p;
+}
+
+/* realloc leaves an object where more than half of it is used. */
+static bool small_suits(const struct page *pg, size_t size, size_t align, bool exact)
+{
+	size_t full = align_up(max_size(size, 1), align);
+
+	if (align <= PG_BYTES && full <= SMALL_MAX && class_of(full) == pg->cls)
+		return true;
+	return !exact && size <= class_size(pg->cls) && size > class_size(pg->cls) / 2;
+}
+
+/* A run or a mapping has what rounding up and realloc have added. realloc leaves a run that shrinks
+ * to more than PG_BYTES / 2. */
+static bool large_suits(size_t size, size_t align, size_t have, bool exact)
+{
+	return size <= have && (size > (exact ? SMALL_MAX : PG_BYTES / 2) || align > PG_BYTES);
+}
+
+static bool size_suits(const void *p, size_t size, size_t align, bool exact, size_t *have)
+{
+	const struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
+
+	if (pg && page_kind(pg) == PAGE_SLAB) {
+		size_t off = (size_t)((const char *)p - page_address(pg));
+
+		*have = class_size(pg->cls);
+		return off >= slab_carved_bytes(pg) || !class_divides(pg->cls, off) ||
+		       small_suits(pg, size, align, exact);
+	}
+	if (pg && page_kind(pg) == PAGE_LARGE) {
+		*have = large_usable(pg);
+		return p != page_address(pg) || pg->list == LIST_SAMPLED ||
+		       large_suits(size, align, *have, exact);
+	}
+	*have = heap_bytes_at(p);
+	if (zero_owns(p))
+		return size <= 1;
+	return !*have || (huge_usable(p) ? large_suits(size, align, *have, exact) : size <= *have);
+}
+
+noinline void heap_check_size(void *p, size_t size, size_t align, bool exact)
+{
+	size_t have;
+
+	if (!p || heap_in_copy)
+		return;
+	if (heap_hooks)
+		heap_hooks->check_size(p, size, align);
+	else if (!exact && atomic_load_explicit(&shrinks_failed, memory_order_relaxed))
+		return;
+	else if (unlikely(!size_suits(p, size, align <= ALIGN_MIN ? 1 : align, exact, &have)))
+		sluice_fatal("free with a wrong size (%zu instead of %zu bytes): address %p", size,
+			     have, p);
+}
+
+noinline void heap_free_other_size(void *p, size_t size)
+{
+	heap_check_size(p, size, 1, true);
+	heap_free(p);
 }

@@ -290,6 +290,8 @@ bool heap_refill(struct heap *h, unsigned cls)
 		o[i] = o[got - 1 - i];
 		o[got - 1 - i] = low;
 	}
+	if (unlikely(h->looks && class_size(cls) <= FENCE_OBJECT))
+		slab_fence_refill(h->current[cls], o, got);
 	return got != 0;
 }
 
@@ -435,17 +437,15 @@ static noinline _Noreturn void used_freed(const char *what, const void *p, const
 		     p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
-/* The same comparisons as those of heap_free. */
+/* The same comparisons as those of the heap's next free. */
 void heap_check_lately(const char *what, void *p, const struct page *pg)
 {
 	struct heap *h = heap_own();
-	struct object **top;
 	bool found;
 
 	if (unlikely(!heap_enter(h)))
 		return;
-	top = h->bin[pg->cls].top;
-	found = *top == p || (*top && top[-1] == p);
+	found = bin_would_find(h, p, pg);
 	heap_exit(h);
 	if (unlikely(found))
 		used_freed(what, p, pg);

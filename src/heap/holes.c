@@ -349,6 +349,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	}
 	h->open = 0;
 	h->open_end = 0;
+	h->fence = 0;
 	atomic_store_explicit(&h->tail, (uint8_t)tail, memory_order_relaxed);
 	units_store(pg, holes);
 	atomic_store_explicit(&pg->in_holes, (uint16_t)in_holes, memory_order_relaxed);

@@ -20,6 +20,9 @@
  * (E) The memory of a freed object goes to mapcache. That of a new one comes from there. If it is
  *     to read as zero it is purged, unless the kernel backs most of it: then calloc writes zeros.
  *
+ * (F) An object of huge_alloc_early has HIDES in its slot's bytes. When it is freed its memory goes
+ *     to the kernel, and its addresses stay without access, so that a late access faults.
+ *
  * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; a few calls
  * of mapcache and vm.
  * Progress: lock-free. Pairing: the release store of addr, after bytes was set, with the acquire
@@ -51,7 +54,10 @@
 #define GUARDED_MIN ((size_t)1 << 20)
 #define GUARDED_MAX 4096u    /* objects; at most 12,288 of the 65,530 mappings */
 #define UNGUARDED_AFTER 256u /* objects that are made without guards after a refusal */
-#define GUARDED ((size_t)1)  /* in a slot's bytes, which are whole pages otherwise */
+/* In a slot's bytes, which are whole pages otherwise. */
+#define GUARDED ((size_t)1)
+#define HIDES ((size_t)2) /* (F) */
+#define FLAGS (GUARDED | HIDES)
 
 enum { SLOT_EMPTY = 0, SLOT_GONE = 1, SLOT_CLAIMED = 2 };
 
@@ -191,6 +197,7 @@ struct span {
 	bool front;   /* whether the guard is accessible now */
 	bool back;
 	bool fresh; /* mapped by this call */
+	bool hides; /* (F) */
 };
 
 static struct span span_of(void *p, size_t slot_bytes)
@@ -198,8 +205,9 @@ static struct span span_of(void *p, size_t slot_bytes)
 	size_t guard = slot_bytes & GUARDED ? vm_os_page : 0;
 
 	return (struct span){ .at = (char *)p - guard,
-			      .bytes = (slot_bytes & ~GUARDED) + 2 * guard,
-			      .guard = guard };
+			      .bytes = (slot_bytes & ~FLAGS) + 2 * guard,
+			      .guard = guard,
+			      .hides = (slot_bytes & HIDES) != 0 };
 }
 
 static size_t usable_of(const struct span *m)
@@ -261,7 +269,8 @@ static void *begin(const struct span *m)
 	atomic_fetch_add_explicit(&mapped, usable_of(m), memory_order_relaxed);
 	SHARE_COUNT(huge_slot);
 	DELAY_HERE(huge_claimed);
-	fill(claim((uintptr_t)p), (uintptr_t)p, usable_of(m) | (m->guard ? GUARDED : 0));
+	fill(claim((uintptr_t)p), (uintptr_t)p,
+	     usable_of(m) | (m->guard ? GUARDED : 0) | (m->hides ? HIDES : 0));
 	stat_add(STAT_huge_allocs, 1);
 	PROBE2(huge_map, p, usable_of(m));
 	return p;
@@ -297,6 +306,21 @@ void *huge_alloc(size_t size, size_t align)
 	m.bytes += 2 * m.guard;
 	m.at = fresh(m.bytes, align);
 	m.fresh = true;
+	return m.at ? begin(&m) : none();
+}
+
+void *huge_alloc_early(size_t size)
+{
+	size_t bytes = length_of(size);
+	struct span m = { .bytes = bytes + 2 * vm_os_page, .front = true, .back = true };
+
+	if (!bytes || refusal_is_recent(&unguarded_next) || !count_in())
+		return NULL;
+	m.guard = vm_os_page;
+	m.fresh = true;
+	m.hides = true;
+	growth_before_mapping(&zone_main, huge_bytes(), m.bytes);
+	m.at = fresh(m.bytes, 1);
 	return m.at ? begin(&m) : none();
 }
 
@@ -352,7 +376,14 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 
 static size_t bytes_in(struct slot *s)
 {
-	return atomic_load_explicit(&s->bytes, memory_order_relaxed) & ~GUARDED;
+	return atomic_load_explicit(&s->bytes, memory_order_relaxed) & ~FLAGS;
+}
+
+bool huge_is_early(const void *p)
+{
+	const struct slot *s = (uintptr_t)p > SLOT_CLAIMED ? find((uintptr_t)p) : NULL;
+
+	return s && atomic_load_explicit(&s->bytes, memory_order_relaxed) & HIDES;
 }
 
 size_t huge_usable(const void *p)
@@ -381,7 +412,8 @@ bool huge_free(void *p)
 	bytes = usable_of(&m);
 	PROBE2(huge_unmap, p, bytes);
 	left = atomic_fetch_sub_explicit(&mapped, bytes, memory_order_relaxed) - bytes;
-	mapcache_free(m.at, m.bytes, left); /* with its guards, which it makes accessible */
+	if (!m.hides || !vm_hide(p, bytes))
+		mapcache_free(m.at, m.bytes, left); /* with its guards, which it makes accessible */
 	return true;
 }
 

@@ -19,6 +19,11 @@ void *huge_alloc(size_t size, size_t align);
  */
 void *huge_alloc_kept(size_t size, bool grows, bool *zero);
 
+/* The same as huge_alloc, always between guards, and without access once it is freed, until the
+ * process ends. Such an object does not grow. */
+void *huge_alloc_early(size_t size);
+bool huge_is_early(const void *p);
+
 /* Bytes usable at p. Returns 0 if p is not the start of a huge object. */
 size_t huge_usable(const void *p);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quarantine.c - see quarantine.h. Used by heap, harden, trim and init (quarantine_check_own);
- * uses heap_slabs, claim, critical, meta.
+ * quarantine.c - see quarantine.h. Used by heap, early, harden, trim and init
+ * (quarantine_check_own); uses heap_slabs, claim, critical, meta.
  *
  * (A) A block in a quarantine counts as used in its slab, or is PAGE_LARGE still, and its live bit
  *     is clear.
@@ -35,6 +35,7 @@
 #include "base/check.h"
 #include "base/list.h"
 #include "base/options.h"
+#include "base/share.h"
 #include "heap/claim.h"
 #include "heap/critical.h"
 #include "os/vm.h"
@@ -159,14 +160,14 @@ struct page *quarantine_show(struct page *released)
 /* What lies behind a link and a mark is checked when the object is used again, but its slab may be
  * released before that. So the whole of it is checked here if it is short, and in a drain. */
 static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
-			  bool whole)
+			  bool whole, const struct quarantine *q)
 {
-	if (whole && options.zero_on_free)
+	if (whole && q->zeroed)
 		quarantine_check_zero(o, class_size(cls));
 	else
 		quarantine_check_left(o, class_size(cls));
 	/* An object without link is found changed only if it is to read as zero. */
-	if (!options.zero_on_free || !heap_put_hidden(h, cls, o))
+	if (q->early || !q->zeroed || !heap_put_hidden(h, cls, o))
 		heap_free_to_slab(h, o, d);
 }
 
@@ -182,26 +183,95 @@ static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct d
 	heap_free_to_slab(h, p, d);
 }
 
-static void oldest_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
+void quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
 {
 	uint64_t block = quarantine_take(q);
 	unsigned cls = quarantine_class(block);
 	void *p = quarantine_address(block);
 
+	if (q->early)
+		quarantine_note(q, p, UINT8_MAX);
 	if (unlikely(cls == QUARANTINE_LARGE)) {
 		large_leaves(h, q, p, d);
 		return;
 	}
 	quarantine_count(q, cls, UINT64_MAX);
-	object_leaves(h, cls, p, d, whole);
+	object_leaves(h, cls, p, d, whole, q);
 }
 
-static struct quarantine *make(struct heap *h)
-{
-	struct quarantine *q = meta_alloc(sizeof(*q));
+/*
+ * What heaps have no use for any more: a stack to which any thread pushes, and from which one
+ * thread at a time pops (spares_popped), so that what it reads below the top stays there (no ABA).
+ * Another one does without meanwhile. In a child of fork nobody is popping.
+ */
+static _Atomic(struct quarantine *) spares;
+static _Atomic bool spares_popped;
 
+static void spare_push(struct quarantine *q)
+{
+	struct quarantine *next = atomic_load_explicit(&spares, memory_order_relaxed);
+
+	SHARE_COUNT(quarantine_spares);
+	/* Release pairs with the acquire in spare_pop. */
+	do
+		q->next = next;
+	while (!atomic_compare_exchange_weak_explicit(&spares, &next, q, memory_order_release,
+						      memory_order_relaxed));
+}
+
+/* Returns NULL if there is none. */
+static struct quarantine *spare_pop(void)
+{
+	struct quarantine *q = atomic_load_explicit(&spares, memory_order_acquire);
+
+	SHARE_COUNT(quarantine_spares);
+	while (q &&
+	       !atomic_compare_exchange_weak_explicit(&spares, &q, q->next, memory_order_acquire,
+						      memory_order_acquire))
+		;
+	return q;
+}
+
+/* Returns NULL if there is no memory, or another thread is looking for one. */
+static struct quarantine *early_make(void)
+{
+	struct quarantine *q = NULL;
+
+	if (atomic_load_explicit(&spares, memory_order_relaxed)) {
+		/* Acquire pairs with the release below: what the last one saw on the stack. */
+		if (atomic_exchange_explicit(&spares_popped, true, memory_order_acquire))
+			return NULL;
+		q = spare_pop();
+		atomic_store_explicit(&spares_popped, false, memory_order_release);
+	}
+	return q ? q : meta_alloc(QUARANTINE_BYTES(QUARANTINE_EARLY));
+}
+
+void quarantine_fork_child(void)
+{
+	atomic_store_explicit(&spares_popped, false, memory_order_relaxed);
+}
+
+struct quarantine *quarantine_make(struct heap *h, bool early)
+{
+	struct quarantine *q = early ? early_make()
+				     : meta_alloc(QUARANTINE_BYTES(QUARANTINE_BLOCKS));
+
+	if (!q)
+		return NULL;
+	q->mask = (early ? QUARANTINE_EARLY : QUARANTINE_BLOCKS) - 1;
+	q->early = early;
+	q->zeroed = early || options.zero_on_free;
 	atomic_store_explicit(&h->quarantine, q, memory_order_release);
 	return q;
+}
+
+void quarantine_end(struct heap *h)
+{
+	struct quarantine *q = quarantine_of(h);
+
+	atomic_store_explicit(&h->quarantine, NULL, memory_order_release);
+	spare_push(q);
 }
 
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
@@ -212,14 +282,14 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 	struct quarantine *q = quarantine_of(h);
 
 	if (!q && options.quarantine)
-		q = make(h);
+		q = quarantine_make(h, false);
 	if (!q || weight > options.quarantine / 2) {
 		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
 		return;
 	}
 	for (unsigned n = 0; n < QUARANTINE_STEP && q->count && !quarantine_has_room(q, weight);
 	     n++)
-		oldest_leaves(h, q, d, false);
+		quarantine_leaves(h, q, d, false);
 	quarantine_push(q, p, object ? pg->cls : QUARANTINE_LARGE);
 	if (object) {
 		quarantine_count(q, pg->cls, 1);
@@ -235,7 +305,9 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 	unsigned done = 0;
 
 	for (; q && q->count && done < n && done < QUARANTINE_STEP; done++)
-		oldest_leaves(h, q, d, true);
+		quarantine_leaves(h, q, d, true);
+	if (q && q->early && !q->count)
+		quarantine_end(h);
 	return done;
 }
 
@@ -244,11 +316,11 @@ void quarantine_check_own(void)
 	struct heap *h = heap_own();
 	const struct quarantine *q;
 
-	if (!options.zero_on_free || !heap_is_real(h) || !heap_enter_slow(h))
+	if (!heap_is_real(h) || !heap_enter_slow(h))
 		return;
 	q = quarantine_of(h);
-	for (uint32_t i = 0; q && i < q->count; i++) {
-		const void *p = quarantine_address(q->block[(q->first + i) % QUARANTINE_BLOCKS]);
+	for (uint32_t i = 0; q && q->zeroed && i < q->count; i++) {
+		const void *p = quarantine_address(quarantine_at(q, q->first + i));
 		const struct page *pg = page_of(p);
 
 		if (page_kind(pg) == PAGE_SLAB)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * quarantine.h - freed blocks of a hardened process that are kept from being used again, first in,
- * first out; each heap has its own.
+ * quarantine.h - freed blocks that are kept from being used again, first in, first out; each heap
+ * has its own. In a hardened process the option says how many; in others early.c keeps few objects.
  *
  * The caller is in the critical section of h, or has claimed it, or (fallback heap) holds its lock.
  */
@@ -9,9 +9,11 @@
 #define SLUICE_QUARANTINE_H
 
 #include "heap/heap_slabs.h"
+#include "heap/quarantine_types.h"
 
 /* Blocks of a heap's quarantine, and how many leave it in one call, at most. */
 #define QUARANTINE_BLOCKS 1024u
+#define QUARANTINE_EARLY 256u /* of early.c: a power of two, as the other */
 #define QUARANTINE_STEP 16u
 
 /* A large block from HIDE_MIN bytes on has no access while it is kept, and costs no memory but
@@ -37,6 +39,21 @@ static inline bool quarantine_shows_more(void)
 /* A block of pg that is not in use any more: keep it, or give it to its slab or the pcp. Blocks
  * that leave for it go there as well. */
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d);
+
+/* The oldest object or block leaves q, which has one, for its slab. whole: it is checked as a whole
+ * if it is to read as zero. */
+void quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole);
+
+/* Gives h, which has none, a quarantine. early: it is early.c's, of QUARANTINE_EARLY places, and
+ * quarantine_flush calls quarantine_end when it is empty. Returns NULL if there is no memory, or
+ * another thread looks for one at the same time. */
+struct quarantine *quarantine_make(struct heap *h, bool early);
+
+/* Takes the heap's quarantine, which is early and empty, away: other heaps may use the memory for
+ * theirs. */
+void quarantine_end(struct heap *h);
+
+void quarantine_fork_child(void);
 
 /* Give up to n of the blocks, QUARANTINE_STEP at most, to their slabs. Returns how many. */
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
@@ -83,20 +100,6 @@ static always_inline void quarantine_check_zero(const void *p, size_t bytes)
 
 /* ---- most frees ----------------------------------------------------------------------------- */
 
-struct quarantine {
-	uint32_t first;
-	uint32_t count;
-	uint64_t weight;              /* of the blocks: (B) of quarantine.c */
-	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
-	_Atomic uint32_t of[CLASSES];
-	/* Addresses; above them the size class, or QUARANTINE_LARGE. So an object that leaves is
-	 * known without its descriptor. */
-	uint64_t block[QUARANTINE_BLOCKS];
-};
-#define QUARANTINE_SHIFT 48
-#define QUARANTINE_LARGE CLASSES
-_Static_assert(ADDRESS_BITS <= QUARANTINE_SHIFT && QUARANTINE_LARGE < 1u << (64 - QUARANTINE_SHIFT),
-	       "both fit");
 #define QUARANTINE_PREFETCH 4u
 
 /* The owner alone writes them. */
@@ -104,25 +107,9 @@ _Static_assert(ADDRESS_BITS <= QUARANTINE_SHIFT && QUARANTINE_LARGE < 1u << (64 
 	atomic_store_explicit(&(word), atomic_load_explicit(&(word), memory_order_relaxed) + (n),  \
 			      memory_order_relaxed)
 
-/* Acquire pairs with the release when it is made. */
-static inline struct quarantine *quarantine_of(const struct heap *h)
-{
-	return atomic_load_explicit(&h->quarantine, memory_order_acquire);
-}
-
-static inline void *quarantine_address(uint64_t block)
-{
-	return (void *)(uintptr_t)(block & ((UINT64_C(1) << QUARANTINE_SHIFT) - 1));
-}
-
-static inline unsigned quarantine_class(uint64_t block)
-{
-	return (unsigned)(block >> QUARANTINE_SHIFT);
-}
-
 static inline bool quarantine_has_room(const struct quarantine *q, size_t weight)
 {
-	return q->count < QUARANTINE_BLOCKS && q->weight + weight <= options.quarantine;
+	return q->count <= q->mask && q->weight + weight <= options.quarantine;
 }
 
 /* An object comes, or with sign UINT64_MAX one leaves. */
@@ -134,21 +121,21 @@ static inline void quarantine_count(struct quarantine *q, unsigned cls, uint64_t
 
 static inline void quarantine_push(struct quarantine *q, void *p, unsigned cls)
 {
-	q->block[(q->first + q->count++) % QUARANTINE_BLOCKS] = (uint64_t)(uintptr_t)p |
-								(uint64_t)cls << QUARANTINE_SHIFT;
+	atomic_store_explicit(&q->block[(q->first + q->count++) & q->mask],
+			      (uint64_t)(uintptr_t)p | (uint64_t)cls << QUARANTINE_SHIFT,
+			      memory_order_relaxed);
 }
 
 /* The oldest; there is one. */
 static inline uint64_t quarantine_take(struct quarantine *q)
 {
-	uint64_t block = q->block[q->first];
+	uint64_t block = quarantine_at(q, q->first);
 
-	q->first = (q->first + 1) % QUARANTINE_BLOCKS;
+	atomic_store_explicit(&q->block[q->first], 0, memory_order_relaxed);
+	q->first = (q->first + 1) & q->mask;
 	/* It was not touched for long: the one that leaves some frees later. If there is none, an
 	 * address of before, which does no harm. */
-	__builtin_prefetch(quarantine_address(
-				   q->block[(q->first + QUARANTINE_PREFETCH) % QUARANTINE_BLOCKS]),
-			   1);
+	__builtin_prefetch(quarantine_address(quarantine_at(q, q->first + QUARANTINE_PREFETCH)), 1);
 	q->count--;
 	return block;
 }
@@ -174,7 +161,7 @@ static always_inline bool quarantine_swap(struct heap *h, unsigned cls, struct o
 
 	if (unlikely(!q) || unlikely(!options.zero_on_free))
 		return false;
-	block = q->block[q->first];
+	block = quarantine_at(q, q->first);
 	leaves = quarantine_class(block);
 	old = quarantine_address(block);
 	if (quarantine_has_room(q, class_size(cls))) {

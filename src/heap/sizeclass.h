@@ -31,9 +31,13 @@ enum {
  */
 #define CLASS_TABLE_MAX 1024u
 #define CLASS_SCALE 16u
+/* What the table has for size 0: no class, but the bin of runs of one page, which is always empty,
+ * because large objects are longer. So malloc(0) misses its bin, and goes to zero.c. */
+#define CLASS_ZERO CLASSES
 extern const uint16_t class_table[CLASS_TABLE_MAX / 16 + 1];
 
-/* The class of a size times CLASS_SCALE. size: 0 to SMALL_MAX. No division, at most one load. */
+/* The class of a size times CLASS_SCALE. size: 0 (CLASS_ZERO) to SMALL_MAX. No division, at most
+ * one load. */
 static always_inline size_t class_scaled(size_t size)
 {
 	unsigned top;
@@ -50,6 +54,7 @@ static always_inline size_t class_scaled(size_t size)
 	return (60 + (unsigned)(size >> 12)) * CLASS_SCALE;
 }
 
+/* size: 1 to SMALL_MAX. */
 static always_inline unsigned class_of(size_t size)
 {
 	return (unsigned)class_scaled(size) / CLASS_SCALE;

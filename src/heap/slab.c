@@ -82,6 +82,7 @@ void slab_make(struct page *pg, unsigned cls)
 	page_set_kind(pg, PAGE_SLAB);
 	stat_add(STAT_slabs_made, 1);
 	slab_holes(pg)->mark = mark_number(next_serial());
+	slab_holes(pg)->fence = 0;
 }
 
 void slab_unmake(struct page *pg)
@@ -115,6 +116,56 @@ static unsigned carve(struct page *pg, struct object **out, unsigned n)
 	pg->carved = (uint16_t)(pg->carved + n);
 	atomic_store_explicit(&pg->carved_bytes, carved, memory_order_relaxed);
 	return n;
+}
+
+/* The first object that is not carved, if one is left. */
+static struct object *uncarved(const struct page *pg)
+{
+	if (pg->carved == size_classes[pg->cls].objects)
+		return NULL;
+	return (struct object *)(void *)(page_address(pg) + slab_carved_bytes(pg));
+}
+
+static void slab_fence(struct page *pg)
+{
+	struct object *end = uncarved(pg);
+
+	if (!end)
+		return;
+	link_set(end, NULL);
+	slab_holes(pg)->fence = pg->carved;
+}
+
+/* The program gets the last of the objects now: others than freed ones have no links. */
+void slab_fence_refill(struct page *current, struct object **o, unsigned n)
+{
+	for (unsigned i = 0; i + 1 < n; i++)
+		link_set(o[i], NULL);
+	if (current)
+		slab_fence(current);
+}
+
+void slab_fence_check(const struct page *pg, const struct object *behind)
+{
+	uintptr_t next = (uintptr_t)link_get(behind);
+	size_t bytes = (size_t)size_classes[pg->cls].pages << PG_SHIFT;
+
+	/* One that was on the slab's list has a link of then; less may be carved since. */
+	if (class_size(pg->cls) > FENCE_OBJECT || !next)
+		return;
+	if (unlikely(next - (uintptr_t)page_address(pg) >= bytes))
+		sluice_fatal("object written to beyond its end: address %p, size class %u "
+			     "(%u bytes)",
+			     (void *)((uintptr_t)behind - class_size(pg->cls)), pg->cls,
+			     (unsigned)class_size(pg->cls));
+}
+
+void slab_fence_check_end(struct page *pg)
+{
+	const struct object *end = uncarved(pg);
+
+	if (end && pg->carved && slab_holes(pg)->fence == pg->carved)
+		slab_fence_check(pg, end);
 }
 
 unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *far)

@@ -190,4 +190,15 @@ static inline uint32_t region_run_end(const struct region *r, uint32_t i, enum p
 	return i + (pages < end - i ? pages : end - i);
 }
 
+/*
+ * A link behind the carved objects of a slab, where the next one is carved, for objects of up to
+ * FENCE_OBJECT bytes. It is valid until more is carved or memory behind it is given back. Objects
+ * in a cache bin may have links as well: heap_refill. The checks stop the program if a link has
+ * changed, because the object in front was written beyond its end.
+ */
+#define FENCE_OBJECT 1024u
+void slab_fence_refill(struct page *current, struct object **o, unsigned n);
+void slab_fence_check(const struct page *pg, const struct object *behind);
+void slab_fence_check_end(struct page *pg);
+
 #endif

@@ -131,12 +131,18 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 					.align = align, .base_aligned = ours ? NULL : used##by);   \
 	}
 
+/* The same of a form that frees. */
+#define OWN_DELETE(op, ...)                                                                        \
+	static void own##op(void *p, ##__VA_ARGS__) __attribute__((alias(#op)));                   \
+	static void (*const volatile used##op)(void *p, ##__VA_ARGS__) = op
+
 #define DELETE(op, ...)                                                                            \
 	void op(void *p, ##__VA_ARGS__);                                                           \
 	OPERATOR void op(void *p, ##__VA_ARGS__)                                                   \
 	{                                                                                          \
 		heap_free(p);                                                                      \
-	}
+	}                                                                                          \
+	OWN_DELETE(op, ##__VA_ARGS__)
 
 #define DELETE_BY(by, op, ...)                                                                     \
 	void op(void *p, ##__VA_ARGS__);                                                           \
@@ -153,25 +159,32 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 	}
 
 /*
- * The sized forms jump through a pointer to the form without the size, which ignores the register
- * that has it. With the option check_sizes the pointer leads to a function that checks the size
- * first. So the check costs nobody else an instruction.
+ * The sized forms jump through a pointer: to the form without the size, which ignores the register
+ * that has it, or to a function that compares the size with what the block has. They do the latter
+ * with the option check_classes (or check_sizes) if the forms that allocate and free are ours. A
+ * form of the program may give blocks of another size than it was asked for.
  */
 typedef void (*generic_fn)(void);
 typedef void (*sized_fn)(void *p, size_t size);
 
 #define DELETE_SIZED(by, op)                                                                       \
 	static sized_fn to##op = (sized_fn)(generic_fn)by;                                         \
-	static void checked##op(void *p, size_t size)                                              \
-	{                                                                                          \
-		heap_check_size(p, size, 1);                                                       \
-		by(p);                                                                             \
-	}                                                                                          \
 	void op(void *p, size_t size);                                                             \
 	OPERATOR void op(void *p, size_t size)                                                     \
 	{                                                                                          \
 		to##op(p, size);                                                                   \
 	}
+
+static void delete_checked(void *p, size_t size)
+{
+	heap_free_sized(p, size);
+}
+
+/* With canaries a hardened process knows more than the class. */
+static void delete_exact(void *p, size_t size)
+{
+	heap_free_other_size(p, size);
+}
 
 /* The form without the size has the alignment as its second argument. */
 static bool check_aligned;
@@ -179,8 +192,8 @@ static bool check_aligned;
 	void op(void *p, size_t size, size_t align);                                               \
 	OPERATOR void op(void *p, size_t size, size_t align)                                       \
 	{                                                                                          \
-		if (unlikely(check_aligned))                                                       \
-			heap_check_size(p, size, align);                                           \
+		if (unlikely(check_aligned) && is_pow2(align))                                     \
+			heap_check_size(p, size, align, true);                                     \
 		by(p, align);                                                                      \
 	}
 
@@ -197,14 +210,16 @@ NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnwmRKSt9nothrow_t, _Zn
 NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, _ZnamRKSt9nothrow_t, _ZnamSt11align_val_t,
 		    _ZnwmSt11align_val_t)
 
-DELETE(_ZdlPv)
+DELETE(_ZdlPv);
 DELETE_BY(_ZdlPv, _ZdaPv)
+OWN_DELETE(_ZdaPv);
 DELETE_SIZED(_ZdlPv, _ZdlPvm)
 DELETE_SIZED(_ZdaPv, _ZdaPvm)
 DELETE_BY(_ZdlPv, _ZdlPvRKSt9nothrow_t, const struct nothrow *tag)
 DELETE_BY(_ZdaPv, _ZdaPvRKSt9nothrow_t, const struct nothrow *tag)
-DELETE(_ZdlPvSt11align_val_t, size_t align)
+DELETE(_ZdlPvSt11align_val_t, size_t align);
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, size_t align)
+OWN_DELETE(_ZdaPvSt11align_val_t, size_t align);
 DELETE_SIZED_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvmSt11align_val_t)
 DELETE_SIZED_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvmSt11align_val_t)
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align,
@@ -216,10 +231,18 @@ DELETE_BY_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, si
  * that uses the operators, and no malloc: see malloc_start_ends. */
 __attribute__((constructor(102))) static void sizes_begin(void)
 {
+	sized_fn checked;
+
 	sluice_init();
-	if (!options.check_sizes)
+	if (!options.check_classes && !options.check_sizes)
 		return;
-	check_aligned = true;
-	to_ZdlPvm = checked_ZdlPvm;
-	to_ZdaPvm = checked_ZdaPvm;
+	/* While allocations are sampled, heads name no class. */
+	if (IS_OURS(_Znwm) && IS_OURS(_ZdlPv) && (!heap_sampling || options.check_sizes)) {
+		checked = options.check_sizes ? delete_exact : delete_checked;
+		to_ZdlPvm = checked;
+		if (IS_OURS(_Znam) && IS_OURS(_ZdaPv))
+			to_ZdaPvm = checked;
+	}
+	check_aligned = IS_OURS(_ZnwmSt11align_val_t) && IS_OURS(_ZnamSt11align_val_t) &&
+			IS_OURS(_ZdlPvSt11align_val_t) && IS_OURS(_ZdaPvSt11align_val_t);
 }

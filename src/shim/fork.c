@@ -47,6 +47,7 @@
 #include "heap/heap_pcps.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_thread.h"
+#include "heap/quarantine.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
 #include "page/pcp.h"
@@ -192,6 +193,7 @@ static void new_process(bool copy, uint32_t holder)
 	heap_fork_child(copy, draining);
 	link_fork_child(self_tid());
 	heap_random_fork_child();
+	quarantine_fork_child();
 	lock_fork_child(&reclaim_control);
 }
 

@@ -4,7 +4,7 @@
  * Uses heap and reclaim; used by the program.
  *
  * Semantics: glibc 2.36, and POSIX where glibc leaves it open.
- *   malloc(0)          a unique pointer (16 bytes), as glibc
+ *   malloc(0)          a unique pointer; no byte of it may be used (guard_zero:0: 16, as glibc)
  *   realloc(p, 0)      frees p and returns NULL, as glibc (C23: undefined)
  *   memalign           rounds an alignment that is not a power of two up to one, as glibc
  *   aligned_alloc      EINVAL unless the alignment is a power of two (C17; glibc from 2.38 on);
@@ -114,17 +114,28 @@ EXPORT void cfree(void *p)
 	heap_free(p);
 }
 
+/* Whether the program's blocks are ours as we made them: a malloc in front of ours may ask us for
+ * other sizes than it is asked for. */
+OWN_ALIAS(malloc) static void *same_malloc(size_t size);
+static void *(*const volatile used_malloc)(size_t size) = malloc;
+
+static noinline void check_size(void *p, size_t size, size_t align)
+{
+	if (used_malloc == same_malloc && is_pow2(align))
+		heap_check_size(p, size, align, false);
+}
+
 EXPORT void free_sized(void *p, size_t size)
 {
-	if (unlikely(options.check_sizes))
-		heap_check_size(p, size, 1);
+	if (likely(options.check_classes) || unlikely(options.check_sizes))
+		check_size(p, size, 1);
 	free(p);
 }
 
 EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 {
-	if (unlikely(options.check_sizes))
-		heap_check_size(p, size, align);
+	if (likely(options.check_classes) || unlikely(options.check_sizes))
+		check_size(p, size, align);
 	free(p);
 }
 

@@ -212,6 +212,44 @@ static void now_thread(void)
 	_exit(0);
 }
 
+/* Its own thread or another one frees it, then others of the size; another is the second. */
+static void now_by_thread(size_t size, void (*first)(void))
+{
+	for (int i = 0; i < 20; i++)
+		others[i] = malloc(size);
+	aim(block(size));
+	first();
+	for (int i = 0; i < 20; i++)
+		free(others[i]);
+	by_thread();
+	_exit(0);
+}
+
+static void by_own(void)
+{
+	free(victim);
+}
+
+static void now_own_thread(void)
+{
+	now_by_thread(100, by_own);
+}
+
+static void now_own_thread_16(void)
+{
+	now_by_thread(16, by_own);
+}
+
+static void now_own_thread_9k(void)
+{
+	now_by_thread(9000, by_own);
+}
+
+static void now_threads(void)
+{
+	now_by_thread(100, by_thread);
+}
+
 static void late_thread_own(void)
 {
 	aim(block(100));
@@ -619,6 +657,10 @@ static const struct die_case cases[] = {
 	{ "now-200", now_200 },
 	{ "now-10-9k", now_10_9k },
 	{ "now-thread", now_thread },
+	{ "now-own-thread", now_own_thread },
+	{ "now-own-thread-16", now_own_thread_16 },
+	{ "now-own-thread-9k", now_own_thread_9k },
+	{ "now-threads", now_threads },
 	{ "late-thread-own", late_thread_own },
 	{ "late-own-thread", late_own_thread },
 	{ "late-threads", late_threads },

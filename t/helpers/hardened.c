@@ -89,6 +89,27 @@ static void overflow_usable(void)
 	put(p);
 }
 
+static void overflow_carved(void)
+{
+	char *p = block(900);
+
+	p[usable(p)] = 'x';
+	put(p);
+	_exit(5);
+}
+
+static void overflow_large(void)
+{
+	char *p = block(300000);
+
+	*(volatile char *)(p + usable(p)) = 'x';
+}
+
+static void underflow_large(void)
+{
+	*(volatile char *)(block(70000) - 1) = 'x';
+}
+
 /* A write after free, which is noticed when the block is used again. */
 static void written(size_t size, size_t at)
 {
@@ -144,6 +165,20 @@ static void *put_it(void *p)
 {
 	put(p);
 	return NULL;
+}
+
+/* The same from its first byte on, in a process that is not hardened. */
+static void read_freed_all(void)
+{
+	char *p = block(16);
+
+	memset(p, 's', 16);
+	put(p);
+	for (int i = 0; i < 16; i++) {
+		if (p[i] != 0)
+			exit(5);
+	}
+	exit(0);
 }
 
 /* While other blocks are used again and again. */
@@ -274,6 +309,46 @@ static void sized_right(void)
 	exit(0);
 }
 
+/* What a realloc has left where it was may be told as either size. */
+static void sized_realloc(void)
+{
+	void *symbol = dlsym(RTLD_DEFAULT, "free_sized");
+	void (*fn)(void *, size_t);
+
+	if (!symbol)
+		exit(5);
+	memcpy(&fn, &symbol, sizeof(fn));
+	fn(resize(get(1000), 600), 600);
+	fn(resize(get(100000), 70000), 70000);
+	fn(resize(get(40000), 20000), 20000);
+	fn(resize(get(0), 1), 1);
+	fn(get(0), 0);
+	exit(0);
+}
+
+/* Many are in use at a time, all distinct; then they are used again. */
+static void zero_many(void)
+{
+	enum { N = 3000 };
+	static char *p[N];
+
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < N; i++) {
+			p[i] = get(0);
+			if (!p[i] || usable(p[i]) != 0)
+				exit(5);
+			for (int k = i & 7; k < i; k += 500)
+				if (p[k] == p[i])
+					exit(6);
+		}
+		for (int i = 0; i < N; i += 2)
+			p[i] = resize(p[i], 10);
+		for (int i = 0; i < N; i++)
+			put(p[i]);
+	}
+	exit(0);
+}
+
 static void zero_read(void)
 {
 	exit(*(volatile char *)block(0));
@@ -353,6 +428,12 @@ static const struct die_case cases[] = {
 	{ "double-zero", double_zero },
 	{ "usable-freed", usable_freed },
 	{ "realloc-freed", realloc_freed },
+	{ "read-freed-all", read_freed_all },
+	{ "overflow-carved", overflow_carved },
+	{ "overflow-large", overflow_large },
+	{ "underflow-large", underflow_large },
+	{ "sized-realloc", sized_realloc },
+	{ "zero-many", zero_many },
 	{ "sized-c", sized_c },
 	{ "sized-cxx", sized_cxx },
 	{ "sized-cxx-array", sized_cxx_array },

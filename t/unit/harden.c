@@ -77,7 +77,7 @@ static void with_blocks(void *arg)
 					i % 4 == 1   ? size_of(i) - size_of(i) / 5
 					: i % 4 == 2 ? size_of(i) * 2
 						     : size_of(i),
-					1);
+					1, false);
 		heap_free(block[i]);
 	}
 	(void)arg;
@@ -216,6 +216,7 @@ static void test_slow(void)
 int main(void)
 {
 	tap_plan(6);
+	options.early_checks = 1; /* the default, which tap.c takes away */
 	heap_init();
 	test_start();
 	test_blocks_before();

@@ -591,6 +591,8 @@ static void test_autos(void)
 int main(void)
 {
 	tap_plan(70);
+	options.early_checks = 1; /* the defaults, which tap.c takes away */
+	options.early_guards = 8;
 	defaults = options;
 	test_profiles();
 	test_defaults();
