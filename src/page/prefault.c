@@ -49,10 +49,7 @@
 
 #define STEP_BYTES ((size_t)256 << 10)
 #define HOLD_MS 10000u
-
-/* thp:auto */
-#define HUGE_FROM (UINT64_C(16) << (20 - PG_SHIFT)) /* pages in use */
-#define HUGE_NONE_MS UINT64_C(1000) /* how long none is asked for if the kernel had none */
+#define HUGE_FROM (UINT64_C(16) << (20 - PG_SHIFT)) /* pages in use, for thp:auto */
 
 void prefault_wake(struct zone *z)
 {
@@ -179,34 +176,13 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 	return n;
 }
 
-/* ms: until then the kernel is not asked for a huge page. Relaxed: a thread that reads an older
- * value asks once more. */
-static _Atomic uint64_t huge_after;
-
 static bool huge_page_is_due(struct zone *z)
 {
 	uint64_t step = atomic_load_explicit(&zone_lead(z)->growth.ask_most, memory_order_relaxed);
 
 	return zone_used_pages(z) >= HUGE_FROM && zone_sum(z, dirty_pages) < PREFAULT_LARGE &&
 	       !(step && step < PREFAULT_LARGE) && !options.cache_limit && !zone_is_tight(z) &&
-	       !atomic_load_explicit(&z->locked, memory_order_relaxed) &&
-	       clock_ms() >= atomic_load_explicit(&huge_after, memory_order_relaxed);
-}
-
-/* Returns the backing that the block has then. If the kernel has no huge page, it backs one small
- * page, which is given back. */
-static enum backing populate_huge(struct page *pg)
-{
-	char *at = page_address(pg);
-	size_t bytes = (size_t)PREFAULT_LARGE << PG_SHIFT;
-	unsigned char backed = 1;
-
-	thp_on_request(region_of(pg));
-	thp_populate(pg);
-	if (!vm_backed(at + bytes - vm_os_page, 1, &backed) || backed & 1)
-		return BACKING_DIRTY;
-	atomic_store_explicit(&huge_after, clock_ms() + HUGE_NONE_MS, memory_order_relaxed);
-	return thp_purge(at, bytes) ? BACKING_CLEAN : BACKING_DIRTY;
+	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
 }
 
 void prefault_huge(struct zone *z)
@@ -219,7 +195,9 @@ void prefault_huge(struct zone *z)
 	pg = huge_page_is_due(z) ? clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE) : NULL;
 	if (pg) {
 		DELAY_HERE(prefault_taken);
-		pg->backing = populate_huge(pg);
+		thp_on_request(region_of(pg));
+		thp_populate(pg);
+		pg->backing = BACKING_DIRTY; /* also if the kernel had only a small page */
 		put_back(z, pg);
 	}
 	lock_release(&z->grow);
