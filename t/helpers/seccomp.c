@@ -179,10 +179,12 @@ static void *worker(void *arg)
 
 static void start_all(pthread_t *t)
 {
+	uint32_t before = atomic_load(&begun);
+
 	for (unsigned i = 0; i < THREADS; i++)
 		if (pthread_create(&t[i], NULL, worker, (void *)(uintptr_t)i) != 0)
 			_exit(3);
-	while (atomic_load(&begun) % THREADS)
+	while (atomic_load(&begun) - before < THREADS)
 		nap();
 }
 
@@ -318,7 +320,6 @@ int main(int argc, char **argv)
 		atomic_store(&go, 1);
 		join_all(t);
 		atomic_store(&go, 0);
-		atomic_store(&begun, 0);
 	}
 	install(cas);
 	atomic_store(&go, 1);
