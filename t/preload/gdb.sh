@@ -10,7 +10,7 @@
 need gdb
 need gcc
 need pgrep procps
-plan 38
+plan 39
 . "${0%/*}/../lib/start.sh"
 
 cat >"$TMP/program.c" <<'C'
@@ -88,7 +88,7 @@ proved_loaded "the program was served by the library" waits
 # ---- our commands ----
 
 if ! readelf -S "$SLUICE_LIB" | grep -q '[.]debug_info'; then
-	for label in $(seq 29); do
+	for label in $(seq 30); do
 		skip "our commands say what they should ($label)" "the library was built without -g"
 	done
 	exit
@@ -163,7 +163,7 @@ int main(void)
 C
 gcc -g -O0 -pthread -o "$TMP/known" "$TMP/known.c" ||
 	bail_out "gcc cannot compile the test's program"
-start process "" "$TMP/known"
+start process early_checks:0,early_guards:0 "$TMP/known"
 until grep -q ready "$TMP/process"; do sleep 0.05; done
 
 lines='echo == live\n
@@ -305,7 +305,8 @@ int main(void)
 C
 gcc -g -O0 -fno-builtin -o "$TMP/modes" "$TMP/modes.c" ||
 	bail_out "gcc cannot compile the test's program"
-for settings in profile:hardened check:full guard_sample:10 prof:true,prof_sample:1K; do
+for settings in early_checks:1 profile:hardened check:full guard_sample:10 \
+	prof:true,prof_sample:1K; do
 	start "mode-${settings%%:*}" "$settings" "$TMP/modes"
 	until grep -q ready "$TMP/mode-${settings%%:*}"; do sleep 0.05; done
 	out=$(asks "-p $pid" 'echo == all\n

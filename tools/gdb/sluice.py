@@ -20,9 +20,9 @@ import gdb
 REGION_SHIFT = 26                 # types.h
 HOLE_SHIFT = 12                   # holes.h
 STATE_OWNED, STATE_ABANDONED, STATE_POSTED = 1, 2, 4  # slab.h
-LOW_48 = (1 << 48) - 1            # longrun.c, quarantine.h
+LOW_48 = (1 << 48) - 1            # longrun.c, quarantine_types.h
 KEPT_UNIT, KEPT_ADDRESS, KEPT_OLD = 12, 36, 1 << 63   # mapcache.c
-HUGE_GUARDED, HUGE_CLAIMED = 1, 2  # huge.c
+HUGE_FLAGS, HUGE_CLAIMED = 3, 2    # huge.c: in a slot's bytes, and instead of an address
 ARENA_SCALE_SLOTS, ARENA_BLOCK_BITS, ARENA_GRANULE_BITS = 16, 14, 4  # arena.c
 ARENA_BLOCKS = 60
 CLAIM_STATES = ("free", "pending", "held")            # heap_types.h
@@ -355,9 +355,9 @@ class View:
             return []
         f = self.lib.fields("struct quarantine")
         ring = read(q, f.bytes)
-        blocks = struct.unpack_from("<%dQ" % f.count("block"), ring, f.at("block"))
-        first, count = f.get(ring, "first"), f.get(ring, "count")
-        return [blocks[(first + i) % len(blocks)] & LOW_48 for i in range(count)]
+        first, count, mask = (f.get(ring, name) for name in ("first", "count", "mask"))
+        blocks = struct.unpack("<%dQ" % (mask + 1), read(q + f.at("block"), 8 * (mask + 1)))
+        return [blocks[(first + i) & mask] & LOW_48 for i in range(count)]
 
     def cached(self):
         """Where each object is that is in a cache of a heap."""
@@ -458,7 +458,7 @@ class View:
         for i in range(0, len(data), 16):
             addr, n = struct.unpack_from("<QQ", data, i)
             if addr > HUGE_CLAIMED:
-                yield addr, n & ~HUGE_GUARDED
+                yield addr, n & ~HUGE_FLAGS
 
     def _huge_table(self):
         used = int(self.lib.value("used", "heap/huge.c"))
