@@ -114,14 +114,14 @@ EXPORT void cfree(void *p)
 	heap_free(p);
 }
 
-/* Whether the program's blocks are ours as we made them: a malloc in front of ours may ask us for
- * other sizes than it is asked for. */
-OWN_ALIAS(malloc) static void *same_malloc(size_t size);
-static void *(*const volatile used_malloc)(size_t size) = malloc;
+/* Whether the program's blocks are ours as we made them: a malloc in front of ours, which has a free
+ * as well, may ask us for other sizes than it is asked for. */
+OWN_ALIAS(free) static void same_free(void *p);
+static void (*const volatile used_free)(void *p) = free;
 
 static noinline void check_size(void *p, size_t size, size_t align)
 {
-	if (used_malloc == same_malloc && is_pow2(align))
+	if (used_free == same_free && is_pow2(align))
 		heap_check_size(p, size, align, false);
 }
 

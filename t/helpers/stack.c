@@ -118,6 +118,13 @@ static void of_block(void)
 		AS(void (*)(void *, size_t, size_t))(blocks[i], 5000, 5000);
 }
 
+/* Its last argument is no alignment but flags. */
+static void of_sdallocx(void)
+{
+	for (size_t n = 1; n < (size_t)64 << 20; n = n * 3 + 1)
+		AS(void (*)(void *, size_t, int))(malloc(n), n, 0);
+}
+
 static void of_realloc(void)
 {
 	void *p = NULL;
@@ -439,7 +446,7 @@ static const struct {
 	{ "sallocx", of_sallocx },
 	{ "nallocx", of_nallocx },
 	{ "dallocx", of_block },
-	{ "sdallocx", of_block },
+	{ "sdallocx", of_sdallocx },
 	{ "dlopen", of_dlopen },
 	{ "mallctl", of_mallctl },
 	{ "mallctlnametomib", of_mib },
