@@ -47,6 +47,7 @@
 #include "os/vm.h"
 #include "page/longrun.h"
 #include "page/mapcache.h"
+#include "page/purge.h"
 #include "page/region.h"
 
 #define REALLOC_MAP_MIN ((size_t)1 << 20)
@@ -272,9 +273,10 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 		return p;
 	*zero = true;
 	p = huge_alloc(size, align);
-	if (!p && zones_release_space(UINT64_MAX))
-		p = huge_alloc(size, align);
-	return p;
+	if (p)
+		return p;
+	purges_wait();
+	return zones_release_space(UINT64_MAX) ? huge_alloc(size, align) : NULL;
 }
 
 /* Of a large object or a mapping that calls of the family made. */

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/delay.h"
 #include "base/options.h"
+#include "base/park.h"
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/block.h"
@@ -27,6 +28,7 @@
 #define TRIM_LATELY 4u /* decay_ms, for which memory that was used again may be kept again */
 #define TRIM_EARNED 4u
 #define TRIM_TEARDOWN 4u
+#define PURGES_WAIT_MS 500u
 #define DESCRIPTORS_ORDER 7u /* 128 descriptors: two of the kernel's smallest pages */
 
 bool trim_inline = true;
@@ -204,6 +206,24 @@ static void purge_return(struct zone *z, struct purge *p)
 		zone_unlock(z);
 }
 
+/* Calls of zone_purge that threads are in. */
+static _Atomic uint64_t under_way;
+
+void purges_wait(void)
+{
+	for (unsigned ms = 0; ms < PURGES_WAIT_MS; ms++) {
+		/* Acquire pairs with the release below: their blocks are free again. */
+		if (!atomic_load_explicit(&under_way, memory_order_acquire))
+			return;
+		park_sleep_ms(1);
+	}
+}
+
+void purges_fork_child(void)
+{
+	atomic_store_explicit(&under_way, 0, memory_order_relaxed);
+}
+
 uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 {
 	struct purge p = { .keep = keep };
@@ -215,6 +235,7 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 	 * locked, blocks smaller than its page), are left to another call. */
 	if (most > dirty)
 		most = dirty;
+	atomic_fetch_add_explicit(&under_way, 1, memory_order_relaxed);
 	for (; tried < most; tried += p.dirty) {
 		uint64_t refused;
 
@@ -230,6 +251,7 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 		if (refused >= p.dirty && atomic_load_explicit(&z->locked, memory_order_relaxed))
 			break;
 	}
+	atomic_fetch_sub_explicit(&under_way, 1, memory_order_release);
 	stat_add(STAT_purged_bytes, purged << PG_SHIFT);
 	return purged << PG_SHIFT;
 }

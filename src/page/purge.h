@@ -21,6 +21,11 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most);
  */
 void zone_purge_descriptors(struct zone *z);
 
+/* Waits until the purges end that are under way, 500 ms at most: their blocks are not free
+ * meanwhile. For an allocation that finds no memory. */
+void purges_wait(void);
+void purges_fork_child(void);
+
 /* The same for all zones of the process; `keep` is compared with the sum of their dirty pages. */
 uint64_t zones_purge(uint64_t keep, uint64_t most);
 void zones_purge_descriptors(void);

@@ -51,6 +51,7 @@
 #include "page/longrun.h"
 #include "page/mapcache.h"
 #include "page/pcp.h"
+#include "page/purge.h"
 #include "page/zone.h"
 #include "reclaim/background.h"
 #include "reclaim/control.h"
@@ -189,6 +190,7 @@ static void new_process(bool copy, uint32_t holder)
 	for (unsigned i = 0; i < ZONES_ALL; i++)
 		lock_fork_child(&zone_all[i].grow);
 	longrun_fork_child();
+	purges_fork_child();
 	mapcache_fork_child(longrun_pages() != 0);
 	heap_fork_child(copy, draining);
 	link_fork_child(self_tid());

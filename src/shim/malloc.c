@@ -114,8 +114,8 @@ EXPORT void cfree(void *p)
 	heap_free(p);
 }
 
-/* Whether the program's blocks are ours as we made them: a malloc in front of ours, which has a free
- * as well, may ask us for other sizes than it is asked for. */
+/* Whether the program's blocks are ours as we made them. A malloc in front of ours may ask us for
+ * other sizes than it is asked for; it has a free as well. */
 OWN_ALIAS(free) static void same_free(void *p);
 static void (*const volatile used_free)(void *p) = free;
 
