@@ -179,7 +179,8 @@ static bool size_suits(const void *p, size_t size, size_t align, bool exact, siz
 	*have = heap_bytes_at(p);
 	if (zero_owns(p))
 		return size <= 1;
-	return !*have || (huge_usable(p) ? large_suits(size, align, *have, exact) : size <= *have);
+	/* One that no region had room for has a mapping of its own, however small it is. */
+	return size <= *have || !*have;
 }
 
 noinline void heap_check_size(void *p, size_t size, size_t align, bool exact)

@@ -116,7 +116,8 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 			       ? p                                                                 \
 			       : FAILED(size, .name = #op, .tag = tag, .align = ALIGN_MIN,         \
 					.base = ours ? NULL : used##by);                           \
-	}
+	}                                                                                          \
+	OWN_NAME(op, size_t, const struct nothrow *)
 
 #define NEW_ALIGNED_NOTHROW(op, unaligned, by, single)                                             \
 	void *op(size_t size, size_t align, const struct nothrow *tag);                            \
@@ -129,7 +130,8 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 			       ? p                                                                 \
 			       : FAILED(size, .name = #op, .plain = #unaligned, .tag = tag,        \
 					.align = align, .base_aligned = ours ? NULL : used##by);   \
-	}
+	}                                                                                          \
+	OWN_NAME(op, size_t, size_t, const struct nothrow *)
 
 /* The same of a form that frees. */
 #define OWN_DELETE(op, ...)                                                                        \
@@ -201,14 +203,14 @@ static bool check_aligned;
 
 NEW(_Znwm);
 NEW_ARRAY(_Znam, _Znwm);
-NEW_NOTHROW(_ZnwmRKSt9nothrow_t, _Znwm, _Znwm)
-NEW_NOTHROW(_ZnamRKSt9nothrow_t, _Znam, _Znwm)
+NEW_NOTHROW(_ZnwmRKSt9nothrow_t, _Znwm, _Znwm);
+NEW_NOTHROW(_ZnamRKSt9nothrow_t, _Znam, _Znwm);
 NEW_ALIGNED(_ZnwmSt11align_val_t, _Znwm);
 NEW_ARRAY_ALIGNED(_ZnamSt11align_val_t, _ZnwmSt11align_val_t);
 NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, _ZnwmRKSt9nothrow_t, _ZnwmSt11align_val_t,
-		    _ZnwmSt11align_val_t)
+		    _ZnwmSt11align_val_t);
 NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, _ZnamRKSt9nothrow_t, _ZnamSt11align_val_t,
-		    _ZnwmSt11align_val_t)
+		    _ZnwmSt11align_val_t);
 
 DELETE(_ZdlPv);
 DELETE_BY(_ZdlPv, _ZdaPv)
@@ -237,12 +239,15 @@ __attribute__((constructor(102))) static void sizes_begin(void)
 	if (!options.check_classes && !options.check_sizes)
 		return;
 	/* While allocations are sampled, heads name no class. */
-	if (IS_OURS(_Znwm) && IS_OURS(_ZdlPv) && (!heap_sampling || options.check_sizes)) {
+	if (IS_OURS(_Znwm) && IS_OURS(_ZnwmRKSt9nothrow_t) && IS_OURS(_ZdlPv) &&
+	    (!heap_sampling || options.check_sizes)) {
 		checked = options.check_sizes ? delete_exact : delete_checked;
 		to_ZdlPvm = checked;
-		if (IS_OURS(_Znam) && IS_OURS(_ZdaPv))
+		if (IS_OURS(_Znam) && IS_OURS(_ZnamRKSt9nothrow_t) && IS_OURS(_ZdaPv))
 			to_ZdaPvm = checked;
 	}
 	check_aligned = IS_OURS(_ZnwmSt11align_val_t) && IS_OURS(_ZnamSt11align_val_t) &&
+			IS_OURS(_ZnwmSt11align_val_tRKSt9nothrow_t) &&
+			IS_OURS(_ZnamSt11align_val_tRKSt9nothrow_t) &&
 			IS_OURS(_ZdlPvSt11align_val_t) && IS_OURS(_ZdaPvSt11align_val_t);
 }

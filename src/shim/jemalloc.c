@@ -85,7 +85,7 @@ static void *realloc_exact(void *p, size_t old, size_t size)
 	if (size >= old || old > SMALL_MAX || class_size(class_of(size)) == old)
 		return heap_realloc(p, size);
 	q = move(p, old, size, 0);
-	return q ? q : p;
+	return q ? q : heap_shrunk_in_place(p);
 }
 
 /* Zeroes what a block has beyond `from`. */

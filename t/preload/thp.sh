@@ -34,7 +34,6 @@ told thp:always hg "all objects may be on huge pages"
 proved_loaded "the program was served by the library" snapshot
 
 # grown OPTIONS MIB CONDITION TEXT: what the helper says of a program that grows, as awk's $1, $2.
-# cache_limit:0 is the default.
 grown() {
 	if grep -q '\[always\]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null; then
 		skip "$4" "this system gives huge pages unasked"
@@ -50,8 +49,8 @@ grown() {
 }
 grown thp:auto 80 '$1 >= 40960 && $2 < 4096' \
 	"thp:auto: a large process grows by huge pages, and gives them back"
-grown cache_limit:0 80 '$1 >= 40960' "without options as well"
-grown cache_limit:1M 80 '$1 == 0' \
+grown cache_limit:0 80 '$1 == 0' "not by default"
+grown thp:auto,cache_limit:1M 80 '$1 == 0' \
 	"with a cache_limit it does not, because free memory would exceed that"
 grown thp:auto 12 '$1 == 0' "thp:auto: a process of 12 MiB has none"
 grown thp:system 80 '$1 == 0' "thp:system: nor has any other one"
