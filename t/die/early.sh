@@ -4,7 +4,7 @@
 # What a process without options notices at its first frees, of its first large blocks, in malloc(0)
 # and of sizes told to free.
 . "${0%/*}/../lib/tap.sh"
-plan 32
+plan 33
 
 # shellcheck disable=SC3045
 ulimit -c 0
@@ -45,6 +45,7 @@ stops sized-c "$size" "free_sized of another class's size"
 stops sized-cxx "$size" "delete of another class's size"
 ends sized-right 0 "right sizes pass"
 ends sized-realloc 0 "so do those of blocks that realloc has left where they were"
+ends sized-scarce 0 "and of small ones that no region had room for"
 ends sized-cxx 0 "check_classes:0 turns this off" ,check_classes:0
 
 ends overflow-large 139 "a write behind one of the first large blocks faults"

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "lib/cases.h"
@@ -326,6 +327,39 @@ static void sized_realloc(void)
 	exit(0);
 }
 
+/* When no region has room, a small object has a mapping of its own, and a block that is to shrink
+ * stays as it is. */
+static void sized_scarce(void)
+{
+	struct rlimit limit = { (rlim_t)150 << 20, (rlim_t)150 << 20 };
+	void *sized = dlsym(RTLD_DEFAULT, "free_sized");
+	void *exact = dlsym(RTLD_DEFAULT, "rallocx");
+	void (*fn)(void *, size_t);
+	void *(*rallocx)(void *, size_t, int);
+	void **all = NULL;
+	void **p;
+	void *large;
+
+	if (!sized || !exact)
+		exit(5);
+	memcpy(&fn, &sized, sizeof(fn));
+	memcpy(&rallocx, &exact, sizeof(rallocx));
+	large = get(1000);
+	setrlimit(RLIMIT_AS, &limit);
+	while ((p = malloc(64)) != NULL) {
+		*p = all;
+		all = p;
+	}
+	p = rallocx(large, 100, 0);
+	fn(p ? p : large, p ? 100 : 1000);
+	while (all) {
+		p = all;
+		all = *p;
+		fn(p, 64);
+	}
+	exit(0);
+}
+
 /* Many are in use at a time, all distinct; then they are used again. */
 static void zero_many(void)
 {
@@ -438,6 +472,7 @@ static const struct die_case cases[] = {
 	{ "sized-cxx", sized_cxx },
 	{ "sized-cxx-array", sized_cxx_array },
 	{ "sized-right", sized_right },
+	{ "sized-scarce", sized_scarce },
 	{ "zero-read", zero_read },
 	{ "zero-write", zero_write },
 	{ "holes-right", holes_right },

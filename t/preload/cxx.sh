@@ -13,7 +13,7 @@ fi
 OPERATORS_LIB=$SLUICE_LIB
 export OPERATORS_LIB
 
-plan 16
+plan 17
 
 # run CASE LABEL
 run() {
@@ -37,6 +37,30 @@ if g++ -std=c++17 -O1 -fno-builtin -DSHARED -o "$TMP/replaced" "$srcdir/t/helper
 else
 	bail_out "g++ cannot compile: $(head -n 3 "$TMP/err")"
 fi
+
+# A program may replace only the forms that do not throw, which then ask for more than it does.
+cat >"$TMP/nothrow.cc" <<'CC'
+#include <cstdio>
+#include <new>
+void *operator new(std::size_t n, const std::nothrow_t &) noexcept
+{
+	return ::operator new(n + 40);
+}
+void *operator new[](std::size_t n, const std::nothrow_t &) noexcept
+{
+	return ::operator new[](n + 40);
+}
+struct some { long a[5]; ~some() {} };
+int main()
+{
+	delete new (std::nothrow) some;
+	delete[] new (std::nothrow) some[3];
+	std::puts("ok");
+}
+CC
+g++ -std=c++17 -O1 -o "$TMP/nothrow" "$TMP/nothrow.cc" 2>"$TMP/err" ||
+	bail_out "g++ cannot compile: $(head -n 3 "$TMP/err")"
+is "$(with_sluice "$TMP/nothrow" 2>&1)" ok "sizes of blocks that its own nothrow forms made pass"
 
 # A C program that loads modules of C++, so that only they see a runtime, and each its own.
 cat >"$TMP/host.c" <<'C'
