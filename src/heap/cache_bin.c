@@ -145,7 +145,9 @@ void heap_init_bins(struct heap *h)
 	}
 }
 
-bool bin_keeps(const struct object *o, const struct page *pg)
+/* Whether o, an object of pg that the caller uses or has freed, is one that early.c keeps: (C)
+ * there. Any thread. */
+static bool bin_keeps(const struct object *o, const struct page *pg)
 {
 	const struct heap *h = atomic_load_explicit(&pg->owner, memory_order_relaxed);
 	struct quarantine *q = h ? quarantine_of(h) : NULL;

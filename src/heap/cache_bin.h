@@ -75,15 +75,11 @@ static inline struct object **bin_bottom(struct heap *h, unsigned bin)
  */
 #define HEAP_LOOKS 512u
 
-/* One of these frees, of a small object. Returns whether o is in the bin, or bin_keeps it. */
+/* One of these frees, of a small object. Returns whether o is in the bin, or kept by early.c. */
 bool bin_look(struct heap *h, unsigned cls, const struct object *o);
 
 /* Whether a free of o, an object of pg, would be noticed as a second one. */
 bool bin_would_find(struct heap *h, const struct object *o, const struct page *pg);
-
-/* Whether o, an object of pg that the caller uses or has freed, is one that early.c keeps: (C)
- * there. Any thread. */
-bool bin_keeps(const struct object *o, const struct page *pg);
 
 /* Places the bin has now. */
 static inline unsigned bin_room(struct heap *h, unsigned bin)

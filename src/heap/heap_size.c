@@ -153,7 +153,7 @@ static bool small_suits(const struct page *pg, size_t size, size_t align, bool e
 	return !exact && size <= class_size(pg->cls) && size > class_size(pg->cls) / 2;
 }
 
-/* A run or a mapping has what rounding up and realloc have added. realloc leaves a run that shrinks
+/* A run has what rounding up and realloc have added. realloc leaves a run that shrinks
  * to more than PG_BYTES / 2. */
 static bool large_suits(size_t size, size_t align, size_t have, bool exact)
 {

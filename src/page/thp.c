@@ -22,8 +22,9 @@
 #include "base/lock.h"
 #include "os/vm.h"
 #include "page/pagemap.h"
+#include "page/zone.h"
 
-#define THP_BYTES ((size_t)2 << 20)
+#define THP_BYTES ((size_t)PREFAULT_LARGE << PG_SHIFT)
 _Static_assert(REGION_BYTES / THP_BYTES <= 32, "a bit for each huge page of a region");
 
 void thp_as_set(const struct region *r, void *addr, size_t bytes)

@@ -20,8 +20,8 @@ void thp_as_set(const struct region *r, void *addr, size_t bytes);
  */
 void thp_on_request(struct region *r);
 
-/* Backs a free block of THP_PAGES, aligned to its size and clean, by a huge page, or, if the kernel
- * has none, its front by a small one. */
+/* Backs a free block of PREFAULT_LARGE pages, aligned to its size and clean, by a huge page, or, if
+ * the kernel has none, its front by a small one. */
 void thp_populate(struct page *pg);
 
 /*
