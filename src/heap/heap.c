@@ -82,18 +82,20 @@ static always_inline void do_what_is_due(bool allocates)
 
 /* ---- slabs, outside of the critical section ------------------------------------------------- */
 
-/* Adopt a slab with room, or make one of fresh pages; it is in limbo. Returns NULL if no memory. */
-static struct page *slab_obtain(struct pcp *pcp, unsigned cls)
+/* Adopt a slab with room, or make one of fresh pages, which the program will write as a whole if it
+ * is dense; it is in limbo. Returns NULL if no memory. */
+static struct page *slab_obtain(struct pcp *pcp, unsigned cls, bool dense)
 {
+	struct page *(*take)(struct pcp *, unsigned) = dense ? pcp_alloc_dense : pcp_alloc;
 	struct page *pg = slab_pool_take(cls);
 	uint32_t forks;
 
 	if (pg)
 		return pg;
 	forks = heap_forks();
-	pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
+	pg = take(pcp, run_class_of(size_classes[cls].pages));
 	if (unlikely(!pg) && heap_reclaimed(forks))
-		pg = pcp_alloc(pcp, run_class_of(size_classes[cls].pages));
+		pg = take(pcp, run_class_of(size_classes[cls].pages));
 	if (pg)
 		slab_make(pg, cls);
 	return pg;
@@ -155,6 +157,7 @@ static always_inline void *alloc_small(size_t size)
 		struct heap *h = heap_call_begin(true);
 		struct page *pg;
 		struct object *o;
+		bool dense;
 
 		if (unlikely(!h))
 			return emergency_alloc(class_size(cls), align);
@@ -163,6 +166,7 @@ static always_inline void *alloc_small(size_t size)
 			heap_call_end(h);
 			return o;
 		}
+		dense = heap_fills_slabs(h, cls);
 		heap_call_end(h);
 		if (unlikely(due & ~SAMPLE_COUNTED)) {
 			void *p = sampler_alloc(size, due);
@@ -174,7 +178,7 @@ static always_inline void *alloc_small(size_t size)
 		}
 		do_what_is_due(true); /* it may have been the thread's first call */
 		heap_slab_needed();
-		pg = slab_obtain(&h->pcp, cls);
+		pg = slab_obtain(&h->pcp, cls, dense);
 		if (unlikely(!pg))
 			return emergency_alloc(class_size(cls), align);
 		h = heap_call_begin(true);

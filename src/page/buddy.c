@@ -196,26 +196,12 @@ static noinline void alloc_elsewhere(struct zone *z, struct taking *t, int err)
 		alloc_grow(z, t, true);
 }
 
-#define HUGE_RUN 8u /* pages: slabs, and blocks of up to 128 KiB */
-
-/* Of longer runs a program may touch little. A zone with a reserve has that. */
-static bool wants_huge_page(const struct zone *z, uint32_t npages, unsigned n)
-{
-	return vm_thp_on_request && !z->segregated && npages <= HUGE_RUN &&
-	       npages * n <= PREFAULT_LARGE / 2 &&
-	       !(orders_of(z, BACKING_DIRTY) >> order_of(npages * n));
-}
-
 static unsigned alloc_runs(struct zone *z, const struct want *want, unsigned n, unsigned least,
 			   struct page **out)
 {
 	bool asked = growth_ask_if_due(z, (uint64_t)want->npages * least);
 	struct taking t = { .want = *want, .n = n, .least = least, .out = out };
-	int err;
-
-	if (unlikely(wants_huge_page(z, want->npages, n)))
-		prefault_huge(z);
-	err = alloc_grow(z, &t, asked);
+	int err = alloc_grow(z, &t, asked);
 
 	if (unlikely(t.got < least) && zone_is_one_of_all(z))
 		alloc_elsewhere(z, &t, err);

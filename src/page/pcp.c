@@ -44,6 +44,7 @@
 #include "base/probe.h"
 #include "base/stats.h"
 #include "page/pagemap.h"
+#include "page/prefault.h"
 #include "page/purge.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
@@ -275,7 +276,7 @@ static noinline struct page *alloc_refill(struct pcp *p, unsigned rc, unsigned n
 	return run[0];
 }
 
-struct page *pcp_alloc(struct pcp *p, unsigned rc)
+static always_inline struct page *alloc_run(struct pcp *p, unsigned rc, bool dense)
 {
 	unsigned n = 1;
 
@@ -293,7 +294,19 @@ struct page *pcp_alloc(struct pcp *p, unsigned rc)
 		stat_add(STAT_pcp_bypassed, 1);
 		PROBE1(pcp_bypass, p);
 	}
+	if (dense)
+		prefault_huge(p->zone, run_class_pages[rc], n);
 	return alloc_refill(p, rc, n);
+}
+
+struct page *pcp_alloc(struct pcp *p, unsigned rc)
+{
+	return alloc_run(p, rc, false);
+}
+
+struct page *pcp_alloc_dense(struct pcp *p, unsigned rc)
+{
+	return alloc_run(p, rc, true);
 }
 
 /* One hold of the lock. Returns how many of the n runs were there. */

@@ -79,6 +79,9 @@ void pcp_set_zone(struct pcp *p, struct zone *z);
  */
 struct page *pcp_alloc(struct pcp *p, unsigned run_class);
 
+/* The same for a run that the program will soon have written as a whole. */
+struct page *pcp_alloc_dense(struct pcp *p, unsigned run_class);
+
 /* Up to n runs of 2^order pages, with one try of the lock for each BULK_BATCH. Returns how many. */
 unsigned pcp_alloc_bulk(struct pcp *p, unsigned order, unsigned n, struct page **out);
 

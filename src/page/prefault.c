@@ -3,7 +3,7 @@
  * prefault.c - the reserve of a zone: free blocks that read as zero and that the kernel backs; and
  * growth by huge pages.
  * Used by reserve (its thread fills and trims it), reclaim and limits (which give it back), and
- * buddy (prefault_huge); uses block, region, growth and vm.
+ * pcp (prefault_huge); uses block, region, growth and vm.
  *
  * (A) A block on a prefaulted list reads as zero and is backed as a whole. So are the parts that it
  *     is split into, and what two such blocks merge into. Blocks of other kinds never join it.
@@ -178,22 +178,31 @@ uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most)
 
 static bool huge_page_is_due(struct zone *z)
 {
-	uint64_t step = atomic_load_explicit(&zone_lead(z)->growth.ask_most, memory_order_relaxed);
+	struct growth *g = &zone_lead(z)->growth;
+	uint64_t step = atomic_load_explicit(&g->ask_most, memory_order_relaxed);
 
-	return zone_used_pages(z) >= HUGE_FROM && zone_sum(z, dirty_pages) < PREFAULT_LARGE &&
+	return atomic_load_explicit(&g->dense_taken, memory_order_relaxed) >= PREFAULT_LARGE / 2 &&
+	       zone_used_pages(z) >= HUGE_FROM && zone_sum(z, dirty_pages) < PREFAULT_LARGE &&
 	       !(step && step < PREFAULT_LARGE) && !options.cache_limit && !zone_is_tight(z) &&
 	       !atomic_load_explicit(&z->locked, memory_order_relaxed);
 }
 
-void prefault_huge(struct zone *z)
+void prefault_huge(struct zone *z, uint32_t npages, unsigned n)
 {
+	uint32_t dirty = atomic_load_explicit(&z->orders[BACKING_DIRTY], memory_order_relaxed);
 	struct page *pg;
 
+	if (!vm_thp_on_request || z->segregated) /* a zone with a reserve has that */
+		return;
+	counter_add_shared(&zone_lead(z)->growth.dense_taken, npages * n);
+	if (npages * n > PREFAULT_LARGE / 2 || dirty >> order_of(npages * n))
+		return;
 	/* Of threads that grow at the same time one does it. */
 	if (!huge_page_is_due(z) || !lock_try(&z->grow))
 		return;
 	pg = huge_page_is_due(z) ? clean_take(z, order_of(PREFAULT_LARGE), PREFAULT_LARGE) : NULL;
 	if (pg) {
+		atomic_store_explicit(&zone_lead(z)->growth.dense_taken, 0, memory_order_relaxed);
 		DELAY_HERE(prefault_taken);
 		thp_on_request(region_of(pg));
 		thp_populate(pg);

@@ -16,12 +16,13 @@
 uint32_t prefault_fill(struct zone *z, uint64_t large, uint64_t most);
 
 /*
- * Before memory is taken of which the zone has only clean blocks: backs a whole block of
- * PREFAULT_LARGE pages with a huge page and frees it as dirty memory, if the process is large
- * enough and nearly all of its memory is in use. Makes system calls; waits for no other lock than
- * the zone's. Any context.
+ * Before n runs of npages are taken that the program will write as a whole: if the zone has only
+ * clean blocks for them, backs a block of PREFAULT_LARGE pages with a huge page and frees it as
+ * dirty memory. It does so in a large process of whose memory nearly all is in use, and once for
+ * each PREFAULT_LARGE / 2 pages of such runs: so what the program does not write is backed to that
+ * extent at most. Makes system calls; waits for no other lock than the zone's. Any context.
  */
-void prefault_huge(struct zone *z);
+void prefault_huge(struct zone *z, uint32_t npages, unsigned n);
 
 /* Gives prefaulted pages back to the kernel until at most `keep` are left or `most` were given, in
  * steps, with no lock held over a system call. Returns bytes given back. */

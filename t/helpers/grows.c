@@ -8,6 +8,11 @@
  *
  * grows threads: 64 threads grow by 1 MB each, all at once. Prints how many KiB of it the kernel
  * backs with huge pages, and how many KiB are resident beyond what the objects take.
+ *
+ * grows untouched: a program that has 18 MiB of small objects, then gets 2,000 blocks of 100,000
+ * bytes, of each of which it writes one byte, with 1,000 bytes of small objects for each; then 200
+ * threads, each of which has one object of each of 60 sizes. Prints how many KiB the kernel backs
+ * with huge pages, and how many KiB are resident beyond the small objects.
  */
 #include "lib/check.h"
 
@@ -101,6 +106,38 @@ static int threads(void)
 	return 0;
 }
 
+static void *one_of_each(void *arg)
+{
+	for (size_t i = 1; i <= 60; i++)
+		*(volatile char *)(newest = malloc(i * 64)) = 1;
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	return arg;
+}
+
+static int untouched(void)
+{
+	enum { THREADS = 200, BLOCKS = 2000 };
+	pthread_t t[THREADS];
+	long start = field_kib("Rss:");
+
+	grow(HUGE * 9);
+	for (int i = 0; i < BLOCKS; i++) {
+		*(volatile char *)(newest = malloc(100000)) = 1;
+		grow(1000);
+	}
+	pthread_barrier_init(&barrier, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++)
+		pthread_create(&t[i], NULL, one_of_each, NULL);
+	pthread_barrier_wait(&barrier);
+	printf("%ld %ld\n", field_kib("AnonHugePages:"),
+	       field_kib("Rss:") - start - (long)(HUGE * 9 / 1024) - BLOCKS * 1000 / 1024);
+	pthread_barrier_wait(&barrier);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	size_t n = (size_t)(argc > 1 ? atol(argv[1]) : 1) * (1u << 20) / OBJECT;
@@ -113,6 +150,8 @@ int main(int argc, char **argv)
 		return 77;
 	if (argc > 1 && strcmp(argv[1], "threads") == 0)
 		return threads();
+	if (argc > 1 && strcmp(argv[1], "untouched") == 0)
+		return untouched();
 	memset(o, 0, n * sizeof(*o));
 	start = field_kib("Rss:");
 	for (size_t i = 0; i < n; i++) {

@@ -8,7 +8,7 @@
 if ! grep -q '^VmFlags' /proc/self/smaps 2>/dev/null; then
 	skip_all "this kernel does not tell the flags of mappings"
 fi
-plan 16
+plan 17
 
 # flags OPTIONS: how many of the process's mappings have hg (huge pages wanted), and nh (forbidden).
 flags() {
@@ -49,13 +49,16 @@ grown() {
 }
 grown thp:auto 80 '$1 >= 40960 && $2 < 4096' \
 	"thp:auto: a large process grows by huge pages, and gives them back"
-grown cache_limit:0 80 '$1 == 0' "not by default"
-grown thp:auto,cache_limit:1M 80 '$1 == 0' \
+grown cache_limit:0 80 '$1 >= 40960' "without options as well"
+grown cache_limit:1M 80 '$1 == 0' \
 	"with a cache_limit it does not, because free memory would exceed that"
 grown thp:auto 12 '$1 == 0' "thp:auto: a process of 12 MiB has none"
 grown thp:system 80 '$1 == 0' "thp:system: nor has any other one"
 grown thp:auto threads '$1 > 0 && $2 < 16384' \
 	"thp:auto: of 64 threads that grow at once each one takes little more than it needs"
+
+grown thp:auto untouched '$1 > 0 && $2 < 65536' \
+	"thp:auto: what a program does not write is not backed, but for a part"
 
 # RSS tells what is mapped; only the cgroup tells what is left of a huge page mapped in part.
 label="thp:auto: what is given back of a huge page is free at once"

@@ -27,6 +27,7 @@
 #define run_class_pages PCP_EXPAND(PCP_VARIANT, run_class_pages)
 #define pcp_init PCP_EXPAND(PCP_VARIANT, init)
 #define pcp_alloc PCP_EXPAND(PCP_VARIANT, alloc)
+#define pcp_alloc_dense PCP_EXPAND(PCP_VARIANT, alloc_dense)
 #define pcp_alloc_bulk PCP_EXPAND(PCP_VARIANT, alloc_bulk)
 #define pcp_free PCP_EXPAND(PCP_VARIANT, free)
 #define pcp_free_bulk PCP_EXPAND(PCP_VARIANT, free_bulk)
