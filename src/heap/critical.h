@@ -24,16 +24,19 @@
  * thread. The slow path finds out which, and takes a mark back. */
 static always_inline bool heap_enter(struct heap *h)
 {
-	if (unlikely(atomic_load_explicit(&h->busy, memory_order_relaxed) != 0))
-		return false;
+	/* One branch for both words: if busy was set, this store changes nothing. */
+	uint64_t was = atomic_load_explicit(&h->busy, memory_order_relaxed);
+
 	atomic_store_explicit(&h->busy, 1, memory_order_relaxed);
 	DELAY_HERE(critical_enter);
 	/* Compiler barrier; the claimer's membarrier is the other half. Acquire pairs with the
 	 * claimer's release when it lets go. */
 	atomic_signal_fence(memory_order_seq_cst);
-	if (likely(atomic_load_explicit(&h->claim, memory_order_acquire) == CLAIM_FREE))
+	_Static_assert(CLAIM_FREE == 0, "the sum of both words is 0 if the owner may enter");
+	if (likely((atomic_load_explicit(&h->claim, memory_order_acquire) | was) == 0))
 		return true;
-	atomic_store_explicit(&h->busy, 0, memory_order_release);
+	if (!was)
+		atomic_store_explicit(&h->busy, 0, memory_order_release);
 	return false;
 }
 

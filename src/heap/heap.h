@@ -249,8 +249,8 @@ static always_inline void *heap_alloc(size_t size)
 /* In the critical section of h, which it leaves: p lies in the run of r that begins `first` bytes
  * after r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects of
  * any. */
-static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t first,
-					 struct cache_bin *b)
+static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
+					 uint32_t first, struct cache_bin *b)
 {
 	struct page *pg = (struct page *)(void *)((char *)r->page +
 						  first / (PG_BYTES / sizeof(struct page)));
@@ -258,7 +258,7 @@ static always_inline void heap_free_into(void *p, struct heap *h, struct region 
 	struct object **top = b->top;
 	uint32_t divisor = b->divisor;
 	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
-	uint32_t offset = (uint32_t)(uintptr_t)p - (uint32_t)(uintptr_t)r - first;
+	uint32_t offset = at - first;
 
 	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
 	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
@@ -285,16 +285,16 @@ static always_inline void heap_free_into(void *p, struct heap *h, struct region 
 static always_inline void heap_free(void *p)
 {
 	struct heap *h = heap_self;
-	struct region *r;
+	uint32_t at = (uint32_t)(uintptr_t)p & (REGION_BYTES - 1);
+	struct region *r = (struct region *)(void *)((char *)p - at);
 	uint32_t head;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
 		return;
 	}
-	r = region_of(p);
-	head = r->head[page_index_of(p)];
-	heap_free_into(p, h, r, head & ~HEAD_NOTE, bin_at(h, head & HEAD_NOTE));
+	head = r->head[at >> PG_SHIFT];
+	heap_free_into(p, h, r, at, head & ~HEAD_NOTE, bin_at(h, head & HEAD_NOTE));
 }
 
 /* The same for a caller that knows the size that was asked for when p was allocated. If the head
@@ -305,6 +305,7 @@ static always_inline void heap_free_sized(void *p, size_t size)
 	struct region *r;
 	size_t scaled;
 	uint32_t first;
+	uint32_t at;
 
 	if (unlikely(size > CLASS_TABLE_MAX) || unlikely(!pagemap_ours(p)) ||
 	    unlikely(!heap_enter(h))) {
@@ -314,13 +315,14 @@ static always_inline void heap_free_sized(void *p, size_t size)
 	scaled = class_scaled(size);
 	r = region_of(p);
 	/* The head is a multiple of PG_BYTES, plus the scaled class. */
-	first = r->head[page_index_of(p)] - (uint32_t)scaled;
+	at = (uint32_t)(uintptr_t)p & (REGION_BYTES - 1);
+	first = r->head[at >> PG_SHIFT] - (uint32_t)scaled;
 	if (unlikely(first & HEAD_NOTE)) {
 		heap_exit(h);
 		heap_free_other_size(p, size);
 		return;
 	}
-	heap_free_into(p, h, r, first, bin_at(h, scaled));
+	heap_free_into(p, h, r, at, first, bin_at(h, scaled));
 }
 
 #endif
