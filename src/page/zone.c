@@ -50,6 +50,7 @@ static _Atomic uint32_t next_thread;
 /* What is known while zones_init runs. */
 struct topology {
 	unsigned processors;      /* that the process may run on */
+	unsigned end;             /* one more than the highest of these */
 	uint8_t node[PROCESSORS]; /* the node of each, + 1; 0: the process may not run on it */
 	unsigned size[NODES];     /* processors of each node */
 };
@@ -76,6 +77,7 @@ static void allowed_processors(struct topology *t)
 		if (mask[i / 8] >> (i % 8) & 1) {
 			t->node[i] = 1;
 			t->processors++;
+			t->end = i + 1;
 		}
 	}
 }
@@ -130,6 +132,7 @@ static void faked(struct topology *t)
 			break;
 		at++;
 	}
+	t->end = t->processors;
 	if (*at || !t->processors)
 		options_say("option zones_topology: '%s' is not a list of numbers, as 4+4",
 			    options.zones_topology);
@@ -137,7 +140,7 @@ static void faked(struct topology *t)
 
 static void count_by_node(struct topology *t)
 {
-	for (unsigned i = 0; i < PROCESSORS; i++)
+	for (unsigned i = 0; i < t->end; i++)
 		if (t->node[i])
 			t->size[t->node[i] - 1]++;
 }
@@ -163,7 +166,7 @@ static void by_group(const struct topology *t)
 	for (unsigned node = 0; node < NODES; node++) {
 		unsigned n = 0;
 
-		for (unsigned i = 0; i < PROCESSORS; i++)
+		for (unsigned i = 0; n < t->size[node]; i++)
 			if (t->node[i] == node + 1)
 				zone_table[i] = (uint8_t)((zone + n++ / group) % ZONES_MAX);
 		zone += (n + group - 1) / group;
@@ -176,10 +179,12 @@ static void by_number(const struct topology *t, unsigned n)
 {
 	unsigned k = 0;
 
-	for (unsigned node = 0; node < NODES; node++)
-		for (unsigned i = 0; i < PROCESSORS; i++)
+	for (unsigned node = 0, end = 0; node < NODES; node++) {
+		end += t->size[node];
+		for (unsigned i = 0; k < end; i++)
 			if (t->node[i] == node + 1)
 				zone_table[i] = (uint8_t)(k++ * n / t->processors);
+	}
 	chosen = n;
 }
 
@@ -211,7 +216,7 @@ static void choose(void)
 		by_group(&t);
 	}
 	/* Processors that the process may be moved to later. */
-	for (unsigned i = 0; i < PROCESSORS; i++)
+	for (unsigned i = 0; chosen > 1 && i < PROCESSORS; i++)
 		if (!t.node[i])
 			zone_table[i] = (uint8_t)(i % chosen);
 }
