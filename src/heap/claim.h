@@ -17,7 +17,7 @@
  *                                                      the mark, or is about to take the mark back.
  *                                                      Also with unattached 1 and T 0
  *   HELD(e)       -     0           0            T     claimed; with busy 1 the claimer lets go at
- *                                                      once
+ *                                                      once. Also with unattached 1 and T 0
  *   HELD+EXITED   0     0           0            0     claimed, and its owner ended: the claimer
  *                                                      retires it
  *   not +EXITED   1     0           0            -     its thread ended in a call: lost (bounded)

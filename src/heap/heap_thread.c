@@ -19,7 +19,7 @@
  * Bound: the first call of a thread tries REAP_STEPS heaps or none and has one hold of the lock. In
  * a child of fork, each call that needs a slab, after the first ORPHAN_CALLS, looks at ORPHAN_STEPS
  * heaps, and abandons the slabs of one orphan, until all were seen. The end of a thread abandons
- * the slabs of its heap.
+ * the slabs of its heap, unless the heap stays warm (finish).
  * Only heap_abandon_slabs runs inside a critical section here.
  * Signal handlers: if the interrupted call holds this lock, or one of a later rank while another
  * thread holds this one, the call uses the fallback heap.
@@ -48,11 +48,13 @@
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
+#include "page/purge.h"
 #include "page/zone.h"
 
 #define REAP_STEPS 3u
 #define REAP_GAP 16u /* the most new heaps between two looks */
 #define ORPHAN_STEPS 3u
+#define WARM_PAGES (1u << (20 - PG_SHIFT))
 #define ORPHAN_CALLS 64u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
@@ -81,8 +83,11 @@ void (*heap_due_begins)(bool allocates);
 
 static struct {
 	struct lock lock;
-	/* Empty heaps that wait for a thread: any thread pushes, the holder of the lock takes. */
+	/* Heaps that wait for a thread: any thread pushes, the holder of the lock takes. */
 	_Atomic(struct heap *) free;
+	/* How many of them were left as they were; options.warm_heaps at most, but for those that
+	 * threads leave at the same time. */
+	_Atomic uint32_t warm;
 	/* Guarded by: lock; also read without it. In a child of fork: the next heap that may be an
 	 * orphan. */
 	_Atomic(struct heap *) orphan;
@@ -270,12 +275,19 @@ void heap_release(struct heap *h)
 		heap_retire(h);
 }
 
-/* In the critical section of a heap whose thread has ended or is about to: empty the heap. */
+/* In the critical section of a heap whose thread has ended or is about to: the heap waits for the
+ * next thread. Where the background thread drains those of idle threads, a few stay as they are,
+ * and are drained as these are; the others are emptied. */
 static void finish(struct heap *h)
 {
-	heap_abandon_slabs(h);
+	h->warm = !trim_inline &&
+		  atomic_load_explicit(&registry.warm, memory_order_relaxed) < options.warm_heaps;
+	if (h->warm)
+		atomic_fetch_add_explicit(&registry.warm, 1, memory_order_relaxed);
+	else
+		heap_abandon_slabs(h);
 	heap_exit_free(h);
-	pcp_drain(&h->pcp);
+	pcp_drain_to(&h->pcp, h->warm ? WARM_PAGES : 0);
 	heap_retire(h);
 }
 
@@ -370,9 +382,29 @@ static void reap_some(void)
 	atomic_store_explicit(&registry.reap_left, next, memory_order_relaxed);
 }
 
+/* The holder of the lock. Returns NULL if no heap waits for a thread. */
+static struct heap *take_waiting(void)
+{
+	struct heap *h;
+
+	do {
+		h = free_take();
+	} while (h && heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
+	if (!h)
+		return NULL;
+	if (h->warm) {
+		h->warm = false;
+		atomic_fetch_sub_explicit(&registry.warm, 1, memory_order_relaxed);
+	}
+	/* Release: one that sees it attached does not take it for an orphan. */
+	atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
+	atomic_store_explicit(&h->unattached, 0, memory_order_release);
+	return h;
+}
+
 noinline struct heap *heap_create_self(void)
 {
-	struct heap *h = NULL;
+	struct heap *h;
 
 	if (unlikely(heap_in_copy))
 		return &heap_none;
@@ -382,14 +414,7 @@ noinline struct heap *heap_create_self(void)
 		reap_some();
 	if (lock_acquire(&registry.lock) != 0)
 		return &heap_none;
-	do {
-		h = free_take();
-	} while (h && heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
-	if (h) {
-		/* Release: one that sees it attached does not take it for an orphan. */
-		atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
-		atomic_store_explicit(&h->unattached, 0, memory_order_release);
-	}
+	h = take_waiting();
 	lock_release(&registry.lock);
 	if (h) {
 		stat_add(STAT_heaps_reused, 1);

@@ -169,6 +169,7 @@ struct heap {
 	_Atomic uint32_t unattached;  /* it is on such a list */
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
 	struct heap *free_next;       /* heaps that wait for a thread */
+	bool warm;                    /* registry.warm counts it */
 
 	/* Any thread, atomic: the process in which it last got a thread (heap_process). */
 	_Atomic uint32_t process;
