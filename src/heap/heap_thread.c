@@ -121,7 +121,7 @@ void (*heap_copy_begins)(void);
 
 static void thread_exit(void *arg);
 
-/* A fork during the push costs its child an empty heap. */
+/* A fork during the push costs its child a heap; what is in it is drained as that of a sleeper. */
 void heap_retire(struct heap *h)
 {
 	struct heap *head = atomic_load_explicit(&registry.free, memory_order_relaxed);
