@@ -16,6 +16,13 @@
 #endif
 #define ALIAS(name) EXPORT OWN_ALIAS(name)
 
+/* For op, of ours, which frees p: a name that is ours in any case, and op as the program has it.
+ * IS_OURS says whether they are one function. */
+#define OWN_FREE(op, ...)                                                                          \
+	OWN_ALIAS(op) static void own##op(void *p, ##__VA_ARGS__);                                 \
+	static void (*const volatile used##op)(void *p, ##__VA_ARGS__) = op
+#define IS_OURS(op) likely(used##op == own##op)
+
 /* The function `as` under a second name. In the file that defines it. */
 #define SAME(type, name, as, ...)                                                                  \
 	type name(__VA_ARGS__);                                                                    \

@@ -96,6 +96,12 @@ void *heap_shrunk_in_place(void *p);
  */
 void heap_check_size(void *p, size_t size, size_t align, bool exact);
 
+/* Whether the functions that free and are told a size call it. */
+static inline bool heap_checks_sizes(void)
+{
+	return likely(options.check_classes) || unlikely(options.check_sizes);
+}
+
 /* What heap_free_sized does not do itself: checks the size, then frees. */
 void heap_free_other_size(void *p, size_t size);
 

@@ -63,7 +63,6 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 #define OWN_NAME(op, ...)                                                                          \
 	static void *own##op(__VA_ARGS__) __attribute__((alias(#op)));                             \
 	static void *(*const volatile used##op)(__VA_ARGS__) = op
-#define IS_OURS(op) likely(used##op == own##op)
 
 #define NEW(op)                                                                                    \
 	void *op(size_t size);                                                                     \
@@ -133,18 +132,13 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 	}                                                                                          \
 	OWN_NAME(op, size_t, size_t, const struct nothrow *)
 
-/* The same of a form that frees. */
-#define OWN_DELETE(op, ...)                                                                        \
-	static void own##op(void *p, ##__VA_ARGS__) __attribute__((alias(#op)));                   \
-	static void (*const volatile used##op)(void *p, ##__VA_ARGS__) = op
-
 #define DELETE(op, ...)                                                                            \
 	void op(void *p, ##__VA_ARGS__);                                                           \
 	OPERATOR void op(void *p, ##__VA_ARGS__)                                                   \
 	{                                                                                          \
 		heap_free(p);                                                                      \
 	}                                                                                          \
-	OWN_DELETE(op, ##__VA_ARGS__)
+	OWN_FREE(op, ##__VA_ARGS__)
 
 #define DELETE_BY(by, op, ...)                                                                     \
 	void op(void *p, ##__VA_ARGS__);                                                           \
@@ -214,14 +208,14 @@ NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, _ZnamRKSt9nothrow_t, _Zn
 
 DELETE(_ZdlPv);
 DELETE_BY(_ZdlPv, _ZdaPv)
-OWN_DELETE(_ZdaPv);
+OWN_FREE(_ZdaPv);
 DELETE_SIZED(_ZdlPv, _ZdlPvm)
 DELETE_SIZED(_ZdaPv, _ZdaPvm)
 DELETE_BY(_ZdlPv, _ZdlPvRKSt9nothrow_t, const struct nothrow *tag)
 DELETE_BY(_ZdaPv, _ZdaPvRKSt9nothrow_t, const struct nothrow *tag)
 DELETE(_ZdlPvSt11align_val_t, size_t align);
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdaPvSt11align_val_t, size_t align)
-OWN_DELETE(_ZdaPvSt11align_val_t, size_t align);
+OWN_FREE(_ZdaPvSt11align_val_t, size_t align);
 DELETE_SIZED_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvmSt11align_val_t)
 DELETE_SIZED_ALIGNED(_ZdaPvSt11align_val_t, _ZdaPvmSt11align_val_t)
 DELETE_BY_ALIGNED(_ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align,
@@ -236,7 +230,7 @@ __attribute__((constructor(102))) static void sizes_begin(void)
 	sized_fn checked;
 
 	sluice_init();
-	if (!options.check_classes && !options.check_sizes)
+	if (!heap_checks_sizes())
 		return;
 	/* While allocations are sampled, heads name no class. */
 	if (IS_OURS(_Znwm) && IS_OURS(_ZnwmRKSt9nothrow_t) && IS_OURS(_ZdlPv) &&

@@ -138,7 +138,7 @@ EXPORT void dallocx(void *p, int flags)
 
 EXPORT void sdallocx(void *p, size_t size, int flags)
 {
-	if (likely(options.check_classes) || unlikely(options.check_sizes))
+	if (heap_checks_sizes())
 		heap_check_size(p, size_of(size), max_size(align_of(flags), 1), false);
 	heap_free(p);
 }

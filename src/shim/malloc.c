@@ -116,25 +116,24 @@ EXPORT void cfree(void *p)
 
 /* Whether the program's blocks are ours as we made them. A malloc in front of ours may ask us for
  * other sizes than it is asked for; it has a free as well. */
-OWN_ALIAS(free) static void same_free(void *p);
-static void (*const volatile used_free)(void *p) = free;
+OWN_FREE(free);
 
 static noinline void check_size(void *p, size_t size, size_t align)
 {
-	if (used_free == same_free && is_pow2(align))
+	if (IS_OURS(free) && is_pow2(align))
 		heap_check_size(p, size, align, false);
 }
 
 EXPORT void free_sized(void *p, size_t size)
 {
-	if (likely(options.check_classes) || unlikely(options.check_sizes))
+	if (heap_checks_sizes())
 		check_size(p, size, 1);
 	free(p);
 }
 
 EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
 {
-	if (likely(options.check_classes) || unlikely(options.check_sizes))
+	if (heap_checks_sizes())
 		check_size(p, size, align);
 	free(p);
 }

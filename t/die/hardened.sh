@@ -5,26 +5,8 @@
 #
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
+. "$srcdir/t/lib/hardened.sh"
 plan 59
-
-# shellcheck disable=SC3045
-ulimit -c 0
-
-# run_it CASE OPTIONS
-run_it() {
-	out=$(SLUICE_CONF="$2,backtrace:0" with_sluice \
-		"$builddir/t/helpers/hardened" "$1" 2>"$TMP/err")
-	status=$?
-}
-
-# stops CASE OPTIONS TEXT LABEL: two tests
-stops() {
-	run_it "$1" "$2"
-	address=$(printf '%s\n' "$out" | sed -n 's/^address //p' | tail -n 1)
-	is "$status, $(grep -c '^sluice' "$TMP/err")" "134, 1" "$4: SIGABRT and one line"
-	like "$(grep '^sluice' "$TMP/err")" "^sluice: fatal: $3: address $address(, |\$)" \
-		"$4: the line says so"
-}
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
