@@ -232,6 +232,21 @@ static struct quarantine *spare_pop(void)
 	return q;
 }
 
+/* Returns NULL if there is no memory. What is set here stays, also when another heap uses it: a
+ * thread may read it that has it from the heap before. */
+static struct quarantine *map_one(bool early)
+{
+	unsigned blocks = early ? QUARANTINE_EARLY : QUARANTINE_BLOCKS;
+	struct quarantine *q = meta_alloc(QUARANTINE_BYTES(blocks));
+
+	if (!q)
+		return NULL;
+	q->mask = blocks - 1;
+	q->early = early;
+	q->zeroed = early || options.zero_on_free;
+	return q;
+}
+
 /* Returns NULL if there is no memory, or another thread is looking for one. */
 static struct quarantine *early_make(void)
 {
@@ -244,7 +259,7 @@ static struct quarantine *early_make(void)
 		q = spare_pop();
 		atomic_store_explicit(&spares_popped, false, memory_order_release);
 	}
-	return q ? q : meta_alloc(QUARANTINE_BYTES(QUARANTINE_EARLY));
+	return q ? q : map_one(true);
 }
 
 void quarantine_fork_child(void)
@@ -254,15 +269,10 @@ void quarantine_fork_child(void)
 
 struct quarantine *quarantine_make(struct heap *h, bool early)
 {
-	struct quarantine *q = early ? early_make()
-				     : meta_alloc(QUARANTINE_BYTES(QUARANTINE_BLOCKS));
+	struct quarantine *q = early ? early_make() : map_one(false);
 
-	if (!q)
-		return NULL;
-	q->mask = (early ? QUARANTINE_EARLY : QUARANTINE_BLOCKS) - 1;
-	q->early = early;
-	q->zeroed = early || options.zero_on_free;
-	atomic_store_explicit(&h->quarantine, q, memory_order_release);
+	if (q)
+		atomic_store_explicit(&h->quarantine, q, memory_order_release);
 	return q;
 }
 
