@@ -146,7 +146,7 @@ struct slab_holes {
 };
 
 /*
- * A page descriptor: one cache line for each page, in the metadata at the front of the region. The
+ * A page descriptor: one cache line for each page, in the metadata of the region. The
  * meaning of the fields depends on kind. A free reads only this line.
  *
  * For a slab these equations hold (slab_check):
@@ -217,20 +217,20 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 }
 
 /*
- * Inaccessible bytes at the front of a region, and between its metadata and its first page. There
- * are none if the kernel's page is larger.
+ * Inaccessible bytes in front of the metadata of a region, and behind them, at least. There are none
+ * if the kernel's page is larger.
  */
 #define REGION_GUARD 4096u
 
 /*
- * Metadata at the front of a region. head[i] says which run page i belongs to: the offset of its
+ * The metadata of a region, before its pages (pagemap.h says where). head[i] says which run page i belongs to: the offset of its
  * first page from the region's start, and in the bits below (HEAD_NOTE) what the run's user put
  * there. It is stale if page i is free: each reader checks ranges. It is 0 if the address space of
  * page i does not belong to the region, so that it may be memory of others.
  */
 #define HEAD_NOTE ((uint32_t)PG_BYTES - 1)
 struct region {
-	char guard[REGION_GUARD]; /* an overrun of the region in front faults here; see bare */
+	char guard[REGION_GUARD]; /* an overrun of what is in front faults here; see bare */
 	struct zone *zone;        /* set once */
 	struct region *next;      /* zone's list, set once */
 	uint32_t pages;           /* usable from page 0 on; guarded by the zone's lock */

@@ -508,7 +508,7 @@ static bool mark_region(struct region *r)
 
 	if (!live_ready(r))
 		return false;
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
+	for (uint32_t i = region_first(); i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
 		enum page_kind kind = page_kind(pg);
 

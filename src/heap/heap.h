@@ -252,8 +252,8 @@ static always_inline void *heap_alloc(size_t size)
 	return likely(size <= SMALL_MAX) ? heap_alloc_small(size) : heap_alloc_large(size);
 }
 
-/* In the critical section of h, which it leaves: p lies in the run of r that begins `first` bytes
- * after r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects of
+/* In the critical section of h, which it leaves: p lies in the run that begins `first` bytes after
+ * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects of
  * any. */
 static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
 					 uint32_t first, struct cache_bin *b)
@@ -291,8 +291,8 @@ static always_inline void heap_free_into(void *p, struct heap *h, struct region 
 static always_inline void heap_free(void *p)
 {
 	struct heap *h = heap_self;
-	uint32_t at = (uint32_t)(uintptr_t)p & (REGION_BYTES - 1);
-	struct region *r = (struct region *)(void *)((char *)p - at);
+	uint32_t at = (uint32_t)(uintptr_t)p & (uint32_t)(REGION_BYTES - 1);
+	struct region *r = region_of(p);
 	uint32_t head;
 
 	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
@@ -310,7 +310,7 @@ static always_inline void heap_free_sized(void *p, size_t size)
 	struct heap *h = heap_self;
 	struct region *r;
 	size_t scaled;
-	uint32_t first;
+	uint32_t head;
 	uint32_t at;
 
 	if (unlikely(size > CLASS_TABLE_MAX) || unlikely(!pagemap_ours(p)) ||
@@ -320,15 +320,14 @@ static always_inline void heap_free_sized(void *p, size_t size)
 	}
 	scaled = class_scaled(size);
 	r = region_of(p);
-	/* The head is a multiple of PG_BYTES, plus the scaled class. */
-	at = (uint32_t)(uintptr_t)p & (REGION_BYTES - 1);
-	first = r->head[at >> PG_SHIFT] - (uint32_t)scaled;
-	if (unlikely(first & HEAD_NOTE)) {
+	at = (uint32_t)(uintptr_t)p & (uint32_t)(REGION_BYTES - 1);
+	head = r->head[at >> PG_SHIFT];
+	if (unlikely((head & HEAD_NOTE) != scaled)) {
 		heap_exit(h);
 		heap_free_other_size(p, size);
 		return;
 	}
-	heap_free_into(p, h, r, at, first, bin_at(h, scaled));
+	heap_free_into(p, h, r, at, head & ~HEAD_NOTE, bin_at(h, scaled));
 }
 
 #endif

@@ -691,7 +691,7 @@ static always_inline unsigned put_run(struct heap *h, struct object **o, unsigne
 	struct region *r = region_of(*o);
 	uint32_t head = r->head[page_index_of(*o)];
 	struct page *pg = &r->page[head >> PG_SHIFT];
-	uintptr_t start = (uintptr_t)r + (head & ~HEAD_NOTE);
+	uintptr_t start = (uintptr_t)region_start(r) + (head & ~HEAD_NOTE);
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)))
 		return 0;

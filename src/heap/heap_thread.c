@@ -48,6 +48,7 @@
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
+#include "page/pagemap.h"
 #include "page/purge.h"
 #include "page/zone.h"
 
@@ -218,6 +219,7 @@ void heap_init(void)
 		link_init();
 		options_known = options_load();
 		malloc_conf_load();
+		pagemap_init();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		pcp_open(&heap_fallback.heap->pcp);
@@ -240,6 +242,8 @@ void heap_init_late(void)
 	if (!options_known) {
 		options_known = options_load();
 		malloc_conf_load();
+		if (!zone_first_region(&zone_main))
+			pagemap_init();
 		zones_init();
 		if (options.reserve && heap_is_real(heap_own()))
 			bin_rows_make(heap_own());

@@ -308,7 +308,7 @@ static void note_region(struct region *r)
 {
 	uint32_t end;
 
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
+	for (uint32_t i = region_first(); i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
 		enum page_kind kind = page_kind(pg);
 

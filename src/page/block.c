@@ -525,7 +525,7 @@ void grow_unlock(struct zone *z)
 /* Adds the pages of free blocks by backing; of a dirty block only its dirty pages. */
 static void check_region(struct region *r, uint64_t pages[BACKINGS])
 {
-	uint32_t i = REGION_META_PAGES;
+	uint32_t i = region_first();
 	uint32_t unused = i; /* the first of the free pages before i */
 	uint32_t region_free = 0;
 	uint32_t away = 0;

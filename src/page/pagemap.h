@@ -12,7 +12,24 @@
 
 #include <string.h>
 
+#include "base/sealed.h"
 #include "types.h"
+
+/* Of each region. Set before the first one. */
+struct region_place {
+	uintptr_t meta; /* bytes from its start to its metadata */
+	uint32_t first; /* its first page that is not for metadata */
+} SEALED_TYPE;
+
+/* Hidden also where it is only declared, so that its address takes no instruction. */
+extern __attribute__((visibility("hidden"))) struct region_place region_place;
+
+/*
+ * Chooses how far behind the start of each region its metadata lie, at random, in 1 MiB more than
+ * they need. So no offset leads from a block to them in each process. At the start, and in no more
+ * than they need, with random_base:0 or if address space is limited. Before the first region.
+ */
+void pagemap_init(void);
 
 /* Set with release by pagemap_add once the metadata are usable; pairs with the acquire load in
  * pagemap_ours. */
@@ -32,10 +49,28 @@ static inline void pagemap_add(struct region *r)
 			      memory_order_release);
 }
 
+/* The region whose address space begins at `start`. */
+static always_inline struct region *region_at(uintptr_t start)
+{
+	return (struct region *)(start + region_place.meta);
+}
+
 /* The region that p lies in. p may be a descriptor, which lies in a region, too. */
 static always_inline struct region *region_of(const void *p)
 {
-	return (struct region *)((uintptr_t)p & ~(REGION_BYTES - 1));
+	return region_at((uintptr_t)p & ~(REGION_BYTES - 1));
+}
+
+/* Where the address space of a region begins, and with it page 0. */
+static always_inline char *region_start(const struct region *r)
+{
+	return (char *)((uintptr_t)r - region_place.meta);
+}
+
+/* The first page that is not for metadata. */
+static inline uint32_t region_first(void)
+{
+	return region_place.first;
 }
 
 static always_inline uint32_t page_index_of(const void *p)
@@ -59,9 +94,9 @@ static inline uint32_t page_number(const struct page *pg)
 /* The first byte of the memory that pg describes. */
 static always_inline char *page_address(const struct page *pg)
 {
-	uintptr_t base = (uintptr_t)region_of(pg);
+	struct region *r = region_of(pg);
 
-	return (char *)(base + ((uintptr_t)(pg - ((struct region *)base)->page) << PG_SHIFT));
+	return region_start(r) + ((uintptr_t)(pg - r->page) << PG_SHIFT);
 }
 
 /* Makes pointers into all n pages of a run lead to pg, its head, and to `note`, which is up to

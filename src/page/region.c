@@ -97,7 +97,7 @@ static size_t step_bytes(struct zone *z, bool *limited)
 /* Makes the next bytes of a region's reserved address space usable. Guarded by: grow. */
 static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 {
-	char *at = (char *)r + ((size_t)r->pages << PG_SHIFT);
+	char *at = region_start(r) + ((size_t)r->pages << PG_SHIFT);
 
 	if (!vm_commit(at, bytes))
 		return false;
@@ -116,7 +116,7 @@ static bool region_publish(struct zone *z, struct region *r, uint32_t reserved)
 	if (unlikely(region_ready != NULL) && !region_ready(r))
 		return false;
 	r->zone = z;
-	r->pages = REGION_META_PAGES;
+	r->pages = region_first();
 	r->reserved = reserved;
 	r->next = atomic_load_explicit(&z->regions, memory_order_relaxed);
 	/* Release pairs with the acquire in zone_first_region. */
@@ -130,18 +130,18 @@ static bool region_publish(struct zone *z, struct region *r, uint32_t reserved)
 static struct region *region_map(struct zone *z, size_t bytes)
 {
 	struct region *last = zone_first_region(z);
-	struct region *r = (struct region *)((uintptr_t)last - REGION_BYTES);
-	int err = last ? vm_try_map_at(r, bytes) : -EEXIST;
+	char *at = last ? region_start(last) - REGION_BYTES : NULL;
+	int err = last ? vm_try_map_at(at, bytes) : -EEXIST;
 
 	if (err == -EEXIST)
-		return vm_map(bytes, REGION_BYTES);
-	return err ? NULL : r;
+		at = vm_map(bytes, REGION_BYTES);
+	return at && (!err || err == -EEXIST) ? region_at((uintptr_t)at) : NULL;
 }
 
 /* Maps a region with room for step bytes. Guarded by: grow. */
 static struct region *region_map_new(struct zone *z, size_t step)
 {
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	size_t meta = (size_t)region_first() << PG_SHIFT;
 	size_t bytes = min_size(align_up(meta + step, vm_os_page), REGION_BYTES);
 	struct region *r = region_map(z, bytes);
 
@@ -150,7 +150,7 @@ static struct region *region_map_new(struct zone *z, size_t step)
 	region_guard(r);
 	if (region_publish(z, r, (uint32_t)(bytes >> PG_SHIFT)))
 		return r;
-	vm_unmap(r, bytes);
+	vm_unmap(region_start(r), bytes);
 	return NULL;
 }
 
@@ -161,7 +161,7 @@ static struct region *region_map_new(struct zone *z, size_t step)
  */
 static struct region *region_new(struct zone *z, bool limited, size_t step)
 {
-	struct region *r = (struct region *)z->va.next;
+	struct region *r = region_at(z->va.next);
 
 	if (z->va.next == z->va.end) {
 		z->va.bare = false;
@@ -171,7 +171,7 @@ static struct region *region_new(struct zone *z, bool limited, size_t step)
 		va_reserve(z);
 		if (z->va.refused)
 			return region_map_new(z, step);
-		r = (struct region *)z->va.next;
+		r = region_at(z->va.next);
 	}
 	/* If it fails, the next try finds it there, usable or not. */
 	if (!region_commit_meta(r, z->va.bare))
@@ -195,7 +195,7 @@ static bool region_grow(struct zone *z, struct region *r, size_t step, size_t le
 
 	if (room < least)
 		return false;
-	locked = vm_locked((char *)r + ((size_t)r->pages << PG_SHIFT));
+	locked = vm_locked(region_start(r) + ((size_t)r->pages << PG_SHIFT));
 	atomic_store_explicit(&z->locked, locked, memory_order_relaxed);
 	if (locked)
 		step = STEP_MIN;
@@ -220,7 +220,7 @@ static int region_room(struct region *r, size_t bytes)
 
 	if (end <= old)
 		return 0;
-	err = vm_try_map_at((char *)r + old, end - old);
+	err = vm_try_map_at(region_start(r) + old, end - old);
 	if (err)
 		return err;
 	r->reserved = (uint32_t)(end >> PG_SHIFT);
@@ -374,7 +374,7 @@ static bool grow_bare(struct zone *z, size_t step, size_t least)
 int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 {
 	size_t least = min_size(max_size(max_size(STEP_LEAST, vm_os_page), PG_BYTES << (order + 1)),
-				(size_t)(REGION_PAGES - REGION_META_PAGES) << PG_SHIFT);
+				(size_t)(REGION_PAGES - region_first()) << PG_SHIFT);
 	size_t step;
 	bool limited;
 	bool good;
@@ -406,7 +406,9 @@ int zone_grow(struct zone *z, unsigned order, uint64_t seen)
 
 static bool region_is_dirty(struct region *r)
 {
-	return dirty_bits(r, REGION_META_PAGES, r->pages - REGION_META_PAGES, BITS_COUNT) != 0;
+	uint32_t first = region_first();
+
+	return dirty_bits(r, first, r->pages - first, BITS_COUNT) != 0;
 }
 
 /* Pages of a region whose address space is away, in the order of their addresses. */
@@ -440,7 +442,7 @@ static void away_forget(struct zone *z, struct region *r)
  * unless `dirty`. Returns how many it has; 0 if the region stays as it is. Guarded by: grow. */
 static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty, struct gaps *gaps)
 {
-	uint32_t n = r->pages - REGION_META_PAGES;
+	uint32_t n = r->pages - region_first();
 
 	gaps->n = 0;
 	gaps->pages = 0;
@@ -451,7 +453,7 @@ static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty, 
 		return 0;
 	}
 	run_begin(z);
-	for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
+	for (uint32_t i = region_first(); i < r->pages;) {
 		struct page *pg = &r->page[i];
 
 		i += pg->npages;
@@ -463,7 +465,7 @@ static uint32_t region_take_pages(struct zone *z, struct region *r, bool dirty, 
 			gaps->pages += pg->npages;
 		}
 	}
-	r->pages = REGION_META_PAGES;
+	r->pages = region_first();
 	counter_add(&z->total_pages, (uint64_t)0 - (n - r->away_pages));
 	zone_unlock(z);
 	away_forget(z, r);
@@ -498,12 +500,12 @@ static void region_forget(struct region *r)
  * kernel refused all. */
 static bool unmap_between(struct region *r, uint32_t end, const struct gaps *gaps)
 {
-	uint32_t at = REGION_META_PAGES;
+	uint32_t at = region_first();
 	bool any = false;
 
 	for (unsigned i = 0; i <= gaps->n; i++) {
 		uint32_t last = i < gaps->n ? gaps->gap[i].first : end;
-		char *addr = (char *)r + ((size_t)at << PG_SHIFT);
+		char *addr = region_start(r) + ((size_t)at << PG_SHIFT);
 		size_t n = (size_t)(last - at) << PG_SHIFT;
 
 		if (n && vm_unmap(addr, n))
@@ -523,9 +525,9 @@ static uint64_t release_region(struct zone *z, struct region *r, bool dirty)
 {
 	struct gaps gaps;
 	uint32_t n = region_take_pages(z, r, dirty, &gaps);
-	uint32_t given = n ? n - gaps.pages : r->reserved - REGION_META_PAGES;
+	uint32_t given = n ? n - gaps.pages : r->reserved - region_first();
 
-	if (!n && (r->offline || r->pages != REGION_META_PAGES))
+	if (!n && (r->offline || r->pages != region_first()))
 		return 0;
 	DELAY_HERE(region_taken);
 	/* Before others can get the address space. */
@@ -533,11 +535,11 @@ static uint64_t release_region(struct zone *z, struct region *r, bool dirty)
 	if (!unmap_between(r, r->reserved, &gaps) && !gaps.n) {
 		/* The process has no mapping left to split this one: it stays mapped. */
 		if (n)
-			region_add_pages(z, r, REGION_META_PAGES + n);
+			region_add_pages(z, r, region_first() + n);
 		return 0;
 	}
-	dirty_bits(r, REGION_META_PAGES, n, BITS_CLEAR); /* it has no page in any list */
-	r->reserved = REGION_META_PAGES;
+	dirty_bits(r, region_first(), n, BITS_CLEAR); /* it has no page in any list */
+	r->reserved = region_first();
 	r->offline = 1;
 	r->populated = false;
 	stat_add(STAT_regions_released, 1);
@@ -603,8 +605,8 @@ static uint64_t release_reserved(struct zone *z)
 
 		/* A region without pages may have had some, so release_regions unmaps it as a
 		 * whole, and clears its indices. No index leads into the space released here. */
-		if (n && r->pages != REGION_META_PAGES &&
-		    vm_unmap((char *)r + ((size_t)r->pages << PG_SHIFT), n)) {
+		if (n && r->pages != region_first() &&
+		    vm_unmap(region_start(r) + ((size_t)r->pages << PG_SHIFT), n)) {
 			r->reserved = r->pages;
 			bytes += n;
 		}

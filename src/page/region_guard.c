@@ -4,7 +4,8 @@
  * Used by region; uses vm, zone.
  *
  * (A) A guard is part of its region's mapping, and nothing reads or writes it. So it may become
- *     usable at any time, by any thread, and stays so.
+ *     usable at any time, by any thread, and stays so. Together they have what the metadata
+ *     leave of the region's first pages; each has one page at least.
  *
  * A region with guards is four mappings for the kernel: guard, metadata, guard, pages. Where all is
  * usable and the region lies beside another one, the kernel sees one mapping. So a process that may
@@ -18,6 +19,7 @@
 #include "page/region_guard.h"
 
 #include "os/vm.h"
+#include "page/pagemap.h"
 
 #define META_BYTES ((size_t)REGION_META_PAGES << PG_SHIFT)
 
@@ -25,6 +27,23 @@
 static bool has_guards(void)
 {
 	return vm_os_page <= REGION_GUARD;
+}
+
+/* From the start of a region to what is used of its metadata. */
+static size_t front_bytes(void)
+{
+	return region_place.meta + REGION_GUARD;
+}
+
+/* And behind that, to its first page. */
+static char *back(struct region *r)
+{
+	return (char *)r + META_BYTES - REGION_GUARD;
+}
+
+static size_t back_bytes(void)
+{
+	return ((size_t)region_first() << PG_SHIFT) - region_place.meta - META_BYTES + REGION_GUARD;
 }
 
 bool region_commit_meta(struct region *r, bool bare)
@@ -38,16 +57,16 @@ void region_guard(struct region *r)
 {
 	if (!has_guards())
 		return;
-	(void)vm_guard(r, REGION_GUARD);
-	(void)vm_guard((char *)r + META_BYTES - REGION_GUARD, REGION_GUARD);
+	(void)vm_guard(region_start(r), front_bytes());
+	(void)vm_guard(back(r), back_bytes());
 }
 
 static bool unguard(struct region *r)
 {
 	if (atomic_exchange_explicit(&r->bare, true, memory_order_relaxed) || !has_guards())
 		return false;
-	(void)vm_commit(r, REGION_GUARD);
-	(void)vm_commit((char *)r + META_BYTES - REGION_GUARD, REGION_GUARD);
+	(void)vm_commit(region_start(r), front_bytes());
+	(void)vm_commit(back(r), back_bytes());
 	return true;
 }
 

@@ -37,17 +37,17 @@ void thp_as_set(const struct region *r, void *addr, size_t bytes)
 
 void thp_on_request(struct region *r)
 {
-	size_t meta = (size_t)REGION_META_PAGES << PG_SHIFT;
+	size_t first = (size_t)region_first() << PG_SHIFT;
 
 	if (r->thp_on_request)
 		return;
 	r->thp_on_request = true;
-	vm_thp_forbid((char *)r + meta, ((size_t)r->pages << PG_SHIFT) - meta);
+	vm_thp_forbid(region_start(r) + first, ((size_t)r->pages << PG_SHIFT) - first);
 }
 
 static uint32_t bit_of(const struct region *r, uintptr_t at)
 {
-	return UINT32_C(1) << (at - (uintptr_t)r) / THP_BYTES;
+	return UINT32_C(1) << (at - (uintptr_t)region_start(r)) / THP_BYTES;
 }
 
 void thp_populate(struct page *pg)

@@ -78,7 +78,7 @@ static void add_region(struct region *r, struct walk *w)
 	uint32_t end;
 
 	w->in->meta_bytes += region_meta(r);
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i = end) {
+	for (uint32_t i = region_first(); i < r->pages; i = end) {
 		struct page *pg = &r->page[i];
 		enum page_kind kind = page_kind(pg);
 		uint64_t bytes;
@@ -339,7 +339,7 @@ static uint32_t mapped_end(const struct region *r, uint32_t i)
 
 static uintptr_t page_at(const struct region *r, uint32_t i)
 {
-	return (uintptr_t)r + ((size_t)i << PG_SHIFT);
+	return (uintptr_t)region_start(r) + ((size_t)i << PG_SHIFT);
 }
 
 static void measure_run(struct region *r, uint32_t first, uint32_t end, struct measured *m)
@@ -364,7 +364,7 @@ static void measure_region(struct region *r, struct measured *m)
 	uint32_t end;
 
 	m->to = 0; /* nothing of it is known yet */
-	for (uint32_t i = REGION_META_PAGES; i < r->pages && !m->unknown; i = end) {
+	for (uint32_t i = region_first(); i < r->pages && !m->unknown; i = end) {
 		enum page_kind kind = page_kind(&r->page[i]);
 
 		end = region_run_end(r, i, kind);

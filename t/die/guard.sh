@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # A write beyond the end of a region, or down from its first page, meets memory without access
-# before metadata. Options are read-only.
+# before metadata. No offset leads from a block to metadata in each process. Options are read-only.
 . "${0%/*}/../lib/tap.sh"
 [ "$(getconf PAGESIZE)" -eq 4096 ] || skip_all "the kernel's pages are larger than the guards"
-plan 7
+plan 11
 
 die=$builddir/t/helpers/die
 
@@ -19,6 +19,33 @@ guarded guard-end zones:1 "a guard lies at the end of a region whose neighbour i
 guarded guard-end zones:1,va_reserve:0 "a guard lies there where regions are mapped one by one"
 guarded guard-front zones:1 "a guard lies on the way down from the first object"
 guarded guard-front zones:1,va_reserve:0 "a guard lies there where regions are mapped one by one"
+
+# distances OPTIONS: the distances of 6 processes; each has 256 values or none
+distances() {
+	for _ in 1 2 3 4 5 6; do
+		SLUICE_CONF=zones:1$1 with_sluice "$die" distances 2>&1 || echo "status $?"
+	done >"$TMP/distances"
+}
+
+# differing COLUMN: how many values it has
+differing() {
+	cut -d ' ' -f "$1" "$TMP/distances" | sort -u | wc -l
+}
+
+distances ""
+if (ulimit -v | grep -q unlimited); then
+	ok $(($(differing 1) < 2)) "how far metadata lie in front of a small block differs"
+	ok $(($(differing 2) < 2)) "so it does in front of one of 32 MiB"
+	ok $(($(differing 3) < 2)) "and behind its end, where the next region begins"
+	diag "$(cat "$TMP/distances")"
+else
+	skip "how far metadata lie in front of a small block differs" "address space is limited"
+	skip "so it does in front of one of 32 MiB" "address space is limited"
+	skip "and behind its end, where the next region begins" "address space is limited"
+fi
+distances ,random_base:0
+is "$(sort -u "$TMP/distances" | wc -l), $(head -n 1 "$TMP/distances" | cut -d ' ' -f 3)" \
+	"1, 0x1000" "random_base:0 turns this off"
 
 # sealed COMMAND...: how many of the library's mappings are read-only between writable ones
 sealed() {

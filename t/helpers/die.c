@@ -10,6 +10,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -634,6 +635,52 @@ static void guard_front(void)
 		*at = 'y';
 }
 
+/* Where the first memory with access lies in a region: its metadata. Exits if there is none. */
+static uintptr_t metadata_of(uintptr_t base)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512];
+	uintptr_t at = 0;
+
+	while (maps && !at && fgets(line, sizeof(line), maps)) {
+		char *rest;
+		uintptr_t from = strtoul(line, &rest, 16);
+		bool access = strstr(rest, " rw-p ") != NULL;
+
+		if (access && from >= base && from < base + REGION)
+			at = from;
+	}
+	if (maps)
+		fclose(maps);
+	if (!at)
+		exit(6);
+	return at;
+}
+
+/* How far metadata lie from blocks: in front of a small one, and in front of and behind one of
+ * 32 MiB, which reaches to the end of its region. */
+static void distances(void)
+{
+	uintptr_t object = (uintptr_t)malloc(100);
+	uintptr_t block[8];
+	uintptr_t end = 0;
+
+	for (int i = 0; i < 8; i++)
+		block[i] = (uintptr_t)malloc(REGION / 2);
+	for (int i = 0; i < 8; i++) {
+		for (int k = 0; k < 8 && !end; k++) {
+			if (block[k] / REGION == block[i] / REGION + 1)
+				end = block[i] / REGION * REGION + REGION;
+		}
+	}
+	if (!end)
+		exit(5);
+	printf("%#lx %#lx %#lx\n", object - metadata_of(object / REGION * REGION),
+	       end - REGION / 2 - metadata_of(end - REGION), metadata_of(end) - end);
+	fflush(stdout);
+	_exit(0);
+}
+
 static const struct die_case cases[] = {
 	{ "double-16", double_16 },
 	{ "double-small", double_small },
@@ -695,6 +742,7 @@ static const struct die_case cases[] = {
 	{ "interior-realloc", interior_realloc },
 	{ "guard-end", guard_end },
 	{ "guard-front", guard_front },
+	{ "distances", distances },
 	{ "never-handed-out", never_handed_out },
 	{ "link-16", link_16 },
 	{ "link-64", link_64 },

@@ -108,7 +108,7 @@ static bool result(bool passed, const char *file, int line, const char *diag, co
 }
 
 /* Unit tests look at what frees and large blocks do later, not at the process's first ones, which
- * t/die/early.sh looks at. */
+ * t/die/early.sh looks at, and know which pages a region has. */
 extern struct options options __attribute__((weak));
 __attribute__((constructor)) static void without_early(void)
 {
@@ -116,6 +116,7 @@ __attribute__((constructor)) static void without_early(void)
 		return;
 	options.early_checks = 0;
 	options.early_guards = 0;
+	options.random_base = 0;
 }
 
 void tap_plan(int n)

@@ -593,6 +593,7 @@ int main(void)
 	tap_plan(70);
 	options.early_checks = 1; /* the defaults, which tap.c takes away */
 	options.early_guards = 8;
+	options.random_base = 1;
 	defaults = options;
 	test_profiles();
 	test_defaults();

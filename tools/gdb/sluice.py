@@ -18,6 +18,7 @@ import struct
 import gdb
 
 REGION_SHIFT = 26                 # types.h
+REGION_MASK = ~((1 << REGION_SHIFT) - 1)
 HOLE_SHIFT = 12                   # holes.h
 STATE_OWNED, STATE_ABANDONED, STATE_POSTED = 1, 2, 4  # slab.h
 LOW_48 = (1 << 48) - 1            # longrun.c, quarantine_types.h
@@ -36,7 +37,7 @@ MISSING = (
     "library that was built with -g (configure's default) and not stripped"
 )
 
-Region = collections.namedtuple("Region", "at zone pages heads pagebytes")
+Region = collections.namedtuple("Region", "start at zone pages heads pagebytes")
 Run = collections.namedtuple("Run", "pg at npages kind region")
 
 
@@ -192,8 +193,8 @@ class View:
             self._regions = {}
             for i, zone in self.zones():
                 at = read_word(zone + self.lib.zone.at("regions"))
-                while at and at not in self._regions:
-                    self._regions[at] = self._region(at, i)
+                while at and at & REGION_MASK not in self._regions:
+                    self._regions[at & REGION_MASK] = self._region(at, i)
                     at = read_word(at + self.lib.region.at("next"))
         return self._regions
 
@@ -202,7 +203,7 @@ class View:
         pages = int.from_bytes(read(at + f.at("pages"), 4), "little")
         heads = read(at + f.at("head"), 4 * pages) if pages else b""
         pagebytes = read(at + f.at("page"), self.lib.page.bytes * pages) if pages else b""
-        return Region(at, zone, pages, heads, pagebytes)
+        return Region(at & REGION_MASK, at, zone, pages, heads, pagebytes)
 
     def page_get(self, region, i, name):
         return self.lib.page.get(region.pagebytes, name, i * self.lib.page.bytes)
@@ -217,10 +218,10 @@ class View:
         else:
             n = self.page_get(region, i, "npages")
         pg = region.at + self.lib.region.at("page") + i * self.lib.page.bytes
-        return Run(pg, region.at + (i << self.lib.pg_shift), n, kind, region)
+        return Run(pg, region.start + (i << self.lib.pg_shift), n, kind, region)
 
     def index_of(self, run):
-        return (run.at - run.region.at) >> self.lib.pg_shift
+        return (run.at - run.region.start) >> self.lib.pg_shift
 
     def get(self, run, name):
         return self.page_get(run.region, self.index_of(run), name)
@@ -235,10 +236,10 @@ class View:
                 i += max(run.npages, 1) if run else 1
 
     def region_of(self, addr):
-        return self.regions().get(addr & ~((1 << REGION_SHIFT) - 1))
+        return self.regions().get(addr & REGION_MASK)
 
     def run_of(self, region, addr):
-        i = (addr - region.at) >> self.lib.pg_shift
+        i = (addr - region.start) >> self.lib.pg_shift
         for first in range(min(i, region.pages - 1), -1, -1):
             run = self.run_at(region, first)
             if run:
@@ -625,13 +626,13 @@ def describe(view, addr):
 
 
 def describe_in_region(view, region, addr):
-    if addr - region.at < view.lib.region.bytes:
+    if addr < region.at + view.lib.region.bytes:
         return ["metadata of the region 0x%x, zone %d" % (region.at, region.zone)]
-    if (addr - region.at) >> view.lib.pg_shift >= region.pages:
+    if (addr - region.start) >> view.lib.pg_shift >= region.pages:
         return ["address space that is held for growth, behind region 0x%x" % region.at]
     run = view.run_of(region, addr)
     if run is None:
-        return ["a page that no run or block covers: it was being changed"]
+        return ["a page that no run or block covers: without access, or it was being changed"]
     where = pages_text(view, run)
     if run.kind == "slab":
         return describe_object(view, run, addr) + [where]
