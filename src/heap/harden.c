@@ -42,11 +42,14 @@
 #include "heap/slab.h"
 #include "heap/trim.h"
 #include "heap/zero.h"
+#include "os/vm.h"
 #include "page/region.h"
+#include "page/thp.h"
 #include "page/zone.h"
 
 #define TRAILER_BYTES sizeof(uint64_t)
 #define FILL_MAX ((size_t)64)
+#define PURGE_MIN ((size_t)1 << 20)
 
 /* Of trailers. */
 static uint64_t secret;
@@ -326,6 +329,19 @@ static void harden_free_entered(struct object *o, struct heap *h)
 		put_and_leave(h, pg, o);
 }
 
+/* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
+static void clear_block(void *p, const struct page *pg)
+{
+	size_t bytes = block_bytes(pg);
+
+	if (bytes >= PURGE_MIN && vm_os_page <= PG_BYTES) {
+		thp_split(p, bytes);
+		if (vm_purge(p, bytes))
+			return;
+	}
+	memset(p, 0, bytes);
+}
+
 static void harden_free(void *p)
 {
 	struct page *pg = page_in_use(p);
@@ -342,7 +358,7 @@ static void harden_free(void *p)
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	if (!quarantine_hide(p, pg) && options.zero_on_free)
-		memset(p, 0, block_bytes(pg));
+		clear_block(p, pg);
 	heap_free_checked(pg, p);
 }
 

@@ -16,6 +16,7 @@
 #include "lib/core.h"
 #include "lib/refuse.h"
 #include "lib/tap.h"
+#include "os/vm.h"
 #include "page/zone.h"
 
 #define BLOCKS 200u
@@ -213,14 +214,44 @@ static void test_slow(void)
 	   "one in DIRECT_CALLS mallocs and frees takes the general way");
 }
 
+#define LONG_BLOCK ((size_t)20 << 20)
+
+/* A long block of which little was written: what zero_on_free does with it costs no memory. */
+static void clears_long(void *arg)
+{
+	char *p;
+	uint64_t backed;
+
+	begin("zero_on_free:1");
+	harden_init();
+	p = heap_alloc(LONG_BLOCK);
+	p[0] = p[LONG_BLOCK / 2] = p[LONG_BLOCK - 1] = 1;
+	heap_free(p);
+	backed = vm_resident(p, LONG_BLOCK);
+	if (backed != VM_UNKNOWN && backed > LONG_BLOCK / 4)
+		_exit(1);
+	p = heap_alloc(LONG_BLOCK);
+	if (p[0] || p[LONG_BLOCK / 2] || p[LONG_BLOCK - 1])
+		_exit(2);
+	heap_free(p);
+	(void)arg;
+}
+
+static void test_long(void)
+{
+	ok(child_is_well(clears_long, NULL),
+	   "a long block that was freed reads as zero and costs no memory");
+}
+
 int main(void)
 {
-	tap_plan(6);
+	tap_plan(7);
 	options.early_checks = 1; /* the default, which tap.c takes away */
 	heap_init();
 	test_start();
 	test_blocks_before();
 	test_refused();
 	test_slow();
+	test_long();
 	return tap_done();
 }
