@@ -297,6 +297,17 @@ static void sized_cxx(void)
 	free_by("_ZdlPvm", 16, 32);
 }
 
+static void sized_jemalloc(void)
+{
+	void *symbol = dlsym(RTLD_DEFAULT, "sdallocx");
+	void (*fn)(void *, size_t, int);
+
+	if (!symbol)
+		exit(5);
+	memcpy(&fn, &symbol, sizeof(fn));
+	fn(block(16), 32, 0);
+}
+
 static void sized_cxx_array(void)
 {
 	free_by("_ZdaPvm", 100, 99);
@@ -470,6 +481,7 @@ static const struct die_case cases[] = {
 	{ "zero-many", zero_many },
 	{ "sized-c", sized_c },
 	{ "sized-cxx", sized_cxx },
+	{ "sized-jemalloc", sized_jemalloc },
 	{ "sized-cxx-array", sized_cxx_array },
 	{ "sized-right", sized_right },
 	{ "sized-scarce", sized_scarce },
