@@ -146,8 +146,8 @@ struct slab_holes {
 };
 
 /*
- * A page descriptor: one cache line for each page, in the metadata of the region. The
- * meaning of the fields depends on kind. A free reads only this line.
+ * A page descriptor: one cache line for each page, in the metadata of the region. The meaning of
+ * the fields depends on kind. A free reads only this line.
  *
  * For a slab these equations hold (slab_check):
  *   carved == used + length of free + in_holes
@@ -217,16 +217,17 @@ static always_inline void page_set_kind(struct page *pg, enum page_kind kind)
 }
 
 /*
- * Inaccessible bytes in front of the metadata of a region, and behind them, at least. There are none
- * if the kernel's page is larger.
+ * Inaccessible bytes in front of the metadata of a region, and behind them, at least. There are
+ * none if the kernel's page is larger.
  */
 #define REGION_GUARD 4096u
 
 /*
- * The metadata of a region, before its pages (pagemap.h says where). head[i] says which run page i belongs to: the offset of its
- * first page from the region's start, and in the bits below (HEAD_NOTE) what the run's user put
- * there. It is stale if page i is free: each reader checks ranges. It is 0 if the address space of
- * page i does not belong to the region, so that it may be memory of others.
+ * The metadata of a region, before its pages (pagemap.h says where). head[i] says which run page i
+ * belongs to: the offset of its first page from the region's start, and in the bits below
+ * (HEAD_NOTE) what the run's user put there. It is stale if page i is free: each reader checks
+ * ranges. It is 0 if the address space of page i does not belong to the region, so that it may be
+ * memory of others.
  */
 #define HEAD_NOTE ((uint32_t)PG_BYTES - 1)
 struct region {

@@ -253,8 +253,8 @@ static always_inline void *heap_alloc(size_t size)
 }
 
 /* In the critical section of h, which it leaves: p lies in the run that begins `first` bytes after
- * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects of
- * any. */
+ * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects
+ * of any. at: how far behind the start of r p is. */
 static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
 					 uint32_t first, struct cache_bin *b)
 {
