@@ -380,7 +380,7 @@ static uint32_t cached_in(struct region *r)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = REGION_META_PAGES; i < r->pages; i++)
+	for (uint32_t i = region_first(); i < r->pages; i++)
 		n += r->page[i].kind == PAGE_PCP;
 	return n;
 }

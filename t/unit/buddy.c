@@ -85,7 +85,7 @@ static bool all_merged(struct zone *z)
 {
 	zone_check(z);
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
-		for (uint32_t i = REGION_META_PAGES; i < r->pages;) {
+		for (uint32_t i = region_first(); i < r->pages;) {
 			unsigned o = order_when_free(r, i);
 
 			if (r->page[i].kind != PAGE_BUDDY || r->page[i].cls != o)
@@ -241,7 +241,7 @@ static void free_singles(struct page *first, unsigned n)
 static void test_best_fit_short(void)
 {
 	struct zone *z = zone_with_region();
-	struct page *at = &zone_first_region(z)->page[align_up(REGION_META_PAGES, 128)];
+	struct page *at = &zone_first_region(z)->page[align_up(region_first(), 128)];
 	struct page *const gap[] = { at + 5, at + 21, at + 37, at + 48, at + 68 };
 	unsigned n = take_rest(z, rest);
 	struct page *pg[4];
@@ -469,7 +469,7 @@ static void test_partial(void)
 	unsigned got;
 	unsigned places = 0;
 
-	for (uint32_t i = REGION_META_PAGES; i < zone_first_region(z)->pages; i++)
+	for (uint32_t i = region_first(); i < zone_first_region(z)->pages; i++)
 		places += i % 8 == 0;
 	vm_refuse(true);
 	got = buddy_alloc_bulk(z, 8, 2000, 2000, run);
@@ -706,7 +706,7 @@ static void test_descriptors(void)
 	n = (unsigned)stat_sum(STAT_regions_made);
 	ok(all_merged(z) && z->total_pages > 0, "a zone grows into a region without descriptors");
 	zone_purge_descriptors(z);
-	ok(zone_release_regions(z) == (REGION_PAGES - REGION_META_PAGES) * PG_BYTES,
+	ok(zone_release_regions(z) == (REGION_PAGES - region_first()) * PG_BYTES,
 	   "a region without descriptors can be released");
 	for (n = 0; n < 64 && (run[n] = buddy_alloc(z, 1u << n % ORDERS)) != NULL; n++)
 		fill(run[n], 'u');
@@ -1010,7 +1010,7 @@ static void test_space_over(void)
 static bool has_room(struct region *r)
 {
 	size_t used = (size_t)r->reserved << PG_SHIFT;
-	void *want = (char *)r + used;
+	void *want = region_start(r) + used;
 	void *p = mmap(want, REGION_BYTES - used, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
@@ -1042,7 +1042,7 @@ static void test_extended(void)
 		run[n++] = buddy_alloc(z, 64);
 	ok(zone_first_region(z) == r && !r->next,
 	   "a region without a reservation is extended in place");
-	q = mmap((char *)r + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
+	q = mmap(region_start(r) + ((size_t)r->reserved << PG_SHIFT), 4096, PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	while (!r->blocked)
 		run[n++] = buddy_alloc(z, 64);

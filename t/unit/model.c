@@ -237,7 +237,7 @@ static void say_slabs(void)
 	unsigned n = 0;
 
 	for (struct region *r = zone_first_region(&zone_main); r; r = r->next) {
-		for (uint32_t i = REGION_META_PAGES; i < r->pages; i++) {
+		for (uint32_t i = region_first(); i < r->pages; i++) {
 			struct page *pg = &r->page[i];
 
 			if (page_kind(pg) == PAGE_SLAB && n++ < SLABS_SAID)

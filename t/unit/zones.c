@@ -217,7 +217,7 @@ static void test_sums(void)
 	options.dirty_max = dirty_max;
 	zones_purge(0, UINT64_MAX);
 	is_int(zones_release_regions() >> PG_SHIFT,
-	       ZONES * (REGION_PAGES - REGION_META_PAGES) + (REGION_PAGES - REGION_META_PAGES),
+	       ZONES * (REGION_PAGES - region_first()) + (REGION_PAGES - region_first()),
 	       "regions of all zones are released");
 	is_int(zones_sum(total_pages), 0, "no region is left");
 	check_all();
