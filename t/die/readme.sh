@@ -68,7 +68,7 @@ done <"$TMP/table"
 
 # words FILE: its words, one a line
 words() {
-	tr -s ' \n' '\n\n' <"$1"
+	tr ' ' '\n' <"$1" | grep .
 }
 
 sed -n '/A wrong free stops/,/An overwritten link/p' "$srcdir/README.md" |
