@@ -15,6 +15,7 @@
 #include "base/export.h"
 #include "base/options.h"
 #include "heap/heap.h"
+#include "heap/huge.h"
 #include "os/vm.h"
 
 #define SIZE_LIMIT ((size_t)PTRDIFF_MAX)
@@ -66,23 +67,30 @@ static void *move(void *p, size_t old, size_t size, size_t align)
 	return q;
 }
 
-/* The block stays where it is if that suits the alignment and a small one has the length that
+/* Of small blocks and of the first large ones realloc cannot change the length in place. */
+static bool keeps_its_length(const void *p, size_t old)
+{
+	return old <= SMALL_MAX || huge_is_early(p);
+}
+
+/* The block stays where it is if that suits the alignment and such a one has the length that
  * nallocx tells. */
 static void *realloc_aligned(void *p, size_t old, size_t size, size_t align)
 {
 	if (((uintptr_t)p & (align - 1)) == 0 && heap_fits(p, size) &&
-	    (old > SMALL_MAX || heap_good_size(size, align) == old))
+	    (heap_good_size(size, align) == old ||
+	     (!keeps_its_length(p, old) && heap_resize(p, size, size))))
 		return p;
 	return move(p, old, size, align);
 }
 
-/* realloc leaves a block that shrinks by less than half as it is. This one has the length that
- * nallocx tells, if it is small. */
+/* realloc leaves such a block as it is if it shrinks by less than half. This one has the length
+ * that nallocx tells. */
 static void *realloc_exact(void *p, size_t old, size_t size)
 {
 	void *q;
 
-	if (size >= old || old > SMALL_MAX || class_size(class_of(size)) == old)
+	if (size >= old || !keeps_its_length(p, old) || heap_good_size(size, 1) == old)
 		return heap_realloc(p, size);
 	q = move(p, old, size, 0);
 	return q ? q : heap_shrunk_in_place(p);

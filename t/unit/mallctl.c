@@ -17,6 +17,7 @@
 #include "base/options.h"
 #include "heap/claim.h"
 #include "heap/heap.h"
+#include "heap/huge.h"
 #include "shim/init.h"
 #include "shim/jemalloc.h"
 #include "shim/mallctl.h"
@@ -48,6 +49,28 @@ static bool is_filled(const unsigned char *p, size_t from, size_t to, unsigned c
 		if (p[i] != c)
 			return false;
 	return true;
+}
+
+/* The first large block of a process has a mapping of its own, in which it cannot be resized. */
+static void test_rallocx_of_the_first(void)
+{
+	unsigned char *p = mallocx(100000, 0);
+	bool first = huge_is_early(p);
+	size_t now;
+	bool zero;
+
+	memset(p, 1, sallocx(p, 0));
+	p = rallocx(p, 70000, MALLOCX_ZERO);
+	now = sallocx(p, 0);
+	ok(first && now == nallocx(70000, 0) && is_filled(p, 0, 70000, 1),
+	   "rallocx gives the first large block the length that nallocx tells, too");
+	p = rallocx(p, now + 1, MALLOCX_ZERO);
+	zero = is_filled(p, now, sallocx(p, 0), 0);
+	ok(zero, "what it grows by is zero");
+	p = rallocx(p, 70000, 8 /* alignment of 256 */);
+	is_int(sallocx(p, 0), nallocx(70000, 8),
+	       "a large block has the length that nallocx tells after each rallocx, too");
+	dallocx(p, 0);
 }
 
 /* Each size and alignment: nallocx tells what sallocx says, and zeroed memory is zero. */
@@ -621,8 +644,10 @@ static void test_tally(void)
 
 int main(void)
 {
-	tap_plan(62);
+	tap_plan(65);
+	options.early_guards = 1;
 	sluice_init();
+	test_rallocx_of_the_first();
 	test_sizes();
 	test_rallocx();
 	test_xallocx();
