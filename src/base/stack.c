@@ -27,9 +27,11 @@
 #include <unwind.h>
 
 #include "base/backtrace.h"
+#include "base/check.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/unwind.h"
 #include "types.h"
 
 #define OWN_FRAMES 16u /* of the library, on top of those that are kept */
@@ -131,6 +133,32 @@ static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *arg
 	return _URC_NO_REASON;
 }
 
+static void walk(struct frames *f)
+{
+	f->n = 0;
+	_Unwind_Backtrace(note_frame, f);
+}
+
+/* Both ways find the same return addresses; those of the library itself are of different calls. */
+static void check_walk(const struct frames *f)
+{
+	uintptr_t pc[STACK_FRAMES + OWN_FRAMES];
+	struct frames all = { 0, STACK_FRAMES + OWN_FRAMES, pc };
+	unsigned a = 0;
+	unsigned b = 0;
+
+	if (!SLUICE_DEBUG)
+		return;
+	walk(&all);
+	while (a < f->n && is_own(f->pc[a]))
+		a++;
+	while (b < all.n && is_own(pc[b]))
+		b++;
+	for (; a < f->n && b < all.n; a++, b++)
+		CHECK(f->pc[a] == pc[b]);
+	CHECK((a == f->n || all.n == all.most) && (b == all.n || f->n == f->most));
+}
+
 void stack_init(void)
 {
 	uintptr_t first[1] = { 0 };
@@ -158,7 +186,9 @@ noinline void stack_take_from(struct stack *s, uintptr_t at)
 		struct frames f = { 0, STACK_FRAMES + OWN_FRAMES, pc };
 		unsigned from = 0;
 
-		_Unwind_Backtrace(note_frame, &f);
+		if (!unwind_walk(pc, f.most, &f.n))
+			walk(&f);
+		check_walk(&f);
 		while (from < f.n && (at ? pc[from] != at : is_own(pc[from])))
 			from++;
 		if (from == f.n)

@@ -135,7 +135,8 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 
 void heap_init_bins(struct heap *h)
 {
-	h->looks = options.early_checks ? HEAP_LOOKS : 0;
+	/* While allocations are sampled, frees come by other ways (sampler.c). */
+	h->looks = options.early_checks && !heap_sampling ? HEAP_LOOKS : 0;
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		/* Of a large object the first ALIGN_MIN bytes; malloc looks for it in the bin. */
 		h->bin[bin].divisor = bin >= CLASSES ? CLASS_INVERSE(ALIGN_MIN)
@@ -175,7 +176,7 @@ bool bin_look(struct heap *h, unsigned cls, const struct object *o)
 		if (*at == next)
 			behind = next;
 	}
-	if (behind && !heap_sampling)
+	if (behind)
 		slab_fence_check(page_of(behind), behind);
 	return bin_keeps(o, page_of(o));
 }

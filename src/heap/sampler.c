@@ -17,6 +17,7 @@
 #endif
 #include "heap/sampler.h"
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/links.h"
 #include "base/log.h"
@@ -132,6 +133,8 @@ bool sampler_makes_room(struct heap *h, const struct cache_bin *freed)
 		dealt_move(h, cls, n);
 	dealt_hide(h, cls);
 	dealt_open(h, cls);
+	/* A push that finds the top beyond the limit would go on for ever. */
+	DCHECK(!done || bin_space(freed) - 1 < RETURNED_MAX);
 	return done;
 }
 
@@ -328,8 +331,7 @@ static void begin(struct heap *h)
 	for (size_t i = 0; i < BIN_SMALL_SLOTS + SAMPLING_SLOTS; i++)
 		if (h->bin_slots[i])
 			h->bin_slots[i] = NULL;
-	for (unsigned bin = 0; bin < BINS; bin++)
-		bin_begin(h, bin);
+	heap_init_bins(h);
 	h->direct_left = 0;
 }
 

@@ -7,7 +7,7 @@
 # TIMEOUT: 400
 . "${0%/*}/../lib/tap.sh"
 need_stacks
-plan 51
+plan 52
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -200,3 +200,57 @@ n=$(find . -name 'peak.*.u.heap' | wc -l)
 [ "$n" -gt 5 ] && [ "$n" -lt 60 ]
 ok $? "prof_gdump writes a profile at new peaks, and only there"
 diag "$n"
+
+# The second library has the same functions at the same addresses, with other frames.
+module_of() {
+	cat >"$TMP/reloaded.c" <<-'C'
+		#include <stdlib.h>
+		__attribute__((noinline)) void *inner(int n)
+		{
+			volatile char room[BYTES];
+			void *p = malloc(n);
+
+			room[0] = 1;
+			return room[0] ? p : 0;
+		}
+		void *outer(int n)
+		{
+			volatile char room[2 * BYTES];
+			void *p = inner(n);
+
+			room[0] = 1;
+			return room[0] ? p : 0;
+		}
+	C
+	gcc -O1 -w -fno-builtin -shared -fPIC -D"BYTES=$2" "$TMP/reloaded.c" -o "$TMP/$1.so"
+}
+
+if command -v gcc >/dev/null 2>&1 && module_of first 64 && module_of second 96; then
+	cat >"$TMP/reloads.c" <<-'C'
+		#include <dlfcn.h>
+		#include <stdlib.h>
+		int main(void)
+		{
+			for (int round = 0; round < 20; round++) {
+				const char *name = round % 2 ? "./second.so" : "./first.so";
+				void *lib = dlopen(name, RTLD_NOW);
+				void *(*outer)(int) = dlsym(lib, "outer");
+
+				for (int i = 0; i < 1000; i++)
+					free(outer(5000));
+				dlclose(lib);
+			}
+			return 0;
+		}
+	C
+	gcc -O1 -w "$TMP/reloads.c" -o "$TMP/reloads"
+	SLUICE_CONF=prof:true,prof_sample:4096,prof_final:1,prof_prefix:reloads \
+		with_sluice ./reloads >/dev/null 2>&1
+	# Frames, and the last one, of the stacks with many samples.
+	n=$(awk '/^@/ { stack = NF " " $NF }
+		/^  t\*:/ && stack { gsub(/[^0-9]/, "", $4); if ($4 + 0 > 100) print stack }' \
+		reloads.*.f.heap | sort -u | wc -l)
+	is "$n" 1 "stacks stay right when a library is loaded where another one was"
+else
+	skip "stacks stay right when a library is loaded where another one was" "no gcc"
+fi
