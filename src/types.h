@@ -100,8 +100,9 @@ enum page_kind {
 	PAGE_LIMBO,    /* head of a run between two layers */
 	PAGE_SLAB,
 	PAGE_LARGE,
-	PAGE_RAW,  /* allocated by sluice_page_alloc_bulk */
-	PAGE_AWAY, /* head of a free block without address space: zone_release_space */
+	PAGE_RAW,   /* allocated by sluice_page_alloc_bulk */
+	PAGE_QUICK, /* head of a free run that is not merged yet: quick.h */
+	PAGE_AWAY,  /* head of a free block without address space: zone_release_space */
 };
 
 /* Which list the links of a descriptor are on. */
@@ -109,6 +110,7 @@ enum page_list {
 	LIST_NONE = 0,
 	LIST_BUDDY, /* the zone's list for the block's order and backing */
 	LIST_PCP,
+	LIST_QUICK,   /* the zone's list for the run's length */
 	LIST_CURRENT, /* none: the slab that its class allocates from */
 	LIST_PARTIAL,
 	LIST_FULL,

@@ -3,8 +3,8 @@
  * block.c - a zone's free blocks, by the binary buddy method, and the zone's two locks.
  * Used by buddy, region, purge and prefault; uses zone and pagemap.
  *
- * (A) The free blocks of a region and its runs in use tile its pages; no two blocks overlap.
- *     (zone_check)
+ * (A) The free blocks of a region, its runs in use and its runs on quick lists tile its pages; no
+ *     two blocks overlap. (zone_check)
  * (B) A free block of order o is aligned to 2^o pages within its region. Its buddy is not a free
  *     block of the same order, because the two would have merged, unless one of them is being
  *     purged, or the zone is segregated and they differ in backing. (zone_check)
@@ -522,13 +522,15 @@ void grow_unlock(struct zone *z)
 
 /* ---- debug ------------------------------------------------------------------------------- */
 
-/* Adds the pages of free blocks by backing; of a dirty block only its dirty pages. */
-static void check_region(struct region *r, uint64_t pages[BACKINGS])
+/* Adds the pages of free blocks by backing; of a dirty block only its dirty pages. Returns how many
+ * pages are on quick lists. */
+static uint64_t check_region(struct region *r, uint64_t pages[BACKINGS])
 {
 	uint32_t i = region_first();
 	uint32_t unused = i; /* the first of the free pages before i */
 	uint32_t region_free = 0;
 	uint32_t away = 0;
+	uint64_t quick = 0;
 
 	while (i < r->pages) {
 		const struct page *pg = &r->page[i];
@@ -553,6 +555,11 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 			n = pg->npages;
 			CHECK(i + n <= r->pages && r->head[i] == 0 && r->head[i + n - 1] == 0);
 			away += n;
+		} else if (page_kind(pg) == PAGE_QUICK) {
+			n = pg->npages;
+			CHECK(pg->list == LIST_QUICK && pg->backing == BACKING_DIRTY);
+			pages[BACKING_DIRTY] += n;
+			quick += n;
 		}
 		if (page_kind(pg) != PAGE_BUDDY) {
 			CHECK(unused_from(r, i) == unused && unused_until(r, unused) == i);
@@ -566,11 +573,13 @@ static void check_region(struct region *r, uint64_t pages[BACKINGS])
 	/* Indices are cleared all at once, so the first and the last one show it. */
 	if (r->reserved < REGION_PAGES)
 		CHECK(r->head[r->reserved] == 0 && r->head[REGION_PAGES - 1] == 0);
+	return quick;
 }
 
 void zone_check(struct zone *z)
 {
 	uint64_t free_pages = 0;
+	uint64_t quick = 0;
 	uint64_t pages[BACKINGS] = { 0 };
 
 	bool grow = lock_acquire(&z->grow) == 0; /* the lengths of regions */
@@ -578,10 +587,12 @@ void zone_check(struct zone *z)
 	while (!zone_lock(z)) /* a fork */
 		lock_pause();
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
-		check_region(r, pages);
-		free_pages += r->free_pages;
+		uint64_t here = check_region(r, pages);
+
+		free_pages += r->free_pages + here;
+		quick += here;
 	}
-	CHECK(free_pages == z->free_pages);
+	CHECK(free_pages == z->free_pages && quick == z->quick.pages);
 	CHECK(pages[BACKING_DIRTY] == z->dirty_pages);
 	CHECK(pages[BACKING_PREFAULTED] == z->prefaulted_pages);
 	for (enum backing backing = 0; backing < BACKINGS; backing++)

@@ -33,9 +33,12 @@
 #include "page/mapcache.h"
 #include "page/prefault.h"
 #include "page/purge.h"
+#include "page/quick.h"
 #include "page/region.h"
 
 #define RANGE_PAGES_MIN 5u
+#define MERGE_HOLDS 2u /* of the lock, to merge runs for one call */
+#define MERGES 16u     /* runs that are merged to extend a run in front of them */
 #define RANGE_BATCH 8u /* runs of fewer than RANGE_LONG pages in one hold of the lock */
 
 void (*buddy_after_free)(struct zone *z);
@@ -115,9 +118,27 @@ static void alloc_of_others(struct zone *z, struct taking *t, unsigned backings,
 	for (uint32_t i = 1; i < n && t->got < end; i++) {
 		struct zone *other = &zone_all[(me + i) % n];
 
+		/* Its runs that are not merged yet are dirty memory as well. */
+		if (t->got < t->least && (backings & BACKINGS_DIRTY))
+			quick_merge_some(other);
 		if (may_have(other, &t->want, backings))
 			alloc_holds(other, t, backings, end);
 	}
+}
+
+/*
+ * What the quick lists have may be part of a place for the run: takes dirty memory, and merges runs
+ * while there is too little, before clean memory is taken. Returns whether the least is there.
+ */
+static noinline bool alloc_unmerged(struct zone *z, struct taking *t)
+{
+	unsigned holds = 0;
+
+	do {
+		if (alloc_holds(z, t, BACKINGS_DIRTY, t->n) != 0)
+			return false;
+	} while (t->got < t->least && holds++ < MERGE_HOLDS && quick_merge_some(z));
+	return t->got >= t->least;
 }
 
 /*
@@ -129,6 +150,8 @@ static int alloc_free(struct zone *z, struct taking *t)
 {
 	int err;
 
+	if (unlikely(quick_runs(z)) && alloc_unmerged(z, t))
+		return 0;
 	if (likely(zone_family(z) == 1))
 		return alloc_holds(z, t, BACKINGS_ALL, t->n);
 	if (may_have(z, &t->want, BACKINGS_DIRTY))
@@ -155,12 +178,19 @@ static bool is_grown(struct zone *z)
 /* Takes free memory, and grows the zone until the least that is asked for is there. */
 static int alloc_grow(struct zone *z, struct taking *t, bool asked)
 {
+	bool merged = false;
+
 	for (;;) {
 		uint64_t seen = atomic_load_explicit(&z->grown, memory_order_relaxed);
 		int err = alloc_free(z, t);
 
 		if (err || t->got >= t->least)
 			return err;
+		if (!merged && quick_runs(z)) {
+			merged = true;
+			quick_merge(z);
+			continue;
+		}
 		/* Not worth it for small steps, before which growth_ask_if_due asks in time. */
 		if (!asked && seen && is_grown(z)) {
 			asked = true;
@@ -215,8 +245,12 @@ unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned 
 	struct want want = { npages, order_of(npages),
 			     npages > RANGE_SHORT || (npages >= odd && !is_pow2(npages)) };
 
+	unsigned got = quick_take(z, npages, n, out);
+
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
-	return alloc_runs(z, &want, n, least, out);
+	if (got >= least)
+		return got;
+	return got + alloc_runs(z, &want, n - got, least - got, out + got);
 }
 
 unsigned buddy_alloc_blocks(struct zone *z, unsigned order, unsigned n, struct page **out)
@@ -269,10 +303,10 @@ static always_inline void free_batch(struct page *const *runs, unsigned n, bool 
 				continue;
 			left &= ~(m & -m);
 			freed += pg->npages;
-			if (likely(locked))
-				run_free_locked(pg);
-			else
+			if (unlikely(!locked))
 				defer_push(z, pg);
+			else if (!trims || !quick_put_locked(z, pg))
+				run_free_locked(pg);
 		}
 		if (!locked)
 			continue;
@@ -305,11 +339,25 @@ void buddy_free_drained(struct page *const *runs, unsigned n)
 	free_bulk(runs, n, false);
 }
 
-/* The first page behind `at` that is neither free nor before `want`. Guarded by: zone.lock. */
-static uint32_t free_until(struct region *r, uint32_t at, uint32_t want)
+/* The first page from `from` on that is neither free nor before `want`. Runs that are not merged
+ * yet are merged, MERGES at most. Guarded by: zone.lock. */
+static uint32_t free_until(struct region *r, uint32_t from, uint32_t want)
 {
-	while (at < want && at < r->pages && page_kind(&r->page[at]) == PAGE_BUDDY)
-		at += 1u << r->page[at].cls;
+	unsigned merges = 0;
+	uint32_t at = from;
+
+	while (at < want && at < r->pages) {
+		enum page_kind kind = page_kind(&r->page[at]);
+
+		if (kind == PAGE_BUDDY) {
+			at += 1u << r->page[at].cls;
+		} else if (kind == PAGE_QUICK && merges++ < MERGES) {
+			quick_merge_locked(r->zone, &r->page[at]);
+			at = from;
+		} else {
+			break;
+		}
+	}
 	return at;
 }
 

@@ -21,6 +21,7 @@
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/block.h"
+#include "page/quick.h"
 #include "page/region.h"
 #include "page/thp.h"
 
@@ -231,6 +232,8 @@ uint64_t zone_purge(struct zone *z, uint64_t keep, uint64_t most)
 	uint64_t purged = 0;
 	uint64_t dirty = atomic_load_explicit(&z->dirty_pages, memory_order_relaxed);
 
+	if (dirty > keep && most)
+		quick_merge(z);
 	/* Pages that become dirty meanwhile, and pages that the kernel refuses (memory that is
 	 * locked, blocks smaller than its page), are left to another call. */
 	if (most > dirty)

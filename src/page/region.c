@@ -33,6 +33,7 @@
 #include "base/stats.h"
 #include "os/vm.h"
 #include "page/block.h"
+#include "page/quick.h"
 #include "page/region_guard.h"
 #include "page/region_va.h"
 #include "page/thp.h"
@@ -586,6 +587,7 @@ uint64_t zone_release_regions(struct zone *z)
 {
 	uint64_t bytes;
 
+	quick_merge(z);
 	if (grow_lock(z) != 0)
 		return 0;
 	bytes = release_regions(z, UINT64_MAX, true, true);
@@ -707,6 +709,7 @@ uint64_t zone_release_space(struct zone *z, uint64_t want, bool parts)
 {
 	uint64_t bytes;
 
+	quick_merge(z);
 	if (grow_lock(z) != 0)
 		return 0;
 	bytes = parts ? release_reserved(z) : 0;

@@ -10,6 +10,7 @@
 #include "page/growth_types.h"
 #include "page/prefault_types.h"
 #include "page/purge_types.h"
+#include "page/quick_types.h"
 #include "page/region_types.h"
 #include "types.h"
 
@@ -43,6 +44,7 @@ struct zone {
 	/* Blocks of different kinds do not merge, so that each is backed as a whole or not at all.
 	 * Set once; see zone_init. */
 	bool segregated;
+	struct quick quick;
 
 	/* Any thread, atomic: runs freed by threads that could not take the lock. */
 	cache_aligned _Atomic(struct page *) deferred;

@@ -91,7 +91,7 @@ static void add_region(struct region *r, struct walk *w)
 			w->in->large_bytes += bytes;
 		else if (kind == PAGE_PCP && pg->backing == BACKING_CLEAN)
 			w->pcp_clean += bytes;
-		else if (kind == PAGE_BUDDY)
+		else if (kind == PAGE_BUDDY || kind == PAGE_QUICK)
 			w->in->free_blocks++;
 	}
 }
@@ -306,6 +306,7 @@ static uint64_t counted_units(const struct region *r, struct page *pg, uint32_t 
 		return holes_units_kept(pg) >> unit % 64 & all;
 	case PAGE_LARGE:
 	case PAGE_RAW:
+	case PAGE_QUICK:
 	case PAGE_LIMBO: /* a long run that is kept */
 		return all;
 	case PAGE_PCP:

@@ -74,6 +74,7 @@
 #include "page/pcp.h"
 #include "page/prefault.h"
 #include "page/purge.h"
+#include "page/quick.h"
 #include "page/region.h"
 #include "page/zone.h"
 
@@ -605,6 +606,7 @@ bool reclaim_before_growth(void)
 	if (!lock_try(&reclaim_control))
 		return false;
 	longrun_drain();
+	zones_quick_merge();
 	mapcache_drain();
 	more = heap_growth_step();
 	lock_release(&reclaim_control);

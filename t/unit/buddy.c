@@ -20,6 +20,7 @@
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "page/purge.h"
+#include "page/quick.h"
 #include "page/region.h"
 #include "base/stats.h"
 #include "lib/tap.h"
@@ -64,10 +65,17 @@ static bool filled(const struct page *pg, char c)
 	return true;
 }
 
-static void free_dirty(struct page *pg)
+/* The run waits on a quick list. */
+static void free_lately(struct page *pg)
 {
 	pg->backing = BACKING_DIRTY;
 	buddy_free(pg);
+}
+
+static void free_dirty(struct page *pg)
+{
+	free_lately(pg);
+	quick_merge(region_of(pg)->zone);
 }
 
 /* The order of the block that begins at page i when all pages of the region are free. */
@@ -84,6 +92,7 @@ static unsigned order_when_free(const struct region *r, uint32_t i)
 static bool all_merged(struct zone *z)
 {
 	zone_check(z);
+	quick_merge(z);
 	for (struct region *r = zone_first_region(z); r; r = r->next) {
 		for (uint32_t i = region_first(); i < r->pages;) {
 			unsigned o = order_when_free(r, i);
@@ -281,20 +290,90 @@ static void test_merge_likely(void)
 
 	buddy_shrink(quad, 2);
 	buddy_shrink(quad, 1);
+	quick_merge(z);
 	second = buddy_alloc(z, 1);
 	ok(second == quad + 1, "a single page is used before a pair is split");
 	buddy_shrink(pair, 1);
+	quick_merge(z);
 	free_dirty(quad); /* freed last: its buddy is in use, the pair behind it is free */
 	is_int(z->free_pages, 4, "two single pages and a pair are free");
 	ok(buddy_alloc(z, 1) == pair + 1,
 	   "a page that may merge into a larger block is not used first");
-	buddy_free(second);
+	free_dirty(second);
 	ok(quad->kind == PAGE_BUDDY && quad->cls == 2,
 	   "such a page merges when its buddy is freed");
 	buddy_free(pair + 1);
 	buddy_free(pair);
 	give_rest(rest, n);
 	ok(all_merged(z), "all of it merges at the end");
+}
+
+/* ---- quick lists ---------------------------------------------------------------------------- */
+
+static void test_quick(void)
+{
+	struct zone *z = zone_with_region();
+	struct page *a = buddy_alloc(z, 6);
+	struct page *b = buddy_alloc(z, 6);
+	struct page *long_run = buddy_alloc(z, QUICK_PAGES + 1);
+	struct page *run[2] = { NULL, NULL };
+
+	free_lately(a);
+	free_lately(b);
+	free_lately(long_run);
+	is_int(quick_runs(z), 2, "runs that are freed wait on quick lists, longer ones do not");
+	is_int(pages_used(z), 0, "they count as free");
+	is_int(z->dirty_pages, 12 + QUICK_PAGES + 1, "they count as dirty");
+	zone_check(z);
+	is_int(buddy_alloc_bulk(z, 6, 3, 1, run), 2, "a refill takes what is there");
+	ok(run[0] == b && run[1] == a, "the run that was freed last comes first, as it was");
+	free_lately(a);
+	buddy_free_drained(&b, 1);
+	is_int(quick_runs(z), 1, "a run that is drained merges");
+	b = buddy_alloc(z, 5);
+	free_lately(b);
+	zone_purge(z, 0, UINT64_MAX);
+	is_int(z->dirty_pages + quick_runs(z), 0, "a purge reaches all of it");
+	ok(all_merged(z), "a purge merges it");
+}
+
+/* A place for a long run that consists of short ones. */
+static void test_quick_merges(void)
+{
+	struct zone *z = zone_with_region();
+	struct page *first = buddy_alloc(z, 64);
+	unsigned n = take_rest(z, rest);
+
+	for (unsigned i = 8; i-- > 1;)
+		buddy_shrink(first, 8 * i);
+	is_int(quick_runs(z), 7, "the parts of a run that is cut wait on quick lists");
+	ok(buddy_alloc(z, 56) == first + 8, "short runs merge before clean memory is taken");
+	free_lately(first + 8);
+	ok(buddy_extend(first, 64), "a run grows into runs that wait behind it");
+	is_int(quick_runs(z), 0, "they merge for it");
+	free_dirty(first);
+	give_rest(rest, n);
+	zone_purge(z, 0, UINT64_MAX);
+	ok(all_merged(z), "all of it merges at the end");
+}
+
+static void test_quick_most(void)
+{
+	struct zone *z = zone_with_region();
+	uint32_t most = 0;
+	unsigned n = (unsigned)z->free_pages / QUICK_PAGES_MIN;
+
+	/* Of two regions, because one has fewer runs than the lists. */
+	n = 2 * buddy_alloc_bulk(z, QUICK_PAGES_MIN, n, n, rest);
+	buddy_alloc_bulk(z, QUICK_PAGES_MIN, n / 2, n / 2, rest + n / 2);
+	for (unsigned i = 0; i < n; i++) {
+		free_lately(rest[i]);
+		most = most > quick_runs(z) ? most : quick_runs(z);
+	}
+	ok(most > 0 && most < n, "a zone's lists have a bounded number of runs");
+	zone_check(z);
+	zone_release_space(z, UINT64_MAX, true);
+	is_int(z->total_pages, 0, "runs that are not merged yet keep no address space");
 }
 
 /* ---- dirty and clean ------------------------------------------------------------------------ */
@@ -1385,7 +1464,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(179);
+	tap_plan(194);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1395,6 +1474,9 @@ int main(void)
 	test_best_fit();
 	test_best_fit_short();
 	test_merge_likely();
+	test_quick();
+	test_quick_merges();
+	test_quick_most();
 	test_dirty();
 	test_purge_bounds();
 	test_purge_large_pages();
