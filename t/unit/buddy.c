@@ -342,7 +342,6 @@ static void test_quick_merges(void)
 {
 	struct zone *z = zone_with_region();
 	struct page *first = buddy_alloc(z, 64);
-	unsigned n = take_rest(z, rest);
 
 	for (unsigned i = 8; i-- > 1;)
 		buddy_shrink(first, 8 * i);
@@ -352,7 +351,6 @@ static void test_quick_merges(void)
 	ok(buddy_extend(first, 64), "a run grows into runs that wait behind it");
 	is_int(quick_runs(z), 0, "they merge for it");
 	free_dirty(first);
-	give_rest(rest, n);
 	zone_purge(z, 0, UINT64_MAX);
 	ok(all_merged(z), "all of it merges at the end");
 }
