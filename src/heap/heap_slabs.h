@@ -186,13 +186,12 @@ void heap_release_slab(struct heap *h, struct page *pg);
 /* Put a slab on the list of full ones, though it may have room: one that could not be abandoned. */
 void heap_full_add(struct heap *h, struct page *pg);
 
-/* For a heap that needs a slab of cls: whether it has just filled one, with objects of which the
- * program writes each page of the kernel's. So the first slab of a class does not count: a thread
- * may use a few of its objects. */
-#define DENSE_MAX 4096u
+/* For a heap that needs a slab of cls: whether it has just filled one, of objects so small that
+ * handing them out writes each page of the kernel's (FENCE_OBJECT). So the first slab of a class
+ * does not count: a thread may use a few of its objects. */
 static inline bool heap_fills_slabs(const struct heap *h, unsigned cls)
 {
-	return class_size(cls) <= DENSE_MAX && h->full.first && h->full.first->cls == cls;
+	return class_size(cls) <= FENCE_OBJECT && h->full.first && h->full.first->cls == cls;
 }
 
 /* The n objects of a bin that were freed last go to their slabs, n being at least 1. */

@@ -200,6 +200,14 @@ static void make_copy_mark(void)
 	atomic_store_explicit(&heap_copy_mark, mark, memory_order_release);
 }
 
+/* Before the first region; the options are known. */
+static void start_pages(void)
+{
+	pagemap_init();
+	if (options.thp == THP_AUTO)
+		vm_thp_init();
+}
+
 void heap_init(void)
 {
 	static _Atomic uint32_t state; /* 0, 1 under way, 2 done */
@@ -219,7 +227,7 @@ void heap_init(void)
 		link_init();
 		options_known = options_load();
 		malloc_conf_load();
-		pagemap_init();
+		start_pages();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);
 		pcp_open(&heap_fallback.heap->pcp);
@@ -243,7 +251,7 @@ void heap_init_late(void)
 		options_known = options_load();
 		malloc_conf_load();
 		if (!zone_first_region(&zone_main))
-			pagemap_init();
+			start_pages();
 		zones_init();
 		if (options.reserve && heap_is_real(heap_own()))
 			bin_rows_make(heap_own());

@@ -464,13 +464,15 @@ bool vm_unmap(void *addr, size_t bytes)
 	return unmap(addr, bytes);
 }
 
-void vm_cold(void *addr, size_t bytes)
+bool vm_cold(void *addr, size_t bytes)
 {
 	int saved = errno;
+	bool good;
 
 	check_page(addr);
-	(void)sys_madvise(addr, bytes, MADV_COLD);
+	good = sys_madvise(addr, bytes, MADV_COLD) == 0;
 	errno = saved;
+	return good;
 }
 
 bool vm_purge(void *addr, size_t bytes)

@@ -98,8 +98,9 @@ bool vm_unmap(void *addr, size_t bytes);
 bool vm_populate(void *addr, size_t bytes);
 
 /* Tells the kernel that the memory is not used soon (MADV_COLD, since Linux 5.4). Its contents
- * stay. Where it is a part of a huge page, the kernel splits that. */
-void vm_cold(void *addr, size_t bytes);
+ * stay. Where it is a part of a huge page, the kernel splits that. Returns false if it refuses, as
+ * of locked memory. */
+bool vm_cold(void *addr, size_t bytes);
 
 /* Gives the memory back to the kernel; it stays mapped. Returns whether all of it reads as zero
  * now. */

@@ -4,9 +4,11 @@
  * Used by region, prefault, purge, holes and quarantine; uses vm.
  *
  * (A) A region's bit i is set while a huge page may back its bytes [i, i + 1) * 2 MiB: from before
- *     the kernel is asked for one until all of it is given back, or the kernel has split it. After
- *     a fork a bit stays when a part is given back, because the kernel does not split a page that
- *     the child has as well.
+ *     the kernel is asked for one until all of it is given back, or the kernel has split it. It
+ *     stays when a part is given back after a fork, because the kernel does not split a page that
+ *     the child has as well, and when the kernel refuses (locked memory).
+ * (B) A region is marked (thp_on_request) before it has memory. One that was made before the
+ *     options were known is marked at its first huge page; that undoes marks of the program.
  *
  * Relaxed: who gives memory back got it from the thread that asked for the huge page (zone.lock).
  * Two threads that give back parts of one huge page may both find the bit, or one: the kernel
@@ -27,8 +29,10 @@
 #define THP_BYTES ((size_t)PREFAULT_LARGE << PG_SHIFT)
 _Static_assert(REGION_BYTES / THP_BYTES <= 32, "a bit for each huge page of a region");
 
-void thp_as_set(const struct region *r, void *addr, size_t bytes)
+void thp_as_set(struct region *r, void *addr, size_t bytes)
 {
+	if (vm_thp_on_request && r->pages == region_first())
+		r->thp_on_request = true; /* it has no memory yet */
 	if (r->thp_on_request)
 		vm_thp_forbid(addr, bytes);
 	else
@@ -66,9 +70,9 @@ static void split_one(struct region *r, uintptr_t at, uintptr_t cold)
 
 	if (!(atomic_load_explicit(&r->thp, memory_order_relaxed) & bit))
 		return;
-	if (!atomic_load_explicit(&lock_forking, memory_order_relaxed)) /* no fork yet */
+	if (vm_cold((void *)cold, vm_os_page) &&
+	    !atomic_load_explicit(&lock_forking, memory_order_relaxed)) /* no fork yet */
 		atomic_fetch_and_explicit(&r->thp, ~bit, memory_order_relaxed);
-	vm_cold((void *)cold, vm_os_page);
 }
 
 void thp_split(const void *addr, size_t bytes)

@@ -8,10 +8,10 @@
 #include "types.h"
 
 /*
- * Tells the kernel whether it may use huge pages for memory of r that was mapped or made usable.
- * Guarded by: zone.grow.
+ * Tells the kernel whether it may use huge pages for memory of r that was mapped or made usable;
+ * with thp:auto none but those that are asked for (see thp_on_request). Guarded by: zone.grow.
  */
-void thp_as_set(const struct region *r, void *addr, size_t bytes);
+void thp_as_set(struct region *r, void *addr, size_t bytes);
 
 /*
  * From now on the kernel backs memory of r by a huge page only where it is asked to (thp_populate),

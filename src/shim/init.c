@@ -111,8 +111,6 @@ void sluice_init(void)
 	clock_init();
 	sluice_began_ns = clock_ns();
 	heap_init();
-	if (options.thp == THP_AUTO)
-		vm_thp_init();
 	heap_init_late();
 	harden_init();
 	say_useless();

@@ -24,6 +24,7 @@
 #define HUGE ((size_t)2 << 20)
 #define OBJECT 1000u
 #define PIECE 400u
+#define SMALL ((size_t)18 << 20) /* a process of this size grows by huge pages */
 
 static long field_kib(const char *field)
 {
@@ -92,14 +93,14 @@ static int threads(void)
 	pthread_t t[THREADS];
 	long start = field_kib("Rss:");
 
-	grow(HUGE * 9); /* a process of this size grows by huge pages */
+	grow(SMALL);
 	pthread_barrier_init(&barrier, NULL, THREADS + 1);
 	for (int i = 0; i < THREADS; i++)
 		pthread_create(&t[i], NULL, grower, NULL);
 	pthread_barrier_wait(&barrier);
 	pthread_barrier_wait(&barrier);
 	printf("%ld %ld\n", field_kib("AnonHugePages:"),
-	       field_kib("Rss:") - start - (long)(HUGE * 9 / 1024) - THREADS * 1000000 / 1024);
+	       field_kib("Rss:") - start - (long)(SMALL / 1024) - THREADS * 1000000 / 1024);
 	pthread_barrier_wait(&barrier);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
@@ -121,7 +122,7 @@ static int untouched(void)
 	pthread_t t[THREADS];
 	long start = field_kib("Rss:");
 
-	grow(HUGE * 9);
+	grow(SMALL);
 	for (int i = 0; i < BLOCKS; i++) {
 		*(volatile char *)(newest = malloc(100000)) = 1;
 		grow(1000);
@@ -131,7 +132,7 @@ static int untouched(void)
 		pthread_create(&t[i], NULL, one_of_each, NULL);
 	pthread_barrier_wait(&barrier);
 	printf("%ld %ld\n", field_kib("AnonHugePages:"),
-	       field_kib("Rss:") - start - (long)(HUGE * 9 / 1024) - BLOCKS * 1000 / 1024);
+	       field_kib("Rss:") - start - (long)(SMALL / 1024) - BLOCKS * 1000 / 1024);
 	pthread_barrier_wait(&barrier);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
