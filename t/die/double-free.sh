@@ -38,6 +38,6 @@ dies now-threads small "... where two other threads freed it"
 dies late-thread-own small "an object is freed by another thread, then by its own"
 dies late-own-thread small "an object is freed by its own thread, then by another one"
 dies late-threads small "an object is freed by two other threads"
-dies late-thread-many other \
+dies late-thread-many either \
 	"an object is freed by another thread, and by its own after 2,000 others"
 dies late-realloc-moved small "an object that realloc has moved is freed where it was"

@@ -13,7 +13,7 @@ with_libunwind() {
 	grep -q '^#define HAVE_LIBUNWIND 1' "$builddir/config.h"
 }
 
-# dies CASE small|large|other LABEL: four tests
+# dies CASE small|large|other|either LABEL: four tests; either: small or other, as threads run
 dies() {
 	# On a loaded machine the backtrace may reach its time limit, but not three times.
 	for _ in 1 2 3; do
@@ -31,6 +31,7 @@ dies() {
 	pattern="^sluice: fatal: [a-z].*: address $address"
 	case $2 in
 	small) pattern="$pattern, size class [0-9]+ \([0-9]+ bytes\)" ;;
+	either) pattern="$pattern(, size class [0-9]+ \([0-9]+ bytes\))?" ;;
 	large) pattern="$pattern(, block 0x[0-9a-f]+ \([0-9]+ bytes\))?" ;;
 	esac
 	like "$(head -n 1 "$TMP/err")" "$pattern\$" "$3: the first line says what and where"
