@@ -28,6 +28,13 @@ _Noreturn void freelist_freed_twice(const struct page *pg, const void *o);
 /* A list of free objects is longer or shorter than its count says, which was noticed at o. */
 _Noreturn void freelist_bad_count(const struct page *pg, const struct object *o);
 
+/* Whether a block that a bin holds, of that descriptor, is free already: an object on a list of its
+ * slab, or a run. */
+static inline bool freelist_is_home(const struct object *o, const struct page *pg, bool small)
+{
+	return small ? mark_is_set(o, mark_base(pg)) : page_kind(pg) != PAGE_LARGE;
+}
+
 /* The object after o on a list of free objects of the slab. Returns NULL if o is the last one.
  * Stops the program if the link was overwritten. */
 static inline struct object *freelist_next(const struct page *pg, const struct object *o)

@@ -226,8 +226,8 @@ static void bin_check_twice(struct heap *h, unsigned bin)
 	struct object **bottom = bin_bottom(h, bin);
 	struct object **top = h->bin[bin].top;
 
-	for (struct object **o = top; *o && bin < CLASSES; o--) {
-		if (unlikely(mark_is_set(*o, mark_base(page_of(*o)))))
+	for (struct object **o = top; *o; o--) {
+		if (unlikely(freelist_is_home(*o, page_of(*o), bin < CLASSES)))
 			heap_freed_twice(*o, page_of(*o));
 	}
 	for (; top - bottom > (ptrdiff_t)BIN_MAX; top -= BIN_MAX)

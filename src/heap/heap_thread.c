@@ -290,9 +290,9 @@ void heap_release(struct heap *h)
 /* In the critical section of a heap whose thread has ended or is about to: the heap waits for the
  * next thread. Where the background thread drains those of idle threads, a few stay as they are,
  * and are drained as these are; the others are emptied. */
-static void finish(struct heap *h)
+static void finish(struct heap *h, bool may_stay)
 {
-	h->warm = !trim_inline &&
+	h->warm = may_stay && !trim_inline &&
 		  atomic_load_explicit(&registry.warm, memory_order_relaxed) < options.warm_heaps;
 	if (h->warm)
 		atomic_fetch_add_explicit(&registry.warm, 1, memory_order_relaxed);
@@ -319,7 +319,7 @@ static bool end_heap(struct heap *h)
 			return false;
 		}
 	}
-	finish(h);
+	finish(h, true);
 	return true;
 }
 
@@ -412,6 +412,34 @@ static struct heap *take_waiting(void)
 	atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 	atomic_store_explicit(&h->unattached, 0, memory_order_release);
 	return h;
+}
+
+/* Returns NULL if the heap that was left last is not warm. */
+static struct heap *take_warm(void)
+{
+	struct heap *h;
+
+	if (lock_acquire(&registry.lock) != 0)
+		return NULL;
+	h = atomic_load_explicit(&registry.free, memory_order_acquire);
+	if (h)
+		h = h->warm ? take_waiting() : NULL;
+	lock_release(&registry.lock);
+	return h;
+}
+
+void heap_empty_warm(unsigned n)
+{
+	struct heap *h;
+
+	if (heap_process) /* a child of fork would copy what it writes to */
+		return;
+	while (n-- && (h = take_warm()) != NULL) {
+		if (heap_enter_slow(h))
+			finish(h, false);
+		else
+			heap_retire(h);
+	}
 }
 
 noinline struct heap *heap_create_self(void)

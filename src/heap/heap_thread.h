@@ -94,6 +94,10 @@ static inline bool heap_is_orphan(const struct heap *h)
 	       !heap_is_quarantined(h);
 }
 
+/* Empties up to n of the heaps that the last threads left as they were, so that a second free of
+ * what is in them is noticed. For the program's end; does nothing in a child of fork. */
+void heap_empty_warm(unsigned n);
+
 /* A heap for the calling thread. heap_none stays when there is no memory for one. */
 struct heap *heap_create_self(void);
 void heap_note_tid(struct heap *h);

@@ -43,6 +43,8 @@
 #include "shim/jemalloc.h"
 #include "shim/sanitizer.h"
 
+#define WARM_LOOKS 8u /* heaps of threads that ended; few, so that the program ends soon */
+
 uint64_t sluice_began_ns;
 static pid_t process; /* the one that started this image, not a child of fork */
 
@@ -150,6 +152,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 {
 	int err;
 
+	heap_empty_warm(WARM_LOOKS);
 	heap_check_bins();
 	quarantine_check_own();
 	export_end();
