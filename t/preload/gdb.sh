@@ -163,7 +163,7 @@ int main(void)
 C
 gcc -g -O0 -pthread -o "$TMP/known" "$TMP/known.c" ||
 	bail_out "gcc cannot compile the test's program"
-start process early_checks:0,early_guards:0 "$TMP/known"
+start process early_checks:0,early_guards:0,warm_heaps:0 "$TMP/known"
 until grep -q ready "$TMP/process"; do sleep 0.05; done
 
 lines='echo == live\n

@@ -117,6 +117,14 @@ static uint64_t resident(void)
 	return in.resident_bytes;
 }
 
+static int by_address(const void *a, const void *b)
+{
+	const char *p = page_address(*(struct page *const *)a);
+	const char *q = page_address(*(struct page *const *)b);
+
+	return (p > q) - (p < q);
+}
+
 /* Address space that a region has given back may belong to others. Adjacent blocks of it are one
  * run. */
 static void test_away(void)
@@ -125,6 +133,7 @@ static void test_away(void)
 	struct page *run[RUNS];
 	uint64_t before;
 	size_t bytes = (size_t)3 * RUN_PAGES << PG_SHIFT;
+	unsigned at = 0; /* of four that are adjacent */
 	char *p;
 	char *q;
 
@@ -133,12 +142,13 @@ static void test_away(void)
 		tap_bail_out("no memory");
 	for (unsigned i = 0; i < RUNS; i++)
 		*page_address(run[i]) = 'r';
-	p = page_address(run[4]) < page_address(run[7]) ? page_address(run[4])
-							: page_address(run[7]);
-	if (page_address(run[7]) - page_address(run[4]) != (ptrdiff_t)bytes &&
-	    page_address(run[4]) - page_address(run[7]) != (ptrdiff_t)bytes)
-		tap_bail_out("the blocks are not adjacent");
-	for (unsigned i = 4; i < 8; i++)
+	qsort(run, RUNS, sizeof(run[0]), by_address);
+	while (at + 3 < RUNS && page_address(run[at + 3]) - page_address(run[at]) != (long)bytes)
+		at++;
+	if (at + 3 == RUNS)
+		tap_bail_out("no four blocks are adjacent");
+	p = page_address(run[at]);
+	for (unsigned i = at; i < at + 4; i++)
 		buddy_free(run[i]);
 	zone_release_space(&zone_main, UINT64_MAX, true);
 	before = resident();
