@@ -133,8 +133,8 @@ adds programs "in the real programs"
 adds servers "in each process of the servers"
 
 # What is handed out and not touched, and what dirty runs have that nobody wrote, is untouched.
-SLUICE_CONF=psi:0,cgroup:0,warm_heaps:0 REST_LOG=$TMP/log LD_PRELOAD=$rest:$SLUICE_LIB "$work" brief threads=2 \
-	ops=200 >/dev/null 2>&1
+SLUICE_CONF=psi:0,cgroup:0,warm_heaps:0 REST_LOG=$TMP/log LD_PRELOAD=$rest:$SLUICE_LIB \
+	"$work" brief threads=2 ops=200 >/dev/null 2>&1
 is "$(awk '/at work/ { sub(/.*untouched /, ""); if (int($0) > most) most = int($0) }
 	END { print (most > 0) }' "$TMP/log")" 1 "some memory of dirty runs counts as untouched"
 with_sluice "$work" pingpong ops=10 >/dev/null
