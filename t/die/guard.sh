@@ -36,6 +36,7 @@ differing() {
 }
 
 distances ""
+# shellcheck disable=SC3045
 if (ulimit -v | grep -q unlimited); then
 	ok $(($(differing 1) < 2)) "how far metadata lie in front of a small block differs"
 	ok $(($(differing 2) < 2)) "so it does in front of one of 32 MiB"
