@@ -142,7 +142,7 @@ static void test_away(void)
 		tap_bail_out("no memory");
 	for (unsigned i = 0; i < RUNS; i++)
 		*page_address(run[i]) = 'r';
-	qsort(run, RUNS, sizeof(run[0]), by_address);
+	qsort(run, RUNS, sizeof(void *), by_address);
 	while (at + 3 < RUNS && page_address(run[at + 3]) - page_address(run[at]) != (long)bytes)
 		at++;
 	if (at + 3 == RUNS)
