@@ -277,6 +277,9 @@ struct page *buddy_alloc_roomy(struct zone *z, uint32_t npages)
 	unsigned order = order_of(npages) + 1;
 	struct page *pg;
 
+	/* A block that grew has left others, which together may have the room. */
+	if (!(orders_of(z, BACKING_DIRTY) >> order))
+		quick_merge(z);
 	if (!(orders_of(z, BACKING_DIRTY) >> order) || !zone_lock(z))
 		return NULL;
 	pg = roomy_alloc_locked(z, npages, order);

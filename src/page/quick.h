@@ -5,7 +5,8 @@
  * A program that frees a run often wants one of the same length soon. Taken as it is, the run costs
  * neither a cut nor a merge, and its first and last pages are those that the program wrote before,
  * so no other page of memory is touched for the first time. What is on the lists counts as free and
- * dirty. It is merged before the zone takes clean memory or grows, and before a purge.
+ * dirty. It is merged before the zone takes clean memory or grows, before a purge, and before a
+ * block that grows is given room.
  */
 #ifndef SLUICE_QUICK_H
 #define SLUICE_QUICK_H
