@@ -401,13 +401,13 @@ static struct heap *take_waiting(void)
 
 	do {
 		h = free_take();
-	} while (h && heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
-	if (!h)
-		return NULL;
-	if (h->warm) {
-		h->warm = false;
-		atomic_fetch_sub_explicit(&registry.warm, 1, memory_order_relaxed);
-	}
+		if (!h)
+			return NULL;
+		if (h->warm) {
+			h->warm = false;
+			atomic_fetch_sub_explicit(&registry.warm, 1, memory_order_relaxed);
+		}
+	} while (heap_is_quarantined(h)); /* one at most, of a drain that a fork met */
 	/* Release: one that sees it attached does not take it for an orphan. */
 	atomic_store_explicit(&h->process, heap_process, memory_order_relaxed);
 	atomic_store_explicit(&h->unattached, 0, memory_order_release);
