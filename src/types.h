@@ -242,7 +242,6 @@ struct region {
 	uint32_t offline;         /* its address space was returned to the kernel */
 	uint32_t away_pages;      /* in blocks that are away; grow lock */
 	bool blocked;             /* another mapping lies behind it; grow lock */
-	bool thp_on_request;      /* see thp_on_request; grow lock */
 	bool populated;    /* all metadata is backed by memory; the reserve's thread, grow lock */
 	_Atomic bool bare; /* its guards are usable, or about to be; any thread, atomic */
 	_Atomic uint32_t thp; /* huge pages, a bit for each 2 MiB; any thread, atomic: thp.c */

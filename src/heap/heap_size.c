@@ -153,8 +153,8 @@ static bool small_suits(const struct page *pg, size_t size, size_t align, bool e
 	return !exact && size <= class_size(pg->cls) && size > class_size(pg->cls) / 2;
 }
 
-/* A run has what rounding up and realloc have added. realloc leaves a run that shrinks
- * to more than PG_BYTES / 2. */
+/* A run has what rounding up and realloc have added. realloc leaves a run that shrinks to more than
+ * PG_BYTES / 2. */
 static bool large_suits(size_t size, size_t align, size_t have, bool exact)
 {
 	return size <= have && (size > (exact ? SMALL_MAX : PG_BYTES / 2) || align > PG_BYTES);

@@ -204,7 +204,6 @@ void prefault_huge(struct zone *z, uint32_t npages, unsigned n)
 	if (pg) {
 		atomic_store_explicit(&zone_lead(z)->growth.dense_taken, 0, memory_order_relaxed);
 		DELAY_HERE(prefault_taken);
-		thp_on_request(region_of(pg));
 		thp_populate(pg);
 		pg->backing = BACKING_DIRTY; /* also if the kernel had only a small page */
 		put_back(z, pg);

@@ -102,7 +102,7 @@ static bool region_commit(struct zone *z, struct region *r, size_t bytes)
 
 	if (!vm_commit(at, bytes))
 		return false;
-	thp_as_set(r, at, bytes);
+	thp_as_set(at, bytes);
 	PROBE2(growth, at, bytes);
 	DELAY_HERE(grow_committed);
 	/* If the zone's lock cannot be taken (a fork, or a signal handler whose thread holds it),
@@ -250,7 +250,7 @@ static int away_return(struct zone *z, struct page **link, size_t step)
 	if (err)
 		return err;
 	if (!mapped)
-		thp_as_set(region_of(pg), page_address(pg), (size_t)n << PG_SHIFT);
+		thp_as_set(page_address(pg), (size_t)n << PG_SHIFT);
 	if (!zone_lock(z)) {
 		if (!mapped)
 			vm_unmap(page_address(pg), (size_t)n << PG_SHIFT);

@@ -7,8 +7,6 @@
  *     the kernel is asked for one until all of it is given back, or the kernel has split it. It
  *     stays when a part is given back after a fork, because the kernel does not split a page that
  *     the child has as well, and when the kernel refuses (locked memory).
- * (B) A region is marked (thp_on_request) before it has memory. One that was made before the
- *     options were known is marked at its first huge page; that undoes marks of the program.
  *
  * Relaxed: who gives memory back got it from the thread that asked for the huge page (zone.lock).
  * Two threads that give back parts of one huge page may both find the bit, or one: the kernel
@@ -29,24 +27,12 @@
 #define THP_BYTES ((size_t)PREFAULT_LARGE << PG_SHIFT)
 _Static_assert(REGION_BYTES / THP_BYTES <= 32, "a bit for each huge page of a region");
 
-void thp_as_set(struct region *r, void *addr, size_t bytes)
+void thp_as_set(void *addr, size_t bytes)
 {
-	if (vm_thp_on_request && r->pages == region_first())
-		r->thp_on_request = true; /* it has no memory yet */
-	if (r->thp_on_request)
+	if (vm_thp_on_request)
 		vm_thp_forbid(addr, bytes);
 	else
 		vm_thp_as_set(addr, bytes);
-}
-
-void thp_on_request(struct region *r)
-{
-	size_t first = (size_t)region_first() << PG_SHIFT;
-
-	if (r->thp_on_request)
-		return;
-	r->thp_on_request = true;
-	vm_thp_forbid(region_start(r) + first, ((size_t)r->pages << PG_SHIFT) - first);
 }
 
 static uint32_t bit_of(const struct region *r, uintptr_t at)

@@ -8,17 +8,12 @@
 #include "types.h"
 
 /*
- * Tells the kernel whether it may use huge pages for memory of r that was mapped or made usable;
- * with thp:auto none but those that are asked for (see thp_on_request). Guarded by: zone.grow.
+ * Tells the kernel whether it may use huge pages for memory of a region that was mapped or made
+ * usable. If they are on request (vm_thp_on_request), it may only where it is asked to
+ * (thp_populate), so that what was given back and is touched again costs only what is touched. All
+ * of a region has the same mark, because each change of it would be one more mapping.
  */
-void thp_as_set(struct region *r, void *addr, size_t bytes);
-
-/*
- * From now on the kernel backs memory of r by a huge page only where it is asked to (thp_populate),
- * so that what was given back and is touched again costs only what is touched. All of a region has
- * the same mark, because each change of it would be one more mapping. Guarded by: zone.grow.
- */
-void thp_on_request(struct region *r);
+void thp_as_set(void *addr, size_t bytes);
 
 /* Backs a free block of PREFAULT_LARGE pages, aligned to its size and clean, by a huge page, or, if
  * the kernel has none, its front by a small one. */

@@ -301,10 +301,9 @@ static char *away_and_back(struct zone *z, bool on_request)
 	struct page *run[3];
 	char *away;
 
+	vm_thp_on_request = on_request;
 	for (unsigned i = 0; i < 3; i++)
 		run[i] = take(z, PREFAULT_LARGE);
-	if (on_request)
-		thp_on_request(region_of(run[0]));
 	away = page_address(run[1]);
 	buddy_free(run[1]);
 	zone_release_space(z, UINT64_MAX, true);
@@ -312,6 +311,7 @@ static char *away_and_back(struct zone *z, bool on_request)
 		tap_bail_out("the block is not away");
 	while (page_address(take(z, PREFAULT_LARGE)) != away)
 		;
+	vm_thp_on_request = false;
 	return away;
 }
 
