@@ -13,7 +13,6 @@
 
 #include "heap/heap_thread.h"
 #include "page/pcp.h"
-#include "page/zone.h"
 
 uint64_t heap_pcps_pages(void)
 {
@@ -66,15 +65,6 @@ void heap_pcps_enable(void)
 
 void heap_pcps_fork_child(uint32_t parent_tid)
 {
-	uint64_t lent = 0;
-	bool inside = false; /* this is a handler of a signal that interrupted the use of a pcp */
-
-	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h)) {
-		inside |= pcp_fork_child(&h->pcp, parent_tid);
-		lent += h->pcp.lent;
-	}
-	/* Other threads may have been between the sum and its part. */
-	if (!inside)
-		atomic_store_explicit(&zone_lead(&zone_main)->trim.lent, lent,
-				      memory_order_relaxed);
+	for (struct heap *h = heap_fallback.heap; h; h = heap_next(h))
+		pcp_fork_child(&h->pcp, parent_tid);
 }

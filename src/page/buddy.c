@@ -10,9 +10,10 @@
  *
  * Lock: zone.lock, by alloc_hold, free_batch and buddy_extend; never two zones' at once.
  * Bound: an allocation of n runs has n / BUDDY_BATCH + 1 holds (if places are compared,
- * n / RANGE_BATCH + 1, or one for each long run), and two for each other zone that seems to have
- * some. One that grows a zone has one hold of zone.grow besides (region.c). A free of n runs has
- * n / BUDDY_BATCH + 1 holds for each zone that they are of; one that trims purges what trim says.
+ * n / RANGE_BATCH + 1, or one for each long run), two for each other zone that seems to have some,
+ * and those that merge quick lists (quick.c). One that grows a zone has one hold of zone.grow
+ * besides (region.c). A free of n runs has n / BUDDY_BATCH + 1 holds for each zone that they are
+ * of; one that trims purges what trim says.
  * Allocates nothing; may block in the kernel outside its locks (growth, trim). Signal handlers: see
  * block.c.
  */
@@ -248,6 +249,10 @@ unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned 
 	unsigned got = quick_take(z, npages, n, out);
 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
+	/* Otherwise it breaks the longest blocks, and later ones take new memory. Merging takes
+	 * less time than touching new memory of its length. */
+	if (npages > QUICK_PAGES && unlikely(quick_runs(z)))
+		quick_merge(z);
 	if (got >= least)
 		return got;
 	return got + alloc_runs(z, &want, n - got, least - got, out + got);

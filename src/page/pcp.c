@@ -45,7 +45,6 @@
 #include "base/stats.h"
 #include "page/pagemap.h"
 #include "page/prefault.h"
-#include "page/purge.h"
 
 #define DRAIN_BATCH BUDDY_BATCH
 #define BULK_BATCH 128u
@@ -58,7 +57,6 @@ const uint8_t run_class_pages[RUN_CLASSES] = { 1,  2,  3,  4,  5,  6,  7,  8,  1
 					       20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128 };
 
 static _Atomic uint32_t disabled; /* nesting depth */
-static _Atomic uint32_t opened;   /* pcps, ever */
 
 /* Pages in all pcps; any thread, atomic. */
 static struct {
@@ -171,49 +169,10 @@ static unsigned spill_locked(struct pcp *p, uint32_t pages, uint32_t over, struc
 	return n;
 }
 
-/* Borrows `pages`, if all pcps together then have no more than they may. */
-static noinline void borrow_locked(struct pcp *p, uint32_t pages)
+/* After a miss: a larger pcp would be used. */
+static void raise_high_locked(struct pcp *p, uint32_t pages)
 {
-	_Atomic uint64_t *lent = &zone_lead(p->zone)->trim.lent;
-	uint64_t most = min_size(LENT_BYTES, dirty_most() / 2) >> PG_SHIFT;
-	uint64_t others = atomic_load_explicit(&opened, memory_order_relaxed);
-	uint64_t part = zone_used_pages(p->zone) / 3;
-
-	/* One is this one, and one that of the fallback heap. */
-	others = others > 2 ? (others - 2) * p->high_max : 0;
-	most = min_size(most, part > others ? part - others : 0);
-	if (atomic_load_explicit(lent, memory_order_relaxed) + pages > most)
-		return;
-	SHARE_COUNT(pcp_lent);
-	if (atomic_fetch_add_explicit(lent, pages, memory_order_relaxed) + pages <= most)
-		p->lent += pages;
-	else
-		atomic_fetch_sub_explicit(lent, pages, memory_order_relaxed);
-}
-
-/* Sets high, and returns what is lent and not needed for it. */
-static inline void set_high_locked(struct pcp *p, uint32_t high)
-{
-	uint32_t lent = high > p->high_max ? high - p->high_max : 0;
-
-	p->high = high;
-	if (likely(lent >= p->lent))
-		return;
-	SHARE_COUNT(pcp_lent);
-	atomic_fetch_sub_explicit(&zone_lead(p->zone)->trim.lent, p->lent - lent,
-				  memory_order_relaxed);
-	p->lent = lent;
-}
-
-/* After a miss: a larger pcp would be used. run: the pages of the run that was missed. */
-static void raise_high_locked(struct pcp *p, uint32_t pages, uint32_t run)
-{
-	p->high += pages;
-	if (likely(p->high <= p->high_max + p->lent))
-		return;
-	if (run >= LENT_RUN && p->high_max)
-		borrow_locked(p, 2 * run);
-	p->high = p->high_max + p->lent;
+	p->high = p->high + pages < p->high_max ? p->high + pages : p->high_max;
 }
 
 /* How many runs the next refill takes: twice as many each time while only allocations come, up to
@@ -227,7 +186,7 @@ static unsigned refill_runs_locked(struct pcp *p, unsigned rc)
 
 	if (pages > most)
 		pages = most;
-	raise_high_locked(p, (pages + 3) / 4, run_class_pages[rc]);
+	raise_high_locked(p, (pages + 3) / 4);
 	room = p->high > count_of(p) ? p->high - count_of(p) : 0;
 	if (pages > room)
 		pages = room;
@@ -320,7 +279,7 @@ static inline unsigned take_batch(struct pcp *p, unsigned rc, unsigned n, struct
 	while (got < n && (pg = take_locked(p, rc)) != NULL)
 		out[got++] = pg;
 	if (got < n)
-		raise_high_locked(p, p->batch, 0);
+		raise_high_locked(p, p->batch);
 	pcp_leave(p);
 	return got;
 }
@@ -454,7 +413,7 @@ void pcp_free_bulk(struct pcp *p, struct page **run, unsigned n)
 /* Starts small again, even if there is nothing to take. */
 static unsigned drain_locked(struct pcp *p, struct page **run)
 {
-	set_high_locked(p, p->high_min);
+	p->high = p->high_min;
 	p->alloc_factor = 0;
 	p->free_factor = 0;
 	return spill_locked(p, UINT32_MAX, UINT32_MAX, run);
@@ -466,7 +425,7 @@ static unsigned lower_locked(struct pcp *p, uint32_t keep, struct page **run)
 	uint32_t count = count_of(p);
 
 	if (p->high > keep)
-		set_high_locked(p, keep > p->high_min ? keep : p->high_min);
+		p->high = keep > p->high_min ? keep : p->high_min;
 	return count > keep ? spill_locked(p, count - keep, UINT32_MAX, run) : 0;
 }
 
@@ -523,7 +482,7 @@ uint64_t pcp_decay(struct pcp *p)
 
 	if (!pcp_enter_remote(p))
 		return 0;
-	set_high_locked(p, p->high - ((p->high - p->high_min) >> 3));
+	p->high -= (p->high - p->high_min) >> 3;
 	if (count_of(p) > p->high) {
 		uint32_t over = count_of(p) - p->high;
 
@@ -564,7 +523,6 @@ void pcp_open(struct pcp *p)
 {
 	if (atomic_load_explicit(&disabled, memory_order_seq_cst))
 		p->flags |= PCP_DISABLED;
-	atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed);
 	pcp_leave_remote(p);
 }
 
@@ -686,18 +644,15 @@ static void forget(struct pcp *p)
 	for (unsigned rc = 0; rc < RUN_CLASSES; rc++)
 		p->runs[rc] = (struct page_list_head){ NULL, NULL };
 	count_set(p, 0);
-	p->lent = 0;
-	if (p->high > p->high_max)
-		p->high = p->high_max;
 }
 
-bool pcp_fork_child(struct pcp *p, uint32_t parent_tid)
+void pcp_fork_child(struct pcp *p, uint32_t parent_tid)
 {
 	uint32_t word = 0;
 
 	fork_holds = 0;
 	if (!holder_of(p))
-		return false;
+		return;
 	if (p->flags & PCP_FORK_HELD)
 		p->flags &= (uint16_t)~PCP_FORK_HELD;
 	else if (holder_of(p) == parent_tid)
@@ -705,7 +660,6 @@ bool pcp_fork_child(struct pcp *p, uint32_t parent_tid)
 	else
 		forget(p);
 	atomic_store_explicit(&p->lock.word, word, memory_order_relaxed);
-	return word != 0;
 }
 
 void pcp_check(struct pcp *p)

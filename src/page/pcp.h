@@ -31,22 +31,12 @@ enum pcp_flag {
 	PCP_FORK_HELD = 2, /* pcp_fork_hold holds its lock */
 };
 
-/*
- * A pcp that misses long runs (of LENT_RUN pages or more) may hold more than high_max. What all
- * pcps have of that is bounded: by LENT_BYTES, by half of dirty_max, and by a third of what the
- * process uses, less what the other pcps may hold: a process with many threads and little memory
- * would take from one thread's pcp what it gives another's. The bound on free dirty memory (trim)
- * is lower by as much. A decay or a drain takes it away with the rest of high.
- *
- * Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides
- * the lists is in the first line.
- */
-#define LENT_RUN 10u
-#define LENT_BYTES ((uint64_t)32 << 20)
+/* Guarded by: lock. count is also read without it, by statistics. All that a hit touches besides
+ * the lists is in the first line. */
 struct pcp {
 	cache_aligned struct spin lock;
 	_Atomic uint32_t count; /* pages held */
-	uint32_t high;          /* pages it may hold, from high_min to high_max + lent */
+	uint32_t high;          /* pages it may hold, from high_min to high_max */
 	uint32_t high_min;
 	uint32_t high_max;
 	uint32_t batch;       /* pages moved at a time, to begin with */
@@ -54,7 +44,6 @@ struct pcp {
 	uint8_t alloc_factor; /* refills in a row: each doubles the next one */
 	uint8_t free_factor;  /* spills in a row: each doubles the next one */
 	uint8_t spill_class;  /* where the last spill ended */
-	uint32_t lent;        /* pages by which high_max is exceeded */
 	struct zone *zone;
 
 	cache_aligned struct page_list_head runs[RUN_CLASSES];
@@ -140,11 +129,11 @@ bool pcp_set_disabled(struct pcp *p, bool on);
 
 /* fork: takes the lock of a pcp, of PCP_FORK_MAX at most, waiting a bounded time for each; parent
  * releases them. The child empties the pcps that another thread held, without looking at their
- * lists; pcp_fork_child returns whether this thread is in the middle of a use of the pcp. */
+ * lists. */
 #define PCP_FORK_MAX 64u
 void pcp_fork_hold(struct pcp *p);
 void pcp_fork_parent(void);
-bool pcp_fork_child(struct pcp *p, uint32_t parent_tid);
+void pcp_fork_child(struct pcp *p, uint32_t parent_tid);
 
 /* Debug: walks the lists under the lock. */
 void pcp_check(struct pcp *p);

@@ -341,13 +341,6 @@ static uint64_t zone_part(struct zone *z, uint64_t pages)
 	return pages / zone_family(z) + (all > unused ? (all - unused) / 4 : 0);
 }
 
-/* What pcps may hold beyond pcp_high_max is dirty, too; half of a limit stays. If each zone's part
- * is lowered by all of it, the parts together are no more than the limit lowered once. */
-static uint64_t less_lent(uint64_t pages, uint64_t lent)
-{
-	return pages - min_size(pages / 2, lent);
-}
-
 /* Purges `over` dirty pages, at most `most`, of the zone that has the most. Returns how many. */
 static uint64_t trim_most(struct zone *z, uint64_t over, uint64_t most)
 {
@@ -407,14 +400,12 @@ void trim(struct zone *z, uint64_t freed)
 	uint64_t used;
 	uint64_t soft;
 	uint64_t last;
-	uint64_t lent;
 	struct zone *lead = zone_lead(z);
 
 	if (!trim_inline)
 		return;
-	lent = atomic_load_explicit(&lead->trim.lent, memory_order_relaxed);
 	/* While each zone keeps to its share, the sum need not be read. */
-	if (zone_family(z) > 1 && dirty <= less_lent(zone_part(z, max), lent))
+	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
 		return;
 	dirty = zone_sum(z, dirty_pages);
 	if (dirty < max / 2)
@@ -424,7 +415,7 @@ void trim(struct zone *z, uint64_t freed)
 		counter_add_shared(&lead->trim.reused, last - dirty);
 	atomic_store_explicit(&lead->trim.last, dirty, memory_order_relaxed);
 	used = zone_used_pages(z);
-	soft = less_lent(max + used / 4, lent);
+	soft = max + used / 4;
 	if (dirty > soft)
 		trim_over(z, dirty, soft, max_size(3 * used, TRIM_TEARDOWN * max), freed);
 	else if (atomic_load_explicit(&lead->trim.low, memory_order_relaxed))

@@ -20,8 +20,6 @@ struct trim {
 	_Atomic uint64_t reused; /* dirty pages taken since the last call of trim_earned */
 	_Atomic uint64_t earned; /* dirty pages that may be kept beyond the soft limit */
 	_Atomic uint64_t earned_at;
-	/* Pages that all pcps together may hold beyond pcp_high_max; see pcp.h. */
-	cache_aligned _Atomic uint64_t lent;
 };
 
 #endif

@@ -355,6 +355,23 @@ static void test_quick_merges(void)
 	ok(all_merged(z), "all of it merges at the end");
 }
 
+/* There is a place for the long run as well. */
+static void test_quick_long(void)
+{
+	struct zone *z = zone_with_region();
+	struct page *place = buddy_alloc(z, 2 * QUICK_PAGES);
+	struct page *first = buddy_alloc(z, 16);
+
+	buddy_shrink(first, 8);
+	free_lately(place);
+	is_int(quick_runs(z), 1, "a long run that is freed merges nothing else");
+	place = buddy_alloc(z, QUICK_PAGES + 1);
+	is_int(quick_runs(z), 0, "runs merge before a place for a long one is looked for");
+	free_dirty(place);
+	free_dirty(first);
+	ok(all_merged(z), "all of it merges at the end");
+}
+
 static void test_quick_most(void)
 {
 	struct zone *z = zone_with_region();
@@ -1462,7 +1479,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(194);
+	tap_plan(197);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1474,6 +1491,7 @@ int main(void)
 	test_merge_likely();
 	test_quick();
 	test_quick_merges();
+	test_quick_long();
 	test_quick_most();
 	test_dirty();
 	test_purge_bounds();

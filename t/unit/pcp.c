@@ -199,35 +199,6 @@ static void test_high(void)
 	is_int(pages_used(), 0, "growing and decaying lose no page");
 }
 
-/* The process's zones have pages in use, of which a part may be lent. */
-static void test_lent(void)
-{
-	static struct page *run[64];
-	struct pcp *p = pcp_new();
-	_Atomic uint64_t *lent = &zone.trim.lent;
-	bool ever = false;
-	bool within = true;
-
-	for (unsigned i = 0; i < 2000; i++) {
-		struct page **at = &run[i * 7 % 64];
-
-		if (*at)
-			pcp_free(p, *at);
-		*at = pcp_alloc(p, rc_of(10 + i * 13 % 50));
-		within &= p->count <= p->high && p->high <= p->high_max + p->lent &&
-			  p->lent == *lent && p->lent <= pages_used() / 3 + 8 * PCP_RUN_MAX;
-		ever |= p->lent > 0;
-	}
-	ok(within && ever, "a pcp has more than the highest only as far as it is lent some");
-	for (unsigned i = 0; i < 64; i++)
-		pcp_free(p, run[i]);
-	pcp_check(p);
-	pcp_drain(p);
-	is_int(p->lent + *lent, 0, "a drain returns what was lent");
-	is_int(p->high, HIGH_MIN, "and the pcp starts small again");
-	is_int(pages_used(), 0, "no page is lost");
-}
-
 /* Sizes and directions mixed; the limits hold after each step. */
 static void test_bounds(void)
 {
@@ -242,8 +213,7 @@ static void test_bounds(void)
 		if (*at)
 			pcp_free(p, *at);
 		*at = *at ? NULL : pcp_alloc(p, (unsigned)rand_r(&seed) % RUN_CLASSES);
-		within &= p->count <= p->high && p->high >= HIGH_MIN &&
-			  p->high <= HIGH_MAX + p->lent;
+		within &= p->count <= p->high && p->high >= HIGH_MIN && p->high <= HIGH_MAX;
 		if (i % 5000 == 0)
 			pcp_check(p);
 	}
@@ -667,7 +637,7 @@ int main(void)
 {
 	static struct page *all[PAGES];
 
-	tap_plan(97);
+	tap_plan(93);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	options.pcp_high_min = HIGH_MIN * PG_BYTES;
@@ -683,7 +653,6 @@ int main(void)
 	test_hit_and_miss();
 	test_no_class();
 	test_high();
-	test_lent();
 	test_bounds();
 	test_bypass();
 	test_bulk();

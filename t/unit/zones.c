@@ -174,25 +174,6 @@ static void make_dirty(unsigned pages)
 		free_dirty(run[i]);
 }
 
-/* dirty_max is 64 pages, of which half is lent to pcps. */
-static void test_lent(void)
-{
-	zones_purge(0, UINT64_MAX);
-	trim_inline = false;
-	make_dirty(12);
-	trim_inline = true;
-	zone_main.trim.lent = 32;
-	zone_main.trim.gone = 0;
-	zone_main.trim.earned = 0;
-	zone_main.trim.reused = 0;
-	for (unsigned i = 0; i < ZONES; i++) {
-		zone_main.trim.last = 0;
-		free_dirty(get(i, 1));
-	}
-	ok(zones_sum(dirty_pages) <= 32, "what pcps were lent lowers the limit of several zones");
-	zone_main.trim.lent = 0;
-}
-
 static void test_sums(void)
 {
 	uint64_t dirty_max = options.dirty_max;
@@ -213,7 +194,6 @@ static void test_sums(void)
 	for (unsigned i = 0; i < 64; i++)
 		free_dirty(get(i % ZONES, 1));
 	ok(zones_sum(dirty_pages) <= hard, "dirty_max holds for the sum of all zones");
-	test_lent();
 	options.dirty_max = dirty_max;
 	zones_purge(0, UINT64_MAX);
 	is_int(zones_release_regions() >> PG_SHIFT,
@@ -746,7 +726,7 @@ static void test_topology(void)
 
 int main(void)
 {
-	tap_plan(46);
+	tap_plan(45);
 	test_lost();
 	test_order();
 	test_batches();
