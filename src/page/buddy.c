@@ -251,8 +251,9 @@ unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
 	/* Otherwise it breaks the longest blocks, and later ones take new memory. Merging takes
 	 * less time than touching new memory of its length. */
-	if (npages > QUICK_PAGES && unlikely(quick_runs(z)))
-		quick_merge(z);
+	for (unsigned holds = 0; npages > QUICK_PAGES && holds < MERGE_HOLDS; holds++)
+		if (quick_merge_some(z) < BUDDY_BATCH)
+			break;
 	if (got >= least)
 		return got;
 	return got + alloc_runs(z, &want, n - got, least - got, out + got);
