@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Programs that are made for jemalloc find its names: Debian's redis-server and BIND, a client by
-# ctypes, and MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it.
+# Programs that are made for jemalloc find its names: Debian's BIND, a client by ctypes, and
+# MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it. redis-memory.sh has
+# Debian's redis-server.
 . "${0%/*}/../lib/tap.sh"
-plan 28
+plan 22
 
 py=/usr/bin/python3
 cat >"$TMP/client.py" <<'END'
@@ -135,57 +136,4 @@ if command -v named-checkzone >/dev/null 2>&1; then
 else
 	skip "BIND checks a zone" "bind9-utils is not installed"
 	skip "and its mallocx is the library's" "bind9-utils is not installed"
-fi
-
-# ---- redis ------------------------------------------------------------------------------------
-
-redis_tests() {
-	sock=$TMP/sock
-	with_sluice redis-server --port 0 --unixsocket "$sock" \
-		--dir "$TMP" --save '' --appendonly no --daemonize no >>"$TMP/log" 2>&1 &
-	at_exit 'redis-cli -s "$sock" shutdown nosave >/dev/null 2>&1'
-	for _ in $(seq 600); do
-		[ "$(redis-cli -s "$sock" ping 2>/dev/null)" = PONG ] && break
-		sleep 0.1
-	done
-	awk 'BEGIN { for (i = 0; i < 200000; i++) printf "SET key:%d %0100d\r\n", i, i }' |
-		redis-cli -s "$sock" --pipe >/dev/null 2>&1
-	field() {
-		echo "$info" | sed -n "s/^$1://p"
-	}
-	# Its figures are some tenths of a second old.
-	for _ in $(seq 100); do
-		info=$(redis-cli -s "$sock" info memory | tr -d '\r')
-		[ "$(field allocator_allocated)" -ge "$(field used_memory)" ] && break
-		sleep 0.2
-	done
-	used=$(field used_memory)
-	allocated=$(field allocator_allocated)
-	active=$(field allocator_active)
-	resident=$(field allocator_resident)
-	rss=$(field used_memory_rss)
-	diag "used $used, allocated $allocated, active $active, resident $resident, rss $rss"
-	ok $((allocated < used || allocated > used + used / 5)) \
-		"redis: allocator_allocated is what redis says it uses, and at most a fifth more"
-	ok $((active < allocated || resident < active)) "redis: allocated <= active <= resident"
-	# RSS has the program's own pages besides.
-	ok $((resident > rss || resident < rss - 12000000)) \
-		"redis: allocator_resident is RSS less what is not the heap's"
-	is "$(redis-cli -s "$sock" memory purge)" OK "redis: MEMORY PURGE succeeds"
-	like "$(redis-cli -s "$sock" memory malloc-stats)" 'Begin jemalloc statistics' \
-		"redis: MEMORY MALLOC-STATS prints statistics"
-	like "$(redis-cli -s "$sock" memory doctor)" '[Ss]am' "redis: MEMORY DOCTOR answers"
-}
-
-if command -v redis-server >/dev/null 2>&1 && command -v redis-cli >/dev/null 2>&1; then
-	redis_tests
-else
-	for label in \
-		"redis: allocator_allocated is what redis says it uses, and at most a fifth more" \
-		"redis: allocated <= active <= resident" \
-		"redis: allocator_resident is RSS less what is not the heap's" \
-		"redis: MEMORY PURGE succeeds" "redis: MEMORY MALLOC-STATS prints statistics" \
-		"redis: MEMORY DOCTOR answers"; do
-		skip "$label" "redis is not installed"
-	done
 fi

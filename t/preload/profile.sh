@@ -7,7 +7,7 @@
 # TIMEOUT: 400
 . "${0%/*}/../lib/tap.sh"
 need_stacks
-plan 52
+plan 55
 tmpdir
 
 prog=$builddir/t/helpers/profile
@@ -50,8 +50,24 @@ if command -v jeprof >/dev/null 2>&1; then
 	near "$(of live site_grown)" 67108864 "jeprof: a live object that realloc made large"
 	is "$(of live site_freed)" "" "jeprof: freed objects are not live"
 	near "$(of ever site_freed)" 256000000 "jeprof: all that was allocated"
+	if command -v dot >/dev/null 2>&1; then
+		jeprof --svg "$real" "$TMP/heap" >"$TMP/svg" 2>/dev/null
+		# drawn SITE: the bytes in its box, which has MiB
+		drawn() {
+			sed -n "/>$1</,/%)</s/.*>\([0-9.]*\) (.*%).*/\1/p" "$TMP/svg" |
+				awk '{ print $1 * 1048576 }'
+		}
+		for want in small:48000000 large:81920000 grown:67108864; do
+			near "$(drawn "site_${want%:*}")" "${want#*:}" \
+				"jeprof --svg: the box of site_${want%:*}"
+		done
+	else
+		for what in small large grown; do
+			skip "jeprof --svg: $what" "dot is not installed (graphviz)"
+		done
+	fi
 else
-	for what in small large grown freed all; do
+	for what in small large grown freed all svg-small svg-large svg-grown; do
 		skip "jeprof: $what" "jeprof is not installed (libjemalloc-dev)"
 	done
 fi

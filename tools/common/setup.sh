@@ -27,11 +27,11 @@ without() {
 # What the tests run in addition. A test whose program is missing is skipped. The largest is
 # mariadb-server, 190 MB on the disk.
 TEST_PACKAGES="apache2-utils bind9-utils binutils bpftrace bubblewrap cmake criu curl
-	default-jdk-headless eatmydata fakeroot faketime g++ gdb git gnuplot-nox groff-base
-	heaptrack libc-bin libcap2-bin libmemcached-tools ltrace lua5.4 man-db mariadb-server
-	memcached nginx nodejs openssh-client openssl perl postgresql procps python3 redis-server
-	redis-tools spin sqlite3 strace stress-ng sysbench tar uftrace util-linux valgrind wrk
-	xz-utils"
+	default-jdk-headless eatmydata fakeroot faketime g++ gdb git gnuplot-nox graphviz groff-base
+	heaptrack libc-bin libcap2-bin libjemalloc-dev libmemcached-tools ltrace lua5.4 man-db
+	mariadb-server memcached nginx nodejs openssh-client openssl perl postgresql procps python3
+	redis-server redis-tools spin sqlite3 strace stress-ng sysbench tar uftrace util-linux
+	valgrind wrk xz-utils"
 
 # What make lint and the sanitizers need.
 LINT_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-dev shellcheck"
