@@ -125,7 +125,7 @@ set xrange [0.4:2000]
 set yrange [-0.6:{len(rows) - 0.4}]
 set ytics ({ticks}) noenhanced scale 0
 set xlabel 'left is better'
-set xtics ('<= 0.5' 0.5, '1 MiB' 1, '10 MiB' 10, '100 MiB' 100, '1 GiB' 1024)
+set xtics ('<= 0.5 MiB' 0.5, '' 1, '10 MiB' 10, '100 MiB' 100, '1 GiB' 1024)
 set grid xtics lc rgb '#aaaaaa' lw 0.5
 plot {', '.join(plots)}
 """
