@@ -5,7 +5,7 @@
 # options, gdb finds its commands, `make uninstall` leaves no file, and Debian's package takes every
 # file.
 . "${0%/*}/../lib/tap.sh"
-plan 8
+plan 10
 tmpdir
 
 root=$TMP/root
@@ -65,6 +65,20 @@ is "$(PATH=$builddir/tools:$PATH bash -c '
 	COMP_WORDS=(sluice-bench --re) COMP_CWORD=1
 	_sluice sluice-bench
 	printf "%s\n" "${COMPREPLY[@]}"' - "$completions")" --repeat "it completes a prefix"
+# completed WORD...: what the last word may be
+completed() {
+	PATH=$builddir/tools:$PATH bash -c '
+		. "$1/sluice-run"
+		_command_offset() { COMPREPLY=("argument $(($1 + 1)) is the program"); }
+		shift
+		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+		_sluice "$1"
+		printf "%s " "${COMPREPLY[@]}"' - "$completions" "$@"
+}
+is "$(completed sluice-run -o warm)$(completed sluice-ctl set random_b)$(completed sluice-ctl pr)" \
+	"warm_heaps: random_base profile " "and the options of the library, and requests"
+is "$(completed sluice-run -o idle_ms : 5 sort --par)" "argument 6 is the program " \
+	"and leaves the program's arguments to the program's completion"
 
 # Below DESTDIR the library has another path than the one that it is installed for.
 mkdir -p "$TMP/auto${root%/*}"
