@@ -142,9 +142,12 @@ struct slab_holes {
 	uint16_t open;          /* first of the objects that count as in holes but are in none */
 	uint16_t open_end;      /* end of these objects */
 	_Atomic uint8_t tail;   /* units from here on cost no memory, except where carved since */
-	uint8_t epoch;          /* decay epoch in which the slab was abandoned */
-	uint16_t fence;         /* carved when slab_fence wrote behind the carved objects, or 0 */
-	uint64_t mark;          /* of the slab's free objects: links.h; set once */
+	union {
+		uint8_t epoch; /* abandoned: decay epoch in which that was */
+		uint8_t came;  /* owned: objects that others freed lately; slab_take_most */
+	};
+	uint16_t fence; /* carved when slab_fence wrote behind the carved objects, or 0 */
+	uint64_t mark;  /* of the slab's free objects: links.h; set once */
 };
 
 /*

@@ -110,11 +110,6 @@ static void slab_return(struct pcp *pcp, struct page *pg)
 	}
 }
 
-_Noreturn void heap_popped_twice(struct object *o)
-{
-	heap_freed_twice(o, page_of(o));
-}
-
 /* ---- allocation -------------------------------------------------------------------------- */
 
 /*
@@ -530,11 +525,13 @@ void heap_free_checked(struct page *pg, void *p)
 static noinline void free_full(struct object *o, struct heap *h, struct cache_bin *b)
 {
 	unsigned cls = (unsigned)(b - h->bin);
+	struct due_list d;
 	bool room;
 
+	d.n = 0;
 	heap_work_begin(true, false);
 	if (likely(cls < BINS))
-		room = heap_goes_past(h) && heap_bin_spill(h, cls);
+		room = heap_goes_past(h) && heap_bin_spill(h, cls, &d);
 	else
 		room = sampler_makes_room(h, b);
 	if (unlikely(!room)) {
@@ -545,6 +542,12 @@ static noinline void free_full(struct object *o, struct heap *h, struct cache_bi
 	heap_work_begin(false, false);
 	*++b->top = o;
 	leave(h);
+	if (unlikely(d.n)) {
+		int saved = errno;
+
+		due_adopt(&d);
+		errno = saved;
+	}
 }
 
 noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)

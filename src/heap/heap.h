@@ -200,7 +200,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
-	struct object *taken[TAKE_NEAR];
+	struct object *taken[TAKE_CAME];
 	unsigned far = TAKE_FAR;
 	struct page *pg;
 	unsigned got;
@@ -217,7 +217,8 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 	pg = h->current[cls];
 	if (unlikely(!pg) || unlikely(!pg->free))
 		return heap_alloc_refill(h, cls);
-	got = slab_take_freed(pg, taken, TAKE_NEAR, &far);
+	got = bin_space(b) < TAKE_CAME ? TAKE_NEAR : slab_take_most(pg, &far);
+	got = slab_take_freed(pg, taken, got, &far);
 	/* In the order of the list, in which runs of addresses stay together. */
 	for (unsigned i = got - 1; i; i--)
 		*++b->top = taken[i];

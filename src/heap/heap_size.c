@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap_size.c - how large a block is, or would be.
+ * heap_size.c - how large a block is, or would be, and whether it was freed lately.
  * Used by the other files of the heap, tally, shim; uses guarded, huge, arena, large, profile.
  *
  * No lock, allocates nothing. A pointer that is none of ours, or to the middle of a block, stops
@@ -202,4 +202,39 @@ noinline void heap_free_other_size(void *p, size_t size)
 {
 	heap_check_size(p, size, 1, true);
 	heap_free(p);
+}
+
+/* ---- blocks that were freed and are used again -------------------------------------------- */
+
+_Noreturn void heap_popped_twice(struct object *o)
+{
+	heap_freed_twice(o, page_of(o));
+}
+
+static noinline _Noreturn void used_freed(const char *what, const void *p, const struct page *pg)
+{
+	sluice_fatal("%s of an object that was freed: address %p, size class %u (%u bytes)", what,
+		     p, pg->cls, (unsigned)class_size(pg->cls));
+}
+
+/* The same comparisons as those of the heap's next free. */
+void heap_check_lately(const char *what, void *p, const struct page *pg)
+{
+	struct heap *h = heap_own();
+	bool found;
+
+	if (unlikely(!heap_enter(h)))
+		return;
+	found = bin_would_find(h, p, pg);
+	heap_exit(h);
+	if (unlikely(found))
+		used_freed(what, p, pg);
+}
+
+void *heap_in_place(void *p, const struct page *pg)
+{
+	if (unlikely(mark_is_set(p, mark_base(pg))))
+		used_freed("realloc", p, pg);
+	heap_check_lately("realloc", p, pg);
+	return p;
 }

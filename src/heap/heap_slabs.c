@@ -16,9 +16,9 @@
  * lock. Under it: list steps, CAS on state words; no page is asked for or given back.
  * Bound: a call refills or flushes BIN_STEP objects and opens INBOX_BATCH posted slabs
  * (heap_work.h). Of freed objects a refill reads TAKE_NEAR, prefetches some that may follow, and
- * stops at the first that is far from the one before; carving reads none. A flush by free writes
- * FLUSH objects, whose cache lines their frees have prefetched. Debug builds count the cold lines
- * (cold_count; t/unit/cold.c).
+ * stops at the first that is far from the one before; of those that others freed lately it reads
+ * TAKE_CAME; carving reads none. A flush by free writes FLUSH objects, whose cache lines their
+ * frees have prefetched. Debug builds count the cold lines (cold_count; t/unit/cold.c).
  * Pairing: inbox: release CAS in heap_post with the acquire exchange in inbox_take.
  * Source: magazines (Bonwick, Adams 2001), whose depot are the slabs; jemalloc's cache bins.
  */
@@ -50,6 +50,7 @@
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
+#define OPEN_FOR 64u /* objects on a slab's remote list for which its owner carves no others */
 _Static_assert(RETURNED_MAX + FLUSH_MANY <= BIN_STEP, "a due list takes what sampler_put flushes");
 #define SLAB_CHANGE 4u /* refills until another slab is chosen, on average */
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
@@ -97,9 +98,12 @@ static void slab_place(struct heap *h, struct page *pg)
 /* A slab that was posted: it has objects on its remote list. */
 static void inbox_open(struct heap *h, struct page *pg)
 {
+	unsigned came;
+
 	DCHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
 	heap_work_count(0, 1);
-	slab_collect_to(pg, STATE_OWNED);
+	came = slab_collect_to(pg, STATE_OWNED);
+	slab_holes(pg)->came = (uint8_t)(came < UINT8_MAX ? came : UINT8_MAX);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
 	else if (pg->list == LIST_PARTIAL && pg->used == 0)
@@ -139,6 +143,7 @@ void heap_attach(struct heap *h, struct page *pg)
 	heap_work_count(0, 1);
 	atomic_store_explicit(&pg->owner, h, memory_order_relaxed);
 	slab_collect_to(pg, STATE_OWNED);
+	slab_holes(pg)->came = 0;
 	slab_place(h, pg);
 }
 
@@ -168,11 +173,18 @@ void heap_post_all(struct page *posted)
 	}
 }
 
-/* The slab that the next objects of cls come from. Returns NULL if the heap has none. */
-static struct page *current_slab(struct heap *h, unsigned cls)
+/* The slab that the next objects of cls come from. Returns NULL if the heap has none. open: whether
+ * the inbox may be opened before a slab is carved. */
+static struct page *current_slab(struct heap *h, unsigned cls, bool open)
 {
 	struct page *pg = h->current[cls];
 
+	if (pg && pg->free)
+		return pg;
+	/* What others have freed comes before memory that nothing has used yet, if there is enough
+	 * of it to be worth the atomic operations. */
+	if (open && pg && slab_remote_count(pg) >= OPEN_FOR)
+		inbox_take(h, INBOX_BATCH);
 	if (pg && slab_has_room(pg))
 		return pg;
 	if (pg) {
@@ -268,7 +280,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	if (want > bin_step(cls))
 		want = bin_step(cls);
 	while (got < want && far) {
-		struct page *pg = current_slab(h, cls);
+		struct page *pg = current_slab(h, cls, !got);
 
 		if (!pg)
 			break;
@@ -371,7 +383,7 @@ static void hidden_fill(struct heap *h, unsigned cls)
 	if (options.random_slots)
 		current_shuffle(h, cls);
 	while (n < most) {
-		struct page *pg = current_slab(h, cls);
+		struct page *pg = current_slab(h, cls, n == h->hidden[cls]);
 
 		if (!pg)
 			break;
@@ -429,34 +441,6 @@ void heap_check_object(void *p, const struct page *pg)
 			     p, pg->cls, (unsigned)class_size(pg->cls));
 	if (unlikely(holes_has(pg, off)))
 		heap_bad_free(p, pg);
-}
-
-static noinline _Noreturn void used_freed(const char *what, const void *p, const struct page *pg)
-{
-	sluice_fatal("%s of an object that was freed: address %p, size class %u (%u bytes)", what,
-		     p, pg->cls, (unsigned)class_size(pg->cls));
-}
-
-/* The same comparisons as those of the heap's next free. */
-void heap_check_lately(const char *what, void *p, const struct page *pg)
-{
-	struct heap *h = heap_own();
-	bool found;
-
-	if (unlikely(!heap_enter(h)))
-		return;
-	found = bin_would_find(h, p, pg);
-	heap_exit(h);
-	if (unlikely(found))
-		used_freed(what, p, pg);
-}
-
-void *heap_in_place(void *p, const struct page *pg)
-{
-	if (unlikely(mark_is_set(p, mark_base(pg))))
-		used_freed("realloc", p, pg);
-	heap_check_lately("realloc", p, pg);
-	return p;
 }
 
 /* So many objects of h's slab are free now that it goes to another list, or is given back. */
@@ -567,7 +551,7 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	k = put_foreign(h, pg, start, o, n);
 	if (likely(k))
 		return k;
-	n = n < outbox_batch(pg->cls) ? n : outbox_batch(pg->cls);
+	n = outbox_batch(pg->cls, n);
 	n = link_run(pg, start, o, run_most(pg, o, n), &list);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
@@ -700,8 +684,9 @@ static always_inline unsigned put_run(struct heap *h, struct object **o, unsigne
 	return put_own(h, pg, start, o, n);
 }
 
-/* have: what is in the bin, at least half of its room. */
-static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, unsigned have)
+/* have: what is in the bin, at least half of its room. d: NULL if no adoption may be left to do. */
+static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, unsigned have,
+				struct due_list *d)
 {
 	unsigned n = flush_of(h, cls, room);
 	struct object **o;
@@ -715,6 +700,8 @@ static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, uns
 	o = bin_bottom(h, cls) + 1 + i;
 	do {
 		k = put_run(h, o + done, n - done);
+		if (unlikely(!k) && d && cls < CLASSES)
+			k = free_to_slab(h, o + done, n - done, d);
 		done += k;
 	} while (k && done < n);
 	if (unlikely(!done))
@@ -728,11 +715,11 @@ static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, uns
 	return true;
 }
 
-bool heap_bin_spill(struct heap *h, unsigned cls)
+bool heap_bin_spill(struct heap *h, unsigned cls, struct due_list *d)
 {
 	unsigned room = bin_room(h, cls);
 
-	return spill(h, cls, room, room);
+	return spill(h, cls, room, room, d);
 }
 
 bool heap_bin_ease(struct heap *h, unsigned cls)
@@ -742,7 +729,7 @@ bool heap_bin_ease(struct heap *h, unsigned cls)
 
 	if (room < bin_wants(h, cls))
 		return bin_grow(h, cls);
-	return have >= (room + 1) / 2 && spill(h, cls, room, have);
+	return have >= (room + 1) / 2 && spill(h, cls, room, have, NULL);
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)

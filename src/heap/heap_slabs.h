@@ -156,9 +156,9 @@ void heap_free_to_slab(struct heap *h, void *p, struct due_list *d);
 /* Make room in the full bin of cls: more places, or a few objects go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
-/* The same without what may take long, for a bin that has all its places. Returns false if nothing
- * was done. */
-bool heap_bin_spill(struct heap *h, unsigned cls);
+/* The same without what may take long, for a bin that has all its places. d: NULL if no adoption
+ * may be left to do; then only what needs none leaves. Returns false if nothing was done. */
+bool heap_bin_spill(struct heap *h, unsigned cls, struct due_list *d);
 
 /* More room in a bin that has some: more places, or, if half of them are taken, as above. Returns
  * false if nothing was done. */

@@ -28,7 +28,7 @@
  */
 #define CALL_OBJECTS (TRIM_BATCH * BIN_MAX + AGE_OBJECTS + 2 * BIN_STEP)
 #define CALL_SLABS                                                                                 \
-	(TRIM_BATCH * (ABANDON_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 4 * INBOX_BATCH + 1)
+	(TRIM_BATCH * (ABANDON_BATCH + 1) + AGE_BATCH + 1 + BIN_STEP + 5 * INBOX_BATCH + 1)
 
 /*
  * What a growth does for all threads at most: heaps that it looks at (three times each: to empty

@@ -80,11 +80,14 @@ static inline void outbox_add(struct outbox *box, const struct page *pg, struct 
 	box->bytes += bytes;
 }
 
-static inline unsigned outbox_batch(unsigned cls)
+/* How many of n objects of cls make at most one batch; at least one. Usually no division. */
+static inline unsigned outbox_batch(unsigned cls, unsigned n)
 {
-	unsigned n = (unsigned)(OUTBOX_BATCH / class_size(cls));
+	uint32_t size = (uint32_t)class_size(cls);
 
-	return n ? n : 1;
+	if (likely(n * size <= OUTBOX_BATCH))
+		return n;
+	return size < OUTBOX_BATCH ? OUTBOX_BATCH / size : 1;
 }
 
 /* Flush one batch; posted as above. Returns false if the outbox is empty. */

@@ -144,7 +144,7 @@ static void push(struct heap *h, unsigned cls, struct object *o, struct due_list
 	struct cache_bin *b = &h->bin[cls];
 
 	*++b->top = o;
-	if (!bin_space(b) && !heap_bin_spill(h, cls))
+	if (!bin_space(b) && !heap_bin_spill(h, cls, NULL))
 		heap_bin_room(h, cls, d);
 }
 

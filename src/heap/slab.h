@@ -78,6 +78,24 @@ void slab_make(struct page *pg, unsigned cls);
 #define NEAR_BYTES 4096u
 
 /*
+ * What other threads have freed lately is in the cache of a processor rather than in memory. So
+ * while the free list has such objects, a call takes TAKE_CAME, wherever they lie. They are not
+ * marked: slab_holes.came says how many the slab got when its owner took them, less what was taken
+ * since. Inexact if the owner has freed objects of the slab in between.
+ */
+#define TAKE_CAME 8u
+static always_inline unsigned slab_take_most(struct page *pg, unsigned *far)
+{
+	struct slab_holes *holes = slab_holes(pg);
+
+	if (holes->came < TAKE_CAME)
+		return TAKE_NEAR;
+	holes->came = (uint8_t)(holes->came - TAKE_CAME);
+	*far = TAKE_CAME;
+	return TAKE_CAME;
+}
+
+/*
  * Objects that another thread freed lie in the cache of its processor, so reading a link may take
  * longer than all else of the call. Often they follow each other at one step, as they were freed.
  * So the three after `next` are prefetched before their links are read, unless `next` is NULL (the
@@ -158,6 +176,12 @@ struct slab_frees {
 	cache_aligned _Atomic uint64_t count;
 };
 extern struct slab_frees slab_abandoned_frees[CLASSES];
+
+/* Objects on the remote list; others may add to it meanwhile. */
+static inline unsigned slab_remote_count(const struct page *pg)
+{
+	return state_count(atomic_load_explicit(&pg->state, memory_order_relaxed));
+}
 
 enum slab_remote {
 	SLAB_PUT,   /* done */
