@@ -624,17 +624,6 @@ static void guard_end(void)
 		*at = 'y';
 }
 
-/* Down from an object: behind a region's metadata, or between objects, before those are reached. */
-static void guard_front(void)
-{
-	uintptr_t p = (uintptr_t)malloc(100);
-	uintptr_t base = p / REGION * REGION;
-
-	expect_fault(base + 2 * KERNEL_PAGE, p);
-	for (volatile char *at = (char *)p; at > (char *)base; at -= KERNEL_PAGE)
-		*at = 'y';
-}
-
 /* Where the first memory with access lies in a region: its metadata. Exits if there is none. */
 static uintptr_t metadata_of(uintptr_t base)
 {
@@ -655,6 +644,18 @@ static uintptr_t metadata_of(uintptr_t base)
 	if (!at)
 		exit(6);
 	return at;
+}
+
+/* Down from an object: behind a region's metadata, or between objects, before those are reached. In
+ * front of the metadata there is no access either. */
+static void guard_front(void)
+{
+	uintptr_t p = (uintptr_t)malloc(100);
+	uintptr_t base = p / REGION * REGION;
+
+	expect_fault(metadata_of(base), p);
+	for (volatile char *at = (char *)p; at > (char *)base; at -= KERNEL_PAGE)
+		*at = 'y';
 }
 
 /* How far metadata lie from blocks: in front of a small one, and in front of and behind one of
