@@ -159,6 +159,26 @@ int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs)
 		       fs);
 }
 
+/* A copy with the number below the lowest that is ours, if that is free, or -1: most often the one
+ * that a search would find. */
+static int next_copy(int fd)
+{
+	int lowest = 0;
+	int copy;
+
+	for (unsigned i = 0; i < KNOWN_MAX; i++) {
+		if (known[i].event && (!lowest || known[i].fd < lowest))
+			lowest = known[i].fd;
+	}
+	if (lowest <= NUMBER_MIN)
+		return -1;
+	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, lowest - 1);
+	if (copy < lowest)
+		return copy;
+	sys_close(copy);
+	return -1;
+}
+
 /*
  * A copy of the descriptor with the highest free number below the soft limit and NUMBER_TOP, or -1.
  * Programs and scripts choose the numbers above 100 by hand (exec 200>lock), and bash takes one
@@ -168,8 +188,10 @@ int ourfd_open(int dir, const char *name, int flags, enum ourfd_fs fs)
 static int high_copy(int fd)
 {
 	struct rlimit limit;
-	int high = -1;
+	int high = next_copy(fd);
 
+	if (high >= 0)
+		return high;
 	if (sys_getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return -1;
 	if (limit.rlim_cur > NUMBER_TOP)

@@ -37,14 +37,15 @@ static char file_path[CGROUP_PATH_MAX + NAME_BYTES];
 
 static enum ourfd_fs kind; /* guarded in the same way: the file system of the files */
 
-/* Reads a file from its beginning, at most len - 1 bytes. Returns false if there is no text. */
+/* Reads a file from its beginning, at most len - 1 bytes; if these are few, it is one line. Returns
+ * false if there is no text. */
 static bool read_text(int fd, char *out, size_t len)
 {
 	int saved = errno;
 	size_t got = 0;
 	ssize_t n;
 
-	while (fd >= 0 && got < len - 1 &&
+	while (fd >= 0 && got < len - 1 && !(len <= NAME_BYTES && got && out[got - 1] == '\n') &&
 	       (n = sys_pread(fd, out + got, len - 1 - got, (off_t)got)) > 0)
 		got += (size_t)n;
 	out[got] = '\0';
