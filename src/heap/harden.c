@@ -15,7 +15,9 @@
  *     filled by the hash, about FILL_MAX of them. A free, realloc or malloc_usable_size checks
  *     them. Blocks that were handed out before the process was hardened (LIVE_PLAIN) have none, nor
  *     have those that are mappings (huge) or lie in the arena.
- * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again.
+ * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again
+ *     (LIVE_ZEROED). Of a block above CLEAR_ALWAYS, only the first CLEAR_HEAD bytes do if the
+ *     thread has spent what clear_rate gives it (LIVE_NONE).
  *
  * No lock of its own. Bound: that of heap.c; each call writes or reads the block. Signal handlers
  * and fork: as heap.c.
@@ -33,6 +35,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "heap/claim.h"
+#include "heap/clearing.h"
 #include "heap/heap.h"
 #include "heap/heap_slabs.h"
 #include "heap/huge.h"
@@ -255,10 +258,11 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 	return p;
 }
 
-/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. */
-static always_inline void end_block(void *p, const struct page *pg, size_t slot)
+/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. whole: it
+ * is filled with zeros, or goes to the kernel, after that. */
+static always_inline void end_block(void *p, const struct page *pg, size_t slot, bool whole)
 {
-	enum live was = live_end(p, options.zero_on_free);
+	enum live was = live_end(p, whole && options.zero_on_free);
 
 	if (unlikely(was < LIVE_USED))
 		heap_freed_twice(p, pg);
@@ -310,6 +314,7 @@ static void harden_free_entered(struct object *o, struct heap *h)
 {
 	struct page *pg = page_of(o);
 	size_t slot;
+	bool whole;
 
 	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
 	    unlikely(slab_in_holes(pg)) ||
@@ -320,9 +325,12 @@ static void harden_free_entered(struct object *o, struct heap *h)
 		return;
 	}
 	slot = class_size(pg->cls);
-	end_block(o, pg, slot);
+	/* Of the trailer: the atomic operation before its check would not let it come earlier. */
+	__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
+	whole = clearing_takes(slot);
+	end_block(o, pg, slot, whole);
 	if (options.zero_on_free)
-		fill_zero(o, slot);
+		fill_zero(o, whole ? slot : CLEAR_HEAD);
 	if (likely(!quarantine_shows_more()) && likely(quarantine_swap(h, pg->cls, o)))
 		heap_exit(h);
 	else
@@ -330,10 +338,8 @@ static void harden_free_entered(struct object *o, struct heap *h)
 }
 
 /* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
-static void clear_block(void *p, const struct page *pg)
+static void clear_block(void *p, size_t bytes)
 {
-	size_t bytes = block_bytes(pg);
-
 	if (bytes >= PURGE_MIN && vm_os_page <= PG_BYTES) {
 		thp_split(p, bytes);
 		if (vm_purge(p, bytes))
@@ -345,6 +351,8 @@ static void clear_block(void *p, const struct page *pg)
 static void harden_free(void *p)
 {
 	struct page *pg = page_in_use(p);
+	size_t slot;
+	bool whole;
 
 	if (!pg) {
 		if (zero_owns(p))
@@ -354,11 +362,13 @@ static void harden_free(void *p)
 		return;
 	}
 	heap_check_object(p, pg);
-	end_block(p, pg, block_bytes(pg));
+	slot = block_bytes(pg);
+	whole = clearing_takes(slot);
+	end_block(p, pg, slot, whole);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
-	if (!quarantine_hide(p, pg) && options.zero_on_free)
-		clear_block(p, pg);
+	if (!(whole && quarantine_hide(p, pg)) && options.zero_on_free)
+		clear_block(p, whole ? slot : CLEAR_HEAD);
 	heap_free_checked(pg, p);
 }
 

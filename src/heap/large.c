@@ -24,6 +24,7 @@
 #include "base/probe.h"
 #include "base/options.h"
 #include "base/stats.h"
+#include "heap/clearing.h"
 #include "heap/sizeclass.h"
 #include "page/longrun.h"
 #include "page/pagemap.h"
@@ -144,7 +145,7 @@ bool large_resize(struct page *pg, size_t size)
 	if (n == old || (n > old && pages_of(size) <= old))
 		return true;
 	if (n < old) {
-		if (unlikely(options.zero_on_free))
+		if (unlikely(options.zero_on_free) && clearing_takes((size_t)(old - n) << PG_SHIFT))
 			memset(page_address(pg + n), 0, (size_t)(old - n) << PG_SHIFT);
 		buddy_shrink(pg, n);
 	} else {

@@ -38,6 +38,7 @@
 #include "base/share.h"
 #include "heap/claim.h"
 #include "heap/critical.h"
+#include "heap/livebits.h"
 #include "os/vm.h"
 #include "page/meta.h"
 #include "page/thp.h"
@@ -157,12 +158,18 @@ struct page *quarantine_show(struct page *released)
 	return first;
 }
 
+/* Whether a block of q that has access reads as zero as a whole. */
+static bool reads_zero(const struct quarantine *q, const void *p)
+{
+	return q->early || (q->zeroed && live_of(p) == LIVE_ZEROED);
+}
+
 /* What lies behind a link and a mark is checked when the object is used again, but its slab may be
  * released before that. So the whole of it is checked here if it is short, and in a drain. */
 static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
 			  bool whole, const struct quarantine *q)
 {
-	if (whole && q->zeroed)
+	if (whole && reads_zero(q, o))
 		quarantine_check_zero(o, class_size(cls));
 	else
 		quarantine_check_left(o, class_size(cls));
@@ -179,7 +186,7 @@ static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct d
 	q->weight -= weight_of(pg, bytes);
 	quarantine_add(q->large_bytes, 0 - bytes);
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		quarantine_check_zero(p, bytes);
+		quarantine_check_zero(p, reads_zero(q, p) ? bytes : CLEAR_HEAD);
 	heap_free_to_slab(h, p, d);
 }
 
@@ -333,10 +340,9 @@ void quarantine_check_own(void)
 		const void *p = quarantine_address(quarantine_at(q, q->first + i));
 		const struct page *pg = page_of(p);
 
-		if (page_kind(pg) == PAGE_SLAB)
-			quarantine_check_zero(p, class_size(pg->cls));
-		else if (pg->list != LIST_HIDDEN)
-			quarantine_check_zero(p, large_usable(pg));
+		if (pg->list == LIST_HIDDEN)
+			continue;
+		quarantine_check_zero(p, reads_zero(q, p) ? block_bytes(pg) : CLEAR_HEAD);
 	}
 	heap_exit(h);
 }

@@ -8,6 +8,7 @@
 #ifndef SLUICE_QUARANTINE_H
 #define SLUICE_QUARANTINE_H
 
+#include "heap/clearing.h"
 #include "heap/heap_slabs.h"
 #include "heap/quarantine_types.h"
 
@@ -140,14 +141,12 @@ static inline uint64_t quarantine_take(struct quarantine *q)
 	return block;
 }
 
-/* What lies behind a link and a mark is checked when the object is used again, but its slab may be
+/* What lies behind the beginning is checked when the object is used again, but its slab may be
  * released before that. So the whole of it is checked here if it is short. */
 static always_inline void quarantine_check_left(const struct object *o, size_t bytes)
 {
-	if (options.zero_on_free && bytes <= QUARANTINE_SHORT)
-		quarantine_check_zero(o, bytes);
-	else if (options.zero_on_free && unlikely(o->link | o->mark))
-		quarantine_written((const char *)o, sizeof(*o));
+	if (options.zero_on_free)
+		quarantine_check_zero(o, bytes <= QUARANTINE_SHORT ? bytes : CLEAR_HEAD);
 }
 
 /* What quarantine_put does, if all that is to be done is to keep o, of a slab, and to let one other

@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 59
+plan 66
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
@@ -21,6 +21,9 @@ stops written-first zero_on_free:1,quarantine:64K "$written 0\)" "a freed object
 stops written-later zero_on_free:1 "$written 400\)" "a later byte of a freed object"
 stops written-later profile:hardened "$written 400\)" "the same with all options"
 stops written-last profile:hardened "$written 400\)" "seen at the end of the program"
+stops spent-head profile:hardened,clear_rate:1 "$written 40\)" \
+	"beyond clear_rate: one of the first 64 bytes"
+stops spent-middle profile:hardened,clear_rate:0 "$written 400\)" "without clear_rate: any"
 stops written-drained profile:hardened "$written 400\)" "seen by a drain"
 twice='(object|block) freed twice.*'
 stops double-far check:full "$twice" "a second free after 5,000 others"
@@ -49,6 +52,12 @@ for o in quarantine:256K profile:hardened; do
 	run_it large-again "$o"
 	is "$status" 0 "$o: large blocks that left the quarantine are used again"
 done
+run_it spent-large profile:hardened,clear_rate:1
+is "$status" "$(printf %d "'s")" "beyond clear_rate a freed large block keeps access"
+run_it spent-large profile:hardened,clear_rate:0
+is "$status" 139 "without clear_rate none does"
+run_it spent-calloc profile:hardened,clear_rate:1
+is "$status" 0 "calloc gives zeros where a freed block was not filled"
 run_it zero-write check:full
 is "$status" 139 "nor written"
 
@@ -68,7 +77,7 @@ is "$bad" "" "each option alone leaves the malloc family as it is"
 bad=
 seed=1
 for o in check:full quarantine:1M zero_on_free:1 canary:1 random_slots:1 \
-	check_sizes:1 profile:hardened profile:hardened; do
+	check_sizes:1 profile:hardened profile:hardened,clear_rate:1; do
 	out=$(SLUICE_CONF=$o,backtrace:0 with_sluice "$builddir/t/helpers/correct" 600 $seed 2>&1)
 	[ "$out" = good ] || bad="$bad $o ($seed): $out"
 	seed=$((seed + 1))

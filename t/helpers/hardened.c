@@ -148,6 +148,29 @@ static void written_drained(void)
 	_exit(5);
 }
 
+/* The same when the thread has spent what clear_rate gives it. */
+static void spend(void)
+{
+	for (int i = 0; i < OTHERS; i++)
+		put(get(500));
+	for (int i = 0; i < 40; i++)
+		put(get(300000));
+}
+
+static void spent_head(void)
+{
+	spend();
+	written(500, 40);
+}
+
+static void spent_middle(void)
+{
+	spend();
+	written(500, 400);
+	puts("survived");
+	_exit(0);
+}
+
 static void read_freed(void)
 {
 	char *p = block(200);
@@ -192,6 +215,31 @@ static char *freed_large(void)
 	for (int i = 0; i < 5; i++)
 		free(malloc(300000));
 	return p;
+}
+
+static void spent_large(void)
+{
+	spend();
+	exit(*(volatile char *)(freed_large() + 100000));
+}
+
+/* What was not filled when it was freed is still zero for calloc. */
+static void spent_calloc(void)
+{
+	spend();
+	for (int i = 0; i < 3000; i++) {
+		size_t n = 300 + (size_t)i * 977 % 200000;
+		char *p = get(n);
+
+		memset(p, 's', n);
+		put(p);
+		p = get_zeroed(1, n);
+		for (size_t k = 0; k < n; k++)
+			if (p[k])
+				exit(5);
+		put(p);
+	}
+	exit(0);
 }
 
 static void large_read(void)
@@ -467,6 +515,10 @@ static const struct die_case cases[] = {
 	{ "large-read", large_read },
 	{ "large-write", large_write },
 	{ "large-again", large_again },
+	{ "spent-calloc", spent_calloc },
+	{ "spent-head", spent_head },
+	{ "spent-large", spent_large },
+	{ "spent-middle", spent_middle },
 	{ "double-far", double_far },
 	{ "double-thread", double_thread },
 	{ "double-large", double_large },

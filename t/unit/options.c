@@ -548,7 +548,7 @@ static void profile_hardened(void *arg)
 	if (options_parse("canary:off,profile:hardened", "the test") != 0)
 		_exit(1);
 	_exit(options.check != CHECK_FULL || options.canary || !options.zero_on_free ||
-	      options.quarantine != 256 << 10 || options.reserve);
+	      options.quarantine != 256 << 10 || options.clear_rate != 1 << 20 || options.reserve);
 }
 
 static void profile_bad(void *arg)
