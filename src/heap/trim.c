@@ -101,9 +101,8 @@ static bool release_handed_out(struct heap *h, unsigned cls, unsigned n)
 	return true;
 }
 
-/* Up to n objects of the bin go to their slabs, n being at most BIN_STEP. Returns how many there
- * were. */
-static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
+/* bin_flush_some, of a bin that may hold something. */
+static noinline unsigned flush_some(struct heap *h, unsigned cls, unsigned n)
 {
 	struct due_list d;
 	unsigned have;
@@ -123,6 +122,15 @@ static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 	for (unsigned i = 0; i < d.n; i++)
 		pool_refresh(h, &d.due[i]);
 	return have < n ? have : n;
+}
+
+/* Up to n objects of the bin go to their slabs, n being at most BIN_STEP. Returns how many there
+ * were. A thread that ends does this for each bin, and most are empty. */
+static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
+{
+	if (likely(!*h->bin[cls].top && (cls >= CLASSES || !h->hidden[cls]) && !heap_sampling))
+		return 0;
+	return flush_some(h, cls, n);
 }
 
 /* Some of a hardened heap's quarantine. Returns how many there were. */
