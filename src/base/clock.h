@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * clock.h - time. Safe anywhere; keeps errno.
+ * clock.h - monotonic time. Safe anywhere; keeps errno.
  *
  * Calls clock_gettime of the kernel (vDSO) and not a function of that name that another library
  * interposes: faketime may stop the time, and a tracer may call malloc.
@@ -33,15 +33,6 @@ static inline uint64_t clock_ns(void)
 	struct timespec ts;
 
 	clock_get(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* The CPU time of the thread; a system call. */
-static inline uint64_t clock_thread_ns(void)
-{
-	struct timespec ts;
-
-	clock_get(CLOCK_THREAD_CPUTIME_ID, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 

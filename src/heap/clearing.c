@@ -2,8 +2,8 @@
 /*
  * clearing.c - see clearing.h. Used by harden and large; uses clock.
  *
- * (A) A thread begins with the bytes of CLEAR_SAVED_NS at the option's rate, and earns them again
- *     with its CPU time; more is not saved. So a thread that frees little has each block treated,
+ * (A) A thread begins with the bytes of CLEAR_SAVED_MS at the option's rate, and earns them again
+ *     as time passes; more is not saved. So a thread that frees little has each block treated,
  *     and one that does nothing else spends a share of its time that does not depend on the sizes.
  * (B) A block that costs more than can be saved costs all of it.
  *
@@ -19,37 +19,32 @@
 #include "base/clock.h"
 #include "base/options.h"
 
-#define CLEAR_SAVED_NS UINT64_C(8000000)
-#define NS_PER_MS UINT64_C(1000000)
+#define CLEAR_SAVED_MS UINT64_C(8)
 #define CLEAR_LOOK 64u
 
 _Thread_local size_t clearing_left TLS_FAST;
-static _Thread_local uint64_t looked_ns TLS_FAST;
+static _Thread_local uint64_t looked_ms TLS_FAST;
 static _Thread_local uint32_t refused TLS_FAST;
 
-/* What the thread has earned since it looked last. */
+/* What the thread has earned since it looked last. The clock needs no system call. */
 static size_t earned(void)
 {
-	uint64_t now = clock_thread_ns();
-	uint64_t ns = now - looked_ns;
-	bool first = !looked_ns;
+	uint64_t now = clock_ms_coarse();
+	uint64_t ms = now - looked_ms;
 
-	looked_ns = now;
-	/* In a child of fork the clock begins again. */
-	if (first || ns > CLEAR_SAVED_NS)
-		ns = first || (int64_t)ns > 0 ? CLEAR_SAVED_NS : 0;
-	return options.clear_rate * ns / NS_PER_MS;
+	looked_ms = now;
+	return options.clear_rate * (ms < CLEAR_SAVED_MS ? ms : CLEAR_SAVED_MS);
 }
 
 noinline bool clearing_earns(size_t cost)
 {
-	size_t most = options.clear_rate * (CLEAR_SAVED_NS / NS_PER_MS);
+	size_t most = options.clear_rate * CLEAR_SAVED_MS;
 
 	if (!most) {
 		clearing_left = SIZE_MAX;
 		return true;
 	}
-	if (looked_ns && ++refused % CLEAR_LOOK)
+	if (looked_ms && ++refused % CLEAR_LOOK)
 		return false;
 	clearing_left = min_size(most, clearing_left + earned());
 	cost = min_size(cost, most);
