@@ -170,7 +170,8 @@ static int next_copy(int fd)
 		if (known[i].event && (!lowest || known[i].fd < lowest))
 			lowest = known[i].fd;
 	}
-	if (lowest <= NUMBER_MIN)
+	/* Programs close descriptors that are not theirs; from there on the numbers would sink. */
+	if (lowest <= NUMBER_MIN || sys_fcntl(lowest, F_GETFD, 0) < 0)
 		return -1;
 	copy = sys_fcntl(fd, F_DUPFD_CLOEXEC, lowest - 1);
 	if (copy < lowest)

@@ -37,7 +37,7 @@
 #define LINES STAT_SHARDS
 #define LINE_SLOTS 2u
 #define SLOTS (LINES * LINE_SLOTS)
-#define KEEP_BYTES ((uint64_t)16 << 20)
+#define KEEP_BYTES ((uint64_t)32 << 20)
 #define OLD UINT64_C(1)
 #define PAGES_SHIFT 48
 

@@ -280,10 +280,11 @@ uint64_t zones_purge(uint64_t keep, uint64_t most)
 /* ---- trim: what a free gives back ---------------------------------------------------------- */
 
 /*
- * How many dirty pages may be kept beyond the soft limit. Pages that were reused since the last
- * call (trim.reused) were worth keeping, and earn as many, up to `most`. Pages that a trim gave
- * back and that were taken again within decay_ms should have been kept, and earn TRIM_EARNED times
- * as many.
+ * How many dirty pages may be kept beyond the soft limit, at most `most`: twice as many as were
+ * taken at once of the most that there were (trim.reused), because they were worth keeping; so a
+ * pair of malloc and free that repeats counts once. Pages that a trim gave back and that were taken
+ * again within decay_ms should have been kept, and earn TRIM_EARNED times as many. After
+ * TRIM_LATELY times decay_ms no more is earned than by what was reused in that time.
  */
 static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
 {
@@ -292,23 +293,35 @@ static uint64_t trim_earned(struct zone *z, uint64_t now, uint64_t most)
 			 atomic_exchange_explicit(&z->trim.seen, taken, memory_order_relaxed);
 	uint64_t gone = atomic_load_explicit(&z->trim.gone, memory_order_relaxed);
 	uint64_t earned = atomic_load_explicit(&z->trim.earned, memory_order_relaxed);
-	uint64_t reused = atomic_exchange_explicit(&z->trim.reused, 0, memory_order_relaxed);
+	uint64_t reused = atomic_load_explicit(&z->trim.reused, memory_order_relaxed);
 	uint64_t again = 0;
 
 	if (now - atomic_load_explicit(&z->trim.gone_at, memory_order_relaxed) <= options.decay_ms)
 		again = min_size(gone, since);
-	if (again || reused) {
+	if (again)
 		atomic_store_explicit(&z->trim.gone, gone - again, memory_order_relaxed);
-		earned = max_size(earned, min_size(earned + reused, most)) + TRIM_EARNED * again;
-	} else if (earned && now - atomic_load_explicit(&z->trim.earned_at, memory_order_relaxed) >
-				     TRIM_LATELY * (uint64_t)options.decay_ms) {
-		earned = 0;
-	} else {
-		return earned;
+	reused = min_size(2 * reused, most);
+	if (now - atomic_load_explicit(&z->trim.earned_at, memory_order_relaxed) >
+	    TRIM_LATELY * (uint64_t)options.decay_ms) {
+		earned = min_size(earned, reused);
+		atomic_store_explicit(&z->trim.reused, 0, memory_order_relaxed);
+		atomic_store_explicit(&z->trim.peak, 0, memory_order_relaxed);
+		atomic_store_explicit(&z->trim.earned_at, now, memory_order_relaxed);
 	}
+	earned = max_size(earned, reused) + TRIM_EARNED * again;
 	atomic_store_explicit(&z->trim.earned, earned, memory_order_relaxed);
-	atomic_store_explicit(&z->trim.earned_at, now, memory_order_relaxed);
 	return earned;
+}
+
+/* A free finds that many dirty pages. */
+static void trim_note(struct zone *z, uint64_t dirty)
+{
+	uint64_t peak = atomic_load_explicit(&z->trim.peak, memory_order_relaxed);
+
+	if (dirty > peak)
+		atomic_store_explicit(&z->trim.peak, dirty, memory_order_relaxed);
+	else if (peak - dirty > atomic_load_explicit(&z->trim.reused, memory_order_relaxed))
+		atomic_store_explicit(&z->trim.reused, peak - dirty, memory_order_relaxed);
 }
 
 /* How many of the dirty pages that were free for all of decay_ms to purge in this call. */
@@ -372,7 +385,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 		n = trim_most(z, dirty - (hard - soft / 8), 3 * freed + TRIM_PAGES);
 		if (!n)
 			return;
-		atomic_store_explicit(&lead->trim.last, 0, memory_order_relaxed);
+		atomic_store_explicit(&lead->trim.peak, 0, memory_order_relaxed);
 		counter_add_shared(&lead->trim.gone, n);
 		atomic_store_explicit(&lead->trim.gone_at, now, memory_order_relaxed);
 		return;
@@ -380,7 +393,7 @@ static void trim_over(struct zone *z, uint64_t dirty, uint64_t soft, uint64_t mo
 	n = trim_most(z, dirty - soft, trim_decayed(lead, now, dirty, min_size(freed, dirty)));
 	if (!n)
 		return;
-	atomic_store_explicit(&lead->trim.last, 0, memory_order_relaxed);
+	atomic_store_explicit(&lead->trim.peak, 0, memory_order_relaxed);
 	earned = atomic_load_explicit(&lead->trim.earned, memory_order_relaxed);
 	atomic_store_explicit(&lead->trim.earned, earned - min_size(earned, n),
 			      memory_order_relaxed);
@@ -399,7 +412,6 @@ void trim(struct zone *z, uint64_t freed)
 	uint64_t max = dirty_most() >> PG_SHIFT;
 	uint64_t used;
 	uint64_t soft;
-	uint64_t last;
 	struct zone *lead = zone_lead(z);
 
 	if (!trim_inline)
@@ -410,10 +422,7 @@ void trim(struct zone *z, uint64_t freed)
 	dirty = zone_sum(z, dirty_pages);
 	if (dirty < max / 2)
 		return;
-	last = atomic_load_explicit(&lead->trim.last, memory_order_relaxed);
-	if (dirty < last)
-		counter_add_shared(&lead->trim.reused, last - dirty);
-	atomic_store_explicit(&lead->trim.last, dirty, memory_order_relaxed);
+	trim_note(lead, dirty);
 	used = zone_used_pages(z);
 	soft = max + used / 4;
 	if (dirty > soft)

@@ -16,8 +16,8 @@ struct trim {
 	_Atomic uint64_t gone; /* given back by frees, and not taken again yet */
 	_Atomic uint64_t gone_at;
 	_Atomic uint64_t seen;   /* growth.clean_taken at the last call of trim_earned */
-	_Atomic uint64_t last;   /* dirty pages at the last free */
-	_Atomic uint64_t reused; /* dirty pages taken since the last call of trim_earned */
+	_Atomic uint64_t peak;   /* the most dirty pages at a free since a purge or earned_at */
+	_Atomic uint64_t reused; /* the most of these that were taken again since earned_at */
 	_Atomic uint64_t earned; /* dirty pages that may be kept beyond the soft limit */
 	_Atomic uint64_t earned_at;
 };

@@ -8,6 +8,8 @@
  *   again SIZE            builds and frees the same repeatedly: from the third time on nothing is
  *                         given back to the kernel
  *   turns                 big blocks are allocated and freed at random: nothing is given back
+ *   replaced              150 MiB of blocks of 32 KiB to 8 MiB; many are replaced by others, one at
+ *                         a time, then all are freed
  */
 #include "lib/check.h"
 #include "lib/statm.h"
@@ -144,6 +146,42 @@ static void turns(void)
 	CHECK(purges() - before <= 20, "%lu purges in 4,000 turns", purges() - before);
 }
 
+/* What one block after the other takes again does not add up. */
+static void replaced(void)
+{
+	static struct {
+		unsigned char *p;
+		size_t size;
+	} slot[4096];
+	uint64_t seed = 11;
+	size_t before = rss_bytes();
+	size_t live = 0;
+	size_t now;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 4000; i++) {
+		while (live < TOTAL) {
+			size_t size = (size_t)32768 << helper_random(&seed) % 9;
+
+			slot[n].p = malloc(size);
+			if (!slot[n].p)
+				_exit(95);
+			memset(slot[n].p, 1, size);
+			slot[n++].size = size;
+			live += size;
+		}
+		unsigned k = (unsigned)(helper_random(&seed) % n);
+
+		free(slot[k].p);
+		live -= slot[k].size;
+		slot[k] = slot[--n];
+	}
+	while (n)
+		free(slot[--n].p);
+	now = rss_bytes();
+	CHECK(now <= before + TOTAL / 2, "%zu KiB are kept, %zu before", now >> 10, before >> 10);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -160,5 +198,7 @@ int main(int argc, char **argv)
 		again(size);
 	else if (strcmp(what, "turns") == 0)
 		turns();
+	else if (strcmp(what, "replaced") == 0)
+		replaced();
 	return helper_end();
 }

@@ -4,7 +4,7 @@
 # What a program with one thread keeps of what it frees: dirty_max and a quarter of what is in use,
 # and more only of what it uses again.
 . "${0%/*}/../lib/tap.sh"
-plan 12
+plan 13
 
 keep=$builddir/t/helpers/keep
 conf=dirty_max:16M,psi:0,cgroup:0
@@ -27,4 +27,5 @@ run "blocks of 1 MB shrink to 50 KB" shrink 1000000 50000
 conf=$conf,decay_ms:600000
 run "what is built and torn down again is kept from the third time on" again 300
 run "of big blocks in turn nothing goes back" turns
+run "big blocks that are replaced one by one and then freed are not all kept" replaced
 proved_loaded "the program was served by the library" keep

@@ -67,13 +67,13 @@ static void test_age(void)
 
 static void test_most(void)
 {
-	uint32_t n = RUN_PAGES_MAX / 2;
+	uint32_t n = RUN_PAGES_MAX;
 	uint64_t dirty_max = options.dirty_max;
 	struct page *a = run(n);
 	struct page *b = run(n);
 
-	ok(longrun_put(a), "one run of 16 MiB is kept");
-	ok(!longrun_put(b), "a second run of 16 MiB is not kept");
+	ok(longrun_put(a), "one run of 32 MiB is kept");
+	ok(!longrun_put(b), "a second run of 32 MiB is not kept");
 	longrun_drain();
 	options.dirty_max = (uint64_t)n * PG_BYTES;
 	ok(!longrun_put(b), "a run of more than half of dirty_max is not kept");

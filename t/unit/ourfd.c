@@ -109,6 +109,12 @@ static void test_taken(void)
 	ourfd_close(&o);
 	ok(o.fd < 0 && fcntl(number, F_GETFD) < 0,
 	   "a descriptor that the program closed is no longer ours");
+
+	ourfd_set(&o, opened("a"));
+	close(o.fd);
+	ourfd_set(&o, opened("a"));
+	is_int(o.fd, top() - 1, "nor is the number below it the next one");
+	ourfd_close(&o);
 }
 
 static void test_event(void)
@@ -230,7 +236,7 @@ int main(void)
 {
 	char command[128];
 
-	tap_plan(31);
+	tap_plan(32);
 	if (!mkdtemp(dir))
 		tap_bail_out("cannot make a directory in /tmp");
 	test_set();
