@@ -420,9 +420,9 @@ void trim(struct zone *z, uint64_t freed)
 	if (zone_family(z) > 1 && dirty <= zone_part(z, max))
 		return;
 	dirty = zone_sum(z, dirty_pages);
+	trim_note(lead, dirty);
 	if (dirty < max / 2)
 		return;
-	trim_note(lead, dirty);
 	used = zone_used_pages(z);
 	soft = max + used / 4;
 	if (dirty > soft)
