@@ -33,7 +33,7 @@ static size_t earned(void)
 	uint64_t ms = now - looked_ms;
 
 	looked_ms = now;
-	return options.clear_rate * (ms < CLEAR_SAVED_MS ? ms : CLEAR_SAVED_MS);
+	return options.clear_rate * min_size(ms, CLEAR_SAVED_MS);
 }
 
 noinline bool clearing_earns(size_t cost)

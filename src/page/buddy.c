@@ -251,9 +251,8 @@ unsigned buddy_alloc_bulk(struct zone *z, uint32_t npages, unsigned n, unsigned 
 	DCHECK(npages >= 1 && npages <= RUN_PAGES_MAX);
 	/* Otherwise it breaks the longest blocks, and later ones take new memory. Merging takes
 	 * less time than touching new memory of its length. */
-	for (unsigned holds = 0; npages > QUICK_PAGES && holds < MERGE_HOLDS; holds++)
-		if (quick_merge_some(z) < BUDDY_BATCH)
-			break;
+	if (npages > QUICK_PAGES)
+		quick_merge_holds(z, MERGE_HOLDS);
 	if (got >= least)
 		return got;
 	return got + alloc_runs(z, &want, n - got, least - got, out + got);

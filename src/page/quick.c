@@ -103,11 +103,15 @@ unsigned quick_merge_some(struct zone *z)
 	return n;
 }
 
+void quick_merge_holds(struct zone *z, unsigned holds)
+{
+	while (holds-- && quick_merge_some(z) == BUDDY_BATCH)
+		;
+}
+
 void quick_merge(struct zone *z)
 {
-	for (unsigned holds = 0; holds <= QUICK_RUNS / BUDDY_BATCH; holds++)
-		if (quick_merge_some(z) < BUDDY_BATCH)
-			break;
+	quick_merge_holds(z, QUICK_RUNS / BUDDY_BATCH + 1);
 }
 
 void zones_quick_merge(void)

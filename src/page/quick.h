@@ -37,6 +37,9 @@ void quick_merge_locked(struct zone *z, struct page *pg);
 /* Merges BUDDY_BATCH runs at most, in one hold of the lock. Returns how many. */
 unsigned quick_merge_some(struct zone *z);
 
+/* The same in at most so many holds. */
+void quick_merge_holds(struct zone *z, unsigned holds);
+
 /* Merges all runs of one zone, or of all. */
 void quick_merge(struct zone *z);
 void zones_quick_merge(void);

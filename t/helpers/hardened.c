@@ -217,12 +217,6 @@ static char *freed_large(void)
 	return p;
 }
 
-static void spent_large(void)
-{
-	spend();
-	exit(*(volatile char *)(freed_large() + 100000));
-}
-
 /* What was not filled when it was freed is still zero for calloc. */
 static void spent_calloc(void)
 {
@@ -245,6 +239,12 @@ static void spent_calloc(void)
 static void large_read(void)
 {
 	exit(*(volatile char *)(freed_large() + 100000));
+}
+
+static void spent_large(void)
+{
+	spend();
+	large_read();
 }
 
 static void large_write(void)
