@@ -68,7 +68,7 @@ if [ -n "$group" ]; then
 	at_exit 'rmdir "$group"'
 	echo $((128 << 20)) >"$limit"
 	out=$(SLUICE_CONF=profile:latency,psi:0 with_sluice sh -c \
-		'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" "$reserve" back 112 \
+		'echo $$ >"$1" && shift && exec "$@"' sh "$group/cgroup.procs" "$reserve" back 110 \
 		128 2>"$TMP/err")
 	like "$out, status $?" "$passed" \
 		"near the limit of a memory cgroup nothing is kept prefaulted"
