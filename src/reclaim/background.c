@@ -86,6 +86,7 @@
 #define GRACE_MOST_MS 1000u
 #define AGAIN_MS 2000u
 #define LEAVE_MS 2000u
+#define BLIND_MS 100u /* where the kernel cannot be asked whether a thread is gone */
 #define TRIES_MOST 65536u
 
 /* Where it is started from: a call of the shim, or a call that allocates or frees. */
@@ -99,6 +100,7 @@ _Thread_local bool background_inside TLS_FAST;
 static _Atomic uint32_t running;
 static _Atomic uint32_t tid;         /* of the background thread; 0 if it has not begun */
 static _Atomic uint32_t reserve_tid; /* of the reserve's thread; 0: none, 1: being started */
+static _Atomic uint32_t ending[2];   /* TIDs of the two, from when they begin to end */
 static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
 static _Atomic uint32_t thread_made; /* since the last check for other threads */
 static _Atomic uint32_t override;    /* what background_set asked for */
@@ -347,13 +349,31 @@ static bool may_end(bool leader)
 }
 
 /*
+ * From here on our threads make the calls of libc at the end of a thread. background_let_end waits
+ * for them: it sets the filter's bit, then reads `ending`; we write `ending`, then leave. Returns
+ * false if a filter is there or is just being installed, or if the thread before us is not gone.
+ */
+static bool begin_to_end(void)
+{
+	uint32_t before = atomic_load_explicit(&ending[0], memory_order_relaxed);
+	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_acquire);
+
+	if ((before && !lock_thread_gone(before)) || !sandbox_enter())
+		return false;
+	atomic_store_explicit(&ending[0], self_tid(), memory_order_relaxed);
+	atomic_store_explicit(&ending[1], reserve, memory_order_relaxed);
+	sandbox_leave(); /* release: pairs with the acquire in sandbox_begins */
+	return true;
+}
+
+/*
  * Whether the thread must end. If the first thread of a process has ended, the process ends when
  * its last thread does; that thread calls exit(0) and runs the program's exit handlers. It must not
  * be one of ours, whose stack is small: the first thread waits for ours before it ends
  * (leader_ends). A first thread that ended by a raw system call did not; ours then end as soon as
  * they are alone.
  */
-static bool is_over(struct round *r)
+static bool must_end(struct round *r)
 {
 	bool leader = !atomic_load_explicit(&heap_leader_gone, memory_order_relaxed);
 	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
@@ -391,6 +411,12 @@ static bool is_over(struct round *r)
 	    (is_always() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
 		r->look_at = 0;
 	return false;
+}
+
+static bool is_over(struct round *r)
+{
+	return must_end(r) &&
+	       (begin_to_end() || atomic_load_explicit(&heap_leader_gone, memory_order_relaxed));
 }
 
 static void end_reserve(void)
@@ -478,6 +504,7 @@ static void *background_main(void *arg)
 		tick(&r);
 	}
 	finish();
+	DELAY_HERE(background_ends);
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
 	 * signals. */
 	mask = signals;
@@ -658,6 +685,25 @@ void background_leave_alone(uint32_t ms)
 		leave_within(true, ms);
 }
 
+void background_let_end(bool blind, uint32_t ms)
+{
+	uint64_t end = clock_ms() + ms;
+	int saved = errno;
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t t = atomic_load_explicit(&ending[i], memory_order_relaxed);
+
+		/* 1: the reserve's thread is being started, and its TID is not known. */
+		if (t && (blind || t == 1))
+			park_sleep_ms(BLIND_MS);
+		/* lock_thread_gone asks no more: the filter's bit is set. */
+		else if (t)
+			while (syscall(SYS_tkill, t, 0) == 0 && clock_ms() < end)
+				park_sleep_ms(1);
+	}
+	errno = saved;
+}
+
 bool background_runs(void)
 {
 	return atomic_load_explicit(&running, memory_order_relaxed) != 0;
@@ -694,6 +740,8 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
 	atomic_store_explicit(&tid, 0, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
+	atomic_store_explicit(&ending[0], 0, memory_order_relaxed);
+	atomic_store_explicit(&ending[1], 0, memory_order_relaxed);
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_exit_word, 0, memory_order_relaxed);

@@ -132,14 +132,17 @@ static long raw(long n, long a, long b, long c, long d, long e)
 static long seen(long n, long a, long b, long c, long d, long e)
 {
 	unsigned kind = installs(n, a, b);
+	bool blind = sandbox_any();
 	bool first;
 	long r;
 
 	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
-	if (!kind || (!sandbox_any() && in_vfork_child()))
+	if (!kind || (!blind && in_vfork_child()))
 		return raw(n, a, b, c, d, e);
 	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
+	if (first && kind == 2)
+		background_let_end(blind, BACKGROUND_LEAVE_FILTER_MS);
 	r = raw(n, a, b, c, d, e);
 	if (r != 0 && first)
 		sandbox_failed(kind == 2);

@@ -5,7 +5,7 @@
 # (doc/system-calls.md).
 # TIMEOUT: 300
 . "${0%/*}/../lib/tap.sh"
-plan 22
+plan 23
 tmpdir
 
 seccomp=$builddir/t/helpers/seccomp
@@ -34,6 +34,12 @@ lives "threads that are made in one for all" tsync threads
 lives "the background thread gives memory back, and is not killed for it" tsync idle
 lives "threads that ended before it leave nothing behind that ends in it" tsync joined
 lives "nor where it is not for all" prctl joined
+quick=$SLUICE_LIB
+SLUICE_LIB=$builddir/t/helpers/.libs/libsluice-delays.so
+export SLUICE_DELAY=background_ends=1000000
+lives "nor the library's thread, which is about to end when it is installed" tsync ending
+unset SLUICE_DELAY
+SLUICE_LIB=$quick
 lives "a child of fork" prctl fork
 lives "where mprotect is refused memory is still made usable in large pieces" prctl denied
 lives "errno stays where getpid and gettid are refused" raw refused
