@@ -37,15 +37,15 @@ static char file_path[CGROUP_PATH_MAX + NAME_BYTES];
 
 static enum ourfd_fs kind; /* guarded in the same way: the file system of the files */
 
-/* Reads a file from its beginning, at most len - 1 bytes; if these are few, it is one line. Returns
- * false if there is no text. */
-static bool read_text(int fd, char *out, size_t len)
+/* Reads a file from its beginning, at most len - 1 bytes. A file of one line is not read to its
+ * end, which would be one more call. Returns false if there is no text. */
+static bool read_text(int fd, char *out, size_t len, bool one_line)
 {
 	int saved = errno;
 	size_t got = 0;
 	ssize_t n;
 
-	while (fd >= 0 && got < len - 1 && !(len <= NAME_BYTES && got && out[got - 1] == '\n') &&
+	while (fd >= 0 && got < len - 1 && !(one_line && got && out[got - 1] == '\n') &&
 	       (n = sys_pread(fd, out + got, len - 1 - got, (off_t)got)) > 0)
 		got += (size_t)n;
 	out[got] = '\0';
@@ -93,16 +93,16 @@ static int group_open(const struct cgroup *g, size_t dir_len, const char *name, 
 	return ourfd_open(base_dir, file_path, flags, kind);
 }
 
-static bool file_text(struct ourfd *file, char *out, size_t len)
+static bool file_text(struct ourfd *file, char *out, size_t len, bool one_line)
 {
-	return ourfd_good(file) && read_text(file->fd, out, len);
+	return ourfd_good(file) && read_text(file->fd, out, len, one_line);
 }
 
 static bool file_number(struct ourfd *file, uint64_t *out)
 {
 	char digits[NAME_BYTES];
 
-	return file_text(file, digits, sizeof(digits)) && parse_bytes(digits, out);
+	return file_text(file, digits, sizeof(digits), true) && parse_bytes(digits, out);
 }
 
 /* The number behind "key " at the start of a line. Returns 0 if there is none. */
@@ -268,7 +268,7 @@ static uint64_t first_limit(const struct cgroup *g, size_t dir_len)
 		char digits[NAME_BYTES];
 		uint64_t v;
 
-		if (read_text(fd, digits, sizeof(digits)) && parse_bytes(digits, &v) &&
+		if (read_text(fd, digits, sizeof(digits), true) && parse_bytes(digits, &v) &&
 		    v < UNLIMITED_MIN && v < limit)
 			limit = v;
 		if (fd >= 0)
@@ -368,7 +368,7 @@ bool cgroup_find(struct cgroup *g)
 	int fd = ourfd_proc >= 0 ? ourfd_open(ourfd_proc, "self/cgroup", O_RDONLY,
 					      usual ? OURFD_PROC : OURFD_ANY)
 				 : -1;
-	bool known = read_text(fd, text, sizeof(text));
+	bool known = read_text(fd, text, sizeof(text), false);
 	struct stat st;
 
 	if (fd >= 0)
@@ -399,7 +399,7 @@ uint64_t cgroup_limit(const struct cgroup *g)
 /* Bytes of file pages, which the kernel drops before it kills a process. */
 static uint64_t file_bytes(const struct cgroup *g, struct cgroup_level *l)
 {
-	if (!file_text(&l->file[CGROUP_STAT], text, sizeof(text)))
+	if (!file_text(&l->file[CGROUP_STAT], text, sizeof(text), false))
 		return 0;
 	if (g->version == 1)
 		return keyed(text, "total_inactive_file") + keyed(text, "total_active_file");
@@ -438,7 +438,7 @@ uint64_t cgroup_events(struct cgroup *g)
 		return 0;
 	if (g->version == 1)
 		return file_number(&g->events, &v) ? v : 0;
-	if (!file_text(&g->events, text, sizeof(text)))
+	if (!file_text(&g->events, text, sizeof(text), false))
 		return 0;
 	return keyed(text, "high") + keyed(text, "max");
 }

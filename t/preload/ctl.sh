@@ -124,7 +124,7 @@ fails 2 "needs a process ID" "a missing process ID is refused" drain
 fails 2 "one argument too many" "two process IDs are refused" drain 1 2
 
 start silent control:0 sleep 600
-fails 1 "does not listen, start it with SLUICE_CONF=control:1" \
+fails 1 "does not listen: start it with SLUICE_CONF=control:1" \
 	"a process without control:1 is not listening" stats "$pid"
 sleep 600 &
 jobs="$jobs $!"

@@ -314,6 +314,11 @@ static void wait_for_it(void)
 		sleep_us(1000);
 }
 
+static void end_it(void)
+{
+	background_set(false);
+}
+
 /* ---- what the other thread does meanwhile
  * --------------------------------------------------- */
 
@@ -469,11 +474,12 @@ static const struct {
 	[DELAY_park_barrier] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
 	[DELAY_park_sleep] = { wait_for_it, all_kinds, ANYBODY | BARRIER, NULL },
 	[DELAY_park_wake] = { wake_the_parked, all_kinds, DRAIN | BARRIER, NULL },
+	[DELAY_background_ends] = { end_it, all_kinds, ANYBODY | DRAIN | BARRIER, NULL },
 };
 
-static bool is_park(unsigned p)
+static bool is_of_background(unsigned p)
 {
-	return p >= DELAY_park_set && p <= DELAY_park_wake;
+	return p >= DELAY_park_set && p <= DELAY_background_ends;
 }
 
 /* ---- one step
@@ -872,7 +878,7 @@ int main(void)
 		if (p == DELAY_orphan_taken) {
 			test_orphan(p, true);
 			test_orphan(p, false);
-		} else if (!is_park(p))
+		} else if (!is_of_background(p))
 			test_step(p);
 	}
 	test_own_heap();
@@ -883,7 +889,7 @@ int main(void)
                                            * has one thread */
 	background_start(true);
 	for (unsigned p = 0; p < DELAY_POINTS; p++) {
-		if (is_park(p))
+		if (is_of_background(p))
 			test_step(p);
 	}
 	delay_hook(NULL);

@@ -107,8 +107,9 @@ static void say_deaf(char *why, pid_t pid)
 		    (int)pid);
 	else
 		say(why, pid,
-		    "does not listen, start it with SLUICE_CONF=control:1 (and with one "
-		    "thread, or background:never, it cannot: background:always)");
+		    "does not listen: start it with SLUICE_CONF=control:1 (and with one thread, or "
+		    "background:never, it cannot: background:always); if it was, it has closed the "
+		    "socket with all its descriptors, as daemons do");
 }
 
 /* Says why no process listens. */

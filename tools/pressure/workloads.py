@@ -234,7 +234,7 @@ def rows():
     yield w("idle-probe", "idle-owner",
             "as idle-owner, while one thread goes on with malloc and free",
             bounds=(kept(8),), probe=1, **objects)
-    yield w("scattered", "scattered", "300,000 objects of 0.5, 1, 2 KiB, one in twenty stays; 10 s",
+    yield w("scattered", "scattered", "300,000 objects of 0.5, 1, 2 KiB, one in twenty stays",
             bounds=(Bound("% given back", lambda s: 100 * s["back_share"]
                           if s["back_share"] is not None else None, lambda s: 75, least=True),),
             threads=4, objects=300000, min=512, max=2048, **{"one-in": 20}, ms=10000,
