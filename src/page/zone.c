@@ -223,7 +223,11 @@ static void choose(void)
 
 void zone_init(struct zone *z)
 {
-	z->segregated = options.reserve != 0;
+	bool segregated = options.reserve != 0;
+
+	/* The pages of zones that are not used stay those of the file. */
+	if (z->segregated != segregated)
+		z->segregated = segregated;
 }
 
 void zones_init(void)
