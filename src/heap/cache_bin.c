@@ -66,6 +66,7 @@ static inline void bin_set_limit(struct heap *h, unsigned bin, unsigned room)
 }
 
 bool heap_sampling;
+bool heap_slow_only;
 uint16_t heap_bins_from;
 _Atomic bool heap_bins_known;
 
@@ -86,6 +87,8 @@ void bin_begin(struct heap *h, unsigned bin)
 	h->bin_bottom[bin] = (uint16_t)(bin_first_row(bin) + heap_bins_from);
 	h->bin[bin].top = bin_bottom(h, bin);
 	bin_set_limit(h, bin, 0);
+	if (unlikely(heap_slow_only) && bin < CLASSES)
+		h->hidden_room[bin] = (uint8_t)min_size(bin_capacities[bin], BIN_SMALL);
 	if (bin < WIDE_CLASSES) {
 		h->spills[bin] = 0;
 		h->turns[bin] = 0;
@@ -131,6 +134,19 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 	h->bin_bottom[cls] = (uint16_t)bin_row(cls, room);
 	memmove(bin_bottom(h, cls) + 1, from + 1, n * sizeof(struct object *));
 	h->bin[cls].top = bin_bottom(h, cls) + n;
+}
+
+bool bin_lengthen(struct heap *h, unsigned cls, unsigned above, unsigned room)
+{
+	struct object **from = bin_bottom(h, cls) + 1;
+
+	if (unlikely(!bin_rows_make(h)))
+		return false;
+	bin_move(h, cls, BIN_MIDDLE);
+	bin_set_limit(h, cls, 0);
+	h->hidden_room[cls] = (uint8_t)room;
+	memcpy(bin_bottom(h, cls) + 1, from, above * sizeof(struct object *));
+	return true;
 }
 
 void heap_init_bins(struct heap *h)

@@ -67,12 +67,12 @@ void early_put(struct heap *h, struct page *pg, struct object *o, struct due_lis
 	if (!q || !keep)
 		bytes = 0;
 	for (unsigned n = 0; q && q->count && n < QUARANTINE_STEP && !has_room(h, q, bytes); n++)
-		quarantine_leaves(h, q, d, true);
+		quarantine_leaves(h, q, d, LEAVE_CHECKED);
 	if (bytes && has_room(h, q, bytes)) {
 		memset(o, 0, bytes);
 		quarantine_push(q, o, pg->cls);
 		quarantine_note(q, o, 1);
-		quarantine_count(q, pg->cls, 1);
+		q->weight += bytes;
 		return;
 	}
 	heap_free_to_slab(h, o, d);

@@ -16,7 +16,7 @@
  *     them. Blocks that were handed out before the process was hardened (LIVE_PLAIN) have none, nor
  *     have those that are mappings (huge) or lie in the arena.
  * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again
- *     (LIVE_ZEROED). Of a block above CLEAR_ALWAYS, only the first CLEAR_HEAD bytes do if the
+ *     (LIVE_NOTED). Of a block above CLEAR_ALWAYS, only the first CLEAR_HEAD bytes do if the
  *     thread has spent what clear_rate gives it (LIVE_NONE).
  *
  * No lock of its own. Bound: that of heap.c; each call writes or reads the block. Signal handlers
@@ -36,8 +36,11 @@
 #include "base/options.h"
 #include "heap/claim.h"
 #include "heap/clearing.h"
+#include "heap/freed.h"
 #include "heap/heap.h"
+#include "heap/heap_call.h"
 #include "heap/heap_slabs.h"
+#include "heap/hidden.h"
 #include "heap/huge.h"
 #include "heap/livebits.h"
 #include "heap/quarantine.h"
@@ -110,28 +113,63 @@ static uint64_t word_at(const void *p, size_t at)
 	return v;
 }
 
+/* What is filled: the words from `at` to `end`, of which the first one is filled in part. */
+struct fill {
+	uint64_t word;
+	uint64_t keeps;
+	size_t at;
+	size_t end;
+};
+
+static always_inline struct fill fill_for(uint64_t hash, size_t size, size_t room)
+{
+	return (struct fill){ fill_of(hash), fill_keeps(size), align_down(size, sizeof(uint64_t)),
+			      fill_end(size, room) };
+}
+
+/* Two words, either of which lies at any word. */
+typedef uint64_t fill_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* Where the pair number i of at least three words lies, of which at + 8 is the second one: they
+ * overlap at the end, so that how many there are takes no branch. */
+#define FILL_PAIRS (FILL_MAX / sizeof(fill_pair))
+static always_inline fill_pair *fill_at(void *p, const struct fill *f, size_t i)
+{
+	size_t at = f->at + sizeof(uint64_t) + i * sizeof(fill_pair);
+
+	return (fill_pair *)(void *)((char *)p + min_size(at, f->end - sizeof(fill_pair)));
+}
+
+static always_inline bool fill_is_long(const struct fill *f)
+{
+	return f->end - f->at > sizeof(fill_pair);
+}
+
 static always_inline void trailer_put(void *p, size_t size, size_t slot)
 {
-	uint64_t hash = hash_of(p, size);
-	uint64_t fill = fill_of(hash);
-	uint64_t keeps = fill_keeps(size);
-	uint64_t t = trailer_of(hash, size);
 	size_t room = slot - TRAILER_BYTES;
-	size_t end = fill_end(size, room);
-	size_t at = align_down(size, sizeof(uint64_t));
+	uint64_t hash = hash_of(p, size);
+	uint64_t t = trailer_of(hash, size);
+	struct fill f = fill_for(hash, size, room);
 	uint64_t first;
 
 	memcpy((char *)p + room, &t, sizeof(t));
 	if (size == room)
 		return;
-	first = (word_at(p, at) & keeps) | (fill & ~keeps);
-	memcpy((char *)p + at, &first, sizeof(first));
-	for (at += sizeof(fill); at < end; at += sizeof(fill))
-		memcpy((char *)p + at, &fill, sizeof(fill));
+	first = (word_at(p, f.at) & f.keeps) | (f.word & ~f.keeps);
+	if (fill_is_long(&f)) {
+		for (size_t i = 0; i < FILL_PAIRS; i++)
+			*fill_at(p, &f, i) = (fill_pair){ f.word, f.word };
+	} else {
+		memcpy((char *)p + f.end - sizeof(f.word), &f.word, sizeof(f.word));
+	}
+	memcpy((char *)p + f.at, &first, sizeof(first)); /* last: it may be the same word */
 }
 
-static noinline _Noreturn void overrun(const void *p, const struct page *pg)
+static noinline _Noreturn void overrun(const void *p)
 {
+	const struct page *pg = page_of(p);
+
 	if (page_kind(pg) != PAGE_SLAB)
 		sluice_fatal("block written to beyond its end: address %p, block %p (%zu bytes)", p,
 			     p, large_usable(pg));
@@ -141,28 +179,34 @@ static noinline _Noreturn void overrun(const void *p, const struct page *pg)
 
 /* The size that was asked for. Stops the program if the bytes behind it have changed. slot: the
  * bytes of the block. */
-static always_inline size_t trailer_check(const void *p, const struct page *pg, size_t slot)
+static always_inline size_t trailer_check(const void *p, size_t slot)
 {
 	size_t room = slot - TRAILER_BYTES;
 	uint64_t t = word_at(p, room);
 	size_t size = (uint32_t)(t ^ secret);
 	uint64_t hash = hash_of(p, size);
-	uint64_t wrong = 0;
-	size_t at;
-	size_t end;
+	struct fill f = fill_for(hash, size, room);
+	uint64_t wrong;
 
 	/* The lower half has told the size. */
 	if (unlikely(size > room) || unlikely((t ^ hash) >> 32))
-		overrun(p, pg);
+		overrun(p);
 	if (size == room)
 		return size;
-	at = align_down(size, sizeof(uint64_t));
-	end = fill_end(size, room);
-	wrong = (word_at(p, at) ^ fill_of(hash)) & ~fill_keeps(size);
-	for (at += sizeof(uint64_t); at < end; at += sizeof(uint64_t))
-		wrong |= word_at(p, at) ^ fill_of(hash);
+	wrong = (word_at(p, f.at) ^ f.word) & ~f.keeps;
+	if (fill_is_long(&f)) {
+		fill_pair all = { 0, 0 };
+
+		for (size_t i = 0; i < FILL_PAIRS; i++)
+			all |= *fill_at((void *)(uintptr_t)p, &f, i) ^ f.word;
+		wrong |= all[0] | all[1];
+	} else {
+		size_t last = f.end - sizeof(uint64_t);
+
+		wrong |= (word_at(p, last) ^ f.word) & (last == f.at ? ~f.keeps : UINT64_MAX);
+	}
 	if (unlikely(wrong))
-		overrun(p, pg);
+		overrun(p);
 	return size;
 }
 
@@ -171,35 +215,52 @@ static size_t usable(const void *p, const struct page *pg, enum live was)
 {
 	size_t slot = block_bytes(pg);
 
-	return options.canary && was == LIVE_USED ? trailer_check(p, pg, slot) : slot;
+	return options.canary && was == LIVE_USED ? trailer_check(p, slot) : slot;
 }
 
 /* ---- the calls ------------------------------------------------------------------------------ */
 
+/* Most calls are made for a set of options, so that each option is a constant in them. */
+enum set {
+	SET_ANY,
+	SET_ALL,   /* of profile:hardened */
+	SET_CHECK, /* check:full alone */
+	SETS
+};
+
+static always_inline bool is_on(enum set set, bool option)
+{
+	return set == SET_ALL || (set == SET_ANY && option);
+}
+
 /* The slot is the caller's. Returns whether it reads as zero. */
-static always_inline bool begin_block(void *p, size_t size, size_t slot, bool small)
+static always_inline bool begin_block(void *p, size_t size, size_t slot, bool small, enum set set)
 {
 	enum live was = live_begin(p, slot);
-	bool zero = was == LIVE_ZEROED && small;
+	bool noted = was == LIVE_NOTED && small;
+	bool zero = is_on(set, options.zero_on_free);
 
-	CHECK(was != LIVE_USED);
-	if (zero)
-		quarantine_check_zero(p, slot);
-	if (options.canary)
+	CHECK(was < LIVE_USED);
+	if (noted && zero)
+		freed_check_zero(p, slot);
+	else if (noted)
+		freed_check_seal(p);
+	if (is_on(set, options.canary))
 		trailer_put(p, size, slot);
-	return zero;
+	return noted && zero;
 }
 
 /* In the critical section of h, which it leaves: an object that the heap has taken already. Returns
  * NULL if there are few, and every DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what
  * else is due. again: before that, the call comes here once more, and must not find one then. */
-static always_inline struct object *take_ready(struct heap *h, unsigned cls, bool again)
+static always_inline struct object *take_ready(struct heap *h, unsigned cls, bool again,
+					       enum set set)
 {
 	struct object *o = NULL;
 
 	if (likely(!heap_sampling)) {
 		if (heap_goes_past(h))
-			o = heap_pop_hidden(h, cls);
+			o = heap_pop_hidden(h, cls, is_on(set, options.random_slots));
 		else if (again)
 			h->direct_left = 0;
 	}
@@ -207,21 +268,42 @@ static always_inline struct object *take_ready(struct heap *h, unsigned cls, boo
 	return o;
 }
 
-/* For malloc, of an object that the heap has taken already; other calls go through harden_alloc. */
-static void *harden_alloc_entered(struct heap *h, size_t size)
+/* The rest of alloc_entered for an object of more than FREED_SHORT bytes, which makes calls. */
+static noinline void *begin_long(void *p, size_t size, size_t slot)
 {
-	size_t full = size + trailer_bytes();
+	begin_block(p, size, slot, true, SET_ANY);
+	return p;
+}
+
+static noinline void *draw_and_alloc(struct heap *h, size_t size)
+{
+	heap_random_draw();
+	return heap_hooks->alloc_entered(h, size);
+}
+
+/* For malloc, of an object that the heap has taken already; other calls go through harden_alloc.
+ * Calls only at its ends, so that it saves no registers. */
+static always_inline void *alloc_entered(struct heap *h, size_t size, enum set set)
+{
+	size_t more = is_on(set, options.canary) ? TRAILER_BYTES : 0;
 	unsigned cls;
+	size_t slot;
 	struct object *o;
 
-	if (unlikely(!size) || unlikely(full > SMALL_MAX)) {
+	if (is_on(set, options.random_slots) && unlikely(hidden_needs_bits()))
+		return draw_and_alloc(h, size);
+	if (unlikely(size - 1 >= SMALL_MAX - more)) {
 		heap_exit(h);
 		return NULL;
 	}
-	cls = class_of(full);
-	o = take_ready(h, cls, true);
-	if (likely(o != NULL))
-		begin_block(o, size, class_size(cls), true);
+	cls = class_of(size + more);
+	o = take_ready(h, cls, true, set);
+	if (unlikely(!o))
+		return NULL;
+	slot = class_size(cls);
+	if (is_on(set, options.zero_on_free) && slot > FREED_SHORT)
+		return begin_long(o, size, slot);
+	begin_block(o, size, slot, true, set);
 	return o;
 }
 
@@ -231,8 +313,10 @@ static void *take(size_t size, size_t align, bool *zero)
 	struct heap *h = heap_self;
 	void *p = NULL;
 
+	if (options.random_slots && hidden_needs_bits())
+		heap_random_draw();
 	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h)))
-		p = take_ready(h, class_of(bytes), false);
+		p = take_ready(h, class_of(bytes), false, SET_ANY);
 	if (unlikely(!p))
 		return heap_plain_alloc(size, align, zero);
 	*zero = false;
@@ -253,32 +337,40 @@ static void *harden_alloc(size_t size, size_t align, bool *zero)
 	p = take(size + trailer_bytes(), align, zero);
 	if (!p || (pg = page_in_use(p)) == NULL)
 		return p;
-	if (begin_block(p, size, block_bytes(pg), page_kind(pg) == PAGE_SLAB))
+	if (begin_block(p, size, block_bytes(pg), page_kind(pg) == PAGE_SLAB, SET_ANY))
 		*zero = true;
 	return p;
 }
 
-/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. whole: it
- * is filled with zeros, or goes to the kernel, after that. */
-static always_inline void end_block(void *p, const struct page *pg, size_t slot, bool whole)
+static noinline _Noreturn void not_in_use(void *p)
 {
-	enum live was = live_end(p, whole && options.zero_on_free);
+	struct page *pg = page_of(p);
+
+	heap_check_object(p, pg); /* in a hole it was never handed out */
+	heap_freed_twice(p, pg);
+}
+
+/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. noted:
+ * after that it is filled with zeros, goes to the kernel, or is sealed. */
+static always_inline void end_block(void *p, size_t slot, bool noted, enum set set)
+{
+	enum live was = live_end(p, slot, noted);
 
 	if (unlikely(was < LIVE_USED))
-		heap_freed_twice(p, pg);
-	if (options.canary && likely(was == LIVE_USED))
-		(void)trailer_check(p, pg, slot);
+		not_in_use(p);
+	if (is_on(set, options.canary) && likely(was == LIVE_USED))
+		(void)trailer_check(p, slot);
 }
 
 /* Leaves the critical section as well. What else is due is done, and errno kept. */
-static noinline void put_and_leave(struct heap *h, struct page *pg, struct object *o)
+static noinline void put_and_leave(struct heap *h, struct object *o)
 {
 	int saved = errno;
 	struct due_list d;
 
 	d.n = 0;
 	heap_work_begin(true, false);
-	quarantine_put(h, pg, o, &d);
+	quarantine_put(h, page_of(o), o, &d);
 	heap_work_begin(false, false);
 	if (likely(!h->release && !d.n && !quarantine_shows_more())) {
 		heap_exit(h);
@@ -290,51 +382,62 @@ static noinline void put_and_leave(struct heap *h, struct page *pg, struct objec
 	errno = saved;
 }
 
-/* Up to QUARANTINE_SHORT bytes are written from both ends, without a loop. */
-static always_inline void fill_zero(void *p, size_t bytes)
+/* The object is kept, or lies ready. Returns false if that takes more. */
+static always_inline bool put_entered(struct heap *h, unsigned cls, size_t slot, struct object *o,
+				      enum set set)
 {
-	static const zero_pair none = { 0, 0 };
-	zero_pair *v = p;
-	zero_pair *end = v + bytes / sizeof(zero_pair);
+	if (is_on(set, options.quarantine != 0))
+		return quarantine_keep(h, cls, slot, o);
+	return heap_put_hidden(h, cls, o);
+}
 
-	if (bytes > QUARANTINE_SHORT) {
-		memset(p, 0, bytes);
-		return;
-	}
-	v[0] = end[-1] = none;
-	if (bytes > 32)
-		v[1] = end[-2] = none;
-	if (bytes > 64)
-		v[2] = end[-3] = v[3] = end[-4] = none;
+/* In the critical section of h, which it leaves. */
+static always_inline void end_entered(struct object *o, struct heap *h, unsigned cls, size_t slot,
+				      enum set set)
+{
+	bool zero = is_on(set, options.zero_on_free);
+	bool whole = !zero || clearing_takes(slot);
+
+	end_block(o, slot, whole, set);
+	if (zero)
+		freed_zero(o, whole ? slot : CLEAR_HEAD);
+	else
+		freed_seal(o);
+	if (likely(put_entered(h, cls, slot, o, set)))
+		heap_exit(h);
+	else
+		put_and_leave(h, o);
+}
+
+/* The rest of free_entered for an object of more than FREED_SHORT bytes, which makes calls. */
+static noinline void end_long(struct object *o, struct heap *h, unsigned cls, size_t slot)
+{
+	end_entered(o, h, cls, slot, SET_ANY);
 }
 
 /* What harden_free does with an object of a slab, if nothing else is due. The fast path has checked
- * what heap_check_object checks, except holes. */
-static void harden_free_entered(struct object *o, struct heap *h)
+ * what heap_check_object checks, except holes, whose objects are not in use. */
+static always_inline void free_entered(struct object *o, struct heap *h, struct cache_bin *b,
+				       enum set set)
 {
-	struct page *pg = page_of(o);
+	unsigned cls = (unsigned)(b - h->bin);
 	size_t slot;
-	bool whole;
 
-	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(heap_sampling) ||
-	    unlikely(slab_in_holes(pg)) ||
+	if (unlikely(cls >= CLASSES) || unlikely(heap_sampling) ||
 	    unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
 	    unlikely(!heap_goes_past(h))) {
 		heap_exit(h);
 		heap_free_slow(o);
 		return;
 	}
-	slot = class_size(pg->cls);
+	slot = class_size(cls);
 	/* Of the trailer: the atomic operation before its check would not let it come earlier. */
-	__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
-	whole = clearing_takes(slot);
-	end_block(o, pg, slot, whole);
-	if (options.zero_on_free)
-		fill_zero(o, whole ? slot : CLEAR_HEAD);
-	if (likely(!quarantine_shows_more()) && likely(quarantine_swap(h, pg->cls, o)))
-		heap_exit(h);
+	if (is_on(set, options.canary))
+		__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
+	if (is_on(set, options.zero_on_free) && slot > FREED_SHORT)
+		end_long(o, h, cls, slot);
 	else
-		put_and_leave(h, pg, o);
+		end_entered(o, h, cls, slot, set);
 }
 
 /* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
@@ -352,6 +455,7 @@ static void harden_free(void *p)
 {
 	struct page *pg = page_in_use(p);
 	size_t slot;
+	bool small;
 	bool whole;
 
 	if (!pg) {
@@ -363,12 +467,15 @@ static void harden_free(void *p)
 	}
 	heap_check_object(p, pg);
 	slot = block_bytes(pg);
+	small = page_kind(pg) == PAGE_SLAB;
 	whole = clearing_takes(slot);
-	end_block(p, pg, slot, whole);
+	end_block(p, slot, options.zero_on_free ? whole : small, SET_ANY);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	if (!(whole && quarantine_hide(p, pg)) && options.zero_on_free)
 		clear_block(p, whole ? slot : CLEAR_HEAD);
+	else if (small)
+		freed_seal(p);
 	heap_free_checked(pg, p);
 }
 
@@ -506,17 +613,45 @@ static size_t harden_good_size(size_t size, size_t align)
 
 /* ---- the start ------------------------------------------------------------------------------ */
 
-static const struct heap_hooks hooks = {
-	.alloc = harden_alloc,
-	.free = harden_free,
-	.realloc = harden_realloc,
-	.usable = harden_usable,
-	.resize = harden_resize,
-	.good_size = harden_good_size,
-	.check_size = harden_check_size,
-	.alloc_entered = harden_alloc_entered,
-	.free_entered = harden_free_entered,
-};
+#define ENTERED(set)                                                                               \
+	static void *alloc_entered_##set(struct heap *h, size_t size)                              \
+	{                                                                                          \
+		return alloc_entered(h, size, set);                                                \
+	}                                                                                          \
+	static void free_entered_##set(struct object *o, struct heap *h, struct cache_bin *b)      \
+	{                                                                                          \
+		free_entered(o, h, b, set);                                                        \
+	}
+ENTERED(SET_ANY)
+ENTERED(SET_ALL)
+ENTERED(SET_CHECK)
+#undef ENTERED
+
+#define HOOKS(set)                                                                                 \
+	[set] = {                                                                                  \
+		.alloc = harden_alloc,                                                             \
+		.free = harden_free,                                                               \
+		.realloc = harden_realloc,                                                         \
+		.usable = harden_usable,                                                           \
+		.resize = harden_resize,                                                           \
+		.good_size = harden_good_size,                                                     \
+		.check_size = harden_check_size,                                                   \
+		.alloc_entered = alloc_entered_##set,                                              \
+		.free_entered = free_entered_##set,                                                \
+	}
+static const struct heap_hooks hooks[SETS] = { HOOKS(SET_ANY), HOOKS(SET_ALL), HOOKS(SET_CHECK) };
+#undef HOOKS
+
+static enum set set_of_options(void)
+{
+	bool zero = options.zero_on_free;
+	bool canary = options.canary;
+	bool random = options.random_slots;
+
+	if (options.quarantine && zero && canary && random)
+		return SET_ALL;
+	return options.quarantine || zero || canary || random ? SET_ANY : SET_CHECK;
+}
 
 /* What was handed out before has no trailer. What is on the free list is not in use. */
 static bool mark_slab(struct page *pg)
@@ -556,6 +691,13 @@ static bool mark_all(void)
 	return true;
 }
 
+/* They are empty. */
+static void begin_bins(struct heap *h)
+{
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		bin_begin(h, cls);
+}
+
 static bool wanted(void)
 {
 	return options.check == CHECK_FULL || options.quarantine || options.zero_on_free ||
@@ -578,6 +720,7 @@ void harden_init(void)
 		heap_trim(h);
 		heap_exit_free(h);
 	}
+	heap_drain_fallback();
 	if (!mark_all()) {
 		options_say("the options of profile:hardened have no effect: no memory for the "
 			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
@@ -592,5 +735,8 @@ void harden_init(void)
 	if (options.quarantine)
 		heap_released_hook = quarantine_show;
 	heap_slow_only = true;
-	heap_hooks = &hooks;
+	begin_bins(heap_fallback.heap);
+	if (heap_is_real(h))
+		begin_bins(h);
+	heap_hooks = &hooks[set_of_options()];
 }

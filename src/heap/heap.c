@@ -38,7 +38,7 @@
 #include "heap/early.h"
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
-#include "heap/heap_slabs.h"
+#include "heap/hidden.h"
 #include "heap/huge.h"
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
@@ -247,7 +247,7 @@ noinline void *heap_alloc_sampled(struct heap *h, unsigned cls)
 
 static void *alloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_alloc_freed(h, scaled, size);
+	void *p = heap_hooks ? heap_hooks->alloc_entered(h, size) : heap_alloc_freed(h, scaled);
 
 	return likely(p != NULL) ? p : heap_alloc_slow(size);
 }
@@ -553,7 +553,7 @@ static noinline void free_full(struct object *o, struct heap *h, struct cache_bi
 noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)
 {
 	if (unlikely(heap_hooks != NULL))
-		heap_hooks->free_entered(o, h);
+		heap_hooks->free_entered(o, h, b);
 	else
 		free_full(o, h, b);
 }

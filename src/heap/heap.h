@@ -63,10 +63,10 @@ struct heap_hooks {
 	size_t (*good_size)(size_t size, size_t align);
 	void (*check_size)(void *p, size_t size, size_t align);
 	/* In the critical section of h, which they leave, when the fast path finds no object, or no
-	 * room for o, which is the start of one. alloc_entered: size <= SMALL_MAX; returns NULL if
-	 * heap_alloc_slow is to do it. */
+	 * room in bin b for o, which is the start of one. alloc_entered: size <= SMALL_MAX; returns
+	 * NULL if heap_alloc_slow is to do it. */
 	void *(*alloc_entered)(struct heap *h, size_t size);
-	void (*free_entered)(struct object *o, struct heap *h);
+	void (*free_entered)(struct object *o, struct heap *h, struct cache_bin *b);
 };
 extern const struct heap_hooks *heap_hooks;
 void *heap_plain_alloc(size_t size, size_t align, bool *zero);
@@ -194,9 +194,9 @@ static always_inline bool heap_goes_past(struct heap *h)
 /*
  * The bin of the scaled class is empty: take the object that was freed last in the current slab,
  * which is the only cold cache line. Leaves the critical section. Returns NULL if that is not
- * possible.
+ * possible. Not in a hardened process.
  */
-static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_t size)
+static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
@@ -206,8 +206,6 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled, size_
 	unsigned got;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
-		if (unlikely(heap_hooks != NULL))
-			return heap_hooks->alloc_entered(h, size);
 		if (unlikely(heap_sampling))
 			return heap_alloc_sampled(h, cls);
 		heap_exit(h);

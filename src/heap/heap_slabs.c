@@ -52,8 +52,6 @@
 #define FOREIGN_FREES_MAX 32u
 #define OPEN_FOR 64u /* objects on a slab's remote list for which its owner carves no others */
 _Static_assert(RETURNED_MAX + FLUSH_MANY <= BIN_STEP, "a due list takes what sampler_put flushes");
-#define SLAB_CHANGE 4u /* refills until another slab is chosen, on average */
-#define SLAB_CHOICE 8u /* slabs among which it is chosen */
 
 _Thread_local struct heap_work heap_work TLS_FAST;
 
@@ -173,6 +171,15 @@ void heap_post_all(struct page *posted)
 	}
 }
 
+/* A partial slab becomes the one that the next objects of cls come from. */
+static void make_current(struct heap *h, unsigned cls, struct page *pg)
+{
+	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
+	pg->list = LIST_CURRENT;
+	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
+	h->current[cls] = pg;
+}
+
 /* The slab that the next objects of cls come from. Returns NULL if the heap has none. open: whether
  * the inbox may be opened before a slab is carved. */
 static struct page *current_slab(struct heap *h, unsigned cls, bool open)
@@ -197,11 +204,22 @@ static struct page *current_slab(struct heap *h, unsigned cls, bool open)
 		pg = h->partial[cls].first;
 	if (!pg)
 		return NULL;
-	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
-	pg->list = LIST_CURRENT;
-	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
-	h->current[cls] = pg;
+	make_current(h, cls, pg);
 	return pg;
+}
+
+struct page *heap_current_slab(struct heap *h, unsigned cls, bool open)
+{
+	return current_slab(h, cls, open);
+}
+
+void heap_change_current(struct heap *h, unsigned cls, struct page *next)
+{
+	struct page *pg = h->current[cls];
+
+	make_current(h, cls, next);
+	pg->list = LIST_NONE;
+	slab_place(h, pg);
 }
 
 /* Objects of a refill: what is carved and then flushed unused would be written for nothing. */
@@ -305,100 +323,6 @@ bool heap_refill(struct heap *h, unsigned cls)
 	if (unlikely(h->looks && class_size(cls) <= FENCE_OBJECT))
 		slab_fence_refill(h->current[cls], o, got);
 	return got != 0;
-}
-
-/* ---- hardened processes --------------------------------------------------------------------- */
-
-/* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
-static _Thread_local uint64_t random_state TLS_FAST;
-_Thread_local uint64_t heap_random_bytes TLS_FAST;
-
-static uint64_t random_next(void)
-{
-	uint64_t state = random_state;
-
-	if (unlikely(!state))
-		state = link_random() | 1;
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	random_state = state;
-	return state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((random_next() >> 32) * n >> 32);
-}
-
-noinline uint64_t heap_random_more(void)
-{
-	return random_next() >> 8 | UINT64_C(1) << 56;
-}
-
-void heap_random_fork_child(void)
-{
-	random_state = 0;
-	heap_random_bytes = 0;
-}
-
-/* One of the heap's slabs with room becomes the one that the next objects come from. */
-static void current_shuffle(struct heap *h, unsigned cls)
-{
-	struct page *pg = h->current[cls];
-	struct page *next = h->partial[cls].first;
-
-	if (!pg || !next || random_below(SLAB_CHANGE) != 0)
-		return;
-	for (unsigned n = random_below(SLAB_CHOICE); n && next->next; n--)
-		next = next->next;
-	page_list_del(&h->partial[cls], next, LIST_PARTIAL);
-	h->current[cls] = next;
-	next->list = LIST_CURRENT;
-	next->wake = WAKE_NEVER;
-	pg->list = LIST_NONE;
-	slab_place(h, pg);
-}
-
-/* Up to n objects out of the slab. Objects that were freed read as zero again: their links do not
- * stay. */
-static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
-{
-	unsigned far = HIDDEN_MAX + 1;
-	unsigned carved = pg->carved;
-	unsigned got = slab_take(pg, o, n, &far);
-
-	if (options.zero_on_free)
-		for (unsigned i = 0; i < got - (pg->carved - carved); i++)
-			o[i]->link = 0;
-	return got;
-}
-
-static void hidden_fill(struct heap *h, unsigned cls)
-{
-	struct object **o = bin_bottom(h, cls) + 1;
-	unsigned most = hidden_most(cls);
-	unsigned n = h->hidden[cls];
-
-	if (options.random_slots)
-		current_shuffle(h, cls);
-	while (n < most) {
-		struct page *pg = current_slab(h, cls, n == h->hidden[cls]);
-
-		if (!pg)
-			break;
-		heap_work_count(0, 1);
-		n += take_clean(pg, o + n, most - n);
-	}
-	heap_work_count(n - h->hidden[cls], 0);
-	h->hidden[cls] = (uint8_t)n;
-}
-
-struct object *heap_take_hidden(struct heap *h, unsigned cls)
-{
-	if (h->hidden[cls] <= hidden_most(cls) / 2)
-		hidden_fill(h, cls);
-	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls]) : NULL;
 }
 
 /* ---- objects go to their slabs ----------------------------------------------------------- */
@@ -558,6 +482,13 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	if (due.pg)
 		d->due[d->n++] = due;
 	return n;
+}
+
+void heap_free_some(struct heap *h, struct object **o, unsigned n, struct due_list *d)
+{
+	heap_work_count(n, 0);
+	for (unsigned k = 0; k < n;)
+		k += free_to_slab(h, o + k, n - k, d);
 }
 
 void heap_free_to_slab(struct heap *h, void *p, struct due_list *d)

@@ -70,79 +70,12 @@ static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
  * none. */
 bool heap_refill(struct heap *h, unsigned cls);
 
-/*
- * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
- * places above hold up to HIDDEN_MAX objects that were taken from slabs or have left the
- * quarantine. With zero_on_free they read as zero, except newly carved ones.
- *
- * heap_take_hidden takes one of them, at random with the option random_slots, and more from the
- * slabs first if there are few. Returns NULL if the heap has none. heap_pop_hidden does not look
- * into slabs: it returns NULL if there are few. heap_put_hidden adds one; it returns false if there
- * is no room. heap_show_hidden makes them the bin's, for a flush.
- */
-#define HIDDEN_MAX 16u
-_Static_assert(HIDDEN_MAX <= BIN_SMALL, "they fit into the row in which a bin begins");
-struct object *heap_take_hidden(struct heap *h, unsigned cls);
-void heap_random_fork_child(void); /* not the parent's choices */
+/* The slab that the next objects of cls come from. Returns NULL if the heap has none. open: whether
+ * the inbox may be opened before a slab is carved. */
+struct page *heap_current_slab(struct heap *h, unsigned cls, bool open);
 
-/* Random bytes that were not used yet, below a 1. heap_random_more: seven others. */
-extern _Thread_local uint64_t heap_random_bytes TLS_FAST;
-uint64_t heap_random_more(void);
-
-/* One of n places, HIDDEN_MAX at most. None is more than 1/16 likelier than another. */
-static always_inline unsigned hidden_choice(unsigned n)
-{
-	uint64_t bytes = heap_random_bytes;
-
-	if (unlikely(bytes <= 1))
-		bytes = heap_random_more();
-	heap_random_bytes = bytes >> 8;
-	return (unsigned)((bytes & 0xff) * n >> 8);
-}
-
-static always_inline unsigned hidden_most(unsigned cls)
-{
-	return bin_capacities[cls] < HIDDEN_MAX ? bin_capacities[cls] : HIDDEN_MAX;
-}
-
-/* n: h->hidden[cls], not 0. */
-static always_inline struct object *hidden_pop(struct heap *h, unsigned cls, unsigned n)
-{
-	struct object **o = bin_bottom(h, cls) + 1;
-	unsigned i = options.random_slots ? hidden_choice(n) : n - 1;
-	struct object *taken = o[i];
-
-	h->idle_rounds[cls] = 0;
-	o[i] = o[n - 1];
-	h->hidden[cls] = (uint8_t)(n - 1);
-	return taken;
-}
-
-static always_inline struct object *heap_pop_hidden(struct heap *h, unsigned cls)
-{
-	unsigned n = h->hidden[cls];
-
-	return n > hidden_most(cls) / 2 ? hidden_pop(h, cls, n) : NULL;
-}
-
-static always_inline bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
-{
-	unsigned n = h->hidden[cls];
-
-	if (n >= hidden_most(cls))
-		return false;
-	bin_bottom(h, cls)[1 + n] = o;
-	h->hidden[cls] = (uint8_t)(n + 1);
-	return true;
-}
-
-static inline void heap_show_hidden(struct heap *h, unsigned bin)
-{
-	if (unlikely(bin < CLASSES && h->hidden[bin])) {
-		h->bin[bin].top += h->hidden[bin];
-		h->hidden[bin] = 0;
-	}
-}
+/* The heap has a current slab of cls: another one, which is partial, becomes it. */
+void heap_change_current(struct heap *h, unsigned cls, struct page *next);
 
 /* Bytes of a block of that slab, or of that large object. */
 static inline size_t block_bytes(const struct page *pg)
@@ -152,6 +85,9 @@ static inline size_t block_bytes(const struct page *pg)
 
 /* The block goes to its slab, the outbox or the pcp. */
 void heap_free_to_slab(struct heap *h, void *p, struct due_list *d);
+
+/* The same for n objects of one class, for which the due list has room. */
+void heap_free_some(struct heap *h, struct object **o, unsigned n, struct due_list *d);
 
 /* Make room in the full bin of cls: more places, or a few objects go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);

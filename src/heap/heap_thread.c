@@ -70,7 +70,6 @@ struct heap heap_none = HEAP_NEVER;
 struct heap heap_gone = HEAP_NEVER;
 _Thread_local struct heap *heap_self TLS_FAST = &heap_none;
 _Thread_local bool heap_in_copy TLS_FAST;
-bool heap_slow_only;
 
 static union {
 	struct heap heap;

@@ -176,9 +176,6 @@ extern void (*heap_copy_begins)(void);
  */
 extern _Thread_local bool heap_in_copy TLS_FAST;
 
-/* heap_realloc takes its slow path: in that copy, and in a hardened process. */
-extern bool heap_slow_only;
-
 /* Acquire pairs with the release in make_copy_mark. */
 static always_inline _Atomic uint32_t *heap_copy_word(void)
 {

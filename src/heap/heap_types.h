@@ -128,7 +128,11 @@ struct heap {
 	uint16_t bin_bottom[BINS];              /* where in bin_slots or rows it is now */
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
-	uint8_t bin_next[BINS]; /* the place whose object leaves the full bin next, in leave_unit */
+	union {
+		uint8_t bin_next[BINS];       /* the place whose object leaves the full bin next, in
+					   leave_unit */
+		uint8_t hidden_room[CLASSES]; /* hardened: how many `hidden` may be */
+	};
 	/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty since. */
 	uint8_t spills[WIDE_CLASSES];
 	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
@@ -218,6 +222,10 @@ struct sampling {
  * begin, behind a struct sampling. */
 extern bool heap_sampling;
 extern uint16_t heap_bins_from;
+
+/* heap_realloc takes its slow path: in a hardened process, whose bins have no room (hidden.h), and
+ * in the copy of heap_in_copy. */
+extern bool heap_slow_only;
 
 /* Whether sampler_init has run, so that heap_bins_from stays as it is. Its release store pairs with
  * the acquire load before a heap gets its place. */

@@ -13,8 +13,8 @@
 
 /* The two bits of a block; the upper one says that it is in use. */
 enum live {
-	LIVE_NONE,   /* not in use, content unknown */
-	LIVE_ZEROED, /* not in use, freed with zeros */
+	LIVE_NONE,  /* not in use, content unknown */
+	LIVE_NOTED, /* not in use, and reads as its free has left it (freed.h) */
 	LIVE_USED,
 	LIVE_PLAIN, /* in use since before the bits were kept: nothing lies behind it */
 };
@@ -86,21 +86,21 @@ static always_inline enum live live_begin(const void *p, size_t slot)
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
 void live_mark(const void *p, enum live state);
 
-/* The block is not in use any more. zeroed: the caller, if it gets the block, fills it with zeros
- * before anyone can be given it. Returns what it was: of several callers one gets LIVE_USED or
- * LIVE_PLAIN. */
-static inline enum live live_end(const void *p, bool zeroed)
+/* The block of slot bytes is not in use any more. noted: the caller, if it gets the block, makes it
+ * LIVE_NOTED before anyone can be given it. Returns what it was: of several callers one gets
+ * LIVE_USED or LIVE_PLAIN. */
+static always_inline enum live live_end(const void *p, size_t slot, bool noted)
 {
-	struct live_bits *b = live_bits_of(p);
+	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
 	unsigned shift = live_shift(p);
-	unsigned to = zeroed ? LIVE_ZEROED : LIVE_NONE;
-	_Atomic uint8_t *at;
+	unsigned to = noted ? LIVE_NOTED : LIVE_NONE;
 	uint8_t old;
 	unsigned was;
 
-	if (unlikely(!b || (uintptr_t)p % ALIGN_MIN))
-		return LIVE_NONE;
-	at = live_byte(b, p);
+	if (likely(slot >= LIVE_ALONE)) {
+		old = atomic_exchange_explicit(at, (uint8_t)(to << shift), memory_order_relaxed);
+		return (enum live)(old >> shift & LIVE_PLAIN);
+	}
 	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {
 		was = old >> shift & LIVE_PLAIN;

@@ -8,8 +8,8 @@
  * (B) weight is the sum of the blocks' sizes, of which those of hidden ones count in part; after
  *     each quarantine_put it is at most the option's bytes, unless QUARANTINE_STEP blocks
  *     left and that was not enough.
- * (C) of[] counts the blocks for statistics. Any thread reads it: each element is one word, so what
- *     it reads is inexact at most.
+ * (C) A place without a block is 0. Any thread reads the places for statistics: each is one word,
+ *     so what it reads is inexact at most.
  * (D) A hidden block (LIST_HIDDEN) is purged and has no access until its run has left the critical
  *     section in which it was released; no system call is made there. At most HIDDEN_BLOCKS are,
  *     none for a while after a refusal, and none where RLIMIT_AS or RLIMIT_DATA is known.
@@ -47,39 +47,6 @@
 #define UNHIDDEN_AFTER 256u /* blocks that are not hidden after a refusal */
 #define SHOW_AFTER 64u      /* calls without another try after a refusal */
 #define SHOW_TRIES 16u      /* runs that are tried again in one call */
-
-#define PAIRS 8u
-
-/* One of the bytes of a freed block is not zero. */
-noinline _Noreturn void quarantine_written(const char *p, size_t bytes)
-{
-	const struct page *pg = page_of(p);
-	size_t at = 0;
-
-	while (at < bytes - 1 && !p[at])
-		at++;
-	if (page_kind(pg) != PAGE_SLAB)
-		sluice_fatal("block written to after it was freed (its byte %zu): address %p, "
-			     "block %p (%zu bytes)",
-			     at, (const void *)p, (const void *)p, large_usable(pg));
-	sluice_fatal("object written to after it was freed (its byte %zu): address %p, size class "
-		     "%u (%u bytes)",
-		     at, (const void *)p, pg->cls, (unsigned)class_size(pg->cls));
-}
-
-noinline void quarantine_check_long(const void *p, size_t bytes)
-{
-	const zero_pair *v = p;
-	const zero_pair *end = v + bytes / sizeof(zero_pair);
-	zero_pair all = { 0, 0 };
-
-	for (; end - v >= PAIRS; v += PAIRS)
-		all |= v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7];
-	for (; v < end; v++)
-		all |= *v;
-	if (unlikely(all[0] | all[1]))
-		quarantine_written(p, bytes);
-}
 
 static inline size_t weight_of(const struct page *pg, size_t bytes)
 {
@@ -161,21 +128,57 @@ struct page *quarantine_show(struct page *released)
 /* Whether a block of q that has access reads as zero as a whole. */
 static bool reads_zero(const struct quarantine *q, const void *p)
 {
-	return q->early || (q->zeroed && live_of(p) == LIVE_ZEROED);
+	return q->early || (q->zeroed && live_of(p) == LIVE_NOTED);
 }
 
-/* What lies behind a link and a mark is checked when the object is used again, but its slab may be
- * released before that. So the whole of it is checked here if it is short, and in a drain. */
-static void object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
-			  bool whole, const struct quarantine *q)
+#define PREFETCH 4u
+
+/* The oldest leaves; there is one. It was not touched for long, so one that leaves soon is fetched:
+ * if there is none, an address of before, which does no harm. */
+static always_inline void forget_oldest(struct quarantine *q)
 {
-	if (whole && reads_zero(q, o))
-		quarantine_check_zero(o, class_size(cls));
-	else
-		quarantine_check_left(o, class_size(cls));
-	/* An object without link is found changed only if it is to read as zero. */
-	if (q->early || !q->zeroed || !heap_put_hidden(h, cls, o))
+	uint32_t first = q->first;
+	uint32_t mask = q->mask;
+
+	atomic_store_explicit(&q->block[first], 0, memory_order_relaxed);
+	__builtin_prefetch(quarantine_address(quarantine_at(q, first + PREFETCH)), 1);
+	q->first = (first + 1) & mask;
+	q->count--;
+}
+
+/* The object goes to those that lie ready. spill: others may go to their slabs for it. Returns
+ * whether they did. */
+static bool object_ready(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
+			 bool spill)
+{
+	if (heap_put_hidden(h, cls, o))
+		return false;
+	if (spill && d->n <= BIN_STEP - HIDDEN_SPILL) {
+		heap_spill_hidden(h, cls, d);
+		heap_put_hidden(h, cls, o);
+		return true;
+	}
+	hidden_check(&o, 1, cls);
+	heap_free_to_slab(h, o, d);
+	return false;
+}
+
+/* What is not checked here is checked when the object is used again, or before it returns to its
+ * slab. Of a long one, which its live bits may not note, the beginning is zero. */
+static bool object_leaves(struct heap *h, unsigned cls, struct object *o, struct due_list *d,
+			  enum quarantine_leave how, const struct quarantine *q)
+{
+	size_t bytes = class_size(cls);
+
+	if (how == LEAVE_CHECKED && reads_zero(q, o))
+		freed_check_zero(o, bytes);
+	else if (options.zero_on_free && bytes > CLEAR_ALWAYS)
+		freed_check_zero(o, CLEAR_HEAD);
+	if (unlikely(q->early)) {
 		heap_free_to_slab(h, o, d);
+		return false;
+	}
+	return object_ready(h, cls, o, d, how == LEAVE_SPILLS);
 }
 
 static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct due_list *d)
@@ -186,24 +189,26 @@ static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct d
 	q->weight -= weight_of(pg, bytes);
 	quarantine_add(q->large_bytes, 0 - bytes);
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		quarantine_check_zero(p, reads_zero(q, p) ? bytes : CLEAR_HEAD);
+		freed_check_zero(p, reads_zero(q, p) ? bytes : CLEAR_HEAD);
 	heap_free_to_slab(h, p, d);
 }
 
-void quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole)
+bool quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d,
+		       enum quarantine_leave how)
 {
-	uint64_t block = quarantine_take(q);
+	uint64_t block = quarantine_at(q, q->first);
 	unsigned cls = quarantine_class(block);
 	void *p = quarantine_address(block);
 
+	forget_oldest(q);
 	if (q->early)
 		quarantine_note(q, p, UINT8_MAX);
 	if (unlikely(cls == QUARANTINE_LARGE)) {
 		large_leaves(h, q, p, d);
-		return;
+		return false;
 	}
-	quarantine_count(q, cls, UINT64_MAX);
-	object_leaves(h, cls, p, d, whole, q);
+	q->weight -= class_size(cls);
+	return object_leaves(h, cls, p, d, how, q);
 }
 
 /*
@@ -291,6 +296,58 @@ void quarantine_end(struct heap *h)
 	spare_push(q);
 }
 
+/* What quarantine_leaves does, for up to n of the oldest ones, as long as they are objects for
+ * which there is a place, and more than `count` are kept or they weigh more than `weight`. Returns
+ * how many. */
+static always_inline unsigned leave_easily(struct heap *h, struct quarantine *q, unsigned n,
+					   uint32_t count, uint64_t weight)
+{
+	bool zero = options.zero_on_free;
+	uint32_t mask = q->mask;
+	uint32_t first = q->first;
+	uint64_t kept = q->weight;
+	uint32_t left = q->count;
+	unsigned done = 0;
+
+	for (; done < n && (left > count || kept > weight); done++) {
+		uint64_t block = quarantine_at(q, first);
+		unsigned cls = quarantine_class(block);
+		struct object *o = quarantine_address(block);
+
+		if (unlikely(!block) || unlikely(cls == QUARANTINE_LARGE) ||
+		    !heap_put_hidden(h, cls, o))
+			break;
+		atomic_store_explicit(&q->block[first], 0, memory_order_relaxed);
+		__builtin_prefetch(quarantine_address(quarantine_at(q, first + PREFETCH)), 1);
+		first = (first + 1) & mask;
+		left--;
+		kept -= class_size(cls);
+		if (zero && class_size(cls) > CLEAR_ALWAYS)
+			freed_check_zero(o, CLEAR_HEAD);
+	}
+	q->first = first;
+	q->count = left;
+	q->weight = kept;
+	return done;
+}
+
+/* Blocks leave until there is room for one of that weight, and for others. */
+static void make_room(struct heap *h, struct quarantine *q, size_t weight, struct due_list *d)
+{
+	uint64_t most = options.quarantine - weight - options.quarantine / QUARANTINE_PART;
+	uint32_t count = q->mask + 1 - QUARANTINE_STEP;
+	unsigned spills = BIN_STEP / HIDDEN_SPILL - 1;
+	unsigned n = 0;
+
+	for (;;) {
+		n += leave_easily(h, q, QUARANTINE_STEP - n, count, most);
+		if (n == QUARANTINE_STEP || !q->count || (q->count <= count && q->weight <= most))
+			return;
+		spills -= quarantine_leaves(h, q, d, spills ? LEAVE_SPILLS : LEAVE_ONLY);
+		n++;
+	}
+}
+
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d)
 {
 	bool object = page_kind(pg) == PAGE_SLAB;
@@ -301,19 +358,18 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 	if (!q && options.quarantine)
 		q = quarantine_make(h, false);
 	if (!q || weight > options.quarantine / 2) {
-		heap_free_to_slab(h, p, d); /* it was filled with zeros just now */
+		if (object)
+			object_ready(h, pg->cls, p, d, true);
+		else
+			heap_free_to_slab(h, p, d);
 		return;
 	}
-	for (unsigned n = 0; n < QUARANTINE_STEP && q->count && !quarantine_has_room(q, weight);
-	     n++)
-		quarantine_leaves(h, q, d, false);
+	if (!quarantine_has_room(q, weight))
+		make_room(h, q, weight, d);
 	quarantine_push(q, p, object ? pg->cls : QUARANTINE_LARGE);
-	if (object) {
-		quarantine_count(q, pg->cls, 1);
-	} else {
-		q->weight += weight;
+	q->weight += weight;
+	if (!object)
 		quarantine_add(q->large_bytes, bytes);
-	}
 }
 
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
@@ -322,7 +378,7 @@ unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d)
 	unsigned done = 0;
 
 	for (; q && q->count && done < n && done < QUARANTINE_STEP; done++)
-		quarantine_leaves(h, q, d, true);
+		quarantine_leaves(h, q, d, LEAVE_CHECKED);
 	if (q && q->early && !q->count)
 		quarantine_end(h);
 	return done;
@@ -342,26 +398,35 @@ void quarantine_check_own(void)
 
 		if (pg->list == LIST_HIDDEN)
 			continue;
-		quarantine_check_zero(p, reads_zero(q, p) ? block_bytes(pg) : CLEAR_HEAD);
+		freed_check_zero(p, reads_zero(q, p) ? block_bytes(pg) : CLEAR_HEAD);
 	}
+	for (unsigned cls = 0; heap_slow_only && cls < CLASSES; cls++)
+		hidden_check(hidden_places(h, cls), h->hidden[cls], cls);
 	heap_exit(h);
+}
+
+void quarantine_objects(const struct heap *h, uint32_t of[CLASSES])
+{
+	const struct quarantine *q = quarantine_of(h);
+
+	memset(of, 0, CLASSES * sizeof(*of));
+	for (uint32_t i = 0; q && i <= q->mask; i++) {
+		uint64_t block = quarantine_at(q, i);
+
+		if (block && quarantine_class(block) < CLASSES)
+			of[quarantine_class(block)]++;
+	}
 }
 
 uint64_t quarantine_bytes(const struct heap *h)
 {
-	const struct quarantine *q = quarantine_of(h);
-	uint64_t bytes = 0;
+	uint64_t bytes = quarantine_large_bytes(h);
+	uint32_t of[CLASSES];
 
-	for (unsigned cls = 0; q && cls < CLASSES; cls++)
-		bytes += quarantine_objects(h, cls) * class_size(cls);
-	return bytes + quarantine_large_bytes(h);
-}
-
-uint64_t quarantine_objects(const struct heap *h, unsigned cls)
-{
-	const struct quarantine *q = quarantine_of(h);
-
-	return q ? atomic_load_explicit(&q->of[cls], memory_order_relaxed) : 0;
+	quarantine_objects(h, of);
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		bytes += of[cls] * class_size(cls);
+	return bytes;
 }
 
 uint64_t quarantine_large_bytes(const struct heap *h)

@@ -9,13 +9,17 @@
 #define SLUICE_QUARANTINE_H
 
 #include "heap/clearing.h"
-#include "heap/heap_slabs.h"
+#include "heap/freed.h"
+#include "heap/hidden.h"
 #include "heap/quarantine_types.h"
 
-/* Blocks of a heap's quarantine, and how many leave it in one call, at most. */
+/* Blocks of a heap's quarantine, and how many leave it in one call, at most. Where one has to leave
+ * for a small one, others do that make up QUARANTINE_PART of its bytes, so that the next ones find
+ * room. */
 #define QUARANTINE_BLOCKS 1024u
 #define QUARANTINE_EARLY 256u /* of early.c: a power of two, as the other */
 #define QUARANTINE_STEP 16u
+#define QUARANTINE_PART 32u
 
 /* A large block from HIDE_MIN bytes on has no access while it is kept, and costs no memory but
  * mappings, so it counts for less than its bytes. */
@@ -41,9 +45,12 @@ static inline bool quarantine_shows_more(void)
  * that leave for it go there as well. */
 void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d);
 
-/* The oldest object or block leaves q, which has one, for its slab. whole: it is checked as a whole
- * if it is to read as zero. */
-void quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d, bool whole);
+/* The oldest object or block leaves q, which has one, for those that lie ready, or its slab.
+ * LEAVE_SPILLS: HIDDEN_SPILL others may go to their slabs for it; returns whether they did.
+ * LEAVE_CHECKED: it is checked as a whole if it is to read as zero. */
+enum quarantine_leave { LEAVE_SPILLS, LEAVE_ONLY, LEAVE_CHECKED };
+bool quarantine_leaves(struct heap *h, struct quarantine *q, struct due_list *d,
+		       enum quarantine_leave how);
 
 /* Gives h, which has none, a quarantine. early: it is early.c's, of QUARANTINE_EARLY places, and
  * quarantine_flush calls quarantine_end when it is empty. Returns NULL if there is no memory, or
@@ -66,42 +73,11 @@ void quarantine_check_own(void);
 /* Any thread: bytes of the blocks, inexact while the owner uses it. */
 uint64_t quarantine_bytes(const struct heap *h);
 
-/* Any thread, for statistics: how many objects of a class there are, and bytes of large blocks. */
-uint64_t quarantine_objects(const struct heap *h, unsigned cls);
+/* Any thread, for statistics: objects of each class, and bytes of large blocks. */
+void quarantine_objects(const struct heap *h, uint32_t of[CLASSES]);
 uint64_t quarantine_large_bytes(const struct heap *h);
 
-/* Any thread: stops the program unless the first bytes of a freed block, a multiple of 16, are
- * zero. */
-void quarantine_check_long(const void *p, size_t bytes);
-_Noreturn void quarantine_written(const char *p, size_t bytes);
-
-/* 16 bytes of the program's memory, read by one instruction. */
-typedef uint64_t zero_pair __attribute__((vector_size(16), may_alias));
-
-/* Up to QUARANTINE_SHORT bytes are read from both ends, without a loop. */
-#define QUARANTINE_SHORT 128u
-static always_inline void quarantine_check_zero(const void *p, size_t bytes)
-{
-	const zero_pair *v = p;
-	const zero_pair *end = v + bytes / sizeof(zero_pair);
-	zero_pair all;
-
-	if (bytes > QUARANTINE_SHORT) {
-		quarantine_check_long(p, bytes);
-		return;
-	}
-	all = v[0] | end[-1];
-	if (bytes > 32)
-		all |= v[1] | end[-2];
-	if (bytes > 64)
-		all |= v[2] | end[-3] | v[3] | end[-4];
-	if (unlikely(all[0] | all[1]))
-		quarantine_written(p, bytes);
-}
-
 /* ---- most frees ----------------------------------------------------------------------------- */
-
-#define QUARANTINE_PREFETCH 4u
 
 /* The owner alone writes them. */
 #define quarantine_add(word, n)                                                                    \
@@ -113,72 +89,28 @@ static inline bool quarantine_has_room(const struct quarantine *q, size_t weight
 	return q->count <= q->mask && q->weight + weight <= options.quarantine;
 }
 
-/* An object comes, or with sign UINT64_MAX one leaves. */
-static inline void quarantine_count(struct quarantine *q, unsigned cls, uint64_t sign)
+static always_inline uint64_t quarantine_block(const void *p, unsigned cls)
 {
-	q->weight += sign * class_size(cls);
-	quarantine_add(q->of[cls], (uint32_t)sign);
+	return (uint64_t)(uintptr_t)p | (uint64_t)cls << QUARANTINE_SHIFT;
 }
 
 static inline void quarantine_push(struct quarantine *q, void *p, unsigned cls)
 {
 	atomic_store_explicit(&q->block[(q->first + q->count++) & q->mask],
-			      (uint64_t)(uintptr_t)p | (uint64_t)cls << QUARANTINE_SHIFT,
-			      memory_order_relaxed);
+			      quarantine_block(p, cls), memory_order_relaxed);
 }
 
-/* The oldest; there is one. */
-static inline uint64_t quarantine_take(struct quarantine *q)
-{
-	uint64_t block = quarantine_at(q, q->first);
-
-	atomic_store_explicit(&q->block[q->first], 0, memory_order_relaxed);
-	q->first = (q->first + 1) & q->mask;
-	/* It was not touched for long: the one that leaves some frees later. If there is none, an
-	 * address of before, which does no harm. */
-	__builtin_prefetch(quarantine_address(quarantine_at(q, q->first + QUARANTINE_PREFETCH)), 1);
-	q->count--;
-	return block;
-}
-
-/* What lies behind the beginning is checked when the object is used again, but its slab may be
- * released before that. So the whole of it is checked here if it is short. */
-static always_inline void quarantine_check_left(const struct object *o, size_t bytes)
-{
-	if (options.zero_on_free)
-		quarantine_check_zero(o, bytes <= QUARANTINE_SHORT ? bytes : CLEAR_HEAD);
-}
-
-/* What quarantine_put does, if all that is to be done is to keep o, of a slab, and to let one other
- * leave for those that lie ready. Returns false, and has done nothing, if it is more. */
-static always_inline bool quarantine_swap(struct heap *h, unsigned cls, struct object *o)
+/* What quarantine_put does, if all that is to be done is to keep o, of a slab with objects of slot
+ * bytes. Returns false, and has done nothing, if it is more. */
+static always_inline bool quarantine_keep(struct heap *h, unsigned cls, size_t slot,
+					  struct object *o)
 {
 	struct quarantine *q = quarantine_of(h);
-	uint64_t block;
-	unsigned leaves;
-	struct object *old;
 
-	if (unlikely(!q) || unlikely(!options.zero_on_free))
+	if (unlikely(!q) || unlikely(!quarantine_has_room(q, slot)))
 		return false;
-	block = quarantine_at(q, q->first);
-	leaves = quarantine_class(block);
-	old = quarantine_address(block);
-	if (quarantine_has_room(q, class_size(cls))) {
-		quarantine_push(q, o, cls);
-		quarantine_count(q, cls, 1);
-		return true;
-	}
-	if (unlikely(!q->count) || unlikely(leaves == QUARANTINE_LARGE) ||
-	    unlikely(q->weight - class_size(leaves) + class_size(cls) > options.quarantine) ||
-	    !heap_put_hidden(h, leaves, old))
-		return false;
-	quarantine_take(q);
 	quarantine_push(q, o, cls);
-	if (leaves != cls) {
-		quarantine_count(q, leaves, UINT64_MAX);
-		quarantine_count(q, cls, 1);
-	}
-	quarantine_check_left(old, class_size(leaves));
+	q->weight += slot;
 	return true;
 }
 

@@ -16,8 +16,7 @@ struct quarantine {
 	bool early;                   /* of early.c */
 	uint64_t weight;              /* of the blocks: (B) of quarantine.c */
 	_Atomic uint64_t large_bytes; /* of those that are no objects of a slab */
-	_Atomic uint32_t of[CLASSES];
-	struct quarantine *next; /* of early.c, unused ones */
+	struct quarantine *next;      /* of early.c, unused ones */
 	/* Of early.c: how many of its objects have this hash, so that few others are looked for. */
 	_Atomic uint8_t hashes[QUARANTINE_HASHES];
 	/* Addresses; above them the size class, or QUARANTINE_LARGE. So an object that leaves is

@@ -28,6 +28,7 @@
 #include "heap/guarded.h"
 #include "heap/heap_call.h"
 #include "heap/heap_thread.h"
+#include "heap/hidden.h"
 #include "heap/huge.h"
 #include "heap/sites.h"
 #include "heap/slab.h"

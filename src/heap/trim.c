@@ -22,6 +22,7 @@
 #include "heap/cache_bin.h"
 #include "heap/dealt.h"
 #include "heap/heap_slabs.h"
+#include "heap/hidden.h"
 #include "heap/quarantine.h"
 #include "heap/slab_pool.h"
 #include "os/vm.h"
@@ -117,6 +118,8 @@ static noinline unsigned flush_some(struct heap *h, unsigned cls, unsigned n)
 	d.n = 0;
 	if (have > n || !release_handed_out(h, cls, have))
 		heap_bin_flush(h, cls, have < n ? have : n, &d);
+	if (unlikely(heap_slow_only))
+		heap_hide_left(h, cls);
 	if (unlikely(heap_sampling))
 		dealt_hide(h, cls);
 	for (unsigned i = 0; i < d.n; i++)

@@ -121,8 +121,11 @@ static uint64_t outbox_cached(const struct heap *h, struct info_class *by_class)
 
 static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *by_class)
 {
+	uint32_t kept[CLASSES];
 	uint64_t sum = 0;
 
+	if (by_class)
+		quarantine_objects(h, kept);
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		int others = bin < CLASSES ? dealt_beside(h, bin) : 0;
 		int objects = (int)bin_objects_now(h, bin) + others;
@@ -135,8 +138,7 @@ static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *
 		bytes += h->hidden[bin] * class_size(bin);
 		sum += bytes;
 		if (by_class)
-			by_class[bin].cached_bytes += bytes +
-						      quarantine_objects(h, bin) * class_size(bin);
+			by_class[bin].cached_bytes += bytes + kept[bin] * class_size(bin);
 	}
 	return sum;
 }

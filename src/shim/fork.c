@@ -45,7 +45,7 @@
 #include "base/stats.h"
 #include "heap/arena.h"
 #include "heap/heap_pcps.h"
-#include "heap/heap_slabs.h"
+#include "heap/hidden.h"
 #include "heap/heap_thread.h"
 #include "heap/quarantine.h"
 #include "page/longrun.h"

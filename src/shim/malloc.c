@@ -67,13 +67,25 @@ static noinline void *malloc_slow(size_t size)
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
+/* Each out of line, so that one saves no registers for another. */
+static noinline void *malloc_hardened(size_t size, struct heap *h)
+{
+	void *p = heap_hooks->alloc_entered(h, size);
+
+	return likely(p != NULL) ? p : malloc_slow(size);
+}
+
+static noinline void *malloc_freed(size_t size, struct heap *h, size_t scaled)
+{
+	void *p = heap_alloc_freed(h, scaled);
+
+	return likely(p != NULL) ? p : malloc_slow(size);
+}
+
 static noinline void *malloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_alloc_freed(h, scaled, size);
-
-	if (unlikely(!p))
-		p = heap_alloc_slow(size);
-	return likely(p != NULL) ? p : out_of_memory();
+	return unlikely(heap_hooks != NULL) ? malloc_hardened(size, h)
+					    : malloc_freed(size, h, scaled);
 }
 
 static noinline void *malloc_large(size_t size)

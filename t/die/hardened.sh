@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 66
+plan 70
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
@@ -18,6 +18,9 @@ stops overflow-calloc canary:1 "$end" "one byte beyond what calloc gave"
 stops overflow-usable canary:1 "$end" "one byte beyond the usable size"
 written='object written to after it was freed \(its byte'
 stops written-first zero_on_free:1,quarantine:64K "$written 0\)" "a freed object's first byte"
+first='object written to after it was freed, or overrun by the one before it \(its first 16 bytes\)'
+stops written-first check:full "$first" "a freed object's first byte, without zeros"
+stops written-first quarantine:64K "$first" "the same in a quarantine"
 stops written-later zero_on_free:1 "$written 400\)" "a later byte of a freed object"
 stops written-later profile:hardened "$written 400\)" "the same with all options"
 stops written-last profile:hardened "$written 400\)" "seen at the end of the program"

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hidden.c - see hidden.h. Used by heap, harden, quarantine, trim and fork (the random numbers);
+ * uses heap_slabs, cache_bin, freed, livebits.
+ *
+ * (A) An object here counts as used in its slab, and its live bits say that it is free. So a free
+ *     of it stops the program, as it does for one in a slab.
+ * (B) One that was freed reads as it did then until malloc or a flush has looked (LIVE_NOTED), and
+ *     so does one that comes from a slab (take_clean).
+ * (C) A class begins with HIDDEN_FIRST places in the row in which its bin begins. When the heap
+ *     takes from its slabs again it gets the row of HIDDEN_MAX, and loses it with its bin's room
+ *     (bin_begin): by a drain, a trim or ageing.
+ *
+ * No lock. Bound: a fill takes HIDDEN_MAX objects of slabs; a spill gives back HIDDEN_SPILL. The
+ * first row of HIDDEN_MAX allocates all longer rows of the heap (meta). Signal handlers and fork:
+ * as the critical section; a child chooses by numbers of its own.
+ */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+#include "heap/hidden.h"
+
+#include <string.h>
+
+#include "base/atomics.h"
+#include "base/links.h"
+#include "base/options.h"
+#include "base/probe.h"
+#include "heap/freed.h"
+#include "heap/livebits.h"
+
+/* More than HIDDEN_FIRST of a class would be too many for the processor's caches. */
+#define HIDDEN_BYTES 8192u
+_Static_assert(HIDDEN_BYTES / HIDDEN_FIRST <= BIN_BYTES / BIN_SMALL, "they have a longer row");
+#define SLAB_CHANGE 4u /* times until another slab is chosen, on average */
+#define SLAB_CHOICE 8u /* slabs among which it is chosen */
+#define FROM_ONE 8u    /* objects that are taken from it then */
+
+/* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
+static _Thread_local uint64_t random_state TLS_FAST;
+_Thread_local uint64_t heap_random_bits TLS_FAST;
+
+static uint64_t random_next(void)
+{
+	uint64_t state = random_state;
+
+	if (unlikely(!state))
+		state = link_random() | 1;
+	state ^= state >> 12;
+	state ^= state << 25;
+	state ^= state >> 27;
+	random_state = state;
+	return state * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned random_below(unsigned n)
+{
+	return (unsigned)((random_next() >> 32) * n >> 32);
+}
+
+noinline void heap_random_draw(void)
+{
+	heap_random_bits = random_next() >> 4 | UINT64_C(1) << 5 * HIDDEN_BITS;
+}
+
+void heap_random_fork_child(void)
+{
+	random_state = 0;
+	heap_random_bits = 0;
+}
+
+/* One of the heap's slabs with room becomes the one that the next objects come from. */
+static void current_shuffle(struct heap *h, unsigned cls)
+{
+	struct page *next = h->partial[cls].first;
+
+	if (!h->current[cls] || !next || random_below(SLAB_CHANGE) != 0)
+		return;
+	for (unsigned n = random_below(SLAB_CHOICE); n && next->next; n--)
+		next = next->next;
+	heap_change_current(h, cls, next);
+}
+
+/* Up to n objects out of the slab. Those that were freed read again as they did then: their links
+ * do not stay, and a seal is made again. Newly carved ones may be noted, too: those that were in a
+ * hole at the slab's end, which read as zero. */
+static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
+{
+	unsigned far = HIDDEN_MAX + 1;
+	unsigned carved = pg->carved;
+	unsigned got = slab_take(pg, o, n, &far);
+	unsigned freed = got - (pg->carved - carved);
+
+	for (unsigned i = 0; options.zero_on_free && i < freed; i++)
+		o[i]->link = 0;
+	for (unsigned i = 0; !options.zero_on_free && i < got; i++)
+		if (live_of(o[i]) == LIVE_NOTED)
+			freed_seal(o[i]);
+	return got;
+}
+
+/* A class of short objects that the heap has taken from before gets more places. */
+static void hidden_grow(struct heap *h, unsigned cls)
+{
+	unsigned room = (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+
+	if (room > h->hidden_room[cls] && h->current[cls] &&
+	    bins_may_have(bin_bytes(cls, room - h->hidden_room[cls])))
+		bin_lengthen(h, cls, h->hidden[cls], room);
+}
+
+/* Up to three quarters, so that next ones may leave or come. With random_slots, those of one slab
+ * are few. */
+static void hidden_fill(struct heap *h, unsigned cls)
+{
+	struct object **o;
+	unsigned most;
+	unsigned n = h->hidden[cls];
+
+	hidden_grow(h, cls);
+	o = hidden_places(h, cls);
+	most = h->hidden_room[cls] - h->hidden_room[cls] / 4;
+	while (n < most) {
+		struct page *pg;
+		unsigned want = most - n;
+
+		if (options.random_slots) {
+			current_shuffle(h, cls);
+			want = want < FROM_ONE ? want : FROM_ONE;
+		}
+		pg = heap_current_slab(h, cls, n == h->hidden[cls]);
+		if (!pg)
+			break;
+		heap_work_count(0, 1);
+		n += take_clean(pg, o + n, want);
+	}
+	heap_work_count(n - h->hidden[cls], 0);
+	h->hidden[cls] = (uint8_t)n;
+}
+
+struct object *heap_take_hidden(struct heap *h, unsigned cls)
+{
+	if (h->hidden[cls] <= h->hidden_room[cls] / 2)
+		hidden_fill(h, cls);
+	if (options.random_slots && hidden_needs_bits())
+		heap_random_draw();
+	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls], options.random_slots) : NULL;
+}
+
+void hidden_check(struct object **o, unsigned n, unsigned cls)
+{
+	size_t bytes = class_size(cls);
+
+	if (bytes > CLEAR_ALWAYS)
+		bytes = sizeof(struct object);
+	for (unsigned i = 0; i < n; i++) {
+		if (live_of(o[i]) != LIVE_NOTED)
+			continue;
+		if (options.zero_on_free)
+			freed_check_zero(o[i], bytes);
+		else
+			freed_check_seal(o[i]);
+	}
+}
+
+/* The lowest ones: they were freed first, or are in no order. */
+void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d)
+{
+	struct object **o = hidden_places(h, cls);
+	unsigned have = h->hidden[cls];
+	unsigned n = (have + 3) / 4;
+
+	counter_add(&h->flushes, 1);
+	PROBE2(flush, class_size(cls), n);
+	hidden_check(o, n, cls);
+	heap_free_some(h, o, n, d);
+	memmove(o, o + n, (have - n) * sizeof(struct object *));
+	h->hidden[cls] = (uint8_t)(have - n);
+}
+
+void heap_show_hidden(struct heap *h, unsigned bin)
+{
+	if (likely(bin >= CLASSES || !h->hidden[bin]))
+		return;
+	hidden_check(hidden_places(h, bin), h->hidden[bin], bin);
+	h->bin[bin].top += h->hidden[bin];
+	h->hidden[bin] = 0;
+}
+
+void heap_hide_left(struct heap *h, unsigned bin)
+{
+	struct object **bottom = bin_bottom(h, bin);
+
+	if (bin >= CLASSES)
+		return;
+	h->hidden[bin] = (uint8_t)(h->bin[bin].top - bottom);
+	h->bin[bin].top = bottom;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hidden.h - the objects of each class that a hardened heap has ready, outside of its slabs.
+ *
+ * The caller is in the critical section of h, or has claimed it, or (fallback heap) holds its lock.
+ */
+#ifndef SLUICE_HIDDEN_H
+#define SLUICE_HIDDEN_H
+
+#include "heap/heap_slabs.h"
+
+/*
+ * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
+ * places above hold objects that were taken from slabs or were freed: up to HIDDEN_FIRST, and up to
+ * HIDDEN_MAX of a class of short objects that the heap uses much. Their live bits are
+ * clear. Freed ones read as they did when they were freed (live_note).
+ *
+ * heap_take_hidden takes one of them, at random with the option random_slots, and more from the
+ * slabs first if there are few. Returns NULL if the heap has none. heap_pop_hidden does not look
+ * into slabs: it returns NULL if there are few. heap_put_hidden adds one; it returns false if there
+ * is no room. heap_spill_hidden makes room: a few go to their slabs, HIDDEN_SPILL at most.
+ * heap_show_hidden makes them the bin's, for a flush; heap_hide_left takes back what is left.
+ */
+#define HIDDEN_FIRST BIN_SMALL
+#define HIDDEN_MAX BIN_MIDDLE
+#define HIDDEN_SPILL (HIDDEN_MAX / 4)
+struct object *heap_take_hidden(struct heap *h, unsigned cls);
+void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d);
+void heap_show_hidden(struct heap *h, unsigned bin);
+void heap_hide_left(struct heap *h, unsigned bin);
+
+/* Stops the program if one of the n objects was written to after its free: in all of it up to
+ * CLEAR_ALWAYS bytes, else in what links overwrite. */
+void hidden_check(struct object **o, unsigned n, unsigned cls);
+
+void heap_random_fork_child(void); /* not the parent's choices */
+
+/* Random bits that were not used yet, below a 1. heap_random_draw: HIDDEN_BITS five times. */
+#define HIDDEN_BITS 12u
+extern _Thread_local uint64_t heap_random_bits TLS_FAST;
+void heap_random_draw(void);
+
+static always_inline bool hidden_needs_bits(void)
+{
+	return heap_random_bits <= 1;
+}
+
+/* One of n places, HIDDEN_MAX at most; there are bits. None is more than 1/64 likelier than
+ * another. */
+static always_inline unsigned hidden_choice(unsigned n)
+{
+	uint64_t bits = heap_random_bits;
+
+	heap_random_bits = bits >> HIDDEN_BITS;
+	return (unsigned)((bits & ((1u << HIDDEN_BITS) - 1)) * n >> HIDDEN_BITS);
+}
+
+/* The lowest of the places. The bin is empty. */
+static always_inline struct object **hidden_places(struct heap *h, unsigned cls)
+{
+	return h->bin[cls].top + 1;
+}
+
+/* n: h->hidden[cls], not 0. random: the option random_slots, with which there are bits. Without it
+ * each call takes one from a higher place, and goes on at the bottom after DIRECT_CALLS, so that
+ * what was just freed, and lies on top, is not used at once. */
+_Static_assert(DIRECT_CALLS <= 64, "direct_left names a place");
+static always_inline struct object *hidden_pop(struct heap *h, unsigned cls, unsigned n,
+					       bool random)
+{
+	struct object **o = hidden_places(h, cls);
+	unsigned i = random ? hidden_choice(n) : n - 1 - h->direct_left * n / 64;
+	struct object *taken = o[i];
+
+	h->idle_rounds[cls] = 0;
+	o[i] = o[n - 1];
+	h->hidden[cls] = (uint8_t)(n - 1);
+	return taken;
+}
+
+static always_inline struct object *heap_pop_hidden(struct heap *h, unsigned cls, bool random)
+{
+	unsigned n = h->hidden[cls];
+
+	return n > h->hidden_room[cls] / 2 ? hidden_pop(h, cls, n, random) : NULL;
+}
+
+static always_inline bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
+{
+	unsigned n = h->hidden[cls];
+
+	if (unlikely(n >= h->hidden_room[cls]))
+		return false;
+	hidden_places(h, cls)[n] = o;
+	h->hidden[cls] = (uint8_t)(n + 1);
+	return true;
+}
+
+#endif
