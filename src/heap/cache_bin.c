@@ -136,7 +136,7 @@ static void bin_move(struct heap *h, unsigned cls, unsigned room)
 	h->bin[cls].top = bin_bottom(h, cls) + n;
 }
 
-bool bin_lengthen(struct heap *h, unsigned cls, unsigned above, unsigned room)
+bool bin_lengthen(struct heap *h, unsigned cls, unsigned above)
 {
 	struct object **from = bin_bottom(h, cls) + 1;
 
@@ -144,7 +144,6 @@ bool bin_lengthen(struct heap *h, unsigned cls, unsigned above, unsigned room)
 		return false;
 	bin_move(h, cls, BIN_MIDDLE);
 	bin_set_limit(h, cls, 0);
-	h->hidden_room[cls] = (uint8_t)room;
 	memcpy(bin_bottom(h, cls) + 1, from, above * sizeof(struct object *));
 	return true;
 }

@@ -96,9 +96,8 @@ void bin_begin(struct heap *h, unsigned bin);
 bool bin_grow(struct heap *h, unsigned bin);
 
 /* The empty bin without room, above which lie objects of a hardened heap, gets the row of
- * BIN_MIDDLE places that its class has, and so do they: `room` of them at most from now on. Returns
- * false if there is no memory. */
-bool bin_lengthen(struct heap *h, unsigned cls, unsigned above, unsigned room);
+ * BIN_MIDDLE places that its class has, and so do they. Returns false if there is no memory. */
+bool bin_lengthen(struct heap *h, unsigned cls, unsigned above);
 
 /* Gives the heap its longer rows unless it has them. Returns false if there is no memory. */
 bool bin_rows_make(struct heap *h);

@@ -99,18 +99,27 @@ static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 	return got;
 }
 
+/* How many there are places for. */
+static unsigned places(const struct heap *h, unsigned cls)
+{
+	if (h->bin_bottom[cls] & BIN_IN_ROWS)
+		return (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+	return (unsigned)min_size(HIDDEN_FIRST, bin_capacities[cls]);
+}
+
 /* A class of short objects that the heap has taken from before gets more places. */
 static void hidden_grow(struct heap *h, unsigned cls)
 {
-	unsigned room = (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+	unsigned most = (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+	unsigned have = places(h, cls);
 
-	if (room > h->hidden_room[cls] && h->current[cls] &&
-	    bins_may_have(bin_bytes(cls, room - h->hidden_room[cls])))
-		bin_lengthen(h, cls, h->hidden[cls], room);
+	if (most > have && h->current[cls] && bins_may_have(bin_bytes(cls, most - have)))
+		bin_lengthen(h, cls, h->hidden[cls]);
+	h->hidden_room[cls] = (uint8_t)places(h, cls);
 }
 
 /* Up to three quarters, so that next ones may leave or come. With random_slots, those of one slab
- * are few. */
+ * are few. If the slabs have not even half, fewer count as many, so that malloc takes them. */
 static void hidden_fill(struct heap *h, unsigned cls)
 {
 	struct object **o;
@@ -136,6 +145,8 @@ static void hidden_fill(struct heap *h, unsigned cls)
 	}
 	heap_work_count(n - h->hidden[cls], 0);
 	h->hidden[cls] = (uint8_t)n;
+	if (n <= h->hidden_room[cls] / 2)
+		h->hidden_room[cls] = (uint8_t)n;
 }
 
 struct object *heap_take_hidden(struct heap *h, unsigned cls)
@@ -170,6 +181,10 @@ void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d)
 	unsigned have = h->hidden[cls];
 	unsigned n = (have + 3) / 4;
 
+	if (have < places(h, cls)) {
+		h->hidden_room[cls] = (uint8_t)places(h, cls);
+		return;
+	}
 	counter_add(&h->flushes, 1);
 	PROBE2(flush, class_size(cls), n);
 	hidden_check(o, n, cls);

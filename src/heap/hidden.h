@@ -12,14 +12,15 @@
 /*
  * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
  * places above hold objects that were taken from slabs or were freed: up to HIDDEN_FIRST, and up to
- * HIDDEN_MAX of a class of short objects that the heap uses much. Their live bits are
- * clear. Freed ones read as they did when they were freed (live_note).
+ * HIDDEN_MAX of a class of short objects that the heap uses much. Their live bits are clear. Freed
+ * ones read as they did when they were freed (LIVE_NOTED).
  *
  * heap_take_hidden takes one of them, at random with the option random_slots, and more from the
  * slabs first if there are few. Returns NULL if the heap has none. heap_pop_hidden does not look
  * into slabs: it returns NULL if there are few. heap_put_hidden adds one; it returns false if there
- * is no room. heap_spill_hidden makes room: a few go to their slabs, HIDDEN_SPILL at most.
- * heap_show_hidden makes them the bin's, for a flush; heap_hide_left takes back what is left.
+ * is no room. heap_spill_hidden makes room: if there are no more places, a few go to their slabs,
+ * HIDDEN_SPILL at most. heap_show_hidden makes them the bin's, for a flush; heap_hide_left takes
+ * back what is left.
  */
 #define HIDDEN_FIRST BIN_SMALL
 #define HIDDEN_MAX BIN_MIDDLE
