@@ -5,6 +5,8 @@
 #ifndef SLUICE_HEAP_H
 #define SLUICE_HEAP_H
 
+#include <string.h>
+
 #include "heap/cache_bin.h"
 #include "heap/critical.h"
 #include "heap/heap_slabs.h"
@@ -200,9 +202,12 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
-	struct object *taken[TAKE_CAME];
+	struct object **bottom = b->top;
+	struct object **end;
 	unsigned far = TAKE_FAR;
+	struct object *o;
 	struct page *pg;
+	unsigned most;
 	unsigned got;
 
 	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
@@ -215,15 +220,18 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 	pg = h->current[cls];
 	if (unlikely(!pg) || unlikely(!pg->free))
 		return heap_alloc_refill(h, cls);
-	got = bin_space(b) < TAKE_CAME ? TAKE_NEAR : slab_take_most(pg, &far);
-	got = slab_take_freed(pg, taken, got, &far);
+	most = bin_space(b) < TAKE_CAME ? TAKE_NEAR : slab_take_most(pg, &far);
+	end = bottom + 1 + most;
+	got = slab_take_freed(pg, end, most, &far);
+	o = end[-1];
 	/* In the order of the list, in which runs of addresses stay together. */
-	for (unsigned i = got - 1; i; i--)
-		*++b->top = taken[i];
+	if (unlikely(got < most))
+		memmove(bottom + 1, end - got, (got - 1) * sizeof(struct object *));
+	b->top = bottom + got - 1;
 	slab_prefetch_next(h, cls);
 	h->idle_rounds[cls] = 0;
 	heap_exit(h);
-	return taken[0];
+	return o;
 }
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow

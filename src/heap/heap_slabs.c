@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap_slabs.c - the cache bins and the slabs of a heap: what is done in its critical section.
- * Used by heap, trim, drain and init (heap_check_bins); uses cache_bin, slab, outbox.
+ * Used by heap, trim and drain; uses cache_bin, slab, outbox.
  *
  * (A) A bin holds objects of its class, of any slab of any owner; each counts as used there. The
  *     bins of large objects hold runs that are PAGE_LARGE still.
@@ -43,9 +43,11 @@
 #include "heap/dealt.h"
 
 #define WAKE_NEVER (-1) /* except if a count falls below zero */
-#define FLUSH 8u
+#define FLUSH_SHIFT 3u
+#define FLUSH (1u << FLUSH_SHIFT)
 /* Of objects that share cache lines, and where nothing is allocated: more of one slab at once. */
-#define FLUSH_MANY 16u
+#define FLUSH_MANY_SHIFT 4u
+#define FLUSH_MANY (1u << FLUSH_MANY_SHIFT)
 #define REFILL_BYTES 8192u
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
@@ -230,62 +232,23 @@ static inline unsigned bin_step(unsigned cls)
 	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
 }
 
-/* Stops the program if one of the BIN_MAX objects from `top` down to the bottom is there twice. */
-static void check_twice(struct object **bottom, struct object **top)
+/* The slab that the next objects of a refill come from. Of those that were freed it takes few. */
+static always_inline struct page *refill_slab(struct heap *h, unsigned cls, bool open,
+					      unsigned *want)
 {
-	uint16_t seen[2 * BIN_MAX] = { 0 }; /* places above the bottom, by the object's hash */
+	struct page *pg = current_slab(h, cls, open);
 
-	for (struct object **o = top; *o; o--) {
-		uint32_t i = (uint32_t)((uintptr_t)*o >> 4) * UINT32_C(2654435761) >> 16;
-		uint16_t *at = &seen[i % (2 * BIN_MAX)];
-
-		while (*at) {
-			if (unlikely(bottom[*at] == *o))
-				heap_freed_twice(*o, page_of(*o));
-			at = &seen[++i % (2 * BIN_MAX)];
-		}
-		if (top - o < (ptrdiff_t)BIN_MAX)
-			*at = (uint16_t)(o - bottom);
-	}
-}
-
-/* Stops the program if an object is in the bin twice, or in the bin and on a list of its slab.
- * Writes nothing to objects, because this may be a child of fork that ends. */
-static void bin_check_twice(struct heap *h, unsigned bin)
-{
-	struct object **bottom = bin_bottom(h, bin);
-	struct object **top = h->bin[bin].top;
-
-	for (struct object **o = top; *o; o--) {
-		if (unlikely(freelist_is_home(*o, page_of(*o), bin < CLASSES)))
-			heap_freed_twice(*o, page_of(*o));
-	}
-	for (; top - bottom > (ptrdiff_t)BIN_MAX; top -= BIN_MAX)
-		check_twice(bottom, top);
-	check_twice(bottom, top);
-}
-
-void heap_check_bins(void)
-{
-	struct heap *h = heap_own();
-
-	if (!heap_is_real(h) || !heap_enter_slow(h)) /* which takes a mark back */
-		return;
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		if (unlikely(heap_sampling))
-			dealt_show(h, bin);
-		if (*h->bin[bin].top)
-			bin_check_twice(h, bin);
-		if (unlikely(heap_sampling))
-			dealt_hide(h, bin);
-	}
-	heap_exit(h);
+	if (pg && pg->free && *want > TAKE_NEAR)
+		*want = TAKE_NEAR;
+	return pg;
 }
 
 /* At most by half, so that the next frees find room. */
 bool heap_refill(struct heap *h, unsigned cls)
 {
-	struct object **o;
+	struct object **bottom;
+	struct object **end;
+	struct page *pg;
 	unsigned want;
 	unsigned got = 0;
 	unsigned far = TAKE_FAR;
@@ -293,35 +256,30 @@ bool heap_refill(struct heap *h, unsigned cls)
 	counter_add(&h->refills, 1);
 	bin_refilled(h, cls);
 	bin_grow(h, cls);
-	o = bin_bottom(h, cls) + 1;
+	bottom = bin_bottom(h, cls);
 	want = (bin_room(h, cls) + 1) / 2;
 	if (want > bin_step(cls))
 		want = bin_step(cls);
-	while (got < want && far) {
-		struct page *pg = current_slab(h, cls, !got);
-
-		if (!pg)
+	pg = refill_slab(h, cls, true, &want);
+	/* The first taken on top: it has the lowest address, or was freed last. */
+	end = bottom + 1 + want;
+	while (pg) {
+		heap_work_count(0, 1);
+		got += slab_take(pg, end - got, want - got, &far);
+		if (got >= want || !far)
 			break;
-		if (pg->free && want > TAKE_NEAR)
-			want = TAKE_NEAR;
+		pg = refill_slab(h, cls, false, &want);
 		if (got >= want)
 			break;
-		heap_work_count(0, 1);
-		got += slab_take(pg, o + got, want - got, &far);
 	}
 	slab_prefetch_next(h, cls);
 	heap_work_count(got, 0);
 	PROBE2(refill, class_size(cls), got);
-	h->bin[cls].top = o + got - 1;
-	/* The first taken on top: it has the lowest address, or was freed last. */
-	for (unsigned i = 0; i < got / 2; i++) {
-		struct object *low = o[i];
-
-		o[i] = o[got - 1 - i];
-		o[got - 1 - i] = low;
-	}
+	h->bin[cls].top = bottom + got;
+	if (end != bottom + 1 + got)
+		memmove(bottom + 1, end - got, got * sizeof(*end));
 	if (unlikely(h->looks && class_size(cls) <= FENCE_OBJECT))
-		slab_fence_refill(h->current[cls], o, got);
+		slab_fence_refill(h->current[cls], bottom + 1, got);
 	return got != 0;
 }
 
@@ -398,28 +356,28 @@ static always_inline unsigned link_run(struct page *pg, uintptr_t start, struct 
 	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
 	struct object *first = *list;
-	unsigned i = 0;
+	struct object **end = o + n;
+	struct object **at = o;
+	struct object *next = *o;
 
-	if (unlikely(*o == first))
+	if (unlikely(next == first))
 		heap_freed_twice(first, pg);
+	/* Its free has checked that it is the start of an object. */
+	if (unlikely((uintptr_t)next - start >= carved))
+		heap_bad_free(next, pg);
 	do {
-		uintptr_t off = (uintptr_t)o[i] - start;
-
-		/* Its free has checked that it is the start of an object. */
-		if (off >= carved) {
-			if (i)
-				break;
-			heap_bad_free(o[i], pg);
-		}
-		if (unlikely(mark_is_set(o[i], base)))
-			heap_freed_twice(o[i], pg);
-		mark_set(o[i], base);
-		link_set(o[i], first);
-		first = o[i];
-	} while (++i < n);
-	cold_count(i);
+		if (unlikely(mark_is_set(next, base)))
+			heap_freed_twice(next, pg);
+		mark_set(next, base);
+		link_set(next, first);
+		first = next;
+		if (++at == end)
+			break;
+		next = *at;
+	} while ((uintptr_t)next - start < carved);
+	cold_count((unsigned)(at - o));
 	*list = first;
-	return i;
+	return (unsigned)(at - o);
 }
 
 /* The slab is h's: those of the n objects that follow each other in it are free again. Returns how
@@ -525,7 +483,7 @@ void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d
 
 /* The places that the bin of cls may have. A thread that allocates nothing of the class has no use
  * for many. */
-static unsigned bin_wants(struct heap *h, unsigned cls)
+static always_inline unsigned bin_wants(struct heap *h, unsigned cls)
 {
 	unsigned most = bin_most(h, cls);
 
@@ -533,7 +491,7 @@ static unsigned bin_wants(struct heap *h, unsigned cls)
 }
 
 /* How many objects leave the full bin: at most half. */
-static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
+static always_inline unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
 {
 	bool many = cls < CLASSES && (cls < DENSE_CLASSES || !h->current[cls]);
 	unsigned most = many ? FLUSH_MANY : FLUSH;
@@ -541,10 +499,10 @@ static unsigned flush_of(struct heap *h, unsigned cls, unsigned room)
 	return room / 2 < most ? (room + 1) / 2 : most;
 }
 
-/* What bin_next counts. The widest bin has as many of these as bin_next has values. */
-static unsigned leave_unit(unsigned cls)
+/* What bin_next counts, as a shift. The widest bin has as many of these as bin_next has values. */
+static always_inline unsigned leave_shift(unsigned cls)
 {
-	return cls < DENSE_CLASSES ? FLUSH_MANY : FLUSH;
+	return cls < DENSE_CLASSES ? FLUSH_MANY_SHIFT : FLUSH_SHIFT;
 }
 _Static_assert(BIN_WIDE_MAX / FLUSH_MANY <= UINT8_MAX + 1 &&
 		       BIN_WIDE_BYTES / (CACHE_LINE / 2 + 16) / FLUSH <= UINT8_MAX + 1,
@@ -556,34 +514,36 @@ _Static_assert(BIN_WIDE_MAX / FLUSH_MANY <= UINT8_MAX + 1 &&
  * rotate, and the top of the bin takes their places: of each, free has prefetched the cache line as
  * many frees ago as the bin has places. Fewer than n above them all move down.
  */
-static unsigned bin_leaves(struct heap *h, unsigned cls, unsigned have, unsigned n)
+static always_inline unsigned bin_leaves(struct heap *h, unsigned cls, unsigned have, unsigned n)
 {
-	unsigned i = h->bin_next[cls] * leave_unit(cls);
+	unsigned i = (unsigned)h->bin_next[cls] << leave_shift(cls);
 
 	if (unlikely(have < 2 * n))
 		return have - n;
 	return i <= have - 2 * n ? i : 0;
 }
 
-static inline void bin_left(struct heap *h, unsigned cls, unsigned i, unsigned n)
+/* to: where the first of the n objects was, `i` places above the bottom's. */
+static always_inline void bin_left(struct heap *h, unsigned cls, struct object **to, unsigned i,
+				   unsigned n)
 {
-	struct object **to = bin_bottom(h, cls) + 1 + i;
+	unsigned shift = leave_shift(cls);
 	struct object **end = h->bin[cls].top + 1;
 	size_t above = (size_t)(end - to) - n;
 
-	h->bin_next[cls] = (uint8_t)((i + n + leave_unit(cls) - 1) / leave_unit(cls));
+	h->bin_next[cls] = (uint8_t)((i + n + (1u << shift) - 1) >> shift);
 	h->bin[cls].top = end - 1 - n;
 	if (unlikely(above < n || n % FLUSH)) {
 		above = above < n ? above : n;
 		memmove(to, end - above, above * sizeof(struct object *));
 		return;
 	}
-	for (; n; n -= FLUSH, to += FLUSH, end -= FLUSH) {
-		struct object *moved[FLUSH];
-
-		memcpy(moved, end - FLUSH, sizeof(moved));
-		memcpy(to, moved, sizeof(moved));
-	}
+	do {
+		end -= FLUSH;
+		memcpy(to, end, FLUSH * sizeof(*to));
+		to += FLUSH;
+		n -= FLUSH;
+	} while (n);
 }
 
 static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, struct due_list *d)
@@ -596,7 +556,7 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 	heap_work_count(n, 0);
 	for (unsigned k = 0; k < n;)
 		k += free_to_slab(h, o + k, n - k, d);
-	bin_left(h, cls, i, n);
+	bin_left(h, cls, o, i, n);
 }
 
 /* The first of the n objects, and those that follow it in its slab, go there or into the outbox, if
@@ -615,42 +575,66 @@ static always_inline unsigned put_run(struct heap *h, struct object **o, unsigne
 	return put_own(h, pg, start, o, n);
 }
 
-/* have: what is in the bin, at least half of its room. d: NULL if no adoption may be left to do. */
-static always_inline bool spill(struct heap *h, unsigned cls, unsigned room, unsigned have,
-				struct due_list *d)
+/* The same for as many of the n objects as take few steps. Not inline: it needs all registers. */
+static noinline unsigned put_runs(struct heap *h, struct object **o, unsigned n)
+{
+	struct object **at = o;
+	struct object **end = o + n;
+	unsigned k;
+
+	do {
+		k = put_run(h, at, (unsigned)(end - at));
+		at += k;
+	} while (k && at != end);
+	return (unsigned)(at - o);
+}
+
+/* Those of the n objects go that put_runs has left, all beyond the first `done`, unless d is NULL.
+ * Returns how many have gone in all. */
+static noinline unsigned put_rest(struct heap *h, struct object **o, unsigned n, unsigned done,
+				  struct due_list *d)
+{
+	while (d && done < n)
+		done += free_to_slab(h, o + done, n - done, d);
+	return done;
+}
+
+/* have: what is in the bin, at least half of its room, `room`; bottom: of the bin. d: NULL if no
+ * adoption may be left to do. */
+static always_inline bool spill(struct heap *h, unsigned cls, struct object **bottom, unsigned room,
+				unsigned have, struct due_list *d)
 {
 	unsigned n = flush_of(h, cls, room);
+	unsigned done;
 	struct object **o;
 	unsigned i;
-	unsigned k;
-	unsigned done = 0;
 
-	if (room < bin_wants(h, cls) || unlikely(!bins_may_have(0)))
+	if (unlikely(cls >= CLASSES) || unlikely(room < bin_wants(h, cls)) ||
+	    unlikely(!bins_may_have(0)))
 		return false;
 	i = bin_leaves(h, cls, have, n);
-	o = bin_bottom(h, cls) + 1 + i;
-	do {
-		k = put_run(h, o + done, n - done);
-		if (unlikely(!k) && d && cls < CLASSES)
-			k = free_to_slab(h, o + done, n - done, d);
-		done += k;
-	} while (k && done < n);
-	if (unlikely(!done))
-		return false;
+	o = bottom + 1 + i;
+	done = put_runs(h, o, n);
+	if (unlikely(done < n)) {
+		done = put_rest(h, o, n, done, d);
+		if (unlikely(!done))
+			return false;
+	}
 	bin_spills(h, cls);
 	counter_add(&h->flushes, 1);
-	PROBE2(flush, cls < CLASSES ? class_size(cls) : 0, done);
+	PROBE2(flush, class_size(cls), done);
 	heap_work_count(done, 0);
 	h->idle_rounds[cls] = 0;
-	bin_left(h, cls, i, done);
+	bin_left(h, cls, o, i, done);
 	return true;
 }
 
 bool heap_bin_spill(struct heap *h, unsigned cls, struct due_list *d)
 {
-	unsigned room = bin_room(h, cls);
+	struct object **bottom = bin_bottom(h, cls);
+	unsigned room = (unsigned)(h->bin[cls].top - bottom);
 
-	return spill(h, cls, room, room, d);
+	return spill(h, cls, bottom, room, room, d);
 }
 
 bool heap_bin_ease(struct heap *h, unsigned cls)
@@ -660,7 +644,7 @@ bool heap_bin_ease(struct heap *h, unsigned cls)
 
 	if (room < bin_wants(h, cls))
 		return bin_grow(h, cls);
-	return have >= (room + 1) / 2 && spill(h, cls, room, have, NULL);
+	return have >= (room + 1) / 2 && spill(h, cls, bin_bottom(h, cls), room, have, NULL);
 }
 
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
@@ -683,36 +667,4 @@ void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d)
 	DCHECK(bin_space(&h->bin[cls]) != 0);
 	/* A thread that only frees may own slabs, too: those that it adopted. */
 	inbox_take(h, INBOX_BATCH);
-}
-
-/* ---- debug ------------------------------------------------------------------------------- */
-
-static void check_list(struct heap *h, struct page_list_head *l, enum page_list tag)
-{
-	for (struct page *pg = l->first; pg; pg = pg->next) {
-		CHECK(pg->list == tag);
-		CHECK(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h);
-		slab_check(pg);
-	}
-}
-
-void heap_check(void)
-{
-	struct heap *h = heap_own();
-
-	if (!heap_is_real(h) || !heap_enter_slow(h))
-		return;
-	check_list(h, &h->full, LIST_FULL);
-	for (unsigned bin = 0; bin < BINS; bin++) {
-		CHECK(bin_space(&h->bin[bin]) <= bin_room(h, bin));
-		for (struct object **o = h->bin[bin].top; *o; o--)
-			CHECK(page_kind(page_of(*o)) == (bin < CLASSES ? PAGE_SLAB : PAGE_LARGE) &&
-			      page_of(*o)->cls == bin);
-	}
-	for (unsigned cls = 0; cls < CLASSES; cls++) {
-		check_list(h, &h->partial[cls], LIST_PARTIAL);
-		if (h->current[cls])
-			slab_check(h->current[cls]);
-	}
-	heap_exit(h);
 }

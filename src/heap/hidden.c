@@ -81,16 +81,20 @@ static void current_shuffle(struct heap *h, unsigned cls)
 	heap_change_current(h, cls, next);
 }
 
-/* Up to n objects out of the slab. Those that were freed read again as they did then: their links
+/* Up to n objects, HIDDEN_MAX at most, out of the slab. Those that were freed read again as they did then: their links
  * do not stay, and a seal is made again. Newly carved ones may be noted, too: those that were in a
  * hole at the slab's end, which read as zero. */
 static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 {
+	struct object *taken[HIDDEN_MAX];
 	unsigned far = HIDDEN_MAX + 1;
 	unsigned carved = pg->carved;
-	unsigned got = slab_take(pg, o, n, &far);
+	unsigned got = slab_take(pg, taken + n, n, &far);
 	unsigned freed = got - (pg->carved - carved);
 
+	/* The first one lowest, so that malloc returns it last. */
+	for (unsigned i = 0; i < got; i++)
+		o[i] = taken[n - 1 - i];
 	for (unsigned i = 0; options.zero_on_free && i < freed; i++)
 		o[i]->link = 0;
 	for (unsigned i = 0; !options.zero_on_free && i < got; i++)

@@ -210,7 +210,7 @@ static bool open_hole(struct page *pg)
 	return true;
 }
 
-unsigned holes_take(struct page *pg, struct object **out, unsigned n)
+unsigned holes_take(struct page *pg, struct object **end, unsigned n)
 {
 	struct slab_holes *h = slab_holes(pg);
 	char *base = page_address(pg);
@@ -218,8 +218,9 @@ unsigned holes_take(struct page *pg, struct object **out, unsigned n)
 
 	while (got < n && (h->open < h->open_end || open_hole(pg))) {
 		for (; got < n && h->open < h->open_end; h->open++)
-			out[got++] = (struct object *)(void *)(base + (size_t)h->open *
-									      class_size(pg->cls));
+			*(end -
+			  ++got) = (struct object *)(void *)(base +
+							     (size_t)h->open * class_size(pg->cls));
 	}
 	atomic_store_explicit(&pg->in_holes, (uint16_t)(slab_in_holes(pg) - got),
 			      memory_order_relaxed);

@@ -59,9 +59,9 @@ void holes_init(struct page *pg, unsigned cls, bool zero);
 /* End a slab: its holes no longer count. */
 void holes_end(struct page *pg);
 
-/* Take up to n objects out of holes, for slab_take, which counts them as used. A hole of which an
- * object is taken costs memory from then on. Returns how many. */
-unsigned holes_take(struct page *pg, struct object **out, unsigned n);
+/* Take up to n objects out of holes, for slab_take, which counts them as used, to the places below
+ * end. A hole of which an object is taken costs memory from then on. Returns how many. */
+unsigned holes_take(struct page *pg, struct object **end, unsigned n);
 
 /* Give back the units of a slab that hold no live object, also those that are not carved. The slab
  * is in limbo and has live objects. Returns bytes. Enters the kernel; no lock may be held. */

@@ -53,18 +53,25 @@ static inline struct outbox_entry *outbox_set(struct outbox *box, const struct p
 }
 
 /* How many of the n free objects of the slab outbox_add may take: the last object that came to the
- * slab's set was of the slab, and no batch is complete with them. */
+ * slab's set was of the slab, and no batch is complete with them. If all of them complete a batch,
+ * none, because outbox_put takes them at once. */
 static always_inline unsigned outbox_takes(struct outbox *box, const struct page *pg, unsigned n)
 {
 	const struct outbox_entry *e = outbox_set(box, pg);
-	uint32_t size = (uint32_t)class_size(pg->cls);
-	uint32_t bytes = n * size;
+	uint32_t bytes = n * (uint32_t)class_size(pg->cls);
+	unsigned few;
 
 	if (unlikely(e->pg != pg))
 		return 0;
 	if (likely(e->bytes + bytes < OUTBOX_BATCH && box->bytes + bytes <= OUTBOX_BYTES))
 		return n;
-	return e->bytes + size < OUTBOX_BATCH && box->bytes + size <= OUTBOX_BYTES;
+	if (bytes <= OUTBOX_BATCH || e->bytes >= OUTBOX_BATCH || box->bytes > OUTBOX_BYTES)
+		return 0;
+	bytes = OUTBOX_BATCH - 1 - e->bytes;
+	if (bytes > OUTBOX_BYTES - box->bytes)
+		bytes = OUTBOX_BYTES - box->bytes;
+	few = class_index(pg->cls, bytes);
+	return few < n ? few : n;
 }
 
 /* The n objects that the caller has linked in front of those of the slab, from `first` on. */

@@ -102,19 +102,20 @@ void slab_unmake(struct page *pg)
 }
 
 /* Carving writes nothing, so memory that is not handed out stays untouched. */
-static unsigned carve(struct page *pg, struct object **out, unsigned n)
+static unsigned carve(struct page *pg, struct object **end, unsigned n)
 {
 	const struct size_class *c = &size_classes[pg->cls];
 	unsigned left = (unsigned)(c->objects - pg->carved);
 	uint32_t carved = slab_carved_bytes(pg);
-	char *base = page_address(pg);
+	char *next = page_address(pg) + carved;
+	size_t size = c->size;
 
 	if (n > left)
 		n = left;
-	for (unsigned i = 0; i < n; i++, carved += c->size)
-		out[i] = (struct object *)(void *)(base + carved);
+	for (struct object **at = end - n; end != at; next += size)
+		*--end = (struct object *)(void *)next;
 	pg->carved = (uint16_t)(pg->carved + n);
-	atomic_store_explicit(&pg->carved_bytes, carved, memory_order_relaxed);
+	atomic_store_explicit(&pg->carved_bytes, carved + n * c->size, memory_order_relaxed);
 	return n;
 }
 
@@ -168,17 +169,17 @@ void slab_fence_check_end(struct page *pg)
 		slab_fence_check(pg, end);
 }
 
-unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *far)
+unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *far)
 {
-	unsigned got = pg->free ? slab_take_freed(pg, out, n, far) : 0;
+	unsigned got = pg->free ? slab_take_freed(pg, end, n, far) : 0;
 	unsigned freed = got;
 
 	if (!*far)
 		return got;
 	if (got < n && slab_in_holes(pg))
-		got += holes_take(pg, out + got, n - got);
+		got += holes_take(pg, end - got, n - got);
 	if (got < n)
-		got += carve(pg, out + got, n - got);
+		got += carve(pg, end - got, n - got);
 	pg->used = (int16_t)(pg->used + (int)(got - freed));
 	return got;
 }

@@ -111,56 +111,57 @@ static always_inline void prefetch_ahead(const struct object *next, ptrdiff_t st
 	__builtin_prefetch((const char *)next + 3 * step, 1);
 }
 
-/* Take up to n objects, 1 at least, off the free list, which is not empty. Stops early when *far
- * is used up. Counts them in used. Returns how many. */
-static always_inline unsigned slab_take_freed(struct page *pg, struct object **out, unsigned n,
+/* Take up to n objects, 1 at least, off the free list, which is not empty, to the places below end:
+ * the first one to the highest. Stops early when *far is used up. Counts them in used. Returns how
+ * many. */
+static always_inline unsigned slab_take_freed(struct page *pg, struct object **end, unsigned n,
 					      unsigned *far)
 {
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
-	struct object **end = out + n;
-	struct object **at = out;
+	struct object **last = end - n;
+	struct object **at = end;
 	struct object *o = pg->free;
-	ptrdiff_t step = 0;
+	struct object *next = link_get(o);
+	ptrdiff_t step = (ptrdiff_t)((uintptr_t)next - (uintptr_t)o);
 	unsigned left = *far;
 
-	do {
-		struct object *next = link_get(o);
-
+	prefetch_ahead(next, step);
+	for (;;) {
 		if (unlikely(!mark_is_set(o, base)))
 			freelist_bad_mark(pg, o);
 		mark_clear(o);
-		if (at == out) {
-			step = (ptrdiff_t)((uintptr_t)next - (uintptr_t)o);
-			prefetch_ahead(next, step);
-		}
-		*at++ = o;
-		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
+		*--at = o;
 		/* The end of the list, or a link that we did not write. */
 		if (unlikely((uintptr_t)next - start >= carved)) {
 			if (unlikely(next != NULL))
 				freelist_bad_link(pg, o);
+			left--;
 			o = NULL;
 			break;
 		}
+		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
 		o = next;
-	} while (left && at != end);
+		if (at == last || unlikely(!left))
+			break;
+		next = link_get(o);
+	}
 	*far = left;
 	pg->free = o;
 	__builtin_prefetch(o, 1);
 	prefetch_ahead(o, step); /* for the next call */
-	pg->used = (int16_t)(pg->used + (int)(at - out));
-	cold_count((unsigned)(at - out));
+	pg->used = (int16_t)(pg->used + (int)(end - at));
+	cold_count((unsigned)(end - at));
 	/* The list ends exactly when all carved objects are in use or in holes. */
 	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
-		freelist_bad_count(pg, at[-1]);
-	return (unsigned)(at - out);
+		freelist_bad_count(pg, *at);
+	return (unsigned)(end - at);
 }
 
-/* Take up to n objects, 1 at least: first freed ones, until *far is used up, then objects in holes,
- * then newly carved ones. Returns how many. */
-unsigned slab_take(struct page *pg, struct object **out, unsigned n, unsigned *far);
+/* Take up to n objects, 1 at least, to the places below end, from the highest on: first freed ones,
+ * until *far is used up, then objects in holes, then newly carved ones. Returns how many. */
+unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *far);
 
 /* Move the remote list to the free list, and set the flags to `flags` in the same atomic step.
  * Returns how many objects moved. */
