@@ -181,6 +181,7 @@ bool bin_look(struct heap *h, unsigned cls, const struct object *o)
 {
 	const struct object *next = (const void *)((uintptr_t)o + class_size(cls));
 	const struct object *behind = NULL;
+	bool fenced = bin_is_fenced(h);
 
 	h->looks--;
 	for (unsigned i = 0; !h->looks && i < CLASSES; i++)
@@ -191,7 +192,7 @@ bool bin_look(struct heap *h, unsigned cls, const struct object *o)
 		if (*at == next)
 			behind = next;
 	}
-	if (behind)
+	if (behind && fenced)
 		slab_fence_check(page_of(behind), behind);
 	return bin_keeps(o, page_of(o));
 }

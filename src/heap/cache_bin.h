@@ -75,6 +75,18 @@ static inline struct object **bin_bottom(struct heap *h, unsigned bin)
  */
 #define HEAP_LOOKS 512u
 
+/*
+ * While there are such frees left, the objects of a refill get links, which tell of an overflow of
+ * the object in front. A heap that has refilled its bins this often belongs to a thread that
+ * allocates much before it frees; it writes no more of them.
+ */
+#define FENCED_REFILLS 512u
+static inline bool bin_is_fenced(struct heap *h)
+{
+	return h->looks &&
+	       atomic_load_explicit(&h->refills, memory_order_relaxed) <= FENCED_REFILLS;
+}
+
 /* One of these frees, of a small object. Returns whether o is in the bin, or kept by early.c. */
 bool bin_look(struct heap *h, unsigned cls, const struct object *o);
 

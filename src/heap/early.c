@@ -14,8 +14,9 @@
  *     emptied its quarantine. Its place there is cleared before the object can be handed out. So a
  *     thread that finds the object which it frees in a place has freed it twice.
  * (D) A heap that has such frees left writes links into the objects that refill a bin, and behind
- *     what is carved of their slab. Each of these frees looks at the one behind its object, if that
- *     is in the bin, and at the one at the end of its slab, so an overflow is noticed.
+ *     what is carved of their slab, up to FENCED_REFILLS times. Each of these frees looks at the
+ *     one behind its object, if that is in the bin, and at the one at the end of its slab, so an
+ *     overflow is noticed.
  * (E) The process's first large objects are mappings between guards: huge.c, (F). More of them, and
  *     longer ones, would cost more than that is worth.
  *

@@ -278,7 +278,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	h->bin[cls].top = bottom + got;
 	if (end != bottom + 1 + got)
 		memmove(bottom + 1, end - got, got * sizeof(*end));
-	if (unlikely(h->looks && class_size(cls) <= FENCE_OBJECT))
+	if (unlikely(bin_is_fenced(h)) && class_size(cls) <= FENCE_OBJECT)
 		slab_fence_refill(h->current[cls], bottom + 1, got);
 	return got != 0;
 }

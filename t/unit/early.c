@@ -23,6 +23,8 @@
 #define OBJECTS 700u /* more than have such frees */
 #define SLOTS 512u
 #define LARGE (100u << 10)
+#define BUILT 80000u /* takes more refills than are fenced */
+#define BUILT_BYTES 64u
 
 struct held {
 	unsigned char *p;
@@ -123,14 +125,35 @@ static void *drain(void *arg)
 	return NULL;
 }
 
+/* In a heap with first frees left: the objects of its last refills have no links, so a free does
+ * not look for the link of the one behind, which is in the bin. */
+static void build_before_frees(void)
+{
+	unsigned cls = class_of(BUILT_BYTES);
+	char *p = heap_alloc(BUILT_BYTES);
+	struct heap *h = heap_self;
+	bool behind = false;
+
+	for (unsigned i = 0; i < BUILT && !(behind && h->refills > FENCED_REFILLS); i++) {
+		p = heap_alloc(BUILT_BYTES);
+		behind = (char *)*h->bin[cls].top == p + BUILT_BYTES;
+	}
+	ok(behind && h->looks && h->refills > FENCED_REFILLS,
+	   "a heap with first frees left has refilled its bins often (%u left, %u refills)",
+	   h->looks, (unsigned)h->refills);
+	heap_free(p);
+	ok((char *)*h->bin[cls].top == p + BUILT_BYTES, "it frees, and looks for no link");
+}
+
 int main(void)
 {
 	pthread_t drainer;
 
-	tap_plan(3);
+	tap_plan(5);
 	options.early_checks = 1; /* the defaults, which tap.c takes away */
 	options.early_guards = 8;
 	sluice_init();
+	build_before_frees();
 	pthread_barrier_init(&started, NULL, THREADS);
 	if (pthread_create(&drainer, NULL, drain, NULL) != 0)
 		tap_bail_out("cannot start a thread");
