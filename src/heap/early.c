@@ -16,7 +16,8 @@
  * (D) A heap that has such frees left writes links into the objects that refill a bin, and behind
  *     what is carved of their slab, up to FENCED_REFILLS times. Each of these frees looks at the
  *     one behind its object, if that is in the bin, and at the one at the end of its slab, so an
- *     overflow is noticed.
+ *     overflow is noticed. Refills of a bin with few places carve no further than the page in which
+ *     they begin (slab_fence_fits): a thread that needs few objects has no pages for links alone.
  * (E) The process's first large objects are mappings between guards: huge.c, (F). More of them, and
  *     longer ones, would cost more than that is worth.
  *

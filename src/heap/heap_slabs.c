@@ -252,8 +252,10 @@ bool heap_refill(struct heap *h, unsigned cls)
 	unsigned want;
 	unsigned got = 0;
 	unsigned far = TAKE_FAR;
+	bool fenced;
 
 	counter_add(&h->refills, 1);
+	fenced = unlikely(bin_is_fenced(h)) && class_size(cls) <= FENCE_OBJECT;
 	bin_refilled(h, cls);
 	bin_grow(h, cls);
 	bottom = bin_bottom(h, cls);
@@ -264,6 +266,8 @@ bool heap_refill(struct heap *h, unsigned cls)
 	/* The first taken on top: it has the lowest address, or was freed last. */
 	end = bottom + 1 + want;
 	while (pg) {
+		if (fenced && bin_room(h, cls) <= BIN_SMALL)
+			want = got + slab_fence_fits(pg, want - got);
 		heap_work_count(0, 1);
 		got += slab_take(pg, end - got, want - got, &far);
 		if (got >= want || !far)
@@ -278,7 +282,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	h->bin[cls].top = bottom + got;
 	if (end != bottom + 1 + got)
 		memmove(bottom + 1, end - got, got * sizeof(*end));
-	if (unlikely(bin_is_fenced(h)) && class_size(cls) <= FENCE_OBJECT)
+	if (fenced)
 		slab_fence_refill(h->current[cls], bottom + 1, got);
 	return got != 0;
 }

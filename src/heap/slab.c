@@ -137,6 +137,16 @@ static void slab_fence(struct page *pg)
 	slab_holes(pg)->fence = pg->carved;
 }
 
+unsigned slab_fence_fits(const struct page *pg, unsigned n)
+{
+	unsigned left = FENCE_PAGE - slab_carved_bytes(pg) % FENCE_PAGE;
+	unsigned fit = (left - 1) / (unsigned)class_size(pg->cls);
+
+	if (pg->free || slab_in_holes(pg) || n <= fit)
+		return n;
+	return fit ? fit : 1;
+}
+
 /* The program gets the last of the objects now: others than freed ones have no links. */
 void slab_fence_refill(struct page *current, struct object **o, unsigned n)
 {

@@ -2,7 +2,7 @@
 /*
  * What early.c does with the first frees of heaps, by many threads at a time: each has a heap of
  * its own with such frees left, frees objects of the others, and ends while they go on. A drain
- * empties the heaps meanwhile.
+ * empties the heaps meanwhile. Before, how far the links reach behind a thread's few objects.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -145,14 +145,46 @@ static void build_before_frees(void)
 	ok((char *)*h->bin[cls].top == p + BUILT_BYTES, "it frees, and looks for no link");
 }
 
+#define FEW 4u
+/* Whether a link lies in a page where none of the objects lies that the thread was given. */
+static bool links_reach_far(unsigned cls)
+{
+	char *p = NULL;
+	bool far = false;
+
+	for (unsigned i = 0; i < FEW; i++) {
+		const struct page *pg;
+		char *link;
+
+		p = heap_alloc(class_size(cls));
+		pg = page_of(p);
+		link = page_address(pg) + slab_carved_bytes(pg);
+		if ((uintptr_t)link / FENCE_PAGE > (uintptr_t)(p + class_size(cls)) / FENCE_PAGE)
+			far = true;
+	}
+	return far;
+}
+
+static void test_links(void)
+{
+	unsigned far = 0;
+
+	for (unsigned cls = 0; class_size(cls) <= FENCE_OBJECT; cls++)
+		if (links_reach_far(cls))
+			far++;
+	ok(heap_self->looks && !far,
+	   "the links behind few objects lie in the pages of these (%u classes)", far);
+}
+
 int main(void)
 {
 	pthread_t drainer;
 
-	tap_plan(5);
+	tap_plan(6);
 	options.early_checks = 1; /* the defaults, which tap.c takes away */
 	options.early_guards = 8;
 	sluice_init();
+	test_links();
 	build_before_frees();
 	pthread_barrier_init(&started, NULL, THREADS);
 	if (pthread_create(&drainer, NULL, drain, NULL) != 0)
