@@ -42,24 +42,48 @@ void park_wait(void)
 	errno = saved;
 }
 
+static void wake_looker(void)
+{
+	syscall(SYS_futex, &park_exit_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+}
+
 void park_notify_exit_slow(void)
 {
 	int saved = errno;
 
 	SHARE_COUNT(park_exit_word);
-	if (!atomic_exchange_explicit(&park_exit_word, 1, memory_order_relaxed))
-		syscall(SYS_futex, &park_exit_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
-			0);
+	if (atomic_compare_exchange_strong_explicit(&park_exit_word, &(uint32_t){ PARK_NOT },
+						    PARK_LOOK, memory_order_relaxed,
+						    memory_order_relaxed))
+		wake_looker();
 	errno = saved;
 	park_wake();
 }
 
-void park_sleep_until_exit(uint64_t ms)
+void park_ask(void)
+{
+	int saved = errno;
+
+	SHARE_COUNT(park_exit_word);
+	atomic_exchange_explicit(&park_exit_word, PARK_ASKED, memory_order_relaxed);
+	wake_looker();
+	errno = saved;
+	park_wake();
+}
+
+void park_will_look(void)
+{
+	SHARE_COUNT(park_exit_word);
+	atomic_compare_exchange_strong_explicit(&park_exit_word, &(uint32_t){ PARK_NOT }, PARK_LOOK,
+						memory_order_relaxed, memory_order_relaxed);
+}
+
+void park_sleep_while(uint32_t seen, uint64_t ms)
 {
 	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 	int saved = errno;
 
-	syscall(SYS_futex, &park_exit_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
+	syscall(SYS_futex, &park_exit_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0);
 	errno = saved;
 }
 

@@ -12,8 +12,11 @@
 
 #include "types.h"
 
-extern _Atomic uint32_t park_word;      /* 1: parked, or about to be */
-extern _Atomic uint32_t park_exit_word; /* 1: it has to check whether other threads exist */
+extern _Atomic uint32_t park_word; /* 1: parked, or about to be */
+/* PARK_LOOK: it has to check whether other threads exist, or will do so. PARK_ASKED: somebody waits
+ * for that. */
+extern _Atomic uint32_t park_exit_word;
+enum { PARK_NOT, PARK_LOOK, PARK_ASKED };
 
 void park_wake_slow(void);
 
@@ -38,8 +41,14 @@ static always_inline void park_notify_exit(void)
 		park_notify_exit_slow();
 }
 
-/* Sleeps for ms, or until park_notify_exit sets the word. */
-void park_sleep_until_exit(uint64_t ms);
+/* The background thread checks soon whether other threads exist, however long it would sleep. */
+void park_ask(void);
+
+/* It will check later: until then a thread that ends need not notify it. */
+void park_will_look(void);
+
+/* Sleeps for ms, or until the word is no longer `seen`. */
+void park_sleep_while(uint32_t seen, uint64_t ms);
 
 /* Sleeps by a futex, which every seccomp filter allows. Keeps errno; no cancellation point. */
 void park_sleep_us(uint64_t us);

@@ -77,9 +77,12 @@
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
 
-/* After a thread has notified us of its end: time to the first check, doubled up to the second. */
+/* After a thread has notified us of its end: time to the first check, doubled up to the second. The
+ * first one comes later, up to LOOK_LATE_MS, in a program whose threads keep ending beside others.
+ * It does not if the last checks are AGAIN_MS ago. */
 #define LOOK_MS 10u
 #define LOOK_MOST_MS 80u
+#define LOOK_LATE_MS 640u
 /* Alone for this long before the end; doubled up to GRACE_MOST_MS for a program that makes a thread
  * within AGAIN_MS after the last end. */
 #define GRACE_MS 20u
@@ -118,6 +121,8 @@ struct round {
 	uint64_t decay_at; /* ms: when the next decay round is due */
 	uint64_t look_at;  /* ms: when to check for other threads; 0: no thread has notified us */
 	uint64_t look_ms;  /* from that check to the next one */
+	uint64_t first_ms; /* from the next notice to the check */
+	uint64_t seen_at;  /* ms: of the last check that no other followed */
 	uint64_t alone_at; /* ms: alone since; 0: other threads exist */
 	bool decayed;      /* since the last marks: purge also empty heaps that cost memory */
 };
@@ -221,7 +226,8 @@ static bool is_always(void)
 static bool asked_to_look(void)
 {
 	return atomic_load_explicit(&leave, memory_order_relaxed) != STAY ||
-	       (!is_always() && atomic_load_explicit(&park_exit_word, memory_order_relaxed));
+	       (!is_always() &&
+		atomic_load_explicit(&park_exit_word, memory_order_relaxed) != PARK_NOT);
 }
 
 /* Sleeps without a timer if nothing is cached. Returns false if something is. */
@@ -348,6 +354,29 @@ static bool may_end(bool leader)
 	return !leader || !sandbox_all();
 }
 
+static void begin_looks(struct round *r, uint64_t now)
+{
+	if (now - r->seen_at >= AGAIN_MS)
+		r->first_ms = LOOK_MS;
+	r->look_ms = r->first_ms;
+	r->look_at = now + r->first_ms;
+}
+
+/* Others exist. If threads that will notify us are among them, a few checks are enough. */
+static void next_look(struct round *r, uint64_t now)
+{
+	r->alone_at = 0;
+	r->look_ms = min_size(2 * max_size(r->look_ms, LOOK_MS), LOOK_MOST_MS);
+	r->look_at = now + r->look_ms;
+	if (r->look_ms == LOOK_MOST_MS &&
+	    (is_always() ||
+	     heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed)))) {
+		r->look_at = 0;
+		r->seen_at = now;
+		r->first_ms = min_size(2 * max_size(r->first_ms, LOOK_MS), LOOK_LATE_MS);
+	}
+}
+
 /*
  * From here on our threads make the calls of libc at the end of a thread. background_let_end waits
  * for them: it sets the filter's bit, then reads `ending`; we write `ending`, then leave. Returns
@@ -383,33 +412,29 @@ static bool must_end(struct round *r)
 		return false;
 	if (asked == LEAVE || !leader)
 		return true;
-	if (!r->look_at && asked_to_look()) {
-		r->look_ms = LOOK_MS;
-		r->look_at = now + LOOK_MS;
-	}
+	if (!r->look_at && asked_to_look())
+		begin_looks(r, now);
 	if (asked == STAY && (!r->look_at || now < r->look_at))
 		return false;
-	/* A thread that ends from here on notifies us again. */
-	atomic_store_explicit(&park_exit_word, 0, memory_order_seq_cst);
+	/* A thread that ends from here on notifies us again, unless another check will follow. */
+	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_seq_cst);
 	/* The store comes before the question to the kernel. Except on x86-64, a store of any order
 	 * could be delayed past it. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
 	if ((!is_always() || asked == LEAVE_ALONE) && alone()) {
-		r->look_at = now + LOOK_MS;
 		if (!r->alone_at)
 			r->alone_at = now;
-		return asked == LEAVE_ALONE || now - r->alone_at >= grace;
+		r->look_at = r->alone_at + grace;
+		park_will_look();
+		return asked == LEAVE_ALONE || now >= r->look_at;
 	}
 	atomic_compare_exchange_strong_explicit(&leave, &(uint32_t){ LEAVE_ALONE }, STAY,
 						memory_order_relaxed, memory_order_relaxed);
-	r->alone_at = 0;
-	r->look_ms = min_size(2 * max_size(r->look_ms, LOOK_MS), LOOK_MOST_MS);
-	r->look_at = now + r->look_ms;
-	if (r->look_ms == LOOK_MOST_MS &&
-	    (is_always() || heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed))))
-		r->look_at = 0;
+	next_look(r, now);
+	if (r->look_at)
+		park_will_look();
 	return false;
 }
 
@@ -453,6 +478,14 @@ static void finish(void)
 		background_start(true);
 }
 
+/* Until then; at least 1 ms. */
+static uint64_t time_left(uint64_t end)
+{
+	uint64_t now = clock_ms();
+
+	return now < end ? end - now : 1;
+}
+
 static void *background_main(void *arg)
 {
 	struct round r = {
@@ -467,7 +500,7 @@ static void *background_main(void *arg)
 	thread_begins("sluice");
 	atomic_store_explicit(&tid, self_tid(), memory_order_release);
 	/* The program's only further thread may have ended before: check for others. */
-	atomic_store_explicit(&park_exit_word, 1, memory_order_relaxed);
+	atomic_store_explicit(&park_exit_word, PARK_LOOK, memory_order_relaxed);
 	while (!is_over(&r)) {
 		uint64_t ms = options.idle_ms < options.decay_ms ? options.idle_ms
 								 : options.decay_ms;
@@ -482,7 +515,7 @@ static void *background_main(void *arg)
 			mapcache_drain();
 		ms = max_size(ms / TICKS, 1);
 		if (r.look_at)
-			ms = min_size(ms, LOOK_MS);
+			ms = min_size(ms, time_left(r.look_at));
 		if (export_wanted())
 			ms = min_size(ms, EXPORT_MS);
 		export_tick();
@@ -495,7 +528,7 @@ static void *background_main(void *arg)
 		}
 		/* After an answer, do not poll the socket in the next wait: a peer that asks all
 		 * the time is answered every second time and does not change the ticks. */
-		served = psi_wait(ms, r.epoch, served ? -1 : asked);
+		served = psi_wait(ms, r.alone_at, r.epoch, served ? -1 : asked);
 		if (served && sandbox_enter()) {
 			control_serve();
 			sandbox_leave();
@@ -656,8 +689,7 @@ static bool leave_within(bool only_alone, uint64_t ms)
 		return false;
 	if (atomic_load_explicit(&running, memory_order_relaxed)) {
 		atomic_store_explicit(&leave, asked, memory_order_seq_cst);
-		park_notify_exit();
-		park_wake();
+		park_ask();
 	}
 	while (!lock_thread_gone(t) || (reserve > 1 && !lock_thread_gone(reserve))) {
 		if (clock_ms() >= end)
@@ -744,7 +776,7 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&ending[1], 0, memory_order_relaxed);
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
-	atomic_store_explicit(&park_exit_word, 0, memory_order_relaxed);
+	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_relaxed);
 	ended_at = 0;
 	trim_inline = true;
 	watch_no_more();

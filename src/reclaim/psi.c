@@ -35,7 +35,8 @@
 #include "reclaim/limits.h"
 #include "reclaim/reclaim.h"
 
-#define PART_MS 40u /* longest single poll, see psi_wait */
+#define PART_MS 40u /* longest single poll, */
+#define SOON_MS 10u /* and if somebody may wait for the thread, see psi_wait */
 #define PSI_AFTER_MS 1000u
 #define PSI_WINDOW_US 2000000 /* unprivileged processes may use multiples of 2 s only */
 #define SOURCES 2u
@@ -133,26 +134,26 @@ static bool psi_event(struct ourfd *p, short revents)
 
 /*
  * As poll, in parts: no descriptor says that a thread is about to end, so the word that says it is
- * read after each part. ending: it was set before.
+ * read after each part, of most ms. seen: what it was before.
  */
-static int poll_in_parts(struct pollfd *fds, uint64_t ms, bool ending)
+static int poll_in_parts(struct pollfd *fds, uint64_t ms, uint64_t most, uint32_t seen)
 {
 	int ready;
 
 	do {
-		uint64_t part = min_size(ms, PART_MS);
+		uint64_t part = min_size(ms, most);
 
 		ready = sys_poll(fds, SOURCES + 1, (int)part);
 		ms -= part;
 	} while (ready == 0 && ms &&
-		 (ending || !atomic_load_explicit(&park_exit_word, memory_order_relaxed)));
+		 atomic_load_explicit(&park_exit_word, memory_order_relaxed) == seen);
 	return ready;
 }
 
-bool psi_wait(uint64_t ms, uint64_t epoch, int also)
+bool psi_wait(uint64_t ms, bool soon, uint64_t epoch, int also)
 {
 	struct pollfd fds[SOURCES + 1] = { { .fd = also, .events = POLLIN } };
-	bool ending = atomic_load_explicit(&park_exit_word, memory_order_relaxed);
+	uint32_t seen = atomic_load_explicit(&park_exit_word, memory_order_relaxed);
 	bool event = false;
 	int ready;
 
@@ -162,12 +163,9 @@ bool psi_wait(uint64_t ms, uint64_t epoch, int also)
 		return false;
 	}
 	psi_listen();
-	if (also < 0 && psi[0].fd < 0 && psi[1].fd < 0) {
+	if (also < 0 && (!listening || (psi[0].fd < 0 && psi[1].fd < 0))) {
 		sandbox_leave();
-		if (ending)
-			park_sleep_ms(ms);
-		else
-			park_sleep_until_exit(ms);
+		park_sleep_while(seen, ms);
 		return false;
 	}
 	for (unsigned i = 0; i < SOURCES; i++)
@@ -175,7 +173,7 @@ bool psi_wait(uint64_t ms, uint64_t epoch, int also)
 			.fd = listening ? psi[i].fd : -1, /* an error before it has a trigger */
 			.events = psi[i].event ? POLLIN : POLLPRI,
 		};
-	ready = poll_in_parts(fds, ms, ending);
+	ready = poll_in_parts(fds, ms, soon ? SOON_MS : PART_MS, seen);
 	for (unsigned i = 0; ready > 0 && i < SOURCES; i++)
 		event |= psi_event(&psi[i], fds[i + 1].revents);
 	sandbox_leave();

@@ -14,11 +14,12 @@ void psi_open(const struct cgroup *group);
 
 /*
  * Background thread only. Sleeps for ms, or less if little memory is left. An event of the kernel
- * ends the sleep, as the end of a thread does (park.h); after an event all free memory is given
- * back before this returns. also: a further descriptor to wait for, or -1. Returns true if `also`
- * has something to be read. epoch: of its marks, for reclaim_pressure.
+ * ends the sleep, as a change of park_exit_word does; after an event all free memory is given back
+ * before this returns. soon: the word is likely to change, and somebody to wait for it. also: a
+ * further descriptor to wait for, or -1. Returns true if `also` has something to be read. epoch: of
+ * its marks, for reclaim_pressure.
  */
-bool psi_wait(uint64_t ms, uint64_t epoch, int also);
+bool psi_wait(uint64_t ms, bool soon, uint64_t epoch, int also);
 
 /* In a fork child: the triggers are the parent's. copy: as for pressure_fork_child. */
 void psi_fork_child(bool copy);

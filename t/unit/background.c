@@ -25,6 +25,7 @@
 #include "heap/heap.h"
 #include "reclaim/info.h"
 #include "shim/init.h"
+#include "base/clock.h"
 #include "base/options.h"
 #include "lib/realtime.h"
 #include "lib/statm.h"
@@ -375,6 +376,38 @@ static void test_idle(void)
 	zone_check(&zone_main);
 }
 
+static void *ends(void *arg)
+{
+	heap_free(alloc(100));
+	return arg;
+}
+
+/* A wake-up for each 20 ms, and some: ticks come each second, and a poll lasts 40 ms. */
+static void test_ends_seldom_wake(void)
+{
+	unsigned long before = switches();
+	uint64_t begin = clock_ms();
+	unsigned threads = 0;
+	uint64_t ms;
+
+	options.idle_ms = options.decay_ms = 4000;
+	do {
+		pthread_t t;
+
+		if (pthread_create(&t, NULL, ends, NULL) != 0)
+			tap_bail_out("cannot start a thread");
+		pthread_join(t, NULL);
+		threads++;
+		sleep_ms(2);
+		ms = clock_ms() - begin;
+	} while (ms < 2000);
+	before = switches() - before;
+	options.idle_ms = IDLE_MS;
+	options.decay_ms = DECAY_MS;
+	ok(before <= ms / 20 + 20, "threads that end beside others seldom wake it");
+	tap_diag("%lu times for %u threads in %lu ms", before, threads, (unsigned long)ms);
+}
+
 /* Threads that end leave nothing that needs a call. */
 static void test_ended(void)
 {
@@ -595,7 +628,7 @@ int main(void)
 	sluice_init();
 	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
-	tap_plan(25);
+	tap_plan(26);
 	options.idle_ms = IDLE_MS;
 	options.decay_ms = DECAY_MS;
 	options.psi = 0; /* so that pressure of the machine does not matter */
@@ -605,6 +638,7 @@ int main(void)
 	test_park();
 	test_idle();
 	test_ended();
+	test_ends_seldom_wake();
 	test_fork();
 	test_decay();
 	return tap_done();

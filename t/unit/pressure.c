@@ -589,8 +589,8 @@ static void psi_waits(void)
 	uint64_t begin = clock_ms();
 
 	while (clock_ms() - begin < 1200)
-		psi_wait(50, 0, -1);
-	psi_wait(1, 0, -1);
+		psi_wait(50, false, 0, -1);
+	psi_wait(1, false, 0, -1);
 }
 
 /* As a parent leaves it to its children. */
