@@ -29,7 +29,6 @@
 #endif
 #include "heap/heap_thread.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -59,12 +58,8 @@
 #define ORPHAN_CALLS 64u
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
-/* TSan removes its own state of the thread in the last round, before our destructor runs. */
-#if defined(__SANITIZE_THREAD__)
-#define EXIT_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
-#else
-#define EXIT_ROUND PTHREAD_DESTRUCTOR_ITERATIONS
-#endif
+/* Each round goes through all keys. */
+#define EXIT_ROUND 2u
 
 struct heap heap_none = HEAP_NEVER;
 struct heap heap_gone = HEAP_NEVER;
@@ -530,8 +525,8 @@ struct pcp *heap_pcp(void)
 }
 
 /*
- * Thread-specific destructors run in rounds. Ours asks for another round until the last one, so
- * that destructors of the program may still use malloc and free. Later calls use the fallback heap.
+ * Thread-specific destructors run in rounds. Ours asks for a second one, so that destructors of the
+ * program may still use malloc and free in the first. Later calls use the fallback heap.
  */
 static void heap_end(struct heap *h)
 {

@@ -421,12 +421,15 @@ static void test_many_threads(void)
 }
 
 static pthread_key_t late_key;
+static unsigned with_heap[8]; /* threads that had one in that round */
 
-/* Runs in all rounds of destructors, the last one after the heap's own destructor. */
+/* Runs in all rounds of destructors, from the second one on after the heap's own destructor. */
 static void late_destructor(void *arg)
 {
 	uintptr_t round = (uintptr_t)arg;
 
+	if (heap_is_real(heap_own()))
+		with_heap[round]++;
 	for (unsigned i = 0; i < 50; i++) {
 		void *p = alloc(100 + i);
 
@@ -453,7 +456,7 @@ static void test_late(void)
 	uint64_t slab_bytes = 0;
 
 	if (UNDER_TSAN) {
-		tap_skip(1, "ThreadSanitizer ends before the last destructors run");
+		tap_skip(2, "ThreadSanitizer ends before the last destructors run");
 		return;
 	}
 	if (pthread_key_create(&late_key, late_destructor) != 0)
@@ -469,6 +472,8 @@ static void test_late(void)
 	heap_sweep();
 	ok(value("slab_bytes") <= slab_bytes + MIB / 2,
 	   "threads that allocate and free in their last destructors leave nothing behind");
+	ok(with_heap[1] == 500 && with_heap[2] == 0 && with_heap[3] == 0,
+	   "a thread has its heap in the first round of destructors, and none later");
 	pthread_key_delete(late_key);
 }
 
@@ -1234,7 +1239,7 @@ static void test_ageing_past(void)
 
 int main(void)
 {
-	tap_plan(84);
+	tap_plan(85);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
