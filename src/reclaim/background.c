@@ -408,8 +408,10 @@ static bool must_end(struct round *r)
 	uint32_t asked = atomic_load_explicit(&leave, memory_order_acquire);
 	uint64_t now = clock_ms();
 
-	if (!may_end(leader))
+	if (!may_end(leader)) {
+		r->look_at = 0; /* nor does it look any more */
 		return false;
+	}
 	if (asked == LEAVE || !leader)
 		return true;
 	if (!r->look_at && asked_to_look())
