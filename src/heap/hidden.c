@@ -81,9 +81,9 @@ static void current_shuffle(struct heap *h, unsigned cls)
 	heap_change_current(h, cls, next);
 }
 
-/* Up to n objects, HIDDEN_MAX at most, out of the slab. Those that were freed read again as they did then: their links
- * do not stay, and a seal is made again. Newly carved ones may be noted, too: those that were in a
- * hole at the slab's end, which read as zero. */
+/* Up to n objects, HIDDEN_MAX at most, out of the slab. Those that were freed read again as they
+ * did then: their links do not stay, and a seal is made again. Newly carved ones may be noted, too:
+ * those that were in a hole at the slab's end, which read as zero. */
 static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 {
 	struct object *taken[HIDDEN_MAX];

@@ -224,7 +224,8 @@ static inline uint32_t region_run_end(const struct region *r, uint32_t i, enum p
 #define FENCE_OBJECT 1024u
 #define FENCE_PAGE 4096u
 /* How many of n objects are carved so that the link behind them lies in the page where they begin,
- * at least one. A thread that needs few takes no more at once, and touches no page for links alone. */
+ * at least one. A thread that needs few takes no more at once: no page is touched for links alone.
+ */
 unsigned slab_fence_fits(const struct page *pg, unsigned n);
 void slab_fence_refill(struct page *current, struct object **o, unsigned n);
 void slab_fence_check(const struct page *pg, const struct object *behind);
