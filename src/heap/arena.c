@@ -51,9 +51,12 @@
 #endif
 #include "heap/arena.h"
 
+#include <string.h>
+
 #include "base/check.h"
 #include "base/delay.h"
 #include "base/lock.h"
+#include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
 #include "os/vm.h"
@@ -221,6 +224,8 @@ static void *hand_out(unsigned slot, unsigned first, size_t offset, size_t size)
 	h->block = (uint16_t)first;
 	h->spare = 0;
 	h->check = check_of(h);
+	if (unlikely(options.zero_on_free)) /* nothing of what was here before */
+		memset(p, 0, h->size);
 	place_at(&at, slot, offset);
 	/* Release pairs with find. */
 	atomic_fetch_or_explicit(at.start, at.bit, memory_order_release);

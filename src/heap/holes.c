@@ -246,14 +246,19 @@ static void map_in_holes(struct page *pg, struct object_map *m)
 /* The objects below pg->carved that are free: in holes or on the free list. */
 static void map_free(struct page *pg, struct object_map *m)
 {
+	uint64_t base = mark_base(pg);
 	unsigned n = slab_in_holes(pg);
 
 	map_in_holes(pg, m);
-	for (struct object *o = pg->free; o; o = freelist_next(pg, o), n++) {
+	for (struct object *o = pg->free, *next; o; o = next, n++) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		if (unlikely(!class_divides(pg->cls, off) || map_has(m, class_index(pg->cls, off))))
 			freelist_bad_count(pg, o);
+		next = freelist_next(pg, o);
+		/* give_up writes it again, or the object goes to the kernel. */
+		if (unlikely(!mark_is_set(o, base)))
+			freelist_bad_mark(pg, o);
 		map_set(m, class_index(pg->cls, off));
 	}
 	CHECK((unsigned)pg->used + n == pg->carved);

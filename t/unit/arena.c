@@ -282,6 +282,26 @@ static void overwritten(void *arg)
 	arena_free(p);
 }
 
+static void zeroed(void *arg)
+{
+	unsigned nonzero = 0;
+
+	(void)arg;
+	options.zero_on_free = 1;
+	for (unsigned i = 0; i < 200; i++) {
+		unsigned char *p = arena_alloc(300, 1);
+
+		if (!p)
+			_exit(2);
+		for (unsigned k = 0; k < 300; k++)
+			nonzero += p[k] != 0;
+		memset(p, 0x55, 300);
+		arena_free(p);
+	}
+	if (nonzero)
+		_exit(1);
+}
+
 /* ---- fork ----------------------------------------------------------------------------------- */
 
 static void test_kept(void)
@@ -503,7 +523,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(37);
+	tap_plan(38);
 	vm_init();
 	test_one();
 	test_sizes();
@@ -511,6 +531,7 @@ int main(void)
 	test_refusal();
 	ok(child_is_stopped(overwritten, NULL, "the memory in front of a block was overwritten"),
 	   "a write in front of an object is seen when it is freed");
+	ok(child_is_well(zeroed, NULL), "with zero_on_free an object holds nothing old");
 	test_threads();
 	test_kept();
 	test_children();

@@ -354,6 +354,15 @@ static void write_after_free(void *arg)
 	holes_punch_slab(pg);
 }
 
+static void write_to_mark(void *arg)
+{
+	struct page *pg = slab_thinned(CLS, 4 * EACH, 0);
+
+	(void)arg;
+	object_at(pg, 5)->mark ^= 1;
+	holes_punch_slab(pg);
+}
+
 static void listed_twice(void *arg)
 {
 	struct page *pg = slab_thinned(CLS, 4 * EACH, 0);
@@ -391,6 +400,8 @@ static void test_misuse(void)
 {
 	ok(child_is_stopped(write_after_free, NULL, "object written to after it was freed"),
 	   "an overwritten free list stops the program");
+	ok(child_is_stopped(write_to_mark, NULL, "object freed twice, or written to after it was"),
+	   "an overwritten mark stops the program before the object goes to the kernel");
 	ok(child_is_stopped(listed_twice, NULL, "object freed twice"),
 	   "an object that is twice on a free list stops the program");
 	ok(child_is_stopped(free_in_hole, NULL, "free of memory that was never handed out"),
@@ -646,7 +657,7 @@ int main(void)
 	options.va_reserve = (uint64_t)1 << 30;
 	if (vm_os_page != HOLE_BYTES)
 		tap_skip_all("the figures are for a kernel with pages of 4 KiB");
-	tap_plan(71);
+	tap_plan(72);
 	buddy_free(buddy_alloc(&zone, 1));
 	test_punch();
 	test_never_written();
