@@ -65,7 +65,8 @@ void park_ask(void)
 	int saved = errno;
 
 	SHARE_COUNT(park_exit_word);
-	atomic_exchange_explicit(&park_exit_word, PARK_ASKED, memory_order_relaxed);
+	/* Behind the caller's request: whoever overwrites this sees that. */
+	atomic_exchange_explicit(&park_exit_word, PARK_ASKED, memory_order_seq_cst);
 	wake_looker();
 	errno = saved;
 	park_wake();

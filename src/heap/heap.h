@@ -225,7 +225,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 	got = slab_take_freed(pg, end, most, &far);
 	o = end[-1];
 	/* In the order of the list, in which runs of addresses stay together. */
-	if (unlikely(got < most))
+	if (got < most && got > 1)
 		memmove(bottom + 1, end - got, (got - 1) * sizeof(struct object *));
 	b->top = bottom + got - 1;
 	slab_prefetch_next(h, cls);

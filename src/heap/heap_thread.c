@@ -59,7 +59,7 @@
 #define FORK_WAIT_NS UINT64_C(10000000) /* for all heaps together */
 
 /* Each round goes through all keys. */
-#define EXIT_ROUND 2u
+#define EXIT_ROUND 3u
 
 struct heap heap_none = HEAP_NEVER;
 struct heap heap_gone = HEAP_NEVER;
@@ -525,8 +525,8 @@ struct pcp *heap_pcp(void)
 }
 
 /*
- * Thread-specific destructors run in rounds. Ours asks for a second one, so that destructors of the
- * program may still use malloc and free in the first. Later calls use the fallback heap.
+ * Thread-specific destructors run in rounds. Ours asks for two more, so that destructors of the
+ * program may still use malloc and free in the first two. Later calls use the fallback heap.
  */
 static void heap_end(struct heap *h)
 {

@@ -68,6 +68,7 @@
 #include "page/purge.h"
 #include "page/zone.h"
 #include "reclaim/control.h"
+#include "reclaim/ending.h"
 #include "reclaim/export.h"
 #include "reclaim/limits.h"
 #include "reclaim/psi.h"
@@ -77,19 +78,17 @@
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10)
 
-/* After a thread has notified us of its end: time to the first check, doubled up to the second. The
- * first one comes later, up to LOOK_LATE_MS, in a program whose threads keep ending beside others.
+/* After a thread has notified us of its end: time to the first check, doubled up to the second. In
+ * a program whose threads keep ending beside others the first one comes later, up to the same time.
  * It does not if the last checks are AGAIN_MS ago. */
 #define LOOK_MS 10u
 #define LOOK_MOST_MS 80u
-#define LOOK_LATE_MS 640u
 /* Alone for this long before the end; doubled up to GRACE_MOST_MS for a program that makes a thread
  * within AGAIN_MS after the last end. */
 #define GRACE_MS 20u
 #define GRACE_MOST_MS 1000u
 #define AGAIN_MS 2000u
 #define LEAVE_MS 2000u
-#define BLIND_MS 100u /* where the kernel cannot be asked whether a thread is gone */
 #define TRIES_MOST 65536u
 
 /* Where it is started from: a call of the shim, or a call that allocates or frees. */
@@ -103,7 +102,6 @@ _Thread_local bool background_inside TLS_FAST;
 static _Atomic uint32_t running;
 static _Atomic uint32_t tid;         /* of the background thread; 0 if it has not begun */
 static _Atomic uint32_t reserve_tid; /* of the reserve's thread; 0: none, 1: being started */
-static _Atomic uint32_t ending[2];   /* TIDs of the two, from when they begin to end */
 static _Atomic uint32_t leave;       /* STAY, or what background_leave asks for */
 static _Atomic uint32_t thread_made; /* since the last check for other threads */
 static _Atomic uint32_t override;    /* what background_set asked for */
@@ -373,26 +371,8 @@ static void next_look(struct round *r, uint64_t now)
 	     heap_others(atomic_load_explicit(&reserve_tid, memory_order_relaxed)))) {
 		r->look_at = 0;
 		r->seen_at = now;
-		r->first_ms = min_size(2 * max_size(r->first_ms, LOOK_MS), LOOK_LATE_MS);
+		r->first_ms = min_size(2 * max_size(r->first_ms, LOOK_MS), LOOK_MOST_MS);
 	}
-}
-
-/*
- * From here on our threads make the calls of libc at the end of a thread. background_let_end waits
- * for them: it sets the filter's bit, then reads `ending`; we write `ending`, then leave. Returns
- * false if a filter is there or is just being installed, or if the thread before us is not gone.
- */
-static bool begin_to_end(void)
-{
-	uint32_t before = atomic_load_explicit(&ending[0], memory_order_relaxed);
-	uint32_t reserve = atomic_load_explicit(&reserve_tid, memory_order_acquire);
-
-	if ((before && !lock_thread_gone(before)) || !sandbox_enter())
-		return false;
-	atomic_store_explicit(&ending[0], self_tid(), memory_order_relaxed);
-	atomic_store_explicit(&ending[1], reserve, memory_order_relaxed);
-	sandbox_leave(); /* release: pairs with the acquire in sandbox_begins */
-	return true;
 }
 
 /*
@@ -421,8 +401,11 @@ static bool must_end(struct round *r)
 	/* A thread that ends from here on notifies us again, unless another check will follow. */
 	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_seq_cst);
 	/* The store comes before the question to the kernel. Except on x86-64, a store of any order
-	 * could be delayed past it. */
+	 * could be delayed past it. Nor is a request lost whose PARK_ASKED it has overwritten. */
 	atomic_thread_fence(memory_order_seq_cst);
+	asked = atomic_load_explicit(&leave, memory_order_acquire);
+	if (asked == LEAVE)
+		return true;
 	if (atomic_exchange_explicit(&thread_made, 0, memory_order_relaxed))
 		r->alone_at = 0;
 	if ((!is_always() || asked == LEAVE_ALONE) && alone()) {
@@ -442,8 +425,13 @@ static bool must_end(struct round *r)
 
 static bool is_over(struct round *r)
 {
-	return must_end(r) &&
-	       (begin_to_end() || atomic_load_explicit(&heap_leader_gone, memory_order_relaxed));
+	if (!must_end(r))
+		return false;
+	if (ending_begins(atomic_load_explicit(&reserve_tid, memory_order_acquire)) ||
+	    atomic_load_explicit(&heap_leader_gone, memory_order_relaxed))
+		return true;
+	r->look_at = clock_ms() + LOOK_MS;
+	return false;
 }
 
 static void end_reserve(void)
@@ -520,6 +508,9 @@ static void *background_main(void *arg)
 			ms = min_size(ms, time_left(r.look_at));
 		if (export_wanted())
 			ms = min_size(ms, EXPORT_MS);
+		/* Asked since is_over has looked, perhaps too late to end the next wait. */
+		if (atomic_load_explicit(&leave, memory_order_relaxed) != STAY && may_end(true))
+			ms = 1;
 		export_tick();
 		/* A parked thread would not see requests of sluice-ctl. */
 		if (!r.look_at && asked < 0 && !export_wanted() && !r.epoch && park()) {
@@ -719,25 +710,6 @@ void background_leave_alone(uint32_t ms)
 		leave_within(true, ms);
 }
 
-void background_let_end(bool blind, uint32_t ms)
-{
-	uint64_t end = clock_ms() + ms;
-	int saved = errno;
-
-	for (unsigned i = 0; i < 2; i++) {
-		uint32_t t = atomic_load_explicit(&ending[i], memory_order_relaxed);
-
-		/* 1: the reserve's thread is being started, and its TID is not known. */
-		if (t && (blind || t == 1))
-			park_sleep_ms(BLIND_MS);
-		/* lock_thread_gone asks no more: the filter's bit is set. */
-		else if (t)
-			while (syscall(SYS_tkill, t, 0) == 0 && clock_ms() < end)
-				park_sleep_ms(1);
-	}
-	errno = saved;
-}
-
 bool background_runs(void)
 {
 	return atomic_load_explicit(&running, memory_order_relaxed) != 0;
@@ -774,8 +746,7 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&running, 0, memory_order_relaxed);
 	atomic_store_explicit(&tid, 0, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
-	atomic_store_explicit(&ending[0], 0, memory_order_relaxed);
-	atomic_store_explicit(&ending[1], 0, memory_order_relaxed);
+	ending_fork_child();
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_relaxed);

@@ -43,14 +43,6 @@ bool background_leave(bool only_alone);
 #define BACKGROUND_LEAVE_FILTER_MS 2000u /* a filter may kill a thread that ends too late */
 void background_leave_alone(uint32_t ms);
 
-/*
- * The program is about to install a filter for all threads, and sandbox_begins has said so: waits
- * at most ms for those of our threads that had begun to end, because the filter may kill for the
- * calls that end a thread. blind: the calling thread has a filter already, so the kernel is not
- * asked. Keeps errno.
- */
-void background_let_end(bool blind, uint32_t ms);
-
 /* Whether the thread runs, and whether it may. background_set overrides the option, and waits for
  * the thread's end as background_leave does. */
 bool background_runs(void);

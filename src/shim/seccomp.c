@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * seccomp.c - prctl and syscall, by which programs and libseccomp install seccomp filters: we
- * notice the filter before it is installed. Uses sandbox, heap, background; used by the program.
+ * notice the filter before it is installed. Uses sandbox, heap, background, ending; used by the
+ * program.
  *
  * syscall is written as in the C library, in assembly, with two comparisons in front: a call may
  * return on another stack than it was made on (clone). Our own calls of syscall come here as well.
@@ -23,6 +24,7 @@
 #include "base/sys.h"
 #include "heap/heap_thread.h"
 #include "reclaim/background.h"
+#include "reclaim/ending.h"
 
 long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
 
@@ -142,7 +144,7 @@ static long seen(long n, long a, long b, long c, long d, long e)
 	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
 	if (first && kind == 2)
-		background_let_end(blind, BACKGROUND_LEAVE_FILTER_MS);
+		ending_wait(blind, BACKGROUND_LEAVE_FILTER_MS);
 	r = raw(n, a, b, c, d, e);
 	if (r != 0 && first)
 		sandbox_failed(kind == 2);
