@@ -281,7 +281,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	PROBE2(refill, class_size(cls), got);
 	h->bin[cls].top = bottom + got;
 	if (end != bottom + 1 + got)
-		memmove(bottom + 1, end - got, got * sizeof(*end));
+		memmove(bottom + 1, end - got, got * sizeof(struct object *));
 	if (fenced)
 		slab_fence_refill(h->current[cls], bottom + 1, got);
 	return got != 0;
@@ -544,7 +544,7 @@ static always_inline void bin_left(struct heap *h, unsigned cls, struct object *
 	}
 	do {
 		end -= FLUSH;
-		memcpy(to, end, FLUSH * sizeof(*to));
+		memcpy(to, end, FLUSH * sizeof(struct object *));
 		to += FLUSH;
 		n -= FLUSH;
 	} while (n);

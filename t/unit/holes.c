@@ -128,7 +128,7 @@ static void test_punch(void)
 	struct page *pg = slab_thinned(CLS, 4 * EACH, 2 * EACH);
 	uint64_t calls = stat_sum(STAT_purge_calls);
 	uint64_t live = UINT64_C(0x4444); /* units 2, 6, 10 and 14 hold one object each */
-	struct object *o[OBJECTS];
+	struct object *o[OBJECTS] = { NULL };
 	unsigned again = 0;
 
 	is_int(resident(pg), 0xffff, "all of a slab that was written to costs memory");
