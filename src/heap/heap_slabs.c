@@ -557,9 +557,7 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 
 	counter_add(&h->flushes, 1);
 	PROBE2(flush, class_size(cls), n);
-	heap_work_count(n, 0);
-	for (unsigned k = 0; k < n;)
-		k += free_to_slab(h, o + k, n - k, d);
+	heap_free_some(h, o, n, d);
 	bin_left(h, cls, o, i, n);
 }
 
