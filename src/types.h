@@ -58,6 +58,17 @@
 #define cache_aligned __attribute__((aligned(CACHE_LINE)))
 #define noinline __attribute__((noinline))
 #define always_inline inline __attribute__((always_inline))
+/* Of a variable where it is declared: no instruction looks up where it is. */
+#define hidden_data __attribute__((visibility("hidden")))
+
+/* Whether the fast paths name the instruction that loads an atomic word and uses it: compilers make
+ * two of that. ThreadSanitizer has to see the load. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define LOADS_AND_USES 1
+#else
+#define LOADS_AND_USES 0
+#endif
+
 #define TLS_FAST __attribute__((tls_model("initial-exec")))
 
 #define PG_SHIFT 14

@@ -40,7 +40,7 @@ struct link_key {
 } SEALED_TYPE;
 
 /* Set once, before the first object is handed out. */
-extern struct link_key link_key;
+extern hidden_data struct link_key link_key;
 
 /* Draws the keys. */
 void link_init(void);

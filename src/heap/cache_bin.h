@@ -128,8 +128,8 @@ void bin_shrink(struct heap *h, unsigned bin, unsigned n);
  * Bytes of the objects that the bins of all heaps have room for, and how many that may become,
  * apart from the first places of each: what a limit on memory allows (reclaim).
  */
-extern _Atomic uint64_t heap_bins_bytes;
-extern _Atomic uint64_t heap_bins_most;
+extern hidden_data _Atomic uint64_t heap_bins_bytes;
+extern hidden_data _Atomic uint64_t heap_bins_most;
 
 /* Whether the bins of all heaps may have that many bytes more. */
 static inline bool bins_may_have(uint64_t more)

@@ -16,6 +16,21 @@ static inline uint32_t slab_carved_bytes(const struct page *pg)
 	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
 }
 
+/* Whether memory of the slab that begins offset bytes after its start is carved. */
+static always_inline bool slab_is_carved(const struct page *pg, uint32_t offset)
+{
+#if LOADS_AND_USES
+	bool below;
+
+	__asm__("cmpl %2, %1"
+		: "=@ccb"(below)
+		: "r"(offset), "m"(*(const uint32_t *)(uintptr_t)&pg->carved_bytes));
+	return below;
+#else
+	return offset < slab_carved_bytes(pg);
+#endif
+}
+
 /* These stop the program. The link of free object o was overwritten. */
 _Noreturn void freelist_bad_link(const struct page *pg, const struct object *o);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap.c - allocation, free and realloc when the fast paths of heap.h do not suffice.
+ * heap.c - allocation and free when the fast paths of heap.h do not suffice.
  * Used by shim and reclaim; uses the other files of the heap, slab, large, huge, arena, pcp.
  *
  * (A) A critical section has a bounded number of list steps. All that may wait or enter the kernel
@@ -49,10 +49,6 @@
 #include "page/mapcache.h"
 #include "page/purge.h"
 #include "page/region.h"
-
-#define REALLOC_MAP_MIN ((size_t)1 << 20)
-#define REALLOC_ROOM_MIN ((size_t)64 << 10)
-#define REALLOC_RUN_MAX ((size_t)4 << 20)
 
 bool (*heap_reclaim)(void);
 const struct heap_hooks *heap_hooks;
@@ -278,12 +274,16 @@ static noinline void *alloc_scarce(size_t size, size_t align, bool *zero)
 	return zones_release_space(UINT64_MAX) ? huge_alloc(size, align) : NULL;
 }
 
-/* Of a large object or a mapping that calls of the family made. */
 static always_inline void *counted(void *p)
 {
 	if (unlikely(heap_sampling) && p)
 		sampler_large(p, heap_plain_usable(p));
 	return tally_alloc(p);
+}
+
+void *heap_counted(void *p)
+{
+	return counted(p);
 }
 
 /* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
@@ -602,199 +602,4 @@ void heap_plain_free(void *p)
 	} else if (unlikely(buddy_after_free != NULL)) {
 		buddy_after_free(&zone_main); /* less is in use */
 	}
-}
-
-/* ---- realloc ------------------------------------------------------------------------------- */
-
-/* Stop the program if the block is in the thread's own bin: the descriptor does not tell. */
-static void check_not_in_bin(void *p, const struct page *pg)
-{
-	struct heap *h = heap_own();
-
-	if (!slab_carved_bytes(pg) || !heap_enter(h))
-		return;
-	for (struct object **at = h->bin[pg->cls].top; *at; at--) {
-		if (unlikely((void *)*at == p))
-			sluice_fatal("realloc of a block that was freed: address %p", p);
-	}
-	heap_exit(h);
-}
-
-/* Whether a block grows by less than half: then more such steps follow. */
-static bool grows_by_steps(size_t old, size_t size)
-{
-	return size >= REALLOC_ROOM_MIN && size > old && size < old + old / 2;
-}
-
-/*
- * Whether a block that cannot grow in place becomes a mapping, which then grows by moving page
- * tables. A block that grows by half or more at a time stays a run: few more steps follow, and runs
- * are reused without page faults.
- */
-static bool grows_into_mapping(size_t old, size_t size)
-{
-	return size >= REALLOC_MAP_MIN && size > old &&
-	       (size > LARGE_MAX || grows_by_steps(old, size));
-}
-
-/* Whether a block that grows by steps leaves its run for a mapping, if the kernel gives one, before
- * the copy becomes long and backs what the program has not touched. */
-static bool leaves_run(size_t old, size_t size)
-{
-	return old < REALLOC_RUN_MAX && size >= REALLOC_RUN_MAX && grows_by_steps(old, size);
-}
-
-/* A place for a block that grows, with room behind it. Returns NULL if any place is as good. */
-static void *alloc_growing(size_t old, size_t size)
-{
-	void *q = NULL;
-
-	if (unlikely(heap_in_copy))
-		return NULL;
-	if (!heap_hooks && grows_by_steps(old, size) && size <= LARGE_MAX / 4 &&
-	    !leaves_run(old, size)) /* hardened: each run that is handed out has to be noted */
-		q = large_alloc_roomy(heap_pcp(), size,
-				      size >= REALLOC_MAP_MIN && size <= REALLOC_RUN_MAX &&
-					      !mapcache_has(size));
-	if (!q && grows_into_mapping(old, size))
-		q = huge_alloc_kept(size, true, &(bool){ false });
-	return counted(q);
-}
-
-static always_inline void *moved(void *q, void *p, size_t old, size_t size)
-{
-	memcpy(q, p, min_size(old, size));
-	heap_free(p);
-	return q;
-}
-
-void *heap_move(void *p, size_t old, size_t size)
-{
-	void *q = alloc_growing(old, size);
-
-	if (!q)
-		q = heap_alloc(size);
-	return q ? moved(q, p, old, size) : NULL;
-}
-
-/* What lies behind a block, or enough room elsewhere, may be kept by the thread. To fill the pcp
- * again costs less than to move the block once more. */
-static noinline bool resized_drained(struct page *pg, size_t size)
-{
-	if (!grows_by_steps(large_usable(pg), size) || size > LARGE_MAX)
-		return false;
-	pcp_drain(heap_pcp());
-	longrun_give_up();
-	return large_resize(pg, size) || large_extend_region(pg, size);
-}
-
-bool heap_resize_large(struct page *pg, void *p, size_t size)
-{
-	size_t old = large_usable(pg);
-	struct profile_note was = sampler_resizes(pg, p);
-	bool done = large_resize(pg, size) || resized_drained(pg, size);
-
-	sampler_resized(p, done ? p : NULL, old, large_usable(pg), &was);
-	if (done)
-		tally_resized(was.bytes ? was.bytes : old, large_usable(pg));
-	return done;
-}
-
-void *heap_plain_realloc(void *p, size_t size)
-{
-	size_t old = heap_plain_usable(p);
-	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
-	void *q;
-
-	heap_copy_check();
-	if (unlikely(heap_in_copy))
-		return size <= old ? p : heap_move(p, old, size);
-	if (pg && page_kind(pg) == PAGE_SLAB) {
-		heap_check_object(p, pg); /* a valid object is to grow beyond SMALL_MAX */
-	} else if (pg && page_kind(pg) == PAGE_LARGE) {
-		large_check(pg, p);
-		check_not_in_bin(p, pg);
-		/* A small object that the heap profile has put into a run of its own. */
-		if (unlikely(pg->list == LIST_SAMPLED) && old <= SMALL_MAX && size <= old &&
-		    size > old / 2)
-			return p;
-		q = leaves_run(old, size) ? alloc_growing(old, size) : NULL;
-		if (q)
-			return moved(q, p, old, size);
-		/* Also below SMALL_MAX, unless half of its last page would be unused. */
-		if (size > PG_BYTES / 2 && heap_resize_large(pg, p, size))
-			return p;
-	} else if (guarded_owns(p)) {
-		if (size == old)
-			return p;
-	} else if (zero_owns(p)) {
-		/* There is nothing in it. */
-	} else if (arena_usable(p) || unlikely(huge_is_early(p))) {
-		if (size <= old && size > old / 2)
-			return p;
-	} else if (size > old / 2 || size > LARGE_MAX) {
-		q = sampler_resize_huge(p, old, size);
-		if (q) {
-			tally_resized(old, huge_usable(q));
-			return q;
-		}
-	}
-	q = heap_move(p, old, size);
-	return q || size > old ? q : heap_shrunk_in_place(p);
-}
-
-static noinline void *realloc_slow(void *p, size_t size)
-{
-	if (unlikely(heap_hooks != NULL))
-		return heap_hooks->realloc(p, size);
-	return heap_plain_realloc(p, size);
-}
-
-/* The usual case: p is an object of a slab, and stays one. realloc_slow handles all others, and
- * reports errors. */
-void *heap_realloc(void *p, size_t size)
-{
-	const struct page *pg = likely(pagemap_ours(p)) ? page_of(p) : NULL;
-	size_t offset;
-	size_t old;
-	void *q;
-
-	if (unlikely(!pg || page_kind(pg) != PAGE_SLAB || size > SMALL_MAX || heap_slow_only))
-		return realloc_slow(p, size);
-	offset = (size_t)((char *)p - page_address(pg));
-	if (unlikely(offset >= slab_carved_bytes(pg) || !class_divides(pg->cls, offset)))
-		return realloc_slow(p, size);
-	if (unlikely(slab_in_holes(pg)))
-		heap_check_object(p, pg);
-	old = class_size(pg->cls);
-	if (size <= old && (size > old / 2 || class_of(size) == pg->cls))
-		return heap_in_place(p, pg);
-	q = heap_alloc_small(size);
-	if (unlikely(!q))
-		return size > old ? NULL : heap_shrunk_in_place(p);
-	return moved(q, p, old, size);
-}
-
-size_t heap_resize(void *p, size_t size, size_t most)
-{
-	size_t old = heap_usable(p);
-	struct page *pg = pagemap_ours(p) ? page_of(p) : NULL;
-
-	heap_copy_check();
-	if (heap_hooks) {
-		if ((old < size || old > most) && !heap_hooks->resize(p, most))
-			heap_hooks->resize(p, size);
-		return heap_usable(p);
-	}
-	if (!pg || page_kind(pg) != PAGE_LARGE || unlikely(heap_in_copy))
-		return old;
-	large_check(pg, p);
-	check_not_in_bin(p, pg);
-	if (unlikely(pg->list == LIST_SAMPLED))
-		return old;
-	if ((old < size || old > most) && size > PG_BYTES / 2 && !large_resize(pg, most))
-		large_resize(pg, size);
-	tally_resized(old, large_usable(pg));
-	sampler_grown(p, old, large_usable(pg));
-	return large_usable(pg);
 }

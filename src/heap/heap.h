@@ -36,6 +36,7 @@ void *heap_alloc_again(size_t size); /* size <= SMALL_MAX */
 void *heap_alloc_refill(struct heap *h, unsigned cls);
 void *heap_alloc_sampled(struct heap *h, unsigned cls);
 void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b);
+void heap_free_far(void *p, struct heap *h); /* p is not near */
 _Noreturn void heap_popped_twice(struct object *o);
 void *heap_realloc(void *p, size_t size); /* p not NULL, size not 0 */
 size_t heap_usable(void *p);
@@ -70,11 +71,13 @@ struct heap_hooks {
 	void *(*alloc_entered)(struct heap *h, size_t size);
 	void (*free_entered)(struct object *o, struct heap *h, struct cache_bin *b);
 };
-extern const struct heap_hooks *heap_hooks;
+extern hidden_data const struct heap_hooks *heap_hooks;
 void *heap_plain_alloc(size_t size, size_t align, bool *zero);
 void heap_plain_free(void *p);
 void heap_free_checked(struct page *pg, void *p); /* the start of a block that is in use */
 void *heap_plain_realloc(void *p, size_t size);
+/* p, or NULL: a large object or a mapping that calls of the family made. Returns p. */
+void *heap_counted(void *p);
 size_t heap_plain_usable(void *p);
 bool heap_resize_large(struct page *pg, void *p, size_t size); /* in place, if that is possible */
 size_t heap_plain_good_size(size_t size, size_t align);
@@ -151,22 +154,25 @@ static always_inline void *heap_alloc_fast(size_t size, void *(*slow)(size_t),
 	return o;
 }
 
+/* In the critical section of h, which it leaves: what is in the bin, or NULL. */
+static always_inline void *heap_pop(struct heap *h, struct cache_bin *b)
+{
+	struct object **top = b->top;
+	struct object *o = *top;
+
+	if (likely(o != NULL))
+		b->top = top - 1;
+	heap_exit(h);
+	return o;
+}
+
 /* What is in the bin, or NULL. size: up to SMALL_MAX. */
 static always_inline void *heap_alloc_hit(size_t size)
 {
 	struct heap *h = heap_self;
 	struct cache_bin *b = bin_at(h, class_scaled(size));
-	struct object **top;
-	struct object *o;
 
-	if (unlikely(!heap_enter(h)))
-		return NULL;
-	top = b->top;
-	o = *top;
-	if (likely(o != NULL))
-		b->top = top - 1;
-	heap_exit(h);
-	return o;
+	return likely(heap_enter(h)) ? heap_pop(h, b) : NULL;
 }
 
 /* size: up to SMALL_MAX. */
@@ -259,27 +265,15 @@ static always_inline void *heap_alloc(size_t size)
 	return likely(size <= SMALL_MAX) ? heap_alloc_small(size) : heap_alloc_large(size);
 }
 
-/* In the critical section of h, which it leaves: p lies in the run that begins `first` bytes after
- * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects
- * of any. at: how far behind the start of r p is. */
-static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
-					 uint32_t first, struct cache_bin *b)
+/* In the critical section of h, which it leaves: p, the start of an object that goes into bin b. A
+ * second free is noticed here if the object is one of the two on top of the bin (below an empty bin
+ * lies another bin, as the slow path knows), otherwise where marks are checked. */
+static always_inline void heap_push(void *p, struct heap *h, struct cache_bin *b)
 {
-	struct page *pg = (struct page *)(void *)((char *)r->page +
-						  first / (PG_BYTES / sizeof(struct page)));
 	struct object *o = p;
 	struct object **top = b->top;
-	uint32_t divisor = b->divisor;
-	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
-	uint32_t offset = at - first;
 
-	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
-	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
-	 * object, aligned or not, is no multiple of the size. A second free is noticed here if
-	 * the object is one of the two on top of the bin (below an empty bin lies another bin, as
-	 * the slow path knows), otherwise where marks are checked. */
-	if (unlikely(offset >= slab_carved_bytes(pg)) || unlikely(offset * divisor >= divisor) ||
-	    unlikely(*top == o) || unlikely(top[-1] == o)) {
+	if (unlikely(*top == o) || unlikely(top[-1] == o)) {
 		heap_exit(h);
 		heap_free_slow(p);
 		return;
@@ -295,6 +289,34 @@ static always_inline void heap_free_into(void *p, struct heap *h, struct region 
 	heap_exit(h);
 }
 
+/* In the critical section of h, which it leaves: p lies in the run that begins `first` bytes after
+ * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects
+ * of any. at: how far behind the start of r p is. */
+static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
+					 uint32_t first, struct cache_bin *b)
+{
+	struct page *pg = head_page(r, first);
+	uint32_t divisor = b->divisor;
+	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
+	uint32_t offset = at - first;
+
+	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
+	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
+	 * object, aligned or not, is no multiple of the size. */
+	if (unlikely(!slab_is_carved(pg, offset)) || unlikely(offset * divisor >= divisor)) {
+		heap_exit(h);
+		heap_free_slow(p);
+		return;
+	}
+	heap_push(p, h, b);
+}
+
+/* Whether p is known to lie in a region of ours. In the critical section of h. */
+static always_inline bool heap_is_near(const struct heap *h, const void *p)
+{
+	return likely((uintptr_t)p - h->near < h->near_bytes);
+}
+
 static always_inline void heap_free(void *p)
 {
 	struct heap *h = heap_self;
@@ -302,8 +324,12 @@ static always_inline void heap_free(void *p)
 	struct region *r = region_of(p);
 	uint32_t head;
 
-	if (unlikely(!pagemap_ours(p)) || unlikely(!heap_enter(h))) {
+	if (unlikely(!heap_enter(h))) {
 		heap_free_slow(p);
+		return;
+	}
+	if (unlikely(!heap_is_near(h, p))) {
+		heap_free_far(p, h);
 		return;
 	}
 	head = r->head[at >> PG_SHIFT];
@@ -320,16 +346,15 @@ static always_inline void heap_free_sized(void *p, size_t size)
 	uint32_t head;
 	uint32_t at;
 
-	if (unlikely(size > CLASS_TABLE_MAX) || unlikely(!pagemap_ours(p)) ||
-	    unlikely(!heap_enter(h))) {
+	if (unlikely(size > CLASS_TABLE_MAX) || unlikely(!heap_enter(h))) {
 		heap_free_other_size(p, size);
 		return;
 	}
 	scaled = class_scaled(size);
 	r = region_of(p);
 	at = (uint32_t)(uintptr_t)p & (uint32_t)(REGION_BYTES - 1);
-	head = r->head[at >> PG_SHIFT];
-	if (unlikely((head & HEAD_NOTE) != scaled)) {
+	if (unlikely(!heap_is_near(h, p)) ||
+	    unlikely(((head = r->head[at >> PG_SHIFT]) & HEAD_NOTE) != scaled)) {
 		heap_exit(h);
 		heap_free_other_size(p, size);
 		return;

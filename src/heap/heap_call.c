@@ -51,7 +51,7 @@ static inline void trim_if_asked(struct heap *h)
 	if (h->trim_bin == 0)
 		h->trim_for = asked;
 	for (unsigned n = 0; n < TRIM_BATCH && h->trim_bin < BINS; n++)
-		h->trim_bin += heap_trim_bin(h, h->trim_bin);
+		h->trim_bin = (uint8_t)(h->trim_bin + heap_trim_bin(h, h->trim_bin));
 	if (h->trim_bin < BINS)
 		return;
 	heap_trim_rest(h);

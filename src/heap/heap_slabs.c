@@ -352,15 +352,14 @@ static always_inline unsigned run_most(struct page *pg, struct object **o, unsig
 	return 1;
 }
 
-/* Link those of the n objects that follow each other in slab pg, whose memory begins at start, in
- * front of *list. Returns how many, at least one. */
-static always_inline unsigned link_run(struct page *pg, uintptr_t start, struct object **o,
-				       unsigned n, struct object **list)
+/* Link those of the objects up to end that follow each other in slab pg, whose memory begins at
+ * start, in front of *list. Returns where they end, behind the first at least. */
+static always_inline struct object **link_run(struct page *pg, uintptr_t start, struct object **o,
+					      struct object **end, struct object **list)
 {
 	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
 	struct object *first = *list;
-	struct object **end = o + n;
 	struct object **at = o;
 	struct object *next = *o;
 
@@ -381,39 +380,41 @@ static always_inline unsigned link_run(struct page *pg, uintptr_t start, struct 
 	} while ((uintptr_t)next - start < carved);
 	cold_count((unsigned)(at - o));
 	*list = first;
-	return (unsigned)(at - o);
+	return at;
 }
 
-/* The slab is h's: those of the n objects that follow each other in it are free again. Returns how
- * many. */
-static always_inline unsigned put_own(struct heap *h, struct page *pg, uintptr_t start,
-				      struct object **o, unsigned n)
+/* The slab is h's: those of the objects up to end that follow each other in it are free again.
+ * Returns where they end. */
+static always_inline struct object **put_own(struct heap *h, struct page *pg, uintptr_t start,
+					     struct object **o, struct object **end)
 {
 	struct object *list = pg->free;
+	int used = pg->used;
 
-	n = link_run(pg, start, o, n, &list);
+	end = link_run(pg, start, o, end, &list);
+	used -= (int)(end - o);
 	pg->free = list;
-	pg->used = (int16_t)(pg->used - (int)n);
+	pg->used = (int16_t)used;
 	cold_count(1);
-	if (unlikely(pg->used <= pg->wake))
+	if (unlikely(used <= pg->wake))
 		slab_wakes(h, pg);
-	return n;
+	return end;
 }
 
-/* The slab is another heap's: those of the n objects that follow each other in it go into the
- * outbox, if that takes few steps. Returns how many. */
-static always_inline unsigned put_foreign(struct heap *h, struct page *pg, uintptr_t start,
-					  struct object **o, unsigned n)
+/* The slab is another heap's: those of the objects up to end that follow each other in it go into
+ * the outbox, if that takes few steps. Returns where they end. */
+static always_inline struct object **put_foreign(struct heap *h, struct page *pg, uintptr_t start,
+						 struct object **o, struct object **end)
 {
+	unsigned n = outbox_takes(&h->outbox, pg, (unsigned)(end - o));
 	struct object *list;
 
-	n = outbox_takes(&h->outbox, pg, n);
 	if (unlikely(!n) || unlikely(slab_in_holes(pg)))
-		return 0;
+		return o;
 	list = outbox_set(&h->outbox, pg)->first;
-	n = link_run(pg, start, o, n, &list);
-	outbox_add(&h->outbox, pg, list, n);
-	return n;
+	end = link_run(pg, start, o, o + n, &list);
+	outbox_add(&h->outbox, pg, list, (unsigned)(end - o));
+	return end;
 }
 
 /* The first one or more of the n objects go to their slab, or into the outbox. Returns how many. */
@@ -427,18 +428,18 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	unsigned k;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
-		return put_own(h, pg, start, o, run_most(pg, o, n));
+		return (unsigned)(put_own(h, pg, start, o, o + run_most(pg, o, n)) - o);
 	if (page_kind(pg) != PAGE_SLAB) {
 		heap_check_object(*o, pg);
 		large_unmake(pg);
 		release_run(h, pg);
 		return 1;
 	}
-	k = put_foreign(h, pg, start, o, n);
+	k = (unsigned)(put_foreign(h, pg, start, o, o + n) - o);
 	if (likely(k))
 		return k;
 	n = outbox_batch(pg->cls, n);
-	n = link_run(pg, start, o, run_most(pg, o, n), &list);
+	n = (unsigned)(link_run(pg, start, o, o + run_most(pg, o, n), &list) - o);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
 	if (due.pg)
@@ -561,33 +562,33 @@ static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, 
 	bin_left(h, cls, o, i, n);
 }
 
-/* The first of the n objects, and those that follow it in its slab, go there or into the outbox, if
- * that takes few steps. Returns how many. */
-static always_inline unsigned put_run(struct heap *h, struct object **o, unsigned n)
+/* The first of the objects up to end, and those that follow it in its slab, go there or into the
+ * outbox, if that takes few steps. Returns where they end. */
+static always_inline struct object **put_run(struct heap *h, struct object **o, struct object **end)
 {
 	struct region *r = region_of(*o);
-	uint32_t head = r->head[page_index_of(*o)];
-	struct page *pg = &r->page[head >> PG_SHIFT];
-	uintptr_t start = (uintptr_t)region_start(r) + (head & ~HEAD_NOTE);
+	uint32_t first = r->head[page_index_of(*o)] & ~HEAD_NOTE;
+	struct page *pg = head_page(r, first);
+	uintptr_t start = ((uintptr_t)*o & ~(REGION_BYTES - 1)) + first;
 
-	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(slab_in_holes(pg)))
-		return 0;
-	if (unlikely(atomic_load_explicit(&pg->owner, memory_order_relaxed) != h))
-		return put_foreign(h, pg, start, o, n);
-	return put_own(h, pg, start, o, n);
+	/* Only slabs have an owner. */
+	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
+		return unlikely(slab_in_holes(pg)) ? o : put_own(h, pg, start, o, end);
+	return page_kind(pg) == PAGE_SLAB ? put_foreign(h, pg, start, o, end) : o;
 }
 
-/* The same for as many of the n objects as take few steps. Not inline: it needs all registers. */
+/* The same for as many of the n objects as take few steps. Returns how many. Not inline: it needs
+ * all registers. */
 static noinline unsigned put_runs(struct heap *h, struct object **o, unsigned n)
 {
-	struct object **at = o;
 	struct object **end = o + n;
-	unsigned k;
+	struct object **from;
+	struct object **at = o;
 
 	do {
-		k = put_run(h, at, (unsigned)(end - at));
-		at += k;
-	} while (k && at != end);
+		from = at;
+		at = put_run(h, from, end);
+	} while (at != end && at != from);
 	return (unsigned)(at - o);
 }
 

@@ -19,14 +19,15 @@
 #include "page/pcp.h"
 #include "types.h"
 
-/* The claim word: bits 1-0 are the state, bit 2 is CLAIM_EXITED, the rest is the epoch of the
- * mark. */
+/* The claim word: bit 0 is that of busy and never set, bits 2-1 are the state, bit 3 is
+ * CLAIM_EXITED, the rest is the epoch of the mark. */
+#define HEAP_BUSY 1u
 #define CLAIM_FREE UINT64_C(0)
-#define CLAIM_PENDING UINT64_C(1)
-#define CLAIM_HELD UINT64_C(2)
-#define CLAIM_STATE UINT64_C(3)
-#define CLAIM_EXITED UINT64_C(4) /* with CLAIM_HELD: its owner has ended */
-#define CLAIM_STEP UINT64_C(8)   /* from one epoch to the next */
+#define CLAIM_PENDING UINT64_C(2)
+#define CLAIM_HELD UINT64_C(4)
+#define CLAIM_STATE UINT64_C(6)
+#define CLAIM_EXITED UINT64_C(8) /* with CLAIM_HELD: its owner has ended */
+#define CLAIM_STEP UINT64_C(16)  /* from one epoch to the next */
 
 /*
  * A stack of free objects. *top is the object freed last, or the NULL at the stack's bottom; limit
@@ -115,11 +116,17 @@ struct heap {
 	 * barrier (membarrier), then reads busy: one of them sees the other.
 	 */
 	_Atomic uint32_t busy;
+	/* Owner thread in its critical section, or the claimer. */
+	uint8_t direct_left; /* calls that may move one object past its bin; heap_goes_past */
+	uint8_t exit_rounds; /* owner thread only: thread-specific destructors seen */
+	uint16_t looks;      /* frees that are still to look through their bin */
 	_Atomic uint64_t claim;
 
 	/* Owner thread in its critical section, or the claimer. */
-	struct cache_bin bin[BINS];             /* what malloc pops and free pushes */
-	struct page *current[CLASSES];          /* LIST_CURRENT: refills bin, or NULL */
+	uintptr_t near;                /* here regions of ours begin that lie side by side, */
+	uint64_t near_bytes;           /* with so many bytes; there may be others: heap_realloc.c */
+	struct cache_bin bin[BINS];    /* what malloc pops and free pushes */
+	struct page *current[CLASSES]; /* LIST_CURRENT: refills bin, or NULL */
 	struct page_list_head partial[CLASSES]; /* LIST_PARTIAL: have room */
 	struct page_list_head full;             /* LIST_FULL, of all classes */
 	struct page *inbox_todo;                /* taken from inbox, not yet looked at */
@@ -138,19 +145,16 @@ struct heap {
 	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
 	uint8_t age_next;                        /* the bin of the next ageing step */
 	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
+	uint8_t trim_bin;                        /* owner: the next bin of the trim under way */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
-	uint32_t slow_calls;
-	uint32_t looks;           /* frees that are still to look through their bin */
 	struct object **rows;     /* BIN_ROWS_SLOTS; NULL until a bin needs more than BIN_SMALL */
 	_Atomic uint64_t refills; /* of its bins; statistics */
 	_Atomic uint64_t flushes;
-	uint32_t direct_left; /* calls that may move one object past its bin; heap_goes_past */
+	uint32_t slow_calls;
 
 	/* Owner thread only. */
-	uint32_t trims_seen;  /* of heap_ask_trim */
-	uint32_t trim_bin;    /* the next bin of the trim under way, */
-	uint32_t trim_for;    /* and which trim that is */
-	uint32_t exit_rounds; /* thread-specific destructors seen */
+	uint32_t trims_seen; /* of heap_ask_trim */
+	uint32_t trim_for;   /* the trim under way */
 
 	/* Any thread, atomic: the TID of its thread, 0 while it has none. reap takes the heap of a
 	 * thread that ended without telling us by a CAS to 0. */
@@ -220,12 +224,12 @@ struct sampling {
 
 /* Set once, before the second thread. heap_bins_from: where in bin_slots the first rows of bins
  * begin, behind a struct sampling. */
-extern bool heap_sampling;
+extern hidden_data bool heap_sampling;
 extern uint16_t heap_bins_from;
 
 /* heap_realloc takes its slow path: in a hardened process, whose bins have no room (hidden.h), and
  * in the copy of heap_in_copy. */
-extern bool heap_slow_only;
+extern hidden_data bool heap_slow_only;
 
 /* Whether sampler_init has run, so that heap_bins_from stays as it is. Its release store pairs with
  * the acquire load before a heap gets its place. */

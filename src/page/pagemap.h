@@ -21,8 +21,7 @@ struct region_place {
 	uint32_t first; /* its first page that is not for metadata */
 } SEALED_TYPE;
 
-/* Hidden also where it is only declared, so that its address takes no instruction. */
-extern __attribute__((visibility("hidden"))) struct region_place region_place;
+extern hidden_data struct region_place region_place;
 
 /*
  * Chooses how far behind the start of each region its metadata lie, at random, in 1 MiB more than
@@ -76,6 +75,12 @@ static inline uint32_t region_first(void)
 static always_inline uint32_t page_index_of(const void *p)
 {
 	return (uint32_t)((uintptr_t)p >> PG_SHIFT) & (REGION_PAGES - 1);
+}
+
+/* The descriptor of the run whose memory begins `first` bytes after the start of r. */
+static always_inline struct page *head_page(struct region *r, uint32_t first)
+{
+	return (struct page *)(void *)((char *)r->page + first / (PG_BYTES / sizeof(struct page)));
 }
 
 /* The descriptor of the run that p lies in; p must lie in a region of ours. */

@@ -800,7 +800,7 @@ its cache bins, its outbox and its pcp are listed."""
             bins = sum(len(o) * bin_size(view, b) for b, o, _ in view.bins(h, data))
             box = sum(len(o) * view.slab(run)["size"] for run, o in view.outbox_entries(h))
             pcp = f.get(data, "pcp.count") << view.lib.pg_shift
-            state = f.get(data, "claim") & 3
+            state = f.get(data, "claim") >> 1 & 3
             yield "%-20s %9s %9s %9s %6d  %s%s%s" % (
                 view.heap_name(h, data).replace("(heap ", "("), *(
                     "%.1fK" % (n / 1024) for n in (bins, box, pcp)), slabs[h],
