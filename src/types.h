@@ -193,9 +193,6 @@ struct page {
 			};
 		};
 	};
-	/* carved in bytes, read by any thread to recognize a pointer to memory that was never
-	 * allocated. ALIGN_MIN for a large object that cache bins take. 0 otherwise. */
-	_Atomic uint32_t carved_bytes;
 	/* enum page_kind, by page_kind and page_set_kind. Written by the owner of the run, but
 	 * PAGE_BUDDY is set and cleared only under the zone's lock. Read by any thread. */
 	_Atomic uint8_t kind;
@@ -263,6 +260,11 @@ struct region {
 	cache_aligned uint64_t dirty[REGION_PAGES / 64];  /* of free pages; zone's lock */
 	cache_aligned uint64_t unused[REGION_PAGES / 64]; /* pages of free blocks; zone's lock */
 	cache_aligned uint32_t head[REGION_PAGES];
+	/* How many bytes of the run that begins with a page are carved: read by any thread to
+	 * recognize a pointer to memory that was never allocated. ALIGN_MIN for a large object that
+	 * cache bins take. 0 for all other pages. Not in the descriptor, because its line is
+	 * written by the owner while other threads free objects of the slab. */
+	cache_aligned _Atomic uint32_t carved[REGION_PAGES];
 	cache_aligned struct page page[REGION_PAGES];
 };
 

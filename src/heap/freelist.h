@@ -13,21 +13,29 @@
 /* Bytes from the slab's start that are carved. Exact for a thread that holds the slab. */
 static inline uint32_t slab_carved_bytes(const struct page *pg)
 {
-	return atomic_load_explicit(&pg->carved_bytes, memory_order_relaxed);
+	return atomic_load_explicit(&region_of(pg)->carved[page_number(pg)], memory_order_relaxed);
 }
 
-/* Whether memory of the slab that begins offset bytes after its start is carved. */
-static always_inline bool slab_is_carved(const struct page *pg, uint32_t offset)
+/* The caller holds the slab, or owns the run. */
+static inline void slab_set_carved(struct page *pg, uint32_t bytes)
 {
+	atomic_store_explicit(&region_of(pg)->carved[page_number(pg)], bytes, memory_order_relaxed);
+}
+
+/* Whether memory of the run that begins `first` bytes after the start of r is carved, offset bytes
+ * after its own start. */
+static always_inline bool head_is_carved(const struct region *r, uint32_t first, uint32_t offset)
+{
+	const _Atomic uint32_t *carved = head_carved(r, first);
 #if LOADS_AND_USES
 	bool below;
 
 	__asm__("cmpl %2, %1"
 		: "=@ccb"(below)
-		: "r"(offset), "m"(*(const uint32_t *)(uintptr_t)&pg->carved_bytes));
+		: "r"(offset), "m"(*(const uint32_t *)(uintptr_t)carved));
 	return below;
 #else
-	return offset < slab_carved_bytes(pg);
+	return offset < atomic_load_explicit(carved, memory_order_relaxed);
 #endif
 }
 

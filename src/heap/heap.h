@@ -295,15 +295,14 @@ static always_inline void heap_push(void *p, struct heap *h, struct cache_bin *b
 static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
 					 uint32_t first, struct cache_bin *b)
 {
-	struct page *pg = head_page(r, first);
 	uint32_t divisor = b->divisor;
-	/* If p lies in front of pg's memory this wraps, to at least 2^32 less a region. */
+	/* If p lies in front of the run this wraps, to at least 2^32 less a region. */
 	uint32_t offset = at - first;
 
 	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
 	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
 	 * object, aligned or not, is no multiple of the size. */
-	if (unlikely(!slab_is_carved(pg, offset)) || unlikely(offset * divisor >= divisor)) {
+	if (unlikely(!head_is_carved(r, first, offset)) || unlikely(offset * divisor >= divisor)) {
 		heap_exit(h);
 		heap_free_slow(p);
 		return;

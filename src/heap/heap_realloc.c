@@ -269,7 +269,8 @@ void *heap_realloc(void *p, size_t size)
 	head = r->head[at >> PG_SHIFT];
 	pg = &r->page[head >> PG_SHIFT];
 	offset = at - (head & ~HEAD_NOTE);
-	if (unlikely(page_kind(pg) != PAGE_SLAB) || unlikely(!slab_is_carved(pg, offset)) ||
+	if (unlikely(page_kind(pg) != PAGE_SLAB) ||
+	    unlikely(!head_is_carved(r, head & ~HEAD_NOTE, offset)) ||
 	    unlikely(slab_in_holes(pg)) || unlikely(!class_divides(pg->cls, offset)))
 		return realloc_left(p, size, h);
 	old = class_size(pg->cls);

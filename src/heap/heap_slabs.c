@@ -352,12 +352,12 @@ static always_inline unsigned run_most(struct page *pg, struct object **o, unsig
 	return 1;
 }
 
-/* Link those of the objects up to end that follow each other in slab pg, whose memory begins at
- * start, in front of *list. Returns where they end, behind the first at least. */
-static always_inline struct object **link_run(struct page *pg, uintptr_t start, struct object **o,
-					      struct object **end, struct object **list)
+/* Link those of the objects up to end that follow each other in slab pg, whose carved memory begins
+ * at start, in front of *list. Returns where they end, behind the first at least. */
+static always_inline struct object **link_run(struct page *pg, uintptr_t start, uint32_t carved,
+					      struct object **o, struct object **end,
+					      struct object **list)
 {
-	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
 	struct object *first = *list;
 	struct object **at = o;
@@ -386,12 +386,13 @@ static always_inline struct object **link_run(struct page *pg, uintptr_t start, 
 /* The slab is h's: those of the objects up to end that follow each other in it are free again.
  * Returns where they end. */
 static always_inline struct object **put_own(struct heap *h, struct page *pg, uintptr_t start,
-					     struct object **o, struct object **end)
+					     uint32_t carved, struct object **o,
+					     struct object **end)
 {
 	struct object *list = pg->free;
 	int used = pg->used;
 
-	end = link_run(pg, start, o, end, &list);
+	end = link_run(pg, start, carved, o, end, &list);
 	used -= (int)(end - o);
 	pg->free = list;
 	pg->used = (int16_t)used;
@@ -404,7 +405,8 @@ static always_inline struct object **put_own(struct heap *h, struct page *pg, ui
 /* The slab is another heap's: those of the objects up to end that follow each other in it go into
  * the outbox, if that takes few steps. Returns where they end. */
 static always_inline struct object **put_foreign(struct heap *h, struct page *pg, uintptr_t start,
-						 struct object **o, struct object **end)
+						 uint32_t carved, struct object **o,
+						 struct object **end)
 {
 	unsigned n = outbox_takes(&h->outbox, pg, (unsigned)(end - o));
 	struct object *list;
@@ -412,7 +414,7 @@ static always_inline struct object **put_foreign(struct heap *h, struct page *pg
 	if (unlikely(!n) || unlikely(slab_in_holes(pg)))
 		return o;
 	list = outbox_set(&h->outbox, pg)->first;
-	end = link_run(pg, start, o, o + n, &list);
+	end = link_run(pg, start, carved, o, o + n, &list);
 	outbox_add(&h->outbox, pg, list, (unsigned)(end - o));
 	return end;
 }
@@ -422,24 +424,25 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 {
 	struct page *pg = page_of(*o);
 	uintptr_t start = (uintptr_t)page_address(pg);
+	uint32_t carved = slab_carved_bytes(pg);
 	struct object *list = NULL;
 	struct outbox_adopt due;
 	struct page *posted = NULL;
 	unsigned k;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
-		return (unsigned)(put_own(h, pg, start, o, o + run_most(pg, o, n)) - o);
+		return (unsigned)(put_own(h, pg, start, carved, o, o + run_most(pg, o, n)) - o);
 	if (page_kind(pg) != PAGE_SLAB) {
 		heap_check_object(*o, pg);
 		large_unmake(pg);
 		release_run(h, pg);
 		return 1;
 	}
-	k = (unsigned)(put_foreign(h, pg, start, o, o + n) - o);
+	k = (unsigned)(put_foreign(h, pg, start, carved, o, o + n) - o);
 	if (likely(k))
 		return k;
 	n = outbox_batch(pg->cls, n);
-	n = (unsigned)(link_run(pg, start, o, o + run_most(pg, o, n), &list) - o);
+	n = (unsigned)(link_run(pg, start, carved, o, o + run_most(pg, o, n), &list) - o);
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
 	if (due.pg)
@@ -570,11 +573,12 @@ static always_inline struct object **put_run(struct heap *h, struct object **o, 
 	uint32_t first = r->head[page_index_of(*o)] & ~HEAD_NOTE;
 	struct page *pg = head_page(r, first);
 	uintptr_t start = ((uintptr_t)*o & ~(REGION_BYTES - 1)) + first;
+	uint32_t carved = atomic_load_explicit(head_carved(r, first), memory_order_relaxed);
 
 	/* Only slabs have an owner. */
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
-		return unlikely(slab_in_holes(pg)) ? o : put_own(h, pg, start, o, end);
-	return page_kind(pg) == PAGE_SLAB ? put_foreign(h, pg, start, o, end) : o;
+		return unlikely(slab_in_holes(pg)) ? o : put_own(h, pg, start, carved, o, end);
+	return page_kind(pg) == PAGE_SLAB ? put_foreign(h, pg, start, carved, o, end) : o;
 }
 
 /* The same for as many of the n objects as take few steps. Returns how many. Not inline: it needs

@@ -334,7 +334,7 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 		clear_kept(pg, pg->carved, units_from(tail));
 	}
 	carved_bytes = (uint32_t)(pg->carved * class_size(pg->cls));
-	atomic_store_explicit(&pg->carved_bytes, carved_bytes, memory_order_relaxed);
+	slab_set_carved(pg, carved_bytes);
 	/* The object that the tail begins in is no longer carved. If the kernel refused a unit of
 	 * it, a hole may remain that only this object lies on; it is no hole then, see (C). */
 	holes &= ~units_from(carved_bytes >> HOLE_SHIFT);

@@ -25,6 +25,7 @@
 #include "base/options.h"
 #include "base/stats.h"
 #include "heap/clearing.h"
+#include "heap/freelist.h"
 #include "heap/sizeclass.h"
 #include "page/longrun.h"
 #include "page/pagemap.h"
@@ -47,7 +48,7 @@ static void set_bin(struct page *pg)
 	pg->cls = fits ? (uint8_t)(CLASSES + run_class_of(pg->npages)) : 0;
 	/* A free of the object's start is the only one that looks at the bin. */
 	page_set_heads(pg, 1, pg->cls * CLASS_SCALE);
-	atomic_store_explicit(&pg->carved_bytes, fits ? ALIGN_MIN : 0, memory_order_relaxed);
+	slab_set_carved(pg, fits ? ALIGN_MIN : 0);
 }
 
 void large_unbin(struct page *pg)
@@ -119,7 +120,7 @@ void large_check(const struct page *pg, const void *p)
 void large_unmake(struct page *pg)
 {
 	PROBE2(large_unmap, page_address(pg), (size_t)pg->npages << PG_SHIFT);
-	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	slab_set_carved(pg, 0);
 	page_set_kind(pg, PAGE_LIMBO);
 }
 

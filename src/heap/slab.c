@@ -72,7 +72,7 @@ void slab_make(struct page *pg, unsigned cls)
 	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
 	holes_init(pg, cls, pg->backing == BACKING_CLEAN);
 	live_forget(pg, size_classes[cls].pages);
-	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	slab_set_carved(pg, 0);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;
 	pg->backing = BACKING_DIRTY;
@@ -95,7 +95,7 @@ void slab_unmake(struct page *pg)
 	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);
 	page_set_kind(pg, PAGE_LIMBO);
 	pg->free = NULL;
-	atomic_store_explicit(&pg->carved_bytes, 0, memory_order_relaxed);
+	slab_set_carved(pg, 0);
 	pg->npages = size_classes[cls].pages;
 	pg->backing = BACKING_DIRTY;
 	stat_add(STAT_slabs_freed, 1);
@@ -115,7 +115,7 @@ static unsigned carve(struct page *pg, struct object **end, unsigned n)
 	for (struct object **at = end - n; end != at; next += size)
 		*--end = (struct object *)(void *)next;
 	pg->carved = (uint16_t)(pg->carved + n);
-	atomic_store_explicit(&pg->carved_bytes, carved + n * c->size, memory_order_relaxed);
+	slab_set_carved(pg, carved + n * c->size);
 	return n;
 }
 

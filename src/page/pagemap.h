@@ -83,6 +83,13 @@ static always_inline struct page *head_page(struct region *r, uint32_t first)
 	return (struct page *)(void *)((char *)r->page + first / (PG_BYTES / sizeof(struct page)));
 }
 
+/* What is carved of that run, in bytes. */
+static always_inline const _Atomic uint32_t *head_carved(const struct region *r, uint32_t first)
+{
+	return (const _Atomic uint32_t *)((uintptr_t)r->carved +
+					  first / (PG_BYTES / sizeof(*r->carved)));
+}
+
 /* The descriptor of the run that p lies in; p must lie in a region of ours. */
 static always_inline struct page *page_of(const void *p)
 {

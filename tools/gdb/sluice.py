@@ -226,6 +226,11 @@ class View:
     def get(self, run, name):
         return self.page_get(run.region, self.index_of(run), name)
 
+    def carved(self, run):
+        """Bytes of a slab that were handed out once."""
+        at = run.region.at + self.lib.region.at("carved") + 4 * self.index_of(run)
+        return int.from_bytes(read(at, 4), "little")
+
     def runs(self):
         for region in self.regions().values():
             i = 0
@@ -385,7 +390,7 @@ class View:
 
     def chain(self, run, first, count):
         """Objects from `first` on, `count` of them; count None: until the end of the list."""
-        carved = self.get(run, "carved_bytes")
+        carved = self.carved(run)
         data = read(run.at, carved) if carved else b""
         out, o = [], first
         most = self.lib.classes[self.get(run, "cls")][2]
@@ -908,7 +913,7 @@ looked for as its bytes, anywhere. At most 100 places are listed."""
     def places(view):
         for run in view.runs():
             if run.kind == "slab":
-                yield run.at, view.get(run, "carved_bytes")
+                yield run.at, view.carved(run)
             elif run.kind in ("large", "raw"):
                 yield run.at, run.npages << view.lib.pg_shift
         yield from view.huge()
