@@ -14,9 +14,10 @@
  * (A) When nothing is cached anywhere, it parks: it sleeps without a timer until a thread caches
  *     something (park.h).
  * (B) It allocates nothing after its start, holds no lock over a system call but as reclaim.c (B)
- *     says, and blocks all signals except SIGSYS and two of libc. A seccomp filter raises SIGSYS
- *     for a system call; if it is blocked, the kernel kills the process, whatever its handler would
- *     do.
+ *     says, and blocks all signals except two of libc; SIGSYS, too, only while it has no handler. A
+ *     seccomp filter raises SIGSYS for a system call; if it is blocked, the kernel kills the
+ *     process, whatever its handler would do. Without a handler that is its effect in any case, but
+ *     a program may wait for a SIGSYS that others send, with the signal blocked in all its threads.
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has ordinary priority and the processors that the process had at its start
@@ -76,7 +77,7 @@
 #include "reclaim/reserve.h"
 
 #define TICKS 4u
-#define STACK_BYTES ((size_t)256 << 10)
+#define STACK_BYTES ((size_t)256 << 10) /* without what libc takes of it for TLS */
 
 /* After a thread has notified us of its end: time to the first check, doubled up to the second. In
  * a program whose threads keep ending beside others the first one comes later, up to the same time.
@@ -98,7 +99,15 @@ enum { STAY, LEAVE_ALONE, LEAVE };
 
 enum { OVERRIDE_NOT, OVERRIDE_ON, OVERRIDE_OFF };
 
+static size_t no_more(const pthread_attr_t *attr)
+{
+	(void)attr;
+	return 0;
+}
+
 _Thread_local bool background_inside TLS_FAST;
+background_create_fn *background_create = pthread_create;
+size_t (*background_stack_more)(const pthread_attr_t *) = no_more;
 static _Atomic uint32_t running;
 static _Atomic uint32_t tid;         /* of the background thread; 0 if it has not begun */
 static _Atomic uint32_t reserve_tid; /* of the reserve's thread; 0: none, 1: being started */
@@ -129,13 +138,38 @@ struct round {
 
 /* All except SIGSYS and signals 32 and 33, which are libc's: by 33 it sets the user of each
  * thread. */
-#define OUR_MASK (~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(3) << (32 - 1)))
+#define SIGSYS_BIT (UINT64_C(1) << (SIGSYS - 1))
+#define OUR_MASK (~(SIGSYS_BIT | UINT64_C(3) << (32 - 1)))
 
 /* A raw call: the functions of libc refuse to change its own signals, and a thread of libc in which
  * we may run has one of them blocked. */
 static void set_mask(int how, const uint64_t *mask, uint64_t *before)
 {
 	(void)syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
+}
+
+static bool sigsys_has_handler(void)
+{
+	uintptr_t now[8] = { 0 }; /* the kernel's struct sigaction, which begins with the handler */
+
+	return syscall(SYS_rt_sigaction, SIGSYS, NULL, now, sizeof(usual_mask)) == 0 &&
+	       now[0] != (uintptr_t)SIG_DFL && now[0] != (uintptr_t)SIG_IGN;
+}
+
+void background_signals(void)
+{
+	static _Thread_local bool blocked TLS_FAST;
+	uint64_t bit = SIGSYS_BIT;
+	bool handler;
+
+	/* A filter that is there already may forbid the question. */
+	if (!sandbox_enter())
+		return;
+	handler = sigsys_has_handler();
+	if (handler == blocked)
+		set_mask(handler ? SIG_UNBLOCK : SIG_BLOCK, &bit, NULL);
+	blocked = !handler;
+	sandbox_leave();
 }
 
 /* ---- which processors ---------------------------------------------------------------------- */
@@ -496,6 +530,7 @@ static void *background_main(void *arg)
 								 : options.decay_ms;
 		int asked = -1;
 
+		background_signals();
 		if (sandbox_enter()) {
 			asked = control_socket();
 			vm_limits_read();
@@ -559,13 +594,14 @@ static bool start(void *(*main)(void *), enum from from)
 		signals = before; /* the background thread itself keeps what it was started with */
 	tally = tally_save();
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	if (background_stack_more)
+		pthread_attr_setstacksize(&attr, STACK_BYTES + background_stack_more(&attr));
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
 	pthread_attr_setschedparam(&attr, &ordinary); /* else glibc takes the caller's */
 	if (from == FROM_LIBC || may_make_threads(before, from == FROM_ALLOC))
-		good = pthread_create(&t, &attr, main, NULL) == 0;
+		good = background_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
 	tally_restore(&tally);
 	set_mask(SIG_SETMASK, &before, NULL);

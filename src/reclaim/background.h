@@ -6,13 +6,28 @@
 #ifndef SLUICE_BACKGROUND_H
 #define SLUICE_BACKGROUND_H
 
+#include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "types.h"
 
 /* The thread is inside a function of libc that makes threads or forks: calls of malloc from there
  * do not start our threads. */
 extern _Thread_local bool background_inside TLS_FAST;
+
+/*
+ * How our threads are made: libc's own pthread_create, past those of other libraries, which may
+ * wait for the very thread whose malloc starts ours, or expect ours to answer their signals. And
+ * what libc takes of a stack for itself and for TLS, in bytes; NULL: it is not known, and a stack
+ * has the usual size. Set by the shim before the first start.
+ */
+typedef int background_create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+extern background_create_fn *background_create;
+extern size_t (*background_stack_more)(const pthread_attr_t *);
+
+/* In each round of our threads: whether they block SIGSYS (background.c, B). */
+void background_signals(void);
 
 /* At the start of the process: notes its processors, and starts the thread with
  * background:always. */

@@ -124,6 +124,8 @@ void sluice_init(void)
 	control_init();
 	export_init();
 	fork_init();
+	if (thread_init)
+		thread_init();
 	background_init();
 	if (options_told()) {
 		next_due = heap_due_begins;

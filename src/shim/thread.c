@@ -3,6 +3,10 @@
  * thread.c - pthread_create, fork, unshare and setns: the calls for which our own threads matter.
  * Uses background; used by the program.
  *
+ * The functions that are called in the end are looked up once, at the start: dlsym waits for the
+ * loader's lock, and a thread that holds it in a constructor may wait for one that calls malloc,
+ * which starts our thread.
+ *
  * After the real pthread_create has returned, the process has several threads, and it is safe to
  * start the background thread. If a call fails because our threads exist (the limit of threads is
  * reached, or the process must have one thread), they end and the call is made again.
@@ -20,19 +24,21 @@
 #include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
+#if defined(__GLIBC__)
+#include <gnu/lib-names.h>
+#endif
 
 #include "base/export.h"
+#include "base/sys.h"
 #include "reclaim/background.h"
 #include "shim/init.h"
-
-typedef int create_fn(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
 /*
  * In a statically linked program there is no next pthread_create. The same function has a second
  * name there, which no shared libc exports. It is linked in because thrd_create, which a shared
  * libc has too, needs it.
  */
-create_fn __pthread_create __attribute__((weak));
+background_create_fn __pthread_create __attribute__((weak));
 __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *) = thrd_create;
 
 /* With -flto the linker does not see that a program calls malloc before it has been through the
@@ -40,23 +46,66 @@ __attribute__((used)) static int (*const brings)(thrd_t *, thrd_start_t, void *)
  * loader would bind it, and a program's malloc need not be this one. */
 __attribute__((used)) static void (*const serves)(void) = malloc_start_ends;
 
+static _Atomic(background_create_fn *) next_create; /* the one behind us */
+
+/* symbol: of a function, or NULL. */
+static background_create_fn *as_create(void *symbol)
+{
+	background_create_fn *fn = NULL;
+
+	memcpy(&fn, &symbol, sizeof(fn));
+	return fn;
+}
+
+static background_create_fn *find_next_create(void)
+{
+	background_create_fn *fn = __pthread_create ? __pthread_create
+						    : as_create(dlsym(RTLD_NEXT, "pthread_create"));
+
+	if (fn)
+		atomic_store_explicit(&next_create, fn, memory_order_relaxed);
+	return fn;
+}
+
+#if defined(__GLIBC__)
+/* glibc takes static TLS out of the stack's size, so it tells how much that is. */
+static void find_libcs(void)
+{
+	void *libc = sys_dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
+	background_create_fn *create = libc ? as_create(dlsym(libc, "pthread_create")) : NULL;
+	void *minstack = libc ? dlsym(libc, "__pthread_get_minstack") : NULL;
+
+	if (create)
+		background_create = create;
+	memcpy(&background_stack_more, &minstack, sizeof(minstack));
+	if (!create || !minstack)
+		(void)dlerror();
+}
+#endif
+
+void thread_init(void)
+{
+	background_create_fn *next = find_next_create();
+
+	if (next)
+		background_create = next;
+#if defined(__GLIBC__)
+	if (!__pthread_create)
+		find_libcs();
+#endif
+}
+
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
 			  void *arg)
 {
-	static _Atomic(create_fn *) real;
-	create_fn *fn = atomic_load_explicit(&real, memory_order_relaxed);
+	background_create_fn *fn = atomic_load_explicit(&next_create, memory_order_relaxed);
 	bool left;
 	int err;
 
-	if (!fn) {
-		void *sym = __pthread_create ? (void *)(uintptr_t)__pthread_create
-					     : dlsym(RTLD_NEXT, "pthread_create");
-
-		if (!sym)
-			return EAGAIN;
-		memcpy(&fn, &sym, sizeof(fn));
-		atomic_store_explicit(&real, fn, memory_order_relaxed);
-	}
+	if (!fn)
+		fn = find_next_create();
+	if (!fn)
+		return EAGAIN;
 	if (background_inside)
 		return fn(thread, attr, start, arg);
 	background_inside = true;
