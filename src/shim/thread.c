@@ -25,11 +25,11 @@
 #include <threads.h>
 #include <unistd.h>
 #if defined(__GLIBC__)
-#include <gnu/lib-names.h>
+#include <gnu/libc-version.h>
+#include <link.h>
 #endif
 
 #include "base/export.h"
-#include "base/sys.h"
 #include "reclaim/background.h"
 #include "shim/init.h"
 
@@ -68,18 +68,87 @@ static background_create_fn *find_next_create(void)
 }
 
 #if defined(__GLIBC__)
-/* glibc takes static TLS out of the stack's size, so it tells how much that is. */
+/* An object of the process by its section .gnu.hash. */
+struct symbols {
+	uintptr_t base;
+	const ElfW(Sym) * symbol;
+	const char *text;
+	const uint32_t *hash;
+};
+
+/* To find libc: it has this function. */
+static int read_symbols(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	uintptr_t inside = (uintptr_t)gnu_get_libc_version;
+	struct symbols *s = arg;
+	const ElfW(Dyn) *d = NULL;
+	bool found = false;
+
+	(void)size;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+
+		if (h->p_type == PT_LOAD)
+			found |= inside - (info->dlpi_addr + h->p_vaddr) < h->p_memsz;
+		else if (h->p_type == PT_DYNAMIC)
+			d = (const ElfW(Dyn) *)(info->dlpi_addr + h->p_vaddr);
+	}
+	if (!found || !d)
+		return 0;
+	s->base = info->dlpi_addr;
+	for (; d->d_tag != DT_NULL; d++) {
+		uintptr_t at = d->d_un.d_ptr < s->base ? s->base + d->d_un.d_ptr : d->d_un.d_ptr;
+
+		if (d->d_tag == DT_SYMTAB)
+			s->symbol = (const ElfW(Sym) *)at;
+		else if (d->d_tag == DT_STRTAB)
+			s->text = (const char *)at;
+		else if (d->d_tag == DT_GNU_HASH)
+			s->hash = (const uint32_t *)at;
+	}
+	return 1;
+}
+
+/* Buckets, first symbol, words of the filter and its shift; the filter, the buckets, the chains. */
+static void *find_symbol(const struct symbols *s, const char *name)
+{
+	const uint32_t *buckets = s->hash + 4 + s->hash[2] * (sizeof(uintptr_t) / sizeof(uint32_t));
+	const uint32_t *chain = buckets + s->hash[0];
+	uint32_t first = s->hash[1];
+	uint32_t hash = 5381;
+	uint32_t i;
+
+	for (const char *c = name; *c; c++)
+		hash = hash * 33 + (unsigned char)*c;
+	i = buckets[hash % s->hash[0]];
+	if (i < first)
+		return NULL;
+	for (;; i++) {
+		uint32_t has = chain[i - first];
+
+		if ((has | 1) == (hash | 1) && s->symbol[i].st_shndx != SHN_UNDEF &&
+		    strcmp(s->text + s->symbol[i].st_name, name) == 0)
+			return (void *)(s->base + s->symbol[i].st_value);
+		if (has & 1)
+			return NULL;
+	}
+}
+
+/* Not by dlsym, which would find one that another library has in front of it; nor by dlopen, which
+ * would run the constructors of libc now, without the arguments of main. Before glibc 2.34 libc has
+ * no pthread_create. */
 static void find_libcs(void)
 {
-	void *libc = sys_dlopen(LIBC_SO, RTLD_LAZY | RTLD_NOLOAD);
-	background_create_fn *create = libc ? as_create(dlsym(libc, "pthread_create")) : NULL;
-	void *minstack = libc ? dlsym(libc, "__pthread_get_minstack") : NULL;
+	struct symbols libc = { 0 };
+	background_create_fn *create = NULL;
+	void *minstack = dlsym(RTLD_NEXT, "__pthread_get_minstack");
 
+	if (dl_iterate_phdr(read_symbols, &libc) && libc.symbol && libc.text && libc.hash)
+		create = as_create(find_symbol(&libc, "pthread_create"));
 	if (create)
 		background_create = create;
+	/* glibc takes static TLS out of the stack's size, so it tells how much that is. */
 	memcpy(&background_stack_more, &minstack, sizeof(minstack));
-	if (!create || !minstack)
-		(void)dlerror();
 }
 #endif
 
