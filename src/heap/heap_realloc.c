@@ -54,16 +54,12 @@ static noinline void learn_near(struct heap *h, const void *p)
 	h->near_bytes = end - from;
 }
 
-noinline void heap_free_far(void *p, struct heap *h)
+static noinline void free_far(void *p, struct heap *h)
 {
 	uint32_t at = (uint32_t)(uintptr_t)p & (uint32_t)(REGION_BYTES - 1);
 	struct region *r = region_of(p);
 	uint32_t head;
 
-	if (!p) {
-		heap_exit(h);
-		return;
-	}
 	if (!pagemap_ours(p) || !heap_is_real(h)) {
 		heap_exit(h);
 		heap_free_slow(p);
@@ -72,6 +68,14 @@ noinline void heap_free_far(void *p, struct heap *h)
 	learn_near(h, p);
 	head = r->head[at >> PG_SHIFT];
 	heap_free_into(p, h, r, at, head & ~HEAD_NOTE, bin_at(h, head & HEAD_NOTE));
+}
+
+noinline void heap_free_far(void *p, struct heap *h)
+{
+	if (p)
+		free_far(p, h);
+	else
+		heap_exit(h);
 }
 
 /* ---- realloc ------------------------------------------------------------------------------- */

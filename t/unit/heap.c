@@ -166,6 +166,43 @@ static void test_realloc(void)
 }
 
 /* From one size to another, which is more than half of what the block keeps. */
+/* Whether the regions that the thread's heap knows to lie side by side are ours, and p's is one. */
+static bool near_has(const void *p)
+{
+	for (uint64_t n = 0; n < heap_self->near_bytes; n += REGION_BYTES) {
+		if (!pagemap_ours((void *)(heap_self->near + n)))
+			return false;
+	}
+	return heap_is_near(heap_self, p);
+}
+
+static void test_near(void)
+{
+	static void *o[1000];
+	char *p = alloc(100);
+
+	heap_self->near_bytes = 0;
+	heap_free(p);
+	ok(near_has(p), "a free learns which regions of ours lie side by side");
+	ok(!pagemap_ours((void *)(heap_self->near - 1)) &&
+		   !pagemap_ours((void *)(heap_self->near + heap_self->near_bytes)),
+	   "and where they end");
+	p = memset(alloc(100), 'p', 100);
+	heap_self->near_bytes = 0;
+	p = heap_realloc(p, 1000);
+	ok(near_has(p) && p[0] == 'p' && p[99] == 'p', "so does a realloc");
+	heap_free(p);
+	for (unsigned i = 0; i < 1000; i++)
+		o[i] = alloc(48);
+	/* Where nothing is ours: these do not look into it. */
+	heap_self->near = REGION_BYTES;
+	heap_self->near_bytes = REGION_BYTES;
+	for (unsigned i = 0; i < 1000; i++)
+		heap_free(o[i]);
+	ok(near_has(o[0]), "frees elsewhere learn others");
+	heap_check();
+}
+
 static void test_shrink_in_place(void)
 {
 	static const struct {
@@ -1239,12 +1276,13 @@ static void test_ageing_past(void)
 
 int main(void)
 {
-	tap_plan(85);
+	tap_plan(89);
 	sluice_init();
 	test_sizes();
 	test_zero_size();
 	test_aligned();
 	test_realloc();
+	test_near();
 	test_shrink_in_place();
 	test_grow_again();
 	test_grow_by_steps();
