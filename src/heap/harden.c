@@ -11,8 +11,8 @@
  * (A) Each block in a region has a bit that says whether it is in use (livebits.h). A free that
  *     finds it clear stops the program.
  * (B) With the option canary a block has a trailer in the last 8 bytes of its slot: the size that
- *     was asked for, and a hash of that, its address and a secret. Bytes between the two are
- *     filled by the hash, about FILL_MAX of them. A free, realloc or malloc_usable_size checks
+ *     was asked for, and what follows from its address and a secret. Bytes between the two are
+ *     filled by that, FILL_MAX of them at least. A free, realloc or malloc_usable_size checks
  *     them. Blocks that were handed out before the process was hardened (LIVE_PLAIN) have none, nor
  *     have those that are mappings (huge) or lie in the arena.
  * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again
@@ -46,6 +46,7 @@
 #include "heap/quarantine.h"
 #include "heap/sampler.h"
 #include "heap/slab.h"
+#include "heap/trailer.h"
 #include "heap/trim.h"
 #include "heap/zero.h"
 #include "os/vm.h"
@@ -53,13 +54,20 @@
 #include "page/thp.h"
 #include "page/zone.h"
 
-#define TRAILER_BYTES sizeof(uint64_t)
-#define FILL_MAX ((size_t)64)
 #define PURGE_MIN ((size_t)1 << 20)
 
-/* Of trailers. */
-static uint64_t secret;
-static uint64_t factor; /* odd */
+struct trailer_key trailer_key;
+
+noinline _Noreturn void trailer_overrun(const void *p)
+{
+	const struct page *pg = page_of(p);
+
+	if (page_kind(pg) != PAGE_SLAB)
+		sluice_fatal("block written to beyond its end: address %p, block %p (%zu bytes)", p,
+			     p, large_usable(pg));
+	sluice_fatal("object written to beyond its end: address %p, size class %u (%u bytes)", p,
+		     pg->cls, (unsigned)class_size(pg->cls));
+}
 
 static size_t trailer_bytes(void)
 {
@@ -74,141 +82,7 @@ static struct page *page_in_use(const void *p)
 	return pg && (page_kind(pg) == PAGE_SLAB || page_kind(pg) == PAGE_LARGE) ? pg : NULL;
 }
 
-/* ---- trailers ------------------------------------------------------------------------------- */
-
-/* What an attacker who cannot read trailers does not guess: multiply-shift with a random factor and
- * summand, of which the upper half is used (Dietzfelbinger 1996). Sizes of blocks have 25 bits. */
-static always_inline uint64_t hash_of(const void *p, size_t size)
-{
-	return ((uint64_t)(uintptr_t)p ^ (uint64_t)size << 38) * factor + secret;
-}
-
-static always_inline uint64_t trailer_of(uint64_t hash, size_t size)
-{
-	return (hash & ~UINT64_C(0xffffffff)) | (uint32_t)(size ^ secret);
-}
-
-/* No zero, no text, and other bytes behind each block: a program seldom writes them by chance. */
-static uint64_t fill_of(uint64_t hash)
-{
-	return (hash ^ hash >> 32) | UINT64_C(0x8080808080808080);
-}
-
-/* The end of what is filled, and the bytes of the first word that belong to the block. */
-static size_t fill_end(size_t size, size_t room)
-{
-	return min_size(room, align_up(size, sizeof(uint64_t)) + FILL_MAX);
-}
-
-static uint64_t fill_keeps(size_t size)
-{
-	return ~(UINT64_MAX << size % sizeof(uint64_t) * 8);
-}
-
-static uint64_t word_at(const void *p, size_t at)
-{
-	uint64_t v;
-
-	memcpy(&v, (const char *)p + at, sizeof(v));
-	return v;
-}
-
-/* What is filled: the words from `at` to `end`, of which the first one is filled in part. */
-struct fill {
-	uint64_t word;
-	uint64_t keeps;
-	size_t at;
-	size_t end;
-};
-
-static always_inline struct fill fill_for(uint64_t hash, size_t size, size_t room)
-{
-	return (struct fill){ fill_of(hash), fill_keeps(size), align_down(size, sizeof(uint64_t)),
-			      fill_end(size, room) };
-}
-
-/* Two words, either of which lies at any word. */
-typedef uint64_t fill_pair __attribute__((vector_size(16), aligned(8), may_alias));
-
-/* Where the pair number i of at least three words lies, of which at + 8 is the second one: they
- * overlap at the end, so that how many there are takes no branch. */
-#define FILL_PAIRS (FILL_MAX / sizeof(fill_pair))
-static always_inline fill_pair *fill_at(void *p, const struct fill *f, size_t i)
-{
-	size_t at = f->at + sizeof(uint64_t) + i * sizeof(fill_pair);
-
-	return (fill_pair *)(void *)((char *)p + min_size(at, f->end - sizeof(fill_pair)));
-}
-
-static always_inline bool fill_is_long(const struct fill *f)
-{
-	return f->end - f->at > sizeof(fill_pair);
-}
-
-static always_inline void trailer_put(void *p, size_t size, size_t slot)
-{
-	size_t room = slot - TRAILER_BYTES;
-	uint64_t hash = hash_of(p, size);
-	uint64_t t = trailer_of(hash, size);
-	struct fill f = fill_for(hash, size, room);
-	uint64_t first;
-
-	memcpy((char *)p + room, &t, sizeof(t));
-	if (size == room)
-		return;
-	first = (word_at(p, f.at) & f.keeps) | (f.word & ~f.keeps);
-	if (fill_is_long(&f)) {
-		for (size_t i = 0; i < FILL_PAIRS; i++)
-			*fill_at(p, &f, i) = (fill_pair){ f.word, f.word };
-	} else {
-		memcpy((char *)p + f.end - sizeof(f.word), &f.word, sizeof(f.word));
-	}
-	memcpy((char *)p + f.at, &first, sizeof(first)); /* last: it may be the same word */
-}
-
-static noinline _Noreturn void overrun(const void *p)
-{
-	const struct page *pg = page_of(p);
-
-	if (page_kind(pg) != PAGE_SLAB)
-		sluice_fatal("block written to beyond its end: address %p, block %p (%zu bytes)", p,
-			     p, large_usable(pg));
-	sluice_fatal("object written to beyond its end: address %p, size class %u (%u bytes)", p,
-		     pg->cls, (unsigned)class_size(pg->cls));
-}
-
-/* The size that was asked for. Stops the program if the bytes behind it have changed. slot: the
- * bytes of the block. */
-static always_inline size_t trailer_check(const void *p, size_t slot)
-{
-	size_t room = slot - TRAILER_BYTES;
-	uint64_t t = word_at(p, room);
-	size_t size = (uint32_t)(t ^ secret);
-	uint64_t hash = hash_of(p, size);
-	struct fill f = fill_for(hash, size, room);
-	uint64_t wrong;
-
-	/* The lower half has told the size. */
-	if (unlikely(size > room) || unlikely((t ^ hash) >> 32))
-		overrun(p);
-	if (size == room)
-		return size;
-	wrong = (word_at(p, f.at) ^ f.word) & ~f.keeps;
-	if (fill_is_long(&f)) {
-		fill_pair all = { 0, 0 };
-
-		for (size_t i = 0; i < FILL_PAIRS; i++)
-			all |= *fill_at((void *)(uintptr_t)p, &f, i) ^ f.word;
-		wrong |= all[0] | all[1];
-	} else {
-		size_t last = f.end - sizeof(uint64_t);
-
-		wrong |= (word_at(p, last) ^ f.word) & (last == f.at ? ~f.keeps : UINT64_MAX);
-	}
-	if (unlikely(wrong))
-		overrun(p);
-	return size;
-}
+/* ---- the calls ------------------------------------------------------------------------------ */
 
 /* Bytes that the program may use. */
 static size_t usable(const void *p, const struct page *pg, enum live was)
@@ -218,13 +92,12 @@ static size_t usable(const void *p, const struct page *pg, enum live was)
 	return options.canary && was == LIVE_USED ? trailer_check(p, slot) : slot;
 }
 
-/* ---- the calls ------------------------------------------------------------------------------ */
-
 /* Most calls are made for a set of options, so that each option is a constant in them. */
 enum set {
 	SET_ANY,
 	SET_ALL,   /* of profile:hardened */
 	SET_CHECK, /* check:full alone */
+	SET_SLOW,  /* allocations are to be sampled: each call takes the slow path */
 	SETS
 };
 
@@ -250,61 +123,69 @@ static always_inline bool begin_block(void *p, size_t size, size_t slot, bool sm
 	return noted && zero;
 }
 
-/* In the critical section of h, which it leaves: an object that the heap has taken already. Returns
- * NULL if there are few, and every DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what
- * else is due. again: before that, the call comes here once more, and must not find one then. */
+/* In the critical section of h: an object that the heap has taken already. Returns NULL if there
+ * are few, and every DIRECT_CALLS-th time: heap_plain_alloc takes more, and does what else is due.
+ * again: before that, the call comes here once more, and must not find one then. */
 static always_inline struct object *take_ready(struct heap *h, unsigned cls, bool again,
 					       enum set set)
 {
-	struct object *o = NULL;
-
-	if (likely(!heap_sampling)) {
-		if (heap_goes_past(h))
-			o = heap_pop_hidden(h, cls, is_on(set, options.random_slots));
-		else if (again)
+	if (unlikely(!heap_goes_past(h))) {
+		if (again)
 			h->direct_left = 0;
+		return NULL;
 	}
-	heap_exit(h);
-	return o;
+	return heap_pop_hidden(h, cls, is_on(set, options.random_slots));
 }
 
-/* The rest of alloc_entered for an object of more than FREED_SHORT bytes, which makes calls. */
-static noinline void *begin_long(void *p, size_t size, size_t slot)
+static noinline void *begin_and_alloc(size_t size, struct heap *h, void *(*slow)(size_t))
 {
-	begin_block(p, size, slot, true, SET_ANY);
+	heap_random_begin();
+	heap_exit(h);
+	return slow(size);
+}
+
+/* The rest of alloc_entered. Of an object of more than FREED_SHORT bytes it makes calls. */
+static always_inline void *begin_entered(void *p, size_t size, size_t slot, enum set set)
+{
+	begin_block(p, size, slot, true, set);
 	return p;
 }
 
-static noinline void *draw_and_alloc(struct heap *h, size_t size)
+static noinline void *begin_long_SET_ANY(void *p, size_t size, size_t slot)
 {
-	heap_random_draw();
-	return heap_hooks->alloc_entered(h, size);
+	return begin_entered(p, size, slot, SET_ANY);
+}
+
+static noinline void *begin_long_SET_ALL(void *p, size_t size, size_t slot)
+{
+	return begin_entered(p, size, slot, SET_ALL);
 }
 
 /* For malloc, of an object that the heap has taken already; other calls go through harden_alloc.
  * Calls only at its ends, so that it saves no registers. */
-static always_inline void *alloc_entered(struct heap *h, size_t size, enum set set)
+static always_inline void *alloc_entered(size_t size, struct heap *h, size_t scaled,
+					 void *(*slow)(size_t), enum set set)
 {
 	size_t more = is_on(set, options.canary) ? TRAILER_BYTES : 0;
-	unsigned cls;
+	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	size_t slot;
-	struct object *o;
+	struct object *o = NULL;
 
-	if (is_on(set, options.random_slots) && unlikely(hidden_needs_bits()))
-		return draw_and_alloc(h, size);
-	if (unlikely(size - 1 >= SMALL_MAX - more)) {
-		heap_exit(h);
-		return NULL;
+	if (is_on(set, options.random_slots) && unlikely(hidden_needs_random()))
+		return begin_and_alloc(size, h, slow);
+	if (likely(more ? size - 1 < SMALL_MAX - more : cls < CLASSES)) {
+		if (more)
+			cls = class_of(size + more);
+		o = take_ready(h, cls, true, set);
 	}
-	cls = class_of(size + more);
-	o = take_ready(h, cls, true, set);
+	heap_exit(h);
 	if (unlikely(!o))
-		return NULL;
+		return slow(size);
 	slot = class_size(cls);
 	if (is_on(set, options.zero_on_free) && slot > FREED_SHORT)
-		return begin_long(o, size, slot);
-	begin_block(o, size, slot, true, set);
-	return o;
+		return set == SET_ALL ? begin_long_SET_ALL(o, size, slot)
+				      : begin_long_SET_ANY(o, size, slot);
+	return begin_entered(o, size, slot, set);
 }
 
 static void *take(size_t size, size_t align, bool *zero)
@@ -313,10 +194,13 @@ static void *take(size_t size, size_t align, bool *zero)
 	struct heap *h = heap_self;
 	void *p = NULL;
 
-	if (options.random_slots && hidden_needs_bits())
-		heap_random_draw();
-	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h)))
-		p = take_ready(h, class_of(bytes), false, SET_ANY);
+	if (options.random_slots && hidden_needs_random())
+		heap_random_begin();
+	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h))) {
+		if (likely(!heap_sampling))
+			p = take_ready(h, class_of(bytes), false, SET_ANY);
+		heap_exit(h);
+	}
 	if (unlikely(!p))
 		return heap_plain_alloc(size, align, zero);
 	*zero = false;
@@ -382,19 +266,36 @@ static noinline void put_and_leave(struct heap *h, struct object *o)
 	errno = saved;
 }
 
-/* The object is kept, or lies ready. Returns false if that takes more. */
-static always_inline bool put_entered(struct heap *h, unsigned cls, size_t slot, struct object *o,
-				      enum set set)
+/* Whether it takes no more than put_entered for an object to be kept, or to lie ready. */
+static always_inline bool puts_entered(struct heap *h, unsigned cls, size_t slot, enum set set)
 {
-	if (is_on(set, options.quarantine != 0))
-		return quarantine_keep(h, cls, slot, o);
-	return heap_put_hidden(h, cls, o);
+	const struct quarantine *q;
+
+	if (!is_on(set, options.quarantine != 0))
+		return h->hidden[cls] < h->hidden_room[cls];
+	q = quarantine_of(h);
+	return q && quarantine_has_room(q, slot);
 }
 
-/* In the critical section of h, which it leaves. */
-static always_inline void end_entered(struct object *o, struct heap *h, unsigned cls, size_t slot,
+static always_inline void put_entered(struct heap *h, unsigned cls, size_t slot, struct object *o,
 				      enum set set)
 {
+	struct quarantine *q;
+
+	if (!is_on(set, options.quarantine != 0)) {
+		heap_put_hidden(h, cls, o);
+		return;
+	}
+	q = quarantine_of(h);
+	quarantine_push(q, o, cls);
+	q->weight += slot;
+}
+
+/* In the critical section of h, which it leaves. puts: of puts_entered. */
+static always_inline void end_entered(struct object *o, struct heap *h, unsigned cls, bool puts,
+				      enum set set)
+{
+	size_t slot = class_size(cls);
 	bool zero = is_on(set, options.zero_on_free);
 	bool whole = !zero || clearing_takes(slot);
 
@@ -403,41 +304,65 @@ static always_inline void end_entered(struct object *o, struct heap *h, unsigned
 		freed_zero(o, whole ? slot : CLEAR_HEAD);
 	else
 		freed_seal(o);
-	if (likely(put_entered(h, cls, slot, o, set)))
-		heap_exit(h);
-	else
+	if (unlikely(!puts)) {
 		put_and_leave(h, o);
+		return;
+	}
+	put_entered(h, cls, slot, o, set);
+	heap_exit(h);
 }
 
 /* The rest of free_entered for an object of more than FREED_SHORT bytes, which makes calls. */
-static noinline void end_long(struct object *o, struct heap *h, unsigned cls, size_t slot)
+static noinline void end_long_SET_ANY(struct object *o, struct heap *h, unsigned cls, bool puts)
 {
-	end_entered(o, h, cls, slot, SET_ANY);
+	end_entered(o, h, cls, puts, SET_ANY);
 }
 
-/* What harden_free does with an object of a slab, if nothing else is due. The fast path has checked
- * what heap_check_object checks, except holes, whose objects are not in use. */
+static noinline void end_long_SET_ALL(struct object *o, struct heap *h, unsigned cls, bool puts)
+{
+	end_entered(o, h, cls, puts, SET_ALL);
+}
+
+/* As heap_goes_past, of frees that find no room, which are one in 4 to 16. A count of their own:
+ * where mallocs and frees take turns, both take the general way. */
+#define FREES_PAST 8u
+static always_inline bool frees_go_past(struct heap *h)
+{
+	h->frees_past = (uint8_t)((h->frees_past + 1) % FREES_PAST);
+	return likely(h->frees_past != 0);
+}
+
+/* What harden_free does with an object of a slab. That takes the slow path instead where the object
+ * does not fit, or one of FREES_PAST times that there is no room, and does what else is due. The
+ * fast path has checked what heap_check_object checks, except holes, whose objects are not in
+ * use. */
 static always_inline void free_entered(struct object *o, struct heap *h, struct cache_bin *b,
 				       enum set set)
 {
 	unsigned cls = (unsigned)(b - h->bin);
-	size_t slot;
+	bool puts = false;
+	size_t slot = 0;
 
-	if (unlikely(cls >= CLASSES) || unlikely(heap_sampling) ||
+	if (likely(cls < CLASSES)) {
+		slot = class_size(cls);
+		puts = puts_entered(h, cls, slot, set);
+	}
+	if (unlikely(cls >= CLASSES) ||
 	    unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
-	    unlikely(!heap_goes_past(h))) {
+	    (!puts && !frees_go_past(h))) {
 		heap_exit(h);
 		heap_free_slow(o);
 		return;
 	}
-	slot = class_size(cls);
 	/* Of the trailer: the atomic operation before its check would not let it come earlier. */
 	if (is_on(set, options.canary))
 		__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
-	if (is_on(set, options.zero_on_free) && slot > FREED_SHORT)
-		end_long(o, h, cls, slot);
+	if (!is_on(set, options.zero_on_free) || slot <= FREED_SHORT)
+		end_entered(o, h, cls, puts, set);
+	else if (set == SET_ALL)
+		end_long_SET_ALL(o, h, cls, puts);
 	else
-		end_entered(o, h, cls, slot, set);
+		end_long_SET_ANY(o, h, cls, puts);
 }
 
 /* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
@@ -479,6 +404,16 @@ static void harden_free(void *p)
 	heap_free_checked(pg, p);
 }
 
+/* What the bits say of p, which may lie inside of pg's block. */
+static enum live live_in(const void *p, const struct page *pg)
+{
+	size_t off = (size_t)((const char *)p - page_address(pg));
+
+	if (page_kind(pg) == PAGE_SLAB ? !class_divides(pg->cls, off) : off != 0)
+		return LIVE_NONE;
+	return live_of(p, block_bytes(pg));
+}
+
 static size_t harden_usable(void *p)
 {
 	struct page *pg = page_in_use(p);
@@ -490,7 +425,7 @@ static size_t harden_usable(void *p)
 	}
 	if (!pg || heap_in_copy)
 		return heap_plain_usable(p);
-	is = live_of(p);
+	is = live_in(p, pg);
 	if (unlikely(is < LIVE_USED))
 		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
 	return usable(p, pg, is);
@@ -502,7 +437,7 @@ static enum live check_used(void *p, struct page *pg)
 	enum live is;
 
 	heap_check_object(p, pg);
-	is = live_of(p);
+	is = live_of(p, block_bytes(pg));
 	if (unlikely(is < LIVE_USED))
 		sluice_fatal("realloc of a block that was freed: address %p", p);
 	return is;
@@ -554,13 +489,14 @@ static void *harden_realloc(void *p, size_t size)
 	if (pg)
 		check_used(p, pg);
 	old = harden_usable(p);
-	if (pg && resize(p, pg, live_of(p), size))
+	if (pg && resize(p, pg, live_of(p, block_bytes(pg)), size))
 		return p;
 	q = heap_move(p, old, size);
 	if (q || size > old)
 		return q;
 	/* It has more than was asked for: a sized free may tell either. */
-	live_mark(p, LIVE_PLAIN);
+	if (pg)
+		live_mark(p, block_bytes(pg), LIVE_PLAIN);
 	return p;
 }
 
@@ -588,9 +524,9 @@ static void harden_check_size(void *p, size_t size, size_t align)
 	have = harden_usable(p);
 	if (zero_owns(p))
 		good = size <= 1;
-	else if (pg && options.canary && live_of(p) == LIVE_USED)
+	else if (pg && options.canary && live_in(p, pg) == LIVE_USED)
 		good = size == have || (size <= 1 && have <= 1); /* sdallocx: 0 counts as 1 */
-	else if (pg && live_of(p) == LIVE_PLAIN)
+	else if (pg && live_in(p, pg) == LIVE_PLAIN)
 		good = size <= have;
 	else
 		good = size_suits(pg, size, max_size(align, 1), have);
@@ -614,9 +550,10 @@ static size_t harden_good_size(size_t size, size_t align)
 /* ---- the start ------------------------------------------------------------------------------ */
 
 #define ENTERED(set)                                                                               \
-	static void *alloc_entered_##set(struct heap *h, size_t size)                              \
+	static void *alloc_entered_##set(size_t size, struct heap *h, size_t scaled,               \
+					 void *(*slow)(size_t))                                    \
 	{                                                                                          \
-		return alloc_entered(h, size, set);                                                \
+		return alloc_entered(size, h, scaled, slow, set);                                  \
 	}                                                                                          \
 	static void free_entered_##set(struct object *o, struct heap *h, struct cache_bin *b)      \
 	{                                                                                          \
@@ -626,6 +563,21 @@ ENTERED(SET_ANY)
 ENTERED(SET_ALL)
 ENTERED(SET_CHECK)
 #undef ENTERED
+
+static void *alloc_entered_SET_SLOW(size_t size, struct heap *h, size_t scaled,
+				    void *(*slow)(size_t))
+{
+	(void)scaled;
+	heap_exit(h);
+	return slow(size);
+}
+
+static void free_entered_SET_SLOW(struct object *o, struct heap *h, struct cache_bin *b)
+{
+	(void)b;
+	heap_exit(h);
+	heap_free_slow(o);
+}
 
 #define HOOKS(set)                                                                                 \
 	[set] = {                                                                                  \
@@ -639,7 +591,8 @@ ENTERED(SET_CHECK)
 		.alloc_entered = alloc_entered_##set,                                              \
 		.free_entered = free_entered_##set,                                                \
 	}
-static const struct heap_hooks hooks[SETS] = { HOOKS(SET_ANY), HOOKS(SET_ALL), HOOKS(SET_CHECK) };
+static const struct heap_hooks hooks[SETS] = { HOOKS(SET_ANY), HOOKS(SET_ALL), HOOKS(SET_CHECK),
+					       HOOKS(SET_SLOW) };
 #undef HOOKS
 
 static enum set set_of_options(void)
@@ -648,6 +601,8 @@ static enum set set_of_options(void)
 	bool canary = options.canary;
 	bool random = options.random_slots;
 
+	if (options.guard_sample || options.prof)
+		return SET_SLOW;
 	if (options.quarantine && zero && canary && random)
 		return SET_ALL;
 	return options.quarantine || zero || canary || random ? SET_ANY : SET_CHECK;
@@ -656,10 +611,12 @@ static enum set set_of_options(void)
 /* What was handed out before has no trailer. What is on the free list is not in use. */
 static bool mark_slab(struct page *pg)
 {
-	for (size_t at = 0; at < slab_carved_bytes(pg); at += class_size(pg->cls))
-		live_mark(page_address(pg) + at, LIVE_PLAIN);
+	size_t slot = class_size(pg->cls);
+
+	for (size_t at = 0; at < slab_carved_bytes(pg); at += slot)
+		live_mark(page_address(pg) + at, slot, LIVE_PLAIN);
 	for (struct object *o = pg->free; o; o = freelist_next(pg, o))
-		live_mark(o, LIVE_NONE);
+		live_mark(o, slot, LIVE_NONE);
 	return true;
 }
 
@@ -677,7 +634,7 @@ static bool mark_region(struct region *r)
 		if (kind == PAGE_SLAB)
 			mark_slab(pg);
 		else if (kind == PAGE_LARGE)
-			live_mark(page_address(pg), LIVE_PLAIN);
+			live_mark(page_address(pg), block_bytes(pg), LIVE_PLAIN);
 	}
 	return true;
 }
@@ -726,8 +683,8 @@ void harden_init(void)
 			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
 	}
-	secret = link_random();
-	factor = link_random() | 1;
+	trailer_key.secret = link_random();
+	trailer_key.factor = link_random() | 1;
 	if (options.check == CHECK_FULL && !zero_has_area())
 		options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB of "
 			    "address space; allow more (ulimit -v)");

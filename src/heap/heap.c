@@ -243,9 +243,9 @@ noinline void *heap_alloc_sampled(struct heap *h, unsigned cls)
 
 static void *alloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_hooks ? heap_hooks->alloc_entered(h, size) : heap_alloc_freed(h, scaled);
-
-	return likely(p != NULL) ? p : heap_alloc_slow(size);
+	if (heap_hooks)
+		return heap_hooks->alloc_entered(size, h, scaled, heap_alloc_slow);
+	return heap_alloc_freed(h, scaled) ?: heap_alloc_slow(size);
 }
 
 noinline void *heap_alloc_again(size_t size)

@@ -66,9 +66,9 @@ struct heap_hooks {
 	size_t (*good_size)(size_t size, size_t align);
 	void (*check_size)(void *p, size_t size, size_t align);
 	/* In the critical section of h, which they leave, when the fast path finds no object, or no
-	 * room in bin b for o, which is the start of one. alloc_entered: size <= SMALL_MAX; returns
-	 * NULL if heap_alloc_slow is to do it. */
-	void *(*alloc_entered)(struct heap *h, size_t size);
+	 * room in bin b for o, which is the start of one. alloc_entered: size <= SMALL_MAX, scaled
+	 * as in heap_alloc_fast; slow does it if it takes more. */
+	void *(*alloc_entered)(size_t size, struct heap *h, size_t scaled, void *(*slow)(size_t));
 	void (*free_entered)(struct object *o, struct heap *h, struct cache_bin *b);
 };
 extern hidden_data const struct heap_hooks *heap_hooks;

@@ -144,6 +144,7 @@ struct heap {
 	uint8_t spills[WIDE_CLASSES];
 	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
 	uint8_t age_next;                        /* the bin of the next ageing step */
+	uint8_t frees_past;                      /* hardened: see frees_go_past */
 	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
 	uint8_t trim_bin;                        /* owner: the next bin of the trim under way */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */

@@ -36,37 +36,16 @@ _Static_assert(HIDDEN_BYTES / HIDDEN_FIRST <= BIN_BYTES / BIN_SMALL, "they have 
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
 #define FROM_ONE 8u    /* objects that are taken from it then */
 
-/* xorshift64* (Vigna 2014). Each thread has its own sequence, and so has a child of fork. */
-static _Thread_local uint64_t random_state TLS_FAST;
-_Thread_local uint64_t heap_random_bits TLS_FAST;
+_Thread_local uint64_t heap_random TLS_FAST;
 
-static uint64_t random_next(void)
+noinline void heap_random_begin(void)
 {
-	uint64_t state = random_state;
-
-	if (unlikely(!state))
-		state = link_random() | 1;
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	random_state = state;
-	return state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
-static unsigned random_below(unsigned n)
-{
-	return (unsigned)((random_next() >> 32) * n >> 32);
-}
-
-noinline void heap_random_draw(void)
-{
-	heap_random_bits = random_next() >> 4 | UINT64_C(1) << 5 * HIDDEN_BITS;
+	heap_random = link_random() | 1;
 }
 
 void heap_random_fork_child(void)
 {
-	random_state = 0;
-	heap_random_bits = 0;
+	heap_random = 0;
 }
 
 /* One of the heap's slabs with room becomes the one that the next objects come from. */
@@ -74,9 +53,9 @@ static void current_shuffle(struct heap *h, unsigned cls)
 {
 	struct page *next = h->partial[cls].first;
 
-	if (!h->current[cls] || !next || random_below(SLAB_CHANGE) != 0)
+	if (!h->current[cls] || !next || hidden_choice(SLAB_CHANGE) != 0)
 		return;
-	for (unsigned n = random_below(SLAB_CHOICE); n && next->next; n--)
+	for (unsigned n = hidden_choice(SLAB_CHOICE); n && next->next; n--)
 		next = next->next;
 	heap_change_current(h, cls, next);
 }
@@ -98,7 +77,7 @@ static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 	for (unsigned i = 0; options.zero_on_free && i < freed; i++)
 		o[i]->link = 0;
 	for (unsigned i = 0; !options.zero_on_free && i < got; i++)
-		if (live_of(o[i]) == LIVE_NOTED)
+		if (live_of(o[i], class_size(pg->cls)) == LIVE_NOTED)
 			freed_seal(o[i]);
 	return got;
 }
@@ -155,21 +134,20 @@ static void hidden_fill(struct heap *h, unsigned cls)
 
 struct object *heap_take_hidden(struct heap *h, unsigned cls)
 {
+	if (options.random_slots && hidden_needs_random())
+		heap_random_begin();
 	if (h->hidden[cls] <= h->hidden_room[cls] / 2)
 		hidden_fill(h, cls);
-	if (options.random_slots && hidden_needs_bits())
-		heap_random_draw();
 	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls], options.random_slots) : NULL;
 }
 
 void hidden_check(struct object **o, unsigned n, unsigned cls)
 {
-	size_t bytes = class_size(cls);
+	size_t slot = class_size(cls);
+	size_t bytes = slot > CLEAR_ALWAYS ? sizeof(struct object) : slot;
 
-	if (bytes > CLEAR_ALWAYS)
-		bytes = sizeof(struct object);
 	for (unsigned i = 0; i < n; i++) {
-		if (live_of(o[i]) != LIVE_NOTED)
+		if (live_of(o[i], slot) != LIVE_NOTED)
 			continue;
 		if (options.zero_on_free)
 			freed_check_zero(o[i], bytes);

@@ -36,24 +36,23 @@ void hidden_check(struct object **o, unsigned n, unsigned cls);
 
 void heap_random_fork_child(void); /* not the parent's choices */
 
-/* Random bits that were not used yet, below a 1. heap_random_draw: HIDDEN_BITS five times. */
-#define HIDDEN_BITS 12u
-extern _Thread_local uint64_t heap_random_bits TLS_FAST;
-void heap_random_draw(void);
+/* A linear congruential sequence mod 2^64, of which the upper half is used (multiplier: Steele,
+ * Vigna 2021). Each thread has its own, and so has a child of fork; 0: not begun. */
+extern _Thread_local uint64_t heap_random TLS_FAST;
+void heap_random_begin(void);
 
-static always_inline bool hidden_needs_bits(void)
+static always_inline bool hidden_needs_random(void)
 {
-	return heap_random_bits <= 1;
+	return heap_random == 0;
 }
 
-/* One of n places, HIDDEN_MAX at most; there are bits. None is more than 1/64 likelier than
- * another. */
+/* One of n; the sequence has begun. */
 static always_inline unsigned hidden_choice(unsigned n)
 {
-	uint64_t bits = heap_random_bits;
+	uint64_t next = heap_random * UINT64_C(0xd1342543de82ef95) + 1;
 
-	heap_random_bits = bits >> HIDDEN_BITS;
-	return (unsigned)((bits & ((1u << HIDDEN_BITS) - 1)) * n >> HIDDEN_BITS);
+	heap_random = next;
+	return (unsigned)((next >> 32) * n >> 32);
 }
 
 /* The lowest of the places. The bin is empty. */
@@ -62,7 +61,7 @@ static always_inline struct object **hidden_places(struct heap *h, unsigned cls)
 	return h->bin[cls].top + 1;
 }
 
-/* n: h->hidden[cls], not 0. random: the option random_slots, with which there are bits. Without it
+/* n: h->hidden[cls], not 0. random: the option random_slots, whose sequence has begun. Without it
  * each call takes one from a higher place, and goes on at the bottom after DIRECT_CALLS, so that
  * what was just freed, and lies on top, is not used at once. */
 _Static_assert(DIRECT_CALLS <= 64, "direct_left names a place");

@@ -9,7 +9,7 @@
  * (B) A block has two neighbouring bits. The upper one, `used`, decides: the thread that clears it
  *     owns the block, and it alone changes the lower one, `note`, until the block is handed out
  *     again. So one atomic operation does a free, and one store a malloc from LIVE_ALONE bytes on:
- *     no other block of its slab has bits in the same byte.
+ *     no other block of its slab has bits in the same byte, of which it has the lowest.
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
@@ -42,10 +42,10 @@ uint64_t live_bytes(struct region *r)
 	return bytes == VM_UNKNOWN ? sizeof(*b) : bytes;
 }
 
-void live_mark(const void *p, enum live state)
+void live_mark(const void *p, size_t slot, enum live state)
 {
 	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	uint8_t both = (uint8_t)(LIVE_PLAIN << live_shift(p));
+	uint8_t both = (uint8_t)(LIVE_PLAIN << live_shift(p, slot));
 
 	if (state == LIVE_PLAIN)
 		atomic_fetch_or_explicit(at, both, memory_order_relaxed);

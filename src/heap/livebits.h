@@ -41,9 +41,11 @@ static inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p)
 	return &b->byte[((uintptr_t)p & (REGION_BYTES - 1)) / LIVE_ALONE];
 }
 
-static inline unsigned live_shift(const void *p)
+/* slot: bytes of the block. A long one has the byte to itself, so it needs no shift; the other bits
+ * may be those that shorter ones had there, before it was a large block. */
+static always_inline unsigned live_shift(const void *p, size_t slot)
 {
-	return (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
+	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
 }
 
 /* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
@@ -53,14 +55,15 @@ bool live_ready(struct region *r);
 /* What the bits of the region cost, in bytes. */
 uint64_t live_bytes(struct region *r);
 
-static inline enum live live_of(const void *p)
+/* p: the start of a block of slot bytes, in use or not. */
+static inline enum live live_of(const void *p, size_t slot)
 {
 	struct live_bits *b = live_bits_of(p);
 
-	if (unlikely(!b || (uintptr_t)p % ALIGN_MIN))
+	if (unlikely(!b))
 		return LIVE_NONE;
 	return (enum live)(atomic_load_explicit(live_byte(b, p), memory_order_relaxed) >>
-				   live_shift(p) &
+				   live_shift(p, slot) &
 			   LIVE_PLAIN);
 }
 
@@ -69,22 +72,25 @@ static inline enum live live_of(const void *p)
 static always_inline enum live live_begin(const void *p, size_t slot)
 {
 	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	unsigned shift = live_shift(p);
-	uint8_t bits = atomic_load_explicit(at, memory_order_relaxed);
-	unsigned was = bits >> shift & LIVE_PLAIN;
-	uint8_t more = (uint8_t)((LIVE_USED - was) << shift);
+	unsigned was = atomic_load_explicit(at, memory_order_relaxed);
+	unsigned shift;
 
-	if (unlikely(was >= LIVE_USED))
+	if (likely(slot >= LIVE_ALONE)) {
+		was &= LIVE_PLAIN;
+		if (likely(was < LIVE_USED))
+			atomic_store_explicit(at, LIVE_USED, memory_order_relaxed);
 		return (enum live)was;
-	if (likely(slot >= LIVE_ALONE))
-		atomic_store_explicit(at, (uint8_t)(bits + more), memory_order_relaxed);
-	else
-		atomic_fetch_add_explicit(at, more, memory_order_relaxed);
+	}
+	shift = live_shift(p, slot);
+	was = was >> shift & LIVE_PLAIN;
+	if (likely(was < LIVE_USED))
+		atomic_fetch_add_explicit(at, (uint8_t)((LIVE_USED - was) << shift),
+					  memory_order_relaxed);
 	return (enum live)was;
 }
 
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
-void live_mark(const void *p, enum live state);
+void live_mark(const void *p, size_t slot, enum live state);
 
 /* The block of slot bytes is not in use any more. noted: the caller, if it gets the block, makes it
  * LIVE_NOTED before anyone can be given it. Returns what it was: of several callers one gets
@@ -92,15 +98,15 @@ void live_mark(const void *p, enum live state);
 static always_inline enum live live_end(const void *p, size_t slot, bool noted)
 {
 	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	unsigned shift = live_shift(p);
 	unsigned to = noted ? LIVE_NOTED : LIVE_NONE;
-	uint8_t old;
+	unsigned shift;
 	unsigned was;
+	uint8_t old;
 
-	if (likely(slot >= LIVE_ALONE)) {
-		old = atomic_exchange_explicit(at, (uint8_t)(to << shift), memory_order_relaxed);
-		return (enum live)(old >> shift & LIVE_PLAIN);
-	}
+	if (likely(slot >= LIVE_ALONE))
+		return (enum live)(atomic_exchange_explicit(at, (uint8_t)to, memory_order_relaxed) &
+				   LIVE_PLAIN);
+	shift = live_shift(p, slot);
 	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {
 		was = old >> shift & LIVE_PLAIN;

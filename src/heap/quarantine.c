@@ -126,9 +126,9 @@ struct page *quarantine_show(struct page *released)
 }
 
 /* Whether a block of q that has access reads as zero as a whole. */
-static bool reads_zero(const struct quarantine *q, const void *p)
+static bool reads_zero(const struct quarantine *q, const void *p, size_t bytes)
 {
-	return q->early || (q->zeroed && live_of(p) == LIVE_NOTED);
+	return q->early || (q->zeroed && live_of(p, bytes) == LIVE_NOTED);
 }
 
 #define PREFETCH 4u
@@ -170,7 +170,7 @@ static bool object_leaves(struct heap *h, unsigned cls, struct object *o, struct
 {
 	size_t bytes = class_size(cls);
 
-	if (how == LEAVE_CHECKED && reads_zero(q, o))
+	if (how == LEAVE_CHECKED && reads_zero(q, o, bytes))
 		freed_check_zero(o, bytes);
 	else if (options.zero_on_free && bytes > CLEAR_ALWAYS)
 		freed_check_zero(o, CLEAR_HEAD);
@@ -189,7 +189,7 @@ static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct d
 	q->weight -= weight_of(pg, bytes);
 	quarantine_add(q->large_bytes, 0 - bytes);
 	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		freed_check_zero(p, reads_zero(q, p) ? bytes : CLEAR_HEAD);
+		freed_check_zero(p, reads_zero(q, p, bytes) ? bytes : CLEAR_HEAD);
 	heap_free_to_slab(h, p, d);
 }
 
@@ -398,7 +398,8 @@ void quarantine_check_own(void)
 
 		if (pg->list == LIST_HIDDEN)
 			continue;
-		freed_check_zero(p, reads_zero(q, p) ? block_bytes(pg) : CLEAR_HEAD);
+		freed_check_zero(p,
+				 reads_zero(q, p, block_bytes(pg)) ? block_bytes(pg) : CLEAR_HEAD);
 	}
 	for (unsigned cls = 0; heap_slow_only && cls < CLASSES; cls++)
 		hidden_check(hidden_places(h, cls), h->hidden[cls], cls);

@@ -100,18 +100,4 @@ static inline void quarantine_push(struct quarantine *q, void *p, unsigned cls)
 			      quarantine_block(p, cls), memory_order_relaxed);
 }
 
-/* What quarantine_put does, if all that is to be done is to keep o, of a slab with objects of slot
- * bytes. Returns false, and has done nothing, if it is more. */
-static always_inline bool quarantine_keep(struct heap *h, unsigned cls, size_t slot,
-					  struct object *o)
-{
-	struct quarantine *q = quarantine_of(h);
-
-	if (unlikely(!q) || unlikely(!quarantine_has_room(q, slot)))
-		return false;
-	quarantine_push(q, o, cls);
-	q->weight += slot;
-	return true;
-}
-
 #endif

@@ -67,14 +67,7 @@ static noinline void *malloc_slow(size_t size)
 	return likely(p != NULL) ? p : out_of_memory();
 }
 
-/* Each out of line, so that one saves no registers for another. */
-static noinline void *malloc_hardened(size_t size, struct heap *h)
-{
-	void *p = heap_hooks->alloc_entered(h, size);
-
-	return likely(p != NULL) ? p : malloc_slow(size);
-}
-
+/* Out of line, so that malloc_next saves no registers for it. */
 static noinline void *malloc_freed(size_t size, struct heap *h, size_t scaled)
 {
 	void *p = heap_alloc_freed(h, scaled);
@@ -84,8 +77,9 @@ static noinline void *malloc_freed(size_t size, struct heap *h, size_t scaled)
 
 static noinline void *malloc_next(size_t size, struct heap *h, size_t scaled)
 {
-	return unlikely(heap_hooks != NULL) ? malloc_hardened(size, h)
-					    : malloc_freed(size, h, scaled);
+	if (unlikely(heap_hooks != NULL))
+		return heap_hooks->alloc_entered(size, h, scaled, malloc_slow);
+	return malloc_freed(size, h, scaled);
 }
 
 static noinline void *malloc_large(size_t size)

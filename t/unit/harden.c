@@ -179,8 +179,8 @@ static void test_refused(void)
 
 #define PAIRS (50 * DIRECT_CALLS)
 
-/* Most calls are done in the fast path's critical section; one in DIRECT_CALLS, of mallocs as of
- * frees, does what others asked of the heap. */
+/* Most calls are done in the fast path's critical section; one in DIRECT_CALLS of the mallocs, and
+ * few of the frees, do what others asked of the heap. */
 static void counts_slow(void *arg)
 {
 	uint32_t mallocs = 0;
@@ -199,11 +199,12 @@ static void counts_slow(void *arg)
 		mallocs += between - before;
 		frees += heap_self->slow_calls - between;
 	}
-	/* One of DIRECT_CALLS calls, of both kinds. A malloc that finds few objects ready counts as
-	 * two calls, and costs two more if the slabs lack one, so the shares vary. */
+	/* One of DIRECT_CALLS mallocs, and one of 32 to 128 frees. A malloc that finds few objects
+	 * ready counts as two calls, and costs two more if the slabs lack one, so the shares
+	 * vary. */
 	if (mallocs < 20 || frees < 20)
 		_exit(1);
-	if (mallocs + frees < 95 || mallocs + frees > 150)
+	if (mallocs > 100 || frees > 100)
 		_exit(2);
 	(void)arg;
 }
@@ -211,7 +212,7 @@ static void counts_slow(void *arg)
 static void test_slow(void)
 {
 	ok(child_is_well(counts_slow, NULL),
-	   "one in DIRECT_CALLS mallocs and frees takes the general way");
+	   "few mallocs and frees take the general way, and some of both do");
 }
 
 #define LONG_BLOCK ((size_t)20 << 20)
