@@ -15,11 +15,11 @@
 
 #define PAIRS 8u
 
-/* One of the bytes of a freed block is not zero. */
-noinline _Noreturn void freed_written(const char *p, size_t bytes)
+/* One of the bytes of a freed block, which has `bytes`, is not zero behind the first `from`. */
+noinline _Noreturn void freed_written(const char *p, size_t from, size_t bytes)
 {
 	const struct page *pg = page_of(p);
-	size_t at = 0;
+	size_t at = from;
 
 	while (at < bytes - 1 && !p[at])
 		at++;
@@ -32,10 +32,11 @@ noinline _Noreturn void freed_written(const char *p, size_t bytes)
 		     at, (const void *)p, pg->cls, (unsigned)class_size(pg->cls));
 }
 
-noinline void freed_check_long(const void *p, size_t bytes)
+/* Block o, of so many bytes, from v on. */
+static always_inline void check_pairs(const void *o, const zero_pair *v, size_t bytes)
 {
-	const zero_pair *v = p;
-	const zero_pair *end = v + bytes / sizeof(zero_pair);
+	const zero_pair *end = (const zero_pair *)o + bytes / sizeof(zero_pair);
+	size_t from = (size_t)((const char *)v - (const char *)o);
 	zero_pair all = { 0, 0 };
 
 	for (; end - v >= PAIRS; v += PAIRS)
@@ -43,7 +44,17 @@ noinline void freed_check_long(const void *p, size_t bytes)
 	for (; v < end; v++)
 		all |= *v;
 	if (unlikely(all[0] | all[1]))
-		freed_written(p, bytes);
+		freed_written(o, from, bytes);
+}
+
+noinline void freed_check_long(const void *p, size_t bytes)
+{
+	check_pairs(p, p, bytes);
+}
+
+void freed_check_listed(const struct object *o, size_t bytes)
+{
+	check_pairs(o, (const zero_pair *)(const void *)(o + 1), bytes);
 }
 
 noinline _Noreturn void freed_unsealed(const struct object *o)

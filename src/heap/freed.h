@@ -25,7 +25,10 @@ _Static_assert(FREED_SHORT == 16 * sizeof(zero_pair), "sixteen of them");
 
 /* Stop the program unless the bytes, a multiple of 16, are zero. */
 void freed_check_long(const void *p, size_t bytes);
-_Noreturn void freed_written(const char *p, size_t bytes);
+_Noreturn void freed_written(const char *p, size_t from, size_t bytes);
+
+/* The same of a block on a list of its slab, whose link and mark lie in front of them. */
+void freed_check_listed(const struct object *o, size_t bytes);
 
 static always_inline void freed_check_zero(const void *p, size_t bytes)
 {
@@ -44,7 +47,7 @@ static always_inline void freed_check_zero(const void *p, size_t bytes)
 	if (bytes > 128)
 		all |= v[4] | end[-5] | v[5] | end[-6] | v[6] | end[-7] | v[7] | end[-8];
 	if (unlikely(all[0] | all[1]))
-		freed_written(p, bytes);
+		freed_written(p, 0, bytes);
 }
 
 static always_inline void freed_zero(void *p, size_t bytes)

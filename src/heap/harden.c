@@ -689,6 +689,7 @@ void harden_init(void)
 		options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB of "
 			    "address space; allow more (ulimit -v)");
 	region_ready = live_ready;
+	slab_ends = hidden_check_slab;
 	if (options.quarantine)
 		heap_released_hook = quarantine_show;
 	heap_slow_only = true;

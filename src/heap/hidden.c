@@ -156,6 +156,26 @@ void hidden_check(struct object **o, unsigned n, unsigned cls)
 	}
 }
 
+void hidden_check_slab(struct page *pg)
+{
+	size_t slot = class_size(pg->cls);
+	uint64_t base = mark_base(pg);
+	unsigned left = pg->carved;
+	const struct object *o = pg->free;
+
+	for (; o; o = freelist_next(pg, o)) {
+		if (unlikely(!mark_is_set(o, base)))
+			freelist_bad_mark(pg, o);
+		if (unlikely(!left--))
+			freelist_bad_count(pg, o);
+	}
+	for (size_t at = 0; options.zero_on_free && at < slab_carved_bytes(pg); at += slot) {
+		o = (const struct object *)(const void *)(page_address(pg) + at);
+		if (live_of(o, slot) == LIVE_NOTED)
+			freed_check_listed(o, slot);
+	}
+}
+
 /* The lowest ones: they were freed first, or are in no order. */
 void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d)
 {

@@ -34,6 +34,10 @@ void heap_hide_left(struct heap *h, unsigned bin);
  * CLEAR_ALWAYS bytes, else in what links overwrite. */
 void hidden_check(struct object **o, unsigned n, unsigned cls);
 
+/* The same of the free objects of a slab that ends, which no thread finds any more; of all their
+ * bytes behind the link and the mark if they read as zero. For slab_ends. */
+void hidden_check_slab(struct page *pg);
+
 void heap_random_fork_child(void); /* not the parent's choices */
 
 /* A linear congruential sequence mod 2^64, of which the upper half is used (multiplier: Steele,

@@ -47,6 +47,7 @@
 
 struct slab_frees slab_abandoned_frees[CLASSES];
 uint32_t slab_note;
+void (*slab_ends)(struct page *pg);
 
 /* ---- the caller holds the slab ------------------------------------------------------------- */
 
@@ -90,6 +91,8 @@ void slab_unmake(struct page *pg)
 	unsigned cls = pg->cls;
 
 	CHECK(pg->used == 0);
+	if (unlikely(slab_ends != NULL))
+		slab_ends(pg);
 	holes_end(pg);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);

@@ -170,6 +170,9 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags);
 /* Make an empty slab a run in limbo again, for the pcp or the buddy core. */
 void slab_unmake(struct page *pg);
 
+/* Hardened: looks at the free objects of a slab before it is no slab any more; else NULL. */
+extern void (*slab_ends)(struct page *pg);
+
 /* ---- any thread -------------------------------------------------------------------------- */
 
 /* Any thread, atomic: frees into abandoned slabs, by class, counted after the free. Never falls. */

@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 70
+plan 72
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
@@ -27,6 +27,7 @@ stops written-last profile:hardened "$written 400\)" "seen at the end of the pro
 stops spent-head profile:hardened,clear_rate:1 "$written 40\)" \
 	"beyond clear_rate: one of the first 64 bytes"
 stops spent-middle profile:hardened,clear_rate:0 "$written 400\)" "without clear_rate: any"
+stops written-released profile:hardened "$written 400\)" "seen when its slab ends"
 stops written-drained profile:hardened "$written 400\)" "seen by a drain"
 twice='(object|block) freed twice.*'
 stops double-far check:full "$twice" "a second free after 5,000 others"

@@ -148,6 +148,28 @@ static void written_drained(void)
 	_exit(5);
 }
 
+/* Nothing uses it again, and its slab ends. */
+static void written_released(void)
+{
+	static char *p[3000];
+
+	for (int i = 0; i < 3000; i++)
+		p[i] = get(900);
+	shown(p[100]);
+	put(p[100]);
+	for (int i = 300; i < 3000; i++)
+		put(p[i]);
+	p[100][400] = 'x';
+	for (int i = 0; i < 300; i++)
+		if (i != 100)
+			put(p[i]);
+	for (int i = 0; i < 2000; i++)
+		p[i] = get(300);
+	for (int i = 0; i < 2000; i++)
+		put(p[i]);
+	_exit(5);
+}
+
 /* The same when the thread has spent what clear_rate gives it. */
 static void spend(void)
 {
@@ -509,6 +531,7 @@ static const struct die_case cases[] = {
 	{ "overflow-usable", overflow_usable },
 	{ "written-first", written_first },
 	{ "written-later", written_later },
+	{ "written-released", written_released },
 	{ "written-last", written_last },
 	{ "written-drained", written_drained },
 	{ "read-freed", read_freed },
