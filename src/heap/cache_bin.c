@@ -81,9 +81,44 @@ static void returned_begin(struct heap *h, unsigned cls)
 	b->divisor = size_classes[cls].inverse;
 }
 
+_Atomic uint64_t heap_bins_bytes;
+_Atomic uint64_t heap_bins_most = UINT64_MAX;
+static bool bins_counted; /* heap_bins_count_from */
+
+/* Bytes of n objects of the bin. */
+uint64_t bin_bytes(unsigned bin, unsigned n)
+{
+	size_t each = bin < CLASSES ? class_size(bin)
+				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
+
+	return (uint64_t)n * each;
+}
+
+/* All threads write this one line, so it is kept only where a limit needs it. */
+static inline void bins_count(uint64_t more)
+{
+	if (likely(!bins_counted))
+		return;
+	SHARE_COUNT(heap_bins);
+	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
+}
+
+/* What the longer row of a hardened heap's class has places for beyond the first ones; 0 where it
+ * has none. */
+static uint64_t hidden_more_bytes(const struct heap *h, unsigned bin)
+{
+	if (likely(!heap_slow_only) || bin >= CLASSES || !(h->bin_bottom[bin] & BIN_IN_ROWS))
+		return 0;
+	return bin_bytes(bin, hidden_most(bin) - hidden_first(bin));
+}
+
 /* The slots are zero, and no bottom is ever written. */
 void bin_begin(struct heap *h, unsigned bin)
 {
+	uint64_t more = hidden_more_bytes(h, bin);
+
+	if (unlikely(more))
+		bins_count(0 - more);
 	h->bin_bottom[bin] = (uint16_t)(bin_first_row(bin) + heap_bins_from);
 	h->bin[bin].top = bin_bottom(h, bin);
 	bin_set_limit(h, bin, 0);
@@ -144,6 +179,7 @@ bool bin_lengthen(struct heap *h, unsigned cls, unsigned above)
 		return false;
 	bin_move(h, cls, BIN_MIDDLE);
 	bin_set_limit(h, cls, 0);
+	bins_count(hidden_more_bytes(h, cls));
 	memcpy(bin_bottom(h, cls) + 1, from, above * sizeof(struct object *));
 	return true;
 }
@@ -206,19 +242,6 @@ bool bin_would_find(struct heap *h, const struct object *o, const struct page *p
 	return h->looks && (mark_is_set(o, mark_base(pg)) || bin_keeps(o, pg));
 }
 
-_Atomic uint64_t heap_bins_bytes;
-_Atomic uint64_t heap_bins_most = UINT64_MAX;
-static bool bins_counted; /* heap_bins_count_from */
-
-/* Bytes of n objects of the bin. */
-uint64_t bin_bytes(unsigned bin, unsigned n)
-{
-	size_t each = bin < CLASSES ? class_size(bin)
-				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
-
-	return (uint64_t)n * each;
-}
-
 unsigned bin_objects_now(struct heap *h, unsigned bin)
 {
 	uintptr_t top = (uintptr_t)__atomic_load_n(&h->bin[bin].top, __ATOMIC_RELAXED);
@@ -229,21 +252,12 @@ unsigned bin_objects_now(struct heap *h, unsigned bin)
 		       : 0;
 }
 
-/* All threads write this one line, so it is kept only where a limit needs it. */
-static inline void bins_count(uint64_t more)
-{
-	if (likely(!bins_counted))
-		return;
-	SHARE_COUNT(heap_bins);
-	atomic_fetch_add_explicit(&heap_bins_bytes, more, memory_order_relaxed);
-}
-
 uint64_t heap_bins_room(struct heap *h)
 {
 	uint64_t bytes = 0;
 
 	for (unsigned bin = 0; bin < BINS; bin++)
-		bytes += bin_bytes(bin, bin_room(h, bin));
+		bytes += bin_bytes(bin, bin_room(h, bin)) + hidden_more_bytes(h, bin);
 	return bytes;
 }
 

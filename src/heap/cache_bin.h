@@ -107,8 +107,26 @@ void bin_begin(struct heap *h, unsigned bin);
  * limit allows, or if there is no memory for longer rows. */
 bool bin_grow(struct heap *h, unsigned bin);
 
-/* The empty bin without room, above which lie objects of a hardened heap, gets the row of
- * BIN_MIDDLE places that its class has, and so do they. Returns false if there is no memory. */
+/*
+ * Hardened: places for objects that lie ready above the empty bin (hidden.h), at first and of a
+ * class of short objects that is used much. More than HIDDEN_FIRST of other classes would be too
+ * many for the processor's caches.
+ */
+#define HIDDEN_FIRST BIN_SMALL
+#define HIDDEN_MAX BIN_MIDDLE
+#define HIDDEN_BYTES 8192u
+_Static_assert(HIDDEN_BYTES / HIDDEN_FIRST <= BIN_BYTES / BIN_SMALL, "they have a longer row");
+static inline unsigned hidden_first(unsigned cls)
+{
+	return (unsigned)min_size(HIDDEN_FIRST, bin_capacities[cls]);
+}
+static inline unsigned hidden_most(unsigned cls)
+{
+	return (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+}
+
+/* The empty bin without room gets the row of BIN_MIDDLE places that its class has, and so do the
+ * objects above it. Returns false if there is no memory. bin_begin takes that row away. */
 bool bin_lengthen(struct heap *h, unsigned cls, unsigned above);
 
 /* Gives the heap its longer rows unless it has them. Returns false if there is no memory. */

@@ -29,9 +29,6 @@
 #include "heap/freed.h"
 #include "heap/livebits.h"
 
-/* More than HIDDEN_FIRST of a class would be too many for the processor's caches. */
-#define HIDDEN_BYTES 8192u
-_Static_assert(HIDDEN_BYTES / HIDDEN_FIRST <= BIN_BYTES / BIN_SMALL, "they have a longer row");
 #define SLAB_CHANGE 4u /* times until another slab is chosen, on average */
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
 #define FROM_ONE 8u    /* objects that are taken from it then */
@@ -85,15 +82,13 @@ static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 /* How many there are places for. */
 static unsigned places(const struct heap *h, unsigned cls)
 {
-	if (h->bin_bottom[cls] & BIN_IN_ROWS)
-		return (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
-	return (unsigned)min_size(HIDDEN_FIRST, bin_capacities[cls]);
+	return h->bin_bottom[cls] & BIN_IN_ROWS ? hidden_most(cls) : hidden_first(cls);
 }
 
 /* A class of short objects that the heap has taken from before gets more places. */
 static void hidden_grow(struct heap *h, unsigned cls)
 {
-	unsigned most = (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
+	unsigned most = hidden_most(cls);
 	unsigned have = places(h, cls);
 
 	if (most > have && h->current[cls] && bins_may_have(bin_bytes(cls, most - have)))

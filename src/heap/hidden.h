@@ -22,8 +22,6 @@
  * HIDDEN_SPILL at most. heap_show_hidden makes them the bin's, for a flush; heap_hide_left takes
  * back what is left.
  */
-#define HIDDEN_FIRST BIN_SMALL
-#define HIDDEN_MAX BIN_MIDDLE
 #define HIDDEN_SPILL (HIDDEN_MAX / 4)
 struct object *heap_take_hidden(struct heap *h, unsigned cls);
 void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d);

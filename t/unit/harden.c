@@ -10,8 +10,10 @@
 #include <sys/syscall.h>
 
 #include "base/options.h"
+#include "heap/claim.h"
 #include "heap/harden.h"
 #include "heap/heap.h"
+#include "heap/trim.h"
 #include "lib/child.h"
 #include "lib/core.h"
 #include "lib/refuse.h"
@@ -238,6 +240,36 @@ static void clears_long(void *arg)
 	(void)arg;
 }
 
+/* Many objects of many classes lie ready only as far as a limit on the bins allows. */
+static void counts_ready(void *arg)
+{
+	static void *p[HIDDEN_MAX * 4];
+	unsigned n = sizeof(p) / sizeof(*p);
+	uint64_t more = 0;
+
+	begin("check:full,guard_sample:0");
+	harden_init();
+	heap_bins_count_from(0);
+	heap_bins_most = 16384;
+	for (size_t size = 16; size <= 256; size += 16) {
+		for (unsigned i = 0; i < n; i++)
+			p[i] = heap_alloc(size);
+		for (unsigned i = 0; i < n; i++)
+			heap_free(p[i]);
+	}
+	for (unsigned cls = 0; cls < CLASSES; cls++)
+		if (heap_self->hidden[cls] > HIDDEN_FIRST)
+			more += (heap_self->hidden[cls] - HIDDEN_FIRST) * class_size(cls);
+	if (!more || more > heap_bins_most || heap_bins_bytes < more)
+		_exit(1);
+	if (heap_enter_slow(heap_self)) {
+		heap_trim(heap_self);
+		heap_exit_free(heap_self);
+	}
+	_exit(heap_bins_bytes ? 2 : 0);
+	(void)arg;
+}
+
 static void test_long(void)
 {
 	ok(child_is_well(clears_long, NULL),
@@ -246,7 +278,7 @@ static void test_long(void)
 
 int main(void)
 {
-	tap_plan(7);
+	tap_plan(8);
 	options.early_checks = 1; /* the default, which tap.c takes away */
 	heap_init();
 	test_start();
@@ -254,5 +286,7 @@ int main(void)
 	test_refused();
 	test_slow();
 	test_long();
+	ok(child_is_well(counts_ready, NULL),
+	   "a limit on what the bins hold counts the objects that lie ready");
 	return tap_done();
 }
