@@ -140,11 +140,14 @@ struct heap {
 					   leave_unit */
 		uint8_t hidden_room[CLASSES]; /* hardened: how many `hidden` may be */
 	};
-	/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty since. */
-	uint8_t spills[WIDE_CLASSES];
+	union {
+		/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty
+		 * since. */
+		uint8_t spills[WIDE_CLASSES];
+		uint8_t frees_past; /* hardened, whose bins have no room: see frees_go_past */
+	};
 	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
 	uint8_t age_next;                        /* the bin of the next ageing step */
-	uint8_t frees_past;                      /* hardened: see frees_go_past */
 	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
 	uint8_t trim_bin;                        /* owner: the next bin of the trim under way */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
