@@ -6,7 +6,8 @@
  *     and sandbox_leave: the installing thread sets the bit, then waits for the threads inside.
  * (B) A filter for the calling thread is inherited by the threads that it makes later. Which these
  *     are is not known, so all threads of the program stop making the calls that are not necessary.
- *     The threads of the library are older than the filter, and go on.
+ *     The threads of the library leave before the filter is there. One that could not in time is
+ *     older than the filter, and goes on.
  *
  * Bound: two atomic additions for each such call. Installing a filter waits for at most WAIT_MS.
  * Allocates nothing, no lock; may run in a signal handler and in a fork child.

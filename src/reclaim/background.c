@@ -20,8 +20,9 @@
  *     a program may wait for a SIGSYS that others send, with the signal blocked in all its threads.
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
- * (D) It has ordinary priority and the processors that the process had at its start
- *     (background_cpus), whichever thread starts it: that may be a pinned real-time thread.
+ * (D) It has an ordinary scheduling policy, with the nice value of its maker, and the processors
+ *     that the process had at its start (cpus.c), whichever thread starts it: that may be a pinned
+ *     real-time thread.
  * (E) It ends when for `grace` no thread has existed except the process's first one and ours (a
  *     process must be single-threaded to enter namespaces), and starts with the next thread. A
  *     thread that ends notifies it (park_notify_exit), a moment before it is gone, so it checks a
@@ -29,6 +30,8 @@
  *     of that kind, it checks about ten times a second. Its last work is to give back what no
  *     thread uses. It finishes with its own state before it sets `running` to 0, then checks once
  *     more for other threads, because a thread that makes one reads `running` after that.
+ * (F) It is never older than a change of what the kernel keeps for each thread (differ.h): it ends
+ *     before that, also beside other threads, and then does not start again.
  *
  * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
  * thread caches.
@@ -48,9 +51,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/cpulist.h"
 #include "base/delay.h"
-#include "base/log.h"
 #include "base/options.h"
 #include "base/ourfd.h"
 #include "base/park.h"
@@ -69,6 +70,8 @@
 #include "page/purge.h"
 #include "page/zone.h"
 #include "reclaim/control.h"
+#include "reclaim/cpus.h"
+#include "reclaim/differ.h"
 #include "reclaim/ending.h"
 #include "reclaim/export.h"
 #include "reclaim/limits.h"
@@ -134,91 +137,9 @@ struct round {
 	bool decayed;      /* since the last marks: purge also empty heaps that cost memory */
 };
 
-/* ---- signals --------------------------------------------------------------------------------- */
-
-/* All except SIGSYS and signals 32 and 33, which are libc's: by 33 it sets the user of each
- * thread. */
-#define SIGSYS_BIT (UINT64_C(1) << (SIGSYS - 1))
-#define OUR_MASK (~(SIGSYS_BIT | UINT64_C(3) << (32 - 1)))
-
-/* A raw call: the functions of libc refuse to change its own signals, and a thread of libc in which
- * we may run has one of them blocked. */
-static void set_mask(int how, const uint64_t *mask, uint64_t *before)
-{
-	(void)syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
-}
-
-static bool sigsys_has_handler(void)
-{
-	uintptr_t now[8] = { 0 }; /* the kernel's struct sigaction, which begins with the handler */
-
-	return syscall(SYS_rt_sigaction, SIGSYS, NULL, now, sizeof(usual_mask)) == 0 &&
-	       now[0] != (uintptr_t)SIG_DFL && now[0] != (uintptr_t)SIG_IGN;
-}
-
-void background_signals(void)
-{
-	static _Thread_local bool blocked TLS_FAST;
-	uint64_t bit = SIGSYS_BIT;
-	bool handler;
-
-	/* A filter that is there already may forbid the question. */
-	if (!sandbox_enter())
-		return;
-	handler = sigsys_has_handler();
-	if (handler == blocked)
-		set_mask(handler ? SIG_UNBLOCK : SIG_BLOCK, &bit, NULL);
-	blocked = !handler;
-	sandbox_leave();
-}
-
-/* ---- which processors ---------------------------------------------------------------------- */
-
-#define CPUS_MAX 8192u
-#define CPU_BITS (8 * sizeof(unsigned long))
-static unsigned long cpus[CPUS_MAX / CPU_BITS]; /* of our threads; written before the first one */
-static long cpus_bytes;                         /* 0 if they are not known */
-static _Atomic bool cpus_refused;               /* by the kernel, which was said */
-
-/* Reads a list as 0-3+8 (a comma would end the setting); returns false if it is not one. */
-static bool read_cpus(const char *text)
-{
-	unsigned first;
-	unsigned last;
-
-	do {
-		if (!cpulist_next(&text, '+', &first, &last) || last >= CPUS_MAX)
-			return false;
-		for (unsigned cpu = first; cpu <= last; cpu++)
-			cpus[cpu / CPU_BITS] |= 1ul << (cpu % CPU_BITS);
-	} while (text[-1] == '+');
-	return *text == '\0';
-}
-
-/* The processors of the process now, before it can pin a thread. */
-static void find_cpus(void)
-{
-	int saved = errno;
-	long n = syscall(SYS_sched_getaffinity, 0, sizeof(cpus), cpus);
-
-	errno = saved;
-	cpus_bytes = n > 0 ? n : 0;
-	if (!options.background_cpus[0])
-		return;
-	memset(cpus, 0, sizeof(cpus));
-	cpus_bytes = sizeof(cpus);
-	if (!read_cpus(options.background_cpus)) {
-		options_say("option background_cpus: '%s' is not a list of processors below 8192, "
-			    "as 0-3+8",
-			    options.background_cpus);
-		cpus_bytes = 0;
-	}
-}
-
 /*
  * Each of our threads calls this first. sandbox_enter was called before the thread was made. The
- * kernel leaves out processors that the process may not use. The thread names itself by prctl: libc
- * would write to a file of /proc.
+ * thread names itself by prctl: libc would write to a file of /proc.
  */
 static void thread_begins(const char *name)
 {
@@ -226,11 +147,7 @@ static void thread_begins(const char *name)
 
 	sandbox_own = true;
 	set_mask(SIG_SETMASK, &ours, NULL);
-	if (cpus_bytes && syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus) != 0 &&
-	    options.background_cpus[0] && errno == EINVAL &&
-	    !atomic_exchange_explicit(&cpus_refused, true, memory_order_relaxed))
-		log_warn("option background_cpus: the process may use no processor of '%s'",
-			 options.background_cpus);
+	cpus_take();
 	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
 }
@@ -623,13 +540,16 @@ bool background_is_on(void)
 {
 	uint32_t set = atomic_load_explicit(&override, memory_order_relaxed);
 
-	return set ? set == OVERRIDE_ON : options.background != BACKGROUND_NEVER;
+	return !differ_stops() &&
+	       (set ? set == OVERRIDE_ON : options.background != BACKGROUND_NEVER);
 }
 
 static bool wanted(bool threads)
 {
 	uint32_t set = atomic_load_explicit(&override, memory_order_relaxed);
 
+	if (unlikely(differ_stops()))
+		return false;
 	if (unlikely(set != OVERRIDE_NOT))
 		return set == OVERRIDE_ON && threads;
 	if (options.background == BACKGROUND_AUTO)
@@ -650,8 +570,8 @@ static void start_all(bool threads, enum from from)
 						     memory_order_relaxed))
 		return;
 	/* Pairs with the store at the end of the first thread: either this load sees it, or
-	 * leader_ends sees `running`. */
-	if (atomic_load_explicit(&heap_leader_gone, memory_order_seq_cst)) {
+	 * leader_ends sees `running`. For differ_stops see differ.c. */
+	if (atomic_load_explicit(&heap_leader_gone, memory_order_seq_cst) || differ_stops()) {
 		atomic_store_explicit(&running, 0, memory_order_relaxed);
 		return;
 	}
@@ -746,6 +666,44 @@ void background_leave_alone(uint32_t ms)
 		leave_within(true, ms);
 }
 
+void background_leave_all(uint32_t ms)
+{
+	uint64_t end = clock_ms() + ms;
+
+	background_leave_alone(ms);
+	while (atomic_load_explicit(&running, memory_order_seq_cst) && may_end(true) &&
+	       clock_ms() < end) {
+		/* A thread that was just made: its maker's store of STAY may have come later. */
+		if (atomic_load_explicit(&leave, memory_order_relaxed) != LEAVE) {
+			atomic_store_explicit(&leave, LEAVE, memory_order_seq_cst);
+			park_ask();
+		}
+		park_sleep_ms(1);
+	}
+	ending_wait(false, (uint32_t)time_left(end));
+}
+
+bool background_exists(void)
+{
+	return atomic_load_explicit(&running, memory_order_seq_cst) || ending_any();
+}
+
+bool background_is_alone(void)
+{
+	bool ours = background_exists();
+
+	ending_wait(false, LEAVE_MS); /* else one that is ending may be counted as the program's */
+	return ours && alone();
+}
+
+void background_comes_again(bool others)
+{
+	if (differ_stops())
+		watch_no_more();
+	else if (others || is_always())
+		atomic_store_explicit(&heap_due, HEAP_DUE_ALLOC, memory_order_relaxed);
+}
+
 bool background_runs(void)
 {
 	return atomic_load_explicit(&running, memory_order_relaxed) != 0;
@@ -769,7 +727,7 @@ static void leader_ends(void)
 
 void background_init(void)
 {
-	find_cpus();
+	cpus_find();
 	heap_leader_ends = leader_ends;
 	heap_due_begins = notice;
 	watch();
@@ -783,6 +741,7 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&tid, 0, memory_order_relaxed);
 	atomic_store_explicit(&reserve_tid, 0, memory_order_relaxed);
 	ending_fork_child();
+	differ_fork_child();
 	atomic_store_explicit(&leave, STAY, memory_order_relaxed);
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_relaxed);

@@ -58,6 +58,19 @@ bool background_leave(bool only_alone);
 #define BACKGROUND_LEAVE_FILTER_MS 2000u /* a filter may kill a thread that ends too late */
 void background_leave_alone(uint32_t ms);
 
+/*
+ * The program is about to change what the kernel keeps for each thread, and differ_enter has said
+ * so: our threads end, also beside others. Waits at most ms until the kernel has no trace of them.
+ * background_exists: whether it has. background_comes_again: afterwards; the thread starts at the
+ * next call that allocates if it should run, because the change failed beside other threads.
+ */
+void background_leave_all(uint32_t ms);
+bool background_exists(void);
+void background_comes_again(bool others);
+
+/* Whether our threads exist and are the only others. */
+bool background_is_alone(void);
+
 /* Whether the thread runs, and whether it may. background_set overrides the option, and waits for
  * the thread's end as background_leave does. */
 bool background_runs(void);

@@ -57,6 +57,14 @@ bool ending_begins(uint32_t reserve)
 	return good;
 }
 
+bool ending_any(void)
+{
+	uint32_t reserve = atomic_load_explicit(&ending[1], memory_order_relaxed);
+
+	return is_ending(atomic_load_explicit(&ending[0], memory_order_relaxed)) ||
+	       (reserve == 1 ? age_ms() < BLIND_MS : is_ending(reserve));
+}
+
 void ending_wait(bool blind, uint32_t ms)
 {
 	uint64_t end = clock_ms() + ms;

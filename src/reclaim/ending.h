@@ -22,6 +22,10 @@ bool ending_begins(uint32_t reserve);
  */
 void ending_wait(bool blind, uint32_t ms);
 
+/* Whether a thread of ours that has begun to end is still there. Asks the kernel only in the first
+ * 2 s after that. */
+bool ending_any(void);
+
 void ending_fork_child(void);
 
 #endif

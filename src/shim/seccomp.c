@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * seccomp.c - prctl and syscall, by which programs and libseccomp install seccomp filters: we
- * notice the filter before it is installed. Uses sandbox, heap, background, ending; used by the
- * program.
+ * notice the filter before it is installed. Uses sandbox, heap, background, ending, attributes;
+ * used by the program.
  *
- * syscall is written as in the C library, in assembly, with two comparisons in front: a call may
- * return on another stack than it was made on (clone). Our own calls of syscall come here as well.
+ * syscall is written as in the C library, in assembly, with a look at a table of numbers in front:
+ * a call that is not in it may return on another stack than it was made on (clone). Our own calls
+ * of syscall come here as well.
  * prctl makes a raw system call, because looking up the real function may call malloc. For x86-64
  * and arm64; configure refuses other machines.
  */
@@ -25,6 +26,7 @@
 #include "heap/heap_thread.h"
 #include "reclaim/background.h"
 #include "reclaim/ending.h"
+#include "shim/attributes.h"
 
 long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
 
@@ -38,10 +40,11 @@ __asm__(".text\n"
 	"syscall:\n"
 	"	.cfi_startproc\n"
 	"	endbr64\n"
-	"	cmpq $157, %rdi\n" /* prctl */
-	"	je sluice_syscall_seen\n"
-	"	cmpq $317, %rdi\n" /* seccomp */
-	"	je sluice_syscall_seen\n"
+	"	cmpq $511, %rdi\n"
+	"	ja sluice_syscall\n"
+	"	leaq sluice_syscall_bits(%rip), %rax\n"
+	"	btq %rdi, (%rax)\n"
+	"	jc sluice_syscall_seen\n"
 	"sluice_syscall:\n"
 	"	movq %rdi, %rax\n"
 	"	movq %rsi, %rdi\n"
@@ -59,7 +62,6 @@ __asm__(".text\n"
 	"	.cfi_endproc\n"
 	".size syscall, .-syscall\n"
 	".size sluice_syscall, .-sluice_syscall\n");
-_Static_assert(SYS_prctl == 157 && SYS_seccomp == 317, "as the text says");
 #elif defined(__aarch64__)
 #define OWN_SYSCALL 1
 __asm__(".text\n"
@@ -67,11 +69,16 @@ __asm__(".text\n"
 	".globl syscall\n.type syscall, %function\n"
 	"syscall:\n"
 	"	.cfi_startproc\n"
-	"	hint #34\n"     /* bti c */
-	"	cmp x0, #167\n" /* prctl */
-	"	b.eq sluice_syscall_seen\n"
-	"	cmp x0, #277\n" /* seccomp */
-	"	b.eq sluice_syscall_seen\n"
+	"	hint #34\n" /* bti c */
+	"	cmp x0, #511\n"
+	"	b.hi sluice_syscall\n"
+	"	adrp x16, sluice_syscall_bits\n"
+	"	add x16, x16, :lo12:sluice_syscall_bits\n"
+	"	lsr x17, x0, #6\n"
+	"	ldr x16, [x16, x17, lsl #3]\n"
+	"	lsr x16, x16, x0\n" /* by x0 modulo 64 */
+	"	tst x16, #1\n"
+	"	b.ne sluice_syscall_seen\n"
 	"sluice_syscall:\n"
 	"	mov x8, x0\n"
 	"	mov x0, x1\n"
@@ -87,7 +94,17 @@ __asm__(".text\n"
 	"	.cfi_endproc\n"
 	".size syscall, .-syscall\n"
 	".size sluice_syscall, .-sluice_syscall\n");
-_Static_assert(SYS_prctl == 167 && SYS_seccomp == 277, "as the text says");
+#endif
+
+#ifdef OWN_SYSCALL
+#define BIT(n, word) ((n) / 64 == (word) ? UINT64_C(1) << (n) % 64 : 0)
+#define WORD(word) ATTRIBUTES_CALLS(BIT, word)
+
+/* The calls that C looks at: one bit for each number below 512. */
+__attribute__((visibility("hidden"))) extern const uint64_t sluice_syscall_bits[8];
+__attribute__((used))
+const uint64_t sluice_syscall_bits[8] = { WORD(0), WORD(1), WORD(2), WORD(3),
+					  WORD(4), WORD(5), WORD(6), WORD(7) };
 #endif
 
 /* A child of vfork is another process in our memory. */
@@ -120,42 +137,51 @@ long sluice_syscall_failed(long negative)
 	return -1;
 }
 
-static long raw(long n, long a, long b, long c, long d, long e)
+long attributes_raw(long n, const long *arg)
 {
-	return sluice_syscall(n, a, b, c, d, e, 0);
+	return sluice_syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4], 0);
 }
 #else
-static long raw(long n, long a, long b, long c, long d, long e)
+long attributes_raw(long n, const long *arg)
 {
-	return syscall(n, a, b, c, d, e);
+	return syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4]);
 }
 #endif
 
-static long seen(long n, long a, long b, long c, long d, long e)
+static long seen(long n, const long *arg)
 {
-	unsigned kind = installs(n, a, b);
+	unsigned kind = n == SYS_prctl || n == SYS_seccomp ? installs(n, arg[0], arg[1]) : 0;
+	enum attributes how = ATTRIBUTES_NOTHING;
 	bool blind = sandbox_any();
 	bool first;
 	long r;
 
+	if (!kind)
+		return attributes_call(n, arg, attributes_raw);
 	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
-	if (!kind || (!blind && in_vfork_child()))
-		return raw(n, a, b, c, d, e);
-	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
+	if (!blind && in_vfork_child())
+		return attributes_raw(n, arg);
+	if (kind == 1)
+		how = attributes_begin();
+	else
+		background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
 	if (first && kind == 2)
 		ending_wait(blind, BACKGROUND_LEAVE_FILTER_MS);
-	r = raw(n, a, b, c, d, e);
+	r = attributes_raw(n, arg);
 	if (r != 0 && first)
 		sandbox_failed(kind == 2);
+	attributes_end(how, r == 0);
 	return r;
 }
 
 #ifdef OWN_SYSCALL
 long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
 {
-	(void)f; /* neither call has six arguments */
-	return seen(n, a, b, c, d, e);
+	const long arg[5] = { a, b, c, d, e };
+
+	(void)f; /* none of the calls has six arguments */
+	return seen(n, arg);
 }
 #endif
 
@@ -163,5 +189,7 @@ EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, 
 
 EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
 {
-	return (int)seen(SYS_prctl, option, (long)a, (long)b, (long)c, (long)d);
+	const long arg[5] = { option, (long)a, (long)b, (long)c, (long)d };
+
+	return (int)seen(SYS_prctl, arg);
 }

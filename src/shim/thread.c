@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * thread.c - pthread_create, fork, unshare and setns: the calls for which our own threads matter.
- * Uses background; used by the program.
+ * thread.c - pthread_create and fork: calls for which our own threads matter (others:
+ * attributes.c). Uses background; used by the program.
  *
  * The functions that are called in the end are looked up once, at the start: dlsym waits for the
  * loader's lock, and a thread that holds it in a constructor may wait for one that calls malloc,
  * which starts our thread.
  *
  * After the real pthread_create has returned, the process has several threads, and it is safe to
- * start the background thread. If a call fails because our threads exist (the limit of threads is
- * reached, or the process must have one thread), they end and the call is made again.
+ * start the background thread. If a call fails because the limit of threads is reached, ours end
+ * and the call is made again.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -17,11 +17,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
 #if defined(__GLIBC__)
@@ -187,31 +185,6 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 		background_start(true);
 	background_inside = false;
 	return err;
-}
-
-/*
- * A call that only a process of one thread may make. If ours are the only other threads, they end
- * first; a moment later they would have ended anyway.
- */
-static int by_one_thread(long n, long a, long b)
-{
-	long r = syscall(n, a, b);
-
-	if (r != 0 && errno == EINVAL && background_leave(true)) {
-		r = syscall(n, a, b);
-		background_start(false);
-	}
-	return (int)r;
-}
-
-EXPORT int unshare(int flags)
-{
-	return by_one_thread(SYS_unshare, flags, 0);
-}
-
-EXPORT int setns(int fd, int type)
-{
-	return by_one_thread(SYS_setns, fd, type);
 }
 
 #if defined(__GLIBC__)
