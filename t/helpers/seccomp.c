@@ -120,7 +120,8 @@ static void install(const char *cas)
 	else
 		list(cas);
 	program.len = length;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	/* In the case idle, main has done so before there were threads. */
+	if (strcmp(cas, "idle") != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		exit(77);
 	if (strcmp(how, "raw") == 0)
 		r = helper_raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program);
@@ -319,6 +320,8 @@ int main(int argc, char **argv)
 	      "the library is not there");
 	/* Without these calls the library's thread ends as well, and cannot start again. */
 	atomic_store(&stay, strcmp(cas, "idle") == 0);
+	if (strcmp(cas, "idle") == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return 77;
 	if (before)
 		start_all(t);
 	for (int i = 0; i < 4 && ends_before(cas); i++) {
