@@ -14,10 +14,7 @@
  * (A) When nothing is cached anywhere, it parks: it sleeps without a timer until a thread caches
  *     something (park.h).
  * (B) It allocates nothing after its start, holds no lock over a system call but as reclaim.c (B)
- *     says, and blocks all signals except two of libc; SIGSYS, too, only while it has no handler. A
- *     seccomp filter raises SIGSYS for a system call; if it is blocked, the kernel kills the
- *     process, whatever its handler would do. Without a handler that is its effect in any case, but
- *     a program may wait for a SIGSYS that others send, with the signal blocked in all its threads.
+ *     says, and blocks all signals except two of libc, and SIGSYS while that has a handler (signals.c).
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has an ordinary scheduling policy, with the nice value of its maker, and the processors
@@ -78,6 +75,7 @@
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
+#include "reclaim/signals.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10) /* without what libc takes of it for TLS */
@@ -143,10 +141,8 @@ struct round {
  */
 static void thread_begins(const char *name)
 {
-	uint64_t ours = OUR_MASK;
-
 	sandbox_own = true;
-	set_mask(SIG_SETMASK, &ours, NULL);
+	signals_begin();
 	cpus_take();
 	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
@@ -271,7 +267,7 @@ static bool may_make_threads(uint64_t mask, bool allocates)
 {
 	if (allocates && mask & UINT64_C(1) << (32 - 1))
 		return true;
-	return !(mask & OUR_MASK) || mask == usual_mask;
+	return !(mask & SIGNALS_OURS) || mask == usual_mask;
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -447,7 +443,7 @@ static void *background_main(void *arg)
 								 : options.decay_ms;
 		int asked = -1;
 
-		background_signals();
+		signals_round();
 		if (sandbox_enter()) {
 			asked = control_socket();
 			vm_limits_read();
@@ -486,7 +482,7 @@ static void *background_main(void *arg)
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
 	 * signals. */
 	mask = signals;
-	set_mask(SIG_SETMASK, &mask, NULL);
+	signals_set(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
@@ -495,7 +491,7 @@ static void *background_main(void *arg)
 static bool start(void *(*main)(void *), enum from from)
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
-	const uint64_t all = OUR_MASK;
+	const uint64_t all = SIGNALS_OURS;
 	uint64_t before = 0;
 	struct tally tally;
 	pthread_attr_t attr;
@@ -506,7 +502,7 @@ static bool start(void *(*main)(void *), enum from from)
 	 * calls sandbox_leave, no filter is installed. */
 	if (!sandbox_enter())
 		return false;
-	set_mask(SIG_BLOCK, &all, &before);
+	signals_set(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
 		signals = before; /* the background thread itself keeps what it was started with */
 	tally = tally_save();
@@ -521,7 +517,7 @@ static bool start(void *(*main)(void *), enum from from)
 		good = background_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
 	tally_restore(&tally);
-	set_mask(SIG_SETMASK, &before, NULL);
+	signals_set(SIG_SETMASK, &before, NULL);
 	if (!good)
 		sandbox_leave();
 	return good;

@@ -26,9 +26,6 @@ typedef int background_create_fn(pthread_t *, const pthread_attr_t *, void *(*)(
 extern background_create_fn *background_create;
 extern size_t (*background_stack_more)(const pthread_attr_t *);
 
-/* In each round of our threads: whether they block SIGSYS (background.c, B). */
-void background_signals(void);
-
 /* At the start of the process: notes its processors, and starts the thread with
  * background:always. */
 void background_init(void);

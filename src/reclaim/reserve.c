@@ -34,8 +34,8 @@
 #include "page/pagemap.h"
 #include "page/prefault.h"
 #include "page/zone.h"
-#include "reclaim/background.h"
 #include "reclaim/limits.h"
+#include "reclaim/signals.h"
 
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u
@@ -237,7 +237,7 @@ void *reserve_main(void *arg)
 		uint64_t seen = taken();
 		struct marks m = { 0, 0, 1 };
 
-		background_signals();
+		signals_round();
 		if (follows)
 			follow_growth(&f, clock_ms());
 		if (seen >= FROM_PAGES)
