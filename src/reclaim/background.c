@@ -429,9 +429,9 @@ static void *background_main(void *arg)
 		.idle_at = clock_ms() + options.idle_ms,
 		.decay_at = clock_ms() + options.decay_ms,
 	};
+	uint64_t mask = signals;
 	bool served = false;
 	size_t limit;
-	uint64_t mask;
 
 	(void)arg;
 	thread_begins("sluice");
@@ -481,7 +481,6 @@ static void *background_main(void *arg)
 	DELAY_HERE(background_ends);
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
 	 * signals. */
-	mask = signals;
 	signals_set(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
