@@ -2,10 +2,11 @@
 /*
  * attributes.c - unshare, setns, capset, close_range, prctl and others change what the kernel keeps
  * for each thread: our threads leave before that. Uses background, differ; used by the shim
- * (seccomp, thread) and the program.
+ * (seccomp) and the program.
  *
  * They come again with the next thread, made by one that has the new attributes, or when the call
- * has failed. They do not if the program has other threads, which have the older attributes.
+ * has failed. They do not after a change of namespaces, directories or descriptors if the program
+ * has other threads, which have the older ones.
  *
  * A child of vfork, which is another process in our memory, only makes the call. So does a thread
  * after a filter was installed: ours do not exist then, or cannot end (background.c).
@@ -29,36 +30,49 @@
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE 2u
 #endif
+/*
+ * Beside other threads a change of privileges leaves these as they were, so ours may come again.
+ * But one that has the older namespaces, root directory or descriptors keeps them alive when the
+ * program's threads are gone from there.
+ */
+static bool pins(long n)
+{
+	return n == SYS_unshare || n == SYS_setns || n == SYS_close_range;
+}
+
 /* The kernel refuses these to a process of several threads. */
 #define FOR_ONE_THREAD (CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 
-enum attributes attributes_begin(void)
+enum how { NOTHING, NOTED, LEFT };
+
+/* Before the change: our threads leave, at most 2 s are waited for that. */
+static enum how begin(void)
 {
 	if (sandbox_own || sandbox_any())
-		return ATTRIBUTES_NOTHING;
+		return NOTHING;
 	heap_copy_check();
 	if (!background_exists() && differ_is_settled())
-		return ATTRIBUTES_NOTHING;
+		return NOTHING;
 	if (!heap_in_process())
-		return ATTRIBUTES_NOTHING;
+		return NOTHING;
 	differ_enter();
 	if (!background_exists())
-		return ATTRIBUTES_NOTED;
+		return NOTED;
 	background_leave_all(BACKGROUND_LEAVE_FILTER_MS);
-	return ATTRIBUTES_LEFT;
+	return LEFT;
 }
 
-void attributes_end(enum attributes how, bool changed)
+/* After it. differ: threads have different attributes now, if there are others. Keeps errno. */
+static void end(enum how how, bool differ)
 {
 	int saved = errno;
 	bool others;
 
-	if (how == ATTRIBUTES_NOTHING)
+	if (how == NOTHING)
 		return;
-	/* With a filter that was just installed nothing is started either. */
-	others = (changed || how == ATTRIBUTES_LEFT) && !sandbox_any() && differ_others();
-	differ_leave(changed && others);
-	if (how == ATTRIBUTES_LEFT)
+	others = (differ || how == LEFT) && !sandbox_any() && differ_others();
+	differ_leave(differ && others);
+	if (how == LEFT)
 		background_comes_again(others);
 	errno = saved;
 }
@@ -101,7 +115,7 @@ static bool is_for_one_thread(long n, const long *arg)
 
 long attributes_call(long n, const long *arg, attributes_fn *call)
 {
-	enum attributes how;
+	enum how how;
 	long r;
 
 	if (!changes(n, arg))
@@ -113,9 +127,9 @@ long attributes_call(long n, const long *arg, attributes_fn *call)
 		if (r == 0 || errno != EINVAL || !background_is_alone())
 			return r;
 	}
-	how = attributes_begin();
+	how = begin();
 	r = call(n, arg);
-	attributes_end(how, r != -1);
+	end(how, r != -1 && pins(n));
 	return r;
 }
 

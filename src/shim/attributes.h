@@ -9,14 +9,6 @@
 
 #include "types.h"
 
-/* How a change was begun: attributes_end needs to know. */
-enum attributes { ATTRIBUTES_NOTHING, ATTRIBUTES_NOTED, ATTRIBUTES_LEFT };
-
-/* Before the change: our threads leave, at most 2 s are waited for that. After it. Both keep
- * errno. */
-enum attributes attributes_begin(void);
-void attributes_end(enum attributes how, bool changed);
-
 /* Makes the system call n, of at most five arguments, by `call`, with what has to be done before
  * and after it. attributes_raw: the system call itself; returns -1 with errno. */
 typedef long attributes_fn(long n, const long *arg);

@@ -151,7 +151,6 @@ long attributes_raw(long n, const long *arg)
 static long seen(long n, const long *arg)
 {
 	unsigned kind = n == SYS_prctl || n == SYS_seccomp ? installs(n, arg[0], arg[1]) : 0;
-	enum attributes how = ATTRIBUTES_NOTHING;
 	bool blind = sandbox_any();
 	bool first;
 	long r;
@@ -161,17 +160,13 @@ static long seen(long n, const long *arg)
 	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
 	if (!blind && in_vfork_child())
 		return attributes_raw(n, arg);
-	if (kind == 1)
-		how = attributes_begin();
-	else
-		background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
+	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
 	if (first && kind == 2)
 		ending_wait(blind, BACKGROUND_LEAVE_FILTER_MS);
 	r = attributes_raw(n, arg);
 	if (r != 0 && first)
 		sandbox_failed(kind == 2);
-	attributes_end(how, r == 0);
 	return r;
 }
 
