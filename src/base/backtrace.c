@@ -59,6 +59,9 @@ void (*backtrace_begins)(void);
 #define STRING(name) #name
 #define SYMBOL(name) STRING(name)
 
+/* As libc has it; program_invocation_name may be a name of the program's own. */
+extern char *__progname_full;
+
 static bool is_copy;
 
 struct unwinder {
@@ -155,7 +158,7 @@ static _Unwind_Reason_Code static_frame(struct _Unwind_Context *context, void *a
 	if (!ip || *n >= FRAMES_MAX)
 		return _URC_END_OF_STACK;
 	len = log_format(line, sizeof(line), "sluice:   #%u %p in %s\n", (*n)++,
-			 (void *)(ip - base), program_invocation_name);
+			 (void *)(ip - base), __progname_full);
 	w = sys_write(STDERR_FILENO, line, len);
 	(void)w;
 	return _URC_NO_REASON;
@@ -190,7 +193,7 @@ static pid_t copy_process(void)
 	sigfillset(&most);
 	sigdelset(&most, SIGSYS);
 	pthread_sigmask(SIG_BLOCK, &most, &old);
-	pid = (pid_t)syscall(SYS_clone, CLONE_UNTRACED, 0, 0, 0, 0);
+	pid = (pid_t)sluice_syscall(SYS_clone, CLONE_UNTRACED, 0, 0, 0, 0);
 	if (pid)
 		pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return pid;
@@ -215,8 +218,8 @@ static void prepare_copy(void)
 	is_copy = true;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_DUMPABLE, 0);
+	sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sys_prctl(PR_SET_DUMPABLE, 0);
 	RAISE_LIMIT(RLIMIT_AS);
 	RAISE_LIMIT(RLIMIT_NOFILE);
 	if (backtrace_begins)
@@ -226,7 +229,7 @@ static void prepare_copy(void)
 void backtrace_end_copy(void)
 {
 	while (is_copy)
-		syscall(SYS_exit_group, 0);
+		sluice_syscall(SYS_exit_group, 0);
 }
 
 /* Returns false if it still runs. */
@@ -236,13 +239,13 @@ static bool wait_for(pid_t pid, unsigned ms)
 	uint64_t start = clock_ns();
 
 	for (;;) {
-		long r = syscall(SYS_wait4, pid, NULL, __WALL | WNOHANG, NULL);
+		long r = sluice_syscall(SYS_wait4, pid, NULL, __WALL | WNOHANG, NULL);
 
 		if (r == pid || (r < 0 && errno != EINTR))
 			return true;
 		if (clock_ns() - start > (uint64_t)ms * 1000000u)
 			return false;
-		syscall(SYS_nanosleep, &pause, NULL);
+		sluice_syscall(SYS_nanosleep, &pause, NULL);
 	}
 }
 

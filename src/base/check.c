@@ -8,14 +8,16 @@
 #endif
 #include "base/check.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdlib.h>
+#include <stdint.h>
 
 #include "base/backtrace.h"
 #include "base/log.h"
 #include "base/park.h"
+#include "base/sys.h"
 #include "types.h"
 
 #define LINE_MS 1000
@@ -23,10 +25,30 @@
 _Thread_local unsigned cold_lines;
 bool fatal_backtrace = true;
 
-/* Gives the thread that has written its line time for the backtrace, after which it calls abort. */
+/* Gives the thread that has written its line time for the backtrace. It then ends the program. */
 static void wait_for_other_thread(void)
 {
 	park_sleep_ms(BACKTRACE_MS / 1000 * 1000 + 1000);
+}
+
+/*
+ * As abort ends a program: a handler of SIGABRT is called and may jump away; if it returns, nothing
+ * keeps the program from ending. Without libc's abort, because the program may have a function of
+ * that name which does something else.
+ */
+static _Noreturn void end(void)
+{
+	const uint64_t abrt = UINT64_C(1) << (SIGABRT - 1);
+	const uint64_t usual[4] = { 0 }; /* the kernel's struct sigaction: SIG_DFL */
+
+	sluice_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &abrt, NULL, sizeof(abrt));
+	sys_raise(SIGABRT);
+	for (;;) {
+		sluice_syscall(SYS_rt_sigaction, SIGABRT, usual, NULL, sizeof(abrt));
+		sys_raise(SIGABRT);
+		/* The first process of a PID namespace, or a seccomp filter. */
+		sluice_syscall(SYS_exit_group, 128 + SIGABRT);
+	}
 }
 
 /* more: what follows the line; NULL: the caller's backtrace. */
@@ -50,7 +72,7 @@ static void fatal(void (*more)(void *), void *arg, const char *fmt, va_list ap)
 	} else if (first != &me) {
 		wait_for_other_thread();
 	}
-	abort();
+	end();
 }
 
 void sluice_fatal(const char *fmt, ...)

@@ -13,7 +13,8 @@
 #define SLUICE_DEBUG 0
 #endif
 
-/* Writes one line "sluice: fatal: ..." and a backtrace to standard error, then calls abort. */
+/* Writes one line "sluice: fatal: ..." and a backtrace to standard error. Then ends the program by
+ * SIGABRT, as abort does. */
 _Noreturn void sluice_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same with what `more` writes behind the line in place of the backtrace. */

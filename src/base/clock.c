@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/auxv.h>
+
+#include "base/sys.h"
 
 #if defined(__aarch64__)
 #define NAME "__kernel_clock_gettime"
@@ -88,7 +89,7 @@ static void read_dynamic(struct tables *t, const ElfW(Dyn) * d)
 
 void clock_init(void)
 {
-	uintptr_t base = getauxval(AT_SYSINFO_EHDR);
+	uintptr_t base = sys_auxval(AT_SYSINFO_EHDR);
 	const ElfW(Ehdr) *header = (const void *)base;
 	const ElfW(Phdr) *p = base ? (const void *)(base + header->e_phoff) : NULL;
 	const ElfW(Dyn) *dynamic = NULL;

@@ -70,7 +70,7 @@ static void wait_us(uint32_t us)
 	int saved = errno;
 
 	if (us >= SPIN_US) {
-		syscall(SYS_nanosleep, &ts, NULL);
+		sluice_syscall(SYS_nanosleep, &ts, NULL);
 		errno = saved;
 		return;
 	}

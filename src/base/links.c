@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/auxv.h>
 
 #include "base/clock.h"
 #include "base/sys.h"
@@ -82,7 +81,7 @@ static void draw(uint64_t word[WORDS])
 	const void *kernel; /* 16 bytes that exec drew, from which libc makes its own secrets */
 
 	if (sys_getrandom(word, WORDS * sizeof(*word)) != (ssize_t)(WORDS * sizeof(*word))) {
-		kernel = (const void *)getauxval(AT_RANDOM);
+		kernel = (const void *)sys_auxval(AT_RANDOM);
 		if (kernel)
 			memcpy(start, kernel, sizeof(start));
 		/* Libc's secrets cannot be computed from ours. */

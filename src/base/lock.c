@@ -183,7 +183,7 @@ static void sleep_mark(struct lock *l)
 
 static void wake(struct lock *l, int n)
 {
-	syscall(SYS_futex, &l->sleep, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
+	sluice_syscall(SYS_futex, &l->sleep, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------- */
@@ -234,7 +234,7 @@ static bool is_realtime(void)
 
 	if (!sandbox_enter())
 		return false;
-	policy = syscall(SYS_sched_getscheduler, 0);
+	policy = sluice_syscall(SYS_sched_getscheduler, 0);
 	sandbox_leave();
 	policy &= ~(long)SCHED_RESET_ON_FORK;
 	return policy == SCHED_FIFO || policy == SCHED_RR || policy == 6 /* SCHED_DEADLINE */;
@@ -254,7 +254,7 @@ bool lock_thread_gone(uint32_t tid)
 
 	if (!sandbox_enter())
 		return false;
-	gone = syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
+	gone = sluice_syscall(SYS_tkill, tid, 0) != 0 && errno == ESRCH;
 	sandbox_leave();
 	/* Orders all that the thread did before this; the answer of the kernel is no acquire. */
 	if (gone)
@@ -326,8 +326,8 @@ static bool sleep_realtime(struct lock *l)
 {
 	struct timespec ts = in_ms(CLOCK_REALTIME, RT_WAIT_MS);
 
-	if (syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0) ==
-	    0) {
+	if (sluice_syscall(SYS_futex, &l->word, FUTEX_LOCK_PI | FUTEX_PRIVATE_FLAG, 0, &ts, NULL,
+			   0) == 0) {
 		/* The kernel wrote the word. Acquire pairs with the release in release_pi. */
 		(void)atomic_load_explicit(&l->word, memory_order_acquire);
 		return true;
@@ -348,8 +348,8 @@ static void sleep_ordinary(struct lock *l, unsigned ms)
 	DELAY_HERE(lock_marked);
 	if (word_of(l) == 0 || (seen & LOCK_STUCK))
 		return;
-	if (syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0) !=
-		    0 &&
+	if (sluice_syscall(SYS_futex, &l->sleep, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL,
+			   0) != 0 &&
 	    errno == ETIMEDOUT)
 		stat_add(STAT_lock_timeouts, 1);
 }
@@ -530,8 +530,8 @@ static noinline void release_pi(struct lock *l)
 {
 	/* Changes only the order: release pairs with the acquire in sleep_realtime. */
 	atomic_fetch_or_explicit(&l->word, 0, memory_order_release);
-	if (syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL, 0) ==
-	    0)
+	if (sluice_syscall(SYS_futex, &l->word, FUTEX_UNLOCK_PI | FUTEX_PRIVATE_FLAG, 0, NULL, NULL,
+			   0) == 0)
 		return;
 	/* The kernel refuses in a child of vfork. Waiters in the kernel time out and check the
 	 * word. */

@@ -156,7 +156,7 @@ static uint64_t pending(void)
 {
 	uint64_t set = 0;
 
-	syscall(SYS_rt_sigpending, &set, sizeof(set));
+	sluice_syscall(SYS_rt_sigpending, &set, sizeof(set));
 	return set & WRITES;
 }
 
@@ -184,15 +184,15 @@ long log_write(int fd, const char *text, size_t len, int ms)
 	if (!sandbox_enter())
 		return sys_write(fd, text, len);
 	before = pending();
-	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &mask, sizeof(set));
+	sluice_syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &mask, sizeof(set));
 	n = write_in_time(fd, text, len, ms);
 	err = errno;
 	for (raised = n < 0 ? pending() & ~before : 0; raised; raised &= raised - 1) {
 		uint64_t one = raised & -raised;
 
-		syscall(SYS_rt_sigtimedwait, &one, NULL, &none, sizeof(one));
+		sluice_syscall(SYS_rt_sigtimedwait, &one, NULL, &none, sizeof(one));
 	}
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	sluice_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
 	sandbox_leave();
 	errno = err;
 	return n;
@@ -220,4 +220,49 @@ void log_warn(const char *fmt, ...)
 	log_vline("sluice: ", WARN_MS, fmt, ap);
 	va_end(ap);
 	errno = saved;
+}
+
+/* strerror may call malloc, and speaks the program's language. */
+const char *log_error(int err)
+{
+	static const struct {
+		int err;
+		const char *text;
+	} known[] = {
+		{ EACCES, "Permission denied" },
+		{ EAGAIN, "Resource temporarily unavailable" },
+		{ EBADF, "Bad file descriptor" },
+		{ EBUSY, "Device or resource busy" },
+		{ EDQUOT, "Disk quota exceeded" },
+		{ EEXIST, "File exists" },
+		{ EFAULT, "Bad address" },
+		{ EFBIG, "File too large" },
+		{ EINTR, "Interrupted system call" },
+		{ EINVAL, "Invalid argument" },
+		{ EIO, "Input/output error" },
+		{ EISDIR, "Is a directory" },
+		{ ELOOP, "Too many levels of symbolic links" },
+		{ EMFILE, "Too many open files" },
+		{ ENAMETOOLONG, "File name too long" },
+		{ ENFILE, "Too many open files in system" },
+		{ ENODEV, "No such device" },
+		{ ENOENT, "No such file or directory" },
+		{ ENOMEM, "Cannot allocate memory" },
+		{ ENOSPC, "No space left on device" },
+		{ ENOSYS, "Function not implemented" },
+		{ ENOTDIR, "Not a directory" },
+		{ ENOTSUP, "Operation not supported" },
+		{ ENXIO, "No such device or address" },
+		{ EPERM, "Operation not permitted" },
+		{ EPIPE, "Broken pipe" },
+		{ EROFS, "Read-only file system" },
+		{ ETIMEDOUT, "Connection timed out" },
+		{ ETXTBSY, "Text file busy" },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (known[i].err == err)
+			return known[i].text;
+	}
+	return "unknown error";
 }

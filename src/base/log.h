@@ -59,16 +59,6 @@ void log_vline(const char *prefix, int ms, const char *fmt, va_list ap)
 void log_clean(char *line);
 
 /* The text of an errno. */
-static inline const char *log_error(int err)
-{
-#ifdef __GLIBC__
-	const char *text = strerrordesc_np(err); /* in English, and allocates nothing */
-
-	return text ? text : "unknown error";
-#else
-	(void)err;
-	return "it is refused";
-#endif
-}
+const char *log_error(int err);
 
 #endif

@@ -11,11 +11,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/options.h"
+#include "base/sys.h"
 #include "types.h"
 
 #define VALUE_BYTES 256 /* as the longest string of the options table, with its end */
@@ -195,7 +195,7 @@ static void parse(const char *text)
 
 void malloc_conf_load(void)
 {
-	const char *text = environ && !getauxval(AT_SECURE) ? getenv("MALLOC_CONF") : NULL;
+	const char *text = environ && !sys_auxval(AT_SECURE) ? getenv("MALLOC_CONF") : NULL;
 
 	if (text)
 		parse(text);

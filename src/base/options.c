@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -677,7 +676,7 @@ static void try_stats_file(void)
 bool options_load(void)
 {
 	int saved = errno;
-	bool secure = getauxval(AT_SECURE) != 0;
+	bool secure = sys_auxval(AT_SECURE) != 0;
 	const char *conf = environ && !secure ? getenv("SLUICE_CONF") : NULL;
 	const char *told = environ && !secure ? getenv(TOLD_NAME) : NULL;
 	/* Static, because the stack may be small. Only one thread is here at a time. */

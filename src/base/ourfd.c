@@ -135,7 +135,7 @@ bool ourfd_same_root(void)
 static int checked(int fd, enum ourfd_fs fs)
 {
 	struct statfs sfs;
-	bool good = fd >= 0 && (fs == OURFD_ANY || fstatfs(fd, &sfs) == 0);
+	bool good = fd >= 0 && (fs == OURFD_ANY || sys_fstatfs(fd, &sfs) == 0);
 
 	if (good && fs == OURFD_PROC)
 		good = sfs.f_type == PROC_SUPER_MAGIC;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/delay.h"
+#include "base/sys.h"
 
 _Atomic uint32_t park_word;
 _Atomic uint32_t park_exit_word;
@@ -28,7 +29,8 @@ void park_wake_slow(void)
 	SHARE_COUNT(park_word);
 	/* Release pairs with the acquire in park_wait, for what the thread is woken for. */
 	if (atomic_exchange_explicit(&park_word, 0, memory_order_release))
-		syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+		sluice_syscall(SYS_futex, &park_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL,
+			       NULL, 0);
 	errno = saved;
 }
 
@@ -38,13 +40,15 @@ void park_wait(void)
 
 	DELAY_HERE(park_sleep);
 	while (atomic_load_explicit(&park_word, memory_order_acquire))
-		syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+		sluice_syscall(SYS_futex, &park_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, NULL,
+			       NULL, 0);
 	errno = saved;
 }
 
 static void wake_looker(void)
 {
-	syscall(SYS_futex, &park_exit_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	sluice_syscall(SYS_futex, &park_exit_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
+		       0);
 }
 
 void park_notify_exit_slow(void)
@@ -84,7 +88,8 @@ void park_sleep_while(uint32_t seen, uint64_t ms)
 	const struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 	int saved = errno;
 
-	syscall(SYS_futex, &park_exit_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL, 0);
+	sluice_syscall(SYS_futex, &park_exit_word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, seen, &ts, NULL,
+		       0);
 	errno = saved;
 }
 
@@ -94,6 +99,6 @@ void park_sleep_us(uint64_t us)
 	const struct timespec ts = { (time_t)(us / 1000000), (long)(us % 1000000) * 1000 };
 	int saved = errno;
 
-	syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
+	sluice_syscall(SYS_futex, &never, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts, NULL, 0);
 	errno = saved;
 }

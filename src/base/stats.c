@@ -47,6 +47,9 @@ const char *stat_name(enum stat_id s)
 	return names[s];
 }
 
+/* As libc has it; program_invocation_short_name may be a name of the program's own. */
+extern char *__progname;
+
 int stats_append(const char *path)
 {
 	char line[LINE_BYTES];
@@ -57,7 +60,7 @@ int stats_append(const char *path)
 
 	if (fd >= 0) {
 		len = log_format(line, sizeof(line), "sluice pid=%u program=%s",
-				 (unsigned)sys_getpid(), program_invocation_short_name);
+				 (unsigned)sys_getpid(), __progname);
 		for (unsigned i = 0; i < STATS; i++)
 			len += log_format(line + len, sizeof(line) - len, " %s=%lu", names[i],
 					  (unsigned long)stat_sum((enum stat_id)i));

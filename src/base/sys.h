@@ -5,8 +5,10 @@
  * A thread that is cancelled ends inside open, read, poll and others of libc. malloc and the other
  * functions of the library are no cancellation points: what such a thread holds would never be
  * released. So the library calls none of these functions (t/meta/cancellation.sh), but the ones
- * below, which have the same arguments, results and errno. syscall(2) is no cancellation point.
- * Allocates nothing; no lock.
+ * below, which have the same arguments, results and errno. Allocates nothing; no lock.
+ *
+ * Some call functions that POSIX leaves to programs (getauxval): the program may have one of its
+ * own. t/meta/imports.sh has the list of what the library takes from others.
  *
  * If an architecture lacks a system call (arm64 has no poll), its successor is used. If it has
  * both, the one that libc uses: seccomp filters allow it.
@@ -21,14 +23,20 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
+
+/* syscall(2): n, up to six arguments. Returns the result, or -1 with errno. No cancellation point.
+ * The library's own (syscall.c). */
+long sluice_syscall(long n, ...) __attribute__((visibility("hidden")));
 
 /*
  * The following are no cancellation points. They are here because other libraries (tracers,
@@ -39,7 +47,7 @@ static inline void *sys_mmap(void *at, size_t len, int prot, int flags)
 #ifdef __SANITIZE_THREAD__ /* it learns of mappings by intercepting libc's functions */
 	return mmap(at, len, prot, flags, -1, 0);
 #else
-	return (void *)syscall(SYS_mmap, at, len, prot, flags, -1, 0L);
+	return (void *)sluice_syscall(SYS_mmap, at, len, prot, flags, -1, 0L);
 #endif
 }
 
@@ -48,35 +56,35 @@ static inline int sys_munmap(void *at, size_t len)
 #ifdef __SANITIZE_THREAD__
 	return munmap(at, len);
 #else
-	return (int)syscall(SYS_munmap, at, len);
+	return (int)sluice_syscall(SYS_munmap, at, len);
 #endif
 }
 
 static inline int sys_mprotect(void *at, size_t len, int prot)
 {
-	return (int)syscall(SYS_mprotect, at, len, prot);
+	return (int)sluice_syscall(SYS_mprotect, at, len, prot);
 }
 
 static inline int sys_madvise(void *at, size_t len, int advice)
 {
-	return (int)syscall(SYS_madvise, at, len, advice);
+	return (int)sluice_syscall(SYS_madvise, at, len, advice);
 }
 
 static inline int sys_mincore(const void *at, size_t len, unsigned char *backed)
 {
-	return (int)syscall(SYS_mincore, at, len, backed);
+	return (int)sluice_syscall(SYS_mincore, at, len, backed);
 }
 
 static inline void *sys_mremap(void *at, size_t old_len, size_t len, int flags, void *to)
 {
-	return (void *)syscall(SYS_mremap, at, old_len, len, flags, to);
+	return (void *)sluice_syscall(SYS_mremap, at, old_len, len, flags, to);
 }
 
 /* These two fail in a sandbox only: -1. They leave errno alone, because malloc calls them. */
 static inline pid_t sys_getpid(void)
 {
 	int saved = errno;
-	pid_t pid = (pid_t)syscall(SYS_getpid);
+	pid_t pid = (pid_t)sluice_syscall(SYS_getpid);
 
 	errno = saved;
 	return pid;
@@ -85,7 +93,7 @@ static inline pid_t sys_getpid(void)
 static inline pid_t sys_gettid(void)
 {
 	int saved = errno;
-	pid_t tid = (pid_t)syscall(SYS_gettid);
+	pid_t tid = (pid_t)sluice_syscall(SYS_gettid);
 
 	errno = saved;
 	return tid;
@@ -93,12 +101,12 @@ static inline pid_t sys_gettid(void)
 
 static inline int sys_getrlimit(int resource, struct rlimit *limit)
 {
-	return (int)syscall(SYS_prlimit64, 0, resource, NULL, limit);
+	return (int)sluice_syscall(SYS_prlimit64, 0, resource, NULL, limit);
 }
 
 static inline int sys_fstatat(int dir, const char *path, struct stat *st, int flags)
 {
-	return (int)syscall(SYS_newfstatat, dir, path, st, flags);
+	return (int)sluice_syscall(SYS_newfstatat, dir, path, st, flags);
 }
 
 static inline int sys_fstat(int fd, struct stat *st)
@@ -109,90 +117,144 @@ static inline int sys_fstat(int fd, struct stat *st)
 /* mode: used with O_CREAT only. */
 static inline int sys_open(const char *path, int flags, mode_t mode)
 {
-	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+	return (int)sluice_syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 static inline int sys_openat(int dir, const char *path, int flags)
 {
-	return (int)syscall(SYS_openat, dir, path, flags, 0);
+	return (int)sluice_syscall(SYS_openat, dir, path, flags, 0);
 }
 
 static inline ssize_t sys_pread(int fd, void *buf, size_t len, off_t at)
 {
-	return syscall(SYS_pread64, fd, buf, len, at);
+	return sluice_syscall(SYS_pread64, fd, buf, len, at);
 }
 
 static inline ssize_t sys_pwrite(int fd, const void *buf, size_t len, off_t at)
 {
-	return syscall(SYS_pwrite64, fd, buf, len, at);
+	return sluice_syscall(SYS_pwrite64, fd, buf, len, at);
 }
 
 static inline int sys_openat_new(int dir, const char *path, int flags, mode_t mode)
 {
-	return (int)syscall(SYS_openat, dir, path, flags, mode);
+	return (int)sluice_syscall(SYS_openat, dir, path, flags, mode);
 }
 
 static inline int sys_flock(int fd, int how)
 {
-	return (int)syscall(SYS_flock, fd, how);
+	return (int)sluice_syscall(SYS_flock, fd, how);
 }
 
 static inline int sys_linkat(int from_dir, const char *from, int dir, const char *path, int flags)
 {
-	return (int)syscall(SYS_linkat, from_dir, from, dir, path, flags);
+	return (int)sluice_syscall(SYS_linkat, from_dir, from, dir, path, flags);
 }
 
 static inline int sys_unlinkat(int dir, const char *path)
 {
-	return (int)syscall(SYS_unlinkat, dir, path, 0);
+	return (int)sluice_syscall(SYS_unlinkat, dir, path, 0);
 }
 
 static inline int sys_close(int fd)
 {
-	return (int)syscall(SYS_close, fd);
+	return (int)sluice_syscall(SYS_close, fd);
 }
 
 static inline ssize_t sys_read(int fd, void *buf, size_t len)
 {
-	return syscall(SYS_read, fd, buf, len);
+	return sluice_syscall(SYS_read, fd, buf, len);
 }
 
 static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 {
-	return syscall(SYS_write, fd, buf, len);
+	return sluice_syscall(SYS_write, fd, buf, len);
 }
 
 /* Does not wait for entropy. */
 static inline ssize_t sys_getrandom(void *buf, size_t len)
 {
-	return syscall(SYS_getrandom, buf, len, 1 /* GRND_NONBLOCK */);
+	return sluice_syscall(SYS_getrandom, buf, len, 1 /* GRND_NONBLOCK */);
 }
 
 static inline int sys_fcntl(int fd, int command, long arg)
 {
-	return (int)syscall(SYS_fcntl, fd, command, arg);
+	return (int)sluice_syscall(SYS_fcntl, fd, command, arg);
 }
 
 static inline int sys_poll(struct pollfd *fds, nfds_t n, int ms)
 {
 #ifdef SYS_poll
-	return (int)syscall(SYS_poll, fds, n, ms);
+	return (int)sluice_syscall(SYS_poll, fds, n, ms);
 #else
 	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
 
-	return (int)syscall(SYS_ppoll, fds, n, ms < 0 ? NULL : &ts, NULL, (size_t)(_NSIG / 8));
+	return (int)sluice_syscall(SYS_ppoll, fds, n, ms < 0 ? NULL : &ts, NULL,
+				   (size_t)(_NSIG / 8));
 #endif
 }
 
 static inline ssize_t sys_recvmsg(int fd, struct msghdr *m, int flags)
 {
-	return syscall(SYS_recvmsg, fd, m, flags);
+	return sluice_syscall(SYS_recvmsg, fd, m, flags);
 }
 
 static inline ssize_t sys_sendto(int fd, const void *buf, size_t len, int flags, const void *to,
 				 socklen_t to_len)
 {
-	return syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+	return sluice_syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+}
+
+static inline int sys_socket(int family, int type, int protocol)
+{
+	return (int)sluice_syscall(SYS_socket, family, type, protocol);
+}
+
+static inline int sys_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	return (int)sluice_syscall(SYS_setsockopt, fd, level, name, value, len);
+}
+
+static inline int sys_bind(int fd, const void *address, socklen_t len)
+{
+	return (int)sluice_syscall(SYS_bind, fd, address, len);
+}
+
+static inline int sys_fstatfs(int fd, struct statfs *st)
+{
+	return (int)sluice_syscall(SYS_fstatfs, fd, st);
+}
+
+static inline int sys_eventfd(unsigned value, int flags)
+{
+	return (int)sluice_syscall(SYS_eventfd2, value, flags);
+}
+
+static inline uid_t sys_geteuid(void)
+{
+	return (uid_t)sluice_syscall(SYS_geteuid);
+}
+
+static inline int sys_prctl(int option, unsigned long arg)
+{
+	return (int)sluice_syscall(SYS_prctl, option, arg, 0L, 0L, 0L);
+}
+
+/* Sends the signal to the calling thread. */
+static inline void sys_raise(int sig)
+{
+	sluice_syscall(SYS_tgkill, sys_getpid(), sys_gettid(), sig);
+}
+
+/* getauxval, by the name that is libc's alone. musl has only the other. */
+static inline unsigned long sys_auxval(unsigned long type)
+{
+#ifdef __GLIBC__
+	extern unsigned long __getauxval(unsigned long type);
+
+	return __getauxval(type);
+#else
+	return getauxval(type);
+#endif
 }
 
 /*

@@ -214,7 +214,7 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 		usual.sa_handler = SIG_DFL;
 		sigaction(sig, &usual, NULL);
 		if (sent)
-			raise(sig);
+			sys_raise(sig);
 	}
 }
 

@@ -21,6 +21,7 @@
 
 #include "base/sandbox.h"
 #include "base/stats.h"
+#include "base/sys.h"
 
 static bool registered;
 static _Atomic int last_error; /* errno of the last call, or 0; inexact, for statistics */
@@ -31,7 +32,7 @@ static bool call(int command)
 
 	errno = EPERM;
 	if (sandbox_enter()) {
-		good = syscall(SYS_membarrier, command, 0, 0) == 0;
+		good = sluice_syscall(SYS_membarrier, command, 0, 0) == 0;
 		sandbox_leave();
 	}
 	atomic_store_explicit(&last_error, good ? 0 : errno, memory_order_relaxed);

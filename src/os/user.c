@@ -44,5 +44,5 @@ static bool all_have_numbers(void)
 
 bool user_is_own(uid_t uid)
 {
-	return uid == geteuid() && (uid != UID_OVERFLOW || all_have_numbers());
+	return uid == sys_geteuid() && (uid != UID_OVERFLOW || all_have_numbers());
 }

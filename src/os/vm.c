@@ -19,7 +19,6 @@
 #include "os/vm.h"
 
 #include <errno.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -57,7 +56,7 @@ static _Atomic size_t address_limit = SIZE_MAX;
 
 void vm_init(void)
 {
-	unsigned long n = getauxval(AT_PAGESZ);
+	unsigned long n = sys_auxval(AT_PAGESZ);
 
 	if (n > real_page)
 		real_page = n;

@@ -41,6 +41,7 @@
 #include "base/options.h"
 #include "base/park.h"
 #include "base/stats.h"
+#include "base/sys.h"
 #include "os/vm.h"
 #include "page/block.h"
 #include "page/growth.h"
@@ -60,8 +61,8 @@ void prefault_wake(struct zone *z)
 	    atomic_exchange_explicit(&z->marks.word, 0, memory_order_relaxed)) {
 		SHARE_COUNT(reserve_word);
 		stat_add(STAT_reserve_wakes, 1);
-		syscall(SYS_futex, &z->marks.word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
-			0);
+		sluice_syscall(SYS_futex, &z->marks.word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL,
+			       NULL, 0);
 	}
 	errno = saved;
 }
@@ -70,8 +71,8 @@ void prefault_wait(struct zone *z, uint64_t ms)
 {
 	struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
 
-	syscall(SYS_futex, &z->marks.word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, ms ? &ts : NULL,
-		NULL, 0);
+	sluice_syscall(SYS_futex, &z->marks.word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1,
+		       ms ? &ts : NULL, NULL, 0);
 }
 
 void prefault_hold(struct zone *z)

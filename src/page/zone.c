@@ -25,6 +25,7 @@
 
 #include "base/cpulist.h"
 #include "base/options.h"
+#include "base/sandbox.h"
 #include "base/stats.h"
 #include "base/sys.h"
 #include "os/vm.h"
@@ -71,7 +72,7 @@ static void read_text(const char *path, char *text)
 static void allowed_processors(struct topology *t)
 {
 	unsigned char mask[PROCESSORS / 8] = { 0 };
-	long bytes = syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+	long bytes = sluice_syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
 
 	for (unsigned i = 0; bytes > 0 && i < (unsigned)bytes * 8; i++) {
 		if (mask[i / 8] >> (i % 8) & 1) {
@@ -265,6 +266,50 @@ struct zone *zone_of_processor(unsigned n)
 	return &zone_all[round_robin ? n % chosen : n < PROCESSORS ? zone_table[n] : n % chosen];
 }
 
+/* As the kernel has it (struct rseq). */
+struct rseq_words {
+	uint32_t cpu_start;
+	int32_t cpu; /* negative: not registered */
+};
+
+#ifdef __GLIBC__
+/* Where libc has told the kernel to write the processor's number (from glibc 2.35 on). */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+
+static int processor_by_libc(void)
+{
+	char *thread;
+
+	if (!&__rseq_size || !&__rseq_offset || !__rseq_size)
+		return -1;
+#ifdef __x86_64__
+	__asm__("movq %%fs:0, %0" : "=r"(thread));
+#else
+	thread = __builtin_thread_pointer();
+#endif
+	return ((const volatile struct rseq_words *)(thread + __rseq_offset))->cpu;
+}
+#else
+static int processor_by_libc(void)
+{
+	return -1;
+}
+#endif
+
+/* -1: not known. sched_getcpu may be a name of the program's own. */
+static int processor(void)
+{
+	int n = processor_by_libc();
+	unsigned said;
+
+	if (n >= 0 || !sandbox_enter())
+		return n;
+	n = sluice_syscall(SYS_getcpu, &said, NULL, NULL) == 0 ? (int)said : -1;
+	sandbox_leave();
+	return n;
+}
+
 struct zone *zone_pick(void)
 {
 	int saved = errno;
@@ -272,7 +317,7 @@ struct zone *zone_pick(void)
 
 	if (likely(chosen == 1))
 		return zone_all;
-	n = round_robin || *options.zones_topology ? -1 : sched_getcpu();
+	n = round_robin || *options.zones_topology ? -1 : processor();
 	errno = saved;
 	if (n < 0)
 		n = (int)(atomic_fetch_add_explicit(&next_thread, 1, memory_order_relaxed) %

@@ -54,6 +54,7 @@
 #include "base/park.h"
 #include "base/probe.h"
 #include "base/sandbox.h"
+#include "base/sys.h"
 #include "heap/drain.h"
 #include "heap/heap_pcps.h"
 #include "heap/heap_thread.h"
@@ -144,7 +145,7 @@ static void thread_begins(const char *name)
 	sandbox_own = true;
 	signals_begin();
 	cpus_take();
-	(void)syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
+	(void)sluice_syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
 }
 

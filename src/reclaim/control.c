@@ -48,8 +48,8 @@ void control_init(void)
 
 	if (!options.control)
 		return;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
+	fd = sys_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && sys_setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0) {
 		sys_close(fd);
 		fd = -1;
 	}
@@ -68,8 +68,9 @@ int control_socket(void)
 	len = log_format(addr.sun_path + 1, sizeof(addr.sun_path) - 1, CONTROL_NAME "%u",
 			 (unsigned)sys_getpid());
 	if (!named)
-		named = bind(listener.fd, (struct sockaddr *)&addr,
-			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) == 0;
+		named = sys_bind(listener.fd, (struct sockaddr *)&addr,
+				 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)) ==
+			0;
 	return named ? listener.fd : -1;
 }
 

@@ -22,6 +22,7 @@
 #include "base/lock.h"
 #include "base/park.h"
 #include "base/sandbox.h"
+#include "base/sys.h"
 
 #define MOST_MS 2000u /* after that, another thread may have the TID */
 #define BLIND_MS 100u /* where the kernel cannot be asked whether a thread is gone */
@@ -37,7 +38,7 @@ static uint64_t age_ms(void)
 static bool is_ending(uint32_t t)
 {
 	return t && t != self_tid() && age_ms() < MOST_MS &&
-	       syscall(SYS_tgkill, lock_process(), t, 0) == 0;
+	       sluice_syscall(SYS_tgkill, lock_process(), t, 0) == 0;
 }
 
 bool ending_begins(uint32_t reserve)

@@ -24,7 +24,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -67,7 +66,7 @@ static bool remove_stale(int dir, const char *name)
 	int fd = sys_openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	bool stale = fd >= 0 && sys_fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		     st.st_uid == geteuid() && sys_flock(fd, LOCK_EX | LOCK_NB) == 0;
+		     st.st_uid == sys_geteuid() && sys_flock(fd, LOCK_EX | LOCK_NB) == 0;
 
 	stale = stale && sys_unlinkat(dir, name) == 0;
 	if (fd >= 0)
@@ -103,7 +102,7 @@ static int make_in(const char *where)
 void export_init(void)
 {
 	static const char *const dirs[] = { EXPORT_DIRS };
-	bool secure = getauxval(AT_SECURE) != 0;
+	bool secure = sys_auxval(AT_SECURE) != 0;
 	const char *own = environ && !secure ? getenv("XDG_RUNTIME_DIR") : NULL;
 	int fd = -1;
 

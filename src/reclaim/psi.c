@@ -60,7 +60,7 @@ static void level_open(const struct cgroup *group)
 	ourfd_set(&level_file, level);
 	ourfd_set(&level_control, control);
 	if (level >= 0 && control >= 0)
-		ourfd_set_event(&psi[1], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+		ourfd_set_event(&psi[1], sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 void psi_open(const struct cgroup *group)

@@ -80,14 +80,24 @@ static void *symbol_in(const char *module, const char *name)
  * which sees the next module behind us. */
 static void *symbol_of_caller(const void *caller, const char *name)
 {
+#ifdef DLFO_STRUCT_HAS_EH_DBASE
+	struct dl_find_object module;
+	const struct link_map *map;
+
+	if (_dl_find_object((void *)(uintptr_t)caller, &module))
+		return NULL;
+	map = module.dlfo_link_map;
+	return map && map->l_name[0] ? symbol_in(map->l_name, name) : NULL;
+#elif defined(__GLIBC__)
 	Dl_info info;
-#ifdef __GLIBC__
 	struct link_map *map = NULL;
 
 	if (!dladdr1(caller, &info, (void **)&map, RTLD_DL_LINKMAP) || !map || !map->l_name[0])
 		return NULL;
 	return symbol_in(map->l_name, name);
 #else
+	Dl_info info;
+
 	return dladdr(caller, &info) && info.dli_fname ? symbol_in(info.dli_fname, name) : NULL;
 #endif
 }

@@ -43,6 +43,7 @@
 #include "base/lock.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
+#include "base/sys.h"
 #include "heap/arena.h"
 #include "heap/heap_pcps.h"
 #include "heap/hidden.h"
@@ -120,12 +121,13 @@ static void signals_block(void)
 
 	for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		all &= ~(UINT64_C(1) << (own[i] - 1));
-	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &signals_before, sizeof(all));
+	sluice_syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &signals_before, sizeof(all));
 }
 
 static void signals_restore(void)
 {
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals_before, NULL, sizeof(signals_before));
+	sluice_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals_before, NULL,
+		       sizeof(signals_before));
 }
 
 static void prepare(void)

@@ -160,7 +160,7 @@ __attribute__((destructor(101))) static void sluice_fini(void)
 	export_end();
 	profile_end();
 	if (options.stats_print)
-		malloc_stats_print(NULL, NULL, "");
+		stats_print(NULL, NULL, "");
 	if (!options.stats_file[0] || !sandbox_enter())
 		return;
 	err = stats_append(options.stats_file);

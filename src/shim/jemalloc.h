@@ -47,6 +47,9 @@ int mallctlbymib(const size_t *mib, size_t mib_len, void *old, size_t *old_len, 
 
 /* Writes statistics by calls of write, or to standard error if write is NULL. opts: letters, NULL
  * for none; J: as JSON; g, m, d, a, b, l, x, e, h: leave parts out, as jemalloc does. */
+/* The library's own name for it: the program may have a function of that one. */
+void stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts)
+	__attribute__((visibility("hidden")));
 void malloc_stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts);
 
 #endif

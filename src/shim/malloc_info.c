@@ -37,6 +37,9 @@ EXPORT struct mallinfo2 mallinfo2(void)
 	return m;
 }
 
+/* A program may have a mallinfo2 of its own, with another meaning. */
+OWN_ALIAS(mallinfo2) static struct mallinfo2 own_mallinfo2(void);
+
 static int clamp(size_t v)
 {
 	return v > INT_MAX ? INT_MAX : (int)v;
@@ -46,7 +49,7 @@ static int clamp(size_t v)
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 EXPORT struct mallinfo mallinfo(void)
 {
-	struct mallinfo2 m = mallinfo2();
+	struct mallinfo2 m = own_mallinfo2();
 	struct mallinfo r;
 
 	memset(&r, 0, sizeof(r));

@@ -12,11 +12,12 @@
 #include <unistd.h>
 
 #include "base/export.h"
+#include "base/sys.h"
 #include "page/region.h"
 
 EXPORT int mlockall(int flags)
 {
 	if (flags & (MCL_CURRENT | MCL_FUTURE))
 		zones_release_reserved();
-	return (int)syscall(SYS_mlockall, flags);
+	return (int)sluice_syscall(SYS_mlockall, flags);
 }

@@ -37,27 +37,32 @@ static bool made_room(long r, const char *target)
 	return closed;
 }
 
-EXPORT int umount2(const char *target, int flags)
+static int unmount(const char *target, int flags)
 {
-	long r = syscall(SYS_umount2, target, flags);
+	long r = sluice_syscall(SYS_umount2, target, flags);
 
 	if (made_room(r, target))
-		r = syscall(SYS_umount2, target, flags);
+		r = sluice_syscall(SYS_umount2, target, flags);
 	return (int)r;
+}
+
+EXPORT int umount2(const char *target, int flags)
+{
+	return unmount(target, flags);
 }
 
 EXPORT int umount(const char *target)
 {
-	return umount2(target, 0);
+	return unmount(target, 0);
 }
 
 /* A file system can be made read-only only when no file in it is open for writing. */
 EXPORT int mount(const char *source, const char *target, const char *type, unsigned long flags,
 		 const void *data)
 {
-	long r = syscall(SYS_mount, source, target, type, flags, data);
+	long r = sluice_syscall(SYS_mount, source, target, type, flags, data);
 
 	if (flags & MS_REMOUNT && made_room(r, target))
-		r = syscall(SYS_mount, source, target, type, flags, data);
+		r = sluice_syscall(SYS_mount, source, target, type, flags, data);
 	return (int)r;
 }

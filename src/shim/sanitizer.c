@@ -30,10 +30,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/sys.h"
 #include "types.h"
 
 extern void __hwasan_init(void) __attribute__((weak));
@@ -166,8 +166,8 @@ static bool defines(const struct program *p, const char *name)
  * malloc; else 0, and nothing of it is read. The text only if it has the constants, too. */
 static char letter_of_program(void)
 {
-	struct program p = { .headers = (const ElfW(Phdr) *)getauxval(AT_PHDR),
-			     .n = getauxval(AT_PHNUM) };
+	struct program p = { .headers = (const ElfW(Phdr) *)sys_auxval(AT_PHDR),
+			     .n = sys_auxval(AT_PHNUM) };
 	char found = 0;
 
 	if (!program_find(&p) || !defines(&p, "malloc") || !defines(&p, "pthread_create"))
@@ -246,7 +246,7 @@ static void say(const char *text)
 		n++;
 		KEEP();
 	}
-	(void)!syscall(SYS_write, STDERR_FILENO, text, n);
+	(void)!sluice_syscall(SYS_write, STDERR_FILENO, text, n);
 }
 
 void sanitizer_step_aside(char **argv, char **envp)
@@ -259,7 +259,7 @@ void sanitizer_step_aside(char **argv, char **envp)
 	for (char **e = envp; e && *e && !list; e++)
 		if (begins_with(*e, "LD_PRELOAD="))
 			list = *e + sizeof("LD_PRELOAD=") - 1;
-	if (likely(!list || !find_us(list)) || getauxval(AT_SECURE))
+	if (likely(!list || !find_us(list)) || sys_auxval(AT_SECURE))
 		return;
 	c = letter();
 	if (likely(!c) || !take_us_out(list))
@@ -268,10 +268,10 @@ void sanitizer_step_aside(char **argv, char **envp)
 	say(c == 'A' ? "Address" : c == 'T' ? "Thread" : c == 'M' ? "Memory" : "Leak");
 	say("Sanitizer, which must be its malloc: it is started again without Sluice\n");
 	/* By the name of the file, because it becomes the name of the process. */
-	n = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof(path) - 1);
+	n = sluice_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path, sizeof(path) - 1);
 	if (n > 0) {
 		path[n] = 0;
-		(void)syscall(SYS_execve, path, argv, envp);
+		(void)sluice_syscall(SYS_execve, path, argv, envp);
 	}
-	(void)syscall(SYS_execve, "/proc/self/exe", argv, envp);
+	(void)sluice_syscall(SYS_execve, "/proc/self/exe", argv, envp);
 }

@@ -13,7 +13,6 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
-#include <errno.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
@@ -28,14 +27,9 @@
 #include "reclaim/ending.h"
 #include "shim/attributes.h"
 
-long sluice_syscall(long n, long a, long b, long c, long d, long e, long f);
-
 #if defined(__x86_64__)
-#define OWN_SYSCALL 1
-/* syscall(n, up to six arguments): returns the result, or -1 with errno. sluice_syscall: the same
- * without the comparisons. */
+/* syscall(n, up to six arguments): returns the result, or -1 with errno. */
 __asm__(".text\n"
-	".globl sluice_syscall\n.hidden sluice_syscall\n.type sluice_syscall, @function\n"
 	".globl syscall\n.type syscall, @function\n"
 	"syscall:\n"
 	"	.cfi_startproc\n"
@@ -63,9 +57,7 @@ __asm__(".text\n"
 	".size syscall, .-syscall\n"
 	".size sluice_syscall, .-sluice_syscall\n");
 #elif defined(__aarch64__)
-#define OWN_SYSCALL 1
 __asm__(".text\n"
-	".globl sluice_syscall\n.hidden sluice_syscall\n.type sluice_syscall, %function\n"
 	".globl syscall\n.type syscall, %function\n"
 	"syscall:\n"
 	"	.cfi_startproc\n"
@@ -106,6 +98,9 @@ __attribute__((used))
 const uint64_t sluice_syscall_bits[8] = { WORD(0), WORD(1), WORD(2), WORD(3),
 					  WORD(4), WORD(5), WORD(6), WORD(7) };
 #endif
+
+__attribute__((used, visibility("hidden"))) long sluice_syscall_seen(long n, long a, long b, long c,
+								     long d, long e, long f);
 
 /* A child of vfork is another process in our memory. */
 static bool in_vfork_child(void)
@@ -170,7 +165,6 @@ static long seen(long n, const long *arg)
 	return r;
 }
 
-#ifdef OWN_SYSCALL
 long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
 {
 	const long arg[5] = { a, b, c, d, e };
@@ -178,7 +172,6 @@ long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
 	(void)f; /* none of the calls has six arguments */
 	return seen(n, arg);
 }
-#endif
 
 EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 

@@ -253,8 +253,7 @@ static void print_text(struct out *o)
 	put(o, "--- End jemalloc statistics ---\n");
 }
 
-EXPORT void malloc_stats_print(void (*write)(void *arg, const char *text), void *arg,
-			       const char *opts)
+void stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts)
 {
 	struct out o;
 
@@ -269,6 +268,12 @@ EXPORT void malloc_stats_print(void (*write)(void *arg, const char *text), void 
 	else
 		print_text(&o);
 	log_text_flush(&o.text);
+}
+
+EXPORT void malloc_stats_print(void (*write)(void *arg, const char *text), void *arg,
+			       const char *opts)
+{
+	stats_print(write, arg, opts);
 }
 
 SAME(void, je_malloc_stats_print, malloc_stats_print, void (*)(void *arg, const char *text), void *,

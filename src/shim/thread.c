@@ -28,6 +28,7 @@
 #endif
 
 #include "base/export.h"
+#include "base/sys.h"
 #include "reclaim/background.h"
 #include "shim/init.h"
 

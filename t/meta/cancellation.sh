@@ -103,6 +103,6 @@ is "$(cd "$srcdir" && calls src/*.h src/*/*.[ch])" "" "no source file calls a ca
 # malloc_info writes to the program's stream, with cancelling off.
 is "$(forbidden "$SLUICE_LIB" fwrite -D)" "" "the library needs no cancellation point of libc"
 core=$builddir/.libs/libsluice-core.a
-[ "$(nm --undefined-only "$core" 2>/dev/null | grep -c -w syscall)" -gt 3 ]
+[ "$(nm --undefined-only "$core" 2>/dev/null | grep -c -w sluice_syscall)" -gt 3 ]
 ok $? "the archive of the core can be read"
 is "$(forbidden "$core")" "" "the core needs no cancellation point of libc"
