@@ -14,7 +14,10 @@
  * (A) When nothing is cached anywhere, it parks: it sleeps without a timer until a thread caches
  *     something (park.h).
  * (B) It allocates nothing after its start, holds no lock over a system call but as reclaim.c (B)
- *     says, and blocks all signals except two of libc, and SIGSYS while that has a handler (signals.c).
+ *     says, and blocks all signals except SIGSYS and two of libc. A seccomp filter raises SIGSYS
+ *     for a system call; if it is blocked, the kernel kills the process, whatever its handler would
+ *     do. So a SIGSYS that is sent to a process whose threads all block it, without a handler, ends
+ *     that: when a filter or a handler comes, our thread cannot know in time.
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
  * (D) It has an ordinary scheduling policy, with the nice value of its maker, and the processors
@@ -76,7 +79,6 @@
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
-#include "reclaim/signals.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10) /* without what libc takes of it for TLS */
@@ -136,14 +138,29 @@ struct round {
 	bool decayed;      /* since the last marks: purge also empty heaps that cost memory */
 };
 
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/* All except SIGSYS and signals 32 and 33, which are libc's: by 33 it sets the user of each
+ * thread. */
+#define OUR_MASK (~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(3) << (32 - 1)))
+
+/* A raw call: the functions of libc refuse to change its own signals, and a thread of libc in which
+ * we may run has one of them blocked. */
+static void set_mask(int how, const uint64_t *mask, uint64_t *before)
+{
+	(void)sluice_syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
+}
+
 /*
  * Each of our threads calls this first. sandbox_enter was called before the thread was made. The
  * thread names itself by prctl: libc would write to a file of /proc.
  */
 static void thread_begins(const char *name)
 {
+	uint64_t ours = OUR_MASK;
+
 	sandbox_own = true;
-	signals_begin();
+	set_mask(SIG_SETMASK, &ours, NULL);
 	cpus_take();
 	(void)sluice_syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
@@ -268,7 +285,7 @@ static bool may_make_threads(uint64_t mask, bool allocates)
 {
 	if (allocates && mask & UINT64_C(1) << (32 - 1))
 		return true;
-	return !(mask & SIGNALS_OURS) || mask == usual_mask;
+	return !(mask & OUR_MASK) || mask == usual_mask;
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -444,7 +461,6 @@ static void *background_main(void *arg)
 								 : options.decay_ms;
 		int asked = -1;
 
-		signals_round();
 		if (sandbox_enter()) {
 			asked = control_socket();
 			vm_limits_read();
@@ -482,7 +498,7 @@ static void *background_main(void *arg)
 	DELAY_HERE(background_ends);
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
 	 * signals. */
-	signals_set(SIG_SETMASK, &mask, NULL);
+	set_mask(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
@@ -491,7 +507,7 @@ static void *background_main(void *arg)
 static bool start(void *(*main)(void *), enum from from)
 {
 	const struct sched_param ordinary = { .sched_priority = 0 };
-	const uint64_t all = SIGNALS_OURS;
+	const uint64_t all = OUR_MASK;
 	uint64_t before = 0;
 	struct tally tally;
 	pthread_attr_t attr;
@@ -502,7 +518,7 @@ static bool start(void *(*main)(void *), enum from from)
 	 * calls sandbox_leave, no filter is installed. */
 	if (!sandbox_enter())
 		return false;
-	signals_set(SIG_BLOCK, &all, &before);
+	set_mask(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
 		signals = before; /* the background thread itself keeps what it was started with */
 	tally = tally_save();
@@ -517,7 +533,7 @@ static bool start(void *(*main)(void *), enum from from)
 		good = background_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
 	tally_restore(&tally);
-	signals_set(SIG_SETMASK, &before, NULL);
+	set_mask(SIG_SETMASK, &before, NULL);
 	if (!good)
 		sandbox_leave();
 	return good;

@@ -17,6 +17,7 @@
 #include "base/cpulist.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "base/sys.h"
 
 #define CPUS_MAX 8192u
 #define CPU_BITS (8 * sizeof(unsigned long))
@@ -42,7 +43,7 @@ static bool read_cpus(const char *text)
 void cpus_find(void)
 {
 	int saved = errno;
-	long n = syscall(SYS_sched_getaffinity, 0, sizeof(cpus), cpus);
+	long n = sluice_syscall(SYS_sched_getaffinity, 0, sizeof(cpus), cpus);
 
 	errno = saved;
 	cpus_bytes = n > 0 ? n : 0;
@@ -61,7 +62,7 @@ void cpus_find(void)
 /* The kernel leaves out processors that the process may not use. */
 void cpus_take(void)
 {
-	if (cpus_bytes && syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus) != 0 &&
+	if (cpus_bytes && sluice_syscall(SYS_sched_setaffinity, 0, (size_t)cpus_bytes, cpus) != 0 &&
 	    options.background_cpus[0] && errno == EINVAL &&
 	    !atomic_exchange_explicit(&cpus_refused, true, memory_order_relaxed))
 		log_warn("option background_cpus: the process may use no processor of '%s'",

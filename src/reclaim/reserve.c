@@ -35,7 +35,6 @@
 #include "page/prefault.h"
 #include "page/zone.h"
 #include "reclaim/limits.h"
-#include "reclaim/signals.h"
 
 #define FROM_PAGES (UINT64_C(1) << (20 - PG_SHIFT))
 #define PAUSE_MS 50u
@@ -237,7 +236,6 @@ void *reserve_main(void *arg)
 		uint64_t seen = taken();
 		struct marks m = { 0, 0, 1 };
 
-		signals_round();
 		if (follows)
 			follow_growth(&f, clock_ms());
 		if (seen >= FROM_PAGES)

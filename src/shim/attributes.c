@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * attributes.c - unshare, setns, capset, close_range, prctl and others change what the kernel keeps
- * for each thread: our threads leave before that. Uses background, differ; used by the shim
+ * for each thread: our threads leave before that. Uses background, differ, next; used by the shim
  * (seccomp) and the program.
  *
  * They come again with the next thread, made by one that has the new attributes, or when the call
@@ -23,9 +23,11 @@
 
 #include "base/export.h"
 #include "base/sandbox.h"
+#include "base/sys.h"
 #include "heap/heap_thread.h"
 #include "reclaim/background.h"
 #include "reclaim/differ.h"
+#include "shim/next.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE 2u
@@ -133,18 +135,47 @@ long attributes_call(long n, const long *arg, attributes_fn *call)
 	return r;
 }
 
+long attributes_raw(long n, const long *arg)
+{
+	return sluice_syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4], 0L);
+}
+
+static long by_unshare(long n, const long *arg)
+{
+	return sluice_next.unshare ? sluice_next.unshare((int)arg[0]) : attributes_raw(n, arg);
+}
+
+static long by_setns(long n, const long *arg)
+{
+	return sluice_next.setns ? sluice_next.setns((int)arg[0], (int)arg[1])
+				 : attributes_raw(n, arg);
+}
+
+static long by_capset(long n, const long *arg)
+{
+	return sluice_next.capset ? sluice_next.capset((void *)arg[0], (void *)arg[1])
+				  : attributes_raw(n, arg);
+}
+
+static long by_close_range(long n, const long *arg)
+{
+	return sluice_next.close_range
+		       ? sluice_next.close_range((unsigned)arg[0], (unsigned)arg[1], (int)arg[2])
+		       : attributes_raw(n, arg);
+}
+
 EXPORT int unshare(int flags)
 {
 	const long arg[5] = { flags };
 
-	return (int)attributes_call(SYS_unshare, arg, attributes_raw);
+	return (int)attributes_call(SYS_unshare, arg, by_unshare);
 }
 
 EXPORT int setns(int fd, int type)
 {
 	const long arg[5] = { fd, type };
 
-	return (int)attributes_call(SYS_setns, arg, attributes_raw);
+	return (int)attributes_call(SYS_setns, arg, by_setns);
 }
 
 EXPORT int capset(void *header, const void *data);
@@ -153,7 +184,7 @@ EXPORT int capset(void *header, const void *data)
 {
 	const long arg[5] = { (long)header, (long)data };
 
-	return (int)attributes_call(SYS_capset, arg, attributes_raw);
+	return (int)attributes_call(SYS_capset, arg, by_capset);
 }
 
 EXPORT int close_range(unsigned first, unsigned last, int flags);
@@ -162,5 +193,5 @@ EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
 	const long arg[5] = { first, last, flags };
 
-	return (int)attributes_call(SYS_close_range, arg, attributes_raw);
+	return (int)attributes_call(SYS_close_range, arg, by_close_range);
 }

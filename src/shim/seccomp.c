@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * seccomp.c - prctl and syscall, by which programs and libseccomp install seccomp filters: we
- * notice the filter before it is installed. Uses sandbox, heap, background, ending, attributes;
- * used by the program.
+ * notice the filter before it is installed. Uses sandbox, heap, background, ending, attributes,
+ * next; used by the program.
  *
- * syscall is written as in the C library, in assembly, with a look at a table of numbers in front:
- * a call that is not in it may return on another stack than it was made on (clone). Our own calls
- * of syscall come here as well.
- * prctl makes a raw system call, because looking up the real function may call malloc. For x86-64
- * and arm64; configure refuses other machines.
+ * syscall is written in assembly, as the library's own (base/syscall.c), with a look at a table of
+ * numbers in front: a call that is not in it may return on another stack than it was made on
+ * (clone). Both functions end in the next of their name, or in the kernel (next.h).
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -26,6 +24,7 @@
 #include "reclaim/background.h"
 #include "reclaim/ending.h"
 #include "shim/attributes.h"
+#include "shim/next.h"
 
 #if defined(__x86_64__)
 /* syscall(n, up to six arguments): returns the result, or -1 with errno. */
@@ -35,27 +34,16 @@ __asm__(".text\n"
 	"	.cfi_startproc\n"
 	"	endbr64\n"
 	"	cmpq $511, %rdi\n"
-	"	ja sluice_syscall\n"
+	"	ja 1f\n"
 	"	leaq sluice_syscall_bits(%rip), %rax\n"
 	"	btq %rdi, (%rax)\n"
 	"	jc sluice_syscall_seen\n"
-	"sluice_syscall:\n"
-	"	movq %rdi, %rax\n"
-	"	movq %rsi, %rdi\n"
-	"	movq %rdx, %rsi\n"
-	"	movq %rcx, %rdx\n"
-	"	movq %r8, %r10\n"
-	"	movq %r9, %r8\n"
-	"	movq 8(%rsp), %r9\n"
-	"	syscall\n"
-	"	cmpq $-4095, %rax\n"
-	"	jae 1f\n"
-	"	ret\n"
-	"1:	movq %rax, %rdi\n"
-	"	jmp sluice_syscall_failed\n"
+	"1:	movq sluice_next_syscall(%rip), %r11\n"
+	"	testq %r11, %r11\n"
+	"	jz sluice_syscall\n"
+	"	jmp *%r11\n"
 	"	.cfi_endproc\n"
-	".size syscall, .-syscall\n"
-	".size sluice_syscall, .-sluice_syscall\n");
+	".size syscall, .-syscall\n");
 #elif defined(__aarch64__)
 __asm__(".text\n"
 	".globl syscall\n.type syscall, %function\n"
@@ -63,7 +51,7 @@ __asm__(".text\n"
 	"	.cfi_startproc\n"
 	"	hint #34\n" /* bti c */
 	"	cmp x0, #511\n"
-	"	b.hi sluice_syscall\n"
+	"	b.hi 1f\n"
 	"	adrp x16, sluice_syscall_bits\n"
 	"	add x16, x16, :lo12:sluice_syscall_bits\n"
 	"	lsr x17, x0, #6\n"
@@ -71,24 +59,15 @@ __asm__(".text\n"
 	"	lsr x16, x16, x0\n" /* by x0 modulo 64 */
 	"	tst x16, #1\n"
 	"	b.ne sluice_syscall_seen\n"
-	"sluice_syscall:\n"
-	"	mov x8, x0\n"
-	"	mov x0, x1\n"
-	"	mov x1, x2\n"
-	"	mov x2, x3\n"
-	"	mov x3, x4\n"
-	"	mov x4, x5\n"
-	"	mov x5, x6\n"
-	"	svc #0\n"
-	"	cmn x0, #4095\n"
-	"	b.cs sluice_syscall_failed\n"
-	"	ret\n"
+	"1:	adrp x16, sluice_next_syscall\n"
+	"	ldr x16, [x16, :lo12:sluice_next_syscall]\n"
+	"	cbz x16, 2f\n"
+	"	br x16\n"
+	"2:	b sluice_syscall\n"
 	"	.cfi_endproc\n"
-	".size syscall, .-syscall\n"
-	".size sluice_syscall, .-sluice_syscall\n");
+	".size syscall, .-syscall\n");
 #endif
 
-#ifdef OWN_SYSCALL
 #define BIT(n, word) ((n) / 64 == (word) ? UINT64_C(1) << (n) % 64 : 0)
 #define WORD(word) ATTRIBUTES_CALLS(BIT, word)
 
@@ -97,10 +76,9 @@ __attribute__((visibility("hidden"))) extern const uint64_t sluice_syscall_bits[
 __attribute__((used))
 const uint64_t sluice_syscall_bits[8] = { WORD(0), WORD(1), WORD(2), WORD(3),
 					  WORD(4), WORD(5), WORD(6), WORD(7) };
-#endif
 
 __attribute__((used, visibility("hidden"))) long sluice_syscall_seen(long n, long a, long b, long c,
-								     long d, long e, long f);
+								     long d, long e);
 
 /* A child of vfork is another process in our memory. */
 static bool in_vfork_child(void)
@@ -121,29 +99,22 @@ static unsigned installs(long n, long op, long arg)
 	return (unsigned long)arg & SECCOMP_FILTER_FLAG_TSYNC ? 2 : 1;
 }
 
-#ifdef OWN_SYSCALL
-__attribute__((visibility("hidden"))) long sluice_syscall_failed(long negative);
-__attribute__((visibility("hidden"))) long sluice_syscall_seen(long n, long a, long b, long c,
-							       long d, long e, long f);
-
-long sluice_syscall_failed(long negative)
+/* The program has called prctl, or syscall. */
+static long by_prctl(long n, const long *arg)
 {
-	errno = (int)-negative;
-	return -1;
+	if (!sluice_next.prctl)
+		return attributes_raw(n, arg);
+	return sluice_next.prctl((int)arg[0], arg[1], arg[2], arg[3], arg[4]);
 }
 
-long attributes_raw(long n, const long *arg)
+static long by_syscall(long n, const long *arg)
 {
-	return sluice_syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4], 0);
+	if (!sluice_next_syscall)
+		return attributes_raw(n, arg);
+	return sluice_next_syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4], 0L);
 }
-#else
-long attributes_raw(long n, const long *arg)
-{
-	return syscall(n, arg[0], arg[1], arg[2], arg[3], arg[4]);
-}
-#endif
 
-static long seen(long n, const long *arg)
+static long seen(long n, const long *arg, attributes_fn *call)
 {
 	unsigned kind = n == SYS_prctl || n == SYS_seccomp ? installs(n, arg[0], arg[1]) : 0;
 	bool blind = sandbox_any();
@@ -151,26 +122,27 @@ static long seen(long n, const long *arg)
 	long r;
 
 	if (!kind)
-		return attributes_call(n, arg, attributes_raw);
+		return attributes_call(n, arg, call);
 	/* in_vfork_child calls getpid, which a filter that is there already may forbid. */
 	if (!blind && in_vfork_child())
-		return attributes_raw(n, arg);
+		return call(n, arg);
 	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
 	first = sandbox_begins(kind == 2);
 	if (first && kind == 2)
 		ending_wait(blind, BACKGROUND_LEAVE_FILTER_MS);
-	r = attributes_raw(n, arg);
+	r = call(n, arg);
 	if (r != 0 && first)
 		sandbox_failed(kind == 2);
 	return r;
 }
 
-long sluice_syscall_seen(long n, long a, long b, long c, long d, long e, long f)
+/* None of the calls has six arguments. A seventh parameter would be on the stack of a caller that has
+ * no such place. */
+long sluice_syscall_seen(long n, long a, long b, long c, long d, long e)
 {
 	const long arg[5] = { a, b, c, d, e };
 
-	(void)f; /* none of the calls has six arguments */
-	return seen(n, arg);
+	return seen(n, arg, by_syscall);
 }
 
 EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
@@ -179,5 +151,5 @@ EXPORT int prctl(int option, unsigned long a, unsigned long b, unsigned long c, 
 {
 	const long arg[5] = { option, (long)a, (long)b, (long)c, (long)d };
 
-	return (int)seen(SYS_prctl, arg);
+	return (int)seen(SYS_prctl, arg, by_prctl);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * thread.c - pthread_create and fork: calls for which our own threads matter (others:
- * attributes.c). Uses background; used by the program.
+ * attributes.c). Uses background, next; used by the program.
  *
  * The functions that are called in the end are looked up once, at the start: dlsym waits for the
  * loader's lock, and a thread that holds it in a constructor may wait for one that calls malloc,
@@ -23,7 +23,6 @@
 #include <threads.h>
 #include <unistd.h>
 #if defined(__GLIBC__)
-#include <gnu/libc-version.h>
 #include <link.h>
 #endif
 
@@ -31,6 +30,7 @@
 #include "base/sys.h"
 #include "reclaim/background.h"
 #include "shim/init.h"
+#include "shim/next.h"
 
 /*
  * In a statically linked program there is no next pthread_create. The same function has a second
@@ -67,6 +67,8 @@ static background_create_fn *find_next_create(void)
 }
 
 #if defined(__GLIBC__)
+extern pid_t __fork(void);
+
 /* An object of the process by its section .gnu.hash. */
 struct symbols {
 	uintptr_t base;
@@ -78,7 +80,7 @@ struct symbols {
 /* To find libc: it has this function. */
 static int read_symbols(struct dl_phdr_info *info, size_t size, void *arg)
 {
-	uintptr_t inside = (uintptr_t)gnu_get_libc_version;
+	uintptr_t inside = (uintptr_t)__fork; /* programs do not name it */
 	struct symbols *s = arg;
 	const ElfW(Dyn) *d = NULL;
 	bool found = false;
@@ -189,7 +191,10 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 }
 
 #if defined(__GLIBC__)
-extern pid_t __fork(void);
+static pid_t next_fork(void)
+{
+	return sluice_next.fork ? sluice_next.fork() : __fork();
+}
 
 /* No thread of ours is started while the program's fork handlers run. If ours take the place of a
  * process in the limit, they end. */
@@ -201,9 +206,9 @@ EXPORT pid_t fork(void)
 	background_inside = true;
 	if (outer)
 		background_leave_alone(BACKGROUND_LEAVE_FORK_MS);
-	pid = __fork();
+	pid = next_fork();
 	if (pid < 0 && errno == EAGAIN && outer && background_leave(false)) {
-		pid = __fork();
+		pid = next_fork();
 		if (pid != 0) {
 			int saved = errno;
 

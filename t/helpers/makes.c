@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * makes open FILE: opens an object whose constructor waits for a thread that allocates
- * makes sigsys: has a thread, blocks all signals, and waits for a SIGSYS that it sends to itself
  * makes threads: makes C11 and POSIX threads in turn
  * makes ours: has a thread, and says which other one there is
  *
@@ -10,7 +9,6 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,23 +71,6 @@ static int named(const char *want)
 	return 0;
 }
 
-static int sigsys(void)
-{
-	sigset_t all;
-	pthread_t t;
-	int n = 0;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, NULL);
-	if (pthread_create(&t, NULL, works, NULL) != 0 || !named("sluice"))
-		return 1;
-	usleep(100000); /* it has begun */
-	kill(getpid(), SIGSYS);
-	sigwait(&all, &n);
-	printf("got %s\n", n == SIGSYS ? "SIGSYS" : "another one");
-	return 0;
-}
-
 static int threads(void)
 {
 	thrd_t c11;
@@ -129,12 +110,10 @@ int main(int argc, char **argv)
 		printf("%s\n", dlopen(argv[2], RTLD_NOW) ? "opened" : dlerror());
 		return 0;
 	}
-	if (strcmp(what, "sigsys") == 0)
-		return sigsys();
 	if (strcmp(what, "threads") == 0)
 		return threads();
 	if (strcmp(what, "ours") == 0)
 		return ours();
-	fprintf(stderr, "makes: use open FILE, sigsys, threads or ours\n");
+	fprintf(stderr, "makes: use open FILE, threads or ours\n");
 	return 2;
 }
