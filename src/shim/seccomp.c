@@ -136,8 +136,8 @@ static long seen(long n, const long *arg, attributes_fn *call)
 	return r;
 }
 
-/* None of the calls has six arguments. A seventh parameter would be on the stack of a caller that has
- * no such place. */
+/* None of the calls has six arguments. A seventh parameter would be on the stack of a caller that
+ * has no such place. */
 long sluice_syscall_seen(long n, long a, long b, long c, long d, long e)
 {
 	const long arg[5] = { a, b, c, d, e };
