@@ -15,16 +15,15 @@
 #include "config.h"
 #endif
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <threads.h>
 #include <unistd.h>
-#if defined(__GLIBC__)
-#include <link.h>
-#endif
 
 #include "base/export.h"
 #include "base/sys.h"
@@ -68,46 +67,37 @@ static background_create_fn *find_next_create(void)
 
 #if defined(__GLIBC__)
 extern pid_t __fork(void);
+#endif
 
+#ifdef DLFO_STRUCT_HAS_EH_DBASE
 /* An object of the process by its section .gnu.hash. */
 struct symbols {
 	uintptr_t base;
-	const ElfW(Sym) * symbol;
+	const Elf64_Sym *symbol;
 	const char *text;
 	const uint32_t *hash;
 };
 
-/* To find libc: it has this function. */
-static int read_symbols(struct dl_phdr_info *info, size_t size, void *arg)
+/* Those of libc: the object in which __fork is, which programs do not name. */
+static bool read_symbols(struct symbols *s)
 {
-	uintptr_t inside = (uintptr_t)__fork; /* programs do not name it */
-	struct symbols *s = arg;
-	const ElfW(Dyn) *d = NULL;
-	bool found = false;
+	struct dl_find_object libc;
+	const Elf64_Dyn *d;
 
-	(void)size;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *h = &info->dlpi_phdr[i];
-
-		if (h->p_type == PT_LOAD)
-			found |= inside - (info->dlpi_addr + h->p_vaddr) < h->p_memsz;
-		else if (h->p_type == PT_DYNAMIC)
-			d = (const ElfW(Dyn) *)(info->dlpi_addr + h->p_vaddr);
-	}
-	if (!found || !d)
-		return 0;
-	s->base = info->dlpi_addr;
-	for (; d->d_tag != DT_NULL; d++) {
+	if (_dl_find_object((void *)(uintptr_t)__fork, &libc) != 0 || !libc.dlfo_link_map)
+		return false;
+	s->base = libc.dlfo_link_map->l_addr;
+	for (d = libc.dlfo_link_map->l_ld; d->d_tag != DT_NULL; d++) {
 		uintptr_t at = d->d_un.d_ptr < s->base ? s->base + d->d_un.d_ptr : d->d_un.d_ptr;
 
 		if (d->d_tag == DT_SYMTAB)
-			s->symbol = (const ElfW(Sym) *)at;
+			s->symbol = (const Elf64_Sym *)at;
 		else if (d->d_tag == DT_STRTAB)
 			s->text = (const char *)at;
 		else if (d->d_tag == DT_GNU_HASH)
 			s->hash = (const uint32_t *)at;
 	}
-	return 1;
+	return s->symbol && s->text && s->hash;
 }
 
 /* Buckets, first symbol, words of the filter and its shift; the filter, the buckets, the chains. */
@@ -135,33 +125,38 @@ static void *find_symbol(const struct symbols *s, const char *name)
 	}
 }
 
-/* Not by dlsym, which would find one that another library has in front of it; nor by dlopen, which
- * would run the constructors of libc now, without the arguments of main. Before glibc 2.34 libc has
- * no pthread_create. */
-static void find_libcs(void)
+/* libc's own pthread_create. Not by dlsym, which would find one that another library has in front
+ * of it; nor by dlopen, which would run the constructors of libc now, without the arguments of
+ * main. */
+static background_create_fn *find_libcs_create(void)
 {
 	struct symbols libc = { 0 };
-	background_create_fn *create = NULL;
-	void *minstack = dlsym(RTLD_NEXT, "__pthread_get_minstack");
 
-	if (dl_iterate_phdr(read_symbols, &libc) && libc.symbol && libc.text && libc.hash)
-		create = as_create(find_symbol(&libc, "pthread_create"));
-	if (create)
-		background_create = create;
-	/* glibc takes static TLS out of the stack's size, so it tells how much that is. */
-	memcpy(&background_stack_more, &minstack, sizeof(minstack));
+	return read_symbols(&libc) ? as_create(find_symbol(&libc, "pthread_create")) : NULL;
+}
+#else
+static background_create_fn *find_libcs_create(void)
+{
+	return NULL; /* before glibc 2.35 the next one is called */
 }
 #endif
 
 void thread_init(void)
 {
-	background_create_fn *next = find_next_create();
+	background_create_fn *create = find_next_create();
 
-	if (next)
-		background_create = next;
+	if (!__pthread_create) {
+		background_create_fn *libcs = find_libcs_create();
+
+		create = libcs ? libcs : create;
+	}
+	if (create)
+		background_create = create;
 #if defined(__GLIBC__)
-	if (!__pthread_create)
-		find_libcs();
+	/* glibc takes static TLS out of the stack's size, so it tells how much that is. */
+	void *minstack = dlsym(RTLD_NEXT, "__pthread_get_minstack");
+
+	memcpy(&background_stack_more, &minstack, sizeof(minstack));
 #endif
 }
 

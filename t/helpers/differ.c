@@ -432,6 +432,22 @@ static int storm(void)
 	return helper_end();
 }
 
+/* Privileges: another thread keeps them, so ours comes again, as a new one. */
+static int again(int (*change)(void))
+{
+	pthread_t t = make();
+	int before = comes();
+
+	CHECK(before != 0, "it does not start");
+	if (change() != 0)
+		return impossible() ? 77 : 1;
+	CHECK(ours() != before, "it is there after the change");
+	CHECK(comes() != 0, "it does not come again");
+	CHECK(counter("threads_differ") == 0, "nothing differs for good");
+	join(t);
+	return helper_end();
+}
+
 int main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
@@ -449,6 +465,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[2], changes[i].name) != 0)
 			continue;
 		snprintf(file, sizeof file, "fd/%d", pipe_end[1]);
+		if (strcmp(how, "again") == 0)
+			return again(changes[i].change);
 		return strcmp(how, "beside") == 0
 			       ? beside(changes[i].change)
 			       : joined(changes[i].change,

@@ -23,10 +23,13 @@ case_passes() {
 }
 
 conf=psi:0,cgroup:0
-for change in mounts mounts-by-number directory files range range-by-number network enters \
-	no-new-privileges bounding-set capabilities capabilities-by-number user landlock; do
+for change in mounts mounts-by-number directory files range range-by-number network enters; do
 	case_passes "after its last thread has ended, nothing keeps the old $change" joined $change
 	case_passes "nor does ours come again beside a thread that keeps it: $change" beside $change
+done
+for change in no-new-privileges bounding-set capabilities capabilities-by-number user landlock; do
+	case_passes "after its last thread has ended, nothing keeps the old $change" joined $change
+	case_passes "beside a thread that keeps it a new one comes: $change" again $change
 done
 conf=reserve:8M,psi:0,cgroup:0
 case_passes "with a reserve as well" joined directory
