@@ -45,6 +45,8 @@ static _Noreturn void end(void)
 	sys_raise(SIGABRT);
 	for (;;) {
 		sluice_syscall(SYS_rt_sigaction, SIGABRT, usual, NULL, sizeof(abrt));
+		/* The handler may have blocked it in the mask that it returned to. */
+		sluice_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &abrt, NULL, sizeof(abrt));
 		sys_raise(SIGABRT);
 		/* The first process of a PID namespace, or a seccomp filter. */
 		sluice_syscall(SYS_exit_group, 128 + SIGABRT);

@@ -497,8 +497,9 @@ static void *background_main(void *arg)
 	finish();
 	DELAY_HERE(background_ends);
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
-	 * signals. */
-	set_mask(SIG_SETMASK, &mask, NULL);
+	 * signals. Not otherwise: no handler of the program may run here. */
+	if (atomic_load_explicit(&heap_leader_gone, memory_order_relaxed))
+		set_mask(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
@@ -712,8 +713,15 @@ void background_comes_again(bool others)
 {
 	if (differ_stops())
 		watch_no_more();
-	else if (others || is_always())
+	else if (others || is_always()) {
 		atomic_store_explicit(&heap_due, HEAP_DUE_ALLOC, memory_order_relaxed);
+		/* At once if that is safe here: the program may not call us for long. */
+		if (!background_inside) {
+			background_inside = true;
+			start_all(others, FROM_ALLOC);
+			background_inside = false;
+		}
+	}
 }
 
 bool background_runs(void)

@@ -37,8 +37,14 @@ static uint64_t age_ms(void)
 
 static bool is_ending(uint32_t t)
 {
-	return t && t != self_tid() && age_ms() < MOST_MS &&
-	       sluice_syscall(SYS_tgkill, lock_process(), t, 0) == 0;
+	int saved = errno;
+	bool there;
+
+	if (!t || t == self_tid() || age_ms() >= MOST_MS)
+		return false;
+	there = sluice_syscall(SYS_tgkill, lock_process(), t, 0) == 0;
+	errno = saved;
+	return there;
 }
 
 bool ending_begins(uint32_t reserve)

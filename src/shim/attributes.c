@@ -8,8 +8,9 @@
  * has failed. They do not after a change of namespaces, directories or descriptors if the program
  * has other threads, which have the older ones.
  *
- * A child of vfork, which is another process in our memory, only makes the call. So does a thread
- * after a filter was installed: ours do not exist then, or cannot end (background.c).
+ * A child of vfork, which is another process in our memory, only makes the call. So does any thread
+ * after one has installed a seccomp filter: that may forbid what the wait needs. A thread of ours
+ * that is there then stays as it is.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"
@@ -19,6 +20,7 @@
 #include <errno.h>
 #include <linux/prctl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
 
 #include "base/export.h"
@@ -45,36 +47,56 @@ static bool pins(long n)
 /* The kernel refuses these to a process of several threads. */
 #define FOR_ONE_THREAD (CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD)
 
-enum how { NOTHING, NOTED, LEFT };
+/* A change under way, and the signals that the thread had blocked before. */
+struct change {
+	enum { NOTHING, NOTED, LEFT } how;
+	uint64_t mask;
+};
 
-/* Before the change: our threads leave, at most 2 s are waited for that. */
-static enum how begin(void)
+#define BIT(sig) (UINT64_C(1) << ((sig)-1))
+/* A handler that jumps away or forks would leave the change under way for good. Not those of faults
+ * and of filters, nor libc's second one, by which it changes the user of each thread. */
+#define BLOCKED                                                                                    \
+	(~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGSYS) |   \
+	   BIT(33)))
+
+static void set_mask(int how, uint64_t mask, uint64_t *before)
 {
+	sluice_syscall(SYS_rt_sigprocmask, how, &mask, before, sizeof(mask));
+}
+
+/* Before the change: our threads leave, at most 2 s are waited for that. Keeps errno. */
+static struct change begin(void)
+{
+	struct change c = { NOTHING, 0 };
+	int saved = errno;
+
 	if (sandbox_own || sandbox_any())
-		return NOTHING;
+		return c;
 	heap_copy_check();
-	if (!background_exists() && differ_is_settled())
-		return NOTHING;
-	if (!heap_in_process())
-		return NOTHING;
-	differ_enter();
-	if (!background_exists())
-		return NOTED;
-	background_leave_all(BACKGROUND_LEAVE_FILTER_MS);
-	return LEFT;
+	if ((background_exists() || !differ_is_settled()) && heap_in_process()) {
+		set_mask(SIG_BLOCK, BLOCKED, &c.mask);
+		differ_enter();
+		c.how = background_exists() ? LEFT : NOTED;
+		if (c.how == LEFT)
+			background_leave_all(BACKGROUND_LEAVE_FILTER_MS);
+	}
+	errno = saved;
+	return c;
 }
 
 /* After it. differ: threads have different attributes now, if there are others. Keeps errno. */
-static void end(enum how how, bool differ)
+static void end(const struct change *c, bool differ)
 {
 	int saved = errno;
 	bool others;
 
-	if (how == NOTHING)
+	if (c->how == NOTHING)
 		return;
-	others = (differ || how == LEFT) && !sandbox_any() && differ_others();
+	others = (differ || c->how == LEFT) && !sandbox_any() && differ_others();
 	differ_leave(differ && others);
-	if (how == LEFT)
+	set_mask(SIG_SETMASK, c->mask, NULL);
+	if (c->how == LEFT)
 		background_comes_again(others);
 	errno = saved;
 }
@@ -117,7 +139,8 @@ static bool is_for_one_thread(long n, const long *arg)
 
 long attributes_call(long n, const long *arg, attributes_fn *call)
 {
-	enum how how;
+	struct change c;
+	int saved = errno;
 	long r;
 
 	if (!changes(n, arg))
@@ -126,12 +149,17 @@ long attributes_call(long n, const long *arg, attributes_fn *call)
 	 * fails without them as well. */
 	if (is_for_one_thread(n, arg)) {
 		r = call(n, arg);
-		if (r == 0 || errno != EINVAL || !background_is_alone())
+		if (r == 0 || errno != EINVAL)
 			return r;
+		if (!background_is_alone()) {
+			errno = EINVAL;
+			return r;
+		}
+		errno = saved;
 	}
-	how = begin();
+	c = begin();
 	r = call(n, arg);
-	end(how, r != -1 && pins(n));
+	end(&c, r != -1 && pins(n));
 	return r;
 }
 

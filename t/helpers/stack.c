@@ -228,6 +228,16 @@ static void of_setns(void)
 	AS(int (*)(int, int))(-1, 0);
 }
 
+static void of_capset(void)
+{
+	AS(int (*)(void *, const void *))(NULL, NULL);
+}
+
+static void of_close_range(void)
+{
+	AS(int (*)(unsigned, unsigned, int))(900, 900, 0);
+}
+
 static void of_unshare(void)
 {
 	AS(int (*)(int))(0);
@@ -468,6 +478,8 @@ static const struct {
 	{ "pthread_create", of_create },
 	{ "fork", of_fork },
 	{ "prctl", of_prctl },
+	{ "capset", of_capset },
+	{ "close_range", of_close_range },
 	{ "setns", of_setns },
 	{ "syscall", of_syscall },
 	{ "umount", of_umount },
