@@ -60,7 +60,7 @@ __attribute__((format(printf, 1, 2), unused)) static void helper_say(const char 
 __attribute__((unused)) static long helper_raw_syscall(long n, long a, long b, long c)
 {
 #if defined(__x86_64__)
-	long r;
+	long r = 0;
 
 	__asm__ volatile("syscall"
 			 : "=a"(r)
