@@ -118,7 +118,7 @@ static void written(size_t size, size_t at)
 
 	put(p);
 	p[at] = 'x';
-	for (int i = 0; i < OTHERS; i++)
+	for (int i = 0; i < 8 * OTHERS; i++)
 		put(get(size));
 }
 
