@@ -41,12 +41,12 @@ static _Noreturn void end(void)
 	const uint64_t abrt = UINT64_C(1) << (SIGABRT - 1);
 	const uint64_t usual[4] = { 0 }; /* the kernel's struct sigaction: SIG_DFL */
 
-	sluice_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &abrt, NULL, sizeof(abrt));
+	sys_sigmask(SIG_UNBLOCK, &abrt, NULL);
 	sys_raise(SIGABRT);
 	for (;;) {
 		sluice_syscall(SYS_rt_sigaction, SIGABRT, usual, NULL, sizeof(abrt));
 		/* The handler may have blocked it in the mask that it returned to. */
-		sluice_syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &abrt, NULL, sizeof(abrt));
+		sys_sigmask(SIG_UNBLOCK, &abrt, NULL);
 		sys_raise(SIGABRT);
 		/* The first process of a PID namespace, or a seccomp filter. */
 		sluice_syscall(SYS_exit_group, 128 + SIGABRT);

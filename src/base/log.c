@@ -184,7 +184,7 @@ long log_write(int fd, const char *text, size_t len, int ms)
 	if (!sandbox_enter())
 		return sys_write(fd, text, len);
 	before = pending();
-	sluice_syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, &mask, sizeof(set));
+	sys_sigmask(SIG_BLOCK, &set, &mask);
 	n = write_in_time(fd, text, len, ms);
 	err = errno;
 	for (raised = n < 0 ? pending() & ~before : 0; raised; raised &= raised - 1) {
@@ -192,7 +192,7 @@ long log_write(int fd, const char *text, size_t len, int ms)
 
 		sluice_syscall(SYS_rt_sigtimedwait, &one, NULL, &none, sizeof(one));
 	}
-	sluice_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	sys_sigmask(SIG_SETMASK, &mask, NULL);
 	sandbox_leave();
 	errno = err;
 	return n;

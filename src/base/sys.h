@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -237,6 +238,13 @@ static inline uid_t sys_geteuid(void)
 static inline int sys_prctl(int option, unsigned long arg)
 {
 	return (int)sluice_syscall(SYS_prctl, option, arg, 0L, 0L, 0L);
+}
+
+/* Of the calling thread, with the kernel's masks: the functions of libc refuse to change libc's own
+ * signals. before may be NULL. */
+static inline void sys_sigmask(int how, const uint64_t *mask, uint64_t *before)
+{
+	sluice_syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
 }
 
 /* Sends the signal to the calling thread. */

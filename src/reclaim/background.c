@@ -31,7 +31,7 @@
  *     thread uses. It finishes with its own state before it sets `running` to 0, then checks once
  *     more for other threads, because a thread that makes one reads `running` after that.
  * (F) It is never older than a change of what the kernel keeps for each thread (differ.h): it ends
- *     before that, also beside other threads, and then does not start again.
+ *     before that, also beside other threads. Whether it starts again: attributes.c.
  *
  * Source: kswapd and vmstat_update of the Linux kernel; the low-water rule is that of TCMalloc's
  * thread caches.
@@ -144,13 +144,6 @@ struct round {
  * thread. */
 #define OUR_MASK (~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(3) << (32 - 1)))
 
-/* A raw call: the functions of libc refuse to change its own signals, and a thread of libc in which
- * we may run has one of them blocked. */
-static void set_mask(int how, const uint64_t *mask, uint64_t *before)
-{
-	(void)sluice_syscall(SYS_rt_sigprocmask, how, mask, before, sizeof(*mask));
-}
-
 /*
  * Each of our threads calls this first. sandbox_enter was called before the thread was made. The
  * thread names itself by prctl: libc would write to a file of /proc.
@@ -160,7 +153,7 @@ static void thread_begins(const char *name)
 	uint64_t ours = OUR_MASK;
 
 	sandbox_own = true;
-	set_mask(SIG_SETMASK, &ours, NULL);
+	sys_sigmask(SIG_SETMASK, &ours, NULL);
 	cpus_take();
 	(void)sluice_syscall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 	sandbox_leave();
@@ -499,7 +492,7 @@ static void *background_main(void *arg)
 	/* If this is the last thread, the program's exit handlers run in it, with its usual
 	 * signals. Not otherwise: no handler of the program may run here. */
 	if (atomic_load_explicit(&heap_leader_gone, memory_order_relaxed))
-		set_mask(SIG_SETMASK, &mask, NULL);
+		sys_sigmask(SIG_SETMASK, &mask, NULL);
 	return NULL;
 }
 
@@ -519,7 +512,7 @@ static bool start(void *(*main)(void *), enum from from)
 	 * calls sandbox_leave, no filter is installed. */
 	if (!sandbox_enter())
 		return false;
-	set_mask(SIG_BLOCK, &all, &before);
+	sys_sigmask(SIG_BLOCK, &all, &before);
 	if (atomic_load_explicit(&tid, memory_order_relaxed) != self_tid())
 		signals = before; /* the background thread itself keeps what it was started with */
 	tally = tally_save();
@@ -534,7 +527,7 @@ static bool start(void *(*main)(void *), enum from from)
 		good = background_create(&t, &attr, main, NULL) == 0;
 	pthread_attr_destroy(&attr);
 	tally_restore(&tally);
-	set_mask(SIG_SETMASK, &before, NULL);
+	sys_sigmask(SIG_SETMASK, &before, NULL);
 	if (!good)
 		sandbox_leave();
 	return good;

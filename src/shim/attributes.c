@@ -60,14 +60,10 @@ struct change {
 	(~(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGSYS) |   \
 	   BIT(33)))
 
-static void set_mask(int how, uint64_t mask, uint64_t *before)
-{
-	sluice_syscall(SYS_rt_sigprocmask, how, &mask, before, sizeof(mask));
-}
-
 /* Before the change: our threads leave, at most 2 s are waited for that. Keeps errno. */
 static struct change begin(void)
 {
+	const uint64_t blocked = BLOCKED;
 	struct change c = { NOTHING, 0 };
 	int saved = errno;
 
@@ -75,7 +71,7 @@ static struct change begin(void)
 		return c;
 	heap_copy_check();
 	if ((background_exists() || !differ_is_settled()) && heap_in_process()) {
-		set_mask(SIG_BLOCK, BLOCKED, &c.mask);
+		sys_sigmask(SIG_BLOCK, &blocked, &c.mask);
 		differ_enter();
 		c.how = background_exists() ? LEFT : NOTED;
 		if (c.how == LEFT)
@@ -95,7 +91,7 @@ static void end(const struct change *c, bool differ)
 		return;
 	others = (differ || c->how == LEFT) && !sandbox_any() && differ_others();
 	differ_leave(differ && others);
-	set_mask(SIG_SETMASK, c->mask, NULL);
+	sys_sigmask(SIG_SETMASK, &c->mask, NULL);
 	if (c->how == LEFT)
 		background_comes_again(others);
 	errno = saved;

@@ -121,13 +121,12 @@ static void signals_block(void)
 
 	for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		all &= ~(UINT64_C(1) << (own[i] - 1));
-	sluice_syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, &signals_before, sizeof(all));
+	sys_sigmask(SIG_BLOCK, &all, &signals_before);
 }
 
 static void signals_restore(void)
 {
-	sluice_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &signals_before, NULL,
-		       sizeof(signals_before));
+	sys_sigmask(SIG_SETMASK, &signals_before, NULL);
 }
 
 static void prepare(void)

@@ -46,10 +46,10 @@ int mallctlbymib(const size_t *mib, size_t mib_len, void *old, size_t *old_len, 
 		 size_t new_len);
 
 /* Writes statistics by calls of write, or to standard error if write is NULL. opts: letters, NULL
- * for none; J: as JSON; g, m, d, a, b, l, x, e, h: leave parts out, as jemalloc does. */
-/* The library's own name for it: the program may have a function of that one. */
+ * for none; J: as JSON; g, m, d, a, b, l, x, e, h: leave parts out, as jemalloc does. stats_print:
+ * the library's own name for it, because the program may have a function of the other. */
+void malloc_stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts);
 void stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts)
 	__attribute__((visibility("hidden")));
-void malloc_stats_print(void (*write)(void *arg, const char *text), void *arg, const char *opts);
 
 #endif
