@@ -15,7 +15,6 @@
 #include "config.h"
 #endif
 #include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
@@ -25,6 +24,7 @@
 #include <threads.h>
 #include <unistd.h>
 
+#include "base/elfsym.h"
 #include "base/export.h"
 #include "base/sys.h"
 #include "reclaim/background.h"
@@ -70,69 +70,21 @@ extern pid_t __fork(void);
 #endif
 
 #ifdef DLFO_STRUCT_HAS_EH_DBASE
-/* An object of the process by its section .gnu.hash. */
-struct symbols {
-	uintptr_t base;
-	const Elf64_Sym *symbol;
-	const char *text;
-	const uint32_t *hash;
-};
-
-/* Those of libc: the object in which __fork is, which programs do not name. */
-static bool read_symbols(struct symbols *s)
-{
-	struct dl_find_object libc;
-	const Elf64_Dyn *d;
-
-	if (_dl_find_object((void *)(uintptr_t)__fork, &libc) != 0 || !libc.dlfo_link_map)
-		return false;
-	s->base = libc.dlfo_link_map->l_addr;
-	for (d = libc.dlfo_link_map->l_ld; d->d_tag != DT_NULL; d++) {
-		uintptr_t at = d->d_un.d_ptr < s->base ? s->base + d->d_un.d_ptr : d->d_un.d_ptr;
-
-		if (d->d_tag == DT_SYMTAB)
-			s->symbol = (const Elf64_Sym *)at;
-		else if (d->d_tag == DT_STRTAB)
-			s->text = (const char *)at;
-		else if (d->d_tag == DT_GNU_HASH)
-			s->hash = (const uint32_t *)at;
-	}
-	return s->symbol && s->text && s->hash;
-}
-
-/* Buckets, first symbol, words of the filter and its shift; the filter, the buckets, the chains. */
-static void *find_symbol(const struct symbols *s, const char *name)
-{
-	const uint32_t *buckets = s->hash + 4 + s->hash[2] * (sizeof(uintptr_t) / sizeof(uint32_t));
-	const uint32_t *chain = buckets + s->hash[0];
-	uint32_t first = s->hash[1];
-	uint32_t hash = 5381;
-	uint32_t i;
-
-	for (const char *c = name; *c; c++)
-		hash = hash * 33 + (unsigned char)*c;
-	i = buckets[hash % s->hash[0]];
-	if (i < first)
-		return NULL;
-	for (;; i++) {
-		uint32_t has = chain[i - first];
-
-		if ((has | 1) == (hash | 1) && s->symbol[i].st_shndx != SHN_UNDEF &&
-		    strcmp(s->text + s->symbol[i].st_name, name) == 0)
-			return (void *)(s->base + s->symbol[i].st_value);
-		if (has & 1)
-			return NULL;
-	}
-}
-
 /* libc's own pthread_create. Not by dlsym, which would find one that another library has in front
  * of it; nor by dlopen, which would run the constructors of libc now, without the arguments of
  * main. */
 static background_create_fn *find_libcs_create(void)
 {
-	struct symbols libc = { 0 };
+	struct dl_find_object libc;
+	struct elfsym t = { 0 };
 
-	return read_symbols(&libc) ? as_create(find_symbol(&libc, "pthread_create")) : NULL;
+	/* The object in which __fork is, which programs do not name. */
+	if (_dl_find_object((void *)(uintptr_t)__fork, &libc) != 0 || !libc.dlfo_link_map)
+		return NULL;
+	t.bias = libc.dlfo_link_map->l_addr;
+	if (!elfsym_read(&t, libc.dlfo_link_map->l_ld, 0))
+		return NULL;
+	return as_create(elfsym_find(&t, "pthread_create"));
 }
 #else
 static background_create_fn *find_libcs_create(void)
