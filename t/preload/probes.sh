@@ -17,13 +17,14 @@ used=$(sed -n 's/^usdt:[$]1:sluice:\([a-z_]*\)$/\1/p' "$srcdir"/tools/probes/*.b
 is "$(printf '%s\n' "$used" | grep -v -x -F "$notes")${used:+ used}" " used" \
 	"the scripts use probe points that exist"
 
-# trace SCRIPT SECONDS: what it prints of a program at work. It takes some time to attach.
+# trace SCRIPT SECONDS: what it prints of a program at work. It takes some time to attach, and
+# forgets a signal that comes meanwhile: then it is killed and prints nothing.
 trace() {
 	SLUICE_CONF=psi:0,cgroup:0 LD_PRELOAD=$SLUICE_LIB "$builddir/t/helpers/sum" work \
 		>/dev/null 2>&1 &
 	pid=$!
 	until grep -q libsluice "/proc/$pid/maps" || ! kill -0 "$pid"; do sleep 0.05; done
-	timeout -s INT "$2" bpftrace -p "$pid" "$srcdir/tools/probes/$1" "$SLUICE_LIB" 2>&1
+	timeout -k 10 -s INT "$2" bpftrace -p "$pid" "$srcdir/tools/probes/$1" "$SLUICE_LIB" 2>&1
 	kill "$pid" 2>/dev/null
 	wait "$pid"
 }
