@@ -265,7 +265,7 @@ bool lock_thread_gone(uint32_t tid)
 
 static uint64_t patience_ns(const struct lock *l)
 {
-	return (l->rank == LOCK_CONTROL ? LOCK_STUCK_CONTROL_MS : LOCK_STUCK_MS) *
+	return (lock_rank_of(l) == LOCK_CONTROL ? LOCK_STUCK_CONTROL_MS : LOCK_STUCK_MS) *
 	       UINT64_C(1000000);
 }
 
@@ -469,7 +469,7 @@ static noinline int acquire_slow(struct lock *l, uint32_t tid, bool forker, uint
 		}
 	}
 	waited = clock_ns() - start;
-	PROBE2(lock_wait, l->rank, waited);
+	PROBE2(lock_wait, lock_rank_of(l), waited);
 	atomic_fetch_add_explicit(&l->contended, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&l->wait_ns, waited, memory_order_relaxed);
 	errno = saved;
@@ -497,8 +497,8 @@ static always_inline int acquire(struct lock *l, bool forker)
 	/* A handler may fork while the call that it interrupted holds a lock of a later rank. */
 	if (SLUICE_DEBUG && !forker)
 		check_order(l);
-	hold_begin((enum lock_rank)l->rank);
-	DELAY_HELD(l->rank);
+	hold_begin(lock_rank_of(l));
+	DELAY_HELD(lock_rank_of(l));
 	return 0;
 }
 
@@ -520,8 +520,8 @@ bool lock_try(struct lock *l)
 		return false;
 	}
 	l->frame = frame;
-	hold_begin((enum lock_rank)l->rank);
-	DELAY_HELD(l->rank);
+	hold_begin(lock_rank_of(l));
+	DELAY_HELD(lock_rank_of(l));
 	return true;
 }
 
@@ -573,7 +573,7 @@ void lock_release(struct lock *l)
 	atomic_signal_fence(memory_order_seq_cst);
 	lock_holds -= lock_one(l);
 	/* If this was a handler's, the interrupted hold of this rank starts counting again. */
-	hold_begin((enum lock_rank)l->rank);
+	hold_begin(lock_rank_of(l));
 }
 
 /* A free lock with sleepers has a woken thread on its way, (D). One that takes it and releases it

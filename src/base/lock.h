@@ -28,11 +28,11 @@ enum lock_rank {
 };
 
 struct lock {
-	_Atomic uint32_t word;     /* 0 or the holder's TID; the kernel may add FUTEX_WAITERS */
-	_Atomic uint32_t sleep;    /* enum lock_sleep; ordinary threads sleep on it */
-	_Atomic uint32_t sleepers; /* threads that sleep on it or are about to */
-	_Atomic uint16_t spins;    /* adaptive limit of the spin loop; inexact */
-	uint8_t rank;
+	_Atomic uint32_t word;      /* 0 or the holder's TID; the kernel may add FUTEX_WAITERS */
+	_Atomic uint32_t sleep;     /* enum lock_sleep; ordinary threads sleep on it */
+	_Atomic uint32_t sleepers;  /* threads that sleep on it or are about to */
+	_Atomic uint16_t spins;     /* adaptive limit of the spin loop; inexact */
+	_Atomic uint8_t rank;       /* enum lock_rank; does not change once the lock is in use */
 	_Atomic uint32_t fork_tid;  /* thread that took it in lock_fork_prepare, else 0 */
 	uint32_t frame;             /* guarded by the lock: stack frame of the holder, or 0 */
 	_Atomic uint64_t contended; /* times the first try failed; statistics, inexact */
@@ -84,9 +84,20 @@ uint32_t lock_tid_slow(void);
 extern _Thread_local uint64_t lock_holds TLS_FAST;
 _Static_assert(LOCK_RANKS <= sizeof(uint64_t), "a byte for each rank");
 
+/* For a lock that has no initializer, before its first use. */
+static inline void lock_init(struct lock *l, enum lock_rank rank)
+{
+	atomic_store_explicit(&l->rank, rank, memory_order_relaxed);
+}
+
+static always_inline enum lock_rank lock_rank_of(const struct lock *l)
+{
+	return (enum lock_rank)atomic_load_explicit(&l->rank, memory_order_relaxed);
+}
+
 static always_inline uint64_t lock_one(const struct lock *l)
 {
-	return UINT64_C(1) << 8 * l->rank;
+	return UINT64_C(1) << 8 * lock_rank_of(l);
 }
 
 /*

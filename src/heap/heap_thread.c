@@ -221,6 +221,7 @@ void heap_init(void)
 		link_init();
 		options_known = options_load();
 		malloc_conf_load();
+		zone_init(&zone_main);
 		start_pages();
 		zones_init();
 		pcp_init(&heap_fallback.heap->pcp, &zone_main);

@@ -44,11 +44,15 @@
 #define PUNCH_SLABS 1u /* of one call of malloc: see the bound in holes.c */
 #define EPOCHS_DUE 2u  /* epochs begun since the slab was abandoned: one decay has passed in full */
 
-struct pool {
+/* They lie apart from the pools, because a fork writes them all: so it copies fewer pages. */
+static struct {
 	cache_aligned struct lock lock;
-	/* Guarded by: lock. */
-	struct page_list_head fresh; /* with room, not scanned for holes yet */
-	struct page_list_head room;  /* with room, scanned */
+} locks[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(LOCK_POOL) } };
+
+struct pool {
+	/* Guarded by: its lock. */
+	cache_aligned struct page_list_head fresh; /* with room, not scanned for holes yet */
+	struct page_list_head room;                /* with room, scanned */
 	struct page_list_head full;
 	struct page *cursor; /* where pool_find_empty goes on; NULL: at the beginning */
 	/* Taken from `waiting`, not on a list yet; also read without the lock. */
@@ -75,16 +79,21 @@ struct pool {
 
 static _Atomic uint8_t epoch; /* of all pools; begun once each decay */
 
-static struct pool pools[CLASSES] = { [0 ... CLASSES - 1] = { .lock = LOCK_INIT(LOCK_POOL) } };
+static struct pool pools[CLASSES];
 
 static _Atomic uint64_t *frees_of(const struct pool *pool)
 {
 	return &slab_abandoned_frees[pool - pools].count;
 }
 
+static struct lock *lock_of(const struct pool *pool)
+{
+	return &locks[pool - pools].lock;
+}
+
 struct lock *slab_pool_lock(unsigned cls)
 {
-	return &pools[cls].lock;
+	return &locks[cls].lock;
 }
 
 uint64_t slab_pool_count(unsigned cls)
@@ -183,7 +192,7 @@ static noinline void add_waiting(struct pool *pool)
  * (a signal handler) and another thread holds it. */
 static bool pool_lock(struct pool *pool)
 {
-	if (lock_acquire(&pool->lock) != 0)
+	if (lock_acquire(lock_of(pool)) != 0)
 		return false;
 	if (unlikely(pool_has_waiting(pool)))
 		add_waiting(pool);
@@ -229,7 +238,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 	if (how != SLAB_SCANNED)
 		stat_add(STAT_slabs_abandoned, 1);
 out:
-	lock_release(&pool->lock);
+	lock_release(lock_of(pool));
 	return result;
 }
 
@@ -276,7 +285,7 @@ static void pool_remove(struct pool *pool, struct page *pg)
 
 static void pool_unlock_taken(struct pool *pool, struct page *pg)
 {
-	lock_release(&pool->lock);
+	lock_release(lock_of(pool));
 	if (pg)
 		slab_collect_to(pg, STATE_LIMBO);
 }

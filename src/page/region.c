@@ -763,6 +763,8 @@ static void forget_reserved(struct zone *z)
 
 void zones_release_reserved(void)
 {
-	for (uint32_t i = 0; i < ZONES_ALL; i++)
+	for (uint32_t i = 0; i < ZONES_ALL; i++) {
+		zone_init(&zone_all[i]); /* it may come into use later */
 		forget_reserved(&zone_all[i]);
+	}
 }

@@ -35,12 +35,8 @@
 #define GROUP 4u /* processors of a zone */
 #define TEXT 1024u
 
-struct zone zone_all[ZONES_ALL] = {
-	[0 ... ZONES_ALL - 1] = {
-		.lock = LOCK_INIT(LOCK_BUDDY),
-		.grow = LOCK_INIT(LOCK_GROW),
-	},
-};
+/* The first one lies in as few pages as it can, because a fork writes them. */
+__attribute__((aligned(4096))) struct zone zone_all[ZONES_ALL];
 _Atomic uint32_t zones_used = 1;
 
 static uint8_t zone_table[PROCESSORS]; /* the zone of each processor */
@@ -226,7 +222,8 @@ void zone_init(struct zone *z)
 {
 	bool segregated = options.reserve != 0;
 
-	/* The pages of zones that are not used stay those of the file. */
+	lock_init(&z->lock, LOCK_BUDDY);
+	lock_init(&z->grow, LOCK_GROW);
 	if (z->segregated != segregated)
 		z->segregated = segregated;
 }
@@ -238,7 +235,9 @@ void zones_init(void)
 	choose();
 	if (chosen > zones_count())
 		atomic_store_explicit(&zones_used, chosen, memory_order_relaxed);
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	/* What is not written takes no memory. With a reserve, zone_add may not change a zone that
+	 * another thread uses by now. */
+	for (unsigned i = 0; i < (options.reserve ? ZONES_ALL : zones_count()); i++)
 		zone_init(&zone_all[i]);
 	errno = saved;
 }
@@ -249,6 +248,7 @@ struct zone *zone_add(uint32_t seen)
 
 	if (seen == ZONES_ALL || lock_fork_under_way())
 		return NULL;
+	zone_init(&zone_all[seen]); /* as another thread may be doing that adds it too */
 	/* If this fails, another thread has added it. */
 	if (atomic_compare_exchange_strong_explicit(&zones_used, &n, n + 1, memory_order_relaxed,
 						    memory_order_relaxed))

@@ -138,8 +138,8 @@ static inline struct region *zone_first_region(struct zone *z)
 	return atomic_load_explicit(&z->regions, memory_order_acquire);
 }
 
-/* Applies the options to a zone. Call it before the second thread, and best before the zone has
- * pages. */
+/* Makes a zone ready for use, with the options of this moment. May be called again, before the
+ * second thread, and best before the zone has pages. */
 void zone_init(struct zone *z);
 
 /*

@@ -185,10 +185,10 @@ static void new_process(bool copy, uint32_t holder)
 	pressure_fork_child(copy);
 	control_fork_child(copy);
 	export_fork_child(copy);
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_count(); i++)
 		lock_fork_child(&zone_all[i].lock);
 	heap_pcps_fork_child(holder);
-	for (unsigned i = 0; i < ZONES_ALL; i++)
+	for (unsigned i = 0; i < zones_count(); i++)
 		lock_fork_child(&zone_all[i].grow);
 	longrun_fork_child();
 	purges_fork_child();

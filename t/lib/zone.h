@@ -17,8 +17,8 @@ static inline struct zone *zone_new(void)
 
 	if (used > sizeof(zones) / sizeof(zones[0]))
 		tap_bail_out("too few zones");
-	z->lock.rank = LOCK_BUDDY;
-	z->grow.rank = LOCK_GROW;
+	lock_init(&z->lock, LOCK_BUDDY);
+	lock_init(&z->grow, LOCK_GROW);
 	return z;
 }
 
