@@ -51,7 +51,7 @@ enum sluice_drain_flags {
 	SLUICE_DRAIN_GLOBAL = 16,
 	/** With IDLE: also the working sets of threads at work. Their pcps are emptied. A thread
 	 * whose heap cannot be emptied just now is asked to do so at one of its next calls. */
-	SLUICE_DRAIN_ALL = 32,
+	SLUICE_DRAIN_ALL = 32
 };
 
 /** What a drain did. */
@@ -107,7 +107,7 @@ enum sluice_thread_state {
 				      that was made in the middle of one of its calls */
 	SLUICE_THREAD_CLOSED = 4,  /**< the kernel has no membarrier(2), or a sandbox forbids it */
 	SLUICE_THREAD_UNASKED = 5, /**< without SLUICE_DRAIN_IDLE: heaps were not to be emptied */
-	SLUICE_THREAD_LOCKED = 6,  /**< its pcp was locked at each try */
+	SLUICE_THREAD_LOCKED = 6   /**< its pcp was locked at each try */
 };
 
 struct sluice_thread_drain {
