@@ -270,12 +270,15 @@ void heap_walk_part(struct heap_walk *w, uint32_t *steps)
 /*
  * Guarded by: reclaim_control. The walk over the heaps that the last growth has marked and that
  * were not emptied yet, and the heap that the next growth begins to mark with: each marks as many
- * as it may look at, so that all are reached. Returns to the first heap after the last (NULL).
+ * as it may look at, so that all are reached. Returns to the first heap after the last (NULL). If
+ * it is on the way, and GROWTH_NEW heaps or more are new, a growth marks the newest ones instead:
+ * threads that start one after the other, and then sleep, hold something in them.
  */
 static struct {
 	struct heap_walk marked;
 	struct heap *next;
-	bool pending; /* to empty those that are marked took more than one growth */
+	uint16_t seen; /* the number of the newest heap when a growth last began with that */
+	bool pending;  /* to empty those that are marked took more than one growth */
 } growth;
 
 uint64_t heap_growth_epoch(void)
@@ -292,22 +295,37 @@ unsigned heap_growth_take(uint32_t *steps)
 	return growth.marked.taken - before;
 }
 
+/* The heaps that a growth marks. */
+static struct heap_walk growth_marks(uint32_t heaps)
+{
+	struct heap *newest = heap_first();
+	uint16_t made = newest ? (uint16_t)(newest->number - growth.seen) : 0;
+	struct heap_walk w = { .action = HEAP_MARK_PCP, .at = growth.next, .left = heaps };
+
+	if (growth.next && made < GROWTH_NEW)
+		return w;
+	w.at = newest;
+	growth.seen = newest ? newest->number : 0;
+	return w;
+}
+
 bool heap_growth_mark(uint32_t heaps, uint32_t *steps)
 {
-	struct heap_walk marks = { .action = HEAP_MARK_PCP,
-				   .at = growth.next ? growth.next : heap_first(),
-				   .left = heaps };
+	struct heap_walk marks = growth_marks(heaps);
 	/* If nothing is marked there is no barrier: then only older marks may be relied on. */
 	struct heap_walk open = { .action = HEAP_OPEN,
 				  .epoch = growth.marked.epoch,
-				  .at = marks.at };
+				  .at = marks.at,
+				  .left = marks.left };
+	bool turn = !growth.next || marks.at == growth.next;
 
 	heap_walk_part(&marks, steps);
 	if (marks.marked)
 		open.epoch = claim_pass(claim_close(), false);
-	open.left = heaps - marks.left;
+	open.left -= marks.left;
 	growth.marked = open;
-	growth.next = marks.at;
+	if (turn)
+		growth.next = marks.at;
 	if (!marks.marked || !open.epoch)
 		return false;
 	heap_walk_part(&open, steps);

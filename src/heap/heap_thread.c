@@ -44,6 +44,7 @@
 #include "heap/cache_bin.h"
 #include "heap/claim.h"
 #include "heap/heap_slabs.h"
+#include "heap/heap_work.h"
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
@@ -74,6 +75,7 @@ struct heap_shared heap_fallback = { .lock = LOCK_INIT(LOCK_FALLBACK),
 				     .heap = &fallback_place.heap };
 
 _Atomic uint32_t heap_due;
+void (*heap_new_asks)(void);
 void (*heap_due_begins)(bool allocates);
 
 static struct {
@@ -161,9 +163,10 @@ static void heap_publish(struct heap *h)
 	h->ahead = find_ahead(head);
 	SHARE_COUNT(heap_list);
 	do {
+		h->number = head ? (uint16_t)(head->number + 1) : 1;
 		atomic_store_explicit(&h->next, head, memory_order_relaxed);
 	} while (!atomic_compare_exchange_weak_explicit(list, &head, h, memory_order_seq_cst,
-							memory_order_relaxed));
+							memory_order_acquire));
 }
 
 /* From here on the fast paths find an empty heap, and the slow ones find heap_in_copy. */
@@ -439,6 +442,7 @@ void heap_empty_warm(unsigned n)
 
 noinline struct heap *heap_create_self(void)
 {
+	bool asks = false;
 	struct heap *h;
 
 	if (unlikely(heap_in_copy))
@@ -472,6 +476,7 @@ noinline struct heap *heap_create_self(void)
 		heap_publish(h);
 		pcp_open(&h->pcp);
 		stat_add(STAT_heaps_made, 1);
+		asks = h->number % GROWTH_NEW == 0 && heap_new_asks;
 	}
 	populate(h);
 	if (unlikely(heap_self != &heap_none)) {
@@ -488,6 +493,8 @@ noinline struct heap *heap_create_self(void)
 	    self_tid() != (uint32_t)process &&
 	    atomic_load_explicit(&heap_due, memory_order_relaxed) == HEAP_DUE_NOT)
 		atomic_store_explicit(&heap_due, HEAP_DUE_ALLOC, memory_order_relaxed);
+	if (asks)
+		heap_new_asks();
 	return h;
 }
 

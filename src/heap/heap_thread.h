@@ -98,6 +98,10 @@ static inline bool heap_is_orphan(const struct heap *h)
  * what is in them is noticed. For the program's end; does nothing in a child of fork. */
 void heap_empty_warm(unsigned n);
 
+/* Called after GROWTH_NEW new heaps, by the thread that got the last one, without locks and outside
+ * critical sections: others may have left what it needs. Set by reclaim. */
+extern void (*heap_new_asks)(void);
+
 /* A heap for the calling thread. heap_none stays when there is no memory for one. */
 struct heap *heap_create_self(void);
 void heap_note_tid(struct heap *h);

@@ -182,6 +182,7 @@ struct heap {
 	_Atomic uint32_t quarantined; /* half changed at a fork; nobody uses it any more */
 	struct heap *free_next;       /* heaps that wait for a thread */
 	bool warm;                    /* registry.warm counts it */
+	uint16_t number; /* set once, before it is published; of heaps made before, and 1 */
 
 	/* Any thread, atomic: the process in which it last got a thread (heap_process). */
 	_Atomic uint32_t process;

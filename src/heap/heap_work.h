@@ -38,6 +38,7 @@
  * for each heap as well. It ends with the part in which its steps are used up.
  */
 #define GROWTH_HEAPS 128u
+#define GROWTH_NEW 4u /* heaps that are new: the thread of the last one does it, too */
 #define GROWTH_STEPS 2048u
 #define HEAP_STEPS 1u
 #define SLAB_STEPS 4u

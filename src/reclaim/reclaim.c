@@ -34,7 +34,8 @@
  *
  * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
  * threads there are and whatever they hold. The next growth continues where it ended, at the latest
- * when an eighth of what is in use has been taken, or AGAIN_PAGES if there was more. A drain walks
+ * when an eighth of what is in use has been taken, or AGAIN_PAGES if there was more. With
+ * each GROWTH_NEW new heaps heap_growth_step goes on as well. A drain walks
  * each heap and each pcp once, with at most 32 runs under one lock. A thread that calls malloc does
  * this only if the kernel refused memory, or if a limit is near that would kill the process. It
  * then walks all heaps once, and again as long as that gave something; at a limit it does so in
@@ -621,6 +622,21 @@ bool reclaim_before_growth(void)
 	return gave;
 }
 
+/* Where threads start one after the other, and then sleep, the next one gets what they had. Not in
+ * a small process, whose growth asks nobody either, nor in a child of fork, which would copy what
+ * it writes to. */
+static void heaps_are_new(void)
+{
+	int saved = errno;
+
+	if (heap_process || zone_used_pages(&zone_main) < GROWTH_ASK_PAGES ||
+	    !lock_try(&reclaim_control))
+		return;
+	heap_growth_step();
+	lock_release(&reclaim_control);
+	errno = saved;
+}
+
 uint64_t reclaim_pressure(uint64_t want, uint64_t epoch, bool emergency)
 {
 	struct reclaim_report report = { 0 };
@@ -638,6 +654,7 @@ uint64_t reclaim_pressure(uint64_t want, uint64_t epoch, bool emergency)
 void reclaim_init(void)
 {
 	heap_reclaim = reclaim_for_alloc;
+	heap_new_asks = heaps_are_new;
 }
 
 int reclaim_pcp_disable(void)

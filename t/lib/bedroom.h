@@ -43,4 +43,11 @@ static inline void bedroom_wake(void)
 	pthread_mutex_unlock(&bedroom.mutex);
 }
 
+/* After the sleepers have ended: others may sleep. */
+static inline void bedroom_again(void)
+{
+	bedroom.asleep = 0;
+	bedroom.wake = false;
+}
+
 #endif

@@ -49,11 +49,11 @@ static void *sleeper(void *arg)
 	return NULL;
 }
 
-static unsigned still_hold(void)
+static unsigned still_hold(unsigned threads)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < THREADS; i++)
+	for (unsigned i = 0; i < threads; i++)
 		n += !heap_of[i]->drained || heap_of[i]->pcp.count;
 	return n;
 }
@@ -73,8 +73,8 @@ static void test_many(void)
 			tap_bail_out("cannot start a thread");
 		bedroom_wait(i + 1);
 	}
-	ok(still_hold() == THREADS, "many threads hold something and sleep");
-	while (still_hold() && ++n < ROUNDS) {
+	ok(still_hold(THREADS) == THREADS, "many threads hold something and sleep");
+	while (still_hold(THREADS) && ++n < ROUNDS) {
 		uint64_t heaps = value("heaps_drained");
 		uint64_t caches = value("pcp_drains");
 
@@ -89,10 +89,38 @@ static void test_many(void)
 	   "one growth empties a bounded number of heaps");
 	ok(most_caches <= GROWTH_HEAPS + GROWTH_STEPS / CLAIM_STEPS + 2,
 	   "one growth empties a bounded number of pcps");
-	is_int(still_hold(), 0, "some growths empty all heaps and pcps together");
+	is_int(still_hold(THREADS), 0, "some growths empty all heaps and pcps together");
 	bedroom_wake();
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(thread[i], NULL);
+	pthread_attr_destroy(&attr);
+}
+
+/* A process that makes threads grows often, and its growths begin with the new heaps. */
+static void test_new(void)
+{
+	static pthread_t thread[THREADS];
+	pthread_attr_t attr;
+	unsigned most = 0;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536);
+	for (unsigned i = 0; i < THREADS; i++) {
+		unsigned n;
+
+		if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
+			tap_bail_out("cannot start a thread");
+		bedroom_wait(i + 1);
+		n = still_hold(i + 1);
+		most = i >= THREADS / 2 && n > most ? n : most;
+	}
+	tap_diag("%u of %u heaps held something at most", most, THREADS);
+	ok(most <= 8 * GROWTH_NEW,
+	   "of threads that start one after the other and sleep, few heaps hold something");
+	bedroom_wake();
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	bedroom_again();
 	pthread_attr_destroy(&attr);
 }
 
@@ -174,10 +202,12 @@ int main(void)
 		tap_skip_all("ThreadSanitizer knows nothing of membarrier");
 	sluice_init();
 	alloc(16);
-	growth_ask_others = NULL; /* only the test causes growths */
 	if (!membarrier_global())
 		tap_skip_all("the kernel has no membarrier, or forbids it");
-	tap_plan(14);
+	tap_plan(15);
+	test_new();
+	growth_ask_others = NULL; /* only the test causes growths */
+	heap_new_asks = NULL;
 	test_many();
 	test_large();
 	test_holes();
