@@ -158,12 +158,22 @@ struct slab_holes {
 		uint8_t came;  /* owned: objects that others freed lately; slab_take_most */
 	};
 	uint16_t fence; /* carved when slab_fence wrote behind the carved objects, or 0 */
-	uint64_t mark;  /* of the slab's free objects: links.h; set once */
+};
+
+/* What is written whenever objects are taken or come back. In the descriptor of a slab's second
+ * page: threads that free objects of others' slabs read the first one, and would wait for its line
+ * each time. Owner in a critical section; pool lock if abandoned. */
+struct slab_held {
+	struct object *free;
+	int16_t used;    /* objects not on free */
+	int16_t wake;    /* a free that lowers used to this takes the slow path */
+	uint16_t carved; /* objects carved so far */
 };
 
 /*
  * A page descriptor: one cache line for each page, in the metadata of the region. The meaning of
- * the fields depends on kind. A free reads only this line.
+ * the fields depends on kind. A thread that puts objects of another heap's slab into its outbox
+ * reads only this line of the slab, so what the owner writes often is not in it: struct slab_held.
  *
  * For a slab these equations hold (slab_check):
  *   carved == used + length of free + in_holes
@@ -174,24 +184,19 @@ struct page {
 	/* Written by the owner in a critical section; read by any thread, atomic. NULL if this is
 	 * no slab, or an abandoned one. */
 	_Atomic(struct heap *) owner;
-	/* Owner in a critical section; pool lock if abandoned. */
-	struct object *free;
 	union {
 		struct {
-			int16_t used;    /* objects not on free */
-			int16_t wake;    /* a free that lowers used to this takes the slow path */
-			uint16_t carved; /* objects carved so far */
-			_Atomic uint16_t in_holes; /* how many of them are in holes */
-		};
-		struct {
-			uint32_t npages; /* of a run that is no slab, or of a block */
+			uint64_t mark;   /* slab: of its free objects: links.h; set once */
+			uint32_t npages; /* of a run, or of a block */
 			union {
+				_Atomic uint16_t in_holes; /* slab: objects that are in holes */
 				/* A free block: its other descriptors cost no memory. */
 				uint32_t descriptors_purged;
 				/* PAGE_AWAY: others have its address space. */
 				uint32_t blocked;
 			};
 		};
+		struct slab_held held; /* of a slab's second page */
 	};
 	/* enum page_kind, by page_kind and page_set_kind. Written by the owner of the run, but
 	 * PAGE_BUDDY is set and cleared only under the zone's lock. Read by any thread. */

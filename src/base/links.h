@@ -74,7 +74,7 @@ uint64_t mark_number(uint32_t serial);
 /* The mark of the objects of a slab, minus their address. */
 static always_inline uint64_t mark_base(const struct page *pg)
 {
-	return pg[1].holes.mark;
+	return pg->mark;
 }
 
 static always_inline bool mark_is_set(const struct object *o, uint64_t base)

@@ -615,7 +615,7 @@ static bool mark_slab(struct page *pg)
 
 	for (size_t at = 0; at < slab_carved_bytes(pg); at += slot)
 		live_mark(page_address(pg) + at, slot, LIVE_PLAIN);
-	for (struct object *o = pg->free; o; o = freelist_next(pg, o))
+	for (struct object *o = slab_held(pg)->free; o; o = freelist_next(pg, o))
 		live_mark(o, slot, LIVE_NONE);
 	return true;
 }

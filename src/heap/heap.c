@@ -100,7 +100,7 @@ static struct page *slab_obtain(struct pcp *pcp, unsigned cls, bool dense)
 /* Abandon a slab in limbo that no heap takes, or give it back if it is empty. */
 static void slab_return(struct pcp *pcp, struct page *pg)
 {
-	if (pg->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
+	if (slab_held(pg)->used == 0 || slab_pool_put(pg, SLAB_RECENT) == POOL_EMPTY) {
 		slab_unmake(pg);
 		pcp_free(pcp, pg);
 	}

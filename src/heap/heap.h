@@ -224,7 +224,7 @@ static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
 	}
 	bin_refilled(h, cls);
 	pg = h->current[cls];
-	if (unlikely(!pg) || unlikely(!pg->free))
+	if (unlikely(!pg) || unlikely(!slab_held(pg)->free))
 		return heap_alloc_refill(h, cls);
 	most = bin_space(b) < TAKE_CAME ? TAKE_NEAR : slab_take_most(pg, &far);
 	end = bottom + 1 + most;

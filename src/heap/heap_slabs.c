@@ -72,7 +72,7 @@ void heap_release_slab(struct heap *h, struct page *pg)
 
 static void partial_add(struct heap *h, struct page *pg)
 {
-	pg->wake = 0;
+	slab_held(pg)->wake = 0;
 	page_list_add_tail(&h->partial[pg->cls], pg, LIST_PARTIAL);
 }
 
@@ -80,14 +80,14 @@ static void partial_add(struct heap *h, struct page *pg)
  * next free by this heap moves it to the right list; a remote free posts it. */
 void heap_full_add(struct heap *h, struct page *pg)
 {
-	pg->wake = (int16_t)(pg->used - 1);
+	slab_held(pg)->wake = (int16_t)(slab_held(pg)->used - 1);
 	page_list_add(&h->full, pg, LIST_FULL);
 }
 
 /* Put a slab that is on no list where its room says. */
 static void slab_place(struct heap *h, struct page *pg)
 {
-	if (pg->used == 0 && pg->carved)
+	if (slab_held(pg)->used == 0 && slab_held(pg)->carved)
 		heap_release_slab(h, pg);
 	else if (slab_has_room(pg))
 		partial_add(h, pg);
@@ -106,7 +106,7 @@ static void inbox_open(struct heap *h, struct page *pg)
 	slab_holes(pg)->came = (uint8_t)(came < UINT8_MAX ? came : UINT8_MAX);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
-	else if (pg->list == LIST_PARTIAL && pg->used == 0)
+	else if (pg->list == LIST_PARTIAL && slab_held(pg)->used == 0)
 		page_list_del(&h->partial[pg->cls], pg, LIST_PARTIAL);
 	else
 		return; /* partial with objects in use, or current */
@@ -178,7 +178,8 @@ static void make_current(struct heap *h, unsigned cls, struct page *pg)
 {
 	page_list_del(&h->partial[cls], pg, LIST_PARTIAL);
 	pg->list = LIST_CURRENT;
-	pg->wake = WAKE_NEVER; /* nothing a free does is of interest while it is current */
+	/* Nothing a free does is of interest while it is current. */
+	slab_held(pg)->wake = WAKE_NEVER;
 	h->current[cls] = pg;
 }
 
@@ -188,7 +189,7 @@ static struct page *current_slab(struct heap *h, unsigned cls, bool open)
 {
 	struct page *pg = h->current[cls];
 
-	if (pg && pg->free)
+	if (pg && slab_held(pg)->free)
 		return pg;
 	/* What others have freed comes before memory that nothing has used yet, if there is enough
 	 * of it to be worth the atomic operations. */
@@ -238,7 +239,7 @@ static always_inline struct page *refill_slab(struct heap *h, unsigned cls, bool
 {
 	struct page *pg = current_slab(h, cls, open);
 
-	if (pg && pg->free && *want > TAKE_NEAR)
+	if (pg && slab_held(pg)->free && *want > TAKE_NEAR)
 		*want = TAKE_NEAR;
 	return pg;
 }
@@ -332,8 +333,8 @@ void heap_check_object(void *p, const struct page *pg)
 /* So many objects of h's slab are free now that it goes to another list, or is given back. */
 static noinline void slab_wakes(struct heap *h, struct page *pg)
 {
-	if (unlikely(pg->used < 0))
-		heap_freed_twice(pg->free, pg);
+	if (unlikely(slab_held(pg)->used < 0))
+		heap_freed_twice(slab_held(pg)->free, pg);
 	if (pg->list == LIST_FULL)
 		page_list_del(&h->full, pg, LIST_FULL);
 	else if (pg->list == LIST_PARTIAL)
@@ -389,15 +390,16 @@ static always_inline struct object **put_own(struct heap *h, struct page *pg, ui
 					     uint32_t carved, struct object **o,
 					     struct object **end)
 {
-	struct object *list = pg->free;
-	int used = pg->used;
+	struct slab_held *held = slab_held(pg);
+	struct object *list = held->free;
+	int used = held->used;
 
 	end = link_run(pg, start, carved, o, end, &list);
 	used -= (int)(end - o);
-	pg->free = list;
-	pg->used = (int16_t)used;
+	held->free = list;
+	held->used = (int16_t)used;
 	cold_count(1);
-	if (unlikely(used <= pg->wake))
+	if (unlikely(used <= held->wake))
 		slab_wakes(h, pg);
 	return end;
 }

@@ -62,8 +62,12 @@ void heap_attach(struct heap *h, struct page *pg);
 /* The next slab of cls will be read soon, if the current one has nothing left. */
 static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
 {
-	if (h->current[cls] && !h->current[cls]->free)
-		__builtin_prefetch(h->partial[cls].first, 1);
+	const struct page *next = h->partial[cls].first;
+
+	if (h->current[cls] && !slab_held(h->current[cls])->free) {
+		__builtin_prefetch(next, 1);
+		__builtin_prefetch(next + 1, 1);
+	}
 }
 
 /* Put objects into the empty bin of cls without asking for pages. Returns false if the heap has

@@ -64,9 +64,9 @@ static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 {
 	struct object *taken[HIDDEN_MAX];
 	unsigned far = HIDDEN_MAX + 1;
-	unsigned carved = pg->carved;
+	unsigned carved = slab_held(pg)->carved;
 	unsigned got = slab_take(pg, taken + n, n, &far);
-	unsigned freed = got - (pg->carved - carved);
+	unsigned freed = got - (slab_held(pg)->carved - carved);
 
 	/* The first one lowest, so that malloc returns it last. */
 	for (unsigned i = 0; i < got; i++)
@@ -155,8 +155,8 @@ void hidden_check_slab(struct page *pg)
 {
 	size_t slot = class_size(pg->cls);
 	uint64_t base = mark_base(pg);
-	unsigned left = pg->carved;
-	const struct object *o = pg->free;
+	unsigned left = slab_held(pg)->carved;
+	const struct object *o = slab_held(pg)->free;
 
 	for (; o; o = freelist_next(pg, o)) {
 		if (unlikely(!mark_is_set(o, base)))

@@ -250,7 +250,7 @@ static void map_free(struct page *pg, struct object_map *m)
 	unsigned n = slab_in_holes(pg);
 
 	map_in_holes(pg, m);
-	for (struct object *o = pg->free, *next; o; o = next, n++) {
+	for (struct object *o = slab_held(pg)->free, *next; o; o = next, n++) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
 		if (unlikely(!class_divides(pg->cls, off) || map_has(m, class_index(pg->cls, off))))
@@ -261,7 +261,7 @@ static void map_free(struct page *pg, struct object_map *m)
 			freelist_bad_mark(pg, o);
 		map_set(m, class_index(pg->cls, off));
 	}
-	CHECK((unsigned)pg->used + n == pg->carved);
+	CHECK((unsigned)slab_held(pg)->used + n == slab_held(pg)->carved);
 }
 
 /* The units that objects lie on that are not free. */
@@ -269,13 +269,13 @@ static uint64_t live_units(const struct page *pg, const struct object_map *m)
 {
 	uint64_t live = 0;
 
-	for (unsigned at = 0; at < pg->carved; at += 64) {
+	for (unsigned at = 0; at < slab_held(pg)->carved; at += 64) {
 		uint64_t word = ~m->word[at / 64];
 
 		for (; word; word &= word - 1) {
 			unsigned i = at + (unsigned)__builtin_ctzll(word);
 
-			if (i < pg->carved)
+			if (i < slab_held(pg)->carved)
 				live |= object_units(pg->cls, i);
 		}
 	}
@@ -318,6 +318,7 @@ static void clear_kept(struct page *pg, unsigned i, uint64_t gone)
  * up to the slab's end become not carved; the others become holes. */
 static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 {
+	struct slab_held *held = slab_held(pg);
 	struct slab_holes *h = slab_holes(pg);
 	char *base = page_address(pg);
 	unsigned tail = units_of_class(pg->cls);
@@ -329,17 +330,17 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 	while (tail && (empty >> (tail - 1) & 1))
 		tail--;
 	holes = empty & ~units_from(tail);
-	if (first_object(pg->cls, tail) < pg->carved) {
-		pg->carved = (uint16_t)first_object(pg->cls, tail);
-		clear_kept(pg, pg->carved, units_from(tail));
+	if (first_object(pg->cls, tail) < held->carved) {
+		held->carved = (uint16_t)first_object(pg->cls, tail);
+		clear_kept(pg, held->carved, units_from(tail));
 	}
-	carved_bytes = (uint32_t)(pg->carved * class_size(pg->cls));
+	carved_bytes = (uint32_t)(held->carved * class_size(pg->cls));
 	slab_set_carved(pg, carved_bytes);
 	/* The object that the tail begins in is no longer carved. If the kernel refused a unit of
 	 * it, a hole may remain that only this object lies on; it is no hole then, see (C). */
 	holes &= ~units_from(carved_bytes >> HOLE_SHIFT);
-	pg->free = NULL;
-	for (unsigned i = pg->carved; i-- > 0;) {
+	held->free = NULL;
+	for (unsigned i = held->carved; i-- > 0;) {
 		struct object *o = (struct object *)(void *)(base + i * class_size(pg->cls));
 
 		if (!map_has(m, i))
@@ -348,9 +349,9 @@ static void give_up(struct page *pg, uint64_t empty, const struct object_map *m)
 			in_holes++;
 			clear_kept(pg, i, holes);
 		} else {
-			link_set(o, pg->free);
+			link_set(o, held->free);
 			mark_set(o, base_mark);
-			pg->free = o;
+			held->free = o;
 		}
 	}
 	h->open = 0;
@@ -395,6 +396,7 @@ void holes_check(struct page *pg)
 	map_in_holes(pg, &m);
 	for (unsigned i = 0; i < OBJECTS_MAX; i++)
 		n += map_has(&m, i);
-	CHECK(n == slab_in_holes(pg) && h->open <= h->open_end && h->open_end <= pg->carved);
+	CHECK(n == slab_in_holes(pg) && h->open <= h->open_end &&
+	      h->open_end <= slab_held(pg)->carved);
 	CHECK(!(units & units_from(tail_begin(pg))));
 }

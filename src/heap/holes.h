@@ -24,6 +24,12 @@ static inline struct slab_holes *slab_holes(struct page *pg)
 	return &pg[1].holes;
 }
 
+/* What is written whenever objects are taken or come back: struct slab_held. */
+static always_inline struct slab_held *slab_held(const struct page *pg)
+{
+	return (struct slab_held *)(uintptr_t)&pg[1].held;
+}
+
 /* Number of objects below `carved` that are in holes. Exact for a thread that holds the slab. */
 static inline unsigned slab_in_holes(const struct page *pg)
 {

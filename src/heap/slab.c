@@ -64,12 +64,13 @@ static uint32_t next_serial(void)
 
 void slab_make(struct page *pg, unsigned cls)
 {
+	struct slab_held *held = slab_held(pg);
 	DCHECK(page_kind(pg) == PAGE_LIMBO && pg->npages == size_classes[cls].pages);
 	page_set_heads(pg, size_classes[cls].pages, cls * CLASS_SCALE + slab_note);
-	pg->free = NULL;
-	pg->used = 0;
-	pg->wake = 0;
-	pg->carved = 0;
+	held->free = NULL;
+	held->used = 0;
+	held->wake = 0;
+	held->carved = 0;
 	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
 	holes_init(pg, cls, pg->backing == BACKING_CLEAN);
 	live_forget(pg, size_classes[cls].pages);
@@ -82,7 +83,7 @@ void slab_make(struct page *pg, unsigned cls)
 	atomic_store_explicit(&pg->state, STATE_LIMBO, memory_order_relaxed);
 	page_set_kind(pg, PAGE_SLAB);
 	stat_add(STAT_slabs_made, 1);
-	slab_holes(pg)->mark = mark_number(next_serial());
+	pg->mark = mark_number(next_serial());
 	slab_holes(pg)->fence = 0;
 }
 
@@ -90,14 +91,14 @@ void slab_unmake(struct page *pg)
 {
 	unsigned cls = pg->cls;
 
-	CHECK(pg->used == 0);
+	CHECK(slab_held(pg)->used == 0);
 	if (unlikely(slab_ends != NULL))
 		slab_ends(pg);
 	holes_end(pg);
 	atomic_store_explicit(&pg->owner, NULL, memory_order_relaxed);
 	atomic_store_explicit(&pg->state, 0, memory_order_relaxed);
 	page_set_kind(pg, PAGE_LIMBO);
-	pg->free = NULL;
+	slab_held(pg)->free = NULL;
 	slab_set_carved(pg, 0);
 	pg->npages = size_classes[cls].pages;
 	pg->backing = BACKING_DIRTY;
@@ -107,8 +108,9 @@ void slab_unmake(struct page *pg)
 /* Carving writes nothing, so memory that is not handed out stays untouched. */
 static unsigned carve(struct page *pg, struct object **end, unsigned n)
 {
+	struct slab_held *held = slab_held(pg);
 	const struct size_class *c = &size_classes[pg->cls];
-	unsigned left = (unsigned)(c->objects - pg->carved);
+	unsigned left = (unsigned)(c->objects - held->carved);
 	uint32_t carved = slab_carved_bytes(pg);
 	char *next = page_address(pg) + carved;
 	size_t size = c->size;
@@ -117,7 +119,7 @@ static unsigned carve(struct page *pg, struct object **end, unsigned n)
 		n = left;
 	for (struct object **at = end - n; end != at; next += size)
 		*--end = (struct object *)(void *)next;
-	pg->carved = (uint16_t)(pg->carved + n);
+	held->carved = (uint16_t)(held->carved + n);
 	slab_set_carved(pg, carved + n * c->size);
 	return n;
 }
@@ -125,7 +127,7 @@ static unsigned carve(struct page *pg, struct object **end, unsigned n)
 /* The first object that is not carved, if one is left. */
 static struct object *uncarved(const struct page *pg)
 {
-	if (pg->carved == size_classes[pg->cls].objects)
+	if (slab_held(pg)->carved == size_classes[pg->cls].objects)
 		return NULL;
 	return (struct object *)(void *)(page_address(pg) + slab_carved_bytes(pg));
 }
@@ -137,7 +139,7 @@ static void slab_fence(struct page *pg)
 	if (!end)
 		return;
 	link_set(end, NULL);
-	slab_holes(pg)->fence = pg->carved;
+	slab_holes(pg)->fence = slab_held(pg)->carved;
 }
 
 unsigned slab_fence_fits(const struct page *pg, unsigned n)
@@ -145,7 +147,7 @@ unsigned slab_fence_fits(const struct page *pg, unsigned n)
 	unsigned left = FENCE_PAGE - slab_carved_bytes(pg) % FENCE_PAGE;
 	unsigned fit = (left - 1) / (unsigned)class_size(pg->cls);
 
-	if (pg->free || slab_in_holes(pg) || n <= fit)
+	if (slab_held(pg)->free || slab_in_holes(pg) || n <= fit)
 		return n;
 	return fit ? fit : 1;
 }
@@ -178,13 +180,13 @@ void slab_fence_check_end(struct page *pg)
 {
 	const struct object *end = uncarved(pg);
 
-	if (end && pg->carved && slab_holes(pg)->fence == pg->carved)
+	if (end && slab_held(pg)->carved && slab_holes(pg)->fence == slab_held(pg)->carved)
 		slab_fence_check(pg, end);
 }
 
 unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *far)
 {
-	unsigned got = pg->free ? slab_take_freed(pg, end, n, far) : 0;
+	unsigned got = slab_held(pg)->free ? slab_take_freed(pg, end, n, far) : 0;
 	unsigned freed = got;
 
 	if (!*far)
@@ -193,7 +195,7 @@ unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *f
 		got += holes_take(pg, end - got, n - got);
 	if (got < n)
 		got += carve(pg, end - got, n - got);
-	pg->used = (int16_t)(pg->used + (int)(got - freed));
+	slab_held(pg)->used = (int16_t)(slab_held(pg)->used + (int)(got - freed));
 	return got;
 }
 
@@ -215,11 +217,12 @@ static inline void join(const struct page *pg, struct object *last)
 {
 	if (unlikely(link_get(last)))
 		freelist_bad_link(pg, last);
-	link_set(last, pg->free);
+	link_set(last, slab_held(pg)->free);
 }
 
 unsigned slab_collect_to(struct page *pg, uint64_t flags)
 {
+	struct slab_held *held = slab_held(pg);
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 	unsigned n;
 
@@ -233,15 +236,15 @@ unsigned slab_collect_to(struct page *pg, uint64_t flags)
 	if (!n)
 		return 0;
 	DELAY_HERE(slab_collect);
-	if (unlikely((int)n > pg->used))
+	if (unlikely((int)n > held->used))
 		sluice_fatal("object freed twice (by another thread): address %p, size class %u "
 			     "(%u bytes)",
 			     (void *)state_object(pg, s, STATE_FIRST_SHIFT), pg->cls,
 			     (unsigned)class_size(pg->cls));
-	if (pg->free)
+	if (held->free)
 		join(pg, state_object(pg, s, STATE_LAST_SHIFT));
-	pg->free = state_object(pg, s, STATE_FIRST_SHIFT);
-	pg->used = (int16_t)(pg->used - (int)n);
+	held->free = state_object(pg, s, STATE_FIRST_SHIFT);
+	held->used = (int16_t)(held->used - (int)n);
 	return n;
 }
 
@@ -289,21 +292,23 @@ enum slab_remote slab_free_remote(struct page *pg, struct object *first, struct 
 
 void slab_check(struct page *pg)
 {
+	struct slab_held *held = slab_held(pg);
 	const struct size_class *c = &size_classes[pg->cls];
 	unsigned n = 0;
 
 	uint64_t base = mark_base(pg);
 
 	CHECK(page_kind(pg) == PAGE_SLAB && pg->cls < CLASSES);
-	CHECK(pg->carved <= c->objects && slab_carved_bytes(pg) == pg->carved * c->size);
-	for (struct object *o = pg->free; o; o = freelist_next(pg, o)) {
+	CHECK(held->carved <= c->objects && slab_carved_bytes(pg) == held->carved * c->size);
+	for (struct object *o = held->free; o; o = freelist_next(pg, o)) {
 		size_t off = (size_t)((char *)o - page_address(pg));
 
-		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < pg->carved);
+		CHECK(off < slab_carved_bytes(pg) && off % c->size == 0 && n < held->carved);
 		CHECK(!holes_has(pg, off) && mark_is_set(o, base));
 		n++;
 	}
-	CHECK(pg->used >= 0 && (unsigned)pg->used + n + slab_in_holes(pg) == pg->carved);
+	CHECK(held->used >= 0 && (unsigned)held->used + n + slab_in_holes(pg) == held->carved);
 	holes_check(pg);
-	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <= pg->used);
+	CHECK((int)state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)) <=
+	      held->used);
 }

@@ -56,7 +56,8 @@ static inline unsigned state_count(uint64_t s)
 /* Whether the slab has a free object besides those on its remote list. */
 static inline bool slab_has_room(const struct page *pg)
 {
-	return pg->free || pg->carved < size_classes[pg->cls].objects || slab_in_holes(pg);
+	struct slab_held *held = slab_held(pg);
+	return held->free || held->carved < size_classes[pg->cls].objects || slab_in_holes(pg);
 }
 
 /* ---- the caller holds the slab ------------------------------------------------------------- */
@@ -117,12 +118,13 @@ static always_inline void prefetch_ahead(const struct object *next, ptrdiff_t st
 static always_inline unsigned slab_take_freed(struct page *pg, struct object **end, unsigned n,
 					      unsigned *far)
 {
+	struct slab_held *held = slab_held(pg);
 	uintptr_t start = (uintptr_t)page_address(pg);
 	uint32_t carved = slab_carved_bytes(pg);
 	uint64_t base = mark_base(pg);
 	struct object **last = end - n;
 	struct object **at = end;
-	struct object *o = pg->free;
+	struct object *o = held->free;
 	struct object *next = link_get(o);
 	ptrdiff_t step = (ptrdiff_t)((uintptr_t)next - (uintptr_t)o);
 	unsigned left = *far;
@@ -148,13 +150,13 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **e
 		next = link_get(o);
 	}
 	*far = left;
-	pg->free = o;
+	held->free = o;
 	__builtin_prefetch(o, 1);
 	prefetch_ahead(o, step); /* for the next call */
-	pg->used = (int16_t)(pg->used + (int)(end - at));
+	held->used = (int16_t)(held->used + (int)(end - at));
 	cold_count((unsigned)(end - at));
 	/* The list ends exactly when all carved objects are in use or in holes. */
-	if (unlikely((pg->used + (int)slab_in_holes(pg) == pg->carved) != (o == NULL)))
+	if (unlikely((held->used + (int)slab_in_holes(pg) == held->carved) != (o == NULL)))
 		freelist_bad_count(pg, *at);
 	return (unsigned)(end - at);
 }

@@ -129,7 +129,8 @@ static void pool_add(struct pool *pool, struct page *pg, unsigned remote, enum s
 	counter_add(&pool->count, 1);
 	if (!slab_has_room(pg) && !remote) {
 		page_list_add_tail(&pool->full, pg, LIST_POOL_FULL);
-	} else if ((how == SLAB_SCANNED && !remote) || !may_have_hole(pg, pg->used - (int)remote)) {
+	} else if ((how == SLAB_SCANNED && !remote) ||
+		   !may_have_hole(pg, slab_held(pg)->used - (int)remote)) {
 		page_list_add_tail(&pool->room, pg, LIST_POOL_ROOM);
 	} else {
 		counter_add(&pool->count_new, 1);
@@ -178,7 +179,7 @@ static noinline void add_waiting(struct pool *pool)
 							      memory_order_acq_rel,
 							      memory_order_relaxed))
 			;
-		if ((int)state_count(s) == pg->used) {
+		if ((int)state_count(s) == slab_held(pg)->used) {
 			SHARE_COUNT(pool_freed);
 			atomic_fetch_add_explicit(frees_of(pool), 1, memory_order_release);
 		}
@@ -219,7 +220,7 @@ enum slab_put slab_pool_put(struct page *pg, enum slab_age how)
 			result = POOL_POSTED;
 			goto out;
 		}
-		if ((int)state_count(s) == pg->used) {
+		if ((int)state_count(s) == slab_held(pg)->used) {
 			/* No object is live, so no other thread can free one. */
 			slab_collect_to(pg, STATE_LIMBO);
 			result = POOL_EMPTY;
@@ -363,7 +364,7 @@ static struct page *pool_find_empty(struct pool *pool, bool *end)
 		uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
 
 		hold_step(LOCK_POOL, 1);
-		if ((int)state_count(s) == pg->used) {
+		if ((int)state_count(s) == slab_held(pg)->used) {
 			pool->cursor = pg;
 			pool_remove(pool, pg);
 			return pg;
@@ -438,7 +439,7 @@ static uint64_t punch(bool all, uint64_t most, uint64_t slabs)
 		for (uint64_t n = slab_pool_count_new(cls);
 		     n && slabs && bytes < most && (pg = take_new(cls, all)) != NULL;
 		     n--, slabs--) {
-			if (pg->used)
+			if (slab_held(pg)->used)
 				bytes += holes_punch_slab(pg);
 			put_back(pg);
 		}

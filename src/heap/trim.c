@@ -33,7 +33,7 @@
 static enum slab_put slab_abandon(struct heap *h, struct page *pg, enum slab_age age)
 {
 	/* No object of it is in use, so no other thread can meet it. */
-	enum slab_put put = pg->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
+	enum slab_put put = slab_held(pg)->used == 0 ? POOL_EMPTY : slab_pool_put(pg, age);
 
 	heap_work_count(0, 1);
 	if (put == POOL_EMPTY) {
@@ -80,7 +80,8 @@ static bool release_handed_out(struct heap *h, unsigned cls, unsigned n)
 	struct page *pg = cls < CLASSES ? h->current[cls] : NULL;
 	uint64_t seen = 0;
 
-	if (!pg || n > 64 || n != pg->carved || (int)n != pg->used || slab_in_holes(pg) ||
+	if (!pg || n > 64 || n != slab_held(pg)->carved || (int)n != slab_held(pg)->used ||
+	    slab_in_holes(pg) ||
 	    state_count(atomic_load_explicit(&pg->state, memory_order_relaxed)))
 		return false;
 	for (unsigned i = 0; i < n; i++) {
@@ -97,7 +98,7 @@ static bool release_handed_out(struct heap *h, unsigned cls, unsigned n)
 	h->bin[cls].top = bin_bottom(h, cls);
 	h->current[cls] = NULL;
 	pg->list = LIST_NONE;
-	pg->used = 0;
+	slab_held(pg)->used = 0;
 	heap_release_slab(h, pg);
 	return true;
 }
@@ -362,7 +363,7 @@ static void release_current(struct heap *h, unsigned cls)
 {
 	struct page *pg = h->current[cls];
 
-	if (pg && pg->used == 0) {
+	if (pg && slab_held(pg)->used == 0) {
 		h->current[cls] = NULL;
 		pg->list = LIST_NONE;
 		heap_release_slab(h, pg);
@@ -408,7 +409,7 @@ void heap_trim_rest(struct heap *h)
 static uint64_t slab_free_bytes(const struct page *pg)
 {
 	uint64_t s = atomic_load_explicit(&pg->state, memory_order_relaxed);
-	uint64_t used = (uint64_t)pg->used - state_count(s);
+	uint64_t used = (uint64_t)slab_held(pg)->used - state_count(s);
 
 	return ((uint64_t)size_classes[pg->cls].pages << PG_SHIFT) - used * class_size(pg->cls);
 }

@@ -42,7 +42,7 @@ struct walk {
 static void add_slab(struct page *pg, struct walk *w)
 {
 	uint64_t remote = state_count(atomic_load_explicit(&pg->state, memory_order_relaxed));
-	uint64_t used = (uint64_t)(uint16_t)pg->used;
+	uint64_t used = (uint64_t)(uint16_t)slab_held(pg)->used;
 	uint64_t live = used > remote ? (used - remote) * class_size(pg->cls) : 0;
 	uint64_t bytes = (uint64_t)size_classes[pg->cls].pages << PG_SHIFT;
 	uint64_t holes = holes_bytes(pg);

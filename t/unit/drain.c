@@ -547,7 +547,7 @@ static void take_slab(struct worker *w)
 	do {
 		w->p[w->n] = alloc(WHOLE);
 		memset(w->p[w->n++], 0xa5, WHOLE);
-	} while (w->n < 4 || (w->n < ROOM && w->n != page_of(w->p[0])->carved));
+	} while (w->n < 4 || (w->n < ROOM && w->n != slab_held(page_of(w->p[0]))->carved));
 }
 
 /* One is still in use, and the first is freed twice. */

@@ -103,7 +103,7 @@ static void test_comes_back(void)
 
 	allocate(SMALL_SIZE, SMALL_FIRST);
 	pg = page_of(object[objects - 1]);
-	carved = pg->carved;
+	carved = slab_held(pg)->carved;
 	by_another(free_objects);
 	while (*b->top)
 		alloc(SMALL_SIZE);
@@ -120,7 +120,8 @@ static void test_comes_back(void)
 			refills++;
 		}
 	}
-	is_int(pg->carved, carved, "objects that others freed are used before new ones are carved");
+	is_int(slab_held(pg)->carved, carved,
+	       "objects that others freed are used before new ones are carved");
 	tap_diag("%u refills, of %u objects at most", refills, most);
 	ok(most == TAKE_CAME && refills <= SMALL_AGAIN / TAKE_CAME + 2,
 	   "and more of them at once than of other freed ones");

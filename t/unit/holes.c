@@ -104,7 +104,7 @@ static struct page *slab_thinned(unsigned cls, unsigned stride, unsigned keep)
 
 static void slab_end(struct page *pg)
 {
-	pg->used = 0;
+	slab_held(pg)->used = 0;
 	slab_unmake(pg);
 	buddy_free(pg);
 }
@@ -140,7 +140,7 @@ static void test_punch(void)
 	is_int(holes_bytes(pg), 12 * HOLE_BYTES, "the slab knows how much of it costs no memory");
 	is_int(holes_bytes_all(), 11 * HOLE_BYTES, "the total of holes between objects is known");
 	slab_check(pg);
-	is_int(pg->used, 4, "four objects are live");
+	is_int(slab_held(pg)->used, 4, "four objects are live");
 	is_int(slab_carved_bytes(pg), 15 * HOLE_BYTES,
 	       "what is behind the last live object is not carved");
 	calls = stat_sum(STAT_purge_calls);
@@ -273,7 +273,7 @@ static unsigned random_walk(unsigned cls, unsigned steps, size_t each)
 		if (s.mark[i])
 			shadow_free(&s, i);
 	slab_collect_to(s.pg, STATE_LIMBO);
-	s.wrong += s.pg->used != 0;
+	s.wrong += slab_held(s.pg)->used != 0;
 	slab_end(s.pg);
 	return s.wrong;
 }

@@ -221,8 +221,9 @@ static void say_slab(struct page *pg)
 
 	tap_diag("slab of %u bytes: flags %u, list %u, %d used, %u of them on its remote list, "
 		 "%u carved, %u in holes",
-		 (unsigned)class_size(pg->cls), (unsigned)(s & STATE_FLAGS), pg->list, pg->used,
-		 state_count(s), pg->carved, (unsigned)slab_in_holes(pg));
+		 (unsigned)class_size(pg->cls), (unsigned)(s & STATE_FLAGS), pg->list,
+		 slab_held(pg)->used, state_count(s), slab_held(pg)->carved,
+		 (unsigned)slab_in_holes(pg));
 	if (h)
 		tap_diag("  heap %p%s: busy %u, claim 0x%jx, drained %u, inbox %d, todo %d, "
 			 "unattached %u, tid %u",

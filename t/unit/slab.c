@@ -169,20 +169,24 @@ static void test_take(void)
 {
 	struct page *pg = slab_new(CLS);
 	struct object *o[OBJECTS + 1];
+	char line[sizeof(struct page)];
 	bool right = true;
+	bool same;
 
 	is_int(flags_of(pg), STATE_LIMBO, "a new slab is in limbo");
-	ok(pg->owner == NULL && pg->used == 0 && pg->carved == 0,
+	ok(pg->owner == NULL && slab_held(pg)->used == 0 && slab_held(pg)->carved == 0,
 	   "a new slab has no owner and no object in use");
 	attach(pg, 0);
 	is_int(flags_of(pg), STATE_OWNED, "an owner takes the slab out of limbo");
+	memcpy(line, pg, sizeof(line));
 	is_int(take(pg, o, 10), 10, "the owner takes objects from its slab");
-	is_int(pg->used, 10, "objects that were taken count as in use");
+	is_int(slab_held(pg)->used, 10, "objects that were taken count as in use");
 	is_int(slab_carved_bytes(pg), 10 * 256, "no more objects are carved than asked for");
 	slab_check(pg);
 	is_int(take(pg, o + 10, OBJECTS), OBJECTS - 10, "the owner can take all objects of a slab");
 	is_int(take(pg, o + OBJECTS, 1), 0, "a full slab gives no object");
 	ok(!slab_has_room(pg), "a full slab says that it is full");
+	same = memcmp(line, pg, sizeof(line)) == 0;
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS; i++)
 		right &= (char *)o[i] == page_address(pg) + (size_t)i * 256 &&
@@ -192,9 +196,12 @@ static void test_take(void)
 	free_one(pg, o[200]);
 	slab_check(pg);
 	is_int(slab_collect_to(pg, STATE_OWNED), 2, "the owner collects objects that others freed");
-	is_int(pg->used, OBJECTS - 2, "collected objects are not in use");
+	is_int(slab_held(pg)->used, OBJECTS - 2, "collected objects are not in use");
 	slab_check(pg);
+	memcpy(line, pg, sizeof(line));
 	is_int(take(pg, o + OBJECTS - 1, 2), 2, "collected objects are taken again");
+	same &= memcmp(line, pg, sizeof(line)) == 0;
+	ok(same, "taking objects writes no line that others read when they free some");
 	ok(o[OBJECTS - 1] == o[200] && o[OBJECTS] == o[7], "the object freed last is taken first");
 	slab_check(pg);
 	for (unsigned i = 0; i < OBJECTS - 1; i++)
@@ -248,7 +255,7 @@ static void test_post(void)
 	is_int(slab_free_remote(pg, o[2], o[4], 3), SLAB_PUT,
 	       "a batch of three into a posted slab does not post it");
 	is_int(remote_of(pg), 5, "five objects are on the remote list");
-	is_int(pg->used, 20, "objects on the remote list still count as used");
+	is_int(slab_held(pg)->used, 20, "objects on the remote list still count as used");
 	is_int(slab_pool_put(pg, SLAB_RECENT), POOL_POSTED, "a posted slab cannot be abandoned");
 	ok(pg->owner == owner_number(0), "a slab that cannot be abandoned keeps its owner");
 	is_int(slab_collect_to(pg, STATE_OWNED), 5, "the owner collects all five objects");
@@ -258,7 +265,7 @@ static void test_post(void)
 	for (unsigned i = 6; i < 20; i++)
 		free_one(pg, o[i]);
 	slab_collect_to(pg, STATE_OWNED);
-	is_int(pg->used, 0, "no object is in use when all have come back");
+	is_int(slab_held(pg)->used, 0, "no object is in use when all have come back");
 	slab_end(pg);
 }
 
@@ -288,7 +295,7 @@ static void test_collect_before(void)
 		   again[6] == o[4] && again[9] == o[7] && again[10] == o[0] && again[13] == o[3],
 	   "collected objects come before those that were free, the last batch first");
 	slab_check(pg);
-	is_int(pg->used, 20, "all objects are in use again");
+	is_int(slab_held(pg)->used, 20, "all objects are in use again");
 	for (unsigned i = 0; i < 20; i++)
 		free_one(pg, o[i]);
 	slab_collect_to(pg, STATE_OWNED);
@@ -315,7 +322,7 @@ static void test_abandoned(void)
 	ok(slab_pool_adopt(pg, CLS), "one thread adopts the slab");
 	ok(!slab_pool_adopt(pg, CLS), "no thread adopts the slab after that");
 	is_int(flags_of(pg), STATE_LIMBO, "an adopted slab is in limbo");
-	is_int(pg->used, 18, "adoption collects the objects that were freed");
+	is_int(slab_held(pg)->used, 18, "adoption collects the objects that were freed");
 	is_int(slab_pool_count(CLS), 0, "an adopted slab is out of the pool");
 	slab_check(pg);
 	attach(pg, 1);
@@ -349,7 +356,7 @@ static void test_abandoned_full(void)
 	free_one(pg, o[OBJECTS - 1]);
 	ok(slab_pool_take_empty(CLS) == pg,
 	   "an abandoned slab is given as empty after its last free");
-	is_int(pg->used, 0, "a slab that is given as empty has no object in use");
+	is_int(slab_held(pg)->used, 0, "a slab that is given as empty has no object in use");
 	ok(slab_pool_take_empty(CLS) == NULL, "an empty abandoned slab is given once");
 	slab_end(pg);
 	is_int(pages_used(), 0, "abandoned slabs lose no page");
@@ -404,7 +411,7 @@ static void test_try_under_way(void)
 	   "a walk over the pool before the adoption finds nothing empty");
 	ok(slab_pool_adopt(slow, CLS), "the slab can be adopted after the walk");
 	is_int(free_one(lost, o[2]), SLAB_ADOPT, "another slab becomes empty and is not adopted");
-	ok(slab_pool_take_empty(CLS) == lost && lost->used == 0,
+	ok(slab_pool_take_empty(CLS) == lost && slab_held(lost)->used == 0,
 	   "the next walk finds the empty slab that was not adopted");
 	free_one(slow, o[1]);
 	slab_collect_to(slow, STATE_OWNED);
@@ -830,7 +837,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(97);
+	tap_plan(98);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	buddy_free(buddy_alloc(&zone, 1));

@@ -414,13 +414,14 @@ class View:
         remote = state >> 48
         first = run.at + (state >> 4 & 0x3FFF) * 16 if remote else 0
         holes = lambda name: self.page_get(run.region, second, "holes." + name)
+        held = lambda name: self.page_get(run.region, second, "held." + name)
         units = holes("units") if get("in_holes") else 0
         s = {
-            "cls": get("cls"), "used": get("used"), "carved": get("carved"),
+            "cls": get("cls"), "used": held("used"), "carved": held("carved"),
             "in_holes": get("in_holes"), "owner": get("owner"), "state": state,
             "list": self.lib.lists.get(get("list"), "?"), "units": units,
             "open": (holes("open"), holes("open_end")) if get("in_holes") else (0, 0),
-            "free": self.chain(run, get("free"), None),
+            "free": self.chain(run, held("free"), None),
             "remote": self.chain(run, first, remote),
         }
         s["size"], _, s["objects"] = self.lib.classes[s["cls"]]
