@@ -122,9 +122,10 @@ void bin_begin(struct heap *h, unsigned bin)
 	h->bin_bottom[bin] = (uint16_t)(bin_first_row(bin) + heap_bins_from);
 	h->bin[bin].top = bin_bottom(h, bin);
 	bin_set_limit(h, bin, 0);
-	if (unlikely(heap_slow_only) && bin < CLASSES)
-		h->hidden_room[bin] = (uint8_t)min_size(bin_capacities[bin], BIN_SMALL);
-	if (bin < WIDE_CLASSES) {
+	if (unlikely(heap_slow_only)) {
+		h->hidden[bin] = 0;
+		h->hidden_room[bin] = (uint8_t)min_size(bin_capacity(bin), BIN_SMALL);
+	} else if (bin < WIDE_CLASSES) {
 		h->spills[bin] = 0;
 		h->turns[bin] = 0;
 	}

@@ -125,6 +125,12 @@ static inline unsigned hidden_most(unsigned cls)
 	return (unsigned)min_size(HIDDEN_MAX, HIDDEN_BYTES / class_size(cls));
 }
 
+/* Hardened: how many of them there are. Any thread. */
+static inline unsigned hidden_objects(const struct heap *h, unsigned bin)
+{
+	return likely(!heap_slow_only) ? 0 : h->hidden[bin];
+}
+
 /* The empty bin without room gets the row of BIN_MIDDLE places that its class has, and so do the
  * objects above it. Returns false if there is no memory. bin_begin takes that row away. */
 bool bin_lengthen(struct heap *h, unsigned cls, unsigned above);

@@ -188,6 +188,23 @@ static always_inline void *alloc_entered(size_t size, struct heap *h, size_t sca
 	return begin_entered(o, size, slot, set);
 }
 
+/* A large object that lies ready. Returns NULL if there is none. */
+static void *take_large(size_t size, bool *zero)
+{
+	struct heap *h = heap_self;
+	unsigned bin = large_bin(size);
+	void *p = NULL;
+
+	if (unlikely(!heap_enter(h)))
+		return NULL;
+	if (likely(h->hidden[bin]))
+		p = hidden_pop(h, bin, h->hidden[bin], options.random_slots);
+	heap_exit(h);
+	if (p)
+		*zero = hidden_check_large(p);
+	return p;
+}
+
 static void *take(size_t size, size_t align, bool *zero)
 {
 	size_t bytes = align_up(max_size(size, 1), align);
@@ -196,6 +213,10 @@ static void *take(size_t size, size_t align, bool *zero)
 
 	if (options.random_slots && hidden_needs_random())
 		heap_random_begin();
+	if (size > SMALL_MAX && size <= LARGE_BIN_PAGES * PG_BYTES && align <= ALIGN_MIN) {
+		p = take_large(size, zero);
+		return p ? p : heap_plain_alloc(size, align, zero);
+	}
 	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h))) {
 		if (likely(!heap_sampling))
 			p = take_ready(h, class_of(bytes), false, SET_ANY);
@@ -332,39 +353,6 @@ static always_inline bool frees_go_past(struct heap *h)
 	return likely(h->frees_past != 0);
 }
 
-/* What harden_free does with an object of a slab. That takes the slow path instead where the object
- * does not fit, or one of FREES_PAST times that there is no room, and does what else is due. The
- * fast path has checked what heap_check_object checks, except holes, whose objects are not in
- * use. */
-static always_inline void free_entered(struct object *o, struct heap *h, struct cache_bin *b,
-				       enum set set)
-{
-	unsigned cls = (unsigned)(b - h->bin);
-	bool puts = false;
-	size_t slot = 0;
-
-	if (likely(cls < CLASSES)) {
-		slot = class_size(cls);
-		puts = puts_entered(h, cls, slot, set);
-	}
-	if (unlikely(cls >= CLASSES) ||
-	    unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
-	    (!puts && !frees_go_past(h))) {
-		heap_exit(h);
-		heap_free_slow(o);
-		return;
-	}
-	/* Of the trailer: the atomic operation before its check would not let it come earlier. */
-	if (is_on(set, options.canary))
-		__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
-	if (!is_on(set, options.zero_on_free) || slot <= FREED_SHORT)
-		end_entered(o, h, cls, puts, set);
-	else if (set == SET_ALL)
-		end_long_SET_ALL(o, h, cls, puts);
-	else
-		end_long_SET_ANY(o, h, cls, puts);
-}
-
 /* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
 static void clear_block(void *p, size_t bytes)
 {
@@ -374,6 +362,81 @@ static void clear_block(void *p, size_t bytes)
 			return;
 	}
 	memset(p, 0, bytes);
+}
+
+/* A block that was in use and is not any more, outside of critical sections. */
+static void free_ended(struct page *pg, void *p, size_t slot, bool whole)
+{
+	if (!(whole && quarantine_hide(p, pg)) && options.zero_on_free)
+		clear_block(p, whole ? slot : CLEAR_HEAD);
+	else if (page_kind(pg) == PAGE_SLAB)
+		freed_seal(p);
+	heap_free_checked(pg, p);
+}
+
+/* What harden_free does with a large object that has a bin. Those that are filled with zeros as a
+ * whole, or may lose access, leave the critical section for it. */
+static noinline void free_large_entered(struct object *o, struct heap *h, unsigned bin)
+{
+	struct page *pg = page_of(o);
+	size_t slot = large_usable(pg);
+	bool costs = options.zero_on_free || (options.quarantine && slot >= HIDE_MIN);
+	bool whole;
+
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
+	    (!hidden_has_room(h, bin) && !frees_go_past(h))) {
+		heap_exit(h);
+		heap_free_slow(o);
+		return;
+	}
+	whole = costs && clearing_takes(slot);
+	end_block(o, slot, whole && options.zero_on_free, SET_ANY);
+	if (whole) {
+		int saved = errno;
+
+		heap_exit(h);
+		free_ended(pg, o, slot, true);
+		errno = saved;
+		return;
+	}
+	if (options.zero_on_free)
+		freed_zero(o, CLEAR_HEAD);
+	put_and_leave(h, o);
+}
+
+/* What harden_free does with an object of a slab. That takes the slow path instead where the object
+ * does not fit, or one of FREES_PAST times that there is no room, and does what else is due. The
+ * fast path has checked what heap_check_object checks, except holes, whose objects are not in
+ * use. */
+static always_inline void free_entered(struct object *o, struct heap *h, struct cache_bin *b,
+				       enum set set)
+{
+	unsigned cls = (unsigned)(b - h->bin);
+	size_t slot;
+	bool puts;
+
+	if (unlikely(cls >= CLASSES)) {
+		free_large_entered(o, h, cls);
+		return;
+	}
+	slot = class_size(cls);
+	puts = puts_entered(h, cls, slot, set);
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
+	    (!puts && !frees_go_past(h))) {
+		heap_exit(h);
+		heap_free_slow(o);
+		return;
+	}
+	/* Before the atomic operation, which would let them come one after the other. */
+	__builtin_prefetch(o, 1);
+	if (is_on(set, options.canary))
+		__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
+	if (!is_on(set, options.zero_on_free) || slot <= FREED_SHORT)
+		end_entered(o, h, cls, puts, set);
+	else if (set == SET_ALL)
+		end_long_SET_ALL(o, h, cls, puts);
+	else
+		end_long_SET_ANY(o, h, cls, puts);
 }
 
 static void harden_free(void *p)
@@ -397,11 +460,7 @@ static void harden_free(void *p)
 	end_block(p, slot, options.zero_on_free ? whole : small, SET_ANY);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
-	if (!(whole && quarantine_hide(p, pg)) && options.zero_on_free)
-		clear_block(p, whole ? slot : CLEAR_HEAD);
-	else if (small)
-		freed_seal(p);
-	heap_free_checked(pg, p);
+	free_ended(pg, p, slot, whole);
 }
 
 /* What the bits say of p, which may lie inside of pg's block. */
@@ -651,8 +710,8 @@ static bool mark_all(void)
 /* They are empty. */
 static void begin_bins(struct heap *h)
 {
-	for (unsigned cls = 0; cls < CLASSES; cls++)
-		bin_begin(h, cls);
+	for (unsigned bin = 0; bin < BINS; bin++)
+		bin_begin(h, bin);
 }
 
 static bool wanted(void)

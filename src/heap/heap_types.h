@@ -136,9 +136,9 @@ struct heap {
 	uint8_t idle_rounds[BINS];              /* ageing steps since it was refilled or full */
 	uint8_t foreign_frees[CLASSES];         /* frees of others' objects before the bin began */
 	union {
-		uint8_t bin_next[BINS];       /* the place whose object leaves the full bin next, in
+		uint8_t bin_next[BINS];    /* the place whose object leaves the full bin next, in
 					   leave_unit */
-		uint8_t hidden_room[CLASSES]; /* hardened: how many `hidden` may be */
+		uint8_t hidden_room[BINS]; /* hardened: how many `hidden` may be */
 	};
 	union {
 		/* Spills of the full bin since it was empty, and BIN_REFILLED if it was empty
@@ -146,9 +146,11 @@ struct heap {
 		uint8_t spills[WIDE_CLASSES];
 		uint8_t frees_past; /* hardened, whose bins have no room: see frees_go_past */
 	};
-	uint8_t turns[WIDE_CLASSES];             /* from many spills to empty and back */
-	uint8_t age_next;                        /* the bin of the next ageing step */
-	uint8_t hidden[CLASSES];                 /* hardened: objects above the bin's top */
+	uint8_t age_next; /* the bin of the next ageing step */
+	union {
+		uint8_t turns[WIDE_CLASSES]; /* from many spills to empty and back */
+		uint8_t hidden[BINS];        /* hardened: objects above the bin's top */
+	};
 	uint8_t trim_bin;                        /* owner: the next bin of the trim under way */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	struct object **rows;     /* BIN_ROWS_SLOTS; NULL until a bin needs more than BIN_SMALL */

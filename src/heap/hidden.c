@@ -11,7 +11,8 @@
  *     takes from its slabs again it gets the row of HIDDEN_MAX, and loses it with its bin's room
  *     (bin_begin): by a drain, a trim or ageing.
  *
- * No lock. Bound: a fill takes HIDDEN_MAX objects of slabs; a spill gives back HIDDEN_SPILL. The
+ * No lock. Bound: a fill takes HIDDEN_MAX objects of slabs; a spill gives back HIDDEN_SPILL;
+ * hidden_check_own_slabs reads END_BYTES, or END_BYTES / END_MISS objects. The
  * first row of HIDDEN_MAX allocates all longer rows of the heap (meta). Signal handlers and fork:
  * as the critical section; a child chooses by numbers of its own.
  */
@@ -31,7 +32,9 @@
 
 #define SLAB_CHANGE 4u /* times until another slab is chosen, on average */
 #define SLAB_CHOICE 8u /* slabs among which it is chosen */
-#define FROM_ONE 8u    /* objects that are taken from it then */
+#define END_BYTES ((size_t)4 << 20)
+#define END_MISS ((size_t)256)
+#define FROM_ONE 8u /* objects that are taken from it then */
 
 _Thread_local uint64_t heap_random TLS_FAST;
 
@@ -136,7 +139,7 @@ struct object *heap_take_hidden(struct heap *h, unsigned cls)
 	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls], options.random_slots) : NULL;
 }
 
-void hidden_check(struct object **o, unsigned n, unsigned cls)
+static void hidden_check_small(struct object **o, unsigned n, unsigned cls)
 {
 	size_t slot = class_size(cls);
 	size_t bytes = slot > CLEAR_ALWAYS ? sizeof(struct object) : slot;
@@ -149,6 +152,26 @@ void hidden_check(struct object **o, unsigned n, unsigned cls)
 		else
 			freed_check_seal(o[i]);
 	}
+}
+
+bool hidden_check_large(const void *p)
+{
+	size_t bytes = large_usable(page_of(p));
+	bool whole = live_of(p, bytes) == LIVE_NOTED;
+
+	if (options.zero_on_free)
+		freed_check_zero(p, whole ? bytes : CLEAR_HEAD);
+	return options.zero_on_free && whole;
+}
+
+void hidden_check(struct object **o, unsigned n, unsigned bin)
+{
+	if (bin < CLASSES) {
+		hidden_check_small(o, n, bin);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++)
+		hidden_check_large(o[i]);
 }
 
 void hidden_check_slab(struct page *pg)
@@ -168,6 +191,34 @@ void hidden_check_slab(struct page *pg)
 		o = (const struct object *)(const void *)(page_address(pg) + at);
 		if (live_of(o, slot) == LIVE_NOTED)
 			freed_check_listed(o, slot);
+	}
+}
+
+/* What a look at the slab's list costs is taken off *left, in bytes; an object is a cache miss at
+ * least. */
+static void check_listed(const struct page *pg, size_t *left)
+{
+	size_t slot = class_size(pg->cls);
+	uint64_t base = mark_base(pg);
+
+	for (const struct object *o = slab_held(pg)->free; o && *left; o = freelist_next(pg, o)) {
+		if (unlikely(!mark_is_set(o, base)))
+			freelist_bad_mark(pg, o);
+		if (options.zero_on_free && live_of(o, slot) == LIVE_NOTED)
+			freed_check_listed(o, slot);
+		*left -= min_size(*left, max_size(slot, END_MISS));
+	}
+}
+
+void hidden_check_own_slabs(struct heap *h)
+{
+	size_t left = END_BYTES;
+
+	for (unsigned cls = 0; cls < CLASSES && left; cls++) {
+		if (h->current[cls])
+			check_listed(h->current[cls], &left);
+		for (const struct page *pg = h->partial[cls].first; pg && left; pg = pg->next)
+			check_listed(pg, &left);
 	}
 }
 
@@ -192,7 +243,7 @@ void heap_spill_hidden(struct heap *h, unsigned cls, struct due_list *d)
 
 void heap_show_hidden(struct heap *h, unsigned bin)
 {
-	if (likely(bin >= CLASSES || !h->hidden[bin]))
+	if (likely(!hidden_objects(h, bin)))
 		return;
 	hidden_check(hidden_places(h, bin), h->hidden[bin], bin);
 	h->bin[bin].top += h->hidden[bin];
@@ -203,8 +254,6 @@ void heap_hide_left(struct heap *h, unsigned bin)
 {
 	struct object **bottom = bin_bottom(h, bin);
 
-	if (bin >= CLASSES)
-		return;
 	h->hidden[bin] = (uint8_t)(h->bin[bin].top - bottom);
 	h->bin[bin].top = bottom;
 }

@@ -15,6 +15,9 @@
  * HIDDEN_MAX of a class of short objects that the heap uses much. Their live bits are clear. Freed
  * ones read as they did when they were freed (LIVE_NOTED).
  *
+ * Large objects for which there is a cache bin lie ready, too, as many as the bin would have. With
+ * zero_on_free they read as zero, as a whole (LIVE_NOTED) or their first CLEAR_HEAD bytes.
+ *
  * heap_take_hidden takes one of them, at random with the option random_slots, and more from the
  * slabs first if there are few. Returns NULL if the heap has none. heap_pop_hidden does not look
  * into slabs: it returns NULL if there are few. heap_put_hidden adds one; it returns false if there
@@ -29,12 +32,19 @@ void heap_show_hidden(struct heap *h, unsigned bin);
 void heap_hide_left(struct heap *h, unsigned bin);
 
 /* Stops the program if one of the n objects was written to after its free: in all of it up to
- * CLEAR_ALWAYS bytes, else in what links overwrite. */
-void hidden_check(struct object **o, unsigned n, unsigned cls);
+ * CLEAR_ALWAYS bytes, or if it is a large one, else in what links overwrite. */
+void hidden_check(struct object **o, unsigned n, unsigned bin);
+
+/* The same of a large object. Returns whether it reads as zero as a whole. */
+bool hidden_check_large(const void *p);
 
 /* The same of the free objects of a slab that ends, which no thread finds any more; of all their
  * bytes behind the link and the mark if they read as zero. For slab_ends. */
 void hidden_check_slab(struct page *pg);
+
+/* The same of the objects on the lists of h's slabs, up to a bound. Those that other threads have
+ * freed lately are not on these lists, so nobody writes to what it reads. */
+void hidden_check_own_slabs(struct heap *h);
 
 void heap_random_fork_child(void); /* not the parent's choices */
 
@@ -87,14 +97,19 @@ static always_inline struct object *heap_pop_hidden(struct heap *h, unsigned cls
 	return n > h->hidden_room[cls] / 2 ? hidden_pop(h, cls, n, random) : NULL;
 }
 
-static always_inline bool heap_put_hidden(struct heap *h, unsigned cls, struct object *o)
+static always_inline bool hidden_has_room(const struct heap *h, unsigned bin)
 {
-	unsigned n = h->hidden[cls];
+	return h->hidden[bin] < h->hidden_room[bin];
+}
 
-	if (unlikely(n >= h->hidden_room[cls]))
+static always_inline bool heap_put_hidden(struct heap *h, unsigned bin, struct object *o)
+{
+	unsigned n = h->hidden[bin];
+
+	if (unlikely(!hidden_has_room(h, bin)))
 		return false;
-	hidden_places(h, cls)[n] = o;
-	h->hidden[cls] = (uint8_t)(n + 1);
+	hidden_places(h, bin)[n] = o;
+	h->hidden[bin] = (uint8_t)(n + 1);
 	return true;
 }
 

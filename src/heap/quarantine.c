@@ -181,6 +181,12 @@ static bool object_leaves(struct heap *h, unsigned cls, struct object *o, struct
 	return object_ready(h, cls, o, d, how == LEAVE_SPILLS);
 }
 
+/* The large object goes to those that lie ready, if there is a place. */
+static bool large_ready(struct heap *h, const struct page *pg, void *p)
+{
+	return pg->cls >= CLASSES && pg->list != LIST_HIDDEN && heap_put_hidden(h, pg->cls, p);
+}
+
 static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct due_list *d)
 {
 	struct page *pg = page_of(p);
@@ -188,8 +194,10 @@ static void large_leaves(struct heap *h, struct quarantine *q, void *p, struct d
 
 	q->weight -= weight_of(pg, bytes);
 	quarantine_add(q->large_bytes, 0 - bytes);
-	if (options.zero_on_free && pg->list != LIST_HIDDEN)
-		freed_check_zero(p, reads_zero(q, p, bytes) ? bytes : CLEAR_HEAD);
+	if (large_ready(h, pg, p))
+		return;
+	if (pg->list != LIST_HIDDEN)
+		hidden_check_large(p);
 	heap_free_to_slab(h, p, d);
 }
 
@@ -360,7 +368,7 @@ void quarantine_put(struct heap *h, struct page *pg, void *p, struct due_list *d
 	if (!q || weight > options.quarantine / 2) {
 		if (object)
 			object_ready(h, pg->cls, p, d, true);
-		else
+		else if (!large_ready(h, pg, p))
 			heap_free_to_slab(h, p, d);
 		return;
 	}
@@ -401,8 +409,10 @@ void quarantine_check_own(void)
 		freed_check_zero(p,
 				 reads_zero(q, p, block_bytes(pg)) ? block_bytes(pg) : CLEAR_HEAD);
 	}
-	for (unsigned cls = 0; heap_slow_only && cls < CLASSES; cls++)
-		hidden_check(hidden_places(h, cls), h->hidden[cls], cls);
+	for (unsigned bin = 0; heap_slow_only && bin < BINS; bin++)
+		hidden_check(hidden_places(h, bin), h->hidden[bin], bin);
+	if (heap_slow_only)
+		hidden_check_own_slabs(h);
 	heap_exit(h);
 }
 

@@ -67,7 +67,8 @@ void quarantine_fork_child(void);
 unsigned quarantine_flush(struct heap *h, unsigned n, struct due_list *d);
 
 /* At the end of the program, which holds nothing: stops it if a block of the calling thread's
- * quarantine was written to after it was freed, and is to read as zero. */
+ * quarantine was written to after it was freed, and is to read as zero, or one that lies ready, or
+ * in a slab of its heap. */
 void quarantine_check_own(void);
 
 /* Any thread: bytes of the blocks, inexact while the owner uses it. */

@@ -132,7 +132,7 @@ static noinline unsigned flush_some(struct heap *h, unsigned cls, unsigned n)
  * were. A thread that ends does this for each bin, and most are empty. */
 static unsigned bin_flush_some(struct heap *h, unsigned cls, unsigned n)
 {
-	if (likely(!*h->bin[cls].top && (cls >= CLASSES || !h->hidden[cls]) && !heap_sampling))
+	if (likely(!*h->bin[cls].top && !hidden_objects(h, cls) && !heap_sampling))
 		return 0;
 	return flush_some(h, cls, n);
 }
@@ -238,7 +238,8 @@ bool heap_age_next(struct heap *h, unsigned objects)
 		h->idle_rounds[bin]++;
 		return false;
 	}
-	if (!bin_room(h, bin) && (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
+	if (!bin_room(h, bin) && !hidden_objects(h, bin) &&
+	    (bin >= CLASSES || (!h->current[bin] && !h->partial[bin].first)))
 		return false;
 	for (; objects; objects -= AGE_OBJECTS) {
 		if (!bin_flush_some(h, bin, AGE_OBJECTS))
@@ -430,8 +431,9 @@ uint64_t heap_free_bytes(struct heap *h)
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		for (struct object **o = h->bin[bin].top; *o; o--)
 			bytes += bin < CLASSES ? class_size(bin) : large_usable(page_of(*o));
+		bytes += bin_bytes(bin, hidden_objects(h, bin));
 		if (bin < CLASSES)
-			bytes += (h->hidden[bin] + dealt_others(h, bin)) * class_size(bin);
+			bytes += dealt_others(h, bin) * class_size(bin);
 	}
 	for (unsigned cls = 0; cls < CLASSES; cls++) {
 		bytes += list_free_bytes(&h->partial[cls]);

@@ -129,13 +129,13 @@ static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *
 	for (unsigned bin = 0; bin < BINS; bin++) {
 		int others = bin < CLASSES ? dealt_beside(h, bin) : 0;
 		int objects = (int)bin_objects_now(h, bin) + others;
-		uint64_t bytes = bin_bytes(bin, objects > 0 ? (unsigned)objects : 0);
+		uint64_t bytes = bin_bytes(bin, hidden_objects(h, bin) +
+							(objects > 0 ? (unsigned)objects : 0));
 
 		if (bin >= CLASSES) {
 			*large += bytes;
 			continue;
 		}
-		bytes += h->hidden[bin] * class_size(bin);
 		sum += bytes;
 		if (by_class)
 			by_class[bin].cached_bytes += bytes + kept[bin] * class_size(bin);

@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 72
+plan 78
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
@@ -28,6 +28,11 @@ stops spent-head profile:hardened,clear_rate:1 "$written 40\)" \
 	"beyond clear_rate: one of the first 64 bytes"
 stops spent-middle profile:hardened,clear_rate:0 "$written 400\)" "without clear_rate: any"
 stops written-released profile:hardened "$written 400\)" "seen when its slab ends"
+stops written-listed zero_on_free:1 "$written 400\)" "the same in a slab that is used still"
+stops written-listed profile:hardened,clear_rate:0,quarantine:64K "$written 400\)" \
+	"the same with a quarantine"
+ready='block written to after it was freed \(its byte 30000\)'
+stops written-ready zero_on_free:1 "$ready" "seen when a large block is used again"
 stops written-drained profile:hardened "$written 400\)" "seen by a drain"
 twice='(object|block) freed twice.*'
 stops double-far check:full "$twice" "a second free after 5,000 others"

@@ -141,6 +141,32 @@ static void written_last(void)
 	p[400] = 'x';
 }
 
+/* Those that were freed first are on the lists of slabs at the end, beside objects in use. */
+static void written_listed(void)
+{
+	enum { N = 2000 };
+	static char *p[N];
+
+	for (int i = 0; i < N; i++)
+		p[i] = get(500);
+	shown(p[0]);
+	for (int i = 0; i < N; i += 2)
+		put(p[i]);
+	p[0][400] = 'x';
+}
+
+/* A large block that lies ready is used again. */
+static void written_ready(void)
+{
+	char *p = block(40000);
+
+	put(p);
+	p[30000] = 'x';
+	for (int i = 0; i < 100; i++)
+		put(get(40000));
+	_exit(5);
+}
+
 static void written_drained(void)
 {
 	written_last();
@@ -533,6 +559,8 @@ static const struct die_case cases[] = {
 	{ "written-later", written_later },
 	{ "written-released", written_released },
 	{ "written-last", written_last },
+	{ "written-listed", written_listed },
+	{ "written-ready", written_ready },
 	{ "written-drained", written_drained },
 	{ "read-freed", read_freed },
 	{ "large-read", large_read },
