@@ -24,7 +24,7 @@
 
 _Thread_local size_t clearing_left TLS_FAST;
 static _Thread_local uint64_t looked_ms TLS_FAST;
-static _Thread_local uint32_t refused TLS_FAST;
+_Thread_local uint32_t clearing_refuses TLS_FAST;
 
 /* What the thread has earned since it looked last. The clock needs no system call. */
 static size_t earned(void)
@@ -44,12 +44,12 @@ noinline bool clearing_earns(size_t cost)
 		clearing_left = SIZE_MAX;
 		return true;
 	}
-	if (looked_ms && ++refused % CLEAR_LOOK)
-		return false;
 	clearing_left = min_size(most, clearing_left + earned());
 	cost = min_size(cost, most);
-	if (cost > clearing_left)
+	if (cost > clearing_left) {
+		clearing_refuses = CLEAR_LOOK - 1;
 		return false;
+	}
 	clearing_left -= cost;
 	return true;
 }

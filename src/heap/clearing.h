@@ -20,8 +20,10 @@
 #define CLEAR_CALLS ((size_t)256 << 10)
 #define CLEAR_FAULTS ((size_t)4)
 
-/* Bytes that the thread may spend now. */
+/* Bytes that the thread may spend now, and how many blocks that cost more it frees before it looks
+ * whether it has earned some. */
 extern _Thread_local size_t clearing_left TLS_FAST;
+extern _Thread_local uint32_t clearing_refuses TLS_FAST;
 bool clearing_earns(size_t cost);
 
 static inline size_t clearing_cost(size_t bytes)
@@ -37,8 +39,13 @@ static always_inline bool clearing_takes(size_t bytes)
 	if (bytes <= CLEAR_ALWAYS)
 		return true;
 	cost = clearing_cost(bytes);
-	if (unlikely(cost > clearing_left))
+	if (unlikely(cost > clearing_left)) {
+		if (likely(clearing_refuses)) {
+			clearing_refuses--;
+			return false;
+		}
 		return clearing_earns(cost);
+	}
 	clearing_left -= cost;
 	return true;
 }

@@ -19,7 +19,7 @@
 #define QUARANTINE_BLOCKS 1024u
 #define QUARANTINE_EARLY 256u /* of early.c: a power of two, as the other */
 #define QUARANTINE_STEP 16u
-#define QUARANTINE_PART 32u
+#define QUARANTINE_PART 64u
 
 /* A large block from HIDE_MIN bytes on has no access while it is kept, and costs no memory but
  * mappings, so it counts for less than its bytes. */

@@ -77,6 +77,7 @@ static always_inline void trailer_put(void *p, size_t size, size_t slot)
 
 	*word_at(p, size) = fill_from(fill, size);
 	if (spare > FILL_SHORT) {
+#pragma GCC unroll 4
 		for (size_t i = 0; i < FILL_PAIRS; i++)
 			*fill_at(p, size, room, i) = (fill_pair){ fill, fill };
 	} else if (spare > sizeof(fill)) {
@@ -94,6 +95,7 @@ static always_inline bool fill_changed(const void *p, size_t size, size_t room, 
 	if (spare > FILL_SHORT) {
 		fill_pair all = { 0, 0 };
 
+#pragma GCC unroll 4
 		for (size_t i = 0; i < FILL_PAIRS; i++)
 			all |= *fill_at(p, size, room, i) ^ fill;
 		wrong |= all[0] | all[1];
