@@ -342,7 +342,10 @@ static always_inline unsigned leave_easily(struct heap *h, struct quarantine *q,
 /* Blocks leave until there is room for one of that weight, and for others. */
 static void make_room(struct heap *h, struct quarantine *q, size_t weight, struct due_list *d)
 {
-	uint64_t most = options.quarantine - weight - options.quarantine / QUARANTINE_PART;
+	uint64_t next = max_size(options.quarantine / QUARANTINE_PART,
+				 min_size(options.quarantine / QUARANTINE_MUCH,
+					  QUARANTINE_NEXT * weight));
+	uint64_t most = options.quarantine - weight - next;
 	uint32_t count = q->mask + 1 - QUARANTINE_STEP;
 	unsigned spills = BIN_STEP / HIDDEN_SPILL - 1;
 	unsigned n = 0;

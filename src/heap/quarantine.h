@@ -14,12 +14,14 @@
 #include "heap/quarantine_types.h"
 
 /* Blocks of a heap's quarantine, and how many leave it in one call, at most. Where one has to leave
- * for a small one, others do that make up QUARANTINE_PART of its bytes, so that the next ones find
- * room. */
+ * for another one, others do that make up QUARANTINE_PART of its bytes, so that the next ones find
+ * room; or QUARANTINE_NEXT such blocks, if that is less than QUARANTINE_MUCH. */
 #define QUARANTINE_BLOCKS 1024u
 #define QUARANTINE_EARLY 256u /* of early.c: a power of two, as the other */
 #define QUARANTINE_STEP 16u
 #define QUARANTINE_PART 64u
+#define QUARANTINE_NEXT 3u
+#define QUARANTINE_MUCH 16u
 
 /* A large block from HIDE_MIN bytes on has no access while it is kept, and costs no memory but
  * mappings, so it counts for less than its bytes. */
