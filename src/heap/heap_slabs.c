@@ -52,7 +52,7 @@
 #define REFILL_MIN 8u
 #define BIN_FREED 32u
 #define FOREIGN_FREES_MAX 32u
-#define OPEN_FOR 64u /* objects on a slab's remote list for which its owner carves no others */
+#define OPEN_FOR 128u /* objects on a slab's remote list for which its owner carves no others */
 _Static_assert(RETURNED_MAX + FLUSH_MANY <= BIN_STEP, "a due list takes what sampler_put flushes");
 
 _Thread_local struct heap_work heap_work TLS_FAST;

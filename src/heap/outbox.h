@@ -12,7 +12,7 @@
 #define OUTBOX_SETS 8u
 #define OUTBOX_WAYS 2u
 #define OUTBOX_BYTES 16384u /* of objects in an outbox, at most */
-#define OUTBOX_BATCH 4096u  /* bytes of objects of one slab that are flushed at once */
+#define OUTBOX_BATCH 8192u  /* bytes of objects of one slab that are flushed at once */
 
 struct outbox_entry {
 	struct page *pg; /* NULL: empty */
