@@ -46,10 +46,11 @@ noinline bool clearing_earns(size_t cost)
 	}
 	clearing_left = min_size(most, clearing_left + earned());
 	cost = min_size(cost, most);
-	if (cost > clearing_left) {
-		clearing_refuses = CLEAR_LOOK - 1;
+	/* Also after a block that is taken: a thread that waits for others earns meanwhile, and
+	 * what it spends at once makes them wait. */
+	clearing_refuses = CLEAR_LOOK - 1;
+	if (cost > clearing_left)
 		return false;
-	}
 	clearing_left -= cost;
 	return true;
 }

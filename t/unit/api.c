@@ -354,15 +354,18 @@ static void *sleeper(void *arg)
 static void test_sleepers(void)
 {
 	bool (*before_growth)(uint64_t pages) = growth_ask_others;
+	void (*new_asks)(void) = heap_new_asks;
 	struct sluice_drain_report r;
 	pthread_t t[SLEEPERS];
 
-	growth_ask_others = NULL; /* it would take what the first threads have cached */
+	growth_ask_others = NULL; /* these would take what the first threads have cached */
+	heap_new_asks = NULL;
 	for (unsigned i = 0; i < SLEEPERS; i++)
 		if (pthread_create(&t[i], NULL, sleeper, NULL) != 0)
 			tap_bail_out("cannot start a thread");
 	bedroom_wait(SLEEPERS);
 	growth_ask_others = before_growth;
+	heap_new_asks = new_asks;
 	ok(value("pcp_bytes") >= SLEEPERS * 4 * PG_BYTES, "64 threads fill their pcps and sleep");
 	r = drain(SLUICE_DRAIN_CACHES);
 	ok(r.caches_reached >= SLEEPERS && r.caches_skipped == 0,

@@ -226,6 +226,10 @@ class View:
     def get(self, run, name):
         return self.page_get(run.region, self.index_of(run), name)
 
+    def second(self, run, name):
+        """A field of the descriptor of a slab's second page."""
+        return self.page_get(run.region, self.index_of(run) + 1, name)
+
     def carved(self, run):
         """Bytes of a slab that were handed out once."""
         at = run.region.at + self.lib.region.at("carved") + 4 * self.index_of(run)
@@ -305,6 +309,7 @@ class View:
         rows, in_rows = f.get(data, "rows"), self.lib.bin_in_rows
         sampling = bool(self.lib.value("heap_sampling"))
         returned = self.lib.fields("struct sampling") if sampling else None
+        hardened = bool(self.lib.value("heap_slow_only"))
         base, each = f.at("bin"), f.place["bin"][1] // f.count("bin")
         for b in range(f.count("bin")):
             top, limit = struct.unpack_from("<QI", data, base + b * each)
@@ -312,7 +317,7 @@ class View:
             bottom = rows + 8 * (at - in_rows) if at & in_rows else slots + 8 * at
             n = (top - bottom) // 8
             places = ((limit - bottom) & 0xffffffff) // 8
-            if b < f.count("hidden"):
+            if hardened:
                 n += data[f.at("hidden") + b]
             if not 0 <= n <= 4096:
                 continue
@@ -409,12 +414,11 @@ class View:
             return self._slabs[run.pg]
         get = lambda name: self.get(run, name)
         state = get("state")
-        second = self.index_of(run) + 1
         # STATE_COUNT_SHIFT, STATE_FIRST_SHIFT and STATE_PLACES of slab.h
         remote = state >> 48
         first = run.at + (state >> 4 & 0x3FFF) * 16 if remote else 0
-        holes = lambda name: self.page_get(run.region, second, "holes." + name)
-        held = lambda name: self.page_get(run.region, second, "held." + name)
+        holes = lambda name: self.second(run, "holes." + name)
+        held = lambda name: self.second(run, "held." + name)
         units = holes("units") if get("in_holes") else 0
         s = {
             "cls": get("cls"), "used": held("used"), "carved": held("carved"),
@@ -962,7 +966,7 @@ Bytes by layer, and the size classes that have most."""
                 c = classes[view.get(run, "cls")]
                 c["slabs"] += 1
                 c["bytes"] += nbytes
-                c["used"] += view.get(run, "used") - (view.get(run, "state") >> 48)
+                c["used"] += view.second(run, "held.used") - (view.get(run, "state") >> 48)
         self.take_cached(view, classes, cached)
         yield from self.layers(view, kinds, free, classes, cached)
         yield "%8s %8s %9s %9s %12s %12s" % (
