@@ -154,7 +154,7 @@ static int sleepers(void)
 
 	memset(&r, 0xEE, sizeof r);
 	sleepers_start();
-	long peak_rss = helper_rss_kib();
+	long peak_rss = helper_rss_kib_quiet();
 	uint64_t cached = stat_of("pcp_bytes");
 	CHECK(cached >= (uint64_t)SLEEPERS * 128 * 1024, "only %lu bytes are in the caches",
 	      cached);
@@ -189,7 +189,7 @@ static int trim(void)
 	long before = helper_rss_kib();
 
 	sleepers_start();
-	long peak_rss = helper_rss_kib();
+	long peak_rss = helper_rss_kib_quiet();
 	int r = malloc_trim(0);
 	int again = malloc_trim(0);
 	long after = helper_rss_kib();

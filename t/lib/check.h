@@ -124,22 +124,37 @@ __attribute__((unused)) static uint64_t helper_random(uint64_t *state)
 	return x * 0x2545F4914F6CDD1DULL;
 }
 
-/* Resident memory in KiB. Without a call of the allocator, which may do work for all threads. */
+/* Resident memory in KiB. Allocates a little (stdio). */
 __attribute__((unused)) static long helper_rss_kib(void)
 {
-	char text[8192];
-	const char *line;
+	char buf[4096];
+	FILE *f = NULL;
 	long kib = -1;
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+
+	f = fopen("/proc/self/status", "re");
+	if (f == NULL)
+		return -1;
+	while (fgets(buf, sizeof buf, f) != NULL)
+		if (sscanf(buf, "VmRSS: %ld", &kib) == 1)
+			break;
+	fclose(f);
+	return kib;
+}
+
+/* The same without a call of the allocator, which may do work for all threads. */
+__attribute__((unused)) static long helper_rss_kib_quiet(void)
+{
+	char text[256];
+	long pages = 0;
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
 	if (fd >= 0)
 		close(fd);
 	text[n > 0 ? n : 0] = 0;
-	line = strstr(text, "VmRSS:");
-	if (line != NULL)
-		kib = strtol(line + strlen("VmRSS:"), NULL, 10);
-	return kib;
+	if (sscanf(text, "%*d %ld", &pages) != 1)
+		return -1;
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 /* Waits until the thread is asleep, at most a minute, without a call of the allocator. */
