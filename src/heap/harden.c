@@ -189,9 +189,8 @@ static always_inline void *alloc_entered(size_t size, struct heap *h, size_t sca
 }
 
 /* A large object that lies ready. Returns NULL if there is none. */
-static void *take_large(size_t size, bool *zero)
+static void *take_large(struct heap *h, size_t size, bool *zero)
 {
-	struct heap *h = heap_self;
 	unsigned bin = large_bin(size);
 	void *p = NULL;
 
@@ -214,7 +213,7 @@ static void *take(size_t size, size_t align, bool *zero)
 	if (options.random_slots && hidden_needs_random())
 		heap_random_begin();
 	if (size > SMALL_MAX && size <= LARGE_BIN_PAGES * PG_BYTES && align <= ALIGN_MIN) {
-		p = take_large(size, zero);
+		p = take_large(h, size, zero);
 		return p ? p : heap_plain_alloc(size, align, zero);
 	}
 	if (likely(bytes <= SMALL_MAX && align <= PG_BYTES) && likely(heap_enter(h))) {

@@ -12,9 +12,9 @@
  *     (bin_begin): by a drain, a trim or ageing.
  *
  * No lock. Bound: a fill takes HIDDEN_MAX objects of slabs; a spill gives back HIDDEN_SPILL;
- * hidden_check_own_slabs reads END_BYTES, or END_BYTES / END_MISS objects. The
- * first row of HIDDEN_MAX allocates all longer rows of the heap (meta). Signal handlers and fork:
- * as the critical section; a child chooses by numbers of its own.
+ * hidden_check_own_slabs reads END_BYTES, or END_BYTES / END_MISS objects. The first row of
+ * HIDDEN_MAX allocates all longer rows of the heap (meta). Signal handlers and fork: as the
+ * critical section; a child chooses by numbers of its own.
  */
 #ifdef HAVE_CONFIG_H
 #include "config.h"

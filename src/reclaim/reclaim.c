@@ -34,12 +34,12 @@
  *
  * Bound: a growth does what heap_growth_step may, and takes the runs of two pcps, however many
  * threads there are and whatever they hold. The next growth continues where it ended, at the latest
- * when an eighth of what is in use has been taken, or AGAIN_PAGES if there was more. With
- * each GROWTH_NEW new heaps heap_growth_step goes on as well. A drain walks
- * each heap and each pcp once, with at most 32 runs under one lock. A thread that calls malloc does
- * this only if the kernel refused memory, or if a limit is near that would kill the process. It
- * then walks all heaps once, and again as long as that gave something; at a limit it does so in
- * parts of PART_STEPS, no more of them than needed.
+ * when an eighth of what is in use has been taken, or AGAIN_PAGES if there was more. With each
+ * GROWTH_NEW new heaps heap_growth_step goes on as well. A drain walks each heap and each pcp once,
+ * with at most 32 runs under one lock. A thread that calls malloc does this only if the kernel
+ * refused memory, or if a limit is near that would kill the process. It then walks all heaps once,
+ * and again as long as that gave something; at a limit it does so in parts of PART_STEPS, no more
+ * of them than needed.
  *
  * Between two holds of reclaim_control a call lets those have it who sleep for it, if they run
  * within GIVE_WAY_NS: the lock is free for most of the time then, so a fork is not passed over for

@@ -11,6 +11,7 @@
  * In "sleepers" two write(2) calls to descriptor -1 mark the drain for strace.
  */
 #include "lib/check.h"
+#include "lib/statm.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -154,7 +155,7 @@ static int sleepers(void)
 
 	memset(&r, 0xEE, sizeof r);
 	sleepers_start();
-	long peak_rss = helper_rss_kib_quiet();
+	long peak_rss = statm_rss_kib();
 	uint64_t cached = stat_of("pcp_bytes");
 	CHECK(cached >= (uint64_t)SLEEPERS * 128 * 1024, "only %lu bytes are in the caches",
 	      cached);
@@ -189,7 +190,7 @@ static int trim(void)
 	long before = helper_rss_kib();
 
 	sleepers_start();
-	long peak_rss = helper_rss_kib_quiet();
+	long peak_rss = statm_rss_kib();
 	int r = malloc_trim(0);
 	int again = malloc_trim(0);
 	long after = helper_rss_kib();

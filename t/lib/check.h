@@ -141,22 +141,6 @@ __attribute__((unused)) static long helper_rss_kib(void)
 	return kib;
 }
 
-/* The same without a call of the allocator, which may do work for all threads. */
-__attribute__((unused)) static long helper_rss_kib_quiet(void)
-{
-	char text[256];
-	long pages = 0;
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = 0;
-	if (sscanf(text, "%*d %ld", &pages) != 1)
-		return -1;
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 /* Waits until the thread is asleep, at most a minute, without a call of the allocator. */
 __attribute__((unused)) static int helper_wait_asleep(long tid)
 {

@@ -58,21 +58,37 @@ static unsigned still_hold(unsigned threads)
 	return n;
 }
 
+static pthread_t thread[THREADS];
+
+/* Starts the i-th thread, and waits until it sleeps as those before do. */
+static void one_more(unsigned i)
+{
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536);
+	if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
+		tap_bail_out("cannot start a thread");
+	pthread_attr_destroy(&attr);
+	bedroom_wait(i + 1);
+}
+
+static void end_all(void)
+{
+	bedroom_wake();
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	bedroom_again();
+}
+
 static void test_many(void)
 {
-	static pthread_t thread[THREADS];
-	pthread_attr_t attr;
 	unsigned most_heaps = 0;
 	unsigned most_caches = 0;
 	unsigned n = 0;
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 65536);
-	for (unsigned i = 0; i < THREADS; i++) {
-		if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
-			tap_bail_out("cannot start a thread");
-		bedroom_wait(i + 1);
-	}
+	for (unsigned i = 0; i < THREADS; i++)
+		one_more(i);
 	ok(still_hold(THREADS) == THREADS, "many threads hold something and sleep");
 	while (still_hold(THREADS) && ++n < ROUNDS) {
 		uint64_t heaps = value("heaps_drained");
@@ -90,38 +106,25 @@ static void test_many(void)
 	ok(most_caches <= GROWTH_HEAPS + GROWTH_STEPS / CLAIM_STEPS + 2,
 	   "one growth empties a bounded number of pcps");
 	is_int(still_hold(THREADS), 0, "some growths empty all heaps and pcps together");
-	bedroom_wake();
-	for (unsigned i = 0; i < THREADS; i++)
-		pthread_join(thread[i], NULL);
-	pthread_attr_destroy(&attr);
+	end_all();
 }
 
-/* A process that makes threads grows often, and its growths begin with the new heaps. */
+/* Each GROWTH_NEW new heaps there is a step of growth, which begins with the newest ones. */
 static void test_new(void)
 {
-	static pthread_t thread[THREADS];
-	pthread_attr_t attr;
 	unsigned most = 0;
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 65536);
 	for (unsigned i = 0; i < THREADS; i++) {
 		unsigned n;
 
-		if (pthread_create(&thread[i], &attr, sleeper, &heap_of[i]) != 0)
-			tap_bail_out("cannot start a thread");
-		bedroom_wait(i + 1);
+		one_more(i);
 		n = still_hold(i + 1);
 		most = i >= THREADS / 2 && n > most ? n : most;
 	}
 	tap_diag("%u of %u heaps held something at most", most, THREADS);
 	ok(most <= 8 * GROWTH_NEW,
 	   "of threads that start one after the other and sleep, few heaps hold something");
-	bedroom_wake();
-	for (unsigned i = 0; i < THREADS; i++)
-		pthread_join(thread[i], NULL);
-	bedroom_again();
-	pthread_attr_destroy(&attr);
+	end_all();
 }
 
 /* A heap that holds more than one growth may move. */
