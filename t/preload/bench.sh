@@ -6,7 +6,7 @@
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/compare.sh"
 comparer bench
-plan 44
+plan 45
 
 complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "there is no command bogus" bogus
@@ -142,3 +142,18 @@ print([numbers.sign_interval(n)[:2] for n in (1, 5, 6, 8, 9, 20)],
 END
 )" "[(0, 0), (0, 4), (0, 5), (0, 7), (1, 7), (5, 14)] 2.0 2.0 1.0" \
 	"intervals, paired ratios and means are right"
+
+# A program that takes the address of malloc has a jump to it, to which all others are bound.
+printf '%s\n' "binding file /x/libc.so.6 [0] to /x/program [0]: normal symbol \`malloc' [V]" \
+	"binding file /x/malloc.so [0] to /x/program [0]: normal symbol \`malloc'" \
+	"binding file /x/program [0] to /x/program [0]: normal symbol \`malloc' [V]" \
+	"transferring control: /x/program" \
+	"binding file /x/malloc.so [0] to /x/malloc.so [0]: normal symbol \`malloc'" \
+	"binding file /x/program [0] to /x/malloc.so [0]: normal symbol \`malloc' [V]" >"$TMP/ld.1"
+is "$(/usr/bin/python3 -B - "$srcdir" "$TMP/ld.1" <<'END'
+import sys
+sys.path.insert(0, sys.argv[1])
+from tools.common import proof
+print(*proof.bound_mallocs(sys.argv[2]))
+END
+)" /x/malloc.so "the library behind a program's jump to malloc is found"

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 
-from .errors import BenchError
+from .measure import Failed
 
 
 def bound_mallocs(pattern):
@@ -14,11 +14,12 @@ def bound_mallocs(pattern):
     ends = set()
     for path in glob.glob(pattern):
         with open(path, encoding="utf-8", errors="replace") as f:
-            pairs = re.findall(r"binding file (\S+) .* to (\S+) \[\d+\]: normal symbol `malloc'",
-                               f.read())
-        # If a program takes the address of malloc, all objects, the program included, are bound to
-        # its jump to malloc, and that jump to the library.
-        between = {a for a, b in pairs if a != b and (a, a) in pairs}
+            text = f.read()
+        pairs = re.findall(r"binding file (\S+) .* to (\S+) \[\d+\]: normal symbol `malloc'", text)
+        programs = re.findall(r"transferring control: (\S+)", text)
+        # If a program takes the address of malloc, all objects, the library and the program
+        # included, are bound to the program's jump to malloc, and that jump to the library.
+        between = {a for a, b in pairs if a in programs and a != b and (a, a) in pairs}
         ends |= {b for _, b in pairs if b not in between}
     return {os.path.realpath(p) for p in ends}
 
@@ -27,8 +28,8 @@ def prove(allocator, folder):
     """Checks the records of a run with debug_variables(folder)."""
     bound = bound_mallocs(os.path.join(folder, "ld.*"))
     if bound != {allocator.malloc}:
-        raise BenchError(f"{allocator.name} was to be measured, but malloc was bound to "
-                         f"{', '.join(sorted(bound)) or 'nothing'} and not to {allocator.malloc}")
+        raise Failed("malloc was bound to "
+                     f"{', '.join(sorted(bound)) or 'nothing'} and not to {allocator.malloc}")
 
 
 def debug_variables(folder):
