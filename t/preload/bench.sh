@@ -6,7 +6,7 @@
 . "${0%/*}/../lib/tap.sh"
 . "${0%/*}/../lib/compare.sh"
 comparer bench
-plan 45
+plan 46
 
 complains 2 'unrecognized arguments: --bogus' --bogus
 complains 2 "there is no command bogus" bogus
@@ -25,6 +25,7 @@ is \
 	"$("$tool" --list |
 		grep -c -x -E '(synthetic|processes|programs):|  pingpong-64 .*|  gcc .*')" 5 \
 	"--list has the kinds and the workloads"
+is "$("$tool" --list | awk '/^ / { print $1 }' | sort | uniq -d)" "" "no two workloads share a name"
 like "$("$tool" --version)" '^sluice-bench [0-9]' "--version prints the version"
 
 out=$("$tool" --quick --repeat 2 --scale 0.01 --only pingpong-64,larson,latency \

@@ -11,6 +11,7 @@ from ..common.charts import (STYLES, block, drawn, key, latency_charts, line_cha
 
 # A point beyond these is drawn at the border.
 RATIO_LOW, RATIO_HIGH = 1 / 32, 32
+TIMES = {"cpu": "CPU time", "wall": "wall time"}
 
 
 def clip(value):
@@ -188,7 +189,7 @@ def thread_chart(folder, results, names, clock):
         return []
     counts = sorted({x for p in points.values() for x, _ in p})
     ticks = ", ".join(f"'{x}' {x}" for x in counts)
-    title = f"Time of a free and a malloc by number of threads (local-*t, {clock} time)"
+    title = f"Time of a free and a malloc by number of threads (local-*t, {TIMES[clock]})"
     return line_chart(folder, "threads", title, points, names, f"""set logscale x 2
 set xtics ({ticks})
 set xrange [{counts[0] / 1.2}:{counts[-1] * 1.2}]
@@ -204,12 +205,12 @@ def draw(document, folder):
     clock, baseline = document["settings"]["time"], document["baseline"]
     interval = numbers.interval_name(document["settings"]["repeat"])
     paths = []
-    for groups, suffix, what in ((("synthetic",), "synthetic", "synthetic workloads"),
-                                 (("processes", "programs"), "programs", "real programs")):
+    for groups, suffix, what in ((("synthetic",), "synthetic", "Synthetic workloads"),
+                                 (("processes", "programs"), "programs", "Real programs")):
         rows = [r for r in results if r["group"] in groups]
-        paths += ratio_chart(folder, f"time-{suffix}", f"{clock.capitalize()} time, {what}", rows,
-                             names, baseline, "time_ratio", interval)
-        paths += ratio_chart(folder, f"rss-{suffix}", f"Peak RSS, {what}", rows, names, baseline,
+        paths += ratio_chart(folder, f"time-{suffix}", f"{what}: {TIMES[clock]}", rows, names,
+                             baseline, "time_ratio", interval)
+        paths += ratio_chart(folder, f"rss-{suffix}", f"{what}: peak RSS", rows, names, baseline,
                              "rss_ratio", interval)
     paths += thread_chart(folder, results, names, clock)
     return paths + latency_charts(folder, results, names)

@@ -84,7 +84,8 @@ def rows():
     # As in mimalloc-bench's sh6bench, sh8bench and xmalloc-test.
     for threads, share, most in ((1, 0, 1024), ("cpus", 0, 1024), (8, 0, 256), (8, 50, 1024)):
         others = ", half of them others'" if share else ""
-        yield work(f"batches-{threads}t" if threads != "cpus" else "batches", "batches",
+        name = f"batches-{threads}t" if threads != "cpus" else "batches"
+        yield work(f"{name}-half" if share else name, "batches",
                    f"batches of mixed sizes, freed in several orders{others}",
                    threads=threads, share=share, min=16, max=most, ops=10 * million)
     for producers, consumers, size in ((1, 1, 64), (2, 2, 64), (4, 1, 64), (1, 4, 200)):
