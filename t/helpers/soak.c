@@ -227,6 +227,21 @@ static bool schedule_of(pid_t pid, pid_t tid, unsigned long long *ran_ns,
 	return good;
 }
 
+/* Whether it waits for a processor, or for a lock within the kernel. */
+static bool waits_for_machine(pid_t pid, pid_t tid)
+{
+	char path[64], state = 0;
+	FILE *f;
+	bool good;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+	f = fopen(path, "re");
+	good = f != NULL && fscanf(f, "%*d %*[^)]) %c", &state) == 1;
+	if (f != NULL)
+		fclose(f);
+	return good && (state == 'R' || state == 'D');
+}
+
 static void say_slow(pid_t pid, pid_t tid, const char *what, unsigned still, double ms,
 		     unsigned long long slices)
 {
@@ -248,15 +263,16 @@ static void say_slow(pid_t pid, pid_t tid, const char *what, unsigned still, dou
 /*
  * A thread that makes many system calls waits for the processor and for the kernel's lock of the
  * address space each time. On a busy machine that can take longer than the patience. It is no hang:
- * unlike a thread whose wake-up was lost it runs now and then, and unlike one in a livelock it uses
- * little processor time.
+ * unlike a thread whose wake-up was lost it runs now and then, or would if it got a processor, and
+ * unlike one in a livelock it uses little processor time.
  */
 static bool is_slow(pid_t pid, pid_t tid, struct look *l, const char *what)
 {
 	unsigned long long ran_ns, slices;
 
 	if (l->still >= 4 * patience || !schedule_of(pid, tid, &ran_ns, &slices) ||
-	    slices == l->slices || ran_ns - l->ran_ns > patience * 250000000ull)
+	    (slices == l->slices && !waits_for_machine(pid, tid)) ||
+	    ran_ns - l->ran_ns > patience * 250000000ull)
 		return false;
 	if (!l->told)
 		say_slow(pid, tid, what, l->still, (double)(ran_ns - l->ran_ns) / 1e6,
