@@ -69,6 +69,13 @@
 #define LOADS_AND_USES 0
 #endif
 
+/* What a function will return is in the register for it already, so that no move is needed. */
+#if defined(__x86_64__)
+#define IS_RESULT(p) __asm__("" : "+a"(p))
+#else
+#define IS_RESULT(p) ((void)0)
+#endif
+
 #define TLS_FAST __attribute__((tls_model("initial-exec")))
 
 #define PG_SHIFT 14

@@ -147,6 +147,7 @@ static always_inline void *heap_alloc_fast(size_t size, void *(*slow)(size_t),
 		return slow(size);
 	top = b->top;
 	o = *top;
+	IS_RESULT(o);
 	if (unlikely(!o))
 		return next(size, h, scaled);
 	b->top = top - 1;
@@ -289,20 +290,33 @@ static always_inline void heap_push(void *p, struct heap *h, struct cache_bin *b
 	heap_exit(h);
 }
 
+/* Whether the offset is no start of an object of bin b: see class_divides. */
+static always_inline bool bin_misses(const struct cache_bin *b, uint32_t offset)
+{
+	uint32_t product = offset * b->divisor;
+#if LOADS_AND_USES
+	bool misses;
+
+	__asm__("cmpl %2, %1" : "=@ccae"(misses) : "r"(product), "m"(b->divisor));
+	return misses;
+#else
+	return product >= b->divisor;
+#endif
+}
+
 /* In the critical section of h, which it leaves: p lies in the run that begins `first` bytes after
  * the start of r, and goes into bin b. Whose slab it is does not matter here: the bin takes objects
  * of any. at: how far behind the start of r p is. */
 static always_inline void heap_free_into(void *p, struct heap *h, struct region *r, uint32_t at,
 					 uint32_t first, struct cache_bin *b)
 {
-	uint32_t divisor = b->divisor;
 	/* If p lies in front of the run this wraps, to at least 2^32 less a region. */
 	uint32_t offset = at - first;
 
 	/* A large object that cache bins take looks like a slab with one object of 16 bytes. For
 	 * all else nothing is carved, and the bin that cls names is not used. The middle of an
 	 * object, aligned or not, is no multiple of the size. */
-	if (unlikely(!head_is_carved(r, first, offset)) || unlikely(offset * divisor >= divisor)) {
+	if (unlikely(!head_is_carved(r, first, offset)) || unlikely(bin_misses(b, offset))) {
 		heap_exit(h);
 		heap_free_slow(p);
 		return;

@@ -52,6 +52,19 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 {
 	return new_no_memory(&form, size, caller);
 }
+
+/* No hit. All of it is out of line, so that the operator's hit needs no stack. */
+static noinline void *missed(const struct new_form *form, size_t size, const void *caller)
+{
+	void *p = NULL;
+
+	if (likely(size <= SMALL_MAX))
+		p = heap_alloc_again(size);
+	else if (size <= (size_t)PTRDIFF_MAX)
+		p = heap_alloc_large(size);
+	return likely(p != NULL) ? p : new_no_memory(form, size, caller);
+}
+
 #define FAILED(size, ...)                                                                          \
 	failed((struct new_form){ __VA_ARGS__ }, size, __builtin_return_address(0))
 
@@ -68,9 +81,10 @@ static noinline void *failed(struct new_form form, size_t size, const void *call
 	void *op(size_t size);                                                                     \
 	OPERATOR void *op(size_t size)                                                             \
 	{                                                                                          \
-		void *p = new_bytes(size);                                                         \
+		static const struct new_form form = { .name = #op, .align = ALIGN_MIN };           \
+		void *p = likely(size <= SMALL_MAX) ? heap_alloc_hit(size) : NULL;                 \
                                                                                                    \
-		return likely(p != NULL) ? p : FAILED(size, .name = #op, .align = ALIGN_MIN);      \
+		return likely(p != NULL) ? p : missed(&form, size, __builtin_return_address(0));   \
 	}                                                                                          \
 	OWN_NAME(op, size_t)
 
