@@ -162,7 +162,7 @@ struct slab_holes {
 	_Atomic uint8_t tail;   /* units from here on cost no memory, except where carved since */
 	union {
 		uint8_t epoch; /* abandoned: decay epoch in which that was */
-		uint8_t came;  /* owned: objects that others freed lately; slab_take_most */
+		uint8_t came;  /* owned: objects that others freed lately; TAKE_CAME */
 	};
 	uint16_t fence; /* carved when slab_fence wrote behind the carved objects, or 0 */
 };

@@ -11,9 +11,9 @@
  *     uses the fallback heap under its lock. If that lock is not available, an allocation uses the
  *     arena, and a free is a remote free, which needs no lock. In the copy of the process that
  *     writes a backtrace, each object is a mapping, and older objects are never freed.
- * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_refill,
- *     heap_alloc_sampled and heap_free_full do what one heap has and takes few steps. Everything
- *     else, a bin without room and every DIRECT_CALLS-th of these calls (while allocations are
+ * (C) A hit that fails stays in its critical section: heap_alloc_freed, heap_alloc_came,
+ *     heap_alloc_refill, heap_alloc_sampled and heap_free_full do what one heap has in few steps.
+ *     All else, a bin without room and every DIRECT_CALLS-th of these calls (while allocations are
  *     sampled every ENTERED_CALLS-th) go through heap_alloc_slow or free_object.
  *
  * Bound: malloc has one critical section. If it needs a slab it has three, one hold of a pool's
@@ -217,7 +217,17 @@ static always_inline void leave(struct heap *h)
 	errno = saved;
 }
 
-noinline void *heap_alloc_refill(struct heap *h, unsigned cls)
+noinline void *heap_alloc_came(struct heap *h, unsigned cls)
+{
+	struct page *pg = h->current[cls];
+	struct slab_holes *holes = slab_holes(pg);
+
+	slab_prefetch(pg);
+	holes->came = (uint8_t)(holes->came - TAKE_CAME);
+	return heap_take_freed(h, cls, pg, TAKE_CAME, false);
+}
+
+noinline void *heap_alloc_refill(size_t size, struct heap *h, unsigned cls, void *(*slow)(size_t))
 {
 	struct object *o = NULL;
 
@@ -226,11 +236,10 @@ noinline void *heap_alloc_refill(struct heap *h, unsigned cls)
 		o = *h->bin[cls].top--;
 	heap_work_begin(false, false);
 	leave(h);
-	return o;
+	return likely(o != NULL) ? o : slow(size);
 }
 
-/* Returns NULL if heap_alloc_slow is to do it. */
-noinline void *heap_alloc_sampled(struct heap *h, unsigned cls)
+noinline void *heap_alloc_sampled(size_t size, struct heap *h, unsigned cls, void *(*slow)(size_t))
 {
 	struct object *o;
 
@@ -238,14 +247,14 @@ noinline void *heap_alloc_sampled(struct heap *h, unsigned cls)
 	o = sampler_next(h, cls);
 	heap_work_begin(false, false);
 	leave(h);
-	return o;
+	return likely(o != NULL) ? o : slow(size);
 }
 
 static void *alloc_next(size_t size, struct heap *h, size_t scaled)
 {
 	if (heap_hooks)
 		return heap_hooks->alloc_entered(size, h, scaled, heap_alloc_slow);
-	return heap_alloc_freed(h, scaled) ?: heap_alloc_slow(size);
+	return heap_alloc_freed(size, h, scaled, heap_alloc_slow);
 }
 
 noinline void *heap_alloc_again(size_t size)
@@ -522,40 +531,49 @@ void heap_free_checked(struct page *pg, void *p)
 	due_adopt(&d);
 }
 
-static noinline void free_full(struct object *o, struct heap *h, struct cache_bin *b)
+/* In the critical section of h, which it leaves: no place for the object is made in few steps. */
+static noinline void free_misses(struct object *o, struct heap *h)
 {
-	unsigned cls = (unsigned)(b - h->bin);
-	struct due_list d;
-	bool room;
-
-	d.n = 0;
-	heap_work_begin(true, false);
-	if (likely(cls < BINS))
-		room = heap_goes_past(h) && heap_bin_spill(h, cls, &d);
-	else
-		room = sampler_makes_room(h, b);
-	if (unlikely(!room)) {
-		leave(h);
-		heap_free_slow(o);
-		return;
-	}
-	heap_work_begin(false, false);
-	*++b->top = o;
 	leave(h);
-	if (unlikely(d.n)) {
-		int saved = errno;
+	heap_free_slow(o);
+}
 
-		due_adopt(&d);
-		errno = saved;
-	}
+/* The object is in, and what the spill that made room for it has left is to be done. */
+static noinline void free_ends(struct heap *h, const struct due_list *d)
+{
+	int saved = errno;
+
+	heap_exit_free(h);
+	due_adopt(d);
+	errno = saved;
 }
 
 noinline void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b)
 {
-	if (unlikely(heap_hooks != NULL))
+	unsigned cls = (unsigned)(b - h->bin);
+	struct due_list d;
+	bool room = false;
+
+	if (unlikely(heap_hooks != NULL)) {
 		heap_hooks->free_entered(o, h, b);
+		return;
+	}
+	d.n = 0;
+	heap_work_begin(true, false);
+	if (likely(cls < CLASSES))
+		room = likely(heap_goes_past(h)) && heap_bin_spill(h, cls, &d);
+	else if (cls >= BINS)
+		room = sampler_makes_room(h, b);
+	if (unlikely(!room)) {
+		free_misses(o, h);
+		return;
+	}
+	heap_work_begin(false, false);
+	*++b->top = o;
+	if (likely(!h->release) && likely(!d.n))
+		heap_exit(h);
 	else
-		free_full(o, h, b);
+		free_ends(h, &d);
 }
 
 noinline void heap_free_slow(void *p)

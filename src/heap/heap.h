@@ -32,9 +32,12 @@ void heap_free_slow(void *p);
 /* No hit: the way of heap_alloc_fast, from its start. */
 void *heap_alloc_again(size_t size); /* size <= SMALL_MAX */
 
-/* In the critical section of h, which they leave: the bin of the class is empty, or full. */
-void *heap_alloc_refill(struct heap *h, unsigned cls);
-void *heap_alloc_sampled(struct heap *h, unsigned cls);
+/* In the critical section of h, which they leave: the bin of the class is empty, or full. slow: as
+ * in heap_alloc_fast. heap_alloc_came: the bin has room for TAKE_CAME, and its current slab freed
+ * objects. */
+void *heap_alloc_refill(size_t size, struct heap *h, unsigned cls, void *(*slow)(size_t));
+void *heap_alloc_sampled(size_t size, struct heap *h, unsigned cls, void *(*slow)(size_t));
+void *heap_alloc_came(struct heap *h, unsigned cls);
 void heap_free_full(struct object *o, struct heap *h, struct cache_bin *b);
 void heap_free_far(void *p, struct heap *h); /* p is not near */
 _Noreturn void heap_popped_twice(struct object *o);
@@ -201,44 +204,60 @@ static always_inline bool heap_goes_past(struct heap *h)
 }
 
 /*
- * The bin of the scaled class is empty: take the object that was freed last in the current slab,
- * which is the only cold cache line. Leaves the critical section. Returns NULL if that is not
- * possible. Not in a hardened process.
+ * pg, the current slab of cls, has freed objects, and the bin is empty and has room for most: take
+ * the one that was freed last, which is the only cold cache line, and up to most - 1 for the bin.
+ * In the critical section of h, which it leaves. near: see slab_take_freed; most is TAKE_NEAR then.
  */
-static always_inline void *heap_alloc_freed(struct heap *h, size_t scaled)
+static always_inline void *heap_take_freed(struct heap *h, unsigned cls, struct page *pg,
+					   unsigned most, bool near)
+{
+	struct cache_bin *b = &h->bin[cls];
+	struct object **bottom = b->top;
+	struct object **end = bottom + 1 + most;
+	unsigned got = slab_take_freed(pg, end, most, near);
+	struct object *o = end[-1];
+
+	/* In the order of the list, in which runs of addresses stay together. */
+	if (got < most && got > 1) {
+		if (!near)
+			memmove(bottom + 1, end - got, (got - 1) * sizeof(struct object *));
+		else if (got == TAKE_NEAR - 1)
+			bottom[1] = bottom[2];
+		if (near)
+			bottom[got - 1] = bottom[TAKE_NEAR - 1];
+	}
+	b->top = bottom + got - 1;
+	slab_prefetch_next(h, pg, cls);
+	h->idle_rounds[cls] = 0;
+	heap_exit(h);
+	return o;
+}
+
+/*
+ * The bin of the scaled class is empty. In the critical section of h, which it leaves: what takes
+ * few steps; else slow(size) does it. Not in a hardened process.
+ */
+static always_inline void *heap_alloc_freed(size_t size, struct heap *h, size_t scaled,
+					    void *(*slow)(size_t))
 {
 	unsigned cls = (unsigned)scaled / CLASS_SCALE;
 	struct cache_bin *b = bin_at(h, scaled);
-	struct object **bottom = b->top;
-	struct object **end;
-	unsigned far = TAKE_FAR;
-	struct object *o;
+	unsigned space = bin_space(b);
 	struct page *pg;
-	unsigned most;
-	unsigned got;
 
-	if (unlikely(bin_space(b) < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
+	if (unlikely(space < TAKE_NEAR) || unlikely(!heap_goes_past(h))) {
 		if (unlikely(heap_sampling))
-			return heap_alloc_sampled(h, cls);
+			return heap_alloc_sampled(size, h, cls, slow);
 		heap_exit(h);
-		return NULL;
+		return slow(size);
 	}
 	bin_refilled(h, cls);
 	pg = h->current[cls];
 	if (unlikely(!pg) || unlikely(!slab_held(pg)->free))
-		return heap_alloc_refill(h, cls);
-	most = bin_space(b) < TAKE_CAME ? TAKE_NEAR : slab_take_most(pg, &far);
-	end = bottom + 1 + most;
-	got = slab_take_freed(pg, end, most, &far);
-	o = end[-1];
-	/* In the order of the list, in which runs of addresses stay together. */
-	if (got < most && got > 1)
-		memmove(bottom + 1, end - got, (got - 1) * sizeof(struct object *));
-	b->top = bottom + got - 1;
-	slab_prefetch_next(h, cls);
-	h->idle_rounds[cls] = 0;
-	heap_exit(h);
-	return o;
+		return heap_alloc_refill(size, h, cls, slow);
+	if (slab_holes(pg)->came >= TAKE_CAME && likely(space >= TAKE_CAME))
+		return heap_alloc_came(h, cls);
+	return heap_take_freed(h, cls, pg, TAKE_NEAR, true);
 }
 
 /* size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. NULL: the bin is empty, or take the slow

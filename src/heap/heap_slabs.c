@@ -226,12 +226,14 @@ void heap_change_current(struct heap *h, unsigned cls, struct page *next)
 }
 
 /* Objects of a refill: what is carved and then flushed unused would be written for nothing. */
-static inline unsigned bin_step(unsigned cls)
-{
-	size_t n = REFILL_BYTES / class_size(cls);
-
-	return n < REFILL_MIN ? REFILL_MIN : n > BIN_STEP ? BIN_STEP : (unsigned)n;
-}
+static const uint8_t bin_steps[CLASSES] = {
+#define SIZECLASS(size, pages)                                                                     \
+	(uint8_t)(REFILL_BYTES / (size) < REFILL_MIN ? REFILL_MIN                                  \
+		  : REFILL_BYTES / (size) > BIN_STEP ? BIN_STEP                                    \
+						     : REFILL_BYTES / (size)),
+#include "heap/sizeclass.def"
+#undef SIZECLASS
+};
 
 /* The slab that the next objects of a refill come from. Of those that were freed it takes few. */
 static always_inline struct page *refill_slab(struct heap *h, unsigned cls, bool open,
@@ -250,34 +252,43 @@ bool heap_refill(struct heap *h, unsigned cls)
 	struct object **bottom;
 	struct object **end;
 	struct page *pg;
+	unsigned room;
 	unsigned want;
 	unsigned got = 0;
-	unsigned far = TAKE_FAR;
 	bool fenced;
 
 	counter_add(&h->refills, 1);
 	fenced = unlikely(bin_is_fenced(h)) && class_size(cls) <= FENCE_OBJECT;
 	bin_refilled(h, cls);
-	bin_grow(h, cls);
 	bottom = bin_bottom(h, cls);
-	want = (bin_room(h, cls) + 1) / 2;
-	if (want > bin_step(cls))
-		want = bin_step(cls);
+	room = bin_space(&h->bin[cls]);
+	if (unlikely(room < bin_most(h, cls))) {
+		bin_grow(h, cls);
+		bottom = bin_bottom(h, cls);
+		room = bin_space(&h->bin[cls]);
+	}
+	h->idle_rounds[cls] = 0;
+	want = (room + 1) / 2;
+	if (want > bin_steps[cls])
+		want = bin_steps[cls];
 	pg = refill_slab(h, cls, true, &want);
 	/* The first taken on top: it has the lowest address, or was freed last. */
 	end = bottom + 1 + want;
 	while (pg) {
-		if (fenced && bin_room(h, cls) <= BIN_SMALL)
+		bool freed = slab_held(pg)->free != NULL;
+
+		if (fenced && room <= BIN_SMALL)
 			want = got + slab_fence_fits(pg, want - got);
 		heap_work_count(0, 1);
-		got += slab_take(pg, end - got, want - got, &far);
-		if (got >= want || !far)
+		got += slab_take(pg, end - got, want - got, true);
+		if (got >= want || freed)
 			break;
 		pg = refill_slab(h, cls, false, &want);
 		if (got >= want)
 			break;
 	}
-	slab_prefetch_next(h, cls);
+	if (h->current[cls])
+		slab_prefetch_next(h, h->current[cls], cls);
 	heap_work_count(got, 0);
 	PROBE2(refill, class_size(cls), got);
 	h->bin[cls].top = bottom + got;
@@ -353,35 +364,51 @@ static always_inline unsigned run_most(struct page *pg, struct object **o, unsig
 	return 1;
 }
 
-/* Link those of the objects up to end that follow each other in slab pg, whose carved memory begins
- * at start, in front of *list. Returns where they end, behind the first at least. */
+/* Object o of slab pg is free: it leads to next. base: of the slab's marks. */
+static always_inline void link_object(struct page *pg, struct object *o, const struct object *next,
+				      uint64_t base)
+{
+	if (unlikely(mark_is_set(o, base)))
+		heap_freed_twice(o, pg);
+	mark_set(o, base);
+	link_set(o, next);
+}
+
+/*
+ * Link those of the objects up to end that follow each other in slab pg, whose carved memory begins
+ * at start, in front of *list, and count them off *left. Returns where they end, behind the first
+ * at least. Two a round: what is first changes its variable, not its register.
+ */
 static always_inline struct object **link_run(struct page *pg, uintptr_t start, uint32_t carved,
 					      struct object **o, struct object **end,
-					      struct object **list)
+					      struct object **list, int *left)
 {
 	uint64_t base = mark_base(pg);
-	struct object *first = *list;
-	struct object **at = o;
-	struct object *next = *o;
+	struct object *even = *list;
+	struct object *odd = *o;
+	int n = *left;
 
-	if (unlikely(next == first))
-		heap_freed_twice(first, pg);
+	if (unlikely(odd == even))
+		heap_freed_twice(odd, pg);
 	/* Its free has checked that it is the start of an object. */
-	if (unlikely((uintptr_t)next - start >= carved))
-		heap_bad_free(next, pg);
-	do {
-		if (unlikely(mark_is_set(next, base)))
-			heap_freed_twice(next, pg);
-		mark_set(next, base);
-		link_set(next, first);
-		first = next;
-		if (++at == end)
+	if (unlikely((uintptr_t)odd - start >= carved))
+		heap_bad_free(odd, pg);
+	for (;;) {
+		link_object(pg, odd, even, base);
+		n--;
+		if (++o == end || (uintptr_t)(even = *o) - start >= carved) {
+			even = odd;
 			break;
-		next = *at;
-	} while ((uintptr_t)next - start < carved);
-	cold_count((unsigned)(at - o));
-	*list = first;
-	return at;
+		}
+		link_object(pg, even, odd, base);
+		n--;
+		if (++o == end || (uintptr_t)(odd = *o) - start >= carved)
+			break;
+	}
+	cold_count((unsigned)(*left - n));
+	*list = even;
+	*left = n;
+	return o;
 }
 
 /* The slab is h's: those of the objects up to end that follow each other in it are free again.
@@ -394,8 +421,7 @@ static always_inline struct object **put_own(struct heap *h, struct page *pg, ui
 	struct object *list = held->free;
 	int used = held->used;
 
-	end = link_run(pg, start, carved, o, end, &list);
-	used -= (int)(end - o);
+	end = link_run(pg, start, carved, o, end, &list, &used);
 	held->free = list;
 	held->used = (int16_t)used;
 	cold_count(1);
@@ -412,12 +438,13 @@ static always_inline struct object **put_foreign(struct heap *h, struct page *pg
 {
 	unsigned n = outbox_takes(&h->outbox, pg, (unsigned)(end - o));
 	struct object *list;
+	int left = 0;
 
 	if (unlikely(!n) || unlikely(slab_in_holes(pg)))
 		return o;
 	list = outbox_set(&h->outbox, pg)->first;
-	end = link_run(pg, start, carved, o, o + n, &list);
-	outbox_add(&h->outbox, pg, list, (unsigned)(end - o));
+	end = link_run(pg, start, carved, o, o + n, &list, &left);
+	outbox_add(&h->outbox, pg, list, (unsigned)-left);
 	return end;
 }
 
@@ -430,6 +457,7 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	struct object *list = NULL;
 	struct outbox_adopt due;
 	struct page *posted = NULL;
+	int left = 0;
 	unsigned k;
 
 	if (likely(atomic_load_explicit(&pg->owner, memory_order_relaxed) == h))
@@ -444,7 +472,8 @@ static unsigned free_to_slab(struct heap *h, struct object **o, unsigned n, stru
 	if (likely(k))
 		return k;
 	n = outbox_batch(pg->cls, n);
-	n = (unsigned)(link_run(pg, start, carved, o, o + run_most(pg, o, n), &list) - o);
+	(void)link_run(pg, start, carved, o, o + run_most(pg, o, n), &list, &left);
+	n = (unsigned)-left;
 	due = outbox_put(&h->outbox, pg, list, *o, n, &posted);
 	heap_post_all(posted);
 	if (due.pg)
@@ -533,6 +562,17 @@ static always_inline unsigned bin_leaves(struct heap *h, unsigned cls, unsigned 
 	return i <= have - 2 * n ? i : 0;
 }
 
+/* The last n of the objects up to end, a multiple of FLUSH, move down. */
+static always_inline void bin_fill(struct object **to, struct object **end, unsigned n)
+{
+	do {
+		end -= FLUSH;
+		memcpy(to, end, FLUSH * sizeof(struct object *));
+		to += FLUSH;
+		n -= FLUSH;
+	} while (n);
+}
+
 /* to: where the first of the n objects was, `i` places above the bottom's. */
 static always_inline void bin_left(struct heap *h, unsigned cls, struct object **to, unsigned i,
 				   unsigned n)
@@ -548,12 +588,7 @@ static always_inline void bin_left(struct heap *h, unsigned cls, struct object *
 		memmove(to, end - above, above * sizeof(struct object *));
 		return;
 	}
-	do {
-		end -= FLUSH;
-		memcpy(to, end, FLUSH * sizeof(struct object *));
-		to += FLUSH;
-		n -= FLUSH;
-	} while (n);
+	bin_fill(to, end, n);
 }
 
 static void bin_rotate(struct heap *h, unsigned cls, unsigned room, unsigned n, struct due_list *d)
@@ -583,67 +618,85 @@ static always_inline struct object **put_run(struct heap *h, struct object **o, 
 	return page_kind(pg) == PAGE_SLAB ? put_foreign(h, pg, start, carved, o, end) : o;
 }
 
-/* The same for as many of the n objects as take few steps. Returns how many. Not inline: it needs
- * all registers. */
-static noinline unsigned put_runs(struct heap *h, struct object **o, unsigned n)
+/* The same for as many of the objects as take few steps. Not inline: it needs all registers. */
+static noinline struct object **put_runs(struct heap *h, struct object **o, struct object **end)
 {
-	struct object **end = o + n;
 	struct object **from;
-	struct object **at = o;
 
 	do {
-		from = at;
-		at = put_run(h, from, end);
-	} while (at != end && at != from);
-	return (unsigned)(at - o);
+		from = o;
+		o = put_run(h, from, end);
+	} while (o != end && o != from);
+	return o;
 }
 
-/* Those of the n objects go that put_runs has left, all beyond the first `done`, unless d is NULL.
- * Returns how many have gone in all. */
-static noinline unsigned put_rest(struct heap *h, struct object **o, unsigned n, unsigned done,
-				  struct due_list *d)
+/* What is counted and noted when objects of cls leave their bin for their slabs. */
+static always_inline void spill_notes(struct heap *h, unsigned cls)
 {
-	while (d && done < n)
-		done += free_to_slab(h, o + done, n - done, d);
-	return done;
-}
-
-/* have: what is in the bin, at least half of its room, `room`; bottom: of the bin. d: NULL if no
- * adoption may be left to do. */
-static always_inline bool spill(struct heap *h, unsigned cls, struct object **bottom, unsigned room,
-				unsigned have, struct due_list *d)
-{
-	unsigned n = flush_of(h, cls, room);
-	unsigned done;
-	struct object **o;
-	unsigned i;
-
-	if (unlikely(cls >= CLASSES) || unlikely(room < bin_wants(h, cls)) ||
-	    unlikely(!bins_may_have(0)))
-		return false;
-	i = bin_leaves(h, cls, have, n);
-	o = bottom + 1 + i;
-	done = put_runs(h, o, n);
-	if (unlikely(done < n)) {
-		done = put_rest(h, o, n, done, d);
-		if (unlikely(!done))
-			return false;
-	}
 	bin_spills(h, cls);
 	counter_add(&h->flushes, 1);
+	h->idle_rounds[cls] = 0;
+}
+
+/* n objects, from o on, leave the bin of cls, and put_runs has put those up to `put`. d: NULL if no
+ * adoption may be left to do. Returns false if none has left. */
+static noinline bool spill_rest(struct heap *h, unsigned cls, struct object **o, unsigned n,
+				struct object **put, struct due_list *d)
+{
+	unsigned done = (unsigned)(put - o);
+
+	while (d && done < n)
+		done += free_to_slab(h, o + done, n - done, d);
+	if (unlikely(!done))
+		return false;
 	PROBE2(flush, class_size(cls), done);
 	heap_work_count(done, 0);
-	h->idle_rounds[cls] = 0;
-	bin_left(h, cls, o, i, done);
+	bin_left(h, cls, o, (unsigned)(o - bin_bottom(h, cls) - 1), done);
 	return true;
+}
+
+/* have: what is in the bin, at least half of its room, `room`; bottom: of the bin. */
+static noinline bool spill(struct heap *h, unsigned cls, struct object **bottom, unsigned room,
+			   unsigned have, struct due_list *d)
+{
+	unsigned n = flush_of(h, cls, room);
+	struct object **o = bottom + 1 + bin_leaves(h, cls, have, n);
+
+	if (unlikely(room < bin_wants(h, cls)) || unlikely(!bins_may_have(0)))
+		return false;
+	spill_notes(h, cls);
+	return spill_rest(h, cls, o, n, put_runs(h, o, o + n), d);
 }
 
 bool heap_bin_spill(struct heap *h, unsigned cls, struct due_list *d)
 {
+	struct cache_bin *b = &h->bin[cls];
 	struct object **bottom = bin_bottom(h, cls);
-	unsigned room = (unsigned)(h->bin[cls].top - bottom);
+	unsigned room = (unsigned)(b->top - bottom);
+	unsigned n = cls < DENSE_CLASSES || !h->current[cls] ? FLUSH_MANY : FLUSH;
+	unsigned shift = leave_shift(cls);
+	struct object **put;
+	struct object **o;
+	unsigned next;
 
-	return spill(h, cls, bottom, room, room, d);
+	/* Then the n objects lie below n others at least. */
+	if (unlikely(room < 2 * FLUSH_MANY) || unlikely(room < bin_wants(h, cls)) ||
+	    unlikely(!bins_may_have(0)))
+		return spill(h, cls, bottom, room, room, d);
+	next = h->bin_next[cls];
+	if (unlikely(next << shift > room - 2 * n))
+		next = 0;
+	h->bin_next[cls] = (uint8_t)(next + (n >> shift));
+	spill_notes(h, cls);
+	o = bottom + 1 + (next << shift);
+	put = put_runs(h, o, o + n);
+	if (unlikely(put != o + n))
+		return spill_rest(h, cls, o, n, put, d);
+	PROBE2(flush, class_size(cls), n);
+	heap_work_count(n, 0);
+	b->top -= n;
+	bin_fill(o, b->top + 1 + n, n);
+	return true;
 }
 
 bool heap_bin_ease(struct heap *h, unsigned cls)

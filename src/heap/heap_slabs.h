@@ -59,12 +59,12 @@ struct due_list {
 /* A slab in limbo becomes the heap's. */
 void heap_attach(struct heap *h, struct page *pg);
 
-/* The next slab of cls will be read soon, if the current one has nothing left. */
-static always_inline void slab_prefetch_next(struct heap *h, unsigned cls)
+/* The next slab of cls will be read soon, if pg, the current one, has no freed objects left. */
+static always_inline void slab_prefetch_next(struct heap *h, const struct page *pg, unsigned cls)
 {
-	const struct page *next = h->partial[cls].first;
+	if (unlikely(!slab_held(pg)->free)) {
+		const struct page *next = h->partial[cls].first;
 
-	if (h->current[cls] && !slab_held(h->current[cls])->free) {
 		__builtin_prefetch(next, 1);
 		__builtin_prefetch(next + 1, 1);
 	}
@@ -96,8 +96,9 @@ void heap_free_some(struct heap *h, struct object **o, unsigned n, struct due_li
 /* Make room in the full bin of cls: more places, or a few objects go to their slabs. */
 void heap_bin_room(struct heap *h, unsigned cls, struct due_list *d);
 
-/* The same without what may take long, for a bin that has all its places. d: NULL if no adoption
- * may be left to do; then only what needs none leaves. Returns false if nothing was done. */
+/* The same for a size class, without what may take long, if the bin has all its places. d: NULL if
+ * no adoption may be left to do; then only what needs none leaves. Returns false if nothing was
+ * done. */
 bool heap_bin_spill(struct heap *h, unsigned cls, struct due_list *d);
 
 /* More room in a bin that has some: more places, or, if half of them are taken, as above. Returns

@@ -66,9 +66,8 @@ static void current_shuffle(struct heap *h, unsigned cls)
 static unsigned take_clean(struct page *pg, struct object **o, unsigned n)
 {
 	struct object *taken[HIDDEN_MAX];
-	unsigned far = HIDDEN_MAX + 1;
 	unsigned carved = slab_held(pg)->carved;
-	unsigned got = slab_take(pg, taken + n, n, &far);
+	unsigned got = slab_take(pg, taken + n, n, false);
 	unsigned freed = got - (slab_held(pg)->carved - carved);
 
 	/* The first one lowest, so that malloc returns it last. */

@@ -17,8 +17,8 @@
  * Pairing: the release CAS in slab_free_remote (the links of the freed objects) with the acquire
  * CAS in slab_collect_to.
  * Takes no lock and allocates nothing. A CAS fails only because another thread's succeeded.
- * Bound: slab_take, one hole or one carving, and as many objects as asked for, fewer if *far is
- * used up; slab_free_remote and slab_collect_to, one CAS.
+ * Bound: slab_take, one hole or one carving, and as many objects as asked for; slab_free_remote and
+ * slab_collect_to, one CAS.
  * Signal handlers may push on a remote list at any time. Fork: see fork.c.
  *
  * Source: the free list of a page as in mimalloc (Leijen 2019), remote lists as in snmalloc's
@@ -184,13 +184,18 @@ void slab_fence_check_end(struct page *pg)
 		slab_fence_check(pg, end);
 }
 
-unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *far)
+unsigned slab_take(struct page *pg, struct object **end, unsigned n, bool near)
 {
-	unsigned got = slab_held(pg)->free ? slab_take_freed(pg, end, n, far) : 0;
-	unsigned freed = got;
+	unsigned got = 0;
+	unsigned freed;
 
-	if (!*far)
-		return got;
+	if (slab_held(pg)->free) {
+		slab_prefetch(pg);
+		if (near)
+			return slab_take_freed(pg, end, n, true);
+		got = slab_take_freed(pg, end, n, false);
+	}
+	freed = got;
 	if (got < n && slab_in_holes(pg))
 		got += holes_take(pg, end - got, n - got);
 	if (got < n)

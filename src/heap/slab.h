@@ -71,11 +71,10 @@ void slab_make(struct page *pg, unsigned cls);
 
 /*
  * Freed objects are usually cold, and each one is found through the one before it. So a call takes
- * up to TAKE_NEAR objects that lie within NEAR_BYTES of each other, and stops at the TAKE_FAR-th
- * that does not; the next one is prefetched for the next call.
+ * up to TAKE_NEAR objects that lie within NEAR_BYTES of each other, and stops at the first that
+ * does not; the next one is prefetched for the next call.
  */
 #define TAKE_NEAR 4u
-#define TAKE_FAR 1u
 #define NEAR_BYTES 4096u
 
 /*
@@ -85,51 +84,50 @@ void slab_make(struct page *pg, unsigned cls);
  * since. Inexact if the owner has freed objects of the slab in between.
  */
 #define TAKE_CAME 8u
-static always_inline unsigned slab_take_most(struct page *pg, unsigned *far)
-{
-	struct slab_holes *holes = slab_holes(pg);
-
-	if (holes->came < TAKE_CAME)
-		return TAKE_NEAR;
-	holes->came = (uint8_t)(holes->came - TAKE_CAME);
-	*far = TAKE_CAME;
-	return TAKE_CAME;
-}
 
 /*
  * Objects that another thread freed lie in the cache of its processor, so reading a link may take
  * longer than all else of the call. Often they follow each other at one step, as they were freed.
- * So the three after `next` are prefetched before their links are read, unless `next` is NULL (the
- * end of the list) or the step is longer than AHEAD_BYTES: then it says little about the next one.
+ * So the three after `next` are prefetched before their links are read, unless the step is longer
+ * than AHEAD_BYTES: then it says little about the next one. So it is from the last one to NULL.
  */
 #define AHEAD_BYTES 1024
 static always_inline void prefetch_ahead(const struct object *next, ptrdiff_t step)
 {
-	if (!next || step < -AHEAD_BYTES || step > AHEAD_BYTES)
+	if ((size_t)step + AHEAD_BYTES > 2 * AHEAD_BYTES)
 		return;
 	__builtin_prefetch((const char *)next + step, 1);
 	__builtin_prefetch((const char *)next + 2 * step, 1);
 	__builtin_prefetch((const char *)next + 3 * step, 1);
 }
 
+/* The same for the free list of a slab, which is not empty, before objects are taken off it. */
+static always_inline void slab_prefetch(const struct page *pg)
+{
+	const struct object *o = slab_held(pg)->free;
+	const struct object *next = link_get(o);
+
+	prefetch_ahead(next, (ptrdiff_t)((uintptr_t)next - (uintptr_t)o));
+}
+
 /* Take up to n objects, 1 at least, off the free list, which is not empty, to the places below end:
- * the first one to the highest. Stops early when *far is used up. Counts them in used. Returns how
- * many. */
+ * the first one to the highest. near: stops at the first that is far from the one before. Counts
+ * them in used. Returns how many. */
 static always_inline unsigned slab_take_freed(struct page *pg, struct object **end, unsigned n,
-					      unsigned *far)
+					      bool near)
 {
 	struct slab_held *held = slab_held(pg);
-	uintptr_t start = (uintptr_t)page_address(pg);
-	uint32_t carved = slab_carved_bytes(pg);
+	struct region *r = region_of(pg);
+	uint32_t first = page_first(r, pg);
+	uintptr_t start = ((uintptr_t)pg & ~(REGION_BYTES - 1)) + first;
+	uint32_t carved = atomic_load_explicit(head_carved(r, first), memory_order_relaxed);
 	uint64_t base = mark_base(pg);
 	struct object **last = end - n;
 	struct object **at = end;
 	struct object *o = held->free;
 	struct object *next = link_get(o);
-	ptrdiff_t step = (ptrdiff_t)((uintptr_t)next - (uintptr_t)o);
-	unsigned left = *far;
+	bool is_far;
 
-	prefetch_ahead(next, step);
 	for (;;) {
 		if (unlikely(!mark_is_set(o, base)))
 			freelist_bad_mark(pg, o);
@@ -139,20 +137,19 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **e
 		if (unlikely((uintptr_t)next - start >= carved)) {
 			if (unlikely(next != NULL))
 				freelist_bad_link(pg, o);
-			left--;
 			o = NULL;
 			break;
 		}
-		left -= (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
+		is_far = (uintptr_t)next - (uintptr_t)o + NEAR_BYTES >= 2 * NEAR_BYTES;
 		o = next;
-		if (at == last || unlikely(!left))
+		if (at == last || (near && unlikely(is_far)))
 			break;
 		next = link_get(o);
 	}
-	*far = left;
 	held->free = o;
+	/* For the next call. */
 	__builtin_prefetch(o, 1);
-	prefetch_ahead(o, step); /* for the next call */
+	prefetch_ahead(o, (ptrdiff_t)((uintptr_t)o - (uintptr_t)*at));
 	held->used = (int16_t)(held->used + (int)(end - at));
 	cold_count((unsigned)(end - at));
 	/* The list ends exactly when all carved objects are in use or in holes. */
@@ -162,8 +159,9 @@ static always_inline unsigned slab_take_freed(struct page *pg, struct object **e
 }
 
 /* Take up to n objects, 1 at least, to the places below end, from the highest on: first freed ones,
- * until *far is used up, then objects in holes, then newly carved ones. Returns how many. */
-unsigned slab_take(struct page *pg, struct object **end, unsigned n, unsigned *far);
+ * then objects in holes, then newly carved ones. near: if there are freed ones, only those, until
+ * one is far from the one before. Returns how many. */
+unsigned slab_take(struct page *pg, struct object **end, unsigned n, bool near);
 
 /* Move the remote list to the free list, and set the flags to `flags` in the same atomic step.
  * Returns how many objects moved. */

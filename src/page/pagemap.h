@@ -83,6 +83,12 @@ static always_inline struct page *head_page(struct region *r, uint32_t first)
 	return (struct page *)(void *)((char *)r->page + first / (PG_BYTES / sizeof(struct page)));
 }
 
+/* Where the run of descriptor pg, of r, begins, in bytes behind the start of r. */
+static always_inline uint32_t page_first(const struct region *r, const struct page *pg)
+{
+	return (uint32_t)((uintptr_t)pg - (uintptr_t)r->page) * (PG_BYTES / sizeof(struct page));
+}
+
 /* What is carved of that run, in bytes. */
 static always_inline const _Atomic uint32_t *head_carved(const struct region *r, uint32_t first)
 {

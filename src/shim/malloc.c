@@ -70,9 +70,7 @@ static noinline void *malloc_slow(size_t size)
 /* Out of line, so that malloc_next saves no registers for it. */
 static noinline void *malloc_freed(size_t size, struct heap *h, size_t scaled)
 {
-	void *p = heap_alloc_freed(h, scaled);
-
-	return likely(p != NULL) ? p : malloc_slow(size);
+	return heap_alloc_freed(size, h, scaled, malloc_slow);
 }
 
 static noinline void *malloc_next(size_t size, struct heap *h, size_t scaled)

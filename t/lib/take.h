@@ -7,16 +7,13 @@
 
 #include "heap/slab.h"
 
-#include <limits.h>
-
 #define TAKE_MOST 4096u /* a slab has no more objects */
 
 static inline unsigned take(struct page *pg, struct object **out, unsigned n)
 {
 	struct object *taken[TAKE_MOST];
 	unsigned most = n < TAKE_MOST ? n : TAKE_MOST;
-	unsigned far = UINT_MAX;
-	unsigned got = n ? slab_take(pg, taken + most, most, &far) : 0;
+	unsigned got = n ? slab_take(pg, taken + most, most, false) : 0;
 
 	for (unsigned i = 0; i < got; i++)
 		out[i] = taken[most - 1 - i];

@@ -528,14 +528,13 @@ static void try_across(void *arg)
 {
 	struct object *o;
 	struct page *pg;
-	unsigned far = TAKE_FAR;
 	pthread_t t[2];
 
 	(void)arg;
 	begin(1);
 	pg = buddy_alloc(&zone_main, run_class_pages[run_class_of(size_classes[1].pages)]);
 	slab_make(pg, 1);
-	must(slab_take(pg, &o + 1, 1, &far) == 1, "a fresh slab has no object");
+	must(slab_take(pg, &o + 1, 1, true) == 1, "a fresh slab has no object");
 	must(slab_pool_put(pg, SLAB_RECENT) == POOL_PUT, "a slab cannot be abandoned");
 	lock_ranks_off = 1;
 	delay_hook(cross);
