@@ -7,15 +7,18 @@
  *     claimed before huge_alloc returns the mapping, and released before the mapping is undone,
  *     because the kernel may give the same address to another thread at once.
  * (B) The addr of a slot goes EMPTY -> CLAIMED -> address -> CLAIMED or GONE -> ... and never back
- *     to EMPTY. So a probe may stop at the first EMPTY slot.
+ *     to EMPTY. So a probe may stop at the first EMPTY slot. It also stops where no object ever was
+ *     so far from the place of its hash, because there are no EMPTY slots left after some million
+ *     addresses; that depends on how many objects lived at one time.
  * (C) At most SLOTS_USED_MAX slots are in use, so that probes end. Beyond that huge_alloc returns
  *     NULL. The kernel's own limit on mappings (vm.max_map_count, 65,530 by default, 1,048,576 on
  *     some systems) may be higher. Each object here has at least 1 MiB, or was too large for the
  *     arena when no lock was available.
  * (D) An object of GUARDED_MIN bytes or more lies between two pages without access, which belong to
- *     its mapping, unless there are more than GUARDED_MAX objects, or the kernel refused a guard
- *     lately: each with guards is two mappings for the kernel, or three. With an alignment above a
- *     page it has none. A slot's bytes are the object's; GUARDED is added to them. Guards become
+ *     its mapping, unless there are more than GUARDED_MAX objects, or a guard was refused lately:
+ *     each with guards is two mappings for the kernel, or three. So that guards never take the last
+ *     mappings, vm holds spare ones while a guard is made. With an alignment above a page it has
+ *     none. A slot's bytes are the object's; GUARDED is added to them. Guards become
  *     accessible before the mapping goes.
  * (E) The memory of a freed object goes to mapcache. That of a new one comes from there. If it is
  *     to read as zero it is purged, unless the kernel backs most of it: then calloc writes zeros.
@@ -23,8 +26,8 @@
  * (F) An object of huge_alloc_early has HIDES in its slot's bytes. When it is freed its memory goes
  *     to the kernel, and its addresses stay without access, so that a late access faults.
  *
- * Bound: one probe of at most SLOTS slots for a pointer, two for an object that moves; a few calls
- * of mapcache and vm.
+ * Bound: one probe for a pointer, two for an object that moves, of a few slots, or some hundred
+ * once the table was nearly full; a few calls of mapcache and vm.
  * Progress: lock-free. Pairing: the release store of addr, after bytes was set, with the acquire
  * load in find. Allocates nothing from other layers. Blocks in the kernel only. May run in a signal
  * handler and in a fork child, since there is no lock.
@@ -80,6 +83,10 @@ static _Atomic uint64_t mapped; /* bytes of live objects */
 /* How many of the next objects get no guards. */
 static _Atomic uint32_t unguarded_next;
 
+/* The most steps from the place of its hash that an object ever was. Relaxed: it is raised before
+ * the address is published, and a caller has the address from there. */
+static _Atomic uint32_t reach;
+
 static uint32_t hash(uintptr_t addr)
 {
 	return (uint32_t)(((uint64_t)addr >> 12) * UINT64_C(0x9e3779b97f4a7c15) >>
@@ -88,9 +95,10 @@ static uint32_t hash(uintptr_t addr)
 
 static struct slot *find(uintptr_t addr)
 {
+	uint32_t most = atomic_load_explicit(&reach, memory_order_relaxed);
 	uint32_t i = hash(addr);
 
-	for (uint32_t n = 0; n < SLOTS; n++, i = (i + 1) & (SLOTS - 1)) {
+	for (uint32_t n = 0; n <= most; n++, i = (i + 1) & (SLOTS - 1)) {
 		uintptr_t a = atomic_load_explicit(&slots[i].addr, memory_order_acquire);
 
 		if (a == addr)
@@ -133,12 +141,22 @@ static bool count_in(void)
 	return false;
 }
 
+static void note_reach(uint32_t steps)
+{
+	uint32_t most = atomic_load_explicit(&reach, memory_order_relaxed);
+
+	while (unlikely(steps > most) &&
+	       !atomic_compare_exchange_weak_explicit(&reach, &most, steps, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+}
+
 /* Claim a slot on the probe sequence of addr. The caller has counted it. */
 static struct slot *claim(uintptr_t addr)
 {
 	uint32_t i = hash(addr);
 
-	for (;; i = (i + 1) & (SLOTS - 1)) {
+	for (uint32_t n = 0;; n++, i = (i + 1) & (SLOTS - 1)) {
 		uintptr_t a;
 
 		group_use(i);
@@ -147,8 +165,10 @@ static struct slot *claim(uintptr_t addr)
 		if (a <= SLOT_GONE &&
 		    atomic_compare_exchange_strong_explicit(&slots[i].addr, &a, SLOT_CLAIMED,
 							    memory_order_relaxed,
-							    memory_order_relaxed))
+							    memory_order_relaxed)) {
+			note_reach(n);
 			return &slots[i];
+		}
 	}
 }
 
@@ -196,7 +216,6 @@ struct span {
 	size_t guard; /* bytes without access at each end, or 0 */
 	bool front;   /* whether the guard is accessible now */
 	bool back;
-	bool fresh; /* mapped by this call */
 	bool hides; /* (F) */
 };
 
@@ -213,6 +232,12 @@ static struct span span_of(void *p, size_t slot_bytes)
 static size_t usable_of(const struct span *m)
 {
 	return m->bytes - 2 * m->guard;
+}
+
+/* A guard was not made, or must not be: it would take the last mappings (vm.max_map_count). */
+static void no_guards(void)
+{
+	refusal_note(&unguarded_next, UNGUARDED_AFTER);
 }
 
 /* Bytes of a guard for an object of that size, which count_in has counted. */
@@ -233,16 +258,15 @@ static void guard_ends(const struct span *m)
 
 	if (!m->guard || (!m->front && !m->back))
 		return;
-	front = !m->front || vm_guard(m->at, m->guard);
+	front = vm_spare_hold() && (!m->front || vm_guard(m->at, m->guard));
 	back = front && (!m->back || vm_guard(end, m->guard));
-	if (back && !(m->fresh && vm_mappings_refused() == -ENOMEM))
+	if (back && vm_spare_is_held())
 		return;
-	/* A guard must not take the last mapping (vm.max_map_count). */
 	if (front)
 		(void)vm_commit(m->at, m->guard);
 	if (back)
 		(void)vm_commit(end, m->guard);
-	refusal_note(&unguarded_next, UNGUARDED_AFTER);
+	no_guards();
 }
 
 static bool unguard_front(struct span *m)
@@ -283,45 +307,49 @@ static void *none(void)
 	return NULL;
 }
 
-static void *fresh(size_t bytes, size_t align)
+/* A new mapping for an object. Without its guards if they cannot be made. Returns false if there is
+ * no memory. */
+static bool fresh(struct span *m, size_t align)
 {
-	void *p = vm_map(bytes, align);
+	bool guarded;
 
+	m->front = m->back = false;
+	m->at = m->guard ? vm_map_guarded(m->bytes, m->guard) : NULL;
+	guarded = m->at != NULL;
+	if (!m->at)
+		m->at = vm_map(m->bytes, align);
 	/* What is kept may be all that is missing, of address space or of mappings. */
-	if (unlikely(!p) && mapcache_drain())
-		p = vm_map(bytes, align);
-	if (p)
-		vm_thp_as_set(p, bytes);
-	return p;
+	if (unlikely(!m->at) && mapcache_drain())
+		m->at = vm_map(m->bytes, align);
+	if (!m->at)
+		return false;
+	if (m->guard && !guarded)
+		no_guards();
+	vm_thp_as_set(m->at, m->bytes);
+	return true;
 }
 
 void *huge_alloc(size_t size, size_t align)
 {
 	size_t bytes = length_of(size);
-	struct span m = { .bytes = bytes, .front = true, .back = true };
+	struct span m = { .bytes = bytes };
 
 	if (!bytes || !count_in())
 		return NULL;
 	m.guard = guard_for(bytes, align);
 	m.bytes += 2 * m.guard;
-	m.at = fresh(m.bytes, align);
-	m.fresh = true;
-	return m.at ? begin(&m) : none();
+	return fresh(&m, align) ? begin(&m) : none();
 }
 
 void *huge_alloc_early(size_t size)
 {
 	size_t bytes = length_of(size);
-	struct span m = { .bytes = bytes + 2 * vm_os_page, .front = true, .back = true };
+	struct span m = { .bytes = bytes + 2 * vm_os_page, .guard = vm_os_page, .hides = true };
 
 	if (!bytes || refusal_is_recent(&unguarded_next) || !count_in())
 		return NULL;
-	m.guard = vm_os_page;
-	m.fresh = true;
-	m.hides = true;
 	growth_before_mapping(&zone_main, huge_bytes(), m.bytes);
-	m.at = fresh(m.bytes, 1);
-	return m.at ? begin(&m) : none();
+	return fresh(&m, 1) ? begin(&m) : none();
 }
 
 /* A mapping that is kept and too short, made longer: its front causes no page faults. */
@@ -366,12 +394,10 @@ void *huge_alloc_kept(size_t size, bool grows, bool *zero)
 	mapcache_missed(m.bytes);
 	if (!wants_zero)
 		m.at = lengthened(m.bytes);
-	if (!m.at) {
-		m.at = fresh(m.bytes, 1);
-		m.fresh = true;
-		*zero = true;
-	}
-	return m.at ? begin(&m) : none();
+	if (m.at)
+		return begin(&m);
+	*zero = true;
+	return fresh(&m, 1) ? begin(&m) : none();
 }
 
 static size_t bytes_in(struct slot *s)

@@ -111,6 +111,58 @@ static void check_page(const void *addr)
 	(void)addr;
 }
 
+/* ---- spare mappings ------------------------------------------------------------------------ */
+
+/*
+ * A place of three pages that is three mappings for the kernel, held while optional mappings are
+ * made (guards of huge objects): the process then has these three left for what it needs. 0 if none
+ * is held. Who makes a guard loads the word afterwards; a call that the kernel refused exchanges
+ * the word, unmaps the place and calls again. If the load came first, the guard existed before the
+ * place was released, so it did not take what that released.
+ */
+static _Atomic uintptr_t spare;
+
+/* The outer pages can be read, so that the kernel does not join them with guards or reserved space,
+ * which would make them fewer mappings. */
+bool vm_spare_hold(void)
+{
+	int saved = errno;
+	uintptr_t none = 0;
+	bool held = vm_spare_is_held();
+	char *p = MAP_FAILED;
+
+	if (!held && !injected_fault())
+		p = sys_mmap(NULL, 3 * vm_os_page, PROT_READ,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+	if (p != MAP_FAILED) {
+		held = sys_mprotect(p + vm_os_page, vm_os_page, PROT_NONE) == 0;
+		if (!held || !atomic_compare_exchange_strong_explicit(&spare, &none, (uintptr_t)p,
+								      memory_order_seq_cst,
+								      memory_order_relaxed))
+			sys_munmap(p, 3 * vm_os_page);
+	}
+	errno = saved;
+	return held;
+}
+
+bool vm_spare_is_held(void)
+{
+	return atomic_load_explicit(&spare, memory_order_seq_cst) != 0;
+}
+
+/* The kernel refused a call for lack of memory or mappings. Returns whether there are more mappings
+ * now. */
+static bool spare_released(void)
+{
+	uintptr_t at = vm_spare_is_held()
+			       ? atomic_exchange_explicit(&spare, 0, memory_order_seq_cst)
+			       : 0;
+
+	return at && sys_munmap((void *)at, 3 * vm_os_page) == 0;
+}
+
+/* ---- calls --------------------------------------------------------------------------------- */
+
 /* Returns NULL and sets *err if the kernel refuses. */
 static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 {
@@ -120,7 +172,9 @@ static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 	*err = ENOMEM;
 	if (injected_fault())
 		return NULL;
-	p = sys_mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
+	do
+		p = sys_mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
+	while (p == MAP_FAILED && errno == ENOMEM && spare_released());
 	*err = p == MAP_FAILED ? errno : 0;
 	/* The program may have set a limit since. */
 	if (*err == ENOMEM)
@@ -132,8 +186,11 @@ static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 static bool unmap(void *addr, size_t bytes)
 {
 	int saved = errno;
-	bool good = sys_munmap(addr, bytes) == 0; /* the kernel rounds up */
+	bool good;
 
+	do
+		good = sys_munmap(addr, bytes) == 0; /* the kernel rounds up */
+	while (!good && errno == ENOMEM && spare_released());
 	errno = saved;
 	return good;
 }
@@ -226,6 +283,21 @@ void *vm_map(size_t bytes, size_t align)
 			   PROT_READ | PROT_WRITE, 0);
 }
 
+void *vm_map_guarded(size_t bytes, size_t guard)
+{
+	int saved = errno;
+	char *p = vm_spare_hold() ? map(NULL, bytes, PROT_NONE, 0) : NULL;
+
+	/* Not vm_commit: a guard must not take the spare mappings. */
+	if (p && (sys_mprotect(p + guard, bytes - 2 * guard, PROT_READ | PROT_WRITE) != 0 ||
+		  !vm_spare_is_held())) {
+		unmap(p, bytes);
+		p = NULL;
+	}
+	errno = saved;
+	return p;
+}
+
 void *vm_map_once(size_t bytes, size_t align)
 {
 	char *p = map(NULL, bytes + align, PROT_READ | PROT_WRITE, MAP_NORESERVE);
@@ -257,7 +329,9 @@ bool vm_commit(void *addr, size_t bytes)
 	check_page(addr);
 	if (injected_fault())
 		return false;
-	good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	do
+		good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
+	while (!good && errno == ENOMEM && spare_released());
 	/* A sandbox that refuses mprotect may allow mmap. Only reserved space is replaced. */
 	if (!good && errno != ENOMEM)
 		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
@@ -366,7 +440,10 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 	*err = ENOMEM;
 	if (injected_fault())
 		return NULL;
-	p = sys_mremap(addr, old_bytes, bytes, flags, to);
+	/* A place that is given (MREMAP_FIXED) may be another thread's by the second time. */
+	do
+		p = sys_mremap(addr, old_bytes, bytes, flags, to);
+	while (p == MAP_FAILED && errno == ENOMEM && flags == MREMAP_MAYMOVE && spare_released());
 	*err = p == MAP_FAILED ? errno : 0;
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;

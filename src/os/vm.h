@@ -24,6 +24,16 @@ void *vm_reserve(size_t bytes, size_t align);
  * not (vm.max_map_count); another negated errno if something else refuses, such as a filter. */
 int vm_mappings_refused(void);
 
+/*
+ * Holds three mappings for the next call that the kernel refuses for lack of some: a call of this
+ * file that takes memory releases them, and asks again. A caller that makes mappings it can do
+ * without (guards) holds them before, and undoes them unless they are still held afterwards.
+ * vm_spare_hold: two calls if they are not held yet; returns false if the process may not have
+ * three more (vm.max_map_count).
+ */
+bool vm_spare_hold(void);
+bool vm_spare_is_held(void);
+
 /* Maps read-write memory at exactly addr, where nothing may be mapped. Returns 0; -EEXIST if
  * something is there, or addr is not the start of a kernel page; -ENOMEM if the kernel refuses. On
  * an error nothing changes. */
@@ -32,6 +42,10 @@ int vm_try_map_at(void *addr, size_t bytes);
 /* Read-write memory at any place, aligned (a power of two), that reads as zero. Returns NULL if the
  * kernel refuses. */
 void *vm_map(size_t bytes, size_t align);
+
+/* The same with `guard` bytes without access at each end, which count in bytes, by two calls.
+ * Returns NULL also if that would take the process's last mappings. */
+void *vm_map_guarded(size_t bytes, size_t guard);
 
 /*
  * The same by one call that maps, for a process that may have no more mappings (vm.max_map_count):

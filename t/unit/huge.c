@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/backed.h"
@@ -31,6 +32,7 @@
 #else
 #define CYCLES 40000u /* each needs three places; the table has 98,304 */
 #endif
+#define SANITIZED (CYCLES < 40000u)
 #define TURNS 4000u
 #define REFUSALS 140000u /* more than the table has places */
 
@@ -253,6 +255,66 @@ static void test_guards(void)
 	ok(good && mappings() <= before + 4, "all of them go back");
 }
 
+static void test_calls(void)
+{
+	uint64_t calls = stat_sum(STAT_vm_calls);
+
+	for (unsigned i = 0; i < 100; i++)
+		huge_free(huge_alloc((33 + i) * MIB, 1));
+	is_int(stat_sum(STAT_vm_calls) - calls, 100, "an object with guards is mapped by one call");
+}
+
+static long mappings_most(void)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+	long most = 0;
+
+	if (f && fscanf(f, "%ld", &most) != 1)
+		most = 0;
+	if (f)
+		fclose(f);
+	return most;
+}
+
+/* The program takes all the mappings that the kernel allows (each second page differs) while there
+ * are objects with guards. */
+static void use_up_mappings(void *arg)
+{
+	size_t bytes = 2 * vm_os_page * *(size_t *)arg;
+	char *first = huge_alloc(40 * MIB, 1);
+	char *area = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			  0);
+	char *at = area;
+	char *p;
+
+	if (!first || area == MAP_FAILED)
+		_exit(1);
+	while (at < area + bytes && mprotect(at, vm_os_page, PROT_READ) == 0)
+		at += 2 * vm_os_page;
+	if (at >= area + bytes)
+		_exit(2);
+	for (unsigned i = 0; i < 8; i++) {
+		p = huge_alloc(40 * MIB, 1);
+		if (!p)
+			_exit(3);
+		p[40 * MIB - 1] = 'm';
+	}
+	_exit(huge_free(first) && huge_free(p) ? 0 : 4);
+}
+
+static void test_no_mappings(void)
+{
+	size_t most = (size_t)mappings_most();
+	struct child c;
+
+	if (UNDER_TSAN || !most || most > 300000) {
+		tap_skip(1, "the kernel allows too many mappings, or TSan makes some");
+		return;
+	}
+	child_run(&c, use_up_mappings, &most);
+	is_int(c.status, 0, "guards leave mappings for objects when the program uses up its own");
+}
+
 /* In a child of fork the kernel does not join an object with its guards. */
 static void grow_in_child(void *arg)
 {
@@ -326,6 +388,52 @@ static void test_reuse(void)
 	}
 	alarm(0);
 	is_int(bad, 0, "places in the table are used again");
+}
+
+/* Processor time of so many look-ups of what is no object; the least of a few tries. */
+static uint64_t look_up_ns(void)
+{
+	uint64_t least = UINT64_MAX;
+	struct timespec at[2];
+	unsigned found = 0;
+
+	for (unsigned try = 0; try < 9; try++) {
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at[0]);
+		for (uintptr_t i = 1; i <= 2000; i++)
+			found += huge_usable((void *)(i * 4096 * 7919)) != 0;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at[1]);
+		least = min_size(least, (uint64_t)(at[1].tv_sec - at[0].tv_sec) * 1000000000u +
+						(uint64_t)at[1].tv_nsec - (uint64_t)at[0].tv_nsec);
+	}
+	return found ? UINT64_MAX : least;
+}
+
+/* The table's places have been used by so many addresses that hardly one is left that never was. */
+static void test_gone(void)
+{
+	const size_t bytes = 800000 * vm_os_page;
+	uint64_t before = look_up_ns();
+	void *p = SANITIZED ? NULL : vm_map_once(bytes, vm_os_page);
+	uint64_t after;
+	unsigned n = 0;
+
+	if (!p) {
+		tap_skip(1, "no address space for 800,000 objects, or a sanitizer watches each");
+		return;
+	}
+	trim_inline = false; /* as with a background thread */
+	options.dirty_max = bytes;
+	mapcache_free(p, bytes, 0);
+	options.dirty_max = 0;
+	while (mapcache_bytes() > MIB && (p = huge_alloc_kept(vm_os_page, false, &(bool){ false })))
+		n += huge_free(p);
+	mapcache_drain();
+	trim_inline = true;
+	after = look_up_ns();
+	tap_diag("%u addresses, look-ups %llu ns before, %llu after", n, (unsigned long long)before,
+		 (unsigned long long)after);
+	ok(n > 700000 && after < 10 * before,
+	   "to look for what is no object takes as long when addresses have used up the table");
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */
@@ -418,7 +526,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(52);
+	tap_plan(55);
 	vm_init();
 	options.dirty_max = 0; /* what is freed is unmapped at once; mapcache.c has the rest */
 	test_one();
@@ -426,9 +534,12 @@ int main(void)
 	test_align();
 	test_realloc();
 	test_guards();
+	test_calls();
+	test_no_mappings();
 	test_realloc_again();
 	test_many();
 	test_reuse();
+	test_gone();
 	test_threads();
 	return tap_done();
 }

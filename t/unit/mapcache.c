@@ -451,7 +451,7 @@ static void test_refused(void)
 	char *q;
 
 	huge_free(p);
-	options.vm_fail_count = 1;
+	options.vm_fail_count = 2; /* with guards, and without */
 	options.vm_fail_at = 1;
 	q = huge_alloc(50 * MIB, 1);
 	options.vm_fail_at = 0;
