@@ -66,9 +66,15 @@ void growth_ask_again(struct zone *any, uint64_t pages)
 {
 	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
+	uint64_t ask_at = atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed);
 
-	if (at < atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed))
+	if (!ask_at || at < ask_at)
 		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
+}
+
+uint64_t growth_so_far(struct zone *any)
+{
+	return growth(zone_lead(any));
 }
 
 void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)

@@ -866,6 +866,7 @@ int main(void)
 {
 	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks segregated */
 	sluice_init();
+	options.background_from = 0;
 	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
