@@ -378,23 +378,27 @@ static struct page *backed_take(struct zone *z, enum backing backing, const stru
 			      : block_take(z, backing, want->order);
 }
 
-/* Cuts a run that was taken to its length, and sets its backing. */
+/* Cuts a run that was taken to its length, and sets its backing. Its clean pages are growth, also
+ * where it has dirty ones. */
 static void run_made(struct zone *z, struct page *pg, uint32_t npages, enum backing backing)
 {
+	uint32_t clean;
+
 	/* Return the excess: upper halves of the splits and the exact tail alike. */
 	run_cut_locked(z, pg, npages, backing);
 	if (backing == BACKING_PREFAULTED) {
 		pg->backing = BACKING_PREFAULTED;
 		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
-	} else if (any_dirty(region_of(pg), page_number(pg), npages)) {
-		pg->backing = BACKING_DIRTY;
-	} else {
-		pg->backing = BACKING_CLEAN;
-		counter_add_shared(&zone_lead(z)->growth.clean_taken, npages);
-		if (z->segregated)
-			stat_add(STAT_reserve_missed_bytes, (uint64_t)npages << PG_SHIFT);
+		return;
 	}
+	clean = npages - dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT);
+	pg->backing = clean == npages ? BACKING_CLEAN : BACKING_DIRTY;
+	if (!clean)
+		return;
+	counter_add_shared(&zone_lead(z)->growth.clean_taken, clean);
+	if (z->segregated)
+		stat_add(STAT_reserve_missed_bytes, (uint64_t)clean << PG_SHIFT);
 }
 
 struct page *roomy_alloc_locked(struct zone *z, uint32_t npages, unsigned order)

@@ -91,21 +91,6 @@ static always_inline uint32_t block_dirty(const struct region *r, uint32_t i, un
 	return count;
 }
 
-/* Whether the bit of any of n pages is set. */
-static inline bool any_dirty(const struct region *r, uint32_t first, uint32_t n)
-{
-	uint32_t end = first + n;
-
-	for (; first < end; first = (first | 63) + 1) {
-		uint32_t here = 64 - (first & 63);
-		uint64_t mask = word_mask(first & 63, here < end - first ? here : end - first);
-
-		if (r->dirty[first / 64] & mask)
-			return true;
-	}
-	return false;
-}
-
 /* ---- the bits of unused pages, under the zone's lock -------------------------------------- */
 
 static inline bool is_unused(const struct region *r, uint32_t i)

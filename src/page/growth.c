@@ -80,8 +80,12 @@ uint64_t growth_so_far(struct zone *any)
 void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
 {
 	struct zone *z = zone_lead(any);
+	uint64_t now = (mapped + bytes) >> PG_SHIFT;
+	uint64_t before = atomic_exchange_explicit(&z->growth.mapped, now, memory_order_relaxed);
+	uint64_t at = atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed);
 
-	atomic_store_explicit(&z->growth.mapped, (mapped + bytes) >> PG_SHIFT,
-			      memory_order_relaxed);
+	/* Mappings that ended must not make room for growth that asks nobody. */
+	if (now < before && at > before - now)
+		atomic_store_explicit(&z->growth.ask_at, at - (before - now), memory_order_relaxed);
 	growth_ask_if_due(z, bytes >> PG_SHIFT);
 }

@@ -17,6 +17,7 @@
 #include "lib/backed.h"
 #include "page/block.h"
 #include "page/buddy.h"
+#include "page/growth.h"
 #include "base/options.h"
 #include "page/pagemap.h"
 #include "page/purge.h"
@@ -422,6 +423,7 @@ static void test_dirty(void)
 	struct page *place = pg;
 	struct page *again;
 	unsigned n = take_rest(z, rest);
+	uint64_t grown;
 
 	ok(pg->backing != BACKING_DIRTY && filled(pg, 0),
 	   "fresh memory is said to be zero, and is");
@@ -446,8 +448,10 @@ static void test_dirty(void)
 	   "purged memory is said to be zero, and is");
 	free_last_dirty(pg);
 	is_int(z->dirty_pages, 1, "dirty memory is counted page by page");
+	grown = growth_so_far(z);
 	pg = buddy_alloc(z, 8);
 	ok(pg->backing == BACKING_DIRTY, "a run with one dirty page is not said to be zero");
+	is_int(growth_so_far(z) - grown, 7, "its clean pages are growth");
 	page_address(pg)[7 * PG_BYTES] = 0;
 	free_last_dirty(pg);
 	pg = buddy_alloc(z, 4);
@@ -465,6 +469,18 @@ static void test_dirty(void)
 	zone_purge(z, 0, UINT64_MAX);
 	give_rest(rest, n);
 	ok(all_merged(z), "purged blocks merge");
+}
+
+/* Mappings beside the zones that ended make no room for growth that asks nobody. */
+static void test_mapped(void)
+{
+	struct zone *z = zone_new();
+
+	growth_before_mapping(z, 0, (size_t)1 << 30);
+	growth_before_mapping(z, 0, PG_BYTES);
+	ok(!growth_ask_if_due(z, 0), "growth asks nobody soon after it did");
+	atomic_store(&z->growth.clean_taken, 2 * GROWTH_ASK_PAGES);
+	ok(growth_ask_if_due(z, 0), "it asks again, also if a large mapping ended since");
 }
 
 /* n dirty pages that cannot merge: every other one of 2 n stays in use. */
@@ -1479,7 +1495,7 @@ static void test_stress(void)
 
 int main(void)
 {
-	tap_plan(197);
+	tap_plan(200);
 	vm_init();
 	srand(1);
 	options.va_reserve = (uint64_t)1 << 30;
@@ -1494,6 +1510,7 @@ int main(void)
 	test_quick_long();
 	test_quick_most();
 	test_dirty();
+	test_mapped();
 	test_purge_bounds();
 	test_purge_large_pages();
 	test_partial();
