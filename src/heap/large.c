@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * large.c - objects that are a run of pages.
- * Used by heap; uses pcp, longrun, buddy, pagemap.
+ * Used by heap; uses pcp, longrun, buddy, pagemap, thp, vm.
  *
  * (A) The descriptor of a large object is PAGE_LARGE, has no owner, and its npages is the length of
  *     the object. Every page of the object leads to that descriptor.
@@ -9,7 +9,8 @@
  * (C) The descriptor of an object for cache bins looks like that of a slab with one object of
  *     ALIGN_MIN bytes; cls is its bin. So the fast path of free handles it like a small object.
  *
- * Bound: one run, so one call of pcp or buddy.
+ * Bound: one run, so one call of pcp or buddy; what thp_purge and vm_resident do for one that is to
+ * read as zero.
  * No lock of its own. May wait for a zone's lock and enter the kernel. Signal handlers and fork: as
  * pcp and buddy.
  */
@@ -27,8 +28,10 @@
 #include "heap/clearing.h"
 #include "heap/freelist.h"
 #include "heap/sizeclass.h"
+#include "os/vm.h"
 #include "page/longrun.h"
 #include "page/pagemap.h"
+#include "page/thp.h"
 
 bool large_unbinned;
 
@@ -76,6 +79,21 @@ static void *begin(struct page *pg)
 	return page_address(pg);
 }
 
+/*
+ * Gives back a run that is to read as zero, unless the kernel backs most of it or cannot be asked:
+ * it may be dirty for one page, and to write zeros would back all of it. Not what bins take, which
+ * is written faster than the kernel answers, nor where a reserve spares page faults. Returns
+ * whether it reads as zero.
+ */
+static bool zero_by_purge(struct page *pg)
+{
+	size_t bytes = (size_t)pg->npages << PG_SHIFT;
+
+	return pg->npages > LARGE_BIN_PAGES && !region_of(pg)->zone->segregated &&
+	       vm_resident(page_address(pg), bytes) < bytes / 4 * 3 &&
+	       thp_purge(page_address(pg), bytes);
+}
+
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 {
 	uint32_t n = pages_of(size);
@@ -89,7 +107,7 @@ void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero)
 		pg = buddy_alloc(pcp->zone, n);
 	if (!pg)
 		return NULL;
-	*zero = pg->backing != BACKING_DIRTY;
+	*zero = pg->backing != BACKING_DIRTY || (*zero && zero_by_purge(pg));
 	return begin(pg);
 }
 
@@ -99,12 +117,24 @@ static uint32_t class_pages(uint32_t n)
 	return n <= PCP_RUN_MAX ? run_class_pages[run_class_of(n)] : n;
 }
 
+/*
+ * Whether a block that grows may take memory that was never written, although some that is free
+ * was. Where many blocks grow in turn, each leaves a place that is too short for the next steps of
+ * the others; if all went on to fresh memory, what was written would become several times what is
+ * live.
+ */
+static bool may_be_fresh(struct zone *z, uint32_t npages)
+{
+	return !zone_is_tight(z) &&
+	       zone_sum(z, dirty_pages) <= zone_used_pages(z) / 8 + 4 * (uint64_t)npages;
+}
+
 void *large_alloc_roomy(struct pcp *pcp, size_t size, bool fresh)
 {
 	uint32_t n = class_pages(pages_of(size));
 	struct page *pg = buddy_alloc_roomy(pcp->zone, n);
 
-	if (!pg && fresh && !zone_is_tight(pcp->zone))
+	if (!pg && fresh && may_be_fresh(pcp->zone, n))
 		pg = buddy_alloc_aligned(pcp->zone, n, order_of(n) + 2);
 	return pg ? begin(pg) : NULL;
 }

@@ -36,9 +36,9 @@ static inline unsigned large_bin_capacity(unsigned bin)
 }
 
 /*
- * size: 1 to LARGE_MAX; align: a power of two up to LARGE_MAX. Sets *zero if the memory reads as
- * zero. Returns NULL if there is no memory. Runs of up to PCP_RUN_MAX pages come from the pcp. May
- * wait for locks and enter the kernel.
+ * size: 1 to LARGE_MAX; align: a power of two up to LARGE_MAX. *zero: whether the memory is to read
+ * as zero; becomes whether it does. Returns NULL if there is no memory. Runs of up to PCP_RUN_MAX
+ * pages come from the pcp. May wait for locks and enter the kernel.
  */
 void *large_alloc(struct pcp *pcp, size_t size, size_t align, bool *zero);
 

@@ -67,7 +67,7 @@ static void test_lengths(void)
 
 	for (uint32_t n = 1; n <= RUN_PAGES_MAX; n += n < 100 ? 1 : n / 7) {
 		size_t size = (size_t)n * PG_BYTES - (n & 3);
-		bool zero;
+		bool zero = false;
 		char *p = large(size, &zero);
 		struct page *pg = page_of(p);
 
@@ -88,7 +88,7 @@ static void test_lengths(void)
 static void test_align(void)
 {
 	bool right = true;
-	bool zero;
+	bool zero = false;
 
 	for (size_t align = PG_BYTES; align <= LARGE_MAX; align *= 2) {
 		for (size_t size = 1; size <= LARGE_MAX; size *= 16) {
@@ -113,7 +113,7 @@ static void test_zero(void)
 	zone_purge(&zone, 0, UINT64_MAX);
 	for (unsigned i = 0; i < 400; i++) {
 		size_t size = 20000 + (size_t)i * 7919 % 1500000;
-		bool zero;
+		bool zero = false;
 		char *p = large(size, &zero);
 
 		said += zero;
@@ -129,9 +129,70 @@ static void test_zero(void)
 	is_int(lies, 0, "blocks that are said to read as zero do, beside others that were written");
 }
 
+/* A run that is dirty for one page, and is to read as zero. */
+static void test_wants_zero(void)
+{
+	size_t bytes = 100 * PG_BYTES;
+	bool zero = true;
+	char *p;
+
+	pcp_drain(&pcp);
+	zone_purge(&zone, 0, UINT64_MAX);
+	p = large(bytes, &zero);
+	p[bytes / 2] = 1;
+	give_back(p);
+	zero = true;
+	p = large(bytes, &zero);
+	ok(zero && vm_resident(p, bytes) == 0 && all_bytes(p, bytes, 0),
+	   "a run of which the program touched little is given back, not written, to read as zero");
+	memset(p, 1, bytes);
+	give_back(p);
+	zero = true;
+	p = large(bytes, &zero);
+	ok(!zero && p[0] == 1, "one that is backed is not");
+	give_back(p);
+	pcp_drain(&pcp);
+	p = large(LARGE_BIN_PAGES * PG_BYTES, &zero);
+	give_back(p);
+	pcp_drain(&pcp);
+	zero = true;
+	p = large(LARGE_BIN_PAGES * PG_BYTES, &zero);
+	ok(!zero, "nor one of a length that bins take");
+	give_back(p);
+	pcp_drain(&pcp);
+}
+
+static void test_roomy(void)
+{
+	uint32_t n = (4 << 20) >> PG_SHIFT;
+	struct page *run[16];
+	bool zero = false;
+	char *p;
+
+	pcp_drain(&pcp);
+	zone_purge(&zone, 0, UINT64_MAX);
+	p = large_alloc_roomy(&pcp, 2 << 20, true);
+	ok(p && large_resize(page_of(p), 8 << 20),
+	   "a block that grows gets fresh memory with room behind it");
+	give_back(p);
+	pcp_drain(&pcp);
+	zone_purge(&zone, 0, UINT64_MAX);
+	/* Places that are free, written and apart, for none of which two steps are room enough. */
+	for (unsigned i = 0; i < 16; i++)
+		run[i] = page_of(large((size_t)n * PG_BYTES, &zero));
+	for (unsigned i = 0; i < 16; i += 2)
+		give_back(page_address(run[i]));
+	ok(!large_alloc_roomy(&pcp, 3 << 20, true),
+	   "it does not while much that is free was written");
+	for (unsigned i = 1; i < 16; i += 2)
+		give_back(page_address(run[i]));
+	pcp_drain(&pcp);
+	zone_purge(&zone, 0, UINT64_MAX);
+}
+
 static void test_resize(void)
 {
-	bool zero;
+	bool zero = false;
 	char *p = large(20 * PG_BYTES, &zero);
 	struct page *pg = page_of(p);
 
@@ -157,7 +218,7 @@ static void test_resize(void)
 
 static void test_shrink_zeroes(void)
 {
-	bool zero;
+	bool zero = false;
 	char *p = large(20 * PG_BYTES, &zero);
 
 	memset(p, 's', 20 * PG_BYTES);
@@ -173,7 +234,7 @@ static void test_shrink_zeroes(void)
 static void test_resize_blocked(void)
 {
 	struct page *all[64];
-	bool zero;
+	bool zero = false;
 	char *p = large(8 * PG_BYTES, &zero);
 	struct page *pg = page_of(p);
 	unsigned n = 0;
@@ -203,7 +264,7 @@ static void test_resize_blocked(void)
 
 static void free_middle(void *arg)
 {
-	bool zero;
+	bool zero = false;
 	char *p = large(100000, &zero);
 
 	large_check(page_of(p), p + *(size_t *)arg);
@@ -222,7 +283,7 @@ static void test_misuse(void)
 
 static void test_no_memory(void)
 {
-	bool zero;
+	bool zero = false;
 
 	pcp_drain(&pcp);
 	options.vm_fail_count = 1 << 30;
@@ -239,7 +300,7 @@ static void test_no_memory(void)
 
 int main(void)
 {
-	tap_plan(27);
+	tap_plan(32);
 	vm_init();
 	options.va_reserve = (uint64_t)1 << 30;
 	pcp_init(&pcp, &zone);
@@ -248,6 +309,8 @@ int main(void)
 	test_lengths();
 	test_align();
 	test_zero();
+	test_wants_zero();
+	test_roomy();
 	test_resize();
 	test_shrink_zeroes();
 	test_resize_blocked();
