@@ -110,11 +110,12 @@ bool bin_grow(struct heap *h, unsigned bin);
 /*
  * Hardened: places for objects that lie ready above the empty bin (hidden.h), at first and of a
  * class of short objects that is used much. More than HIDDEN_FIRST of other classes would be too
- * many for the processor's caches.
+ * many for the processor's caches. In half of HIDDEN_BYTES there is room for what leaves a
+ * quarantine in one call, so that it goes to no slab.
  */
 #define HIDDEN_FIRST BIN_SMALL
 #define HIDDEN_MAX BIN_MIDDLE
-#define HIDDEN_BYTES 8192u
+#define HIDDEN_BYTES 16384u
 _Static_assert(HIDDEN_BYTES / HIDDEN_FIRST <= BIN_BYTES / BIN_SMALL, "they have a longer row");
 static inline unsigned hidden_first(unsigned cls)
 {
