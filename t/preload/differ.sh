@@ -44,5 +44,6 @@ is "$(LD_PRELOAD=$SLUICE_LIB timeout 60 /usr/bin/python3 -c '
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
 print(libc.close_range(900, 901, 0), libc.syscall(-1), ctypes.get_errno(), end=" ")
-print(libc.syscall(511), libc.syscall(1 << 40), libc.capset(0, 0), ctypes.get_errno())' 2>&1)" \
+none = libc.syscall(511), libc.syscall(ctypes.c_long(1 << 40))
+print(*none, libc.capset(0, 0), ctypes.get_errno())' 2>&1)" \
 	"0 -1 38 -1 -1 -1 14" "close_range, capset and syscall are what they are in the C library"
