@@ -378,25 +378,29 @@ static struct page *backed_take(struct zone *z, enum backing backing, const stru
 			      : block_take(z, backing, want->order);
 }
 
-/* Cuts a run that was taken to its length, and sets its backing. Its clean pages are growth, also
- * where it has dirty ones. */
+/*
+ * Cuts a run that was taken to its length, and sets its backing. Its clean pages are growth: where
+ * there is a limit also those between dirty ones, or they would reach it unseen. Where there is
+ * none that would ask others while they have little.
+ */
 static void run_made(struct zone *z, struct page *pg, uint32_t npages, enum backing backing)
 {
+	struct growth *g = &zone_lead(z)->growth;
 	uint32_t clean;
 
 	/* Return the excess: upper halves of the splits and the exact tail alike. */
 	run_cut_locked(z, pg, npages, backing);
 	if (backing == BACKING_PREFAULTED) {
 		pg->backing = BACKING_PREFAULTED;
-		counter_add_shared(&zone_lead(z)->growth.prefaulted_taken, npages);
+		counter_add_shared(&g->prefaulted_taken, npages);
 		stat_add(STAT_reserve_used_bytes, (uint64_t)npages << PG_SHIFT);
 		return;
 	}
 	clean = npages - dirty_bits(region_of(pg), page_number(pg), npages, BITS_COUNT);
 	pg->backing = clean == npages ? BACKING_CLEAN : BACKING_DIRTY;
-	if (!clean)
+	if (clean < npages && (!clean || !atomic_load_explicit(&g->ask_most, memory_order_relaxed)))
 		return;
-	counter_add_shared(&zone_lead(z)->growth.clean_taken, clean);
+	counter_add_shared(&g->clean_taken, clean);
 	if (z->segregated)
 		stat_add(STAT_reserve_missed_bytes, (uint64_t)clean << PG_SHIFT);
 }

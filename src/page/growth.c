@@ -72,6 +72,13 @@ void growth_ask_again(struct zone *any, uint64_t pages)
 		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
 }
 
+uint64_t growth_asks_at(struct zone *any)
+{
+	uint64_t at = atomic_load_explicit(&zone_lead(any)->growth.ask_at, memory_order_relaxed);
+
+	return at ? at : GROWTH_ASK_PAGES;
+}
+
 uint64_t growth_so_far(struct zone *any)
 {
 	return growth(zone_lead(any));

@@ -31,6 +31,9 @@ void growth_ask_within(struct zone *z, uint64_t pages);
  * could, or the caller has to know. */
 void growth_ask_again(struct zone *z, uint64_t pages);
 
+/* The growth at which others are asked next. */
+uint64_t growth_asks_at(struct zone *z);
+
 /* Pages of growth since the process began: what it keeps and has in use is no more. */
 uint64_t growth_so_far(struct zone *z);
 

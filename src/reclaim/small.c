@@ -25,6 +25,7 @@
 #include "reclaim/reserve.h"
 
 static _Atomic uint32_t put_off;
+static _Atomic uint64_t asks_at; /* when growth was to ask others, without the start */
 static _Atomic uint32_t ended;
 static bool (*ask_others)(uint64_t pages); /* what growth called before */
 
@@ -36,7 +37,8 @@ bool small_puts_off(void)
 	if (now >= from || atomic_load_explicit(&ended, memory_order_relaxed) || options.control ||
 	    export_wanted() || reserve_wanted())
 		return false;
-	atomic_store_explicit(&put_off, 1, memory_order_relaxed);
+	if (!atomic_exchange_explicit(&put_off, 1, memory_order_relaxed))
+		atomic_store_explicit(&asks_at, growth_asks_at(&zone_main), memory_order_relaxed);
 	growth_ask_again(&zone_main, from - now);
 	return true;
 }
@@ -60,8 +62,13 @@ bool small_is_single(void)
 static bool grown(uint64_t pages)
 {
 	if (unlikely(small_has_put_off())) {
+		uint64_t at = atomic_load_explicit(&asks_at, memory_order_relaxed);
+		uint64_t now = growth_so_far(&zone_main);
+
 		atomic_store_explicit(&put_off, 0, memory_order_relaxed);
 		atomic_store_explicit(&heap_due, HEAP_DUE_ALLOC, memory_order_relaxed);
+		/* This growth asks earlier than it would have; the next one comes when that was. */
+		growth_ask_again(&zone_main, at > now ? at - now : 0);
 	}
 	return ask_others && ask_others(pages);
 }

@@ -48,8 +48,10 @@ anonymous() {
 	awk '$1 == "Anonymous:" { print $2 * 1024 }' "/proc/$server/smaps_rollup"
 }
 
-# look CONDITION: until it holds, sets $info, $layers and $anon. redis asks each tenth of a second.
+# look CONDITION: until it holds, sets $info, $layers and $anon. redis asks each tenth of a second, so
+# at first what it says may be of before.
 look() {
+	sleep 0.5
 	for _ in $(seq 200); do
 		layers=$("$builddir/tools/sluice-ctl" stats "$server" 2>&1)
 		anon=$(anonymous)
