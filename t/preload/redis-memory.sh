@@ -48,8 +48,8 @@ anonymous() {
 	awk '$1 == "Anonymous:" { print $2 * 1024 }' "/proc/$server/smaps_rollup"
 }
 
-# look CONDITION: until it holds, sets $info, $layers and $anon. redis asks each tenth of a second, so
-# at first what it says may be of before.
+# look CONDITION: until it holds, sets $info, $layers and $anon. redis asks each tenth of a second,
+# so at first what it says may be of before.
 look() {
 	sleep 0.5
 	for _ in $(seq 200); do
