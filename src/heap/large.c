@@ -80,17 +80,17 @@ static void *begin(struct page *pg)
 }
 
 /*
- * Gives back a run that is to read as zero, unless the kernel backs most of it or cannot be asked:
- * it may be dirty for one page, and to write zeros would back all of it. Not what bins take, which
- * is written faster than the kernel answers, nor where a reserve spares page faults. Returns
- * whether it reads as zero.
+ * Gives back a run that is to read as zero, if the kernel backs little of it: it may be dirty for
+ * one page, and to write zeros would back all of it. A page fault costs as much as zeros in some 30
+ * pages. Not what bins take, which is written faster than the kernel answers, nor where a reserve
+ * spares page faults. Returns whether it reads as zero.
  */
 static bool zero_by_purge(struct page *pg)
 {
 	size_t bytes = (size_t)pg->npages << PG_SHIFT;
 
 	return pg->npages > LARGE_BIN_PAGES && !region_of(pg)->zone->segregated &&
-	       vm_resident(page_address(pg), bytes) < bytes / 4 * 3 &&
+	       vm_resident(page_address(pg), bytes) < bytes / 32 &&
 	       thp_purge(page_address(pg), bytes);
 }
 

@@ -66,22 +66,9 @@ void growth_ask_again(struct zone *any, uint64_t pages)
 {
 	struct zone *z = zone_lead(any);
 	uint64_t at = growth(z) + pages;
-	uint64_t ask_at = atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed);
 
-	if (!ask_at || at < ask_at)
+	if (at < atomic_load_explicit(&z->growth.ask_at, memory_order_relaxed))
 		atomic_store_explicit(&z->growth.ask_at, at, memory_order_relaxed);
-}
-
-uint64_t growth_asks_at(struct zone *any)
-{
-	uint64_t at = atomic_load_explicit(&zone_lead(any)->growth.ask_at, memory_order_relaxed);
-
-	return at ? at : GROWTH_ASK_PAGES;
-}
-
-uint64_t growth_so_far(struct zone *any)
-{
-	return growth(zone_lead(any));
 }
 
 void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
@@ -93,6 +80,7 @@ void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
 
 	/* Mappings that ended must not make room for growth that asks nobody. */
 	if (now < before && at > before - now)
-		atomic_store_explicit(&z->growth.ask_at, at - (before - now), memory_order_relaxed);
+		atomic_store_explicit(&z->growth.ask_at, at - (before - now),
+				      memory_order_relaxed);
 	growth_ask_if_due(z, bytes >> PG_SHIFT);
 }

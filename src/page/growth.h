@@ -28,14 +28,8 @@ bool growth_ask(struct zone *z, uint64_t pages);
 void growth_ask_within(struct zone *z, uint64_t pages);
 
 /* The next call comes after at most so many pages of growth: the last one did not do all that it
- * could, or the caller has to know. */
+ * could. */
 void growth_ask_again(struct zone *z, uint64_t pages);
-
-/* The growth at which others are asked next. */
-uint64_t growth_asks_at(struct zone *z);
-
-/* Pages of growth since the process began: what it keeps and has in use is no more. */
-uint64_t growth_so_far(struct zone *z);
 
 /* A mapping of so many bytes is about to be made beside the zones, where there are `mapped` bytes
  * already. It is growth like any other. */

@@ -20,8 +20,6 @@
  *     that: when a filter or a handler comes, our thread cannot know in time.
  * (C) It is started at a safe point only (heap_due), by default never while the process has one
  *     thread: such a process stays single-threaded, and gives memory back as it frees (dirty_max).
- *     Nor while the process has taken less than background_from, because it can keep no more than
- *     that (small.c), and each fork that finds no thread besides ours waits for its end.
  * (D) It has an ordinary scheduling policy, with the nice value of its maker, and the processors
  *     that the process had at its start (cpus.c), whichever thread starts it: that may be a pinned
  *     real-time thread.
@@ -81,7 +79,6 @@
 #include "reclaim/psi.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/reserve.h"
-#include "reclaim/small.h"
 
 #define TICKS 4u
 #define STACK_BYTES ((size_t)256 << 10) /* without what libc takes of it for TLS */
@@ -263,16 +260,11 @@ static void watch(void)
 			      memory_order_relaxed);
 }
 
-static void not_due(void)
-{
-	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
-	atomic_store_explicit(&tries, 0, memory_order_relaxed);
-}
-
 static void watch_no_more(void)
 {
 	atomic_store_explicit(&heap_watch, 0, memory_order_relaxed);
-	not_due();
+	atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+	atomic_store_explicit(&tries, 0, memory_order_relaxed);
 }
 
 /*
@@ -567,7 +559,7 @@ static bool wanted(bool threads)
 	if (unlikely(set != OVERRIDE_NOT))
 		return set == OVERRIDE_ON && threads;
 	if (options.background == BACKGROUND_AUTO)
-		return threads && !small_puts_off();
+		return threads;
 	return options.background == BACKGROUND_ALWAYS;
 }
 
@@ -623,19 +615,15 @@ static void notice(bool allocates)
 	atomic_store_explicit(&tries, n, memory_order_relaxed);
 	if (n & (n - 1) || !heap_in_process())
 		return;
-	if (n >= TRIES_MOST)
-		not_due();
+	if (n >= TRIES_MOST) {
+		atomic_store_explicit(&heap_due, HEAP_DUE_NOT, memory_order_relaxed);
+		atomic_store_explicit(&tries, 0, memory_order_relaxed);
+	}
 	background_inside = true;
-	/* The threads for which it was put off may have ended since. */
-	if (is_always() || !small_is_single())
-		start_all(true, allocates ? FROM_ALLOC : FROM_FREE);
-	else
-		not_due();
+	start_all(true, allocates ? FROM_ALLOC : FROM_FREE);
 	background_inside = false;
 	if (atomic_load_explicit(&running, memory_order_relaxed))
 		watch_no_more();
-	else if (small_has_put_off())
-		not_due();
 	errno = saved;
 }
 
@@ -682,19 +670,6 @@ void background_leave_alone(uint32_t ms)
 	if (atomic_load_explicit(&running, memory_order_relaxed) && !is_always() &&
 	    atomic_load_explicit(&tid, memory_order_relaxed) != self_tid() && alone())
 		leave_within(true, ms);
-}
-
-void background_before_filter(void)
-{
-	if (background_inside || atomic_load_explicit(&running, memory_order_relaxed) ||
-	    (!small_has_put_off() &&
-	     atomic_load_explicit(&heap_due, memory_order_relaxed) != HEAP_DUE_ALLOC) ||
-	    small_is_single())
-		return;
-	small_end();
-	background_inside = true;
-	start_all(true, FROM_ALLOC);
-	background_inside = false;
 }
 
 void background_leave_all(uint32_t ms)
@@ -768,7 +743,6 @@ void background_init(void)
 	cpus_find();
 	heap_leader_ends = leader_ends;
 	heap_due_begins = notice;
-	small_init();
 	watch();
 	background_start(false);
 }
@@ -785,7 +759,6 @@ void background_fork_child(bool copy)
 	atomic_store_explicit(&park_word, 0, memory_order_relaxed);
 	atomic_store_explicit(&park_exit_word, PARK_NOT, memory_order_relaxed);
 	ended_at = 0;
-	small_fork_child();
 	trim_inline = true;
 	watch_no_more();
 	watch();

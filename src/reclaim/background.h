@@ -55,10 +55,6 @@ bool background_leave(bool only_alone);
 #define BACKGROUND_LEAVE_FILTER_MS 2000u /* a filter may kill a thread that ends too late */
 void background_leave_alone(uint32_t ms);
 
-/* With a filter no thread of ours is made: if other threads exist, and ours was to start when the
- * process has taken more memory, it starts now. */
-void background_before_filter(void);
-
 /*
  * The program is about to change what the kernel keeps for each thread, and differ_enter has said
  * so: our threads end, also beside others. Waits at most ms until the kernel has no trace of them.

@@ -127,8 +127,6 @@ static long seen(long n, const long *arg, attributes_fn *call)
 	if (!blind && in_vfork_child())
 		return call(n, arg);
 	background_leave_alone(BACKGROUND_LEAVE_FILTER_MS);
-	if (!blind)
-		background_before_filter();
 	first = sandbox_begins(kind == 2);
 	if (first && kind == 2)
 		ending_wait(blind, BACKGROUND_LEAVE_FILTER_MS);

@@ -7,8 +7,7 @@
 plan 20
 
 alone=$builddir/t/helpers/alone
-# background_from:0: our thread comes with the second one of the program.
-quiet=background_from:0,psi:0,cgroup:0
+quiet=psi:0,cgroup:0
 
 for conf in $quiet control:1 reserve:8M,$quiet; do
 	passes "our thread ends with the program's threads, and comes again with new ones ($conf)" \

@@ -22,7 +22,7 @@ case_passes() {
 	fi
 }
 
-conf=background_from:0,psi:0,cgroup:0
+conf=psi:0,cgroup:0
 for change in mounts mounts-by-number directory files range range-by-number network enters; do
 	case_passes "after its last thread has ended, nothing keeps the old $change" joined $change
 	case_passes "nor does ours come again beside a thread that keeps it: $change" beside $change
@@ -36,7 +36,7 @@ case_passes "with a reserve as well" joined directory
 case_passes "beside a thread, with a reserve" beside files
 conf=background:always,psi:0,cgroup:0
 case_passes "with background:always" joined directory
-conf=background_from:0,psi:0,cgroup:0
+conf=psi:0,cgroup:0
 case_passes "where the call fails our thread comes again" fails
 case_passes "a child of vfork changes only itself" vfork
 case_passes "threads that change, start and end at the same time" storm

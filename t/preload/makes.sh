@@ -4,19 +4,16 @@
 # How our thread is made does not break its host: under the loader's lock, beside other libraries'
 # pthread_create, and with much static TLS.
 . "${0%/*}/../lib/tap.sh"
-plan 9
+plan 8
 
 makes=$builddir/t/helpers/makes
 makers=$builddir/t/helpers/.libs/makers.so
-
-conf=background_from:0 # our thread comes with the second one of the program
 
 # run PRELOADED PROGRAM ARGS: what it prints, or that it had to be ended.
 run() {
 	preloads=$1
 	shift
-	timeout -s KILL 60 env LD_PRELOAD="$preloads" SLUICE_CONF="$conf,stats_file:$STATS" "$@" \
-		2>&1
+	timeout -s KILL 60 env LD_PRELOAD="$preloads" SLUICE_CONF="stats_file:$STATS" "$@" 2>&1
 	status=$?
 	[ $status -eq 0 ] || echo "status $status"
 }
@@ -40,7 +37,5 @@ for n in 1 2; do
 	is "$(run "$SLUICE_LIB" "$builddir/t/helpers/makes-tls$n" ours)" sluice \
 		"so has one with $((n == 1 ? 253600 : 1048576)) bytes of static TLS"
 done
-is "$(conf=background_from:4m run "$SLUICE_LIB" "$makes" ours)" none \
-	"a program that has taken little has none"
 is "$(SLUICE_CONF=reserve:4m run "$SLUICE_LIB" "$builddir/t/helpers/makes-tls2" threads)" \
 	"made all" "and makes threads"

@@ -17,7 +17,7 @@ run() {
 run "100 drains empty 60 sleeping threads each time, of all that their owners could free" \
 	background:never hot
 # The state of the machine's memory does not matter.
-quiet=background_from:0,psi:0,cgroup:0
+quiet=psi:0,cgroup:0
 run "the background thread empties sleeping threads by barriers that interrupt no thread" \
 	idle_ms:100,decay_ms:100,$quiet background
 run "where all is live the background thread asks the kernel for nothing else" \

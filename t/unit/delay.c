@@ -866,7 +866,6 @@ int main(void)
 {
 	options.reserve = RUN * PG_BYTES; /* so that the zone keeps ready blocks segregated */
 	sluice_init();
-	options.background_from = 0;
 	atomic_store(&heap_watch, 0); /* the test starts it */
 	options.reserve = 0;
 	alloc(16);
