@@ -286,7 +286,7 @@ void *vm_map(size_t bytes, size_t align)
 void *vm_map_guarded(size_t bytes, size_t guard)
 {
 	int saved = errno;
-	char *p = vm_spare_hold() ? map(NULL, bytes, PROT_NONE, 0) : NULL;
+	char *p = vm_spare_hold() ? map_aligned(bytes, vm_os_page, PROT_NONE, 0) : NULL;
 
 	/* Not vm_commit: a guard must not take the spare mappings. */
 	if (p && (sys_mprotect(p + guard, bytes - 2 * guard, PROT_READ | PROT_WRITE) != 0 ||
