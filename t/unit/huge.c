@@ -261,7 +261,10 @@ static void test_calls(void)
 
 	for (unsigned i = 0; i < 100; i++)
 		huge_free(huge_alloc((33 + i) * MIB, 1));
-	is_int(stat_sum(STAT_vm_calls) - calls, 100, "an object with guards is mapped by one call");
+	/* A page that is taken for larger than the kernel's has to be cut out of a longer mapping. */
+	calls = stat_sum(STAT_vm_calls) - calls;
+	ok(calls == 100 || (vm_os_page > 4096 && calls < 400),
+	   "an object with guards is mapped by one call");
 }
 
 static long mappings_most(void)
