@@ -93,6 +93,11 @@ static uint32_t hash(uintptr_t addr)
 			  (64 - SLOT_BITS));
 }
 
+uint32_t huge_look_most(void)
+{
+	return atomic_load_explicit(&reach, memory_order_relaxed);
+}
+
 static struct slot *find(uintptr_t addr)
 {
 	uint32_t most = atomic_load_explicit(&reach, memory_order_relaxed);

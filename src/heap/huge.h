@@ -19,6 +19,10 @@ void *huge_alloc(size_t size, size_t align);
  */
 void *huge_alloc_kept(size_t size, bool grows, bool *zero);
 
+/* How many places of the table a look-up passes at most, for tests: it depends on how many objects
+ * there were at a time. */
+uint32_t huge_look_most(void);
+
 /* The same as huge_alloc, always between guards, and without access once it is freed, until the
  * process ends. Such an object does not grow. */
 void *huge_alloc_early(size_t size);
