@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/backed.h"
@@ -261,7 +260,7 @@ static void test_calls(void)
 
 	for (unsigned i = 0; i < 100; i++)
 		huge_free(huge_alloc((33 + i) * MIB, 1));
-	/* A page that is taken for larger than the kernel's has to be cut out of a longer mapping. */
+	/* A page that is taken for larger than the kernel's is cut out of a longer mapping. */
 	calls = stat_sum(STAT_vm_calls) - calls;
 	ok(calls == 100 || (vm_os_page > 4096 && calls < 400),
 	   "an object with guards is mapped by one call");
