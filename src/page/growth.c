@@ -80,7 +80,6 @@ void growth_before_mapping(struct zone *any, uint64_t mapped, size_t bytes)
 
 	/* Mappings that ended must not make room for growth that asks nobody. */
 	if (now < before && at > before - now)
-		atomic_store_explicit(&z->growth.ask_at, at - (before - now),
-				      memory_order_relaxed);
+		atomic_store_explicit(&z->growth.ask_at, at - (before - now), memory_order_relaxed);
 	growth_ask_if_due(z, bytes >> PG_SHIFT);
 }
