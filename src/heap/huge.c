@@ -18,8 +18,10 @@
  *     its mapping, unless there are more than GUARDED_MAX objects, or a guard was refused lately:
  *     each with guards is two mappings for the kernel, or three. So that guards never take the last
  *     mappings, vm holds spare ones while a guard is made. With an alignment above a page it has
- *     none. A slot's bytes are the object's; GUARDED is added to them. Guards become
- *     accessible before the mapping goes.
+ *     none. Up to AT_ONCE_MAX bytes are mapped without access first, then all but the guards gets
+ *     it; a longer object is mapped with access, so that the kernel refuses at once what it will
+ *     not give, and a user-mode emulator makes no table of so many pages. A slot's bytes are the
+ *     object's; GUARDED is added to them. Guards become accessible before the mapping goes.
  * (E) The memory of a freed object goes to mapcache. That of a new one comes from there. If it is
  *     to read as zero it is purged, unless the kernel backs most of it: then calloc writes zeros.
  *
@@ -55,8 +57,9 @@
 #define SLOTS_USED_MAX (SLOTS / 4 * 3)
 #define TAIL_MAX ((size_t)256 << 10)
 #define GUARDED_MIN ((size_t)1 << 20)
-#define GUARDED_MAX 4096u    /* objects; at most 12,288 of the 65,530 mappings */
-#define UNGUARDED_AFTER 256u /* objects that are made without guards after a refusal */
+#define GUARDED_MAX 4096u             /* objects; at most 12,288 of the 65,530 mappings */
+#define AT_ONCE_MAX ((size_t)1 << 36) /* bytes (D) */
+#define UNGUARDED_AFTER 256u          /* objects that are made without guards after a refusal */
 /* In a slot's bytes, which are whole pages otherwise. */
 #define GUARDED ((size_t)1)
 #define HIDES ((size_t)2) /* (F) */
@@ -318,9 +321,9 @@ static bool fresh(struct span *m, size_t align)
 {
 	bool guarded;
 
-	m->front = m->back = false;
-	m->at = m->guard ? vm_map_guarded(m->bytes, m->guard) : NULL;
-	guarded = m->at != NULL;
+	m->front = m->back = m->bytes > AT_ONCE_MAX;
+	m->at = m->guard && !m->front ? vm_map_guarded(m->bytes, m->guard) : NULL;
+	guarded = m->at || m->front;
 	if (!m->at)
 		m->at = vm_map(m->bytes, align);
 	/* What is kept may be all that is missing, of address space or of mappings. */

@@ -49,7 +49,6 @@
 #define TABLE_BYTES ((size_t)2 << 20) /* what the lowest page table maps */
 
 size_t vm_os_page = 4096;
-static size_t real_page = 4096; /* vm_os_page, unless a test has set that */
 
 /* The smaller of RLIMIT_AS and RLIMIT_DATA when last read. */
 static _Atomic size_t address_limit = SIZE_MAX;
@@ -58,8 +57,6 @@ void vm_init(void)
 {
 	unsigned long n = sys_auxval(AT_PAGESZ);
 
-	if (n > real_page)
-		real_page = n;
 	if (n > vm_os_page)
 		vm_os_page = n;
 	vm_limits_read();
@@ -611,19 +608,31 @@ bool vm_address_limited(size_t *limit)
 
 /* ---- what is backed ------------------------------------------------------------------------ */
 
-/* The kernel fills in one byte for each real page. Of a page that a test has made larger, the first
- * real one tells. */
+#define PAGE_LEAST ((size_t)4096) /* bytes of the shortest page of any kernel */
+
+/* The kernel fills in one byte for each of its pages. They may be shorter than it says: under an
+ * emulator, or where a test has made the page larger; the first one of each page tells then. */
 static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
 {
-	size_t step = vm_os_page == real_page ? pages : 1;
-	bool good = true;
+	enum { UNTOUCHED = 0xff };
+	unsigned char vec[VM_BACKED_PAGES];
+	size_t most = sizeof(vec) * PAGE_LEAST / vm_os_page;
 
-	for (size_t i = 0; good && i < pages; i += step)
-		good = sys_mincore((const void *)(at + i * vm_os_page), step * real_page,
-				   backed + i) == 0;
-	if (!good)
-		memset(backed, 0, pages);
-	return good;
+	for (size_t i = 0; i < pages; i += most) {
+		size_t n = min_size(most, pages - i);
+		size_t step = vm_os_page / PAGE_LEAST;
+
+		memset(vec, UNTOUCHED, n * step);
+		if (sys_mincore((const void *)(at + i * vm_os_page), n * vm_os_page, vec) != 0) {
+			memset(backed, 0, pages);
+			return false;
+		}
+		while (step > 1 && vec[n * step - 1] == UNTOUCHED)
+			step /= 2;
+		for (size_t k = 0; k < n; k++)
+			backed[i + k] = vec[k * step];
+	}
+	return true;
 }
 
 /* For each of n pages whether it is backed, in bit 0; what is not mapped is not. */
