@@ -147,11 +147,11 @@ bool vm_spare_is_held(void)
 	return atomic_load_explicit(&spare, memory_order_seq_cst) != 0;
 }
 
-/* The kernel refused a call for lack of memory or mappings. Returns whether there are more mappings
- * now. */
-static bool spare_released(void)
+/* Whether to make a call again: the kernel refused it for lack of memory or mappings, and there are
+ * more mappings now. */
+static bool again(bool refused)
 {
-	uintptr_t at = vm_spare_is_held()
+	uintptr_t at = refused && errno == ENOMEM && vm_spare_is_held()
 			       ? atomic_exchange_explicit(&spare, 0, memory_order_seq_cst)
 			       : 0;
 
@@ -171,7 +171,7 @@ static void *try_map(void *hint, size_t bytes, int prot, int flags, int *err)
 		return NULL;
 	do
 		p = sys_mmap(hint, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags);
-	while (p == MAP_FAILED && errno == ENOMEM && spare_released());
+	while (again(p == MAP_FAILED));
 	*err = p == MAP_FAILED ? errno : 0;
 	/* The program may have set a limit since. */
 	if (*err == ENOMEM)
@@ -187,7 +187,7 @@ static bool unmap(void *addr, size_t bytes)
 
 	do
 		good = sys_munmap(addr, bytes) == 0; /* the kernel rounds up */
-	while (!good && errno == ENOMEM && spare_released());
+	while (again(!good));
 	errno = saved;
 	return good;
 }
@@ -328,7 +328,7 @@ bool vm_commit(void *addr, size_t bytes)
 		return false;
 	do
 		good = sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE) == 0;
-	while (!good && errno == ENOMEM && spare_released());
+	while (again(!good));
 	/* A sandbox that refuses mprotect may allow mmap. Only reserved space is replaced. */
 	if (!good && errno != ENOMEM)
 		good = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
@@ -440,7 +440,7 @@ static void *remap(void *addr, size_t old_bytes, size_t bytes, int flags, void *
 	/* A place that is given (MREMAP_FIXED) may be another thread's by the second time. */
 	do
 		p = sys_mremap(addr, old_bytes, bytes, flags, to);
-	while (p == MAP_FAILED && errno == ENOMEM && flags == MREMAP_MAYMOVE && spare_released());
+	while (again(p == MAP_FAILED && flags == MREMAP_MAYMOVE));
 	*err = p == MAP_FAILED ? errno : 0;
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
