@@ -205,7 +205,7 @@ void *heap_plain_realloc(void *p, size_t size)
 			return p;
 	} else if (zero_owns(p)) {
 		/* There is nothing in it. */
-	} else if (arena_usable(p) || unlikely(huge_is_early(p))) {
+	} else if ((arena_takes(old, 1) && arena_usable(p)) || unlikely(huge_is_early(p))) {
 		if (size <= old && size > old / 2)
 			return p;
 	} else if (size > old / 2 || size > LARGE_MAX) {

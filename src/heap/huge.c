@@ -45,6 +45,7 @@
 #include "base/atomics.h"
 #include "base/check.h"
 #include "base/delay.h"
+#include "base/options.h"
 #include "base/probe.h"
 #include "base/stats.h"
 #include "os/vm.h"
@@ -492,15 +493,36 @@ static void *unguarded(struct span *m, size_t *bytes, bool *scarce)
 	return remapped(m->at, m->bytes, *bytes, scarce);
 }
 
+/* How much longer than asked for an object of `bytes` may be. To cut it off would cost more than it
+ * is worth. */
+static size_t tail_of(size_t bytes)
+{
+	return align_down(min_size(bytes / 16, TAIL_MAX), vm_os_page);
+}
+
+/* The length that an object gets which becomes longer. If the step is shorter than a tail, more
+ * such steps will follow: they need no system call while they fit into the tail. */
+static size_t with_tail(size_t old, size_t bytes)
+{
+	size_t tail = tail_of(bytes);
+	size_t limit;
+
+	if (bytes - old > tail || options.zero_on_free || options.check == CHECK_FULL ||
+	    vm_address_limited(&limit))
+		return bytes;
+	return bytes + tail;
+}
+
 /* Makes the mapping shorter or longer, and moves it if it has to. Its guards are accessible where
  * that is needed. Returns false if the kernel refused. */
 static bool resize(struct span *m, size_t bytes, bool *scarce)
 {
 	size_t old = m->bytes;
+	size_t wanted;
 	char *q;
 
-	if (bytes <= old && old - bytes <= min_size(old / 16, TAIL_MAX))
-		return true; /* a short tail stays: it would cost more than it is worth */
+	if (bytes <= old && old - bytes <= tail_of(old))
+		return true;
 	if (bytes < old) {
 		m->back = true; /* the old one goes with the tail */
 		m->bytes = shrink(m->at, old, bytes);
@@ -509,11 +531,18 @@ static bool resize(struct span *m, size_t bytes, bool *scarce)
 	*scarce = !unguard_back(m);
 	if (*scarce)
 		return false;
-	m->bytes = grow(m->at, old, bytes);
+	wanted = with_tail(old, bytes);
+	m->bytes = grow(m->at, old, wanted);
 	if (m->bytes >= bytes)
 		return true;
 	*scarce = !unguard_front(m);
-	q = *scarce ? NULL : remapped(m->at, m->bytes, bytes, scarce);
+	if (*scarce)
+		return false;
+	q = remapped(m->at, m->bytes, wanted, scarce);
+	if (q)
+		bytes = wanted;
+	else if (*scarce && wanted > bytes)
+		q = remapped(m->at, m->bytes, bytes, scarce);
 	if (!q && !*scarce && m->guard)
 		q = unguarded(m, &bytes, scarce);
 	if (!q)

@@ -75,6 +75,35 @@ static void *resized(void *p, size_t size)
 	return huge_realloc(p, size, &scarce);
 }
 
+/* From now on until refuse_none the kernel refuses the n calls from the one with number `at` on. */
+static struct {
+	uint64_t counted; /* by the fault injection so far */
+	uint64_t calls;
+} refusals;
+
+static void refuse_calls(uint32_t at, uint32_t n)
+{
+	refusals.calls = stat_sum(STAT_vm_calls);
+	options.vm_fail_count = n;
+	options.vm_fail_at = refusals.counted + at;
+}
+
+static void refuse_none(void)
+{
+	options.vm_fail_at = 0;
+	refusals.counted += stat_sum(STAT_vm_calls) - refusals.calls;
+}
+
+static void *resized_refused(void *p, size_t size, uint32_t at, uint32_t n)
+{
+	void *q;
+
+	refuse_calls(at, n);
+	q = resized(p, size);
+	refuse_none();
+	return q;
+}
+
 static void test_one(void)
 {
 	char *p = huge_alloc(100000, 1);
@@ -105,12 +134,11 @@ static void test_sizes(void)
 		   !huge_alloc(SIZE_MAX - 5000, 4096),
 	   "impossible sizes are refused");
 	ok(!huge_alloc((size_t)1 << 46, 1), "sizes that the kernel refuses are refused");
-	options.vm_fail_count = 1 << 30;
-	options.vm_fail_at = 1;
+	refuse_calls(1, 1 << 30);
 	ok(!huge_alloc(4096, 1), "an allocation fails when the kernel is made to refuse it");
 	for (unsigned i = 0; i < REFUSALS; i++)
 		huge_alloc(4096, 1);
-	options.vm_fail_at = 0;
+	refuse_none();
 	is_int(objects(), 0, "a refused allocation leaves nothing in the table");
 	p = huge_alloc(4096, 1);
 	ok(p && huge_free(p),
@@ -161,10 +189,8 @@ static void test_realloc(void)
 		munmap(wall, 4096);
 	ok(!resized(q, SIZE_MAX - 10) && !resized(q, (size_t)1 << 46),
 	   "an object whose new size is refused stays as it was");
-	options.vm_fail_count = 1 << 30;
-	options.vm_fail_at = 1;
-	ok(!resized(q, 8 * MIB), "an object that the kernel refuses to resize stays where it is");
-	options.vm_fail_at = 0;
+	ok(!resized_refused(q, 8 * MIB, 1, 1 << 30),
+	   "an object that the kernel refuses to resize stays where it is");
 	ok(huge_usable(q) == 3 * MIB && all_bytes(q, MIB, 'r'),
 	   "an object that was not resized keeps its length and data");
 	ok(huge_free(q), "an object that was not resized can be freed");
@@ -346,6 +372,78 @@ static void test_realloc_again(void)
 	huge_free(p);
 }
 
+/* One object that grows by short steps. */
+static void test_steps(void)
+{
+	size_t step = align_up(64 << 10, vm_os_page);
+	size_t size = 8 * MIB;
+	char *p = huge_alloc(size, 1);
+	bool good = true;
+	uint64_t calls;
+	unsigned steps = 0;
+
+	p[0] = 'a';
+	calls = stat_sum(STAT_vm_calls);
+	for (; size < 16 * MIB; steps++) {
+		p[size - 1] = 'e';
+		size += step;
+		p = resized(p, size);
+		good &= p && p[0] == 'a' && p[size - step - 1] == 'e' && p[size - 1] == 0 &&
+			huge_usable(p) >= size && huge_usable(p) <= size + size / 16 &&
+			huge_usable(p) <= size + (256 << 10);
+	}
+	calls = stat_sum(STAT_vm_calls) - calls;
+	ok(good && huge_bytes() == huge_usable(p),
+	   "an object that grows by short steps gets up to a sixteenth or 256 KiB more");
+	tap_diag("%u steps, %u calls", steps, (unsigned)calls);
+	ok(calls < steps, "so most of its steps call the kernel for nothing");
+	ok(is_guarded(p), "the page behind that has no access");
+	p = resized(p, size - step);
+	ok(huge_usable(p) >= size - step && resized(p, MIB) == p && huge_usable(p) == MIB,
+	   "what it has more goes when it shrinks by much");
+	huge_free(p);
+	mapcache_drain();
+}
+
+/* The same where the kernel refuses some of the calls that a step makes. In a child, because a
+ * process that lost a place for a mapping that moves looks for none any more. */
+static void refuse_steps(void *arg)
+{
+	size_t step = align_up(64 << 10, vm_os_page);
+	unsigned grew = 0;
+	unsigned without = 0;
+	bool good = true;
+
+	(void)arg;
+	for (uint32_t i = 0; i < 60; i++) {
+		char *p = huge_alloc(8 * MIB, 1);
+		char *q;
+
+		p[0] = p[8 * MIB - 1] = 'r';
+		q = resized_refused(p, 8 * MIB + step, i / 6 + 1, i % 6 + 1);
+		good &= !q || huge_usable(q) >= 8 * MIB + step;
+		grew += q != NULL;
+		without += q && huge_usable(q) == 8 * MIB + step;
+		q = q ? q : p;
+		good &= q[0] == 'r' && q[8 * MIB - 1] == 'r' && huge_free(q);
+		mapcache_drain();
+	}
+	/* It gets no more than the step where the kernel refuses more. */
+	_exit(good && grew && grew < 60 && without && !objects() && !huge_bytes() ? 0 : 1);
+}
+
+static void test_steps_refused(void)
+{
+	struct child c;
+
+	if ((size_t)sysconf(_SC_PAGESIZE) != vm_os_page) {
+		tap_skip(1, "the kernel knows nothing of the page size");
+		return;
+	}
+	child_run(&c, refuse_steps, NULL);
+	is_int(c.status, 0, "an object keeps its data if calls of a step are refused");
+}
+
 /* So many objects, at such distances, that some collide in the table. */
 static void test_many(void)
 {
@@ -506,7 +604,7 @@ static void test_threads(void)
 
 int main(void)
 {
-	tap_plan(55);
+	tap_plan(60);
 	vm_init();
 	options.dirty_max = 0; /* what is freed is unmapped at once; mapcache.c has the rest */
 	test_one();
@@ -517,6 +615,8 @@ int main(void)
 	test_calls();
 	test_no_mappings();
 	test_realloc_again();
+	test_steps();
+	test_steps_refused();
 	test_many();
 	test_reuse();
 	test_gone();
