@@ -507,6 +507,17 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 	return true;
 }
 
+bool heap_free_unrepeated(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
+{
+	if (likely(pg->cls != LARGE_REPEAT_BIN) ||
+	    (h->repeats == REPEATS_MIN &&
+	     pg->npages == large_class_pages((size_t)h->repeat_pages << PG_SHIFT) &&
+	     (bin_room(h, LARGE_REPEAT_BIN) || bins_may_have(bin_bytes(LARGE_REPEAT_BIN, 1)))))
+		return false;
+	free_to_slab(h, &o, 1, d);
+	return true;
+}
+
 void heap_bin_flush(struct heap *h, unsigned cls, unsigned n, struct due_list *d)
 {
 	struct object **end = h->bin[cls].top + 1;
