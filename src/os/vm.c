@@ -615,7 +615,7 @@ bool vm_address_limited(size_t *limit)
 static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
 {
 	enum { UNTOUCHED = 0xff };
-	unsigned char vec[VM_BACKED_PAGES];
+	unsigned char vec[256]; /* not more: the caller's stack may be short */
 	size_t most = sizeof(vec) * PAGE_LEAST / vm_os_page;
 
 	for (size_t i = 0; i < pages; i += most) {
@@ -662,11 +662,11 @@ static bool ask_pieces(uintptr_t at, size_t n, unsigned char *backed)
 
 static uint64_t count_resident(uintptr_t at, uintptr_t end)
 {
-	unsigned char backed[VM_BACKED_PAGES];
+	unsigned char backed[256];
 	uint64_t pages = 0;
 
 	while (at < end) {
-		size_t n = min_size((end - at + vm_os_page - 1) / vm_os_page, VM_BACKED_PAGES);
+		size_t n = min_size((end - at + vm_os_page - 1) / vm_os_page, sizeof(backed));
 
 		if (!ask_pieces(at, n, backed))
 			return VM_UNKNOWN;
@@ -677,17 +677,30 @@ static uint64_t count_resident(uintptr_t at, uintptr_t end)
 	return pages * vm_os_page;
 }
 
-/* Asks by calls that the loader makes at each start: the filter may kill for prctl as well. */
+/* Asks by calls that the loader makes at each start: the filter may kill for prctl as well. Reads by
+ * short pieces, because the caller's stack may be that of a fiber. */
 static bool says_unfiltered(void)
 {
-	char text[4096];
+	static const char line[] = "\nSeccomp:\t0\n";
+	char text[256];
+	size_t had = 0;
+	bool said = false;
+	ssize_t n;
 	int fd = sys_open("/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
-	ssize_t n = fd < 0 ? 0 : sys_read(fd, text, sizeof(text) - 1);
 
-	if (fd >= 0)
-		sys_close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	return strstr(text, "\nSeccomp:\t0\n") != NULL;
+	if (fd < 0)
+		return false;
+	while (!said && (n = sys_read(fd, text + had, sizeof(text) - 1 - had)) > 0) {
+		had += (size_t)n;
+		text[had] = '\0';
+		said = strstr(text, line) != NULL;
+		/* What may be the line's first bytes. */
+		n = (ssize_t)min_size(had, sizeof(line) - 2);
+		memmove(text, text + had - n, (size_t)n);
+		had = (size_t)n;
+	}
+	sys_close(fd);
+	return said;
 }
 
 /* Whether the process began with a filter, which may kill for mincore: systemd's @system-service

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Every exported function works on the stack of a thread that has PTHREAD_STACK_MIN.
+# Every exported function works on the stack of a thread that has PTHREAD_STACK_MIN, and the malloc
+# family on that of a fiber that has 4 KiB.
 . "${0%/*}/../lib/tap.sh"
-plan 4
+plan 6
 
 stack=$builddir/t/helpers/stack
 limit=$(with_sluice "$stack" limit | sed -n 's/^limit //p')
@@ -27,3 +28,10 @@ deep=$(awk -v limit="${limit:-0}" '$2 > limit - 3072 { printf "%s ", $0 }' "$TMP
 is "$deep" "" "each exported function leaves 3 KiB of that stack"
 diag "the deepest: $(sort -k 2 -n "$TMP/all" | tail -n 5 | tr '\n' ';')"
 proved_loaded "the program was served by the library" stack
+
+# What the loader needs to find a function is not ours.
+for beside in "" thread; do
+	# shellcheck disable=SC2086 # no argument
+	out=$(LD_BIND_NOW=1 with_sluice timeout 120 "$builddir/t/helpers/fiber" 4096 $beside 2>&1)
+	is "$out" ok "a fiber with a stack of 4 KiB allocates and frees${beside:+ beside a thread}"
+done
