@@ -20,6 +20,7 @@
 
 #define VALUE_BYTES 256 /* as the longest string of the options table, with its end */
 #define LIST_BYTES 200
+#define SHOWN_BYTES 65 /* of what is not understood: a line has room for it */
 #define QUOTED(x) #x
 #define TEXT_OF(number) QUOTED(number)
 #define DECAY_RANGE TEXT_OF(DECAY_MS_LEAST) " to " TEXT_OF(DECAY_MS_MOST)
@@ -156,12 +157,13 @@ static void list_add(char *list, const char *name, size_t len)
 
 static void say_malformed(const char *text, size_t len)
 {
-	char word[VALUE_BYTES];
+	char word[SHOWN_BYTES];
+	size_t n = min_size(len, sizeof(word) - 1);
 
-	len = min_size(len, sizeof(word) - 1);
-	memcpy(word, text, len);
-	word[len] = '\0';
-	options_say("MALLOC_CONF: '%s' is not of the form NAME:VALUE", word);
+	memcpy(word, text, n);
+	word[n] = '\0';
+	options_say("MALLOC_CONF: '%s%s' is not of the form NAME:VALUE", word,
+		    n < len ? "..." : "");
 }
 
 static void parse(const char *text)

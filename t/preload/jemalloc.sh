@@ -5,7 +5,7 @@
 # MALLOC_CONF. jemalloc itself may be mapped beside; nothing must come from it. redis-memory.sh has
 # Debian's redis-server.
 . "${0%/*}/../lib/tap.sh"
-plan 22
+plan 23
 
 py=/usr/bin/python3
 cat >"$TMP/client.py" <<'END'
@@ -99,6 +99,10 @@ like "$(conf thp:yes,dirty_decay_ms:abc,narenas:4 | tail -n 1)" \
 	"neither do others"
 is "$(with_sluice MALLOC_CONF=junk,,narenas:4 true 2>&1)" \
 	"sluice: MALLOC_CONF: 'junk' is not of the form NAME:VALUE" "a word alone gets one line"
+long=$(printf '%0600d' 0)
+like "$(with_sluice MALLOC_CONF="$long" true 2>&1)" \
+	"^sluice: MALLOC_CONF: '0{64}[.]{3}' is not of the form NAME:VALUE\$" \
+	"a word that is too long is cut, not what is said of it"
 like "$(with_sluice MALLOC_CONF=dirty_decay_ms:soon true 2>&1)" \
 	"^sluice: MALLOC_CONF: option decay_ms: 'soon' is not valid" "a bad value gets one line"
 for bad in lg_prof_sample:64 lg_prof_sample:33 lg_prof_sample:1K lg_prof_interval:51 \
