@@ -39,6 +39,7 @@
 #include "page/block.h"
 #include "page/buddy.h"
 #include "page/longrun.h"
+#include "page/meta.h"
 #include "page/prefault.h"
 #include "page/purge.h"
 #include "page/region.h"
@@ -185,6 +186,13 @@ static void map_again(void)
 {
 	for (unsigned i = 0; i < 4; i++)
 		map();
+}
+
+static void use_up_meta(void)
+{
+	while (!atomic_load(&stop.arrived))
+		if (!meta_alloc(32 * META_ALIGN))
+			tap_bail_out("no memory");
 }
 
 static void free_deferred(void)
@@ -392,6 +400,18 @@ static void arena_calls(struct worker *w)
 		arena_free(p[i]);
 }
 
+static void meta_calls(struct worker *w)
+{
+	(void)w;
+	for (unsigned i = 0; i < CALLS; i++) {
+		char *p = meta_alloc(META_ALIGN);
+
+		if (!p || p[0])
+			tap_bail_out("no memory, or somebody else's");
+		p[0] = 1;
+	}
+}
+
 static void warm_up(struct worker *w)
 {
 	from_bins(w);
@@ -467,6 +487,7 @@ static const struct {
 	[DELAY_arena_emptied] = { arena_alone, arena_calls, DRAIN, NULL },
 	[DELAY_arena_kept] = { arena_in_fork, arena_calls, 0, NULL },
 	[DELAY_arena_unmap] = { arena_alone, arena_calls, DRAIN, NULL },
+	[DELAY_meta_chunk] = { use_up_meta, meta_calls, DRAIN, NULL },
 	[DELAY_fork_claimed] = { fork_once, all_kinds, BARRIER, NULL },
 	[DELAY_fork_locked] = { fork_once, all_kinds, 0, NULL },
 	/* Last, because from here on there is a background thread. */

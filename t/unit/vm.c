@@ -23,7 +23,6 @@
 #include "base/stats.h"
 #include "lib/tap.h"
 #include "os/vm.h"
-#include "page/meta.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -575,34 +574,9 @@ static void test_backed(void)
 	vm_unmap(p, MIB);
 }
 
-/* ---- memory of the library itself ----------------------------------------------------------- */
-
-static void test_meta(void)
-{
-	enum { PIECES = 60 };
-	const size_t bytes = 132 << 10; /* one in a chunk of 256 KiB */
-	unsigned char *before = NULL;
-	unsigned beside = 0;
-	bool good = true;
-
-	for (unsigned i = 0; i < PIECES; i++) {
-		unsigned char *p = meta_alloc(bytes);
-
-		if (!p)
-			tap_bail_out("no memory");
-		good &= (uintptr_t)p % META_ALIGN == 0 && p[0] == 0 && p[bytes - 1] == 0;
-		memset(p, 0x5a, bytes);
-		beside += before && p == before + bytes;
-		before = p;
-	}
-	ok(good, "memory of the library reads as zero and is aligned");
-	ok(beside > PIECES / 2, "the more of it there is the more lies in one mapping (%u of %u)",
-	   beside, (unsigned)PIECES);
-}
-
 int main(void)
 {
-	tap_plan(62);
+	tap_plan(60);
 	options.vm_fail_at = UINT64_C(1) << 30;
 	vm_init();
 	test_map();
@@ -619,6 +593,5 @@ int main(void)
 	test_less();
 	test_errno();
 	test_backed();
-	test_meta();
 	return tap_done();
 }
