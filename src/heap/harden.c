@@ -17,7 +17,7 @@
  *     have those that are mappings (huge) or lie in the arena.
  * (C) With zero_on_free a freed block reads as zero, except link and mark, until it is used again
  *     (LIVE_NOTED). Of a block above CLEAR_ALWAYS, only the first CLEAR_HEAD bytes do if the
- *     thread has spent what clear_rate gives it (LIVE_NONE).
+ *     thread has spent what clear_rate gives it (LIVE_HEAD; a large one: LIVE_NONE).
  *
  * No lock of its own. Bound: that of heap.c; each call writes or reads the block. Signal handlers
  * and fork: as heap.c.
@@ -57,6 +57,34 @@
 #define PURGE_MIN ((size_t)1 << 20)
 
 struct trailer_key trailer_key;
+
+#define EIGHT_ONES 255, 255, 255, 255, 255, 255, 255, 255
+const uint8_t fill_mask[2 * FILL_MAX] = {
+	[FILL_MAX] = EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+	EIGHT_ONES,
+};
+
+/* Between the two words of fill_short. */
+void fill_middle(void *p, size_t size, size_t room, uint64_t fill)
+{
+	for (size_t at = align_up(size, sizeof(fill)); at < room; at += sizeof(fill))
+		*word_at(p, at) = fill;
+}
+
+bool fill_middle_changed(const void *p, size_t size, size_t room, uint64_t fill)
+{
+	uint64_t wrong = 0;
+
+	for (size_t at = align_up(size, sizeof(fill)); at < room; at += sizeof(fill))
+		wrong |= *word_at(p, at) ^ fill;
+	return wrong != 0;
+}
 
 noinline _Noreturn void trailer_overrun(const void *p)
 {
@@ -113,11 +141,13 @@ static always_inline bool begin_block(void *p, size_t size, size_t slot, bool sm
 	bool noted = was == LIVE_NOTED && small;
 	bool zero = is_on(set, options.zero_on_free);
 
-	CHECK(was < LIVE_USED);
+	CHECK(!live_is_used(was));
 	if (noted && zero)
 		freed_check_zero(p, slot);
 	else if (noted)
 		freed_check_seal(p);
+	else if (zero && small && was == LIVE_HEAD)
+		freed_check_head(p, slot);
 	if (is_on(set, options.canary))
 		trailer_put(p, size, slot);
 	return noted && zero;
@@ -256,11 +286,11 @@ static noinline _Noreturn void not_in_use(void *p)
 
 /* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. noted:
  * after that it is filled with zeros, goes to the kernel, or is sealed. */
-static always_inline void end_block(void *p, size_t slot, bool noted, enum set set)
+static always_inline void end_block(void *p, size_t slot, enum live to, enum set set)
 {
-	enum live was = live_end(p, slot, noted);
+	enum live was = live_end(p, slot, to);
 
-	if (unlikely(was < LIVE_USED))
+	if (unlikely(!live_is_used(was)))
 		not_in_use(p);
 	if (is_on(set, options.canary) && likely(was == LIVE_USED))
 		(void)trailer_check(p, slot);
@@ -319,12 +349,12 @@ static always_inline void end_entered(struct object *o, struct heap *h, unsigned
 	bool zero = is_on(set, options.zero_on_free);
 	bool whole = !zero || clearing_takes(slot);
 
-	end_block(o, slot, whole, set);
+	end_block(o, slot, whole ? LIVE_NOTED : LIVE_HEAD, set);
 	if (zero)
 		freed_zero(o, whole ? slot : CLEAR_HEAD);
 	else
 		freed_seal(o);
-	if (unlikely(!puts)) {
+	if (!puts) {
 		put_and_leave(h, o);
 		return;
 	}
@@ -333,14 +363,14 @@ static always_inline void end_entered(struct object *o, struct heap *h, unsigned
 }
 
 /* The rest of free_entered for an object of more than FREED_SHORT bytes, which makes calls. */
-static noinline void end_long_SET_ANY(struct object *o, struct heap *h, unsigned cls, bool puts)
+static noinline void end_long_SET_ANY(struct object *o, struct heap *h, unsigned cls)
 {
-	end_entered(o, h, cls, puts, SET_ANY);
+	end_entered(o, h, cls, true, SET_ANY);
 }
 
-static noinline void end_long_SET_ALL(struct object *o, struct heap *h, unsigned cls, bool puts)
+static noinline void end_long_SET_ALL(struct object *o, struct heap *h, unsigned cls)
 {
-	end_entered(o, h, cls, puts, SET_ALL);
+	end_entered(o, h, cls, true, SET_ALL);
 }
 
 /* As heap_goes_past, of frees that find no room, which are one in 4 to 16. A count of their own:
@@ -350,6 +380,19 @@ static always_inline bool frees_go_past(struct heap *h)
 {
 	h->frees_past = (uint8_t)((h->frees_past + 1) % FREES_PAST);
 	return likely(h->frees_past != 0);
+}
+
+/* The same for an object that does not fit. One of FREES_PAST times, and while nothing is in the
+ * heap, that takes the slow path, which does what else is due. */
+static noinline void end_past(struct object *o, struct heap *h, unsigned cls)
+{
+	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
+	    unlikely(!frees_go_past(h))) {
+		heap_exit(h);
+		heap_free_slow(o);
+		return;
+	}
+	end_entered(o, h, cls, false, SET_ANY);
 }
 
 /* Fills a block with zeros. A long one, of which no page may be backed, goes to the kernel. */
@@ -389,7 +432,7 @@ static noinline void free_large_entered(struct object *o, struct heap *h, unsign
 		return;
 	}
 	whole = costs && clearing_takes(slot);
-	end_block(o, slot, whole && options.zero_on_free, SET_ANY);
+	end_block(o, slot, whole && options.zero_on_free ? LIVE_NOTED : LIVE_NONE, SET_ANY);
 	if (whole) {
 		int saved = errno;
 
@@ -403,27 +446,22 @@ static noinline void free_large_entered(struct object *o, struct heap *h, unsign
 	put_and_leave(h, o);
 }
 
-/* What harden_free does with an object of a slab. That takes the slow path instead where the object
- * does not fit, or one of FREES_PAST times that there is no room, and does what else is due. The
- * fast path has checked what heap_check_object checks, except holes, whose objects are not in
- * use. */
+/* What harden_free does with an object of a slab. The fast path has checked what heap_check_object
+ * checks, except holes, whose objects are not in use. */
 static always_inline void free_entered(struct object *o, struct heap *h, struct cache_bin *b,
 				       enum set set)
 {
 	unsigned cls = (unsigned)(b - h->bin);
 	size_t slot;
-	bool puts;
 
 	if (unlikely(cls >= CLASSES)) {
 		free_large_entered(o, h, cls);
 		return;
 	}
 	slot = class_size(cls);
-	puts = puts_entered(h, cls, slot, set);
 	if (unlikely(atomic_load_explicit(&h->drained, memory_order_relaxed)) ||
-	    (!puts && !frees_go_past(h))) {
-		heap_exit(h);
-		heap_free_slow(o);
+	    unlikely(!puts_entered(h, cls, slot, set))) {
+		end_past(o, h, cls);
 		return;
 	}
 	/* Before the atomic operation, which would let them come one after the other. */
@@ -431,11 +469,11 @@ static always_inline void free_entered(struct object *o, struct heap *h, struct 
 	if (is_on(set, options.canary))
 		__builtin_prefetch((char *)o + slot - TRAILER_BYTES, 1);
 	if (!is_on(set, options.zero_on_free) || slot <= FREED_SHORT)
-		end_entered(o, h, cls, puts, set);
+		end_entered(o, h, cls, true, set);
 	else if (set == SET_ALL)
-		end_long_SET_ALL(o, h, cls, puts);
+		end_long_SET_ALL(o, h, cls);
 	else
-		end_long_SET_ANY(o, h, cls, puts);
+		end_long_SET_ANY(o, h, cls);
 }
 
 static void harden_free(void *p)
@@ -456,7 +494,11 @@ static void harden_free(void *p)
 	slot = block_bytes(pg);
 	small = page_kind(pg) == PAGE_SLAB;
 	whole = clearing_takes(slot);
-	end_block(p, slot, options.zero_on_free ? whole : small, SET_ANY);
+	if (!small)
+		end_block(p, slot, whole && options.zero_on_free ? LIVE_NOTED : LIVE_NONE, SET_ANY);
+	else
+		end_block(p, slot, whole || !options.zero_on_free ? LIVE_NOTED : LIVE_HEAD,
+			  SET_ANY);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	free_ended(pg, p, slot, whole);
@@ -484,7 +526,7 @@ static size_t harden_usable(void *p)
 	if (!pg || heap_in_copy)
 		return heap_plain_usable(p);
 	is = live_in(p, pg);
-	if (unlikely(is < LIVE_USED))
+	if (unlikely(!live_is_used(is)))
 		sluice_fatal("size asked of memory that is not ours or was freed: address %p", p);
 	return usable(p, pg, is);
 }
@@ -496,7 +538,7 @@ static enum live check_used(void *p, struct page *pg)
 
 	heap_check_object(p, pg);
 	is = live_of(p, block_bytes(pg));
-	if (unlikely(is < LIVE_USED))
+	if (unlikely(!live_is_used(is)))
 		sluice_fatal("realloc of a block that was freed: address %p", p);
 	return is;
 }
@@ -738,7 +780,7 @@ void harden_init(void)
 	heap_drain_fallback();
 	if (!mark_all()) {
 		options_say("the options of profile:hardened have no effect: no memory for the "
-			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
+			    "bits that they need, 2 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
 	}
 	trailer_key.secret = link_random();

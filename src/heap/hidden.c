@@ -138,16 +138,26 @@ struct object *heap_take_hidden(struct heap *h, unsigned cls)
 	return h->hidden[cls] ? hidden_pop(h, cls, h->hidden[cls], options.random_slots) : NULL;
 }
 
+/* How much of a free object of slot bytes reads as zero. */
+static size_t zero_bytes(const void *p, size_t slot)
+{
+	enum live is = live_of(p, slot);
+
+	return is == LIVE_NOTED ? slot : is == LIVE_HEAD ? CLEAR_HEAD : 0;
+}
+
 static void hidden_check_small(struct object **o, unsigned n, unsigned cls)
 {
 	size_t slot = class_size(cls);
-	size_t bytes = slot > CLEAR_ALWAYS ? sizeof(struct object) : slot;
+	size_t most = slot > CLEAR_ALWAYS ? CLEAR_HEAD : slot;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (live_of(o[i], slot) != LIVE_NOTED)
+		size_t bytes = zero_bytes(o[i], slot);
+
+		if (!bytes)
 			continue;
 		if (options.zero_on_free)
-			freed_check_zero(o[i], bytes);
+			freed_check_zero(o[i], min_size(bytes, most));
 		else
 			freed_check_seal(o[i]);
 	}
@@ -188,8 +198,8 @@ void hidden_check_slab(struct page *pg)
 	}
 	for (size_t at = 0; options.zero_on_free && at < slab_carved_bytes(pg); at += slot) {
 		o = (const struct object *)(const void *)(page_address(pg) + at);
-		if (live_of(o, slot) == LIVE_NOTED)
-			freed_check_listed(o, slot);
+		if (zero_bytes(o, slot))
+			freed_check_listed(o, zero_bytes(o, slot));
 	}
 }
 
@@ -203,8 +213,8 @@ static void check_listed(const struct page *pg, size_t *left)
 	for (const struct object *o = slab_held(pg)->free; o && *left; o = freelist_next(pg, o)) {
 		if (unlikely(!mark_is_set(o, base)))
 			freelist_bad_mark(pg, o);
-		if (options.zero_on_free && live_of(o, slot) == LIVE_NOTED)
-			freed_check_listed(o, slot);
+		if (options.zero_on_free && zero_bytes(o, slot))
+			freed_check_listed(o, zero_bytes(o, slot));
 		*left -= min_size(*left, max_size(slot, END_MISS));
 	}
 }

@@ -13,7 +13,7 @@
  * A hardened process has bins without room: *top stays NULL, so that no fast path uses them. The
  * places above hold objects that were taken from slabs or were freed: up to HIDDEN_FIRST, and up to
  * HIDDEN_MAX of a class of short objects that the heap uses much. Their live bits are clear. Freed
- * ones read as they did when they were freed (LIVE_NOTED).
+ * ones read as they did when they were freed (LIVE_NOTED), or their first bytes do (LIVE_HEAD).
  *
  * Large objects for which there is a cache bin lie ready, too, as many as the bin would have. With
  * zero_on_free they read as zero, as a whole (LIVE_NOTED) or their first CLEAR_HEAD bytes.
@@ -32,7 +32,7 @@ void heap_show_hidden(struct heap *h, unsigned bin);
 void heap_hide_left(struct heap *h, unsigned bin);
 
 /* Stops the program if one of the n objects was written to after its free: in all of it up to
- * CLEAR_ALWAYS bytes, or if it is a large one, else in what links overwrite. */
+ * CLEAR_ALWAYS bytes, or if it is a large one, else in its first CLEAR_HEAD. */
 void hidden_check(struct object **o, unsigned n, unsigned bin);
 
 /* The same of a large object. Returns whether it reads as zero as a whole. */

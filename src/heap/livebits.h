@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * livebits.h - whether a block is in use, by two bits for each ALIGN_MIN bytes of a region, outside
- * of the program's memory. Only hardened processes keep them.
+ * livebits.h - whether a block is in use, by four bits for each ALIGN_MIN bytes of a region,
+ * outside of the program's memory. Only hardened processes keep them.
  *
  * Any thread, any context; lock-free, except that live_ready may enter the kernel.
  */
@@ -11,15 +11,22 @@
 #include "page/pagemap.h"
 #include "types.h"
 
-/* The two bits of a block; the upper one says that it is in use. */
+/* The bits of a block, of which one says that it is in use. */
 enum live {
 	LIVE_NONE,  /* not in use, content unknown */
 	LIVE_NOTED, /* not in use, and reads as its free has left it (freed.h) */
 	LIVE_USED,
 	LIVE_PLAIN, /* in use since before the bits were kept: nothing lies behind it */
+	LIVE_HEAD,  /* not in use, and its first CLEAR_HEAD bytes read as zero */
+	LIVE_MASK = 7
 };
 
-#define LIVE_IN_BYTE 4u                               /* blocks of ALIGN_MIN bytes */
+static always_inline bool live_is_used(enum live state)
+{
+	return (state & LIVE_USED) != 0;
+}
+
+#define LIVE_IN_BYTE 2u                               /* blocks of ALIGN_MIN bytes */
 #define LIVE_ALONE ((size_t)ALIGN_MIN * LIVE_IN_BYTE) /* from that size on a block has a byte */
 #define LIVE_BYTES (REGION_BYTES / LIVE_ALONE)
 #define LIVE_PAGE_WORDS (PG_BYTES / LIVE_ALONE / sizeof(uint64_t))
@@ -45,7 +52,7 @@ static inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p)
  * may be those that shorter ones had there, before it was a large block. */
 static always_inline unsigned live_shift(const void *p, size_t slot)
 {
-	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
+	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 4;
 }
 
 /* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
@@ -64,7 +71,7 @@ static inline enum live live_of(const void *p, size_t slot)
 		return LIVE_NONE;
 	return (enum live)(atomic_load_explicit(live_byte(b, p), memory_order_relaxed) >>
 				   live_shift(p, slot) &
-			   LIVE_PLAIN);
+			   LIVE_MASK);
 }
 
 /* The block of slot bytes, which the caller has got, is in use now. Returns what it was before.
@@ -76,14 +83,14 @@ static always_inline enum live live_begin(const void *p, size_t slot)
 	unsigned shift;
 
 	if (likely(slot >= LIVE_ALONE)) {
-		was &= LIVE_PLAIN;
-		if (likely(was < LIVE_USED))
+		was &= LIVE_MASK;
+		if (likely(!live_is_used(was)))
 			atomic_store_explicit(at, LIVE_USED, memory_order_relaxed);
 		return (enum live)was;
 	}
 	shift = live_shift(p, slot);
-	was = was >> shift & LIVE_PLAIN;
-	if (likely(was < LIVE_USED))
+	was = was >> shift & LIVE_MASK;
+	if (likely(!live_is_used(was)))
 		atomic_fetch_add_explicit(at, (uint8_t)((LIVE_USED - was) << shift),
 					  memory_order_relaxed);
 	return (enum live)was;
@@ -92,25 +99,24 @@ static always_inline enum live live_begin(const void *p, size_t slot)
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
 void live_mark(const void *p, size_t slot, enum live state);
 
-/* The block of slot bytes is not in use any more. noted: the caller, if it gets the block, makes it
- * LIVE_NOTED before anyone can be given it. Returns what it was: of several callers one gets
+/* The block of slot bytes is not in use any more. to: LIVE_NONE, or what the caller, if it gets the
+ * block, makes it before anyone can be given it. Returns what it was: of several callers one gets
  * LIVE_USED or LIVE_PLAIN. */
-static always_inline enum live live_end(const void *p, size_t slot, bool noted)
+static always_inline enum live live_end(const void *p, size_t slot, enum live to)
 {
 	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	unsigned to = noted ? LIVE_NOTED : LIVE_NONE;
 	unsigned shift;
 	unsigned was;
 	uint8_t old;
 
 	if (likely(slot >= LIVE_ALONE))
 		return (enum live)(atomic_exchange_explicit(at, (uint8_t)to, memory_order_relaxed) &
-				   LIVE_PLAIN);
+				   LIVE_MASK);
 	shift = live_shift(p, slot);
 	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {
-		was = old >> shift & LIVE_PLAIN;
-		if (unlikely(was < LIVE_USED))
+		was = old >> shift & LIVE_MASK;
+		if (unlikely(!live_is_used(was)))
 			return LIVE_NONE;
 	} while (!atomic_compare_exchange_weak_explicit(at, &old,
 							(uint8_t)(old ^ (was ^ to) << shift),

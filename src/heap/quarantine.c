@@ -310,7 +310,6 @@ void quarantine_end(struct heap *h)
 static always_inline unsigned leave_easily(struct heap *h, struct quarantine *q, unsigned n,
 					   uint32_t count, uint64_t weight)
 {
-	bool zero = options.zero_on_free;
 	uint32_t mask = q->mask;
 	uint32_t first = q->first;
 	uint64_t kept = q->weight;
@@ -330,8 +329,6 @@ static always_inline unsigned leave_easily(struct heap *h, struct quarantine *q,
 		first = (first + 1) & mask;
 		left--;
 		kept -= class_size(cls);
-		if (zero && class_size(cls) > CLEAR_ALWAYS)
-			freed_check_zero(o, CLEAR_HEAD);
 	}
 	q->first = first;
 	q->count = left;

@@ -47,66 +47,126 @@ static always_inline uint64_t fill_from(uint64_t fill, size_t at)
 
 /* At any address. */
 typedef uint64_t any_word __attribute__((aligned(1), may_alias));
-typedef uint64_t fill_pair __attribute__((vector_size(16), aligned(8), may_alias));
+typedef uint64_t any_pair __attribute__((vector_size(16), aligned(1), may_alias));
 
 static always_inline any_word *word_at(const void *p, size_t at)
 {
 	return (any_word *)(uintptr_t)((const char *)p + at);
 }
 
-/*
- * Of more than FILL_SHORT bytes behind a block, FILL_MAX at least are filled: the first word, which
- * lies at any byte, and pairs of words from the next whole one on. These overlap at the end, so
- * that how many there are takes no branch. Of fewer bytes it is the first word, and the last one.
- */
-#define FILL_SHORT sizeof(fill_pair)
-#define FILL_PAIRS (FILL_MAX / sizeof(fill_pair))
-static always_inline fill_pair *fill_at(const void *p, size_t size, size_t room, size_t i)
+static always_inline any_pair *pair_at(const void *p, size_t at)
 {
-	size_t at = align_up(size, sizeof(uint64_t)) + i * sizeof(fill_pair);
+	return (any_pair *)(uintptr_t)((const char *)p + at);
+}
 
-	return (fill_pair *)(void *)word_at(p, min_size(at, room - sizeof(fill_pair)));
+/*
+ * Sizes come in an order that no processor foresees, so how many bytes lie behind a block decides
+ * no branch.
+ *
+ * Of a slot above FILL_SHORT they are in FILL_MAX bytes, the first ones behind the block or the
+ * last ones before the trailer. Which of these are the block's the mask says: it begins in the
+ * zeros, or where they end.
+ */
+#define FILL_SHORT ((size_t)256) /* as FREED_SHORT, so that one branch decides both */
+#define FILL_PAIRS (FILL_MAX / sizeof(any_pair))
+extern hidden_data const uint8_t fill_mask[2 * FILL_MAX];
+
+struct fill_part {
+	any_pair fill;
+	char *p;
+	const uint8_t *mask;
+};
+
+static always_inline struct fill_part fill_part(const void *p, size_t size, size_t room,
+						uint64_t fill)
+{
+	size_t at = min_fast(size, room - FILL_MAX);
+
+	fill = fill_from(fill, at);
+	return (struct fill_part){
+		.fill = { fill, fill },
+		.p = (char *)(uintptr_t)p + at,
+		.mask = fill_mask + FILL_MAX - (size - at),
+	};
+}
+
+static always_inline void fill_long(void *p, size_t size, size_t room, uint64_t fill)
+{
+	struct fill_part f = fill_part(p, size, room, fill);
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < FILL_MAX; i += sizeof(any_pair)) {
+		any_pair mask = *pair_at(f.mask, i);
+
+		*pair_at(f.p, i) = (f.fill & mask) | (*pair_at(f.p, i) & ~mask);
+	}
+}
+
+static always_inline bool fill_long_changed(const void *p, size_t size, size_t room, uint64_t fill)
+{
+	struct fill_part f = fill_part(p, size, room, fill);
+	any_pair all = { 0, 0 };
+
+#pragma GCC unroll 4
+	for (size_t i = 0; i < FILL_MAX; i += sizeof(any_pair))
+		all |= (*pair_at(f.p, i) ^ f.fill) & *pair_at(f.mask, i);
+	return (all[0] | all[1]) != 0;
+}
+
+/*
+ * Of a shorter slot there are two words: the first one behind the block, which may reach into the
+ * trailer, and the last one before that, or the same once more. Where more lie behind it, because
+ * it was aligned or shrunk, the words between them are filled as well.
+ */
+void fill_middle(void *p, size_t size, size_t room, uint64_t fill);
+bool fill_middle_changed(const void *p, size_t size, size_t room, uint64_t fill);
+
+static always_inline void fill_short(void *p, size_t size, size_t room, uint64_t fill)
+{
+	size_t last = room - sizeof(fill);
+	uint64_t first = fill_from(fill, size);
+
+	*word_at(p, size) = first;
+	if (unlikely(room - size > 2 * sizeof(fill)))
+		fill_middle(p, size, room, fill);
+	*word_at(p, max_size(size, last)) = size > last ? first : fill;
+}
+
+/* Here it is the last one, which may begin with bytes of the block, once more. */
+static always_inline bool fill_short_changed(const void *p, size_t size, size_t room, uint64_t fill)
+{
+	size_t last = room - sizeof(fill);
+	size_t first = min_fast(size, last);
+	uint64_t wrong = *word_at(p, first) ^ fill_from(fill, first);
+
+	if (unlikely(room - size > 2 * sizeof(fill)))
+		wrong |= fill_middle_changed(p, size, room, fill);
+	wrong |= *word_at(p, last) ^ fill;
+	/* In two steps: it may be all eight. */
+	wrong >>= 4 * (size - first);
+	return wrong >> 4 * (size - first) != 0;
 }
 
 static always_inline void trailer_put(void *p, size_t size, size_t slot)
 {
 	size_t room = slot - TRAILER_BYTES;
-	size_t spare = room - size;
 	uint64_t pad = pad_of(p);
 	uint64_t fill = fill_of(pad);
 
-	*word_at(p, size) = fill_from(fill, size);
-	if (spare > FILL_SHORT) {
-#pragma GCC unroll 4
-		for (size_t i = 0; i < FILL_PAIRS; i++)
-			*fill_at(p, size, room, i) = (fill_pair){ fill, fill };
-	} else if (spare > sizeof(fill)) {
-		*word_at(p, room - sizeof(fill)) = fill;
-	}
+	if (slot > FILL_SHORT)
+		fill_long(p, size, room, fill);
+	else
+		fill_short(p, size, room, fill);
 	*word_at(p, room) = pad ^ (uint64_t)size << TRAILER_CHECK; /* last: it may be the same */
 }
 
 /* Whether the bytes behind the block have changed. */
-static always_inline bool fill_changed(const void *p, size_t size, size_t room, uint64_t fill)
+static always_inline bool fill_changed(const void *p, size_t size, size_t slot, uint64_t fill)
 {
-	size_t spare = room - size;
-	uint64_t wrong = *word_at(p, size) ^ fill_from(fill, size);
+	size_t room = slot - TRAILER_BYTES;
 
-	if (spare > FILL_SHORT) {
-		fill_pair all = { 0, 0 };
-
-#pragma GCC unroll 4
-		for (size_t i = 0; i < FILL_PAIRS; i++)
-			all |= *fill_at(p, size, room, i) ^ fill;
-		wrong |= all[0] | all[1];
-	} else if (spare >= sizeof(fill)) {
-		wrong |= *word_at(p, room - sizeof(fill)) ^ fill;
-	} else {
-		/* The others are the trailer's. In two steps: it may be all eight. */
-		wrong <<= 32 - 4 * spare;
-		wrong <<= 32 - 4 * spare;
-	}
-	return wrong != 0;
+	return slot > FILL_SHORT ? fill_long_changed(p, size, room, fill)
+				 : fill_short_changed(p, size, room, fill);
 }
 
 /* The size that was asked for. Stops the program if the bytes behind it have changed. slot: the
@@ -119,7 +179,7 @@ static always_inline size_t trailer_check(const void *p, size_t slot)
 	size_t size = told >> TRAILER_CHECK;
 
 	if (unlikely(told << SIZE_BITS) || unlikely(size > room) ||
-	    unlikely(fill_changed(p, size, room, fill_of(pad))))
+	    unlikely(fill_changed(p, size, slot, fill_of(pad))))
 		trailer_overrun(p);
 	return size;
 }

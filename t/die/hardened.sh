@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 78
+plan 79
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
@@ -26,6 +26,8 @@ stops written-later profile:hardened "$written 400\)" "the same with all options
 stops written-last profile:hardened "$written 400\)" "seen at the end of the program"
 stops spent-head profile:hardened,clear_rate:1 "$written 40\)" \
 	"beyond clear_rate: one of the first 64 bytes"
+stops spent-late profile:hardened,clear_rate:1 "$written 40\)" \
+	"the same when it has left the quarantine"
 stops spent-middle profile:hardened,clear_rate:0 "$written 400\)" "without clear_rate: any"
 stops written-released profile:hardened "$written 400\)" "seen when its slab ends"
 stops written-listed zero_on_free:1 "$written 400\)" "the same in a slab that is used still"

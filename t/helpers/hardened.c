@@ -211,6 +211,26 @@ static void spent_head(void)
 	written(500, 40);
 }
 
+/* When it has left the quarantine already, and lies ready or in its slab. */
+static void spent_late(void)
+{
+	static char *others[OTHERS];
+	char *p;
+
+	spend();
+	for (int i = 0; i < OTHERS; i++)
+		others[i] = get(500);
+	p = block(500);
+	put(p);
+	for (int i = 0; i < OTHERS; i++)
+		put(others[i]);
+	p[40] = 'x';
+	for (int i = 0; i < 2 * OTHERS; i++)
+		(void)get(500);
+	puts("survived");
+	_exit(0);
+}
+
 static void spent_middle(void)
 {
 	spend();
@@ -568,6 +588,7 @@ static const struct die_case cases[] = {
 	{ "large-again", large_again },
 	{ "spent-calloc", spent_calloc },
 	{ "spent-head", spent_head },
+	{ "spent-late", spent_late },
 	{ "spent-large", spent_large },
 	{ "spent-middle", spent_middle },
 	{ "double-far", double_far },
