@@ -6,7 +6,7 @@
 # What a hardened process notices and others need not: each option of the group by itself.
 . "${0%/*}/../lib/tap.sh"
 . "$srcdir/t/lib/hardened.sh"
-plan 79
+plan 80
 
 end='object written to beyond its end'
 stops overflow-1 canary:1 "$end" "one byte beyond 24"
