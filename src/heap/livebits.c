@@ -5,11 +5,11 @@
  * (A) In a hardened process each region has its bits: those that were there at the start get them
  *     then, a new one before it is published (region_ready). If the kernel refuses them there is no
  *     new region, so no block is ever handed out that has none. They stay. The kernel backs only
- *     what is used: 1/32 of the memory in use, at most.
- * (B) A block has four neighbouring bits. One of them, `used`, decides: the thread that clears it
- *     owns the block, and it alone changes the others until the block is handed out again. So one
- *     atomic operation does a free, and one store a malloc from LIVE_ALONE bytes on: no other block
- *     of its slab has bits in the same byte, of which it has the lowest.
+ *     what is used: 1/64 of the memory in use, at most.
+ * (B) A block has two neighbouring bits, and from LIVE_ALONE bytes on a byte: no other block of its
+ *     slab has bits in it. One bit, `used`, decides: the thread that clears it owns the block, and it
+ *     alone changes the others until the block is handed out again. So one atomic operation does a
+ *     free, and a store a malloc of a block with a byte. Only those need a third bit (LIVE_HEAD).
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
@@ -45,7 +45,7 @@ uint64_t live_bytes(struct region *r)
 void live_mark(const void *p, size_t slot, enum live state)
 {
 	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	uint8_t all = (uint8_t)(LIVE_MASK << live_shift(p, slot));
+	uint8_t all = (uint8_t)(live_mask(slot) << live_shift(p, slot));
 
 	if (state == LIVE_PLAIN)
 		atomic_fetch_or_explicit(at, (uint8_t)(LIVE_PLAIN << live_shift(p, slot)),

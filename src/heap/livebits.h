@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * livebits.h - whether a block is in use, by four bits for each ALIGN_MIN bytes of a region,
- * outside of the program's memory. Only hardened processes keep them.
+ * livebits.h - whether a block is in use, by two bits for each ALIGN_MIN bytes of a region, outside
+ * of the program's memory. Only hardened processes keep them.
  *
  * Any thread, any context; lock-free, except that live_ready may enter the kernel.
  */
 #ifndef SLUICE_LIVEBITS_H
 #define SLUICE_LIVEBITS_H
 
+#include "heap/clearing.h"
 #include "page/pagemap.h"
 #include "types.h"
 
@@ -17,8 +18,7 @@ enum live {
 	LIVE_NOTED, /* not in use, and reads as its free has left it (freed.h) */
 	LIVE_USED,
 	LIVE_PLAIN, /* in use since before the bits were kept: nothing lies behind it */
-	LIVE_HEAD,  /* not in use, and its first CLEAR_HEAD bytes read as zero */
-	LIVE_MASK = 7
+	LIVE_HEAD   /* not in use, and its first CLEAR_HEAD bytes read as zero */
 };
 
 static always_inline bool live_is_used(enum live state)
@@ -26,8 +26,9 @@ static always_inline bool live_is_used(enum live state)
 	return (state & LIVE_USED) != 0;
 }
 
-#define LIVE_IN_BYTE 2u                               /* blocks of ALIGN_MIN bytes */
+#define LIVE_IN_BYTE 4u                               /* blocks of ALIGN_MIN bytes */
 #define LIVE_ALONE ((size_t)ALIGN_MIN * LIVE_IN_BYTE) /* from that size on a block has a byte */
+_Static_assert(CLEAR_ALWAYS >= LIVE_ALONE, "LIVE_HEAD takes a third bit");
 #define LIVE_BYTES (REGION_BYTES / LIVE_ALONE)
 #define LIVE_PAGE_WORDS (PG_BYTES / LIVE_ALONE / sizeof(uint64_t))
 
@@ -52,7 +53,13 @@ static inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p)
  * may be those that shorter ones had there, before it was a large block. */
 static always_inline unsigned live_shift(const void *p, size_t slot)
 {
-	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 4;
+	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
+}
+
+/* Of a large block, the third one may be a bit of a shorter one: nobody asks for LIVE_HEAD there. */
+static always_inline unsigned live_mask(size_t slot)
+{
+	return slot >= LIVE_ALONE ? 7 : 3;
 }
 
 /* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
@@ -71,7 +78,7 @@ static inline enum live live_of(const void *p, size_t slot)
 		return LIVE_NONE;
 	return (enum live)(atomic_load_explicit(live_byte(b, p), memory_order_relaxed) >>
 				   live_shift(p, slot) &
-			   LIVE_MASK);
+			   live_mask(slot));
 }
 
 /* The block of slot bytes, which the caller has got, is in use now. Returns what it was before.
@@ -83,13 +90,13 @@ static always_inline enum live live_begin(const void *p, size_t slot)
 	unsigned shift;
 
 	if (likely(slot >= LIVE_ALONE)) {
-		was &= LIVE_MASK;
+		was &= live_mask(slot);
 		if (likely(!live_is_used(was)))
 			atomic_store_explicit(at, LIVE_USED, memory_order_relaxed);
 		return (enum live)was;
 	}
 	shift = live_shift(p, slot);
-	was = was >> shift & LIVE_MASK;
+	was = was >> shift & live_mask(slot);
 	if (likely(!live_is_used(was)))
 		atomic_fetch_add_explicit(at, (uint8_t)((LIVE_USED - was) << shift),
 					  memory_order_relaxed);
@@ -111,11 +118,11 @@ static always_inline enum live live_end(const void *p, size_t slot, enum live to
 
 	if (likely(slot >= LIVE_ALONE))
 		return (enum live)(atomic_exchange_explicit(at, (uint8_t)to, memory_order_relaxed) &
-				   LIVE_MASK);
+				   live_mask(slot));
 	shift = live_shift(p, slot);
 	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {
-		was = old >> shift & LIVE_MASK;
+		was = old >> shift & live_mask(slot);
 		if (unlikely(!live_is_used(was)))
 			return LIVE_NONE;
 	} while (!atomic_compare_exchange_weak_explicit(at, &old,
