@@ -149,7 +149,7 @@ static always_inline bool begin_block(void *p, size_t size, size_t slot, bool sm
 	else if (zero && small && was == LIVE_HEAD)
 		freed_check_head(p, slot);
 	if (is_on(set, options.canary))
-		trailer_put(p, size, slot);
+		trailer_put(p, size, slot, false);
 	return noted && zero;
 }
 
@@ -559,7 +559,7 @@ static bool resize(void *p, struct page *pg, enum live is, size_t size)
 		return false;
 	}
 	if (options.canary)
-		trailer_put(p, size, slot);
+		trailer_put(p, size, slot, true);
 	return true;
 }
 

@@ -168,9 +168,13 @@ bool hidden_check_large(const void *p)
 	size_t bytes = large_usable(page_of(p));
 	bool whole = live_of(p, bytes) == LIVE_NOTED;
 
-	if (options.zero_on_free)
-		freed_check_zero(p, whole ? bytes : CLEAR_HEAD);
-	return options.zero_on_free && whole;
+	if (!options.zero_on_free)
+		return false;
+	if (whole)
+		freed_check_long(p, bytes);
+	else
+		freed_check_head(p, CLEAR_HEAD);
+	return whole;
 }
 
 void hidden_check(struct object **o, unsigned n, unsigned bin)

@@ -90,15 +90,19 @@ static always_inline struct fill_part fill_part(const void *p, size_t size, size
 	};
 }
 
-static always_inline void fill_long(void *p, size_t size, size_t room, uint64_t fill)
+/* keeps: what lies in front of them is the program's. Else it may become zeros. */
+static always_inline void fill_long(void *p, size_t size, size_t room, uint64_t fill, bool keeps)
 {
 	struct fill_part f = fill_part(p, size, room, fill);
 
 #pragma GCC unroll 4
 	for (size_t i = 0; i < FILL_MAX; i += sizeof(any_pair)) {
 		any_pair mask = *pair_at(f.mask, i);
+		any_pair put = f.fill & mask;
 
-		*pair_at(f.p, i) = (f.fill & mask) | (*pair_at(f.p, i) & ~mask);
+		if (keeps)
+			put |= *pair_at(f.p, i) & ~mask;
+		*pair_at(f.p, i) = put;
 	}
 }
 
@@ -147,14 +151,15 @@ static always_inline bool fill_short_changed(const void *p, size_t size, size_t 
 	return wrong >> 4 * (size - first) != 0;
 }
 
-static always_inline void trailer_put(void *p, size_t size, size_t slot)
+/* keeps: the block has contents; else it is new, of any contents or zero. */
+static always_inline void trailer_put(void *p, size_t size, size_t slot, bool keeps)
 {
 	size_t room = slot - TRAILER_BYTES;
 	uint64_t pad = pad_of(p);
 	uint64_t fill = fill_of(pad);
 
 	if (slot > FILL_SHORT)
-		fill_long(p, size, room, fill);
+		fill_long(p, size, room, fill, keeps);
 	else
 		fill_short(p, size, room, fill);
 	*word_at(p, room) = pad ^ (uint64_t)size << TRAILER_CHECK; /* last: it may be the same */
