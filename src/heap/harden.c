@@ -480,7 +480,6 @@ static void harden_free(void *p)
 {
 	struct page *pg = page_in_use(p);
 	size_t slot;
-	bool small;
 	bool whole;
 
 	if (!pg) {
@@ -492,13 +491,12 @@ static void harden_free(void *p)
 	}
 	heap_check_object(p, pg);
 	slot = block_bytes(pg);
-	small = page_kind(pg) == PAGE_SLAB;
 	whole = clearing_takes(slot);
-	if (!small)
-		end_block(p, slot, whole && options.zero_on_free ? LIVE_NOTED : LIVE_NONE, SET_ANY);
-	else
+	if (page_kind(pg) == PAGE_SLAB)
 		end_block(p, slot, whole || !options.zero_on_free ? LIVE_NOTED : LIVE_HEAD,
 			  SET_ANY);
+	else
+		end_block(p, slot, whole && options.zero_on_free ? LIVE_NOTED : LIVE_NONE, SET_ANY);
 	if (unlikely(heap_sampling))
 		sampler_freed(pg, p);
 	free_ended(pg, p, slot, whole);
@@ -780,7 +778,7 @@ void harden_init(void)
 	heap_drain_fallback();
 	if (!mark_all()) {
 		options_say("the options of profile:hardened have no effect: no memory for the "
-			    "bits that they need, 2 MiB for each 64 MiB; allow more (ulimit -v)");
+			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
 	}
 	trailer_key.secret = link_random();
@@ -788,6 +786,7 @@ void harden_init(void)
 	if (options.check == CHECK_FULL && !zero_has_area())
 		options_say("check:full: malloc(0) gives 16 bytes with access: no 16 MiB of "
 			    "address space; allow more (ulimit -v)");
+	live_init();
 	region_ready = live_ready;
 	slab_ends = hidden_check_slab;
 	if (options.quarantine)

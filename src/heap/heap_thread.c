@@ -45,6 +45,7 @@
 #include "heap/claim.h"
 #include "heap/heap_slabs.h"
 #include "heap/heap_work.h"
+#include "heap/livebits.h"
 #include "heap/trim.h"
 #include "os/membarrier.h"
 #include "os/vm.h"
@@ -449,6 +450,8 @@ noinline struct heap *heap_create_self(void)
 		return &heap_none;
 	lock_call_begins();
 	heap_init();
+	if (self_tid() != (uint32_t)process)
+		live_other_thread();
 	if (!atomic_load_explicit(&registry.free, memory_order_relaxed))
 		reap_some();
 	if (lock_acquire(&registry.lock) != 0)

@@ -6,10 +6,17 @@
  *     then, a new one before it is published (region_ready). If the kernel refuses them there is no
  *     new region, so no block is ever handed out that has none. They stay. The kernel backs only
  *     what is used: 1/64 of the memory in use, at most.
- * (B) A block has two neighbouring bits, and from LIVE_ALONE bytes on a byte: no other block of its
- *     slab has bits in it. One bit, `used`, decides: the thread that clears it owns the block, and it
- *     alone changes the others until the block is handed out again. So one atomic operation does a
- *     free, and a store a malloc of a block with a byte. Only those need a third bit (LIVE_HEAD).
+ * (B) A block has two neighbouring bits, and from LIVE_ALONE bytes on a byte: no other block of
+ *     its slab has bits in it. One bit, `used`, decides: the thread that clears it owns the block,
+ *     and it alone changes the others until the block is handed out again. So one atomic operation
+ *     does a free, and a store a malloc of a block with a byte. Only those need a third bit
+ *     (LIVE_HEAD).
+ * (C) While libc says that the process has one thread, the byte of a block is changed without the
+ *     lock prefix, which takes a fourth of the time of a free. Correct programs need no more, with
+ *     any number of threads: one thread at a time has the block, and so its byte. Of two threads
+ *     that free a block at the same moment both could get it. Threads that libc does not know (raw
+ *     clone) could do that until one of them has made its first call here: after it all bytes are
+ *     changed by atomic operations again. Bits that share a byte always are.
  *
  * No lock, no allocation except a mapping for each region. Signal handlers and fork: one atomic
  * operation changes each bit, so nothing is half done.
@@ -21,6 +28,24 @@
 #include "heap/livebits.h"
 
 #include "os/vm.h"
+
+/* glibc 2.32 and later. */
+extern char __libc_single_threaded __attribute__((weak));
+
+static const char several = 0;
+_Atomic(const volatile char *) live_one_thread = &several;
+
+void live_other_thread(void)
+{
+	atomic_store_explicit(&live_one_thread, &several, memory_order_relaxed);
+}
+
+void live_init(void)
+{
+	if (&__libc_single_threaded)
+		atomic_store_explicit(&live_one_thread, &__libc_single_threaded,
+				      memory_order_relaxed);
+}
 
 bool live_ready(struct region *r)
 {

@@ -56,11 +56,14 @@ static always_inline unsigned live_shift(const void *p, size_t slot)
 	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
 }
 
-/* Of a large block, the third one may be a bit of a shorter one: nobody asks for LIVE_HEAD there. */
+/* Of a large block, the third one may be a bit of a shorter one: nobody asks for LIVE_HEAD. */
 static always_inline unsigned live_mask(size_t slot)
 {
 	return slot >= LIVE_ALONE ? 7 : 3;
 }
+
+/* Once, while the process has one thread. */
+void live_init(void);
 
 /* Gives a region its bits, if it has none. The caller alone knows the region, or is the only
  * thread. Returns false if no memory. */
@@ -106,6 +109,39 @@ static always_inline enum live live_begin(const void *p, size_t slot)
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
 void live_mark(const void *p, size_t slot, enum live state);
 
+/*
+ * Where it says whether the process has one thread: in libc, which clears it before it makes the
+ * second one. Zero for good once a thread that libc does not know has made a call, and where libc
+ * says nothing.
+ */
+extern hidden_data _Atomic(const volatile char *) live_one_thread;
+
+/* A thread of which libc may know nothing makes its first call. */
+void live_other_thread(void);
+
+/* The block's byte becomes `to` if it is in use. Returns what it was. */
+static always_inline enum live live_end_alone(_Atomic uint8_t *at, uint8_t to)
+{
+#if LOADS_AND_USES
+	if (likely(*atomic_load_explicit(&live_one_thread, memory_order_relaxed))) {
+		uint8_t was = atomic_load_explicit(at, memory_order_relaxed);
+		bool done;
+
+		/* One instruction, for signal handlers, but without the lock prefix, (C). */
+		do {
+			if (unlikely(!live_is_used(was)))
+				return LIVE_NONE;
+			__asm__ volatile("cmpxchgb %3, %0"
+					 : "+m"(*(uint8_t *)(uintptr_t)at), "+a"(was), "=@ccz"(done)
+					 : "q"(to)
+					 : "memory");
+		} while (unlikely(!done));
+		return (enum live)was;
+	}
+#endif
+	return (enum live)atomic_exchange_explicit(at, to, memory_order_relaxed);
+}
+
 /* The block of slot bytes is not in use any more. to: LIVE_NONE, or what the caller, if it gets the
  * block, makes it before anyone can be given it. Returns what it was: of several callers one gets
  * LIVE_USED or LIVE_PLAIN. */
@@ -117,8 +153,7 @@ static always_inline enum live live_end(const void *p, size_t slot, enum live to
 	uint8_t old;
 
 	if (likely(slot >= LIVE_ALONE))
-		return (enum live)(atomic_exchange_explicit(at, (uint8_t)to, memory_order_relaxed) &
-				   live_mask(slot));
+		return live_end_alone(at, (uint8_t)to) & live_mask(slot);
 	shift = live_shift(p, slot);
 	old = atomic_load_explicit(at, memory_order_relaxed);
 	do {

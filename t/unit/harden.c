@@ -6,13 +6,20 @@
 #ifdef HAVE_CONFIG_H
 #include "config.h"
 #endif
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/options.h"
 #include "heap/claim.h"
 #include "heap/harden.h"
 #include "heap/heap.h"
+#include "heap/livebits.h"
 #include "heap/trim.h"
 #include "lib/child.h"
 #include "lib/core.h"
@@ -270,6 +277,66 @@ static void counts_ready(void *arg)
 	(void)arg;
 }
 
+#if defined(__x86_64__) && defined(__GLIBC__)
+static int allocates(void *arg)
+{
+	heap_free(heap_alloc(100));
+	return arg != NULL;
+}
+
+/* A thread that libc does not know: made by clone, with a TLS of its own (t/helpers/clone.c). */
+static void raw_thread(void *arg)
+{
+	static char stack[1 << 18] __attribute__((aligned(16)));
+	void *sym = dlsym(RTLD_DEFAULT, "_dl_allocate_tls");
+	void *(*allocate_tls)(void *);
+	char *self = (char *)pthread_self();
+	char *tls;
+	int status = -1;
+	pid_t pid;
+
+	begin("check:full");
+	harden_init();
+	if (!sym || !*live_one_thread)
+		_exit(77);
+	memcpy(&allocate_tls, &sym, sizeof(sym));
+	tls = allocate_tls(NULL);
+	((char **)(void *)tls)[0] = tls;
+	((char **)(void *)tls)[2] = tls;
+	memcpy(tls + 40, self + 40, 16); /* the guards of the stack protector and of pointers */
+	pid = clone(allocates, stack + sizeof(stack), CLONE_VM | CLONE_SETTLS | SIGCHLD, NULL, NULL,
+		    tls, NULL);
+	if (pid < 0)
+		_exit(77);
+	if (waitpid(pid, &status, 0) != pid || status)
+		_exit(1);
+	_exit(*live_one_thread ? 2 : 0);
+	(void)arg;
+}
+#else
+static void raw_thread(void *arg)
+{
+	_exit(77);
+	(void)arg;
+}
+#endif
+
+static void test_threads(void)
+{
+	struct child c;
+
+	child_run(&c, raw_thread, NULL);
+	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 77) {
+		tap_skip(1, "needs glibc 2.32 or later, x86-64");
+		return;
+	}
+	ok(c.status == 0,
+	   "from the first call of a thread that libc does not know on, all frees are "
+	   "atomic operations");
+	if (c.status)
+		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
+}
+
 static void test_long(void)
 {
 	ok(child_is_well(clears_long, NULL),
@@ -278,7 +345,7 @@ static void test_long(void)
 
 int main(void)
 {
-	tap_plan(8);
+	tap_plan(9);
 	options.early_checks = 1; /* the default, which tap.c takes away */
 	heap_init();
 	test_start();
@@ -286,6 +353,7 @@ int main(void)
 	test_refused();
 	test_slow();
 	test_long();
+	test_threads();
 	ok(child_is_well(counts_ready, NULL),
 	   "a limit on what the bins hold counts the objects that lie ready");
 	return tap_done();
