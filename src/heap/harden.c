@@ -778,7 +778,7 @@ void harden_init(void)
 	heap_drain_fallback();
 	if (!mark_all()) {
 		options_say("the options of profile:hardened have no effect: no memory for the "
-			    "bits that they need, 1 MiB for each 64 MiB; allow more (ulimit -v)");
+			    "bits that they need, 5 MiB for each 64 MiB; allow more (ulimit -v)");
 		return;
 	}
 	trailer_key.secret = link_random();

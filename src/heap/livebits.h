@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * livebits.h - whether a block is in use, by two bits for each ALIGN_MIN bytes of a region, outside
- * of the program's memory. Only hardened processes keep them.
+ * livebits.h - whether a block is in use, by a byte for each one, outside of the program's memory.
+ * Only hardened processes keep them.
  *
  * Any thread, any context; lock-free, except that live_ready may enter the kernel.
  */
 #ifndef SLUICE_LIVEBITS_H
 #define SLUICE_LIVEBITS_H
 
-#include "heap/clearing.h"
 #include "page/pagemap.h"
 #include "types.h"
 
@@ -26,16 +25,18 @@ static always_inline bool live_is_used(enum live state)
 	return (state & LIVE_USED) != 0;
 }
 
-#define LIVE_IN_BYTE 4u                               /* blocks of ALIGN_MIN bytes */
-#define LIVE_ALONE ((size_t)ALIGN_MIN * LIVE_IN_BYTE) /* from that size on a block has a byte */
-_Static_assert(CLEAR_ALWAYS >= LIVE_ALONE, "LIVE_HEAD takes a third bit");
-#define LIVE_BYTES (REGION_BYTES / LIVE_ALONE)
-#define LIVE_PAGE_WORDS (PG_BYTES / LIVE_ALONE / sizeof(uint64_t))
+/* A block from LIVE_SHORT bytes on has the byte of its address / LIVE_SHORT, a shorter one that of
+ * its address / ALIGN_MIN among others. */
+#define LIVE_SHORT ((size_t)64)
 
 struct live_bits {
 	union {
-		_Atomic uint8_t byte[LIVE_BYTES];
-		_Atomic uint64_t word[LIVE_BYTES / sizeof(uint64_t)];
+		_Atomic uint8_t byte[REGION_BYTES / LIVE_SHORT];
+		_Atomic uint64_t word[REGION_BYTES / LIVE_SHORT / sizeof(uint64_t)];
+	};
+	union {
+		_Atomic uint8_t short_byte[REGION_BYTES / ALIGN_MIN];
+		_Atomic uint64_t short_word[REGION_BYTES / ALIGN_MIN / sizeof(uint64_t)];
 	};
 };
 
@@ -44,22 +45,12 @@ static inline struct live_bits *live_bits_of(const void *p)
 	return atomic_load_explicit(&region_of(p)->live, memory_order_acquire);
 }
 
-static inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p)
+/* slot: bytes of the block. */
+static always_inline _Atomic uint8_t *live_byte(struct live_bits *b, const void *p, size_t slot)
 {
-	return &b->byte[((uintptr_t)p & (REGION_BYTES - 1)) / LIVE_ALONE];
-}
+	size_t at = (uintptr_t)p & (REGION_BYTES - 1);
 
-/* slot: bytes of the block. A long one has the byte to itself, so it needs no shift; the other bits
- * may be those that shorter ones had there, before it was a large block. */
-static always_inline unsigned live_shift(const void *p, size_t slot)
-{
-	return slot >= LIVE_ALONE ? 0 : (uintptr_t)p / ALIGN_MIN % LIVE_IN_BYTE * 2;
-}
-
-/* Of a large block, the third one may be a bit of a shorter one: nobody asks for LIVE_HEAD. */
-static always_inline unsigned live_mask(size_t slot)
-{
-	return slot >= LIVE_ALONE ? 7 : 3;
+	return slot >= LIVE_SHORT ? &b->byte[at / LIVE_SHORT] : &b->short_byte[at / ALIGN_MIN];
 }
 
 /* Once, while the process has one thread. */
@@ -79,31 +70,19 @@ static inline enum live live_of(const void *p, size_t slot)
 
 	if (unlikely(!b))
 		return LIVE_NONE;
-	return (enum live)(atomic_load_explicit(live_byte(b, p), memory_order_relaxed) >>
-				   live_shift(p, slot) &
-			   live_mask(slot));
+	return (enum live)atomic_load_explicit(live_byte(b, p, slot), memory_order_relaxed);
 }
 
 /* The block of slot bytes, which the caller has got, is in use now. Returns what it was before.
- * Nobody else changes its bits: one addition does it, and a store, if its byte has no others. */
+ * Nobody else changes its byte. */
 static always_inline enum live live_begin(const void *p, size_t slot)
 {
-	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	unsigned was = atomic_load_explicit(at, memory_order_relaxed);
-	unsigned shift;
+	_Atomic uint8_t *at = live_byte(live_bits_of(p), p, slot);
+	enum live was = (enum live)atomic_load_explicit(at, memory_order_relaxed);
 
-	if (likely(slot >= LIVE_ALONE)) {
-		was &= live_mask(slot);
-		if (likely(!live_is_used(was)))
-			atomic_store_explicit(at, LIVE_USED, memory_order_relaxed);
-		return (enum live)was;
-	}
-	shift = live_shift(p, slot);
-	was = was >> shift & live_mask(slot);
 	if (likely(!live_is_used(was)))
-		atomic_fetch_add_explicit(at, (uint8_t)((LIVE_USED - was) << shift),
-					  memory_order_relaxed);
-	return (enum live)was;
+		atomic_store_explicit(at, LIVE_USED, memory_order_relaxed);
+	return was;
 }
 
 /* Set LIVE_PLAIN or LIVE_NONE; before there are threads, or of a block that the caller has. */
@@ -119,9 +98,13 @@ extern hidden_data _Atomic(const volatile char *) live_one_thread;
 /* A thread of which libc may know nothing makes its first call. */
 void live_other_thread(void);
 
-/* The block's byte becomes `to` if it is in use. Returns what it was. */
-static always_inline enum live live_end_alone(_Atomic uint8_t *at, uint8_t to)
+/* The block of slot bytes is not in use any more. to: LIVE_NONE, or what the caller, if it gets the
+ * block, makes it before anyone can be given it. Returns what it was: of several callers one gets
+ * LIVE_USED or LIVE_PLAIN. */
+static always_inline enum live live_end(const void *p, size_t slot, enum live to)
 {
+	_Atomic uint8_t *at = live_byte(live_bits_of(p), p, slot);
+
 #if LOADS_AND_USES
 	if (likely(*atomic_load_explicit(&live_one_thread, memory_order_relaxed))) {
 		uint8_t was = atomic_load_explicit(at, memory_order_relaxed);
@@ -133,41 +116,16 @@ static always_inline enum live live_end_alone(_Atomic uint8_t *at, uint8_t to)
 				return LIVE_NONE;
 			__asm__ volatile("cmpxchgb %3, %0"
 					 : "+m"(*(uint8_t *)(uintptr_t)at), "+a"(was), "=@ccz"(done)
-					 : "q"(to)
+					 : "q"((uint8_t)to)
 					 : "memory");
 		} while (unlikely(!done));
 		return (enum live)was;
 	}
 #endif
-	return (enum live)atomic_exchange_explicit(at, to, memory_order_relaxed);
+	return (enum live)atomic_exchange_explicit(at, (uint8_t)to, memory_order_relaxed);
 }
 
-/* The block of slot bytes is not in use any more. to: LIVE_NONE, or what the caller, if it gets the
- * block, makes it before anyone can be given it. Returns what it was: of several callers one gets
- * LIVE_USED or LIVE_PLAIN. */
-static always_inline enum live live_end(const void *p, size_t slot, enum live to)
-{
-	_Atomic uint8_t *at = live_byte(live_bits_of(p), p);
-	unsigned shift;
-	unsigned was;
-	uint8_t old;
-
-	if (likely(slot >= LIVE_ALONE))
-		return live_end_alone(at, (uint8_t)to) & live_mask(slot);
-	shift = live_shift(p, slot);
-	old = atomic_load_explicit(at, memory_order_relaxed);
-	do {
-		was = old >> shift & live_mask(slot);
-		if (unlikely(!live_is_used(was)))
-			return LIVE_NONE;
-	} while (!atomic_compare_exchange_weak_explicit(at, &old,
-							(uint8_t)(old ^ (was ^ to) << shift),
-							memory_order_relaxed,
-							memory_order_relaxed));
-	return (enum live)was;
-}
-
-/* The run's blocks are not in use, content unknown. The caller owns the run. */
-void live_forget(const struct page *pg, uint32_t npages);
+/* The blocks of slot bytes in the run are not in use, content unknown. The caller owns the run. */
+void live_forget(const struct page *pg, uint32_t npages, size_t slot);
 
 #endif

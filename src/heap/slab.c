@@ -73,7 +73,7 @@ void slab_make(struct page *pg, unsigned cls)
 	held->carved = 0;
 	atomic_store_explicit(&pg->in_holes, 0, memory_order_relaxed);
 	holes_init(pg, cls, pg->backing == BACKING_CLEAN);
-	live_forget(pg, size_classes[cls].pages);
+	live_forget(pg, size_classes[cls].pages, class_size(cls));
 	slab_set_carved(pg, 0);
 	pg->cls = (uint8_t)cls;
 	pg->list = LIST_NONE;

@@ -115,7 +115,7 @@ static void test_blocks_before(void)
 }
 
 #define TRIES 2600u
-#define BITS_BYTES (REGION_BYTES / ALIGN_MIN / 4) /* of a region's live bits */
+#define BITS_BYTES sizeof(struct live_bits)
 
 /* Blocks of many sizes, beyond one region, whose live bits the kernel refuses. */
 static void without_bits(void *arg)
