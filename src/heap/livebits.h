@@ -91,7 +91,7 @@ void live_mark(const void *p, size_t slot, enum live state);
 /*
  * Where it says whether the process has one thread: in libc, which clears it before it makes the
  * second one. Zero for good once a thread that libc does not know has made a call, and where libc
- * says nothing.
+ * says nothing. Relaxed: nothing is ordered by it.
  */
 extern hidden_data _Atomic(const volatile char *) live_one_thread;
 
