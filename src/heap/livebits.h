@@ -108,7 +108,7 @@ static always_inline enum live live_end(const void *p, size_t slot, enum live to
 #if LOADS_AND_USES
 	if (likely(*atomic_load_explicit(&live_one_thread, memory_order_relaxed))) {
 		uint8_t was = atomic_load_explicit(at, memory_order_relaxed);
-		bool done;
+		bool done = false;
 
 		/* One instruction, for signal handlers, but without the lock prefix, (C). */
 		do {

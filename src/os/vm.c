@@ -677,7 +677,7 @@ static uint64_t count_resident(uintptr_t at, uintptr_t end)
 	return pages * vm_os_page;
 }
 
-/* Asks by calls that the loader makes at each start: the filter may kill for prctl as well. Reads by
+/* Asks by calls that the loader makes at each start: the filter may kill for prctl as well. Reads
  * short pieces, because the caller's stack may be that of a fiber. */
 static bool says_unfiltered(void)
 {

@@ -388,7 +388,9 @@ static void test_steps(void)
 		p[size - 1] = 'e';
 		size += step;
 		p = resized(p, size);
-		good &= p && p[0] == 'a' && p[size - step - 1] == 'e' && p[size - 1] == 0 &&
+		if (!p)
+			tap_bail_out("no memory");
+		good &= p[0] == 'a' && p[size - step - 1] == 'e' && p[size - 1] == 0 &&
 			huge_usable(p) >= size && huge_usable(p) <= size + size / 16 &&
 			huge_usable(p) <= size + (256 << 10);
 	}
