@@ -85,16 +85,12 @@ _Atomic uint64_t heap_bins_bytes;
 _Atomic uint64_t heap_bins_most = UINT64_MAX;
 static bool bins_counted; /* heap_bins_count_from */
 
+/* Bytes of n objects of the bin. */
 uint64_t bin_bytes(unsigned bin, unsigned n)
 {
-	size_t each;
+	size_t each = bin < CLASSES ? class_size(bin)
+				    : (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
 
-	if (bin < CLASSES)
-		each = class_size(bin);
-	else if (bin == LARGE_REPEAT_BIN)
-		each = LARGE_REPEAT_MAX;
-	else
-		each = (size_t)run_class_pages[bin - CLASSES] << PG_SHIFT;
 	return (uint64_t)n * each;
 }
 

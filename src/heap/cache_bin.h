@@ -139,7 +139,7 @@ bool bin_lengthen(struct heap *h, unsigned cls, unsigned above);
 /* Gives the heap its longer rows unless it has them. Returns false if there is no memory. */
 bool bin_rows_make(struct heap *h);
 
-/* Bytes of n objects of the bin; of LARGE_REPEAT_BIN the most that they can have. */
+/* Bytes of n objects of the bin. */
 uint64_t bin_bytes(unsigned bin, unsigned n);
 
 /* For statistics, from any thread: how many objects are in the bin. Inexact while the owner uses

@@ -295,38 +295,6 @@ void *heap_counted(void *p)
 	return counted(p);
 }
 
-/*
- * A thread that allocates a buffer of one length again and again gets it from a cache bin, without
- * the two locks of its pcp. Other objects of more than LARGE_BIN_PAGES are not for a bin, because
- * it keeps up to 2 MiB.
- */
-static always_inline void note_repeat(size_t size, void *p)
-{
-	struct heap *h = heap_own();
-	uint32_t n = (uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT);
-
-	if (unlikely(!heap_is_real(h)))
-		return;
-	if (likely(h->repeat_pages != n)) {
-		h->repeat_pages = (uint8_t)n;
-		h->repeats = 0;
-	} else if (h->repeats < REPEATS_MIN) {
-		h->repeats++;
-	} else if (likely(!heap_hooks)) {
-		large_make_repeated(page_of(p));
-	}
-}
-
-static void *alloc_object(struct pcp *pcp, size_t size, bool *zero)
-{
-	bool notes = !*zero && size > LARGE_BIN_PAGES * PG_BYTES && size <= LARGE_REPEAT_MAX;
-	void *p = large_alloc(pcp, size, 1, zero);
-
-	if (notes && likely(p != NULL))
-		note_repeat(size, p);
-	return p;
-}
-
 /* No cache bin has it. *zero: whether the memory is to read as zero; becomes whether it does. */
 static void *alloc_run(size_t size, bool *zero)
 {
@@ -351,7 +319,7 @@ static void *alloc_run(size_t size, bool *zero)
 	if (p)
 		*zero = false;
 	else if (size <= LARGE_MAX)
-		p = alloc_object(pcp, size, zero);
+		p = large_alloc(pcp, size, 1, zero);
 	if (unlikely(!p) && arena_takes(size, 1)) {
 		*zero = false; /* the arena reuses memory */
 		p = emergency_alloc(size, 1);
@@ -366,12 +334,8 @@ static void *alloc_run(size_t size, bool *zero)
 /* *zero: as in alloc_run. */
 static void *alloc_large(size_t size, bool *zero)
 {
-	void *p = NULL;
+	void *p = size <= LARGE_BIN_PAGES * PG_BYTES ? heap_alloc_binned(heap_self, size) : NULL;
 
-	if (size <= LARGE_BIN_PAGES * PG_BYTES)
-		p = heap_alloc_binned(heap_self, size);
-	else if (size <= LARGE_REPEAT_MAX && !*zero)
-		p = heap_alloc_repeated(heap_self, size);
 	if (unlikely(!p))
 		return alloc_run(size, zero);
 	*zero = false;
@@ -558,7 +522,7 @@ void heap_free_checked(struct page *pg, void *p)
 		sampler_put(h, pg, p, &d);
 	} else if (unlikely(early) && page_kind(pg) == PAGE_SLAB) {
 		early_put(h, pg, p, &d);
-	} else if (!heap_free_foreign(h, pg, p, &d) && !heap_free_unrepeated(h, pg, p, &d)) {
+	} else if (!heap_free_foreign(h, pg, p, &d)) {
 		if (!bin_space(b))
 			heap_bin_room(h, cls, &d);
 		*++b->top = p;

@@ -280,25 +280,6 @@ static always_inline void *heap_alloc_binned(struct heap *h, size_t size)
 	return o;
 }
 
-/* The same for a size above LARGE_BIN_PAGES pages, up to PCP_RUN_MAX: what is in the bin may have
- * another length. It has one place, so no object is there twice. */
-static always_inline void *heap_alloc_repeated(struct heap *h, size_t size)
-{
-	struct cache_bin *b = &h->bin[LARGE_REPEAT_BIN];
-	struct object *o;
-
-	/* Lengths come in turn: the pcp is asked at once. */
-	if (!h->repeats || unlikely(!heap_enter(h)))
-		return NULL;
-	o = *b->top;
-	if (o && likely(page_of(o)->npages == large_class_pages(size)))
-		b->top--;
-	else
-		o = NULL;
-	heap_exit(h);
-	return o;
-}
-
 static always_inline void *heap_alloc(size_t size)
 {
 	return likely(size <= SMALL_MAX) ? heap_alloc_small(size) : heap_alloc_large(size);

@@ -269,7 +269,7 @@ bool heap_refill(struct heap *h, unsigned cls)
 	}
 	h->idle_rounds[cls] = 0;
 	want = (room + 1) / 2;
-	if (want > bin_steps[cls]) /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult) */
+	if (want > bin_steps[cls])
 		want = bin_steps[cls];
 	pg = refill_slab(h, cls, true, &want);
 	/* The first taken on top: it has the lowest address, or was freed last. */
@@ -503,17 +503,6 @@ bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct
 	    atomic_load_explicit(&pg->owner, memory_order_relaxed) == h)
 		return false;
 	h->foreign_frees[pg->cls]++;
-	free_to_slab(h, &o, 1, d);
-	return true;
-}
-
-bool heap_free_unrepeated(struct heap *h, struct page *pg, struct object *o, struct due_list *d)
-{
-	if (likely(pg->cls != LARGE_REPEAT_BIN) ||
-	    (h->repeats == REPEATS_MIN &&
-	     pg->npages == large_class_pages((size_t)h->repeat_pages << PG_SHIFT) &&
-	     (bin_room(h, LARGE_REPEAT_BIN) || bins_may_have(bin_bytes(LARGE_REPEAT_BIN, 1)))))
-		return false;
 	free_to_slab(h, &o, 1, d);
 	return true;
 }

@@ -112,11 +112,6 @@ bool heap_bin_ease(struct heap *h, unsigned cls);
  */
 bool heap_free_foreign(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
 
-/* Send an object of LARGE_REPEAT_BIN to the pcp if its length is not the one that this heap
- * allocates repeatedly, or a limit on what is cached leaves no room. Returns false if it was not
- * sent. */
-bool heap_free_unrepeated(struct heap *h, struct page *pg, struct object *o, struct due_list *d);
-
 /* Any thread: put a slab whose POSTED flag it has set into its owner's inbox. */
 void heap_post(struct page *pg);
 

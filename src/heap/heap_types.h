@@ -109,10 +109,6 @@ enum {
 #define BIN_ROWS_BYTES (BIN_ROWS_SLOTS * sizeof(struct object *))
 _Static_assert(BIN_ROWS_SLOTS <= BIN_IN_ROWS, "a place fits into the other bits");
 
-/* How often in a row the pcp must have given a run of one length above LARGE_BIN_PAGES before the
- * heap keeps one in LARGE_REPEAT_BIN. */
-#define REPEATS_MIN 8u
-
 struct heap {
 	/*
 	 * The critical section. The owner thread alone writes busy; a claimer reads it. The owner
@@ -155,9 +151,7 @@ struct heap {
 		uint8_t turns[WIDE_CLASSES]; /* from many spills to empty and back */
 		uint8_t hidden[BINS];        /* hardened: objects above the bin's top */
 	};
-	uint8_t trim_bin;     /* owner: the next bin of the trim under way */
-	uint8_t repeat_pages; /* owner: asked for last, above LARGE_BIN_PAGES, not for zeros */
-	uint8_t repeats;      /* owner: how often in a row before; REPEATS_MIN at most */
+	uint8_t trim_bin;                        /* owner: the next bin of the trim under way */
 	_Atomic(struct quarantine *) quarantine; /* hardened: NULL if it has none yet */
 	struct object **rows;     /* BIN_ROWS_SLOTS; NULL until a bin needs more than BIN_SMALL */
 	_Atomic uint64_t refills; /* of its bins; statistics */

@@ -59,16 +59,6 @@ void large_unbin(struct page *pg)
 	set_bin(pg);
 }
 
-void large_make_repeated(struct page *pg)
-{
-	if (large_unbinned || pg->npages > PCP_RUN_MAX ||
-	    run_class_pages[run_class_of(pg->npages)] != pg->npages)
-		return;
-	pg->cls = LARGE_REPEAT_BIN;
-	page_set_heads(pg, 1, LARGE_REPEAT_BIN * CLASS_SCALE);
-	slab_set_carved(pg, ALIGN_MIN);
-}
-
 /* If address space is limited, saving the rest of a run class is worth more than caching the
  * run. */
 static bool is_exact(struct zone *z, uint32_t n)

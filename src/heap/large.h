@@ -21,25 +21,10 @@
 #define LARGE_BIN_MAX 4u
 #define LARGE_BIN_BYTES ((size_t)256 << 10)
 
-/*
- * One more bin, with one place, is for an object above that, of up to PCP_RUN_MAX pages, of a
- * length that its thread allocates again and again (REPEATS_MIN in heap_types.h). It takes any such
- * object that large_make_repeated was called for. Its number is that of runs of one page, which are
- * too short for the other bins.
- */
-#define LARGE_REPEAT_BIN CLASSES
-#define LARGE_REPEAT_MAX ((size_t)PCP_RUN_MAX << PG_SHIFT)
-
 /* The bin of objects of this size. size: above SMALL_MAX, up to LARGE_BIN_PAGES pages. */
 static inline unsigned large_bin(size_t size)
 {
 	return CLASSES + run_class_of((uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT));
-}
-
-/* The length of an object of this size, in pages. size: above 0, up to PCP_RUN_MAX pages. */
-static inline uint32_t large_class_pages(size_t size)
-{
-	return run_class_pages[run_class_of((uint32_t)((size + PG_BYTES - 1) >> PG_SHIFT))];
 }
 
 /* The largest number of places in the bin. */
@@ -47,8 +32,6 @@ static inline unsigned large_bin_capacity(unsigned bin)
 {
 	size_t n = LARGE_BIN_BYTES / ((size_t)run_class_pages[bin - CLASSES] << PG_SHIFT);
 
-	if (bin == LARGE_REPEAT_BIN)
-		return 1;
 	return n < LARGE_BIN_MAX ? (unsigned)n : LARGE_BIN_MAX;
 }
 
@@ -72,10 +55,6 @@ extern bool large_unbinned;
 
 /* Apply it to an object that there is already. */
 void large_unbin(struct page *pg);
-
-/* Make an object above LARGE_BIN_PAGES one for LARGE_REPEAT_BIN, if its length is one of a run
- * class, until it is resized or freed. */
-void large_make_repeated(struct page *pg);
 
 /* Make the object a run in limbo, for a pcp. */
 void large_unmake(struct page *pg);

@@ -119,15 +119,6 @@ static uint64_t outbox_cached(const struct heap *h, struct info_class *by_class)
 	return sum;
 }
 
-/* Of what is in LARGE_REPEAT_BIN. A place that the owner uses just now may have an older object. */
-static uint64_t repeated_cached(struct heap *h)
-{
-	const struct object *o = __atomic_load_n(bin_bottom(h, LARGE_REPEAT_BIN) + 1,
-						 __ATOMIC_RELAXED);
-
-	return o && pagemap_ours(o) ? large_usable(page_of(o)) : 0;
-}
-
 static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *by_class)
 {
 	uint32_t kept[CLASSES];
@@ -142,8 +133,7 @@ static uint64_t bins_cached(struct heap *h, uint64_t *large, struct info_class *
 							(objects > 0 ? (unsigned)objects : 0));
 
 		if (bin >= CLASSES) {
-			*large += bin == LARGE_REPEAT_BIN && objects > 0 ? repeated_cached(h)
-									 : bytes;
+			*large += bytes;
 			continue;
 		}
 		sum += bytes;

@@ -86,8 +86,6 @@ static noinline void *malloc_large(size_t size)
 
 	if (size <= LARGE_BIN_PAGES * PG_BYTES)
 		p = heap_alloc_binned(heap_self, size);
-	else if (size <= LARGE_REPEAT_MAX)
-		p = heap_alloc_repeated(heap_self, size);
 	return likely(p != NULL) ? p : malloc_slow(size);
 }
 
