@@ -611,8 +611,8 @@ bool vm_address_limited(size_t *limit)
 #define PAGE_LEAST ((size_t)4096) /* bytes of the shortest page of any kernel */
 
 /* The kernel fills in one byte for each of its pages. They may be shorter than it says: under an
- * emulator, or where a test has made the page larger; the first one of each page tells then. */
-static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
+ * emulator, or where a test has made the page larger. The first one of each page tells then. */
+static bool ask_longer(uintptr_t at, size_t pages, unsigned char *backed)
 {
 	enum { UNTOUCHED = 0xff };
 	unsigned char vec[256]; /* not more: the caller's stack may be short */
@@ -623,16 +623,25 @@ static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
 		size_t step = vm_os_page / PAGE_LEAST;
 
 		memset(vec, UNTOUCHED, n * step);
-		if (sys_mincore((const void *)(at + i * vm_os_page), n * vm_os_page, vec) != 0) {
-			memset(backed, 0, pages);
+		if (sys_mincore((const void *)(at + i * vm_os_page), n * vm_os_page, vec) != 0)
 			return false;
-		}
 		while (step > 1 && vec[n * step - 1] == UNTOUCHED)
 			step /= 2;
 		for (size_t k = 0; k < n; k++)
 			backed[i + k] = vec[k * step];
 	}
 	return true;
+}
+
+static bool ask_resident(uintptr_t at, size_t pages, unsigned char *backed)
+{
+	bool good = vm_os_page > PAGE_LEAST
+			    ? ask_longer(at, pages, backed)
+			    : sys_mincore((const void *)at, pages * PAGE_LEAST, backed) == 0;
+
+	if (!good)
+		memset(backed, 0, pages);
+	return good;
 }
 
 /* For each of n pages whether it is backed, in bit 0; what is not mapped is not. */
@@ -662,7 +671,7 @@ static bool ask_pieces(uintptr_t at, size_t n, unsigned char *backed)
 
 static uint64_t count_resident(uintptr_t at, uintptr_t end)
 {
-	unsigned char backed[256];
+	unsigned char backed[512];
 	uint64_t pages = 0;
 
 	while (at < end) {

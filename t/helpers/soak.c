@@ -16,10 +16,11 @@
  * KIND: see kinds[]. All threads allocate, free and realloc; each kind adds what kinds[] says.
  *
  * Each object carries a pattern derived from its address and the seed, which is checked before the
- * object is freed. A separate process watches. If a thread hangs, dies of a signal or finds a
- * changed pattern, the watcher prints the stacks of all threads with gdb (if installed) and ends
- * the program. At the end all threads are joined and everything is drained; the resident memory
- * must then be at most 8 MiB above its value after the warm-up.
+ * object is freed, and what a thread notes of its objects, on its stack, carries a seal. A separate
+ * process watches. If a thread hangs, dies of a signal or finds a change, the watcher prints the
+ * stacks of all threads with gdb (if installed) and ends the program. At the end all threads are
+ * joined and everything is drained; the resident memory must then be at most 8 MiB above its value
+ * after the warm-up.
  */
 #include "lib/check.h"
 #include "lib/statm.h"
@@ -398,6 +399,7 @@ static void stand_up(void)
 struct object {
 	unsigned char *p;
 	size_t n;
+	uintptr_t seal; /* of p and n: whether somebody wrote over them */
 };
 
 /* The state of a thread, on its stack. */
@@ -487,10 +489,26 @@ static size_t random_size(uint64_t *random)
 	return 1 + (r >> 16) % most;
 }
 
+static uintptr_t seal_of(const struct object *o)
+{
+	return ~(uintptr_t)o->p ^ o->n << 32;
+}
+
+/* Checks that nobody has written over what is noted of an object. */
+static void look_at_note(const struct object *o, const char *where)
+{
+	if (o->p == NULL || o->seal == seal_of(o))
+		return;
+	helper_say("CORRUPT: the note of an object, %s, at %p: address %p, size %zu, seal %#zx",
+		   where, (const void *)o, (void *)o->p, o->n, (size_t)o->seal);
+	give_up(0);
+}
+
 static void end_object(struct object *o)
 {
 	if (o->p == NULL)
 		return;
+	look_at_note(o, "to be freed");
 	look(o->p, o->n, o->n, pattern(o->p));
 	in_call = 1;
 	free(o->p);
@@ -548,6 +566,7 @@ static void new_object(struct own *own, struct object *o)
 		give_up(0);
 	}
 	o->n = n;
+	o->seal = seal_of(o);
 	if (n > 256 << 10)
 		count(K_BIG);
 	fill(o);
@@ -559,6 +578,7 @@ static void resize_object(struct own *own, struct object *o)
 	size_t n = random_size(&own->random), old = o->n;
 	uintptr_t seed = pattern(o->p);
 
+	look_at_note(o, "to be resized");
 	if (!big_enter(n))
 		return;
 	look(o->p, old, old, seed);
@@ -578,6 +598,7 @@ static void resize_object(struct own *own, struct object *o)
 	big_leave(old);
 	o->p = p;
 	o->n = n;
+	o->seal = seal_of(o);
 	fill(o);
 }
 
@@ -596,6 +617,8 @@ static void exchange_object(uint64_t r, struct object *o)
 	if (atomic_exchange(&cross[i].locked, true))
 		return;
 	other = cross[i].object;
+	look_at_note(&other, "from another thread");
+	look_at_note(o, "for another thread");
 	cross[i].object = *o;
 	atomic_store(&cross[i].locked, false);
 	*o = other;
