@@ -355,6 +355,36 @@ static void handle(int sig, void (*f)(int))
 	sigaction(sig, &action, NULL);
 }
 
+struct object {
+	unsigned char *p;
+	size_t n;
+	uintptr_t seal; /* of p and n: whether somebody wrote over them */
+};
+
+static __thread const struct object *notes; /* OWN of them: this thread's objects */
+
+/* A fault: prints what the stacks do not show, the registers and what the thread notes. */
+static void dies(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *c = context;
+
+	helper_say("signal %d at address %p", sig, info->si_addr);
+#if defined(__x86_64__)
+	for (int i = 0; i < NGREG; i += 4)
+		helper_say("registers %d: %#llx %#llx %#llx %#llx", i, c->uc_mcontext.gregs[i],
+			   i + 1 < NGREG ? c->uc_mcontext.gregs[i + 1] : 0,
+			   i + 2 < NGREG ? c->uc_mcontext.gregs[i + 2] : 0,
+			   i + 3 < NGREG ? c->uc_mcontext.gregs[i + 3] : 0);
+#else
+	(void)c;
+#endif
+	for (unsigned i = 0; notes != NULL && i < OWN; i++)
+		helper_say("note %u at %p: address %p, size %zu, seal %#zx", i,
+			   (const void *)&notes[i], (void *)notes[i].p, notes[i].n,
+			   (size_t)notes[i].seal);
+	give_up(sig);
+}
+
 static void start_watching(void)
 {
 	pid_t pid = getpid();
@@ -367,8 +397,11 @@ static void start_watching(void)
 	if (fork() == 0)
 		watch(pid);
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE };
-	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
-		handle(fatal[i], give_up);
+	for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+		struct sigaction action = { .sa_sigaction = dies, .sa_flags = SA_SIGINFO };
+
+		sigaction(fatal[i], &action, NULL);
+	}
 }
 
 static void sit_down(void)
@@ -395,12 +428,6 @@ static void stand_up(void)
 }
 
 /* ---- objects --------------------------------------------------------------------------------- */
-
-struct object {
-	unsigned char *p;
-	size_t n;
-	uintptr_t seal; /* of p and n: whether somebody wrote over them */
-};
 
 /* The state of a thread, on its stack. */
 struct own {
@@ -946,6 +973,7 @@ static void *works(void *arg)
 	struct own own = { .random = run_seed * 31 + (uintptr_t)arg };
 	uint64_t r = helper_random(&own.random);
 
+	notes = own.object;
 	sit_down();
 	atomic_fetch_add_explicit(&watched->threads, 1, memory_order_relaxed);
 	pthread_cleanup_push(leave, &own);
@@ -963,6 +991,7 @@ static void *churns(void *arg)
 {
 	struct own own = { .random = run_seed * 37 + (uintptr_t)arg };
 
+	notes = own.object;
 	sit_down();
 	while (!atomic_load(&over))
 		work(&own);
