@@ -284,8 +284,9 @@ static noinline _Noreturn void not_in_use(void *p)
 	heap_freed_twice(p, pg);
 }
 
-/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. noted:
- * after that it is filled with zeros, goes to the kernel, or is sealed. */
+/* p: where a block of slot bytes begins, if it is in use. Stops the program if it is not. to: what
+ * the block is then; the caller makes that true: it fills it with zeros, gives it to the kernel, or
+ * seals it. */
 static always_inline void end_block(void *p, size_t slot, enum live to, enum set set)
 {
 	enum live was = live_end(p, slot, to);

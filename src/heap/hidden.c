@@ -146,6 +146,14 @@ static size_t zero_bytes(const void *p, size_t slot)
 	return is == LIVE_NOTED ? slot : is == LIVE_HEAD ? CLEAR_HEAD : 0;
 }
 
+static void check_listed_zero(const struct object *o, size_t slot)
+{
+	size_t bytes = zero_bytes(o, slot);
+
+	if (bytes)
+		freed_check_listed(o, bytes);
+}
+
 static void hidden_check_small(struct object **o, unsigned n, unsigned cls)
 {
 	size_t slot = class_size(cls);
@@ -201,9 +209,8 @@ void hidden_check_slab(struct page *pg)
 			freelist_bad_count(pg, o);
 	}
 	for (size_t at = 0; options.zero_on_free && at < slab_carved_bytes(pg); at += slot) {
-		o = (const struct object *)(const void *)(page_address(pg) + at);
-		if (zero_bytes(o, slot))
-			freed_check_listed(o, zero_bytes(o, slot));
+		check_listed_zero((const struct object *)(const void *)(page_address(pg) + at),
+				  slot);
 	}
 }
 
@@ -217,8 +224,8 @@ static void check_listed(const struct page *pg, size_t *left)
 	for (const struct object *o = slab_held(pg)->free; o && *left; o = freelist_next(pg, o)) {
 		if (unlikely(!mark_is_set(o, base)))
 			freelist_bad_mark(pg, o);
-		if (options.zero_on_free && zero_bytes(o, slot))
-			freed_check_listed(o, zero_bytes(o, slot));
+		if (options.zero_on_free)
+			check_listed_zero(o, slot);
 		*left -= min_size(*left, max_size(slot, END_MISS));
 	}
 }

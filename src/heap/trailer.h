@@ -68,7 +68,6 @@ static always_inline any_pair *pair_at(const void *p, size_t at)
  * zeros, or where they end.
  */
 #define FILL_SHORT ((size_t)256) /* as FREED_SHORT, so that one branch decides both */
-#define FILL_PAIRS (FILL_MAX / sizeof(any_pair))
 extern hidden_data const uint8_t fill_mask[2 * FILL_MAX];
 
 struct fill_part {

@@ -671,7 +671,7 @@ static bool ask_pieces(uintptr_t at, size_t n, unsigned char *backed)
 
 static uint64_t count_resident(uintptr_t at, uintptr_t end)
 {
-	unsigned char backed[512];
+	unsigned char backed[512]; /* as in ask_longer */
 	uint64_t pages = 0;
 
 	while (at < end) {

@@ -168,22 +168,28 @@ static void without_access(void *arg)
 	(void)arg;
 }
 
-static void test_refused(void)
+/* One test: fn ends well in a child, or with 77 if it cannot run here. */
+static void runs_well(void (*fn)(void *), const char *needs, const char *label)
 {
 	struct child c;
 
-	ok(child_is_well(without_access, NULL),
-	   "a block that gets no access when it leaves the quarantine is not lost");
-	child_run(&c, without_bits, NULL);
+	child_run(&c, fn, NULL);
 	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 77) {
-		tap_skip(1, "no seccomp");
+		tap_skip(1, "%s", needs);
 		return;
 	}
-	ok(c.status == 0,
-	   "without memory for its bits a region is not made, and no block is stopped "
-	   "for bytes that nobody wrote");
+	ok(c.status == 0, "%s", label);
 	if (c.status)
 		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
+}
+
+static void test_refused(void)
+{
+	ok(child_is_well(without_access, NULL),
+	   "a block that gets no access when it leaves the quarantine is not lost");
+	runs_well(without_bits, "no seccomp",
+		  "without memory for its bits a region is not made, and no block is stopped "
+		  "for bytes that nobody wrote");
 }
 
 #define PAIRS (50 * DIRECT_CALLS)
@@ -323,18 +329,9 @@ static void raw_thread(void *arg)
 
 static void test_threads(void)
 {
-	struct child c;
-
-	child_run(&c, raw_thread, NULL);
-	if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 77) {
-		tap_skip(1, "needs glibc 2.32 or later, x86-64");
-		return;
-	}
-	ok(c.status == 0,
-	   "from the first call of a thread that libc does not know on, all frees are "
-	   "atomic operations");
-	if (c.status)
-		tap_diag("status 0x%x, standard error: %s", (unsigned)c.status, c.stderr);
+	runs_well(raw_thread, "needs glibc 2.32 or later, x86-64",
+		  "from the first call of a thread that libc does not know on, all frees are "
+		  "atomic operations");
 }
 
 static void test_long(void)
